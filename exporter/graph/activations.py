@@ -1,0 +1,54 @@
+"""Spelled-out activations and norms become single nodes: `Gelu` (exact or tanh) and `LayerNormalization`."""
+
+import math
+
+import onnx_ir as ir
+from onnxscript.rewriter import RewriteRule, RewriteRuleSet, pattern
+from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
+from onnxscript.rewriter.rules.fusion._layer_norm import layer_normalization_rules
+
+from ..errors import SourceError
+from .edit import nodes
+
+_ROOT_2 = math.sqrt(2)
+_ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
+
+
+def _erf_term(op, x):
+    return op.Erf(pattern.OrValue([op.Div(x, _ROOT_2), op.Mul(x, 1 / _ROOT_2)])) + 1.0
+
+
+def _tanh_term(op, x):
+    cube = pattern.OrValue([op.Pow(x, 3.0), op.Mul(x, op.Mul(x, x))])
+    return op.Tanh(op.Mul(op.Add(x, op.Mul(cube, 0.044715)), _ROOT_2_OVER_PI)) + 1.0
+
+
+def _outer(term):
+    """The three places where the factors x and one half are found."""
+    return [
+        lambda op, x: op.Mul(op.Mul(x, term(op, x)), 0.5),
+        lambda op, x: op.Mul(x, op.Mul(term(op, x), 0.5)),
+        lambda op, x: op.Mul(op.Mul(x, 0.5), term(op, x)),
+    ]
+
+
+def _exact(op, x):
+    return op.Gelu(x, approximate="none")
+
+
+def _tanh(op, x):
+    return op.Gelu(x, approximate="tanh")
+
+
+def _rules() -> RewriteRuleSet:
+    rules = [RewriteRule(p, _exact) for p in _outer(_erf_term)] + [RewriteRule(p, _tanh) for p in _outer(_tanh_term)]
+    return RewriteRuleSet([gemm_to_matmul_add_rule, *layer_normalization_rules, *rules], commute=True)
+
+
+def single_node_activations(model: ir.Model) -> None:
+    """Rewrites in place; raises SourceError where an `Erf` is left over, since it can only be a GELU not recognised."""
+    if nodes(model.graph, "Erf", "Tanh", "Gemm", "ReduceMean"):
+        _rules().apply_to_model(model)
+    left = nodes(model.graph, "Erf")
+    if left:
+        raise SourceError(f"node {left[0].name or left[0].outputs[0].name!r} (Erf) is part of an activation that is not a known GELU")

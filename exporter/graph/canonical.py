@@ -1,0 +1,213 @@
+"""From any encoder's ONNX graph to the canonical one: opset 23, plain `ai.onnx`, one form for each idea.
+
+The contract: inputs int64 `[batch, sequence]`; every self-attention one `Attention` node on 3-D inputs with one shared
+additive bias; projections `MatMul(x, W[in, out]) + Add(b)`; norms `LayerNormalization`; activations single nodes;
+initializers under their source parameter's name and never copied; values named by the module that makes them.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript import optimizer, version_converter
+
+from ..errors import SourceError
+from .activations import single_node_activations
+from .attention import canonicalise_attention
+from .edit import attribute, consumers, dims, nodes, producer, projection_weight
+from .probe import Prober
+
+OPSET = 23
+_MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
+
+
+@dataclass
+class Canonical:
+    """A canonical model. `disentangled` counts attentions left in ordinary ops; `sources` maps value → source value."""
+
+    model: ir.Model
+    disentangled: int = 0
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
+    """Brings `model` into canonical form, in place.
+
+    `longest` is the longest sequence the positions allow, in tokens. Raises SourceError naming what does not fit.
+    """
+    graph = model.graph
+    _check_operators(model)
+    common.InlinePass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.RemoveInitializersFromInputsPass()(model)
+    if graph.opset_imports.get("", 0) < OPSET:
+        _to_opset(model)
+    for value in _values(graph):
+        value.meta["source"] = value.name
+    _name_nodes(graph)
+    ids, mask = _name_inputs(graph)
+    _fold_weight_transposes(graph)
+    _fold(model)
+    single_node_activations(model)
+    if graph.opset_imports.get("", 0) == OPSET:
+        common.ShapeInferencePass()(model)
+    prober = Prober(model, _vocabulary(graph, ids))
+    left = canonicalise_attention(model, prober, mask, ids, longest)
+    graph.sort()
+    _fold(model)
+    _check_mask_arithmetic(graph, ids, mask, bool(left))
+    sources = _name_values(graph)
+    common.ShapeInferencePass()(model)
+    common.CheckerPass()(model) if _small_enough_to_check(model) else None
+    return Canonical(model, len(left), sources)
+
+
+def _check_operators(model: ir.Model) -> None:
+    known = {"", "ai.onnx", *{domain for domain, _, _ in model.functions}}
+    foreign = [n for n in model.graph.all_nodes() if n.domain not in known]
+    if foreign:
+        kinds = ", ".join(f"{n.domain}.{n.op_type}" for n in {n.op_type: n for n in foreign}.values())
+        raise SourceError(
+            f"the graph holds runtime-specific operators ({kinds}; first: node {foreign[0].name or foreign[0].outputs[0].name!r}): "
+            "give the model as it was before that runtime's optimiser ran"
+        )
+
+
+def _to_opset(model: ir.Model) -> None:
+    version = model.graph.opset_imports.get("", 0)
+    if version < 14:
+        raise SourceError(f"opset {version} is too old: opsets 14 to {OPSET} are read; export the model again")
+    try:
+        version_converter.convert_version(model, OPSET, fallback=True)
+    except Exception as error:  # the converters raise many kinds
+        raise SourceError(f"the graph cannot be converted from opset {version} to {OPSET}: {error}") from error
+    if model.graph.opset_imports.get("", 0) != OPSET:
+        raise SourceError(f"the graph cannot be converted from opset {version} to {OPSET}: an operator has no conversion")
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    return [out for node in graph for out in node.outputs]
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    for node in graph:
+        node.name = node.name or node.outputs[0].name
+
+
+def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
+    """Symbolic names for batch and sequence; returns the token ids and the attention mask."""
+    by_name = {i.name: i for i in graph.inputs}
+    ids = by_name.get("input_ids")
+    if ids is None:
+        raise SourceError(f"the model has no input called input_ids, but {sorted(map(str, by_name))}: only text encoders are read")
+    for value in graph.inputs:
+        if value.shape is None or len(value.shape) not in (2, 3):
+            raise SourceError(f"input {value.name!r} has shape {value.shape}; [batch, sequence] is expected")
+        fixed = [d for d in value.shape if isinstance(d, int)]
+        if fixed and len(value.shape) == 2:
+            raise SourceError(
+                f"input {value.name!r} has the fixed shape {value.shape}: export the model with dynamic batch and sequence axes"
+            )
+        names = ["batch", "sequence"] if len(value.shape) == 2 else ["batch", "choices", "sequence"]
+        value.shape = ir.Shape(names)
+    return ids, by_name.get("attention_mask")
+
+
+def _vocabulary(graph: ir.Graph, ids: ir.Value) -> int:
+    """Rows of the table that the token ids index: probes must stay below it."""
+    for value in [ids, *(n.outputs[0] for n in consumers(ids) if n.op_type in ("Reshape", "Cast"))]:
+        for node in consumers(value):
+            table = dims(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
+            if table and table[0]:
+                return table[0]
+    raise SourceError("no embedding table reads input_ids")
+
+
+def _fold_weight_transposes(graph: ir.Graph) -> None:
+    """`MatMul(x, Transpose(W))` holds W as `[in, out]` from now on, without a copy.
+
+    A table that is also read as it is (a tied output head) keeps its Transpose: it is stored once.
+    """
+    for node in nodes(graph, "Transpose"):
+        weight = node.inputs[0]
+        if weight is None or not weight.is_initializer() or weight.const_value is None or len(weight.const_value.shape) != 2:
+            continue
+        readers = consumers(weight)
+        if any(r.op_type != "Transpose" for r in readers):
+            continue
+        array = weight.const_value.numpy()
+        weight.const_value = ir.Tensor(array.T, name=weight.name)
+        weight.shape = ir.Shape(array.T.shape)
+        for reader in readers:
+            ir.convenience.replace_all_uses_with(reader.outputs[0], weight)
+            graph.remove(reader, safe=True)
+
+
+def _fold(model: ir.Model) -> None:
+    """Small constants folded, repeated nodes merged, idle ones dropped. Weights are left alone."""
+    common.CommonSubexpressionEliminationPass(size_limit=0)(model)
+    optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=1024, output_size_limit=4096)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for node in nodes(model.graph, "Dropout", "Cast"):
+        source = node.inputs[0]
+        if source is not None and (node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute(node, "to"))):
+            ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
+    common.IdentityEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+
+
+def _check_mask_arithmetic(graph: ir.Graph, ids: ir.Value, mask: ir.Value | None, disentangled: bool) -> None:
+    left = nodes(graph, *_MASK_ARITHMETIC)
+    if left and not disentangled:
+        raise SourceError(f"node {left[0].name!r} ({left[0].op_type}) is left over from the attention mask: nothing should read it")
+
+
+def _name_values(graph: ir.Graph) -> dict[str, str]:
+    """Names the result of each module after the module; returns canonical name → source value name.
+
+    A module used more than once (ALBERT) gets `#1`, `#2` … from its second use on, in order of execution.
+    """
+    uses: Counter[str] = Counter()
+    outputs = {v.name for v in graph.outputs}
+    sources = {}
+    for node in graph:
+        named = _module_of(node)
+        if named is None:
+            continue
+        module, value = named
+        if value.name not in outputs:
+            value.name = module if uses[module] == 0 else f"{module}#{uses[module]}"
+        uses[module] += 1
+        source = value.meta.get("source")
+        if source and value.name:
+            sources[value.name] = str(source)
+    return sources
+
+
+def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
+    """The source module whose result this node makes, by the parameter it reads."""
+    if node.op_type == "LayerNormalization":
+        name = node.inputs[1].name if node.inputs[1] is not None else None
+    elif node.op_type == "MatMul" and projection_weight(node) is not None:
+        weight = projection_weight(node)
+        name = weight.name if weight is not None else None
+    else:
+        return None
+    if name is None or not name.endswith(".weight"):
+        return None
+    value = node.outputs[0]
+    if node.op_type == "MatMul":
+        bias = next((n for n in consumers(value) if n.op_type == "Add" and any(_is_vector(v) for v in n.inputs)), None)
+        value = bias.outputs[0] if bias is not None else value
+    return name.removesuffix(".weight"), value
+
+
+def _is_vector(value: ir.Value | None) -> bool:
+    return value is not None and value.is_initializer() and value.const_value is not None and len(value.const_value.shape) == 1
+
+
+def _small_enough_to_check(model: ir.Model) -> bool:
+    """The checker serialises the whole model, which protobuf limits to 2 GB."""
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None) < 2**31 - 2**24

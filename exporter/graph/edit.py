@@ -1,0 +1,156 @@
+"""Small questions and edits on `onnx_ir` graphs that every pass asks."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+
+def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """The node that makes `value`, if its op type is one of `op_types` (any, when none is given)."""
+    node = value.producer() if value is not None else None
+    if node is None or (op_types and node.op_type not in op_types):
+        return None
+    return node
+
+
+def consumers(value: ir.Value) -> list[ir.Node]:
+    """Distinct nodes that read `value`."""
+    return list(dict.fromkeys(use.node for use in value.uses()))
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """The array behind an initializer or a Constant node; None for anything computed."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The single number that `value` holds, or None."""
+    array = constant(value) if value is not None and _is_small(value) else None
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is None or tensor.size <= 16
+
+
+def is_projection(node: ir.Node | None) -> bool:
+    """True for a MatMul by a trained matrix, transposed at run time or not."""
+    if node is None or node.op_type != "MatMul":
+        return False
+    return projection_weight(node) is not None
+
+
+def projection_weight(node: ir.Node) -> ir.Value | None:
+    """The trained matrix of a MatMul: its second input, or what a Transpose or a dequantisation there reads."""
+    weight = node.inputs[1]
+    while weight is not None and not weight.is_initializer():
+        made = producer(weight, "Transpose", "DequantizeLinear", "Cast", "Identity")
+        weight = made.inputs[0] if made is not None else None
+    return weight
+
+
+def attribute(node: ir.Node, name: str, default: object = None) -> object:
+    attr = node.attributes.get(name)
+    return default if attr is None else attr.value
+
+
+def set_attribute(node: ir.Node, name: str, value: object) -> None:
+    node.attributes[name] = ir.convenience.convert_attribute(name, value)  # type: ignore[arg-type]
+
+
+def dims(value: ir.Value | None) -> list[int | None] | None:
+    """Shape with None for every symbolic dimension; None where the rank is unknown."""
+    if value is None or value.shape is None:
+        return None
+    return [d if isinstance(d, int) else None for d in value.shape]
+
+
+def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    """Of a two-input node, the input that is not `value`."""
+    first, second = node.inputs
+    return second if first is value else first
+
+
+def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """Registers `array` under `name`; an equal one already there is reused."""
+    found = graph.initializers.get(name)
+    if found is not None:
+        if not np.array_equal(constant(found), array):
+            raise ValueError(f"initializer {name!r} exists with another value")
+        return found
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+        const_value=ir.Tensor(array, name=name),
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def insert(
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    *,
+    name: str,
+    outputs: int = 1,
+    domain: str = "",
+    dtype: ir.DataType | None = None,
+    shape: Iterable[int | str | ir.SymbolicDim | None] | None = None,
+    **attributes: object,
+) -> ir.Value:
+    """Puts one node before `before`; returns its first output, called `name`."""
+    node = ir.node(op_type, inputs, attributes=attributes, domain=domain, num_outputs=outputs, name=name)  # type: ignore[arg-type]
+    for i, out in enumerate(node.outputs):
+        out.name = name if outputs == 1 else f"{name}.{i}"
+        if dtype is not None:
+            out.type = ir.TensorType(dtype)
+        if shape is not None:
+            out.shape = ir.Shape(list(shape))
+    graph = before.graph
+    assert isinstance(graph, ir.Graph)
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def replace(old: ir.Value, new: ir.Value) -> None:
+    """Every reader of `old`, graph outputs included, reads `new` instead."""
+    if new.shape is None:
+        new.shape = old.shape
+    if new.type is None:
+        new.type = old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+
+
+def ancestors(value: ir.Value, stop: Collection[ir.Value] = (), *, by_shape: bool = True) -> Iterator[ir.Value]:
+    """`value` and everything it is computed from, nearest first; not past a value in `stop`.
+
+    With `by_shape=False` what matters only through its shape is left out.
+    """
+    seen: set[ir.Value] = set()
+    queue = [value]
+    while queue:
+        current = queue.pop(0)
+        if current in seen:
+            continue
+        seen.add(current)
+        yield current
+        node = current.producer()
+        if node is not None and current not in stop and (by_shape or node.op_type != "Shape"):
+            queue.extend(v for v in node.inputs if v is not None)
+
+
+def nodes(graph: ir.Graph, *op_types: str) -> list[ir.Node]:
+    """A stable list of the graph's nodes of these types: safe to iterate while editing."""
+    return [n for n in graph if not op_types or n.op_type in op_types]
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Drops nodes and initializers that nothing reads; graph inputs stay."""
+    ir.passes.common.RemoveUnusedNodesPass()(model)

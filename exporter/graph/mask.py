@@ -1,0 +1,176 @@
+"""The attention mask: recognised by what it computes, rewritten once as an additive bias.
+
+A mask term is one of: padding (key j counts iff `attention_mask[b, j]`), padding with a causal order, padding inside a
+window of `w` tokens either way, no mask at all, or an additive position bias that does not depend on the mask.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import SourceError
+from .edit import ancestors, initializer, insert
+from .probe import Prober
+
+MASKED = -30000.0
+"""Added to the score of a masked key: exp underflows to exactly 0 in float32 and float16, and twice it fits float16."""
+
+_BLOCKED = -1e3  # a term below this blocks a key; position biases are learned and stay far above it
+
+
+@dataclass(frozen=True)
+class MaskKind:
+    """What a mask term computes. `window` counts tokens either side; None where unlimited."""
+
+    padding: bool = False
+    causal: bool = False
+    window: int | None = None
+
+
+def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longest: int) -> MaskKind | None:
+    """What `term` computes: a `MaskKind`, or None for a float bias that does not depend on the attention mask.
+
+    `term` is boolean (True: may attend) or additive float, broadcastable to `[batch, heads, query, key]`.
+    Raises SourceError where it is neither, naming the value.
+    """
+    depends_on_mask = graph_mask is not None and any(a is graph_mask for a in ancestors(term, by_shape=False))
+    if not depends_on_mask and term.dtype != ir.DataType.BOOL:
+        sample = prober.run([term], prober.feeds(np.ones((1, min(longest, 64)), np.int64)))[0]
+        if sample.dtype != np.bool_ and np.any(sample != 0) and sample.min() > _BLOCKED:
+            return None
+    kinds = set()
+    for seed, shape in enumerate([(2, 5), (3, min(longest, 33)), (1, min(longest, 640))]):
+        mask = _probe_mask(shape, seed)
+        allowed = _allowed(term, prober.run([term], prober.feeds(mask, seed))[0])
+        kinds.add(_recognise(term, allowed, mask))
+    # A window wider than a short probe looks like plain padding there: the longest probe decides.
+    widest = {k for k in kinds if k.window is not None}
+    plain = {k for k in kinds if k.window is None}
+    if len(widest) == 1 and len(plain) <= 1:
+        window = next(iter(widest))
+        if all(k.padding == window.padding and k.causal == window.causal for k in plain):
+            return window
+    if len(kinds) == 1:
+        return kinds.pop()
+    raise SourceError(f"the mask {term.name!r} computes different things at different lengths: {sorted(map(str, kinds))}")
+
+
+def _probe_mask(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Masks with holes and both paddings; every row keeps one key, so that no row is wholly masked."""
+    mask = np.random.default_rng(seed).integers(0, 2, shape)
+    mask[:, shape[1] // 2] = 1
+    return mask.astype(np.int64)
+
+
+def _allowed(term: ir.Value, array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.bool_:
+        return array
+    allowed = array > _BLOCKED
+    if np.any(array[allowed] != 0):
+        raise SourceError(f"the mask {term.name!r} mixes blocked keys with other numbers: it cannot be rewritten exactly")
+    return allowed
+
+
+def _recognise(term: ir.Value, allowed: np.ndarray, mask: np.ndarray) -> MaskKind:
+    batch, length = mask.shape
+    if allowed.ndim < 4:
+        allowed = allowed.reshape((1,) * (4 - allowed.ndim) + allowed.shape)
+    allowed = np.broadcast_to(allowed, (batch, allowed.shape[1], length, length))
+    pad = np.broadcast_to(mask.astype(bool)[:, None, None, :], allowed.shape)
+    if allowed.all() and not mask.all():
+        return MaskKind()
+    distance = np.arange(length)[:, None] - np.arange(length)[None, :]
+    for padding in (True, False):
+        base = pad if padding else np.ones_like(pad)
+        if np.array_equal(allowed, base):
+            return MaskKind(padding=padding)
+        if np.array_equal(allowed, base & (distance >= 0)):
+            return MaskKind(padding=padding, causal=True)
+        seen = np.abs(distance)[np.broadcast_to(allowed, pad.shape).any(axis=(0, 1))]
+        window = int(seen.max()) if seen.size else 0
+        if np.array_equal(allowed, base & (np.abs(distance) <= window)):
+            return MaskKind(padding=padding, window=window)
+        if np.array_equal(allowed, base & (np.abs(distance) <= window) & (distance >= 0)):
+            return MaskKind(padding=padding, causal=True, window=window)
+    raise SourceError(
+        f"the attention mask {term.name!r} is none of padding, causal, windowed or absent; "
+        "export the model with a standard mask, or report the architecture"
+    )
+
+
+class BiasBuilder:
+    """Makes each additive bias once, whoever asks for it. Nodes go before the asker; sort the graph afterwards."""
+
+    def __init__(self, model: ir.Model, mask: ir.Value | None, ids: ir.Value):
+        self.graph = model.graph
+        self.mask = mask
+        self.ids = ids
+        self._made: dict[tuple, ir.Value | None] = {}
+
+    def bias(self, kind: MaskKind, positions: tuple[ir.Value, ...], anchor: ir.Node) -> ir.Value | None:
+        """`[batch, 1 or heads, sequence, sequence]`: the mask kind plus position biases; None where nothing is masked.
+
+        A causal order is not part of it: `Attention` has `is_causal` for that.
+        """
+        key = (kind.padding, kind.window, positions)
+        if key in self._made:
+            return self._made[key]
+        name = "attention_bias" if kind.window is None else f"attention_bias.window_{kind.window}"
+        terms = [*positions]
+        if kind.window is not None:
+            terms.append(self._once(("window", kind.window), lambda: self._window(kind.window or 0, anchor)))
+        if kind.padding:
+            terms.append(self._once(("keys",), lambda: self._keys(anchor)))
+        if kind.padding and len(terms) == 1:
+            total: ir.Value | None = self._expand(terms[0], name, anchor)
+        else:
+            total = terms[0] if terms else None
+            for i, extra in enumerate(terms[1:]):
+                last = i == len(terms) - 2
+                total = self._op("Add", [total, extra], name if last else f"{name}.{i}", anchor)
+        self._made[key] = total
+        return total
+
+    def _once(self, key: tuple, make: Callable[[], ir.Value]) -> ir.Value:
+        if key not in self._made:
+            self._made[key] = make()
+        made = self._made[key]
+        assert made is not None
+        return made
+
+    def _op(self, op_type: str, inputs: list, name: str, anchor: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT, **attributes: object) -> ir.Value:
+        taken = sum(1 for v in self._made.values() if v is not None and (v.name or "").split("#")[0] == name)
+        return insert(anchor, op_type, inputs, name=f"{name}#{taken}" if taken else name, dtype=dtype, **attributes)  # type: ignore[arg-type]
+
+    def _constant(self, name: str, value: object) -> ir.Value:
+        return initializer(self.graph, f"attention_bias.{name}", np.asarray(value))
+
+    def _keys(self, anchor: ir.Node) -> ir.Value:
+        """`(1 - attention_mask) * MASKED` as `[batch, 1, 1, sequence]`."""
+        if self.mask is None:
+            raise SourceError("the model masks padding but has no attention_mask input")
+        kept = self._op("Cast", [self.mask], "attention_bias.kept", anchor, to=int(ir.DataType.FLOAT))
+        dropped = self._op("Sub", [self._constant("one", np.float32(1)), kept], "attention_bias.dropped", anchor)
+        added = self._op("Mul", [dropped, self._constant("masked", np.float32(MASKED))], "attention_bias.added", anchor)
+        return self._op("Unsqueeze", [added, self._constant("axes", np.array([1, 2]))], "attention_bias.keys", anchor)
+
+    def _expand(self, keys: ir.Value, name: str, anchor: ir.Node) -> ir.Value:
+        length = self._op("Shape", [self.ids], f"{name}.length", anchor, ir.DataType.INT64, start=1, end=2)
+        one = self._constant("dim", np.array([1]))
+        shape = self._op("Concat", [one, one, length, one], f"{name}.shape", anchor, ir.DataType.INT64, axis=0)
+        return self._op("Expand", [keys, shape], name, anchor)
+
+    def _window(self, window: int, anchor: ir.Node) -> ir.Value:
+        """`MASKED` where query and key are more than `window` tokens apart, else 0: `[sequence, sequence]`."""
+        stem, i64 = f"attention_bias.window_{window}", ir.DataType.INT64
+        length = self._op("Shape", [self.ids], f"{stem}.length", anchor, i64, start=1, end=2)
+        count = self._op("Squeeze", [length], f"{stem}.count", anchor, i64)
+        steps = [self._constant("zero", np.int64(0)), count, self._constant("step", np.int64(1))]
+        index = self._op("Range", steps, f"{stem}.index", anchor, i64)
+        column = self._op("Unsqueeze", [index, self._constant("dim", np.array([1]))], f"{stem}.query", anchor, i64)
+        distance = self._op("Abs", [self._op("Sub", [column, index], f"{stem}.offset", anchor, i64)], f"{stem}.distance", anchor, i64)
+        far = self._op("Greater", [distance, self._constant(f"window_{window}.limit", np.int64(window))], f"{stem}.far", anchor, ir.DataType.BOOL)
+        blocked = self._op("Cast", [far], f"{stem}.blocked", anchor, to=int(ir.DataType.FLOAT))
+        return self._op("Mul", [blocked, self._constant("masked", np.float32(MASKED))], f"{stem}.band", anchor)

@@ -1,0 +1,66 @@
+"""Learns what a sub-graph computes by running it on chosen inputs.
+
+Exporters write the same attention mask in endless ways (`Range`, `GatherND`, `And`, `Where`, `Trilu` chains that
+change with every release). Matching each way is hopeless; evaluating the sub-graph on masks we chose, and comparing
+with the few functions a mask can be, is exact on those probes and independent of how it was written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from ..errors import SourceError
+from .edit import ancestors
+
+
+@dataclass
+class Prober:
+    """Runs parts of one graph. `vocabulary` bounds the token ids used as probes."""
+
+    model: ir.Model
+    vocabulary: int
+
+    def run(self, values: Sequence[ir.Value], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Evaluates `values` from the graph inputs in `feeds`; raises SourceError where that is impossible."""
+        graph = self.model.graph
+        needed = {a for v in values for a in ancestors(v)}
+        inputs = [i for i in graph.inputs if i in needed]
+        part = ir.convenience.extract(graph, inputs, list(values))
+        proto = ir.to_proto(ir.Model(part, ir_version=self.model.ir_version, functions=list(self.model.functions.values())))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return session.run(None, {i.name: feeds[i.name] for i in inputs if i.name})
+        except Exception as error:  # onnxruntime raises its own unrelated exception types
+            raise SourceError(f"the part of the graph that makes {values[0].name!r} does not run: {error}") from error
+
+    def feeds(self, mask: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        """Inputs of the model for one attention mask `[batch, sequence]`; token ids are random within the vocabulary."""
+        rng = np.random.default_rng(seed)
+        made = {}
+        for graph_input in self.model.graph.inputs:
+            name = graph_input.name or ""
+            if "mask" in name:
+                array = mask
+            elif name == "input_ids":
+                array = rng.integers(3, max(self.vocabulary, 4), mask.shape)
+            else:
+                array = np.zeros(mask.shape)
+            dtype = graph_input.dtype.numpy() if graph_input.dtype is not None else np.dtype(np.int64)
+            made[name] = array.astype(dtype)
+        return made
+
+    def number(self, value: ir.Value) -> float | None:
+        """The constant that `value` always equals, found at two input shapes; None where it varies."""
+        results = [
+            self.run([value], self.feeds(np.ones(shape, np.int64), seed))[0]
+            for seed, shape in enumerate([(1, 3), (2, 6)])
+        ]
+        if any(r.size != 1 for r in results) or float(results[0].reshape(())) != float(results[1].reshape(())):
+            return None
+        return float(results[0].reshape(()))
