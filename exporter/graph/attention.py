@@ -41,7 +41,7 @@ def canonicalise_attention(model: ir.Model, prober: Prober, mask: ir.Value | Non
     disentangled: list[ir.Node] = []
     found: list[Match] = []
     for node in nodes(model.graph, "Attention", "Softmax"):
-        if node.op_type == "Softmax" and not _over_scores(node):
+        if node.op_type == "Softmax" and not normalises_scores(node):
             continue
         match = _fused(node) if node.op_type == "Attention" else _decomposed(node, prober)
         if match is not None:
@@ -88,7 +88,7 @@ def _scale(node: ir.Node, q: ir.Value) -> float:
     return float(1 / np.sqrt(head_dim))
 
 
-def _over_scores(node: ir.Node) -> bool:
+def normalises_scores(node: ir.Node) -> bool:
     """True where the softmax normalises a query-by-key matrix: a product reads its output."""
     return any(n.op_type in ("MatMul", "Reshape", "Where", "Dropout") for n in consumers(node.outputs[0]))
 
@@ -298,16 +298,21 @@ def _perm(node: ir.Node) -> list[int]:
 
 def _joined(out: ir.Value) -> ir.Value | None:
     """The `[batch, sequence, heads*head_dim]` that the exporter makes from the 4-D result, if that is its only use."""
-    readers = consumers(out)
-    if len(readers) != 1 or readers[0].op_type != "Transpose" or _perm(readers[0]) != [0, 2, 1, 3]:
-        return None
-    after = consumers(readers[0].outputs[0])
-    if len(after) != 1 or after[0].op_type != "Reshape":
-        return None
-    shape, heads = dims(after[0].outputs[0]), dims(out)
+    heads = dims(out)
+    value = out
+    for op_type in ("Reshape", "Transpose", "Reshape"):
+        readers = consumers(value)
+        if len(readers) != 1:
+            return None
+        if op_type == "Reshape" and value is out and dims(readers[0].outputs[0]) != heads:
+            continue  # only some exporters put an idle 4-D Reshape here
+        if readers[0].op_type != op_type or (op_type == "Transpose" and _perm(readers[0]) != [0, 2, 1, 3]):
+            return None
+        value = readers[0].outputs[0]
+    shape = dims(value)
     if shape is None or len(shape) != 3 or heads is None or heads[1] is None or heads[3] is None:
         return None
-    return after[0].outputs[0] if shape[2] in (None, heads[1] * heads[3]) else None
+    return value if shape[2] in (None, heads[1] * heads[3]) else None
 
 
 def _split_heads(graph: ir.Graph, out: ir.Value, made: ir.Value, heads: int) -> None:

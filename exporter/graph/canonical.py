@@ -12,6 +12,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
+from onnxscript.rewriter import RewriteRuleSet
+from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 
 from ..errors import SourceError
 from .activations import single_node_activations
@@ -150,6 +152,7 @@ def _fold(model: ir.Model) -> None:
     common.CommonSubexpressionEliminationPass(size_limit=0)(model)
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=1024, output_size_limit=4096)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    RewriteRuleSet([squeeze_reshape_1d_rule]).apply_to_model(model)
     for node in nodes(model.graph, "Dropout", "Cast"):
         source = node.inputs[0]
         if source is not None and (node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute(node, "to"))):

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
@@ -153,4 +154,4 @@ def nodes(graph: ir.Graph, *op_types: str) -> list[ir.Node]:
 
 def remove_unused(model: ir.Model) -> None:
     """Drops nodes and initializers that nothing reads; graph inputs stay."""
-    ir.passes.common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedNodesPass()(model)

@@ -1,0 +1,249 @@
+"""From a source to a raw ONNX graph and a reference that answers for it. Imports torch; nothing at deploy time does."""
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from .errors import SourceError
+from .source import TASK_OUTPUTS, Source
+
+
+class Reference(Protocol):
+    """The source model, kept to compare with."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs by name, int64 → outputs by name, float32."""
+        ...
+
+    def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+        """Results of the inner modules called `names`; those it does not know are left out."""
+        ...
+
+
+@dataclass
+class Captured:
+    """A raw graph with named inputs and outputs, and what to compare it with."""
+
+    model: ir.Model
+    reference: Reference
+
+
+def capture(source: Source, *, allow_pickle: bool = False) -> Captured:
+    """Captures any source. Raises SourceError where the source cannot be loaded or traced."""
+    if source.kind == "onnx":
+        from .capture_onnx import capture_onnx
+
+        return capture_onnx(source)
+    with _quiet():
+        module = _from_factory(source) if source.kind == "factory" else _from_directory(source)
+        return _trace(module, source)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Third parties report to their own loggers and warnings; a user of Headway has no use for them."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch._dynamo", "torch")]
+    levels = [x.level for x in loggers]
+    for x in loggers:
+        x.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for x, level in zip(loggers, levels, strict=True):
+            x.setLevel(level)
+
+
+def _from_directory(source: Source) -> Any:
+    import torch
+    from optimum.exporters.tasks import TasksManager
+
+    task = "feature-extraction" if source.task == "sentence-embedding" else source.task
+    try:
+        model_class = TasksManager.get_model_class_for_task(task, framework="pt", model_type=source.config.get("model_type"))
+        model, report = model_class.from_pretrained(
+            source.directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, trust_remote_code=False,
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
+        raise SourceError(f"{source.directory}: the model does not load: {_first_lines(error)}") from error
+    _check_loaded(source, model, report)
+    return model.eval()
+
+
+def _check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> None:
+    """A checkpoint that only partly fits would be completed with random numbers: refuse it."""
+    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
+    mismatched = sorted(str(k) for k in report["mismatched_keys"])
+    if mismatched:
+        raise SourceError(f"{source.directory}: config.json disagrees with the weights: {', '.join(mismatched[:3])}")
+    if missing:
+        raise SourceError(
+            f"{source.directory}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
+            f"({', '.join(missing[:3])}): choose another --task, or give the fine-tuned checkpoint"
+        )
+    known = {name for name, _ in model.named_modules()}
+    for key in sorted(report["unexpected_keys"]):
+        parts = key.split(".")
+        for i, part in enumerate(parts):
+            parent = ".".join(parts[:i])
+            base = getattr(model, "base_model_prefix", "")
+            for prefix in {parent, f"{base}.{parent}", parent.removeprefix(f"{base}.")}:
+                if part.isdigit() and prefix in known and f"{prefix}.{part}" not in known:
+                    raise SourceError(
+                        f"{source.directory}: config.json disagrees with the weights: the checkpoint has {key}, "
+                        f"but the configured model has no {prefix}.{part}"
+                    )
+
+
+def _from_factory(source: Source) -> Any:
+    import torch
+
+    module_name, _, attribute = source.spec.partition(":")
+    try:
+        made = getattr(importlib.import_module(module_name), attribute)()
+    except Exception as error:
+        raise SourceError(f"{source.spec}: the factory failed: {_first_lines(error)}") from error
+    if not isinstance(made, torch.nn.Module):
+        raise SourceError(f"{source.spec}: the factory returned {type(made).__name__}, not a torch.nn.Module")
+    return made.eval()
+
+
+def _first_lines(error: Exception, count: int = 3) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:count]) or type(error).__name__
+
+
+def input_names(model: Any) -> list[str]:
+    """Inputs of a torch model: those of the three that its `forward` takes and its config uses."""
+    import inspect
+
+    accepted = inspect.signature(model.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    return names
+
+
+def _trace(model: Any, source: Source) -> Captured:
+    import torch
+
+    from .sentence import sentence_head
+
+    names = input_names(model)
+    outputs = TASK_OUTPUTS[source.task]
+    head = sentence_head(source.sentence_modules) if source.task == "sentence-embedding" else torch.nn.ModuleList()
+    if source.task == "sentence-embedding" and not len(head):
+        raise SourceError(f"{source.spec}: no modules.json says how to pool; use --task feature-extraction")
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+            self.head = head
+
+        def forward(self, *inputs: Any) -> tuple[Any, ...]:
+            result = self.model(**dict(zip(names, inputs, strict=True)), return_dict=True)
+            found = {name: result[name] for name in outputs if name in result}
+            if len(self.head):
+                vector = result["last_hidden_state"]
+                for step in self.head:
+                    vector = step(vector, inputs[1]) if type(step).__name__ == "Pooling" else step(vector)
+                found["sentence_embedding"] = vector
+            missing = [name for name in outputs if name not in found]
+            if missing:
+                raise SourceError(f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}")
+            return tuple(found[name] for name in outputs)
+
+    wrapped = Wrapped().eval()
+    shape = (2, 3, 7) if source.task == "multiple-choice" else (2, 7)
+    vocabulary = int(getattr(model.config, "vocab_size", 100))
+    ids = torch.arange(int(np.prod(shape))).reshape(shape) % max(vocabulary - 1, 1) + 1
+    mask = torch.ones_like(ids)
+    mask[..., 1, 5:] = 0
+    sample = [ids, mask, torch.zeros_like(ids)][: len(names)]
+    dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in names)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(wrapped, tuple(sample), dynamic_shapes=(dynamic,), strict=False)
+            exported = torch.onnx.export(program, dynamo=True, opset_version=23, optimize=False, verbose=False)
+    except SourceError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{source.spec}: torch could not export the model: {_first_lines(error)}") from error
+    assert exported is not None
+    raw = exported.model
+    _name_boundary(raw, names, outputs)
+    return Captured(raw, TorchReference(wrapped, names, outputs))
+
+
+def _name_boundary(model: ir.Model, inputs: list[str], outputs: tuple[str, ...]) -> None:
+    """Names inputs, outputs and parameters as the source does; clashes with inner names are moved out of the way."""
+    graph = model.graph
+    for value in [out for node in graph for out in node.outputs]:
+        if value.name in inputs or value.name in outputs:
+            value.name = f"{value.name}.inner"
+    for value, name in zip(graph.inputs, inputs, strict=True):
+        value.name = name
+    for i, (value, name) in enumerate(zip(list(graph.outputs), outputs, strict=True)):
+        if value in graph.outputs[:i] or value.is_graph_input() or value.is_initializer():
+            node = ir.node("Identity", [value])
+            graph.append(node)
+            graph.outputs[i] = value = node.outputs[0]
+        value.name = name
+    for value in list(graph.initializers.values()):
+        name = value.name or ""
+        short = name.removeprefix("model.")
+        if name != short and short not in graph.initializers:
+            value.name = short
+
+
+class TorchReference:
+    """The torch model behind the capture."""
+
+    def __init__(self, module: Any, inputs: list[str], outputs: tuple[str, ...]):
+        self.module = module
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import torch
+
+        with torch.inference_mode():
+            results = self.module(*[torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self.inputs])
+        return {n: r.numpy() for n, r in zip(self.outputs, results, strict=True)}
+
+    def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+        import torch
+
+        modules = dict(self.module.model.named_modules())
+        found: dict[str, np.ndarray] = {}
+        handles = []
+        for path in {n.split("#")[0] for n in names} & modules.keys():
+
+            def keep(_module: Any, _inputs: Any, result: Any, path: str = path) -> None:
+                if isinstance(result, torch.Tensor):
+                    count = sum(1 for n in found if n.split("#")[0] == path)
+                    found[f"{path}#{count}" if count else path] = result.numpy().copy()
+
+            handles.append(modules[path].register_forward_hook(keep))
+        try:
+            self.run(feeds)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {n: found[n] for n in names if n in found}
+
+

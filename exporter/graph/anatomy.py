@@ -1,0 +1,317 @@
+"""What the canonical graph is made of: blocks with their attention and feed-forwards, embeddings, head. Exact or an error.
+
+Everything is read from nodes and weight shapes, never from a config, so it stays true after heads or neurons are removed.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+
+from ..errors import SourceError
+from .attention import normalises_scores
+from .edit import ancestors, attribute, consumers, dims, is_projection, nodes, producer, projection_weight
+
+_ACTIVATIONS = ("Gelu", "Relu", "Tanh", "Sigmoid", "Swish", "Mish", "Elu", "LeakyRelu", "HardSwish", "Softplus")
+_ELEMENTWISE = (*_ACTIVATIONS, "Add", "Mul", "Split", "Slice", "Identity", "Cast")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """`y = x W + b`: the MatMul, its weight's name and its sizes."""
+
+    node: ir.Node
+    weight: str
+    in_features: int
+    out_features: int
+    bias: ir.Node | None
+
+    @property
+    def output(self) -> ir.Value:
+        return (self.bias or self.node).outputs[0]
+
+
+@dataclass(frozen=True)
+class AttentionPart:
+    """One self-attention. q, k and v are the same projection where the source merges them."""
+
+    node: ir.Node
+    heads: int
+    kv_heads: int
+    head_dim: int
+    q: Projection
+    k: Projection
+    v: Projection
+    o: Projection
+    disentangled: bool = False
+
+    @property
+    def merged(self) -> bool:
+        return self.q.node is self.k.node
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """`down(act(up(x)))`, or `down(act(gate) * up)` where gated (up then holds both). `width` is the intermediate size."""
+
+    up: Projection
+    down: Projection
+    activation: str
+    width: int
+    gated: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """One encoder layer. `other` are projections of neither part (MobileBERT's bottlenecks)."""
+
+    index: int
+    attention: AttentionPart
+    feed_forwards: tuple[FeedForward, ...]
+    other: tuple[Projection, ...] = ()
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of an encoder, in order of execution. `before` are projections between embeddings and the first block."""
+
+    blocks: tuple[Block, ...]
+    embeddings: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    before: tuple[Projection, ...] = ()
+    head: tuple[Projection, ...] = ()
+    parameters: int = 0
+    nbytes: int = 0
+
+    def flops_per_token(self, length: int) -> float:
+        """Floating-point operations per token in a sequence of `length` tokens, two for each multiply-add.
+
+        Projections, the two attention products; norms and activations (well below 2 %) are not counted.
+        """
+        projections = sum(p.in_features * p.out_features for p in self.before)
+        attention = 0
+        for block in self.blocks:
+            a = block.attention
+            parts = {p.node: p for p in (a.q, a.k, a.v, a.o, *block.other)}
+            parts |= {p.node: p for f in block.feed_forwards for p in (f.up, f.down)}
+            projections += sum(p.in_features * p.out_features for p in parts.values())
+            attention += 2 * length * a.heads * a.head_dim
+        return 2.0 * (projections + attention)
+
+
+def read_anatomy(model: ir.Model) -> Anatomy:
+    """Reads the anatomy. Raises SourceError naming the first node that does not fit; a model without attention has no blocks."""
+    graph = model.graph
+    anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalises_scores(n)]
+    depth = _depths(graph, anchors)
+    attentions = [_attention(n) for n in anchors]
+    taken = {p.node for a in attentions for p in (a.q, a.k, a.v, a.o)}
+    forwards = [f for n in nodes(graph, *_ACTIVATIONS) if (f := _feed_forward(n)) is not None]
+    taken |= {p.node for f in forwards for p in (f.up, f.down)}
+    blocks = []
+    for i, attention in enumerate(attentions):
+        own = tuple(f for f in forwards if depth[f.up.node] == i + 1)
+        if not own:
+            raise SourceError(f"block {i} (attention {attention.node.name!r}): no feed-forward follows that could be read")
+        blocks.append(Block(i, attention, own))
+    others: dict[int, list[Projection]] = {i: [] for i in range(len(blocks))}
+    before, head = [], []
+    content = _content(graph)
+    for node in graph:
+        if node in taken or not is_projection(node) or node.outputs[0] not in content:
+            continue
+        projection = as_projection(node)
+        owner = _owner(projection, depth[node], blocks)
+        (others[owner] if owner is not None else head if depth[node] else before).append(projection)
+    blocks = [replace(b, other=tuple(others[b.index])) for b in blocks]
+    tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
+    return Anatomy(
+        tuple(blocks), _embeddings(graph), tuple(before), tuple(head), sum(t.size for t in tensors), sum(t.nbytes for t in tensors)
+    )
+
+
+def as_projection(node: ir.Node) -> Projection:
+    """A MatMul by a trained matrix, with its bias."""
+    weight = projection_weight(node)
+    shape = dims(node.inputs[1])
+    if weight is None or shape is None or len(shape) != 2 or shape[0] is None or shape[1] is None:
+        raise SourceError(f"node {node.name!r} (MatMul): its weight is no matrix of known size")
+    bias = next((n for n in consumers(node.outputs[0]) if n.op_type == "Add" and any(_is_bias(v) for v in n.inputs)), None)
+    return Projection(node, str(weight.name), shape[0], shape[1], bias)
+
+
+def _is_bias(value: ir.Value | None) -> bool:
+    return value is not None and value.is_initializer() and len(dims(value) or ()) == 1
+
+
+def _depths(graph: ir.Graph, anchors: list[ir.Node]) -> dict[ir.Node, int]:
+    """For each node, how many attentions lie before it; an attention's own result counts it."""
+    marks = set(anchors)
+    after: dict[ir.Value, int] = {}
+    depth: dict[ir.Node, int] = {}
+    for node in graph:
+        depth[node] = max((after.get(v, 0) for v in node.inputs if v is not None), default=0)
+        for out in node.outputs:
+            after[out] = depth[node] + (node in marks)
+    return depth
+
+
+def _content(graph: ir.Graph) -> set[ir.Value]:
+    """Everything that depends on the token ids by value: not the position tables that DeBERTa projects as well."""
+    known = {i for i in graph.inputs if i.name == "input_ids"}
+    for node in graph:
+        if node.op_type != "Shape" and any(v in known for v in node.inputs):
+            known.update(node.outputs)
+    return known
+
+
+def _projections_behind(value: ir.Value | None) -> list[ir.Node]:
+    """The nearest MatMuls by trained matrices that `value` is computed from."""
+    found: list[ir.Node] = []
+    seen: set[ir.Value] = set()
+    queue = [value] if value is not None else []
+    while queue:
+        current = queue.pop(0)
+        if current in seen:
+            continue
+        seen.add(current)
+        node = current.producer()
+        if node is None:
+            continue
+        if is_projection(node):
+            found.append(node)
+        elif node.op_type != "Shape":
+            queue.extend(v for v in node.inputs if v is not None)
+    return list(dict.fromkeys(found))
+
+
+def _the_projection_behind(value: ir.Value | None, node: ir.Node, role: str) -> Projection:
+    found = _projections_behind(value)
+    if len(found) != 1:
+        raise SourceError(f"attention {node.name!r}: its {role} comes from {len(found)} projections, one is expected")
+    return as_projection(found[0])
+
+
+def _attention(node: ir.Node) -> AttentionPart:
+    if node.op_type == "Attention":
+        heads = int(attribute(node, "q_num_heads", 0))  # type: ignore[call-overload]
+        kv_heads = int(attribute(node, "kv_num_heads", heads))  # type: ignore[call-overload]
+        q, k, v = (_the_projection_behind(node.inputs[i], node, role) for i, role in enumerate(("query", "key", "value")))
+        width = (dims(node.inputs[0]) or [None])[-1]
+        if not heads or width is None or width % heads:
+            raise SourceError(f"attention {node.name!r}: {width} query columns do not divide into {heads} heads")
+        return AttentionPart(node, heads, kv_heads, width // heads, q, k, v, _after(node.outputs[0], node))
+    return _disentangled(node)
+
+
+def _disentangled(softmax: ir.Node) -> AttentionPart:
+    """DeBERTa: content-to-content is the product whose two sides lead to one content projection each."""
+    scores = softmax.inputs[0]
+    shape = dims(scores)
+    assert scores is not None
+    weights = next((p for v in _ahead(softmax.outputs[0]) if (p := v.producer()) and p.op_type == "MatMul"), None)
+    heads = shape[1] if shape and len(shape) == 4 else None
+    if heads is None or weights is None:
+        raise SourceError(f"attention {softmax.name!r}: its heads cannot be read from scores of shape {shape}")
+    stop = {v for v in ancestors(scores) if is_projection(v.producer())}
+    # Nearest first: content-to-content is added last to the scores, so it is met first.
+    products = [p for v in ancestors(scores, stop) if (p := producer(v, "MatMul")) and not is_projection(p)]
+    sides = [[_projections_behind(i) for i in p.inputs] for p in products]
+    content = next((s for s in sides if [len(x) for x in s] == [1, 1] and len(dims(s[0][0].outputs[0]) or ()) == 3 and not _fixed(s[0][0]) and not _fixed(s[1][0])), None)
+    if content is None:
+        raise SourceError(f"attention {softmax.name!r}: no product of a query and a key leads to its scores")
+    q, k = as_projection(content[0][0]), as_projection(content[1][0])
+    v = _the_projection_behind(weights.inputs[1], softmax, "value")
+    return AttentionPart(softmax, heads, heads, q.out_features // heads, q, k, v, _after(weights.outputs[0], softmax), disentangled=True)
+
+
+def _fixed(node: ir.Node) -> bool:
+    """True for a projection of a table: its rows do not vary with the batch."""
+    shape = dims(node.outputs[0])
+    return shape is not None and all(d is not None for d in shape)
+
+
+def _ahead(value: ir.Value, limit: int = 64) -> list[ir.Value]:
+    """Values computed from `value`, nearest first, at most `limit`."""
+    found: list[ir.Value] = []
+    queue = [value]
+    while queue and len(found) < limit:
+        for node in consumers(queue.pop(0)):
+            for out in node.outputs:
+                if out not in found:
+                    found.append(out)
+                    queue.append(out)
+    return found
+
+
+def _after(value: ir.Value, node: ir.Node) -> Projection:
+    """The output projection: the first trained MatMul that reads an attention's result."""
+    found = next((p for v in _ahead(value) if (p := v.producer()) is not None and is_projection(p)), None)
+    if found is None:
+        raise SourceError(f"attention {node.name!r}: no output projection reads its result")
+    return as_projection(found)
+
+
+def _feed_forward(activation: ir.Node) -> FeedForward | None:
+    """The feed-forward around an activation; None for an activation of a head, which no residual goes around."""
+    up_nodes = _through_elementwise(activation.inputs[0], forward=False)
+    down_nodes = _through_elementwise(activation.outputs[0], forward=True)
+    if len(up_nodes) != 1 or len(down_nodes) != 1:
+        return None
+    up, down = as_projection(up_nodes[0]), as_projection(down_nodes[0])
+    if not any(n.op_type in ("Add", "LayerNormalization") for n in consumers(down.output)) or not _has_residual(down):
+        return None
+    return FeedForward(up, down, activation.op_type, down.in_features, gated=up.out_features == 2 * down.in_features)
+
+
+def _has_residual(projection: Projection) -> bool:
+    return any(n.op_type == "Add" and not any(v is not None and v.is_initializer() for v in n.inputs) for n in consumers(projection.output))
+
+
+def _through_elementwise(value: ir.Value | None, *, forward: bool) -> list[ir.Node]:
+    """Trained MatMuls next to `value`, with nothing but element-wise nodes between."""
+    found: dict[ir.Node, None] = {}
+    seen: set[ir.Value] = set()
+    queue = [value] if value is not None else []
+    while queue:
+        current = queue.pop(0)
+        if current in seen:
+            continue
+        seen.add(current)
+        made_by = current.producer()
+        for node in consumers(current) if forward else [made_by] if made_by is not None else []:
+            if is_projection(node):
+                found[node] = None
+            elif node.op_type in _ELEMENTWISE:
+                queue.extend(v for v in (node.outputs if forward else node.inputs) if v is not None)
+            else:
+                return []
+    return list(found)
+
+
+def _owner(projection: Projection, depth: int, blocks: list[Block]) -> int | None:
+    """The block a further projection belongs to: by its name where names tell, else by where it lies."""
+    for block in blocks:
+        prefix = _common_module([block.attention.q.weight, block.feed_forwards[-1].down.weight])
+        if prefix and projection.weight.startswith(prefix + "."):
+            return block.index
+    if 0 < depth < len(blocks) or (depth == len(blocks) and _has_residual(projection)):
+        return depth - 1
+    return None
+
+
+def _common_module(names: list[str]) -> str:
+    shared = []
+    for parts in zip(*(n.split(".") for n in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared) if any(p.isdigit() for p in shared) else ""
+
+
+def _embeddings(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
+    """Tables that a Gather reads: name → shape."""
+    tables = {}
+    for node in nodes(graph, "Gather"):
+        table = node.inputs[0]
+        shape = dims(table)
+        if table is not None and table.is_initializer() and shape is not None and len(shape) == 2:
+            tables[str(table.name)] = tuple(d or 0 for d in shape)
+    return tables
