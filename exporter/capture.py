@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,17 +34,22 @@ class Captured:
 
     model: ir.Model
     reference: Reference
+    source: Source
+    """The source, with what only loading it could tell: a factory's config and tokenizer directory."""
 
 
-def capture(source: Source, *, allow_pickle: bool = False) -> Captured:
+def capture(source: Source) -> Captured:
     """Captures any source. Raises SourceError where the source cannot be loaded or traced."""
     if source.kind == "onnx":
         from .capture_onnx import capture_onnx
 
         return capture_onnx(source)
     with _quiet():
-        module = _from_factory(source) if source.kind == "factory" else _from_directory(source)
-        return _trace(module, source)
+        if source.kind == "huggingface":
+            return _trace(_from_directory(source), source)
+        module, directory = _from_factory(source)
+        config = getattr(getattr(module, "config", None), "to_dict", dict)()
+        return _trace(module, replace(source, directory=directory, config=config))
 
 
 @contextmanager
@@ -108,17 +113,23 @@ def _check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> None
                     )
 
 
-def _from_factory(source: Source) -> Any:
+def _from_factory(source: Source) -> tuple[Any, Path | None]:
+    """Calls `module:callable`, which returns a torch module, or the module and the directory of its tokenizer."""
+    import sys
+
     import torch
 
     module_name, _, attribute = source.spec.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does: the user's module lies in the working directory
     try:
         made = getattr(importlib.import_module(module_name), attribute)()
     except Exception as error:
-        raise SourceError(f"{source.spec}: the factory failed: {_first_lines(error)}") from error
-    if not isinstance(made, torch.nn.Module):
-        raise SourceError(f"{source.spec}: the factory returned {type(made).__name__}, not a torch.nn.Module")
-    return made.eval()
+        raise SourceError(f"{source.spec}: the factory failed: {type(error).__name__}: {_first_lines(error)}") from error
+    model, directory = made if isinstance(made, tuple) and len(made) == 2 else (made, getattr(made, "name_or_path", None))
+    if not isinstance(model, torch.nn.Module):
+        raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
+    return model.eval(), Path(directory) if directory else None
 
 
 def _first_lines(error: Exception, count: int = 3) -> str:
@@ -186,7 +197,7 @@ def _trace(model: Any, source: Source) -> Captured:
     assert exported is not None
     raw = exported.model
     _name_boundary(raw, names, outputs)
-    return Captured(raw, TorchReference(wrapped, names, outputs))
+    return Captured(raw, TorchReference(wrapped, names, outputs), source)
 
 
 def _name_boundary(model: ir.Model, inputs: list[str], outputs: tuple[str, ...]) -> None:

@@ -30,7 +30,7 @@ def capture_onnx(source: Source) -> Captured:
         raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
     reference = OnnxReference(path)
     reference.session  # noqa: B018  loads now, so that a damaged file is reported before any work
-    return Captured(model, reference)
+    return Captured(model, reference, source)
 
 
 class OnnxReference:

@@ -62,7 +62,8 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     _check_mask_arithmetic(graph, ids, mask, bool(left))
     sources = _name_values(graph)
     common.ShapeInferencePass()(model)
-    common.CheckerPass()(model) if _small_enough_to_check(model) else None
+    if _small_enough_to_check(model):
+        common.CheckerPass()(model)
     return Canonical(model, len(left), sources)
 
 
@@ -99,21 +100,27 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 
 def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
-    """Symbolic names for batch and sequence; returns the token ids and the attention mask."""
+    """Symbolic names for batch and sequence, everywhere; returns the token ids and the attention mask."""
     by_name = {i.name: i for i in graph.inputs}
     ids = by_name.get("input_ids")
     if ids is None:
         raise SourceError(f"the model has no input called input_ids, but {sorted(map(str, by_name))}: only text encoders are read")
+    renamed: dict[str, str] = {}
     for value in graph.inputs:
         if value.shape is None or len(value.shape) not in (2, 3):
             raise SourceError(f"input {value.name!r} has shape {value.shape}; [batch, sequence] is expected")
-        fixed = [d for d in value.shape if isinstance(d, int)]
-        if fixed and len(value.shape) == 2:
-            raise SourceError(
-                f"input {value.name!r} has the fixed shape {value.shape}: export the model with dynamic batch and sequence axes"
-            )
         names = ["batch", "sequence"] if len(value.shape) == 2 else ["batch", "choices", "sequence"]
+        for dim, name in zip(value.shape, names, strict=True):
+            if isinstance(dim, int):
+                raise SourceError(
+                    f"input {value.name!r} has the fixed shape {value.shape}: export the model with dynamic batch and sequence axes"
+                )
+            if dim.value is not None:
+                renamed[str(dim.value)] = name
         value.shape = ir.Shape(names)
+    for value in [*_values(graph), *graph.outputs]:
+        if value.shape is not None and any(not isinstance(d, int) and str(d.value) in renamed for d in value.shape):
+            value.shape = ir.Shape([d if isinstance(d, int) else renamed.get(str(d.value), d.value) for d in value.shape])
     return ids, by_name.get("attention_mask")
 
 

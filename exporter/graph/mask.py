@@ -17,6 +17,9 @@ from .probe import Prober
 MASKED = -30000.0
 """Added to the score of a masked key: exp underflows to exactly 0 in float32 and float16, and twice it fits float16."""
 
+PADDING_BIAS = "attention_bias"
+"""Name of the bias that masks padding and nothing else; targets with a mask input of their own recognise it by this."""
+
 _BLOCKED = -1e3  # a term below this blocks a key; position biases are learned and stay far above it
 
 
@@ -117,7 +120,9 @@ class BiasBuilder:
         key = (kind.padding, kind.window, positions)
         if key in self._made:
             return self._made[key]
-        name = "attention_bias" if kind.window is None else f"attention_bias.window_{kind.window}"
+        name = PADDING_BIAS if kind.window is None else f"{PADDING_BIAS}.window_{kind.window}"
+        if positions:
+            name += ".position"
         terms = [*positions]
         if kind.window is not None:
             terms.append(self._once(("window", kind.window), lambda: self._window(kind.window or 0, anchor)))

@@ -1,0 +1,58 @@
+"""The bundle's README: what it is, how it is opened, how near it is to its source, how fast."""
+
+from pathlib import Path
+
+from .bundle import Manifest
+
+CARD = "README.md"
+
+
+def write_card(directory: Path, manifest: Manifest) -> None:
+    """Writes the card from the manifest; plots that lie in the directory are shown."""
+    anatomy, source = manifest.anatomy, manifest.source
+    blocks = anatomy.get("blocks", [])
+    artifact = sum(p.stat().st_size for p in directory.glob("model.onnx*"))
+    lines = [
+        f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",
+        "",
+        f"Made by Headway {manifest.headway_version} from a {source['kind']} source, and checked against it on real text.",
+        "",
+        "```python",
+        "import headway",
+        'bundle = headway.Bundle.open("this directory")',
+        f'bundle(["a text", "another"])["{manifest.outputs[-1].name}"]',
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| parameters | {anatomy['parameters']:,} |",
+        f"| blocks | {len(blocks)} |",
+        f"| heads per block | {_summary([b['heads'] for b in blocks])} |",
+        f"| intermediate size per block | {_summary([w for b in blocks for w in b['intermediate_size']])} |",
+        f"| longest sequence | {manifest.tokenizer.max_length if manifest.tokenizer else '?'} tokens |",
+        f"| source weights | {source['bytes'] / 1e6:.1f} MB |",
+        f"| artifact | {artifact / 1e6:.1f} MB |",
+        f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
+        "",
+        "## Parity with the source",
+        "",
+        "| output | max abs | max rel | cosine | argmax agreement | worst on |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {o['name']} | {o['max_abs']:.2e} | {o['max_rel']:.2e} | {o['cosine']:.7f} | {o['argmax_agreement']:.4f} | {o['worst_case']} |"
+        for o in manifest.parity["outputs"]
+    ]
+    if manifest.bench:
+        lines += ["", "## Latency", "", *_bench_lines(manifest.bench)]
+    for plot in sorted(directory.glob("plots/*.png")):
+        lines += ["", f"![{plot.stem}](plots/{plot.name})"]
+    (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _summary(values: list[int]) -> str:
+    return str(values[0]) if values and len(set(values)) == 1 else ", ".join(map(str, values))
+
+
+def _bench_lines(bench: dict) -> list[str]:
+    return [f"Measured on {bench.get('machine', {}).get('cpu', 'an unnamed machine')}; see `headway.json` for all figures."]

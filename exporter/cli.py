@@ -1,0 +1,221 @@
+"""`headway`: one verb a step, each usable alone. Exit codes are those of `errors`; heavy imports wait for the verb."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from .errors import HeadwayError, Interrupted, TargetError, UsageError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Makes a trained Transformer deployable, and proves that it still computes the same.\n\n"
+    "Exit codes: 0 done, 1 a gate or parity failed, 2 usage, 3 source unreadable or unsupported, 4 target not available, 5 interrupted.",
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Text to check on: txt, csv or jsonl. A small built-in set where not given.")]
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
+
+
+@app.command()
+def export(
+    source: Annotated[str | None, typer.Argument(help="Hugging Face directory or name, .onnx file, or module:callable.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Directory of the bundle.")] = None,
+    task: Task = None,
+    target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")] = None,
+    data: Data = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Export SOURCE to a verified bundle."""
+    with _needs_export():
+        from .export import STEPS
+        from .export import export as run
+        from .recipe import make_recipe, read_recipe
+    values: dict[str, Any] = read_recipe(recipe).model_dump(exclude_unset=True) if recipe else {}
+    given = {"source": source, "task": task, "data": data, "target": target if target != "ort" or "target" not in values else None}
+    values |= {k: v for k, v in given.items() if v is not None}
+    if "source" not in values:
+        raise UsageError("give a SOURCE, or a --recipe that names one")
+    if out is None:
+        raise UsageError("give --out, the directory of the bundle")
+    made = make_recipe(str(recipe or "command line"), **values)
+    with _progress(len(STEPS), quiet or as_json) as step:
+        done = run(made, out, force=force, allow_pickle=allow_pickle, on_step=step)
+    if as_json:
+        _print_json({"path": str(done.path), "source_bytes": done.source_bytes, "artifact_bytes": done.artifact_bytes, "parity": done.parity.to_json(), "lowering": done.manifest.lowering})
+    elif not quiet:
+        from .report import export_table
+
+        _console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
+        _console().print(f"bundle: {done.path}", soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="Any source that export takes, or a bundle.")],
+    task: Task = None,
+    length: Annotated[int, typer.Option("--length", min=1, help="Tokens in a sequence, for FLOPs and times.")] = 128,
+    time: Annotated[bool, typer.Option("--time", help="Measure the share of each kind of operator in ONNX Runtime.")] = False,
+    allow_pickle: Pickle = False,
+    as_json: Json = False,
+) -> None:
+    """Print what MODEL is made of."""
+    with _needs_export():
+        from .inspection import inspect_model
+        from .report import anatomy_table, share_table
+    found = inspect_model(model, task=task, length=length, time=time, allow_pickle=allow_pickle)
+    if as_json:
+        _print_json(found)
+        return
+    _console().print(anatomy_table(found))
+    if found.get("time_share"):
+        _console().print(share_table(found["time_share"], length))
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    against: Annotated[str | None, typer.Option("--against", help="The source; the recipe's where not given.")] = None,
+    data: Data = None,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare BUNDLE with its source on real text again, and its files with their checksums."""
+    with _needs_export():
+        from .inspection import verify_bundle
+        from .report import parity_table
+    with _progress(4, quiet or as_json) as step:
+        parity = verify_bundle(bundle, against, data, allow_pickle=allow_pickle, on_step=step)
+    if as_json:
+        _print_json(parity.to_json())
+    elif not quiet:
+        _console().print(parity_table(parity.to_json()))
+    if not parity.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    against: Annotated[list[str] | None, typer.Option("--against", help="Bundle, .onnx file or Hugging Face directory; may be repeated.")] = None,
+    threads: Threads = 1,
+    data: Data = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=3, help="Paired rounds of each case.")] = 15,
+    out: Annotated[Path | None, typer.Option("--out", help="Directory for JSON and plot; into the bundle where not given.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure latency and throughput of BUNDLE, paired with others."""
+    from .benching import bench_bundle
+
+    with _progress(None, quiet or as_json) as step:
+        result, files = bench_bundle(bundle, against or [], threads=threads, data=data, rounds=rounds, out=out, on_step=step)
+    if as_json:
+        _print_json(result.to_json())
+    elif not quiet:
+        from .report import bench_table
+
+        _console().print(bench_table(result))
+        for file in files:
+            _console().print(str(file), soft_wrap=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle.")] = Path("build/minilm"),
+    cache: Annotated[Path, typer.Option("--cache", help="Where downloads are kept.")] = Path(".cache/models"),
+    quiet: Quiet = False,
+) -> None:
+    """Export, verify and measure a real model (all-MiniLM-L6-v2)."""
+    with _needs_export():
+        from .demo import run_demo
+    run_demo(out, cache, console=None if quiet else _console(), progress=lambda total: _progress(total, quiet))
+
+
+def main() -> None:
+    """Entry point: errors become one message and their exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(standalone_mode=False)
+    except HeadwayError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_fail("interrupted; nothing half-written is left, run the command again", Interrupted.exit_code))
+    except Exception as error:
+        from click import ClickException
+
+        if isinstance(error, ClickException):
+            error.show()
+            sys.exit(UsageError.exit_code)
+        raise
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"headway: {message}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _needs_export() -> Iterator[None]:
+    """A missing heavy library is named with the extra that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TargetError(f"this needs {error.name}, which is not installed: pip install 'headway[export]'") from error
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+@contextmanager
+def _progress(total: int | None, hidden: bool) -> Iterator[Callable[..., None]]:
+    """A bar with an ETA on standard error; the yielded function names the step that begins."""
+    if hidden:
+        yield lambda *_args, **_more: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=total)
+        begun = 0
+
+        def step(name: str, *, of: int | None = None) -> None:
+            nonlocal begun
+            bar.update(task, description=name, completed=begun, total=of or total)
+            begun += 1
+
+        yield step
+
+
+if __name__ == "__main__":
+    main()

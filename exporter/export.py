@@ -1,0 +1,252 @@
+"""The way a model takes: source → canonical graph → target → verdict → bundle."""
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..calibration.text import builtin_lines, fingerprint, read_lines
+from . import verify
+from .bundle import MANIFEST, SCHEMA_VERSION, Manifest, TensorInfo, TextEncoder, file_records
+from .capture import capture
+from .card import write_card
+from .errors import GateError, SourceError
+from .graph.anatomy import Anatomy, read_anatomy
+from .graph.canonical import canonicalise
+from .recipe import Recipe
+from .source import Source, open_source
+from .staging import staged
+from .targets import ort
+from .tokenizer import load_tokenizer, save_tokenizer
+
+STEPS = ("read the source", "capture the graph", "run the source on text", "canonicalise", "lower and write", "verify", "finish the bundle")
+_LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
+
+Step = Callable[[str], None]
+
+
+@dataclass
+class Exported:
+    """What an export made."""
+
+    path: Path
+    manifest: Manifest
+    parity: verify.Parity
+    source_bytes: int
+    artifact_bytes: int
+
+
+def export(recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool = False, on_step: Step = lambda _: None) -> Exported:
+    """Makes a verified bundle at `out`, or raises and leaves `out` as it was.
+
+    Raises SourceError (unreadable or unsupported source), UsageError (output), GateError (parity or size), each with its
+    exit code. `on_step` is told each of `STEPS` as it begins.
+    """
+    with staged(out, force=force) as staging:
+        on_step(STEPS[0])
+        source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
+        lines = read_lines(recipe.data) if recipe.data else builtin_lines()
+        on_step(STEPS[1])
+        captured = capture(source)
+        source = captured.source
+        tokenizer = load_tokenizer(source.directory)
+        info = save_tokenizer(tokenizer, source.longest, staging)
+        del tokenizer
+        on_step(STEPS[2])
+        cases = verify.make_cases(
+            TextEncoder(staging / info.file, info), lines, info.max_length, info.pad_id,
+            choices=2 if source.task == "multiple-choice" else 0,
+        )
+        expected = [captured.reference.run(c.feeds) for c in cases]
+        on_step(STEPS[3])
+        canonical = canonicalise(captured.model, longest=source.positions)
+        anatomy = read_anatomy(canonical.model)
+        check_config(source, anatomy)
+        described = describe(anatomy)
+        source_bytes = sum(p.stat().st_size for p in source.weights) or anatomy.nbytes
+        inputs, outputs = [_tensor_info(v) for v in canonical.model.graph.inputs], [_tensor_info(v) for v in canonical.model.graph.outputs]
+        per_token = [o.name for o in outputs if "sequence" in o.shape]
+        on_step(STEPS[4])
+        fusions = ort.lower(canonical.model, anatomy)
+        ort.write(canonical.model, staging)
+        # From here on the source is not needed: its memory goes before the runtime takes as much again.
+        del captured, canonical, anatomy
+        gc.collect()
+        on_step(STEPS[5])
+        runner = ort.open_runner(staging / ort.MODEL_FILE)
+        parity = verify.compare(cases, expected, runner.run, per_token=per_token, tolerance=recipe.tolerance)
+        del runner
+        if not parity.ok:
+            parity.first_divergence = diagnose(source, cases, parity)
+            raise GateError(parity_failure(parity))
+        on_step(STEPS[6])
+        artifact_bytes = sum((staging / name).stat().st_size for name in (ort.MODEL_FILE, ort.WEIGHTS_FILE) if (staging / name).is_file())
+        if recipe.max_mb is not None and artifact_bytes > recipe.max_mb * 1e6:
+            raise GateError(f"the artifact has {artifact_bytes / 1e6:.1f} MB, {artifact_bytes / 1e6 - recipe.max_mb:.1f} MB over max_mb")
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            headway_version=_version("headway"),
+            target=recipe.target,
+            task=source.task,
+            artifact=ort.MODEL_FILE,
+            inputs=inputs,
+            outputs=outputs,
+            tokenizer=info,
+            session_options=ort.SESSION_OPTIONS,
+            source={
+                "kind": source.kind, "model_type": source.config.get("model_type"), "fingerprint": source.fingerprint,
+                "bytes": source_bytes, "text_fingerprint": fingerprint(lines),
+            },
+            anatomy=described,
+            lowering=fusions.as_dict(),
+            parity=parity.to_json(),
+            libraries={name: _version(name) for name in _LIBRARIES},
+            labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
+        )
+        finish(staging, manifest, recipe.model_copy(update={"task": source.task}), source.directory)
+    return Exported(out, manifest, parity, source_bytes, artifact_bytes)
+
+
+def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | None) -> None:
+    """Writes recipe, config, card and manifest; what other loaders need travels along."""
+    (staging / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    if directory is not None:
+        for name in _companions(directory):
+            target = staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((directory / name).read_bytes())
+    write_card(staging, manifest)
+    manifest.files = file_records(staging)
+    (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _companions(directory: Path) -> list[str]:
+    """Small files by which Optimum and sentence-transformers open the same directory, and the source's licence."""
+    names = ["config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "LICENSE", "LICENSE.txt"]
+    found = [n for n in names if (directory / n).is_file()]
+    return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
+
+
+def check_config(source: Source, anatomy: Anatomy) -> None:
+    """Compares what the config declares with what the graph is. SourceError names the first disagreement."""
+    if not source.config or not source.config.get("model_type") or not anatomy.blocks:
+        return
+    declared = normalized_config(source.config)
+    attention = anatomy.blocks[0].attention
+    pairs = (
+        ("num_hidden_layers", declared.get("num_layers"), len(anatomy.blocks)),
+        ("num_attention_heads", declared.get("num_attention_heads"), attention.heads),
+    )
+    for name, wanted, found in pairs:
+        if wanted is not None and wanted != found and "pruned_heads" not in source.config:
+            raise SourceError(f"{source.spec}: config.json says {name} = {wanted}, the graph has {found}")
+
+
+def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
+    """Layer and head counts under the family's own key names, as Optimum maps them."""
+    from optimum.utils import NormalizedConfigManager
+    from transformers import AutoConfig
+
+    model_type = str(config.get("model_type"))
+    try:
+        loaded = AutoConfig.for_model(model_type, **{k: v for k, v in config.items() if k != "model_type"})
+        try:
+            normal = NormalizedConfigManager.get_normalized_config_class(model_type)(loaded)
+        except KeyError:  # a family Optimum has no entry for: the common names
+            normal = loaded
+    except Exception:  # an unknown model type cannot be cross-checked
+        return {}
+    values = {"num_layers": None, "num_attention_heads": None}
+    for key, names in {"num_layers": ("num_layers", "num_hidden_layers"), "num_attention_heads": ("num_attention_heads",)}.items():
+        for name in names:
+            try:
+                values[key] = getattr(normal, name)
+                break
+            except AttributeError:
+                continue
+    return {k: int(v) for k, v in values.items() if v is not None}
+
+
+def describe(anatomy: Anatomy) -> dict[str, Any]:
+    """The anatomy as plain numbers, for the manifest and `headway inspect`."""
+    return {
+        "parameters": anatomy.parameters,
+        "bytes": anatomy.nbytes,
+        "embeddings": {k: list(v) for k, v in anatomy.embeddings.items()},
+        "blocks": [
+            {
+                "heads": b.attention.heads, "head_dim": b.attention.head_dim, "kv_heads": b.attention.kv_heads,
+                "intermediate_size": [f.width for f in b.feed_forwards], "activation": [f.activation for f in b.feed_forwards],
+                "gated": any(f.gated for f in b.feed_forwards), "merged_qkv": b.attention.merged, "disentangled": b.attention.disentangled,
+            }
+            for b in anatomy.blocks
+        ],
+        "gflops_per_token_at_128": anatomy.flops_per_token(128) / 1e9,
+    }
+
+
+def diagnose(source: Source, cases: list[verify.Case], parity: verify.Parity) -> str | None:
+    """Captures the source once more and finds the first module whose result differs: in the canonical graph, then in the lowered.
+
+    Only run after a failure, when time and memory no longer matter.
+    """
+    case = next((c for c in cases if any(o.worst_case == c.name for o in parity.outputs if not o.ok)), cases[0])
+    captured = capture(source)
+    source = captured.source
+    canonical = canonicalise(captured.model, longest=source.positions)
+    names = list(canonical.sources)
+    wanted = [canonical.sources[n] for n in names] if source.kind == "onnx" else names
+    inside = captured.reference.inside(case.feeds, wanted)
+    expected = {n: inside[w] for n, w in zip(names, wanted, strict=True) if w in inside}
+    tolerance = min(o.tolerance for o in parity.outputs)
+    mask = case.feeds["attention_mask"]
+    for stage in ("capture", "lowering"):
+        if stage == "lowering":
+            ort.lower(canonical.model, read_anatomy(canonical.model))
+        found = verify.first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
+        if found is not None:
+            return f"{found} (in the {stage})"
+    return None
+
+
+def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    """Inner values of a graph by name, as ONNX Runtime computes them; names the graph lacks are left out."""
+    import tempfile
+
+    values = ir.convenience.create_value_mapping(model.graph)
+    known = [n for n in names if n in values]
+    if not known:
+        return {}
+    part = ir.convenience.extract(model.graph, list(model.graph.inputs), [values[n] for n in known])
+    with tempfile.TemporaryDirectory() as folder:
+        ort.write(ir.Model(part, ir_version=model.ir_version), Path(folder))
+        runner = ort.open_runner(Path(folder) / ort.MODEL_FILE)
+        return dict(zip(known, runner.session.run(known, {n: feeds[n] for n in runner.input_names}), strict=True))
+
+
+def parity_failure(parity: verify.Parity) -> str:
+    """One sentence: which output is off, by how much, where, and from which module on."""
+    worst = next(o for o in parity.outputs if not o.ok)
+    where = f"; the first module that differs is {parity.first_divergence}" if parity.first_divergence else ""
+    return (
+        f"output {worst.name!r} differs from the source by {worst.max_abs:.3g} (allowed {worst.tolerance * max(1.0, worst.largest):.3g}) "
+        f"on '{worst.worst_case}'{where}. Nothing was written"
+    )
+
+
+def _tensor_info(value: ir.Value) -> TensorInfo:
+    dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
+    shape = [d if isinstance(d, int) else str(d.value) for d in value.shape] if value.shape is not None else []
+    return TensorInfo(str(value.name), dtype, shape)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

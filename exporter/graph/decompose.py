@@ -1,0 +1,46 @@
+"""`Attention` written out as products and a softmax: for measuring them apart, and for runtimes without the operator."""
+
+import numpy as np
+import onnx_ir as ir
+
+from .edit import attribute, initializer, insert, nodes, remove_unused, replace
+
+
+def decompose_attention(model: ir.Model) -> int:
+    """Rewrites every canonical `Attention` in place as MatMul, Mul, Add, Softmax, MatMul; returns how many there were.
+
+    Source: ONNX operator specification, Attention-23. Causal attention is refused: its order is in no input.
+    """
+    graph = model.graph
+    found = nodes(graph, "Attention")
+    for node in found:
+        if attribute(node, "is_causal", 0):
+            raise NotImplementedError(f"{node.name}: causal attention is not written out yet")
+        _decompose(graph, node)
+    remove_unused(model)
+    return len(found)
+
+
+def _decompose(graph: ir.Graph, node: ir.Node) -> None:
+    q, k, v = node.inputs[:3]
+    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    heads = int(attribute(node, "q_num_heads"))  # type: ignore[call-overload]
+    stem = node.outputs[0].name or "attention"
+    f32 = ir.DataType.FLOAT
+    split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
+    join = initializer(graph, "join_heads", np.array([0, 0, -1]))
+    scale = initializer(graph, f"{stem}.scale", np.float32(attribute(node, "scale")).reshape(()))
+
+    def heads_first(value: ir.Value | None, name: str, perm: list[int]) -> ir.Value:
+        apart = insert(node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=f32)
+        return insert(node, "Transpose", [apart], name=f"{stem}.{name}", dtype=f32, perm=perm)
+
+    query, key, value = heads_first(q, "q", [0, 2, 1, 3]), heads_first(k, "k", [0, 2, 3, 1]), heads_first(v, "v", [0, 2, 1, 3])
+    scores = insert(node, "MatMul", [query, key], name=f"{stem}.scores", dtype=f32)
+    scores = insert(node, "Mul", [scores, scale], name=f"{stem}.scaled", dtype=f32)
+    if bias is not None:
+        scores = insert(node, "Add", [scores, bias], name=f"{stem}.masked", dtype=f32)
+    weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=f32, axis=-1)
+    mixed = insert(node, "MatMul", [weights, value], name=f"{stem}.mixed", dtype=f32)
+    back = insert(node, "Transpose", [mixed], name=f"{stem}.sequence_first", dtype=f32, perm=[0, 2, 1, 3])
+    replace(node.outputs[0], insert(node, "Reshape", [back, join], name=f"{stem}.joined", dtype=f32, shape=node.outputs[0].shape))

@@ -1,0 +1,103 @@
+"""`headway inspect` and `headway verify`: what a model is made of, and whether a bundle still agrees with its source."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..calibration.text import builtin_lines, read_lines
+from . import verify
+from .bundle import Bundle, Manifest
+from .capture import capture
+from .errors import SourceError, UsageError
+from .export import describe
+from .graph.anatomy import read_anatomy
+from .graph.canonical import canonicalise
+from .graph.decompose import decompose_attention
+from .recipe import read_recipe
+from .source import open_source
+from .targets import ort
+
+
+def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow_pickle: bool = False) -> dict[str, Any]:
+    """The anatomy of any source or bundle as plain numbers; with `time`, the measured share of each operator kind."""
+    path = Path(spec)
+    if (path / "headway.json").is_file():
+        manifest = Manifest.read(path)
+        described = dict(manifest.anatomy)
+        share = op_share(path / manifest.artifact, length) if time else {}
+        return {"model": spec, "task": manifest.task, "length": length, **described, "time_share": share}
+    source = open_source(spec, task=task, allow_pickle=allow_pickle)
+    captured = capture(source)
+    source = captured.source
+    canonical = canonicalise(captured.model, longest=source.positions)
+    anatomy = read_anatomy(canonical.model)
+    found = {"model": spec, "task": source.task, "length": length, **describe(anatomy), "gflops_per_token": anatomy.flops_per_token(length) / 1e9}
+    found["time_share"] = {}
+    if time:
+        if length > source.positions:
+            raise UsageError(f"--length {length} is longer than the {source.positions} tokens this model takes")
+        with tempfile.TemporaryDirectory() as folder:
+            # Attention is written out here, so that softmax and products are nodes of their own.
+            decompose_attention(canonical.model)
+            ort.write(canonical.model, Path(folder))
+            found["time_share"] = op_share(Path(folder) / ort.MODEL_FILE, length)
+    return found
+
+
+def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dict[str, float]:
+    """Measured share of time by operator kind on one thread, largest first; the shares sum to 1.
+
+    From ONNX Runtime's own profile of `runs` runs on `[batch, length]` random ids, the first run left out.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        ones = np.ones((batch, length), np.int64)
+        feeds = {i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5 for i in session.get_inputs()}
+        for _ in range(runs + 1):
+            session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    per_run = len(kernels) // (runs + 1)
+    spent: Counter[str] = Counter()
+    for event in kernels[per_run:]:
+        spent[event["args"]["op_name"]] += event["dur"]
+    total = sum(spent.values()) or 1
+    return {name: micros / total for name, micros in spent.most_common()}
+
+
+def verify_bundle(
+    path: Path, against: str | None, data: Path | None, *, allow_pickle: bool = False, on_step: Callable[[str], None] = lambda _: None
+) -> verify.Parity:
+    """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
+    on_step("read the bundle")
+    bundle = Bundle.open(path)
+    bundle.check_files()
+    info, encoder = bundle.manifest.tokenizer, bundle.encoder
+    recipe = read_recipe(path / "recipe.yaml")
+    spec = against or recipe.source
+    on_step("load the source")
+    source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
+    if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
+        raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
+    reference = capture(source).reference
+    if info is None or encoder is None:
+        raise SourceError(f"{path}: this bundle has no tokenizer to make text into ids")
+    on_step("run the source on text")
+    lines = read_lines(data or recipe.data) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
+    choices = 2 if bundle.manifest.task == "multiple-choice" else 0
+    cases = verify.make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
+    expected = [reference.run(c.feeds) for c in cases]
+    on_step("compare")
+    per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
+    return verify.compare(cases, expected, bundle.runner.run, per_token=per_token, tolerance=recipe.tolerance)
