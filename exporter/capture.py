@@ -45,11 +45,29 @@ def capture(source: Source) -> Captured:
 
         return capture_onnx(source)
     with _quiet():
-        if source.kind == "huggingface":
-            return _trace(_from_directory(source), source)
-        module, directory = _from_factory(source)
-        config = getattr(getattr(module, "config", None), "to_dict", dict)()
-        return _trace(module, replace(source, directory=directory, config=config))
+        wrapped, source = _load(source)
+        return _trace(wrapped, source)
+
+
+def load_reference(source: Source) -> Reference:
+    """The source model alone, ready to run, without tracing it."""
+    if source.kind == "onnx":
+        from .capture_onnx import OnnxReference
+
+        return OnnxReference(Path(source.spec))
+    with _quiet():
+        wrapped, source = _load(source)
+    return TorchReference(wrapped)
+
+
+def _load(source: Source) -> tuple[Any, Source]:
+    if source.kind == "huggingface":
+        model = _from_directory(source)
+    else:
+        model, directory = _from_factory(source)
+        config = getattr(getattr(model, "config", None), "to_dict", dict)()
+        source = replace(source, directory=directory, config=config)
+    return wrap(model, source), source
 
 
 @contextmanager
@@ -148,7 +166,8 @@ def input_names(model: Any) -> list[str]:
     return names
 
 
-def _trace(model: Any, source: Source) -> Captured:
+def wrap(model: Any, source: Source) -> Any:
+    """A torch module from positional inputs to the task's outputs, pooling included. `names` and `outputs` say which."""
     import torch
 
     from .sentence import sentence_head
@@ -164,6 +183,8 @@ def _trace(model: Any, source: Source) -> Captured:
             super().__init__()
             self.model = model
             self.head = head
+            self.names = names
+            self.outputs = outputs
 
         def forward(self, *inputs: Any) -> tuple[Any, ...]:
             result = self.model(**dict(zip(names, inputs, strict=True)), return_dict=True)
@@ -178,14 +199,19 @@ def _trace(model: Any, source: Source) -> Captured:
                 raise SourceError(f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}")
             return tuple(found[name] for name in outputs)
 
-    wrapped = Wrapped().eval()
+    return Wrapped().eval()
+
+
+def _trace(wrapped: Any, source: Source) -> Captured:
+    import torch
+
     shape = (2, 3, 7) if source.task == "multiple-choice" else (2, 7)
-    vocabulary = int(getattr(model.config, "vocab_size", 100))
+    vocabulary = int(getattr(wrapped.model.config, "vocab_size", 100))
     ids = torch.arange(int(np.prod(shape))).reshape(shape) % max(vocabulary - 1, 1) + 1
     mask = torch.ones_like(ids)
     mask[..., 1, 5:] = 0
-    sample = [ids, mask, torch.zeros_like(ids)][: len(names)]
-    dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in names)
+    sample = [ids, mask, torch.zeros_like(ids)][: len(wrapped.names)]
+    dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in sample)
     try:
         with torch.no_grad():
             program = torch.export.export(wrapped, tuple(sample), dynamic_shapes=(dynamic,), strict=False)
@@ -195,9 +221,8 @@ def _trace(model: Any, source: Source) -> Captured:
     except Exception as error:
         raise SourceError(f"{source.spec}: torch could not export the model: {_first_lines(error)}") from error
     assert exported is not None
-    raw = exported.model
-    _name_boundary(raw, names, outputs)
-    return Captured(raw, TorchReference(wrapped, names, outputs), source)
+    _name_boundary(exported.model, wrapped.names, wrapped.outputs)
+    return Captured(exported.model, TorchReference(wrapped), source)
 
 
 def _name_boundary(model: ir.Model, inputs: list[str], outputs: tuple[str, ...]) -> None:
@@ -222,19 +247,17 @@ def _name_boundary(model: ir.Model, inputs: list[str], outputs: tuple[str, ...])
 
 
 class TorchReference:
-    """The torch model behind the capture."""
+    """The torch model behind the capture, as `wrap` made it."""
 
-    def __init__(self, module: Any, inputs: list[str], outputs: tuple[str, ...]):
+    def __init__(self, module: Any):
         self.module = module
-        self.inputs = inputs
-        self.outputs = outputs
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
 
         with torch.inference_mode():
-            results = self.module(*[torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self.inputs])
-        return {n: r.numpy() for n, r in zip(self.outputs, results, strict=True)}
+            results = self.module(*[torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self.module.names])
+        return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
         import torch

@@ -13,7 +13,7 @@ import onnxruntime
 from ..calibration.text import builtin_lines, read_lines
 from . import verify
 from .bundle import Bundle, Manifest
-from .capture import capture
+from .capture import capture, load_reference
 from .errors import SourceError, UsageError
 from .export import describe
 from .graph.anatomy import read_anatomy
@@ -90,7 +90,7 @@ def verify_bundle(
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
-    reference = capture(source).reference
+    reference = load_reference(source)
     if info is None or encoder is None:
         raise SourceError(f"{path}: this bundle has no tokenizer to make text into ids")
     on_step("run the source on text")

@@ -25,11 +25,14 @@ class Runner(Protocol):
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
-    A batch of mixed lengths is run as a few batches of similar lengths: tokens of padding cost as much as real ones.
-    Outputs at padded positions are zero then.
+    With `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
+    much as real ones; outputs at padded positions are zero then.
     """
 
-    def __init__(self, model: Path, options: Mapping[str, Any] | None = None, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)):
+    def __init__(
+        self, model: Path, options: Mapping[str, Any] | None = None, threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",), *, regroup: bool = True,
+    ):
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         if threads is not None:
@@ -44,6 +47,7 @@ class OrtRunner:
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
         self.input_names = tuple(i.name for i in self.session.get_inputs())
+        self._regroup = regroup
         outputs = self.session.get_outputs()
         self.output_names = tuple(o.name for o in outputs)
         self._sequence_axis = [list(o.shape).index("sequence") if "sequence" in o.shape else None for o in outputs]
@@ -52,7 +56,7 @@ class OrtRunner:
         """Inputs int64 `[batch, sequence]` → outputs by name, float32."""
         wanted = {name: feeds[name] for name in self.input_names}
         mask = feeds.get("attention_mask")
-        if mask is None or mask.ndim != 2 or mask.all():
+        if not self._regroup or mask is None or mask.ndim != 2 or mask.all():
             return self._run(wanted)
         lengths = _lengths(mask)
         groups = group_by_length(lengths)

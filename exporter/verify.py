@@ -129,7 +129,7 @@ def _compare_output(name: str, reference: np.ndarray, got: np.ndarray, case: Cas
     return OutputParity(
         name=name,
         max_abs=float(difference.max(initial=0.0)),
-        max_rel=float((difference / np.maximum(np.abs(a), 1e-6 * max(largest, 1e-6))).max(initial=0.0)) if largest else 0.0,
+        max_rel=float((difference / np.maximum(np.abs(a), 1e-3 * largest)).max(initial=0.0)) if largest else 0.0,
         cosine=cosine,
         argmax_agreement=float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))),
         largest=largest,

@@ -1,0 +1,110 @@
+"""`headway bench`: opens the contestants, hands them to the measurement, keeps the result in the bundle."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..calibration.text import builtin_lines, read_lines
+from .bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
+from .bundle import MANIFEST, Bundle, file_records
+from .card import write_card
+from .errors import SourceError, TargetError, UsageError
+from .runner import OrtRunner
+
+RESULT_FILE = "bench.json"
+PLOT = Path("plots") / "latency.png"
+
+
+def bench_bundle(
+    path: Path, against: Sequence[str], *, threads: int, data: Path | None, rounds: int, out: Path | None,
+    on_step: Callable[..., None] = lambda *_: None,
+) -> tuple[BenchResult, list[Path]]:
+    """Measures a bundle and its rivals in paired rounds; returns the result and the files written.
+
+    The result goes into the bundle (manifest, card, plot), or into `out`. Every contestant gets the same arrays and the
+    same number of threads. A rival that answers differently is refused: its time would mean nothing.
+    """
+    bundle = Bundle.open(path, threads=threads)
+    if bundle.encoder is None or bundle.manifest.tokenizer is None:
+        raise UsageError(f"{path}: this bundle has no tokenizer to make text into ids")
+    longest = bundle.manifest.tokenizer.max_length
+    lines = read_lines(data) if data else builtin_lines()
+    feeds = {case: feeds_for(case, bundle.encoder, lines, longest, seed=0) for case in DEFAULT_CASES if (case.length or 0) <= longest}
+    contestants = [Contestant(str(path), bundle.runner.run), *(open_contestant(spec, threads, bundle) for spec in against)]
+    check_agreement(contestants, next(iter(feeds.values())))
+    result = measure(contestants, feeds, rounds=rounds, threads=threads, on_progress=on_step)
+    return result, keep(result, path if out is None else out, bundle if out is None else None)
+
+
+def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
+    """A bundle, an `.onnx` file, or a Hugging Face directory (run by PyTorch)."""
+    path = Path(spec)
+    if (path / MANIFEST).is_file():
+        return Contestant(spec, Bundle.open(path, threads=threads).runner.run)
+    if path.suffix == ".onnx":
+        return Contestant(spec, OrtRunner(path, threads=threads, regroup=False).run)
+    try:
+        import torch
+
+        from .capture import load_reference
+        from .source import open_source
+    except ModuleNotFoundError as error:
+        raise TargetError(f"{spec} would run in PyTorch, but {error.name} is not installed: pip install 'headway[export]'") from error
+    torch.set_num_threads(threads)
+    reference = load_reference(open_source(spec, task=bundle.manifest.task))
+    return Contestant(f"PyTorch {torch.__version__.split('+')[0]}", reference.run)
+
+
+def check_agreement(contestants: Sequence[Contestant], feeds: dict[str, np.ndarray]) -> None:
+    """Raises SourceError naming a contestant whose first common output is another model's (cosine below 0.9)."""
+    first = _as_dict(contestants[0].run(feeds))
+    mask = feeds["attention_mask"].astype(bool)
+    for rival in contestants[1:]:
+        other = _as_dict(rival.run(feeds))
+        shared = [name for name in first if name in other and other[name].shape == first[name].shape]
+        if not shared:
+            raise SourceError(f"{rival.name}: gives none of the outputs {list(first)} in the same shape")
+        a, b = first[shared[0]], other[shared[0]]
+        if a.shape[:2] == mask.shape:
+            a, b = a[mask], b[mask]
+        cosine = float(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+        if cosine < 0.9:
+            raise SourceError(f"{rival.name}: answers differently (cosine {cosine:.3f} on {shared[0]}): it is not the same model")
+
+
+def _as_dict(result: object) -> Mapping[str, np.ndarray]:
+    assert isinstance(result, Mapping)
+    return result
+
+
+def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:
+    """Writes JSON and plot; into a bundle with its manifest and card brought up to date."""
+    from .report import plot_bench
+
+    plot = folder / PLOT
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    try:
+        plot_bench(result, plot)
+        written.append(plot)
+    except ModuleNotFoundError:
+        pass  # matplotlib comes with the export extra; at deploy time the figures are enough
+    if bundle is None:
+        (folder / RESULT_FILE).write_text(_json(result.to_json()), encoding="utf-8")
+        return [*written, folder / RESULT_FILE]
+    manifest = bundle.manifest
+    manifest.bench = result.to_json()
+    write_card(folder, manifest)
+    manifest.files = file_records(folder)
+    temporary = folder / f"{MANIFEST}.new"
+    temporary.write_text(manifest.to_json(), encoding="utf-8")
+    temporary.replace(folder / MANIFEST)
+    return [*written, folder / MANIFEST]
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, indent=2) + "\n"
