@@ -44,7 +44,7 @@ def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
     if (path / MANIFEST).is_file():
         return Contestant(spec, Bundle.open(path, threads=threads).runner.run)
     if path.suffix == ".onnx":
-        return Contestant(spec, OrtRunner(path, threads=threads, regroup=False).run)
+        return Contestant(spec, OrtRunner(path, threads=threads).run)
     try:
         import torch
 

@@ -78,7 +78,8 @@ def export(recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool
         del captured, canonical, anatomy
         gc.collect()
         on_step(STEPS[5])
-        runner = ort.open_runner(staging / ort.MODEL_FILE)
+        options = ort.session_options(regroup=not padding_matters(expected, cases, per_token))
+        runner = ort.open_runner(staging / ort.MODEL_FILE, options)
         parity = verify.compare(cases, expected, runner.run, per_token=per_token, tolerance=recipe.tolerance)
         del runner
         if not parity.ok:
@@ -97,7 +98,7 @@ def export(recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool
             inputs=inputs,
             outputs=outputs,
             tokenizer=info,
-            session_options=ort.SESSION_OPTIONS,
+            session_options=options,
             source={
                 "kind": source.kind, "model_type": source.config.get("model_type"), "fingerprint": source.fingerprint,
                 "bytes": source_bytes, "text_fingerprint": fingerprint(lines),
@@ -110,6 +111,17 @@ def export(recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool
         )
         finish(staging, manifest, recipe.model_copy(update={"task": source.task}), source.directory)
     return Exported(out, manifest, parity, source_bytes, artifact_bytes)
+
+
+def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[verify.Case], per_token: list[str]) -> bool:
+    """True where the source itself answers differently when a batch is padded further (MobileBERT looks at the next token)."""
+    by_name = {c.name: e for c, e in zip(cases, expected, strict=True)}
+    further = next(c for c in cases if "padded further" in c.name)
+    mixed = next(c for c in cases if c.name.endswith("mixed lengths, padded"))
+    longest = mixed.feeds["input_ids"].shape[-1]
+    cut = {k: v[:, :longest] if k in per_token else v for k, v in by_name[further.name].items()}
+    alone = {k: v[:, :longest] if k in per_token else v for k, v in by_name[mixed.name].items()}
+    return not verify.compare([mixed], [alone], lambda _: cut, per_token=per_token).ok
 
 
 def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | None) -> None:
@@ -225,7 +237,7 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
     part = ir.convenience.extract(model.graph, list(model.graph.inputs), [values[n] for n in known])
     with tempfile.TemporaryDirectory() as folder:
         ort.write(ir.Model(part, ir_version=model.ir_version), Path(folder))
-        runner = ort.open_runner(Path(folder) / ort.MODEL_FILE)
+        runner = ort.open_runner(Path(folder) / ort.MODEL_FILE, ort.session_options(regroup=False))
         return dict(zip(known, runner.session.run(known, {n: feeds[n] for n in runner.input_names}), strict=True))
 
 

@@ -25,13 +25,13 @@ class Runner(Protocol):
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
-    With `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
+    With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
     much as real ones; outputs at padded positions are zero then.
     """
 
     def __init__(
         self, model: Path, options: Mapping[str, Any] | None = None, threads: int | None = None,
-        providers: Sequence[str] = ("CPUExecutionProvider",), *, regroup: bool = True,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
     ):
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
@@ -47,7 +47,7 @@ class OrtRunner:
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
         self.input_names = tuple(i.name for i in self.session.get_inputs())
-        self._regroup = regroup
+        self._regroup = bool(chosen.get("regroup", False))
         outputs = self.session.get_outputs()
         self.output_names = tuple(o.name for o in outputs)
         self._sequence_axis = [list(o.shape).index("sequence") if "sequence" in o.shape else None for o in outputs]

@@ -58,7 +58,7 @@ class Case:
 
 
 def make_cases(tokenize: Tokenize, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
-    """Batches of real text: single lines, mixed lengths with padding on either side, one token, and the longest sequence.
+    """Batches of real text: single lines, mixed lengths with little and much padding, one token, and the longest sequence.
 
     With `choices` every input gets the shape `[batch, choices, sequence]`.
     """
@@ -70,10 +70,10 @@ def make_cases(tokenize: Tokenize, lines: Sequence[str], longest: int, pad_id: i
     full = tokenize([everything], longest)
     spread = [by_length[int(i)] for i in np.linspace(0, len(by_length) - 1, min(8, len(by_length)))]
     cases = [Case(f"1 line, {_tokens(f)} tokens", f) for f in (tokenize([p], longest) for p in picks)]
-    mixed = tokenize(spread, min(longest, 96))
+    mixed = tokenize(spread, max(2, min(longest * 3 // 4, 96)))  # room is left to pad further
     cases += [
         Case(f"{len(spread)} lines, mixed lengths, padded", mixed),
-        Case(f"{len(spread)} lines, padded on the left", _padded_left(mixed, pad_id)),
+        Case(f"{len(spread)} lines, padded further", _padded_further(mixed, pad_id, longest)),
         Case(f"1 line of {_tokens(full)} tokens, the longest", full),
         Case("1 token", {k: v[:, :1] for k, v in full.items()}),
         Case("2 lines of equal length, no padding", {k: np.repeat(v[:, : max(2, min(longest, 24))], 2, axis=0) for k, v in full.items()}),
@@ -87,14 +87,11 @@ def _tokens(feeds: Mapping[str, np.ndarray]) -> int:
     return int(feeds["input_ids"].shape[-1])
 
 
-def _padded_left(feeds: Mapping[str, np.ndarray], pad_id: int) -> dict[str, np.ndarray]:
-    mask = feeds["attention_mask"]
-    moved = {k: np.zeros_like(v) for k, v in feeds.items()}
-    moved["input_ids"][:] = pad_id
-    for row, length in enumerate(mask.sum(axis=1)):
-        for key, array in feeds.items():
-            moved[key][row, mask.shape[1] - length :] = array[row, :length]
-    return moved
+def _padded_further(feeds: Mapping[str, np.ndarray], pad_id: int, longest: int) -> dict[str, np.ndarray]:
+    """The same batch with up to 13 more columns of padding: answers must not depend on how far a batch is padded."""
+    extra = min(13, longest - _tokens(feeds))
+    fill = {"input_ids": pad_id}
+    return {k: np.pad(v, ((0, 0), (0, extra)), constant_values=fill.get(k, 0)) for k, v in feeds.items()}
 
 
 def compare(

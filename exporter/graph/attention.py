@@ -31,7 +31,7 @@ class Match:
     causal: bool = False
 
 
-def canonicalise_attention(model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value, longest: int) -> list[ir.Node]:
+def canonicalise_attention(model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value | None, longest: int) -> list[ir.Node]:
     """Rewrites every attention in place; returns the softmax nodes of disentangled attentions, left as they are.
 
     Raises SourceError naming the node for an attention that is of neither kind.

@@ -18,7 +18,7 @@ from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 from ..errors import SourceError
 from .activations import single_node_activations
 from .attention import canonicalise_attention
-from .edit import attribute, consumers, dims, nodes, producer, projection_weight
+from .edit import ancestors, attribute, consumers, dims, nodes, producer, projection_weight
 from .probe import Prober
 
 OPSET = 23
@@ -42,6 +42,7 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     graph = model.graph
     _check_operators(model)
     common.InlinePass()(model)
+    common.ClearMetadataAndDocStringPass()(model)  # exporters leave stack traces with the paths of their machine
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveInitializersFromInputsPass()(model)
     if graph.opset_imports.get("", 0) < OPSET:
@@ -56,10 +57,10 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     if graph.opset_imports.get("", 0) == OPSET:
         common.ShapeInferencePass()(model)
     prober = Prober(model, _vocabulary(graph, ids))
-    left = canonicalise_attention(model, prober, mask, ids, longest)
+    left = canonicalise_attention(model, prober, _flat(mask), _flat(ids), longest)
     graph.sort()
     _fold(model)
-    _check_mask_arithmetic(graph, ids, mask, bool(left))
+    _check_mask_arithmetic(graph)
     sources = _name_values(graph)
     common.ShapeInferencePass()(model)
     if _small_enough_to_check(model):
@@ -124,6 +125,17 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
     return ids, by_name.get("attention_mask")
 
 
+def _flat(value: ir.Value | None) -> ir.Value | None:
+    """`[rows, sequence]` behind an input: itself, or where choices are folded into the batch, what the model folds it to."""
+    if value is None or value.shape is None or len(value.shape) == 2:
+        return value
+    folded = (n.outputs[0] for n in consumers(value) if n.op_type == "Reshape" and len(dims(n.outputs[0]) or ()) == 2)
+    found = next(folded, None)
+    if found is None:
+        raise SourceError(f"input {value.name!r} has choices, but the model does not fold them into the batch")
+    return found
+
+
 def _vocabulary(graph: ir.Graph, ids: ir.Value) -> int:
     """Rows of the table that the token ids index: probes must stay below it."""
     for value in [ids, *(n.outputs[0] for n in consumers(ids) if n.op_type in ("Reshape", "Cast"))]:
@@ -168,10 +180,13 @@ def _fold(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
-def _check_mask_arithmetic(graph: ir.Graph, ids: ir.Value, mask: ir.Value | None, disentangled: bool) -> None:
-    left = nodes(graph, *_MASK_ARITHMETIC)
-    if left and not disentangled:
-        raise SourceError(f"node {left[0].name!r} ({left[0].op_type}) is left over from the attention mask: nothing should read it")
+def _check_mask_arithmetic(graph: ir.Graph) -> None:
+    """What an attention adds to its scores comes from our own bias, never from what the exporter left."""
+    for node in nodes(graph, "Attention"):
+        bias = node.inputs[3] if len(node.inputs) > 3 else None
+        left = next((p for v in ancestors(bias) if (p := producer(v, *_MASK_ARITHMETIC))), None) if bias is not None else None
+        if left is not None:
+            raise SourceError(f"node {left.name!r} ({left.op_type}) is left over from the mask of attention {node.name!r}")
 
 
 def _name_values(graph: ir.Graph) -> dict[str, str]:

@@ -20,6 +20,7 @@ MASKED = -30000.0
 PADDING_BIAS = "attention_bias"
 """Name of the bias that masks padding and nothing else; targets with a mask input of their own recognise it by this."""
 
+_KEPT = f"{PADDING_BIAS}.kept"
 _BLOCKED = -1e3  # a term below this blocks a key; position biases are learned and stay far above it
 
 
@@ -103,10 +104,18 @@ def _recognise(term: ir.Value, allowed: np.ndarray, mask: np.ndarray) -> MaskKin
     )
 
 
+def padding_mask(bias: ir.Value) -> ir.Value:
+    """The integer mask `[batch, sequence]` that a padding bias was made from."""
+    kept = next(v for v in ancestors(bias) if v.name == _KEPT)
+    source = kept.producer()
+    assert source is not None and source.inputs[0] is not None
+    return source.inputs[0]
+
+
 class BiasBuilder:
     """Makes each additive bias once, whoever asks for it. Nodes go before the asker; sort the graph afterwards."""
 
-    def __init__(self, model: ir.Model, mask: ir.Value | None, ids: ir.Value):
+    def __init__(self, model: ir.Model, mask: ir.Value | None, ids: ir.Value | None):
         self.graph = model.graph
         self.mask = mask
         self.ids = ids
@@ -156,7 +165,7 @@ class BiasBuilder:
         """`(1 - attention_mask) * MASKED` as `[batch, 1, 1, sequence]`."""
         if self.mask is None:
             raise SourceError("the model masks padding but has no attention_mask input")
-        kept = self._op("Cast", [self.mask], "attention_bias.kept", anchor, to=int(ir.DataType.FLOAT))
+        kept = self._op("Cast", [self.mask], _KEPT, anchor, to=int(ir.DataType.FLOAT))
         dropped = self._op("Sub", [self._constant("one", np.float32(1)), kept], "attention_bias.dropped", anchor)
         added = self._op("Mul", [dropped, self._constant("masked", np.float32(MASKED))], "attention_bias.added", anchor)
         return self._op("Unsqueeze", [added, self._constant("axes", np.array([1, 2]))], "attention_bias.keys", anchor)

@@ -52,6 +52,8 @@ class Prober:
             else:
                 array = np.zeros(mask.shape)
             dtype = graph_input.dtype.numpy() if graph_input.dtype is not None else np.dtype(np.int64)
+            if graph_input.shape is not None and len(graph_input.shape) == 3:  # [batch, choices, sequence]: one choice each
+                array = array[:, None, :]
             made[name] = array.astype(dtype)
         return made
 

@@ -6,6 +6,7 @@ Every fusion is counted against what the canonical graph holds; one that was exp
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,14 +14,12 @@ import onnx_ir as ir
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, consumers, dims, insert, is_projection, nodes, producer, remove_unused, replace
-from ..graph.mask import MASKED, PADDING_BIAS
+from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..runner import OrtRunner
 
 CONTRIB = "com.microsoft"
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
-SESSION_OPTIONS = {"graph_optimization_level": "all", "execution_mode": "sequential"}
-"""All levels: what is fused already stays as it is, and layout and constant work is left to the runtime."""
 
 
 @dataclass
@@ -61,9 +60,17 @@ def write(model: ir.Model, directory: Path) -> None:
     ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
 
 
-def open_runner(model: Path, threads: int | None = None) -> OrtRunner:
+def session_options(*, regroup: bool) -> dict[str, Any]:
+    """What a bundle stores for its runner. All levels: fused nodes stay as they are, constants are left to the runtime.
+
+    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding.
+    """
+    return {"graph_optimization_level": "all", "regroup": regroup}
+
+
+def open_runner(model: Path, options: dict[str, Any]) -> OrtRunner:
     """Opens a written artifact as a bundle would."""
-    return OrtRunner(model, SESSION_OPTIONS, threads)
+    return OrtRunner(model, options)
 
 
 class _AttentionLowering:
@@ -88,7 +95,7 @@ class _AttentionLowering:
         projections = [_biased_projection(v) for v in node.inputs[:3]]
         result = node.outputs[0]
         name = f"{result.name}.fused"
-        mask = self._padding_mask(node) if padding_only else None
+        mask = self._padding_mask(bias, node) if padding_only and bias is not None else None
         if padding_only and _mergeable(projections):
             weight, offset = self._merge([p for p in projections if p is not None])
             inputs = [projections[0][0], weight, offset, mask]  # type: ignore[index]
@@ -105,9 +112,9 @@ class _AttentionLowering:
         replace(result, fused)
         return merged
 
-    def _padding_mask(self, anchor: ir.Node) -> ir.Value:
+    def _padding_mask(self, bias: ir.Value, anchor: ir.Node) -> ir.Value:
         if self._mask is None:
-            mask = next(i for i in self.graph.inputs if i.name == "attention_mask")
+            mask = padding_mask(bias)
             i32 = ir.DataType.INT32
             self._mask = insert(anchor, "Cast", [mask], name="attention_mask.int32", dtype=i32, shape=mask.shape, to=int(i32))
         return self._mask
