@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from .errors import SourceError
 from .source import TASK_OUTPUTS, Source
+from .stack import find_stack, first_layer_only, repeat_layer
 
 
 class Reference(Protocol):
@@ -36,17 +37,24 @@ class Captured:
     reference: Reference
     source: Source
     """The source, with what only loading it could tell: a factory's config and tokenizer directory."""
+    repeated: bool = False
+    """Whether layers were repeated from one trace."""
 
 
-def capture(source: Source) -> Captured:
-    """Captures any source. Raises SourceError where the source cannot be loaded or traced."""
+def capture(source: Source, *, whole: bool = False) -> Captured:
+    """Captures any source. Raises SourceError where the source cannot be loaded or traced.
+
+    Equal layers are traced once and repeated, unless `whole`.
+    """
     if source.kind == "onnx":
         from .capture_onnx import capture_onnx
 
         return capture_onnx(source)
     with _quiet():
         wrapped, source = _load(source)
-        return _trace(wrapped, source)
+        captured = _trace(wrapped, source, whole=whole)
+        _name_parameters(captured.model.graph)
+        return captured
 
 
 def load_reference(source: Source) -> Reference:
@@ -185,6 +193,7 @@ def wrap(model: Any, source: Source) -> Any:
             self.head = head
             self.names = names
             self.outputs = outputs
+            self.extra: list[Any] = []
 
         def forward(self, *inputs: Any) -> tuple[Any, ...]:
             result = self.model(**dict(zip(names, inputs, strict=True)), return_dict=True)
@@ -197,12 +206,37 @@ def wrap(model: Any, source: Source) -> Any:
             missing = [name for name in outputs if name not in found]
             if missing:
                 raise SourceError(f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}")
-            return tuple(found[name] for name in outputs)
+            return (*(found[name] for name in outputs), *self.extra)
 
     return Wrapped().eval()
 
 
-def _trace(wrapped: Any, source: Source) -> Captured:
+def _trace(wrapped: Any, source: Source, *, whole: bool) -> Captured:
+    """Traces the module; a stack of equal layers once, unless `whole`."""
+    stack = None if whole else find_stack(wrapped)
+    reference = TorchReference(wrapped)
+    if stack is None:
+        return Captured(_export(wrapped, source, list(wrapped.outputs)), reference, source)
+    try:
+        with first_layer_only(wrapped, stack) as boundary:
+            wrapped.extra = boundary
+            model = _export(wrapped, source, [*wrapped.outputs, "layer.entry", "layer.leave"])
+        wrapped.extra = []
+        leave, entry = (_named(model.graph.outputs.pop()) for _ in range(2))
+        repeat_layer(model, stack, entry, leave)
+    except SourceError:  # the layers are not as alone as they look
+        wrapped.extra = []
+        return _trace(wrapped, source, whole=True)
+    return Captured(model, reference, source, repeated=True)
+
+
+def _named(value: ir.Value) -> ir.Value:
+    """What an output stands for: an Identity is there where one value is two outputs."""
+    node = value.producer()
+    return node.inputs[0] if node is not None and node.op_type == "Identity" and node.inputs[0] is not None else value
+
+
+def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
     import torch
 
     shape = (2, 3, 7) if source.task == "multiple-choice" else (2, 7)
@@ -221,11 +255,11 @@ def _trace(wrapped: Any, source: Source) -> Captured:
     except Exception as error:
         raise SourceError(f"{source.spec}: torch could not export the model: {_first_lines(error)}") from error
     assert exported is not None
-    _name_boundary(exported.model, wrapped.names, wrapped.outputs)
-    return Captured(exported.model, TorchReference(wrapped), source)
+    _name_boundary(exported.model, wrapped.names, outputs)
+    return exported.model
 
 
-def _name_boundary(model: ir.Model, inputs: list[str], outputs: tuple[str, ...]) -> None:
+def _name_boundary(model: ir.Model, inputs: list[str], outputs: list[str]) -> None:
     """Names inputs, outputs and parameters as the source does; clashes with inner names are moved out of the way."""
     graph = model.graph
     for value in [out for node in graph for out in node.outputs]:
@@ -239,6 +273,10 @@ def _name_boundary(model: ir.Model, inputs: list[str], outputs: tuple[str, ...])
             graph.append(node)
             graph.outputs[i] = value = node.outputs[0]
         value.name = name
+
+
+def _name_parameters(graph: ir.Graph) -> None:
+    """Parameters by their path in the source model, not in our wrapper."""
     for value in list(graph.initializers.values()):
         name = value.name or ""
         short = name.removeprefix("model.")

@@ -43,7 +43,9 @@ class OrtRunner:
         for key, value in chosen.get("config", {}).items():
             settings.add_session_config_entry(key, str(value))
         try:
-            self.session = onnxruntime.InferenceSession(str(model), settings, providers=list(providers))
+            self.session = onnxruntime.InferenceSession(
+                str(model), settings, providers=list(providers), disabled_optimizers=list(chosen.get("disabled_optimizers", []))
+            )
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
         self.input_names = tuple(i.name for i in self.session.get_inputs())
