@@ -1,0 +1,33 @@
+# `make demo` and `make test` set everything up in .venv on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types clean
+
+demo: $(READY)
+	$(BIN)/headway demo
+
+test: lint types
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+# The type checker finds packages by their place on disk; build/types mirrors the import namespace.
+types: $(READY)
+	@mkdir -p build/types/headway
+	@ln -sfn ../../../headway/__init__.py build/types/headway/__init__.py
+	@for room in exporter kernels calibration; do ln -sfn ../../../$$room build/types/headway/$$room; done
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p headway
+
+# torch comes first and alone: any looser requirement would bring the CUDA build.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build .cache

@@ -1,0 +1,147 @@
+"""Tables for the terminal and plots for the card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from .bench import BenchResult
+from .bundle import Manifest
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> Table:
+    """What an export did, in one table."""
+    blocks = manifest.anatomy["blocks"]
+    table = _table("export", "", "value")
+    table.add_row("task", manifest.task)
+    table.add_row("blocks", str(len(blocks)))
+    table.add_row("parameters", f"{manifest.anatomy['parameters']:,}")
+    table.add_row("source weights", f"{source_bytes / 1e6:.1f} MB")
+    table.add_row("artifact", f"{artifact_bytes / 1e6:.1f} MB")
+    table.add_row("fused", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in manifest.lowering.items()))
+    for output in manifest.parity["outputs"]:
+        table.add_row(f"parity, {output['name']}", f"max abs {output['max_abs']:.1e}, cosine {output['cosine']:.7f}")
+    return table
+
+
+def parity_table(parity: Mapping[str, Any]) -> Table:
+    """Each output's distance from the source."""
+    table = _table("parity with the source", "output", "max abs", "max rel", "cosine", "argmax", "verdict", "worst on")
+    for o in parity["outputs"]:
+        ok = o["max_abs"] <= o["tolerance"] * max(1.0, o["largest"])
+        table.add_row(
+            o["name"], f"{o['max_abs']:.2e}", f"{o['max_rel']:.2e}", f"{o['cosine']:.7f}", f"{o['argmax_agreement']:.4f}",
+            "ok" if ok else "FAILED", o["worst_case"],
+        )
+    return table
+
+
+def anatomy_table(found: Mapping[str, Any]) -> Table:
+    """Blocks, widths, sizes and FLOPs of a model."""
+    title = f"{found['task']}: {found['parameters']:,} parameters, {found['bytes'] / 1e6:.1f} MB"
+    if "gflops_per_token" in found:
+        title += f", {found['gflops_per_token'] * 1e3:.1f} MFLOP per token at length {found['length']}"
+    table = _table(title, "block", "heads", "head_dim", "intermediate size", "activation", "form")
+    for i, block in enumerate(found["blocks"]):
+        form = [name for name in ("disentangled", "merged_qkv", "gated") if block[name]]
+        table.add_row(
+            str(i), str(block["heads"]), str(block["head_dim"]), ", ".join(map(str, block["intermediate_size"])),
+            ", ".join(dict.fromkeys(block["activation"])), ", ".join(form) or "-",
+        )
+    for name, shape in found["embeddings"].items():
+        table.add_row(name, "", "", "x".join(map(str, shape)), "", "embedding")
+    return table
+
+
+def share_table(share: Mapping[str, float], length: int) -> Table:
+    """Measured share of time by operator kind."""
+    table = _table(f"measured share of time at length {length}, one thread", "operator", "share")
+    for name, value in share.items():
+        if value >= 0.001:
+            table.add_row(name, f"{100 * value:.1f} %")
+    return table
+
+
+def bench_table(result: BenchResult) -> Table:
+    """Median latency of all contestants, and how many times as long each takes as the first."""
+    first, *others = result.contestants
+    heads = [f"{first} p50 / p90 / p99 ms", "tokens/s"]
+    for name in others:
+        heads += [f"{name} p50 ms", "times as long"]
+    table = _table(f"latency, {result.threads} thread{'s' if result.threads > 1 else ''}", "batch x length", "padding", *heads)
+    for case in result.cases:
+        row = [case.label, f"{100 * case.padding:.0f} %", " / ".join(f"{case.percentile(first, q):.1f}" for q in (50, 90, 99)), f"{case.throughput(first):,.0f}"]
+        for name in others:
+            ratio, low, high = case.ratio(name)
+            row += [f"{case.percentile(name, 50):.1f}", f"{ratio:.2f} ({low:.2f} to {high:.2f})"]
+        table.add_row(*row)
+    if others:
+        means = [x for name in others for x in ("", f"{result.geometric_mean(name):.2f}")]
+        table.add_row("geometric mean", "", "", "", *means, style="bold")
+    return table
+
+
+def plot_bench(result: BenchResult, path: Path) -> None:
+    """Grouped bars of median latency by case, on a logarithmic scale, whiskers to p90, ratios above."""
+    figure, axes = _figure(1.5 + 1.6 * len(result.cases), 4.2)
+    width = 0.8 / len(result.contestants)
+    for i, name in enumerate(result.contestants):
+        medians = [c.percentile(name, 50) for c in result.cases]
+        above = [max(0.0, c.percentile(name, 90) - m) for c, m in zip(result.cases, medians, strict=True)]
+        places = [k + (i - (len(result.contestants) - 1) / 2) * width for k in range(len(result.cases))]
+        label = name if len(name) < 40 else "…" + name[-38:]
+        axes.bar(places, medians, width * 0.92, yerr=[[0.0] * len(above), above], label=label, color=_COLOURS[i % len(_COLOURS)], ecolor="#444444", capsize=2)
+        for place, median, up, case in zip(places, medians, above, result.cases, strict=True):
+            text = f"{median:.1f}" if i == 0 else f"{median:.1f}\n×{case.ratio(name)[0]:.2f}"
+            axes.annotate(text, (place, median + up), textcoords="offset points", xytext=(0, 3), ha="center", fontsize=7)
+    axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.6)
+    axes.set_xticks(range(len(result.cases)), [c.label for c in result.cases])
+    axes.set_xlabel("batch × length in tokens")
+    axes.set_ylabel("latency, ms (median, whisker to p90)")
+    axes.set_title(f"{result.machine.get('cpu', '')}, {result.threads} thread{'s' if result.threads > 1 else ''}", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    _save(figure, path)
+
+
+def plot_op_share(share: Mapping[str, float], path: Path) -> None:
+    """Horizontal bars: the measured share of time of each operator kind."""
+    kept = {k: v for k, v in share.items() if v >= 0.005}
+    figure, axes = _figure(6.0, 0.8 + 0.32 * len(kept))
+    names = list(kept)[::-1]
+    axes.barh(names, [100 * kept[n] for n in names], color=_COLOURS[0])
+    for i, name in enumerate(names):
+        axes.annotate(f"{100 * kept[name]:.1f} %", (100 * kept[name], i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8)
+    axes.set_xlabel("share of time, %")
+    axes.margins(x=0.15)
+    _save(figure, path)
+
+
+_COLOURS = ("#1b6ca8", "#e08e45", "#6a994e", "#9d6b99", "#b5b5b5", "#c1554e")
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close(figure)
