@@ -28,6 +28,10 @@ class Reference(Protocol):
         """Results of the inner modules called `names`; those it does not know are left out."""
         ...
 
+    def close(self) -> None:
+        """Gives the weights' memory back; nothing can be run afterwards."""
+        ...
+
 
 @dataclass
 class Captured:
@@ -85,17 +89,13 @@ def _quiet() -> Iterator[None]:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch._dynamo", "torch")]
-    levels = [x.level for x in loggers]
-    for x in loggers:
-        x.setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for x, level in zip(loggers, levels, strict=True):
-            x.setLevel(level)
+        logging.disable(logging.NOTSET)
 
 
 def _from_directory(source: Source) -> Any:
@@ -319,3 +319,10 @@ class TorchReference:
         return {n: found[n] for n in names if n in found}
 
 
+
+    def close(self) -> None:
+        import torch
+
+        # Tracing leaves references to the module in torch's own caches: the weights are let go, not the module.
+        for tensor in [*self.module.parameters(), *self.module.buffers()]:
+            tensor.data = torch.empty(0)

@@ -67,3 +67,6 @@ class OnnxReference:
         session = self._open(ir.to_proto(ir.Model(part, ir_version=model.ir_version)).SerializeToString())
         wanted = {i.name: feeds[i.name] for i in session.get_inputs()}
         return dict(zip(known, session.run(known, wanted), strict=True))
+
+    def close(self) -> None:
+        self._session = None

@@ -1,6 +1,8 @@
 """`headway`: one verb a step, each usable alone. Exit codes are those of `errors`; heavy imports wait for the verb."""
 
+import gc
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -150,21 +152,32 @@ def demo(
 def main() -> None:
     """Entry point: errors become one message and their exit code."""
     signal.signal(signal.SIGTERM, _stop)
+    # A command lives for seconds: passes over everything that torch imports would cost more than the garbage they find.
+    gc.disable()
+    code = _run()
+    if "torch" in sys.modules:
+        # Taking torch down takes a second and frees nothing that the system would not.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        app(standalone_mode=False)
+        result = app(standalone_mode=False)
     except HeadwayError as error:
-        sys.exit(_fail(str(error), error.exit_code))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_fail("interrupted; nothing half-written is left, run the command again", Interrupted.exit_code))
+        return _fail("interrupted; nothing half-written is left, run the command again", Interrupted.exit_code)
     except Exception as error:
         from click import ClickException
 
-        if isinstance(error, ClickException):
-            error.show()
-            sys.exit(UsageError.exit_code)
-        raise
+        if not isinstance(error, ClickException):
+            raise
+        error.show()
+        return UsageError.exit_code
+    return result if isinstance(result, int) else 0
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ import onnx_ir as ir
 from ..calibration.text import builtin_lines, fingerprint, read_lines
 from . import verify
 from .bundle import MANIFEST, SCHEMA_VERSION, Manifest, TensorInfo, TextEncoder, TokenizerInfo, file_records
-from .capture import capture
+from .capture import Reference, capture
 from .card import write_card
 from .errors import GateError, SourceError
 from .graph.anatomy import Anatomy, read_anatomy
@@ -24,7 +25,9 @@ from .staging import staged
 from .targets import ort
 from .tokenizer import load_tokenizer, save_tokenizer
 
-STEPS = ("read the source", "capture the graph", "run the source on text", "canonicalise", "lower and write", "verify", "finish the bundle")
+STEPS = ("read the source", "capture the graph", "canonicalise", "lower and write", "run the source on text", "verify", "finish the bundle")
+_WORTH_COLLECTING = 1 << 28
+"""Bytes of weights above which a collection, which walks all that torch imported, pays for its half second."""
 _LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
 
 Step = Callable[[str], None]
@@ -71,6 +74,7 @@ class _Built:
     """What one pass from source to verified artifact found out."""
 
     source: Source
+    fingerprint: str
     cases: list[verify.Case]
     parity: verify.Parity
     tokenizer: TokenizerInfo
@@ -86,29 +90,41 @@ def _build(source: Source, lines: list[str], staging: Path, tolerance: float | N
     on_step(STEPS[1])
     captured = capture(source, whole=whole)
     source, repeated = captured.source, captured.repeated
+    weights = list(captured.model.graph.initializers.values())
     info = save_tokenizer(load_tokenizer(source.directory), source.longest, staging)
-    on_step(STEPS[2])
     choices = 2 if source.task == "multiple-choice" else 0
     cases = verify.make_cases(TextEncoder(staging / info.file, info), lines, info.max_length, info.pad_id, choices=choices)
-    expected = [captured.reference.run(c.feeds) for c in cases]
-    on_step(STEPS[3])
-    model = canonicalise(captured.model, longest=source.positions).model
-    anatomy = read_anatomy(model)
-    check_config(source, anatomy)
-    described = describe(anatomy)
-    inputs, outputs = [_tensor_info(v) for v in model.graph.inputs], [_tensor_info(v) for v in model.graph.outputs]
-    per_token = [o.name for o in outputs if "sequence" in o.shape]
-    on_step(STEPS[4])
-    fusions = ort.lower(model, anatomy)
-    ort.write(model, staging)
+    with ThreadPoolExecutor(1) as beside:  # the source computes in native code while the graph is rewritten in Python
+        answers = beside.submit(_answers, captured.reference, cases)
+        identity = beside.submit(lambda: source.fingerprint)
+        on_step(STEPS[2])
+        model = canonicalise(captured.model, longest=source.positions).model
+        anatomy = read_anatomy(model)
+        check_config(source, anatomy)
+        described = describe(anatomy)
+        inputs, outputs = [_tensor_info(v) for v in model.graph.inputs], [_tensor_info(v) for v in model.graph.outputs]
+        per_token = [o.name for o in outputs if "sequence" in o.shape]
+        on_step(STEPS[3])
+        fusions = ort.lower(model, anatomy)
+        ort.write(model, staging)
+        on_step(STEPS[4])
+        expected = answers.result()
     # From here on the source is not needed: its memory goes before the runtime takes as much again.
-    del captured, model, anatomy
-    gc.collect()
+    captured.reference.close()
+    for value in [*weights, *model.graph.initializers.values()]:
+        value.const_value = None
+    del captured, model, anatomy, answers
+    if described["bytes"] > _WORTH_COLLECTING:
+        gc.collect()
     on_step(STEPS[5])
     options = ort.session_options(regroup=not padding_matters(expected, cases, per_token))
     runner = ort.open_runner(staging / ort.MODEL_FILE, options)
     parity = verify.compare(cases, expected, runner.run, per_token=per_token, tolerance=tolerance)
-    return _Built(source, cases, parity, info, inputs, outputs, options, described, fusions.as_dict(), repeated)
+    return _Built(source, identity.result(), cases, parity, info, inputs, outputs, options, described, fusions.as_dict(), repeated)
+
+
+def _answers(reference: Reference, cases: list[verify.Case]) -> list[dict[str, np.ndarray]]:
+    return [reference.run(c.feeds) for c in cases]
 
 
 def _manifest(recipe: Recipe, built: _Built, text_fingerprint: str) -> Manifest:
@@ -126,7 +142,7 @@ def _manifest(recipe: Recipe, built: _Built, text_fingerprint: str) -> Manifest:
         source={
             "kind": source.kind,
             "model_type": source.config.get("model_type"),
-            "fingerprint": source.fingerprint,
+            "fingerprint": built.fingerprint,
             "bytes": sum(p.stat().st_size for p in source.weights) or built.anatomy["bytes"],
             "text_fingerprint": text_fingerprint,
         },
