@@ -1,6 +1,5 @@
 """The way a model takes: source → canonical graph → target → verdict → bundle."""
 
-import gc
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ from .targets import ort
 from .tokenizer import load_tokenizer, save_tokenizer
 
 STEPS = ("read the source", "capture the graph", "canonicalise", "lower and write", "run the source on text", "verify", "finish the bundle")
-_WORTH_COLLECTING = 1 << 28
-"""Bytes of weights above which a collection, which walks all that torch imported, pays for its half second."""
 _LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
 
 Step = Callable[[str], None]
@@ -109,13 +106,12 @@ def _build(source: Source, lines: list[str], staging: Path, tolerance: float | N
         ort.write(model, staging)
         on_step(STEPS[4])
         expected = answers.result()
-    # From here on the source is not needed: its memory goes before the runtime takes as much again.
+    # From here on the source is not needed: its memory goes before the runtime takes as much again. The weights are let
+    # go one by one, since torch's and onnxscript's caches keep references to modules and values.
     captured.reference.close()
     for value in [*weights, *model.graph.initializers.values()]:
         value.const_value = None
-    del captured, model, anatomy, answers
-    if described["bytes"] > _WORTH_COLLECTING:
-        gc.collect()
+    del captured, model, anatomy
     on_step(STEPS[5])
     options = ort.session_options(regroup=not padding_matters(expected, cases, per_token))
     runner = ort.open_runner(staging / ort.MODEL_FILE, options)

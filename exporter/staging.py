@@ -18,13 +18,14 @@ def staged(out: Path, *, force: bool) -> Iterator[Path]:
     What a killed run left behind is cleared by the next.
     """
     out = out.resolve()
+    if out.parent.is_dir():
+        _clear_abandoned(out)
     if out.exists() and not force:
         raise UsageError(f"{out} exists; pass --force to replace it")
     if out.exists() and not (out / "headway.json").is_file() and any(out.iterdir() if out.is_dir() else [out]):
         raise UsageError(f"{out} exists and is no Headway bundle: it will not be replaced, not even with --force")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _clear_abandoned(out)
         staging = _beside(out, "new", os.getpid())
         staging.mkdir()
     except OSError as error:

@@ -1,0 +1,35 @@
+"""Fixtures shared by all tests. Exports are cached for a session: each takes a second or two."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import models  # noqa: E402
+
+from headway.exporter.export import Exported, export  # noqa: E402
+from headway.exporter.recipe import Recipe  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def bert(workshop: Path) -> Path:
+    """A random BERT directory of four equal layers."""
+    return models.make_model(workshop / "bert", num_hidden_layers=4)
+
+
+@pytest.fixture(scope="session")
+def bert_bundle(bert: Path, workshop: Path) -> Exported:
+    return export(Recipe(source=str(bert)), workshop / "bert-bundle")
+
+
+@pytest.fixture(scope="session")
+def sentence_bundle(workshop: Path) -> Exported:
+    source = models.make_sentence_model(workshop / "sentence")
+    return export(Recipe(source=str(source)), workshop / "sentence-bundle")

@@ -1,0 +1,110 @@
+"""Every family and task: exported, verified, fused as expected, anatomy as configured; the README's table comes from here."""
+
+from pathlib import Path
+
+import models
+import onnx_ir as ir
+import pytest
+
+from headway.exporter.capture import capture
+from headway.exporter.export import export
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.recipe import Recipe
+from headway.exporter.source import open_source
+
+README = Path(__file__).parents[2] / "README.md"
+DISENTANGLED = {"deberta-v2"}
+SEPARATE_INPUTS = {"mobilebert", "mpnet", "modernbert"}
+"""Families whose projections are not merged: other inputs for the values, a position bias, or merged in the source."""
+
+PAIRS = [(f, t) for f in models.FAMILIES for t in models.TASK_CLASSES if models.model_class(f, t) is not None]
+
+
+@pytest.mark.parametrize(("family", "task"), PAIRS)
+def test_family_exports_with_parity(family: str, task: str, tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", family, task)
+    done = export(Recipe(source=str(source)), tmp_path / "out")
+    settings = models.FAMILIES[family][1]
+    assert max(o.max_abs for o in done.parity.outputs) < 1e-4
+    blocks = done.manifest.anatomy["blocks"]
+    assert len(blocks) == settings.get("num_hidden_layers", settings.get("n_layers"))
+    assert {b["heads"] for b in blocks} == {4}
+    assert {w for b in blocks for w in b["intermediate_size"]} == {64}
+    assert all(b["disentangled"] == (family in DISENTANGLED) for b in blocks)
+    fused = done.manifest.lowering
+    assert fused["attention"] == (0 if family in DISENTANGLED else len(blocks))
+    assert fused["merged_qkv"] == (0 if family in DISENTANGLED | SEPARATE_INPUTS else len(blocks))
+
+
+def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
+    source = models.make_model(
+        tmp_path / "albert", "albert", "fill-mask", hidden_size=256, intermediate_size=1024, num_hidden_layers=12, embedding_size=64
+    )
+    done = export(Recipe(source=str(source)), tmp_path / "out")
+    assert done.artifact_bytes <= 1.05 * done.source_bytes
+
+
+def test_tied_output_head_is_stored_once(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "bert", "bert", "fill-mask", hidden_size=256, intermediate_size=256, vocab_size=8000)
+    done = export(Recipe(source=str(source)), tmp_path / "out")
+    assert done.artifact_bytes <= 1.05 * done.source_bytes
+
+
+@pytest.mark.parametrize("family", sorted(set(models.FAMILIES) - DISENTANGLED))
+def test_canonical_form(family: str, tmp_path: Path) -> None:
+    source = open_source(str(models.make_model(tmp_path / "source", family)))
+    captured = capture(source)
+    model = canonicalise(captured.model, longest=64).model
+    graph = model.graph
+    kinds = [n.op_type for n in graph]
+    anatomy = read_anatomy(model)
+    assert graph.opset_imports[""] == 23
+    assert {n.domain for n in graph} == {""}
+    assert kinds.count("Attention") == len(anatomy.blocks)
+    assert not {"Softmax", "Erf", "Gemm", "GatherND", "IsNaN", "Identity", "Dropout"} & set(kinds)
+    biases = {n.inputs[3].name for n in graph if n.op_type == "Attention"}
+    assert len(biases) <= (2 if family == "modernbert" else 1)
+    for node in graph:
+        if node.op_type == "Attention":
+            assert [len(v.shape) for v in node.inputs[:3]] == [3, 3, 3]
+            assert node.attributes["q_num_heads"].value == 4
+    parameters = {n for n, _ in captured.reference.module.model.named_parameters()}  # type: ignore[attr-defined]
+    named = [n for n in graph.initializers if graph.initializers[n].const_value.size >= 16]  # type: ignore[union-attr]
+    missing = [n for n in named if n not in parameters and "position_ids" not in n and "inv_freq" not in n and "token_type_ids" not in n]
+    assert not missing, missing
+
+
+def test_equal_layers_are_traced_once(bert: Path) -> None:
+    source = open_source(str(bert))
+    once, whole = capture(source), capture(source, whole=True)
+    assert once.repeated and not whole.repeated
+    first, second = canonicalise(once.model, longest=64).model, canonicalise(whole.model, longest=64).model
+    assert sorted(n.op_type for n in first.graph) == sorted(n.op_type for n in second.graph)
+    assert set(first.graph.initializers) == set(second.graph.initializers)
+
+
+def test_layers_that_differ_are_traced_whole(tmp_path: Path) -> None:
+    assert not capture(open_source(str(models.make_model(tmp_path / "m", "modernbert")))).repeated
+
+
+def support_table() -> str:
+    """Markdown: family × task, with how attention is exported."""
+    rows = ["| family | " + " | ".join(models.TASK_CLASSES) + " | attention |", "|---" * (len(models.TASK_CLASSES) + 2) + "|"]
+    for family in models.FAMILIES:
+        cells = ["yes" if models.model_class(family, t) is not None else "no class" for t in models.TASK_CLASSES]
+        form = "ordinary operators (disentangled)" if family in DISENTANGLED else "one `Attention` node a layer"
+        rows.append(f"| {family} | " + " | ".join(cells) + f" | {form} |")
+    return "\n".join(rows)
+
+
+def test_readme_support_table_is_current() -> None:
+    assert support_table() in README.read_text(encoding="utf-8"), f"put this into README.md:\n{support_table()}"
+
+
+def test_saved_canonical_graph_passes_the_checker(bert: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = canonicalise(capture(open_source(str(bert))).model, longest=64).model
+    ir.save(model, tmp_path / "m.onnx")
+    onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)

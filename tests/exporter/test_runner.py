@@ -1,0 +1,57 @@
+"""Grouping by length against brute force, and outputs that do not depend on it."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.exporter.errors import TargetError
+from headway.exporter.export import Exported
+from headway.exporter.runner import OrtRunner, group_by_length
+
+
+def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:
+    return sum(len(g) * int(lengths[g].max()) + fixed for g in groups)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 30))
+def test_groups_are_the_cheapest_there_are(lengths: list[int], fixed: int) -> None:
+    array = np.array(lengths)
+    groups = group_by_length(array, fixed)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    order = np.argsort(array, kind="stable")
+    every = [
+        [np.array(part) for part in np.split(order, list(cuts))]
+        for count in range(len(lengths)) for cuts in combinations(range(1, len(lengths)), count)
+    ]
+    assert cost(groups, array, fixed) == min(cost(g, array, fixed) for g in every)
+
+
+def test_many_rows_are_grouped_fast_enough_to_be_worth_it() -> None:
+    lengths = np.random.default_rng(0).integers(1, 512, 20_000)
+    groups = group_by_length(lengths)
+    assert sum(map(len, groups)) == 20_000
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_grouping_changes_no_answer(bert_bundle: Exported, data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 60), min_size=1, max_size=6))
+    total = max(lengths) + data.draw(st.integers(0, 3))
+    rng = np.random.default_rng(0)
+    mask = (np.arange(total)[None, :] < np.array(lengths)[:, None]).astype(np.int64)
+    feeds = {"input_ids": rng.integers(5, 99, mask.shape) * mask, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
+    model = bert_bundle.path / "model.onnx"
+    plain = OrtRunner(model).run(feeds)["last_hidden_state"]
+    grouped = OrtRunner(model, {"regroup": True}).run(feeds)["last_hidden_state"]
+    assert grouped.shape == plain.shape
+    np.testing.assert_allclose(grouped[mask.astype(bool)], plain[mask.astype(bool)], atol=1e-5)
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"nonsense")
+    with pytest.raises(TargetError, match="model.onnx"):
+        OrtRunner(tmp_path / "model.onnx")
