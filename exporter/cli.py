@@ -2,9 +2,11 @@
 
 import gc
 import json
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +156,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     # A command lives for seconds: passes over everything that torch imports would cost more than the garbage they find.
     gc.disable()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
     code = _run()
     if "torch" in sys.modules:
         # Taking torch down takes a second and frees nothing that the system would not.

@@ -64,10 +64,12 @@ class Source:
         """Tokens that the position embeddings cover; RoBERTa's kind counts from the padding id on."""
         declared = int(self.config.get("max_position_embeddings") or 512)
         declared = declared if declared > 0 else 512
-        offset_types = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "data2vec-text", "longformer"}
-        if self.config.get("model_type") in offset_types:
-            default_pad = 1
-            declared -= int(self.config.get("pad_token_id", default_pad) or 0) + 1
+        model_type = self.config.get("model_type")
+        if model_type == "mpnet":
+            declared -= 2  # whatever the config says of padding
+        elif model_type in {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text"}:
+            pad = self.config.get("pad_token_id")
+            declared -= (1 if pad is None else int(pad)) + 1
         return declared
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import SourceError
-from .edit import ancestors, attribute, consumers, dims, initializer, insert, is_projection, nodes, other_input, producer, replace, scalar
+from .edit import ancestors, attribute, constant, consumers, dims, initializer, insert, is_projection, nodes, other_input, producer, replace, scalar
 from .mask import BiasBuilder, MaskKind, classify
 from .probe import Prober
 
@@ -53,8 +53,10 @@ def canonicalise_attention(model: ir.Model, prober: Prober, mask: ir.Value | Non
                 f"node {node.name or node.outputs[0].name!r} ({node.op_type}) normalises attention scores, but is no form of "
                 "attention known here; re-export the model with attn_implementation='sdpa', without graph optimisation"
             )
-    # Every mask is classified before the first edit: probing runs parts of the graph, which must still be whole.
+    # Every mask is classified and every shape known before the first edit: probing runs parts of the graph, which must still be whole.
     for match in found:
+        for value in (match.q, match.k, match.v):
+            _complete_shape(value, prober)
         for term in match.terms:
             if term not in kinds:
                 kinds[term] = classify(prober, term, mask, longest)
@@ -167,7 +169,7 @@ def _reaches_product(value: ir.Value, depth: int = 6) -> bool:
 
 def _factor(value: ir.Value | None, prober: Prober) -> float | None:
     number = scalar(value)
-    if number is None and value is not None and not value.is_initializer() and not dims(value):
+    if number is None and value is not None and not value.is_initializer() and dims(value) in (None, [], [1]):
         number = prober.number(value)
     return number
 
@@ -257,7 +259,7 @@ def _rewrite(graph: ir.Graph, match: Match, kinds: dict[ir.Value, MaskKind | Non
         name=f"{match.out.name}.attention", dtype=ir.DataType.FLOAT, shape=q.shape,
         q_num_heads=heads, kv_num_heads=kv_heads, scale=match.scale, is_causal=int(kind.causal),
     )
-    joined = _joined(match.out) if four_d else match.out
+    joined = _joined(match.out, heads) if four_d else match.out
     if joined is not None:
         replace(joined, made)
     else:
@@ -266,24 +268,63 @@ def _rewrite(graph: ir.Graph, match: Match, kinds: dict[ir.Value, MaskKind | Non
 
 def _merge_heads(graph: ir.Graph, value: ir.Value, anchor: ir.Node) -> tuple[ir.Value, int]:
     """The `[batch, sequence, heads*head_dim]` behind 4-D heads, and the number of heads."""
+    split = producer(_unpermute(value), "Reshape")
+    if split is not None:
+        source, heads = split.inputs[0], _heads_of_split(split)
+        if source is not None and heads is not None and len(dims(source) or ()) == 3:
+            return source, heads
     shape = dims(value)
     if shape is None or len(shape) != 4 or shape[1] is None or shape[3] is None:
         raise SourceError(f"attention at {anchor.name!r}: the heads of {value.name!r} cannot be read, its shape is {value.shape}")
     heads, width = shape[1], shape[1] * shape[3]
-    split = producer(_unpermute(value), "Reshape")
-    source = split.inputs[0] if split is not None else None
-    flat = dims(source)
-    if source is not None and flat is not None and len(flat) == 3 and flat[2] == width:
-        return source, heads
-    assert value.shape is not None
     order = [0, 2, 1, 3]
+    sizes: list = list(value.shape) if value.shape is not None else [None] * 4
     last = _unpermute(value) or insert(
-        anchor, "Transpose", [value], name=f"{value.name}.sequence_first", dtype=value.dtype, perm=order,
-        shape=[value.shape[p] for p in order],
+        anchor, "Transpose", [value], name=f"{value.name}.sequence_first", dtype=value.dtype, perm=order, shape=[sizes[p] for p in order],
     )
     target = initializer(graph, f"join_heads_{width}", np.array([0, 0, width]))
-    joined = insert(anchor, "Reshape", [last, target], name=f"{value.name}.joined", dtype=value.dtype, shape=[value.shape[0], value.shape[2], width])
+    joined = insert(anchor, "Reshape", [last, target], name=f"{value.name}.joined", dtype=value.dtype, shape=[sizes[0], sizes[2], width])
     return joined, heads
+
+
+def _complete_shape(value: ir.Value, prober: Prober) -> None:
+    """Finds out heads and head_dim of a 4-D value where neither its shape nor the Reshape that splits it tells."""
+    shape = dims(value)
+    if shape is None or len(shape) == 3 or (len(shape) == 4 and shape[1] and shape[3]):
+        return
+    split = producer(_unpermute(value), "Reshape")
+    if split is not None and _heads_of_split(split) is not None:
+        return
+    known = prober.fixed_dims(value)
+    if len(known) == 4 and value.shape is not None:
+        value.shape = ir.Shape([old if new is None else new for old, new in zip(value.shape, known, strict=True)])
+
+
+def _heads_of_split(reshape: ir.Node) -> int | None:
+    """Heads that a Reshape from `[…, width]` to `[…, heads, head_dim]` makes; one of the two may be left open as -1."""
+    width = (dims(reshape.inputs[0]) or [None])[-1]
+    shape = dims(reshape.outputs[0]) or []
+    if len(shape) != 4:
+        return None
+    heads, head_dim = (given or inferred for given, inferred in zip(_target(reshape)[-2:], shape[-2:], strict=True))
+    if heads is None and head_dim is not None and width is not None:
+        heads = width // head_dim
+    if heads is None or width is None or width % heads or (head_dim is not None and heads * head_dim != width):
+        return None
+    return heads
+
+
+def _target(reshape: ir.Node) -> list[int | None]:
+    """The sizes a Reshape asks for; None for what is computed or -1."""
+    given = constant(reshape.inputs[1])
+    if given is not None:
+        sizes = [int(x) for x in given]
+    else:
+        concat = producer(reshape.inputs[1], "Concat")
+        parts = [constant(v) for v in concat.inputs] if concat is not None else []
+        sizes = [int(p.reshape(())) if p is not None and p.size == 1 else -1 for p in parts]
+    padded = [-1] * max(0, 4 - len(sizes)) + sizes
+    return [x if x > 0 else None for x in padded]
 
 
 def _unpermute(value: ir.Value) -> ir.Value | None:
@@ -296,23 +337,25 @@ def _perm(node: ir.Node) -> list[int]:
     return list(attribute(node, "perm", []))  # type: ignore[call-overload]
 
 
-def _joined(out: ir.Value) -> ir.Value | None:
+def _joined(out: ir.Value, heads: int) -> ir.Value | None:
     """The `[batch, sequence, heads*head_dim]` that the exporter makes from the 4-D result, if that is its only use."""
-    heads = dims(out)
     value = out
     for op_type in ("Reshape", "Transpose", "Reshape"):
         readers = consumers(value)
         if len(readers) != 1:
             return None
-        if op_type == "Reshape" and value is out and dims(readers[0].outputs[0]) != heads:
+        if op_type == "Reshape" and value is out and len(dims(readers[0].outputs[0]) or ()) != 4:
+            return None
+        if op_type == "Reshape" and value is out and readers[0].op_type == "Transpose":
             continue  # only some exporters put an idle 4-D Reshape here
         if readers[0].op_type != op_type or (op_type == "Transpose" and _perm(readers[0]) != [0, 2, 1, 3]):
             return None
         value = readers[0].outputs[0]
-    shape = dims(value)
-    if shape is None or len(shape) != 3 or heads is None or heads[1] is None or heads[3] is None:
+    shape, split = dims(value), dims(out)
+    if shape is None or len(shape) != 3:
         return None
-    return value if shape[2] in (None, heads[1] * heads[3]) else None
+    width = heads * split[3] if split is not None and split[3] is not None else None
+    return value if width is None or shape[2] in (None, width) else None
 
 
 def _split_heads(graph: ir.Graph, out: ir.Value, made: ir.Value, heads: int) -> None:

@@ -45,6 +45,7 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     common.ClearMetadataAndDocStringPass()(model)  # exporters leave stack traces with the paths of their machine
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveInitializersFromInputsPass()(model)
+    common.IdentityEliminationPass()(model)
     if graph.opset_imports.get("", 0) < OPSET:
         _to_opset(model)
     for value in _values(graph):
@@ -52,6 +53,7 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     _name_nodes(graph)
     ids, mask = _name_inputs(graph)
     _fold_weight_transposes(graph)
+    _name_weights(graph)
     _fold(model)
     single_node_activations(model)
     if graph.opset_imports.get("", 0) == OPSET:
@@ -164,6 +166,20 @@ def _fold_weight_transposes(graph: ir.Graph) -> None:
         for reader in readers:
             ir.convenience.replace_all_uses_with(reader.outputs[0], weight)
             graph.remove(reader, safe=True)
+
+
+def _name_weights(graph: ir.Graph) -> None:
+    """A weight that an exporter stored under a number gets its bias's name, which exporters keep."""
+    for node in nodes(graph, "MatMul"):
+        weight = projection_weight(node)
+        if weight is None or "::" not in (weight.name or ""):
+            continue
+        add = next((n for n in consumers(node.outputs[0]) if n.op_type == "Add"), None)
+        bias = next((v.name for v in add.inputs if _is_vector(v) and v is not None), None) if add is not None else None
+        if bias and bias.endswith(".bias"):
+            name = bias.removesuffix(".bias") + ".weight"
+            if name not in graph.initializers:
+                weight.name = name
 
 
 def _fold(model: ir.Model) -> None:

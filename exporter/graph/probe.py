@@ -13,7 +13,6 @@ import onnx_ir as ir
 import onnxruntime
 
 from ..errors import SourceError
-from .edit import ancestors
 
 
 @dataclass
@@ -26,17 +25,16 @@ class Prober:
     def run(self, values: Sequence[ir.Value], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Evaluates `values` from the graph inputs in `feeds`; raises SourceError where that is impossible."""
         graph = self.model.graph
-        needed = {a for v in values for a in ancestors(v)}
-        inputs = [i for i in graph.inputs if i in needed]
-        part = ir.convenience.extract(graph, inputs, list(values))
-        proto = ir.to_proto(ir.Model(part, ir_version=self.model.ir_version, functions=list(self.model.functions.values())))
+        inputs = list(graph.inputs)  # all of them: a sub-graph's body may read one without naming it
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         try:
+            part = ir.convenience.extract(graph, inputs, list(values))
+            proto = ir.to_proto(ir.Model(part, ir_version=self.model.ir_version, functions=list(self.model.functions.values())))
             session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
             return session.run(None, {i.name: feeds[i.name] for i in inputs if i.name})
-        except Exception as error:  # onnxruntime raises its own unrelated exception types
+        except Exception as error:  # onnx_ir raises ValueError, onnxruntime its own unrelated exception types
             raise SourceError(f"the part of the graph that makes {values[0].name!r} does not run: {error}") from error
 
     def feeds(self, mask: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
@@ -66,3 +64,10 @@ class Prober:
         if any(r.size != 1 for r in results) or float(results[0].reshape(())) != float(results[1].reshape(())):
             return None
         return float(results[0].reshape(()))
+
+    def fixed_dims(self, value: ir.Value) -> list[int | None]:
+        """The sizes of `value` that are the same at two input shapes; None for the others."""
+        first, second = (
+            self.run([value], self.feeds(np.ones(shape, np.int64), seed))[0].shape for seed, shape in enumerate([(1, 3), (2, 6)])
+        )
+        return [a if a == b else None for a, b in zip(first, second, strict=True)]
