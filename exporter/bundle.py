@@ -187,7 +187,9 @@ class Bundle:
                     tail = (longest, *array.shape[2:]) if name in per_token else array.shape[1:]
                     results[name] = np.zeros((len(encodings), *tail), array.dtype)
                 if name in per_token:
-                    results[name][rows, : array.shape[1]] = array
+                    for row, answer in zip(rows, array, strict=True):
+                        length = len(encodings[row].ids)
+                        results[name][row, :length] = answer[:length]
                 else:
                     results[name][rows] = array
         return results

@@ -29,10 +29,19 @@ def capture_onnx(source: Source) -> Captured:
     }
     if missing:
         raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
+    _load_small(model)
     share_equal_matrices(model)
     reference = OnnxReference(path)
     reference.session  # noqa: B018  loads now, so that a damaged file is reported before any work
     return Captured(model, reference, source)
+
+
+def _load_small(model: ir.Model) -> None:
+    """Brings small external tensors into memory: onnx's own passes do not follow them to their file."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes < 1 << 16:
+            value.const_value = ir.Tensor(tensor.numpy().copy(), name=value.name)
 
 
 def share_equal_matrices(model: ir.Model) -> None:

@@ -26,7 +26,7 @@ class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
     With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
-    much as real ones; outputs at padded positions are zero then.
+    much as real ones. What outputs hold at padded positions means nothing.
     """
 
     def __init__(

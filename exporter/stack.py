@@ -88,7 +88,7 @@ def repeat_layer(model: ir.Model, stack: Stack, entry: ir.Value, leave: ir.Value
     graph = model.graph
     prefix = f"{stack.path}.0."
     tensors = {name for name, _ in [*stack.layers[0].named_parameters(), *stack.layers[0].named_buffers()]}
-    own = {v for v in graph.initializers.values() if (v.name or "").startswith(prefix) and (v.name or "").removeprefix(prefix) in tensors}
+    own = [v for v in graph.initializers.values() if (v.name or "").startswith(prefix) and (v.name or "").removeprefix(prefix) in tensors]
     # What the layer computes from its input or its weights; the mask and the positions are shared by all layers.
     known = {entry, *own}
     for node in graph:

@@ -5,8 +5,10 @@ change with every release). Matching each way is hopeless; evaluating the sub-gr
 with the few functions a mask can be, is exact on those probes and independent of how it was written.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -30,10 +32,16 @@ class Prober:
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         try:
-            part = ir.convenience.extract(graph, inputs, list(values))
-            proto = ir.to_proto(ir.Model(part, ir_version=self.model.ir_version, functions=list(self.model.functions.values())))
-            session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            return session.run(None, {i.name: feeds[i.name] for i in inputs if i.name})
+            part = ir.Model(
+                ir.convenience.extract(graph, inputs, list(values)),
+                ir_version=self.model.ir_version, functions=list(self.model.functions.values()),
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                # Weights go beside the graph: they may lie in a file of their own already, or exceed what one message holds.
+                path = Path(folder) / "part.onnx"
+                ir.save(part, path, external_data="part.data")
+                session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+                return session.run(None, {i.name: feeds[i.name] for i in inputs if i.name})
         except Exception as error:  # onnx_ir raises ValueError, onnxruntime its own unrelated exception types
             raise SourceError(f"the part of the graph that makes {values[0].name!r} does not run: {error}") from error
 
