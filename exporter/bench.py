@@ -93,7 +93,13 @@ class BenchResult:
                 }
             )
         means = {n: self.geometric_mean(n) for n in self.contestants[1:]}
-        return {"contestants": self.contestants, "threads": self.threads, "cases": rows, "geometric_mean": means, "machine": self.machine}
+        return {
+            "contestants": self.contestants,
+            "threads": self.threads,
+            "cases": rows,
+            "geometric_mean": means,
+            "machine": self.machine,
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "BenchResult":
@@ -102,7 +108,9 @@ class BenchResult:
         return cls(list(raw["contestants"]), int(raw["threads"]), cases, dict(raw["machine"]))
 
 
-def ratio_interval(a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 2000, level: float = 0.95) -> tuple[float, float, float]:
+def ratio_interval(
+    a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
     """median(b) / median(a) and its bootstrap interval, resampling rounds (`a[i]` and `b[i]` were measured together).
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, percentile interval (section 13.3).
@@ -136,7 +144,12 @@ def feeds_for(case: Case, tokenize: Tokenize, lines: Sequence[str], longest: int
 
 
 def measure(
-    contestants: Sequence[Contestant], feeds: Mapping[Case, Feeds], *, rounds: int, threads: int, seconds_per_case: float = 40.0,
+    contestants: Sequence[Contestant],
+    feeds: Mapping[Case, Feeds],
+    *,
+    rounds: int,
+    threads: int,
+    seconds_per_case: float = 40.0,
     on_progress: Callable[..., None] = lambda *_, **__: None,
 ) -> BenchResult:
     """Times every contestant on every case: one warm-up, then `rounds` rounds, who goes first changing each round.
@@ -181,6 +194,10 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "cpu": cpu, "cores": os.cpu_count(), "features": [f for f in features if f in flags.split()],
-        "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", "versions": versions,
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "features": [f for f in features if f in flags.split()],
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
     }

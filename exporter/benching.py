@@ -18,7 +18,13 @@ PLOT = Path("plots") / "latency.png"
 
 
 def bench_bundle(
-    path: Path, against: Sequence[str], *, threads: int, data: Path | None, rounds: int, out: Path | None,
+    path: Path,
+    against: Sequence[str],
+    *,
+    threads: int,
+    data: Path | None,
+    rounds: int,
+    out: Path | None,
     on_step: Callable[..., None] = lambda *_: None,
 ) -> tuple[BenchResult, list[Path]]:
     """Measures a bundle and its rivals in paired rounds; returns the result and the files written.
@@ -31,8 +37,15 @@ def bench_bundle(
         raise UsageError(f"{path}: this bundle has no tokenizer to make text into ids")
     longest = bundle.manifest.tokenizer.max_length
     lines = read_lines(data) if data else builtin_lines()
-    feeds = {case: feeds_for(case, bundle.encoder, lines, longest, seed=0) for case in DEFAULT_CASES if (case.length or 0) <= longest}
-    contestants = [Contestant(str(path), bundle.runner.run), *(open_contestant(spec, threads, bundle) for spec in against)]
+    feeds = {
+        case: feeds_for(case, bundle.encoder, lines, longest, seed=0)
+        for case in DEFAULT_CASES
+        if (case.length or 0) <= longest
+    }
+    contestants = [
+        Contestant(str(path), bundle.runner.run),
+        *(open_contestant(spec, threads, bundle) for spec in against),
+    ]
     check_agreement(contestants, next(iter(feeds.values())))
     result = measure(contestants, feeds, rounds=rounds, threads=threads, on_progress=on_step)
     return result, keep(result, path if out is None else out, bundle if out is None else None)
@@ -51,7 +64,9 @@ def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
         from .capture import load_reference
         from .source import open_source
     except ModuleNotFoundError as error:
-        raise TargetError(f"{spec} would run in PyTorch, but {error.name} is not installed: pip install 'headway[export]'") from error
+        raise TargetError(
+            f"{spec} would run in PyTorch, but {error.name} is not installed: pip install 'headway[export]'"
+        ) from error
     torch.set_num_threads(threads)
     reference = load_reference(open_source(spec, task=bundle.manifest.task))
     return Contestant(f"PyTorch {torch.__version__.split('+')[0]}", reference.run)
@@ -71,7 +86,9 @@ def check_agreement(contestants: Sequence[Contestant], feeds: dict[str, np.ndarr
             a, b = a[mask], b[mask]
         cosine = float(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)))
         if cosine < 0.9:
-            raise SourceError(f"{rival.name}: answers differently (cosine {cosine:.3f} on {shared[0]}): it is not the same model")
+            raise SourceError(
+                f"{rival.name}: answers differently (cosine {cosine:.3f} on {shared[0]}): it is not the same model"
+            )
 
 
 def _as_dict(result: object) -> Mapping[str, np.ndarray]:

@@ -75,7 +75,9 @@ class Manifest:
             raise SourceError(f"{path}: cannot be read ({error})") from error
         if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA_VERSION:
             version = raw.get("schema_version") if isinstance(raw, dict) else None
-            raise SourceError(f"{path}: schema version {version!r} is not the {SCHEMA_VERSION} that this Headway reads; export the model again")
+            raise SourceError(
+                f"{path}: schema version {version!r} is not the {SCHEMA_VERSION} that this Headway reads; export the model again"
+            )
         try:
             raw["inputs"] = [TensorInfo(**x) for x in raw["inputs"]]
             raw["outputs"] = [TensorInfo(**x) for x in raw["outputs"]]
@@ -144,15 +146,21 @@ class Bundle:
         self.encoder = TextEncoder(path / info.file, info) if info else None
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)) -> "Bundle":
+    def open(
+        cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> "Bundle":
         """Opens a bundle. `threads`: size of the runtime's pool. Raises SourceError where a file is missing or not whole."""
         directory = Path(path)
         manifest = Manifest.read(directory)
         for name, record in manifest.files.items():
             file = directory / name
             if not file.is_file() or file.stat().st_size != record["bytes"]:
-                raise SourceError(f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again")
-        return cls(directory, manifest, OrtRunner(directory / manifest.artifact, manifest.session_options, threads, providers))
+                raise SourceError(
+                    f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again"
+                )
+        return cls(
+            directory, manifest, OrtRunner(directory / manifest.artifact, manifest.session_options, threads, providers)
+        )
 
     def check_files(self) -> None:
         """Compares every file with the sha256 in the manifest; SourceError names one that was changed."""
@@ -214,7 +222,9 @@ class Bundle:
             for text, encoding, p in zip(texts, encodings, probabilities, strict=True)
         ]
 
-    def answers(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32, longest: int = 30) -> list[dict[str, Any]]:
+    def answers(
+        self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32, longest: int = 30
+    ) -> list[dict[str, Any]]:
         """The best span of each context for its question: `answer`, `start`, `end` (characters), `score` (a logit sum)."""
         encodings = self._encode(pairs)
         self._expect("question-answering")
@@ -235,7 +245,9 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def _spans(text: str, encoding: Any, probabilities: np.ndarray, labels: list[str], outside: str) -> list[dict[str, Any]]:
+def _spans(
+    text: str, encoding: Any, probabilities: np.ndarray, labels: list[str], outside: str
+) -> list[dict[str, Any]]:
     spans: list[dict[str, Any]] = []
     previous_label, previous_index = None, -2
     for index, (start, end) in enumerate(encoding.offsets):
@@ -256,7 +268,9 @@ def _spans(text: str, encoding: Any, probabilities: np.ndarray, labels: list[str
     return [{**s, "text": text[s["start"] : s["end"]]} for s in spans]
 
 
-def _answer(context: str, encoding: Any, start_logits: np.ndarray, end_logits: np.ndarray, longest: int) -> dict[str, Any]:
+def _answer(
+    context: str, encoding: Any, start_logits: np.ndarray, end_logits: np.ndarray, longest: int
+) -> dict[str, Any]:
     inside = np.array([s == 1 for s in encoding.sequence_ids])
     n = len(inside)
     scores = start_logits[:n, None] + end_logits[None, :n]
@@ -268,4 +282,3 @@ def _answer(context: str, encoding: Any, start_logits: np.ndarray, end_logits: n
         return {"answer": "", "start": 0, "end": 0, "score": float("-inf")}
     start, end = encoding.offsets[first][0], encoding.offsets[last][1]
     return {"answer": context[start:end], "start": start, "end": end, "score": float(scores[first, last])}
-

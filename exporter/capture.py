@@ -77,7 +77,7 @@ def _load(source: Source) -> tuple[Any, Source]:
         model = _from_directory(source)
     else:
         model, directory = _from_factory(source)
-        config = getattr(getattr(model, "config", None), "to_dict", dict)()
+        config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
         source = replace(source, directory=directory, config=config)
     return wrap(model, source), source
 
@@ -104,9 +104,15 @@ def _from_directory(source: Source) -> Any:
 
     task = "feature-extraction" if source.task == "sentence-embedding" else source.task
     try:
-        model_class = TasksManager.get_model_class_for_task(task, framework="pt", model_type=source.config.get("model_type"))
+        model_class = TasksManager.get_model_class_for_task(
+            task, framework="pt", model_type=source.config.get("model_type")
+        )
         model, report = model_class.from_pretrained(
-            source.directory, dtype=torch.float32, output_loading_info=True, local_files_only=True, trust_remote_code=False,
+            source.directory,
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
         raise SourceError(f"{source.directory}: the model does not load: {_first_lines(error)}") from error
@@ -151,8 +157,12 @@ def _from_factory(source: Source) -> tuple[Any, Path | None]:
     try:
         made = getattr(importlib.import_module(module_name), attribute)()
     except Exception as error:
-        raise SourceError(f"{source.spec}: the factory failed: {type(error).__name__}: {_first_lines(error)}") from error
-    model, directory = made if isinstance(made, tuple) and len(made) == 2 else (made, getattr(made, "name_or_path", None))
+        raise SourceError(
+            f"{source.spec}: the factory failed: {type(error).__name__}: {_first_lines(error)}"
+        ) from error
+    model, directory = (
+        made if isinstance(made, tuple) and len(made) == 2 else (made, getattr(made, "name_or_path", None))
+    )
     if not isinstance(model, torch.nn.Module):
         raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
     return model.eval(), Path(directory) if directory else None
@@ -205,7 +215,9 @@ def wrap(model: Any, source: Source) -> Any:
                 found["sentence_embedding"] = vector
             missing = [name for name in outputs if name not in found]
             if missing:
-                raise SourceError(f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}")
+                raise SourceError(
+                    f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}"
+                )
             return (*(found[name] for name in outputs), *self.extra)
 
     return Wrapped().eval()
@@ -317,8 +329,6 @@ class TorchReference:
             for handle in handles:
                 handle.remove()
         return {n: found[n] for n in names if n in found}
-
-
 
     def close(self) -> None:
         import torch

@@ -19,7 +19,9 @@ def capture_onnx(source: Source) -> Captured:
     try:
         model = ir.load(path)
     except Exception as error:  # protobuf and onnx_ir raise their own kinds
-        raise SourceError(f"{path}: not a readable ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise SourceError(
+            f"{path}: not a readable ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
     if not len(model.graph) or not model.graph.inputs:
         raise SourceError(f"{path}: the ONNX graph is empty: the file is damaged")
     missing = {

@@ -55,4 +55,6 @@ def _summary(values: list[int]) -> str:
 
 
 def _bench_lines(bench: dict) -> list[str]:
-    return [f"Measured on {bench.get('machine', {}).get('cpu', 'an unnamed machine')}; see `headway.json` for all figures."]
+    return [
+        f"Measured on {bench.get('machine', {}).get('cpu', 'an unnamed machine')}; see `headway.json` for all figures."
+    ]

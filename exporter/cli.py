@@ -18,7 +18,10 @@ import typer
 from .errors import HeadwayError, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Makes a trained Transformer deployable, and proves that it still computes the same.\n\n"
     "Exit codes: 0 done, 1 a gate or parity failed, 2 usage, 3 source unreadable or unsupported, 4 target not available, 5 interrupted.",
 )
@@ -26,18 +29,25 @@ app = typer.Typer(
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Text to check on: txt, csv or jsonl. A small built-in set where not given.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Text to check on: txt, csv or jsonl. A small built-in set where not given."),
+]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
 
 
 @app.command()
 def export(
-    source: Annotated[str | None, typer.Argument(help="Hugging Face directory or name, .onnx file, or module:callable.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(help="Hugging Face directory or name, .onnx file, or module:callable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Directory of the bundle.")] = None,
     task: Task = None,
     target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
-    recipe: Annotated[Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")
+    ] = None,
     data: Data = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
@@ -50,7 +60,12 @@ def export(
         from .export import export as run
         from .recipe import make_recipe, read_recipe
     values: dict[str, Any] = read_recipe(recipe).model_dump(exclude_unset=True) if recipe else {}
-    given = {"source": source, "task": task, "data": data, "target": target if target != "ort" or "target" not in values else None}
+    given = {
+        "source": source,
+        "task": task,
+        "data": data,
+        "target": target if target != "ort" or "target" not in values else None,
+    }
     values |= {k: v for k, v in given.items() if v is not None}
     if "source" not in values:
         raise UsageError("give a SOURCE, or a --recipe that names one")
@@ -60,7 +75,15 @@ def export(
     with _progress(len(STEPS), quiet or as_json) as step:
         done = run(made, out, force=force, allow_pickle=allow_pickle, on_step=step)
     if as_json:
-        _print_json({"path": str(done.path), "source_bytes": done.source_bytes, "artifact_bytes": done.artifact_bytes, "parity": done.parity.to_json(), "lowering": done.manifest.lowering})
+        _print_json(
+            {
+                "path": str(done.path),
+                "source_bytes": done.source_bytes,
+                "artifact_bytes": done.artifact_bytes,
+                "parity": done.parity.to_json(),
+                "lowering": done.manifest.lowering,
+            }
+        )
     elif not quiet:
         from .report import export_table
 
@@ -73,7 +96,9 @@ def inspect(
     model: Annotated[str, typer.Argument(help="Any source that export takes, or a bundle.")],
     task: Task = None,
     length: Annotated[int, typer.Option("--length", min=1, help="Tokens in a sequence, for FLOPs and times.")] = 128,
-    time: Annotated[bool, typer.Option("--time", help="Measure the share of each kind of operator in ONNX Runtime.")] = False,
+    time: Annotated[
+        bool, typer.Option("--time", help="Measure the share of each kind of operator in ONNX Runtime.")
+    ] = False,
     allow_pickle: Pickle = False,
     as_json: Json = False,
 ) -> None:
@@ -116,11 +141,16 @@ def verify(
 @app.command()
 def bench(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
-    against: Annotated[list[str] | None, typer.Option("--against", help="Bundle, .onnx file or Hugging Face directory; may be repeated.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="Bundle, .onnx file or Hugging Face directory; may be repeated."),
+    ] = None,
     threads: Threads = 1,
     data: Data = None,
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="Paired rounds of each case.")] = 15,
-    out: Annotated[Path | None, typer.Option("--out", help="Directory for JSON and plot; into the bundle where not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory for JSON and plot; into the bundle where not given.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -128,7 +158,9 @@ def bench(
     from .benching import bench_bundle
 
     with _progress(None, quiet or as_json) as step:
-        result, files = bench_bundle(bundle, against or [], threads=threads, data=data, rounds=rounds, out=out, on_step=step)
+        result, files = bench_bundle(
+            bundle, against or [], threads=threads, data=data, rounds=rounds, out=out, on_step=step
+        )
     if as_json:
         _print_json(result.to_json())
     elif not quiet:
@@ -217,9 +249,23 @@ def _progress(total: int | None, hidden: bool) -> Iterator[Callable[..., None]]:
         yield lambda *_args, **_more: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=total)
         begun = 0

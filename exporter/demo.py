@@ -32,7 +32,13 @@ def fetch_minilm(cache: Path) -> Path:
     return target / MODEL
 
 
-def run_demo(out: Path, cache: Path, *, console: Any, progress: Callable[[int | None], AbstractContextManager[Callable[..., None]]]) -> None:
+def run_demo(
+    out: Path,
+    cache: Path,
+    *,
+    console: Any,
+    progress: Callable[[int | None], AbstractContextManager[Callable[..., None]]],
+) -> None:
     """Exports, verifies and measures the model; prints tables to `console` unless it is None."""
     source = fetch_minilm(cache)
     with progress(len(STEPS)) as step:

@@ -24,7 +24,15 @@ from .staging import staged
 from .targets import ort
 from .tokenizer import load_tokenizer, save_tokenizer
 
-STEPS = ("read the source", "capture the graph", "canonicalise", "lower and write", "run the source on text", "verify", "finish the bundle")
+STEPS = (
+    "read the source",
+    "capture the graph",
+    "canonicalise",
+    "lower and write",
+    "run the source on text",
+    "verify",
+    "finish the bundle",
+)
 _LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
 
 Step = Callable[[str], None]
@@ -41,7 +49,9 @@ class Exported:
     artifact_bytes: int
 
 
-def export(recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool = False, on_step: Step = lambda _: None) -> Exported:
+def export(
+    recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool = False, on_step: Step = lambda _: None
+) -> Exported:
     """Makes a verified bundle at `out`, or raises and leaves `out` as it was.
 
     Raises SourceError (unreadable or unsupported source), UsageError (output), GateError (parity or size), each with its
@@ -60,7 +70,9 @@ def export(recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool
         on_step(STEPS[6])
         artifact_bytes = sum(p.stat().st_size for p in ort.files(staging))
         if recipe.max_mb is not None and artifact_bytes > recipe.max_mb * 1e6:
-            raise GateError(f"the artifact has {artifact_bytes / 1e6:.1f} MB, {artifact_bytes / 1e6 - recipe.max_mb:.1f} MB over max_mb")
+            raise GateError(
+                f"the artifact has {artifact_bytes / 1e6:.1f} MB, {artifact_bytes / 1e6 - recipe.max_mb:.1f} MB over max_mb"
+            )
         manifest = _manifest(recipe, built, fingerprint(lines))
         finish(staging, manifest, recipe.model_copy(update={"task": source.task}), built.source.directory)
     return Exported(out, manifest, built.parity, manifest.source["bytes"], artifact_bytes)
@@ -83,14 +95,18 @@ class _Built:
     repeated: bool
 
 
-def _build(source: Source, lines: list[str], staging: Path, tolerance: float | None, on_step: Step, *, whole: bool = False) -> _Built:
+def _build(
+    source: Source, lines: list[str], staging: Path, tolerance: float | None, on_step: Step, *, whole: bool = False
+) -> _Built:
     on_step(STEPS[1])
     captured = capture(source, whole=whole)
     source, repeated = captured.source, captured.repeated
     weights = list(captured.model.graph.initializers.values())
     info = save_tokenizer(load_tokenizer(source.directory), source.longest, staging)
     choices = 2 if source.task == "multiple-choice" else 0
-    cases = verify.make_cases(TextEncoder(staging / info.file, info), lines, info.max_length, info.pad_id, choices=choices)
+    cases = verify.make_cases(
+        TextEncoder(staging / info.file, info), lines, info.max_length, info.pad_id, choices=choices
+    )
     with ThreadPoolExecutor(1) as beside:  # the source computes in native code while the graph is rewritten in Python
         answers = beside.submit(_answers, captured.reference, cases)
         identity = beside.submit(lambda: source.fingerprint)
@@ -116,7 +132,9 @@ def _build(source: Source, lines: list[str], staging: Path, tolerance: float | N
     options = ort.session_options(regroup=not padding_matters(expected, cases, per_token))
     runner = ort.open_runner(staging / ort.MODEL_FILE, options)
     parity = verify.compare(cases, expected, runner.run, per_token=per_token, tolerance=tolerance)
-    return _Built(source, identity.result(), cases, parity, info, inputs, outputs, options, described, fusions.as_dict(), repeated)
+    return _Built(
+        source, identity.result(), cases, parity, info, inputs, outputs, options, described, fusions.as_dict(), repeated
+    )
 
 
 def _answers(reference: Reference, cases: list[verify.Case]) -> list[dict[str, np.ndarray]]:
@@ -176,7 +194,14 @@ def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | 
 
 def _companions(directory: Path) -> list[str]:
     """Small files by which Optimum and sentence-transformers open the same directory, and the source's licence."""
-    names = ["config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "LICENSE", "LICENSE.txt"]
+    names = [
+        "config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        "LICENSE",
+        "LICENSE.txt",
+    ]
     found = [n for n in names if (directory / n).is_file()]
     return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
 
@@ -210,15 +235,23 @@ def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
             normal = loaded
     except Exception:  # an unknown model type cannot be cross-checked
         return {}
-    values = {"num_layers": None, "num_attention_heads": None}
-    for key, names in {"num_layers": ("num_layers", "num_hidden_layers"), "num_attention_heads": ("num_attention_heads",)}.items():
-        for name in names:
-            try:
-                values[key] = getattr(normal, name)
-                break
-            except AttributeError:
-                continue
-    return {k: int(v) for k, v in values.items() if v is not None}
+    found = {}
+    for key, names in (
+        ("num_layers", ("num_layers", "num_hidden_layers")),
+        ("num_attention_heads", ("num_attention_heads",)),
+    ):
+        value = next((getattr(normal, name) for name in names if _has(normal, name)), None)
+        if isinstance(value, int):
+            found[key] = value
+    return found
+
+
+def _has(config: Any, name: str) -> bool:
+    try:  # Optimum's normalised configs raise for a name they do not map
+        getattr(config, name)
+    except AttributeError:
+        return False
+    return True
 
 
 def describe(anatomy: Anatomy) -> dict[str, Any]:
@@ -229,9 +262,14 @@ def describe(anatomy: Anatomy) -> dict[str, Any]:
         "embeddings": {k: list(v) for k, v in anatomy.embeddings.items()},
         "blocks": [
             {
-                "heads": b.attention.heads, "head_dim": b.attention.head_dim, "kv_heads": b.attention.kv_heads,
-                "intermediate_size": [f.width for f in b.feed_forwards], "activation": [f.activation for f in b.feed_forwards],
-                "gated": any(f.gated for f in b.feed_forwards), "merged_qkv": b.attention.merged, "disentangled": b.attention.disentangled,
+                "heads": b.attention.heads,
+                "head_dim": b.attention.head_dim,
+                "kv_heads": b.attention.kv_heads,
+                "intermediate_size": [f.width for f in b.feed_forwards],
+                "activation": [f.activation for f in b.feed_forwards],
+                "gated": any(f.gated for f in b.feed_forwards),
+                "merged_qkv": b.attention.merged,
+                "disentangled": b.attention.disentangled,
             }
             for b in anatomy.blocks
         ],
@@ -257,7 +295,9 @@ def diagnose(source: Source, cases: list[verify.Case], parity: verify.Parity) ->
     for stage in ("capture", "lowering"):
         if stage == "lowering":
             ort.lower(canonical.model, read_anatomy(canonical.model))
-        found = verify.first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
+        found = verify.first_divergence(
+            names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance
+        )
         if found is not None:
             return f"{found} (in the {stage})"
     return None

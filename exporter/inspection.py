@@ -24,7 +24,9 @@ from .source import open_source
 from .targets import ort
 
 
-def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow_pickle: bool = False) -> dict[str, Any]:
+def inspect_model(
+    spec: str, *, task: str | None, length: int, time: bool, allow_pickle: bool = False
+) -> dict[str, Any]:
     """The anatomy of any source or bundle as plain numbers; with `time`, the measured share of each operator kind."""
     path = Path(spec)
     if (path / "headway.json").is_file():
@@ -37,7 +39,13 @@ def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow
     source = captured.source
     canonical = canonicalise(captured.model, longest=source.positions)
     anatomy = read_anatomy(canonical.model)
-    found = {"model": spec, "task": source.task, "length": length, **describe(anatomy), "gflops_per_token": anatomy.flops_per_token(length) / 1e9}
+    found = {
+        "model": spec,
+        "task": source.task,
+        "length": length,
+        **describe(anatomy),
+        "gflops_per_token": anatomy.flops_per_token(length) / 1e9,
+    }
     found["time_share"] = {}
     if time:
         if length > source.positions:
@@ -63,7 +71,10 @@ def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dic
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         ones = np.ones((batch, length), np.int64)
-        feeds = {i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5 for i in session.get_inputs()}
+        feeds = {
+            i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5
+            for i in session.get_inputs()
+        }
         for _ in range(runs + 1):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -77,7 +88,12 @@ def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dic
 
 
 def verify_bundle(
-    path: Path, against: str | None, data: Path | None, *, allow_pickle: bool = False, on_step: Callable[[str], None] = lambda _: None
+    path: Path,
+    against: str | None,
+    data: Path | None,
+    *,
+    allow_pickle: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> verify.Parity:
     """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
     on_step("read the bundle")

@@ -38,8 +38,13 @@ def parity_table(parity: Mapping[str, Any]) -> Table:
     for o in parity["outputs"]:
         ok = o["max_abs"] <= o["tolerance"] * max(1.0, o["largest"])
         table.add_row(
-            o["name"], f"{o['max_abs']:.2e}", f"{o['max_rel']:.2e}", f"{o['cosine']:.7f}", f"{o['argmax_agreement']:.4f}",
-            "ok" if ok else "FAILED", o["worst_case"],
+            o["name"],
+            f"{o['max_abs']:.2e}",
+            f"{o['max_rel']:.2e}",
+            f"{o['cosine']:.7f}",
+            f"{o['argmax_agreement']:.4f}",
+            "ok" if ok else "FAILED",
+            o["worst_case"],
         )
     return table
 
@@ -53,8 +58,12 @@ def anatomy_table(found: Mapping[str, Any]) -> Table:
     for i, block in enumerate(found["blocks"]):
         form = [name for name in ("disentangled", "merged_qkv", "gated") if block[name]]
         table.add_row(
-            str(i), str(block["heads"]), str(block["head_dim"]), ", ".join(map(str, block["intermediate_size"])),
-            ", ".join(dict.fromkeys(block["activation"])), ", ".join(form) or "-",
+            str(i),
+            str(block["heads"]),
+            str(block["head_dim"]),
+            ", ".join(map(str, block["intermediate_size"])),
+            ", ".join(dict.fromkeys(block["activation"])),
+            ", ".join(form) or "-",
         )
     for name, shape in found["embeddings"].items():
         table.add_row(name, "", "", "x".join(map(str, shape)), "", "embedding")
@@ -76,9 +85,16 @@ def bench_table(result: BenchResult) -> Table:
     heads = [f"{first} p50 / p90 / p99 ms", "tokens/s"]
     for name in others:
         heads += [f"{name} p50 ms", "times as long"]
-    table = _table(f"latency, {result.threads} thread{'s' if result.threads > 1 else ''}", "batch x length", "padding", *heads)
+    table = _table(
+        f"latency, {result.threads} thread{'s' if result.threads > 1 else ''}", "batch x length", "padding", *heads
+    )
     for case in result.cases:
-        row = [case.label, f"{100 * case.padding:.0f} %", " / ".join(f"{case.percentile(first, q):.1f}" for q in (50, 90, 99)), f"{case.throughput(first):,.0f}"]
+        row = [
+            case.label,
+            f"{100 * case.padding:.0f} %",
+            " / ".join(f"{case.percentile(first, q):.1f}" for q in (50, 90, 99)),
+            f"{case.throughput(first):,.0f}",
+        ]
         for name in others:
             ratio, low, high = case.ratio(name)
             row += [f"{case.percentile(name, 50):.1f}", f"{ratio:.2f} ({low:.2f} to {high:.2f})"]
@@ -98,16 +114,29 @@ def plot_bench(result: BenchResult, path: Path) -> None:
         above = [max(0.0, c.percentile(name, 90) - m) for c, m in zip(result.cases, medians, strict=True)]
         places = [k + (i - (len(result.contestants) - 1) / 2) * width for k in range(len(result.cases))]
         label = name if len(name) < 40 else "…" + name[-38:]
-        axes.bar(places, medians, width * 0.92, yerr=[[0.0] * len(above), above], label=label, color=_COLOURS[i % len(_COLOURS)], ecolor="#444444", capsize=2)
+        axes.bar(
+            places,
+            medians,
+            width * 0.92,
+            yerr=[[0.0] * len(above), above],
+            label=label,
+            color=_COLOURS[i % len(_COLOURS)],
+            ecolor="#444444",
+            capsize=2,
+        )
         for place, median, up, case in zip(places, medians, above, result.cases, strict=True):
             text = f"{median:.1f}" if i == 0 else f"{median:.1f}\n×{case.ratio(name)[0]:.2f}"
-            axes.annotate(text, (place, median + up), textcoords="offset points", xytext=(0, 3), ha="center", fontsize=7)
+            axes.annotate(
+                text, (place, median + up), textcoords="offset points", xytext=(0, 3), ha="center", fontsize=7
+            )
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.6)
     axes.set_xticks(range(len(result.cases)), [c.label for c in result.cases])
     axes.set_xlabel("batch × length in tokens")
     axes.set_ylabel("latency, ms (median, whisker to p90)")
-    axes.set_title(f"{result.machine.get('cpu', '')}, {result.threads} thread{'s' if result.threads > 1 else ''}", fontsize=9)
+    axes.set_title(
+        f"{result.machine.get('cpu', '')}, {result.threads} thread{'s' if result.threads > 1 else ''}", fontsize=9
+    )
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     _save(figure, path)
 
@@ -119,7 +148,14 @@ def plot_op_share(share: Mapping[str, float], path: Path) -> None:
     names = list(kept)[::-1]
     axes.barh(names, [100 * kept[n] for n in names], color=_COLOURS[0])
     for i, name in enumerate(names):
-        axes.annotate(f"{100 * kept[name]:.1f} %", (100 * kept[name], i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8)
+        axes.annotate(
+            f"{100 * kept[name]:.1f} %",
+            (100 * kept[name], i),
+            textcoords="offset points",
+            xytext=(3, 0),
+            va="center",
+            fontsize=8,
+        )
     axes.set_xlabel("share of time, %")
     axes.margins(x=0.15)
     _save(figure, path)

@@ -30,7 +30,10 @@ class OrtRunner:
     """
 
     def __init__(
-        self, model: Path, options: Mapping[str, Any] | None = None, threads: int | None = None,
+        self,
+        model: Path,
+        options: Mapping[str, Any] | None = None,
+        threads: int | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ):
         settings = onnxruntime.SessionOptions()
@@ -39,12 +42,17 @@ class OrtRunner:
             settings.intra_op_num_threads = threads
         chosen = dict(options or {})
         levels = onnxruntime.GraphOptimizationLevel
-        settings.graph_optimization_level = {"all": levels.ORT_ENABLE_ALL, "none": levels.ORT_DISABLE_ALL}[chosen.get("graph_optimization_level", "all")]
+        settings.graph_optimization_level = {"all": levels.ORT_ENABLE_ALL, "none": levels.ORT_DISABLE_ALL}[
+            chosen.get("graph_optimization_level", "all")
+        ]
         for key, value in chosen.get("config", {}).items():
             settings.add_session_config_entry(key, str(value))
         try:
             self.session = onnxruntime.InferenceSession(
-                str(model), settings, providers=list(providers), disabled_optimizers=list(chosen.get("disabled_optimizers", []))
+                str(model),
+                settings,
+                providers=list(providers),
+                disabled_optimizers=list(chosen.get("disabled_optimizers", [])),
             )
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error

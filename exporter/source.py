@@ -54,8 +54,15 @@ class Source:
     def longest(self) -> int:
         """Tokens in the longest sequence that positions, tokenizer and sentence-transformers settings all allow."""
         limits = [self.positions, 1 << 20]
-        for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-            value = read_json(self.directory / name).get(key) if self.directory and (self.directory / name).is_file() else None
+        for name, key in (
+            ("sentence_bert_config.json", "max_seq_length"),
+            ("tokenizer_config.json", "model_max_length"),
+        ):
+            value = (
+                read_json(self.directory / name).get(key)
+                if self.directory and (self.directory / name).is_file()
+                else None
+            )
             limits.append(int(value) if value and value < 1 << 20 else 1 << 20)
         return min(limits)
 
@@ -109,9 +116,13 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json"]))
+        return Path(
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json"])
+        )
     except Exception as error:  # the hub client raises network errors of several libraries
-        raise SourceError(f"{name}: no such directory, and the hub could not deliver it ({type(error).__name__})") from error
+        raise SourceError(
+            f"{name}: no such directory, and the hub could not deliver it ({type(error).__name__})"
+        ) from error
 
 
 def _onnx_source(path: Path, task: str | None) -> Source:
@@ -121,8 +132,17 @@ def _onnx_source(path: Path, task: str | None) -> Source:
         raise SourceError(f"{path}: {path.suffix} files are not read; give the model's directory or an .onnx file")
     directory = next((d for d in (path.parent, path.parent.parent) if (d / "config.json").is_file()), None)
     config = read_json(directory / "config.json") if directory else {}
-    beside = tuple(sorted(p for p in path.parent.iterdir() if p.name.startswith(path.name) and p != path and p.is_file()))
-    return Source("onnx", str(path), task or (_task(config, ()) if config else "feature-extraction"), directory, config, (path, *beside))
+    beside = tuple(
+        sorted(p for p in path.parent.iterdir() if p.name.startswith(path.name) and p != path and p.is_file())
+    )
+    return Source(
+        "onnx",
+        str(path),
+        task or (_task(config, ()) if config else "feature-extraction"),
+        directory,
+        config,
+        (path, *beside),
+    )
 
 
 def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle: bool) -> Source:
@@ -203,4 +223,6 @@ def _check_safetensors(path: Path) -> None:
         raise SourceError(f"{path}: not a safetensors file, or cut off in its header ({error})") from error
     promised = 8 + length + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
     if promised != size:
-        raise SourceError(f"{path}: truncated or damaged: {size} bytes, its header promises {promised}. Download it again")
+        raise SourceError(
+            f"{path}: truncated or damaged: {size} bytes, its header promises {promised}. Download it again"
+        )

@@ -41,9 +41,9 @@ def find_stack(root: Any) -> Stack | None:
 
 def _equal(layers: list[Any]) -> bool:
     first = _shape_of(layers[0])
-    return all(_shape_of(layer) == first for layer in layers[1:]) and len({id(p) for x in layers for p in x.parameters()}) == len(
-        [p for x in layers for p in x.parameters()]
-    )
+    return all(_shape_of(layer) == first for layer in layers[1:]) and len(
+        {id(p) for x in layers for p in x.parameters()}
+    ) == len([p for x in layers for p in x.parameters()])
 
 
 def _shape_of(layer: Any) -> list[tuple]:
@@ -51,10 +51,16 @@ def _shape_of(layer: Any) -> list[tuple]:
     described = []
     for name, module in layer.named_modules():
         plain = {
-            k: v for k, v in vars(module).items()
-            if isinstance(v, bool | int | float | str | tuple | type(None)) and not k.startswith("_") and k not in ("layer_idx", "layer_id", "training")
+            k: v
+            for k, v in vars(module).items()
+            if isinstance(v, bool | int | float | str | tuple | type(None))
+            and not k.startswith("_")
+            and k not in ("layer_idx", "layer_id", "training")
         }
-        tensors = [(k, tuple(v.shape), str(v.dtype)) for k, v in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]]
+        tensors = [
+            (k, tuple(v.shape), str(v.dtype))
+            for k, v in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+        ]
         described.append((name, type(module), sorted(plain.items(), key=lambda x: x[0]), tensors))
     return described
 
@@ -69,7 +75,10 @@ def first_layer_only(root: Any, stack: Stack) -> Iterator[list[Any]]:
     boundary: list[Any] = []
 
     def keep(_module: Any, positional: tuple, named: dict, result: Any) -> None:
-        boundary[:] = [positional[0] if positional else named["hidden_states"], result[0] if isinstance(result, tuple) else result]
+        boundary[:] = [
+            positional[0] if positional else named["hidden_states"],
+            result[0] if isinstance(result, tuple) else result,
+        ]
 
     handle = stack.layers[0].register_forward_hook(keep, with_kwargs=True)
     setattr(parent, name, torch.nn.ModuleList([stack.layers[0]]))
@@ -88,7 +97,11 @@ def repeat_layer(model: ir.Model, stack: Stack, entry: ir.Value, leave: ir.Value
     graph = model.graph
     prefix = f"{stack.path}.0."
     tensors = {name for name, _ in [*stack.layers[0].named_parameters(), *stack.layers[0].named_buffers()]}
-    own = [v for v in graph.initializers.values() if (v.name or "").startswith(prefix) and (v.name or "").removeprefix(prefix) in tensors]
+    own = [
+        v
+        for v in graph.initializers.values()
+        if (v.name or "").startswith(prefix) and (v.name or "").removeprefix(prefix) in tensors
+    ]
     # What the layer computes from its input or its weights; the mask and the positions are shared by all layers.
     known = {entry, *own}
     for node in graph:
@@ -109,8 +122,12 @@ def repeat_layer(model: ir.Model, stack: Stack, entry: ir.Value, leave: ir.Value
             renamed[weight] = _weight_of(graph, stack, weight, prefix, index)
         for node in block:
             copy = ir.node(
-                node.op_type, [renamed.get(v, v) if v is not None else None for v in node.inputs], domain=node.domain,
-                attributes=dict(node.attributes), num_outputs=len(node.outputs), name=f"{node.name}.layer_{index}",
+                node.op_type,
+                [renamed.get(v, v) if v is not None else None for v in node.inputs],
+                domain=node.domain,
+                attributes=dict(node.attributes),
+                num_outputs=len(node.outputs),
+                name=f"{node.name}.layer_{index}",
             )
             for old, new in zip(node.outputs, copy.outputs, strict=True):
                 new.name, new.shape, new.type = f"{old.name}.layer_{index}", old.shape, old.type
@@ -131,7 +148,9 @@ def _weight_of(graph: ir.Graph, stack: Stack, weight: ir.Value, prefix: str, ind
     holder, _, leaf = name.rpartition(".")
     tensor = getattr(stack.layers[index].get_submodule(holder), leaf).detach()
     made = ir.Value(
-        name=f"{stack.path}.{index}.{name}", shape=weight.shape, type=weight.type,
+        name=f"{stack.path}.{index}.{name}",
+        shape=weight.shape,
+        type=weight.type,
         const_value=ir.Tensor(tensor.numpy(), name=f"{stack.path}.{index}.{name}"),
     )
     graph.register_initializer(made)

@@ -6,7 +6,15 @@ from typing import Any
 from .bundle import TokenizerInfo
 from .errors import SourceError
 
-_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
+_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -22,9 +30,13 @@ def load_tokenizer(directory: Path | None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, use_fast=True)
     except Exception as error:  # transformers and tokenizers raise many kinds
-        raise SourceError(f"{directory}: the tokenizer does not load: {str(error).splitlines()[0] if str(error) else error}") from error
+        raise SourceError(
+            f"{directory}: the tokenizer does not load: {str(error).splitlines()[0] if str(error) else error}"
+        ) from error
     if not getattr(tokenizer, "is_fast", False):
-        raise SourceError(f"{directory}: the tokenizer has no fast form, which is the one that runs without transformers")
+        raise SourceError(
+            f"{directory}: the tokenizer has no fast form, which is the one that runs without transformers"
+        )
     return tokenizer
 
 

@@ -44,7 +44,10 @@ class Parity:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "ok": self.ok, "dtype": self.dtype, "cases": self.cases, "first_divergence": self.first_divergence,
+            "ok": self.ok,
+            "dtype": self.dtype,
+            "cases": self.cases,
+            "first_divergence": self.first_divergence,
             "outputs": [asdict(o) for o in self.outputs],
         }
 
@@ -76,7 +79,10 @@ def make_cases(tokenize: Tokenize, lines: Sequence[str], longest: int, pad_id: i
         Case(f"{len(spread)} lines, padded further", _padded_further(mixed, pad_id, longest)),
         Case(f"1 line of {_tokens(full)} tokens, the longest", full),
         Case("1 token", {k: v[:, :1] for k, v in full.items()}),
-        Case("2 lines of equal length, no padding", {k: np.repeat(v[:, : max(2, min(longest, 24))], 2, axis=0) for k, v in full.items()}),
+        Case(
+            "2 lines of equal length, no padding",
+            {k: np.repeat(v[:, : max(2, min(longest, 24))], 2, axis=0) for k, v in full.items()},
+        ),
     ]
     if choices:
         cases = [Case(c.name, {k: np.stack([v] * choices, axis=1) for k, v in c.feeds.items()}) for c in cases]
@@ -95,8 +101,14 @@ def _padded_further(feeds: Mapping[str, np.ndarray], pad_id: int, longest: int) 
 
 
 def compare(
-    cases: Sequence[Case], expected: Sequence[Mapping[str, np.ndarray]], actual: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
-    *, per_token: Collection[str], dtype: str = "float32", tolerance: float | None = None, on_case: Callable[[], None] = lambda: None,
+    cases: Sequence[Case],
+    expected: Sequence[Mapping[str, np.ndarray]],
+    actual: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
+    *,
+    per_token: Collection[str],
+    dtype: str = "float32",
+    tolerance: float | None = None,
+    on_case: Callable[[], None] = lambda: None,
 ) -> Parity:
     """Runs `actual` on every case and compares with `expected`, output by output. NaN and Inf never agree.
 
@@ -115,7 +127,9 @@ def compare(
     return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
 
 
-def _compare_output(name: str, reference: np.ndarray, got: np.ndarray, case: Case, tolerance: float, per_token: bool) -> OutputParity:
+def _compare_output(
+    name: str, reference: np.ndarray, got: np.ndarray, case: Case, tolerance: float, per_token: bool
+) -> OutputParity:
     a, b = (_rows(x, case, per_token).astype(np.float64) for x in (reference, got))
     with np.errstate(invalid="ignore"):  # Inf and NaN are expected here: they have to lose
         return _measure(name, a, b, case, tolerance)
@@ -150,12 +164,24 @@ def _rows(array: np.ndarray, case: Case, per_token: bool) -> np.ndarray:
 def _worse(a: OutputParity, b: OutputParity) -> OutputParity:
     worst = a if a.max_abs >= b.max_abs else b
     return OutputParity(
-        worst.name, worst.max_abs, max(a.max_rel, b.max_rel), min(a.cosine, b.cosine),
-        min(a.argmax_agreement, b.argmax_agreement), max(a.largest, b.largest), worst.tolerance, worst.worst_case,
+        worst.name,
+        worst.max_abs,
+        max(a.max_rel, b.max_rel),
+        min(a.cosine, b.cosine),
+        min(a.argmax_agreement, b.argmax_agreement),
+        max(a.largest, b.largest),
+        worst.tolerance,
+        worst.worst_case,
     )
 
 
-def first_divergence(names: Sequence[str], expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray], mask: np.ndarray, tolerance: float) -> str | None:
+def first_divergence(
+    names: Sequence[str],
+    expected: Mapping[str, np.ndarray],
+    actual: Mapping[str, np.ndarray],
+    mask: np.ndarray,
+    tolerance: float,
+) -> str | None:
     """The first of `names`, in order of execution, whose values differ by more than `tolerance` at real positions."""
     case = Case("", {"attention_mask": mask})
     for name in names:

@@ -7,10 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import models  # noqa: E402
-
-from headway.exporter.export import Exported, export  # noqa: E402
-from headway.exporter.recipe import Recipe  # noqa: E402
+import models
+from headway.exporter.export import Exported, export
+from headway.exporter.recipe import Recipe
 
 
 @pytest.fixture(scope="session")

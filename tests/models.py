@@ -10,11 +10,38 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 VOCABULARY = 300
-WORDS = "the a model text of and with time runs small large heads layer word piece number language price train bread rain".split()
+WORDS = [
+    "the",
+    "a",
+    "model",
+    "text",
+    "of",
+    "and",
+    "with",
+    "time",
+    "runs",
+    "small",
+    "large",
+    "heads",
+    "layer",
+    "word",
+    "piece",
+    "number",
+    "language",
+    "price",
+    "train",
+    "bread",
+    "rain",
+]
 
 _COMMON = {
-    "vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
-    "max_position_embeddings": 66, "pad_token_id": 0,
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+    "pad_token_id": 0,
 }
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -24,24 +51,49 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "camembert": ("Camembert", _COMMON | {"type_vocab_size": 1}),
     "distilbert": (
         "DistilBert",
-        {"vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 66, "pad_token_id": 0},
+        {
+            "vocab_size": VOCABULARY,
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 64,
+            "max_position_embeddings": 66,
+            "pad_token_id": 0,
+        },
     ),
     "albert": ("Albert", _COMMON | {"embedding_size": 16, "num_hidden_layers": 3}),
     "electra": ("Electra", _COMMON | {"embedding_size": 16}),
     "mobilebert": (
-        "MobileBert", _COMMON | {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16, "num_feedforward_networks": 2},
+        "MobileBert",
+        _COMMON
+        | {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16, "num_feedforward_networks": 2},
     ),
     "mpnet": ("MPNet", _COMMON),
     "deberta-v2": (
         "DebertaV2",
-        _COMMON | {
-            "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, "norm_rel_ebd": "layer_norm",
-            "share_att_key": True, "position_biased_input": False, "type_vocab_size": 0, "max_relative_positions": -1,
+        _COMMON
+        | {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+            "max_relative_positions": -1,
         },
     ),
     "modernbert": (
         "ModernBert",
-        _COMMON | {"num_hidden_layers": 4, "local_attention": 8, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
+        _COMMON
+        | {
+            "num_hidden_layers": 4,
+            "local_attention": 8,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "cls_token_id": 1,
+            "sep_token_id": 2,
+        },
     ),
 }
 
@@ -60,7 +112,9 @@ def model_class(family: str, task: str) -> type | None:
     return getattr(transformers, FAMILIES[family][0] + TASK_CLASSES[task], None)
 
 
-def make_model(directory: Path, family: str = "bert", task: str = "feature-extraction", seed: int = 0, **changes: Any) -> Path:
+def make_model(
+    directory: Path, family: str = "bert", task: str = "feature-extraction", seed: int = 0, **changes: Any
+) -> Path:
     """Writes a random model of `family` with its tokenizer to `directory`; `changes` go into the config."""
     torch.manual_seed(seed)
     name, settings = FAMILIES[family]
@@ -85,13 +139,18 @@ def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) 
         tokenizer = Tokenizer(models.BPE(unk_token=None))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         trainer: Any = trainers.BpeTrainer(
-            vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+            vocab_size=VOCABULARY,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         )
     elif family in ("xlm-roberta", "camembert", "albert", "deberta-v2"):
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="[UNK]", show_progress=False)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=120, special_tokens=special, unk_token="[UNK]", show_progress=False
+        )
     else:
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -99,17 +158,25 @@ def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) 
         trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", tokenizer.token_to_id("[CLS]")), ("[SEP]", tokenizer.token_to_id("[SEP]"))],
     )
     fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=max_length, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        unk_token="[UNK]", mask_token="[MASK]",
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
     )
     fast.save_pretrained(directory)
 
 
-def make_sentence_model(directory: Path, pooling: str = "mean", normalize: bool = True, dense: bool = False, **changes: Any) -> Path:
+def make_sentence_model(
+    directory: Path, pooling: str = "mean", normalize: bool = True, dense: bool = False, **changes: Any
+) -> Path:
     """A sentence-transformers directory around a random BERT. `pooling` is one of its modes."""
     make_model(directory, "bert", **changes)
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
@@ -117,7 +184,10 @@ def make_sentence_model(directory: Path, pooling: str = "mean", normalize: bool 
         modules.append(("Dense", "2_Dense"))
     if normalize:
         modules.append(("Normalize", f"{len(modules)}_Normalize"))
-    listed = [{"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"} for i, (k, p) in enumerate(modules)]
+    listed = [
+        {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"}
+        for i, (k, p) in enumerate(modules)
+    ]
     (directory / "modules.json").write_text(json.dumps(listed))
     (directory / "1_Pooling").mkdir()
     keys = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
@@ -129,7 +199,15 @@ def make_sentence_model(directory: Path, pooling: str = "mean", normalize: bool 
         from safetensors.torch import save_file
 
         (directory / "2_Dense").mkdir()
-        settings = {"in_features": 32, "out_features": 24, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+        settings = {
+            "in_features": 32,
+            "out_features": 24,
+            "bias": True,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        }
         (directory / "2_Dense" / "config.json").write_text(json.dumps(settings))
-        save_file({"linear.weight": torch.randn(24, 32) * 0.3, "linear.bias": torch.randn(24)}, directory / "2_Dense" / "model.safetensors")
+        save_file(
+            {"linear.weight": torch.randn(24, 32) * 0.3, "linear.bias": torch.randn(24)},
+            directory / "2_Dense" / "model.safetensors",
+        )
     return directory

@@ -51,4 +51,6 @@ def single_node_activations(model: ir.Model) -> None:
         _rules().apply_to_model(model)
     left = nodes(model.graph, "Erf")
     if left:
-        raise SourceError(f"node {left[0].name or left[0].outputs[0].name!r} (Erf) is part of an activation that is not a known GELU")
+        raise SourceError(
+            f"node {left[0].name or left[0].outputs[0].name!r} (Erf) is part of an activation that is not a known GELU"
+        )

@@ -69,6 +69,7 @@ class Block:
     feed_forwards: tuple[FeedForward, ...]
     other: tuple[Projection, ...] = ()
 
+
 @dataclass(frozen=True)
 class Anatomy:
     """The parts of an encoder, in order of execution. `before` are projections between embeddings and the first block."""
@@ -109,10 +110,13 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     for i, attention in enumerate(attentions):
         own = tuple(f for f in forwards if depth[f.up.node] == i + 1)
         if not own:
-            raise SourceError(f"block {i} (attention {attention.node.name!r}): no feed-forward follows that could be read")
+            raise SourceError(
+                f"block {i} (attention {attention.node.name!r}): no feed-forward follows that could be read"
+            )
         blocks.append(Block(i, attention, own))
     others: dict[int, list[Projection]] = {i: [] for i in range(len(blocks))}
-    before, head = [], []
+    before: list[Projection] = []
+    head: list[Projection] = []
     content = _content(graph)
     for node in graph:
         if node in taken or not is_projection(node) or node.outputs[0] not in content:
@@ -123,7 +127,12 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     blocks = [replace(b, other=tuple(others[b.index])) for b in blocks]
     tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
     return Anatomy(
-        tuple(blocks), _embeddings(graph), tuple(before), tuple(head), sum(t.size for t in tensors), sum(t.nbytes for t in tensors)
+        tuple(blocks),
+        _embeddings(graph),
+        tuple(before),
+        tuple(head),
+        sum(t.size for t in tensors),
+        sum(t.nbytes for t in tensors),
     )
 
 
@@ -133,7 +142,9 @@ def as_projection(node: ir.Node) -> Projection:
     shape = dims(node.inputs[1])
     if weight is None or shape is None or len(shape) != 2 or shape[0] is None or shape[1] is None:
         raise SourceError(f"node {node.name!r} (MatMul): its weight is no matrix of known size")
-    bias = next((n for n in consumers(node.outputs[0]) if n.op_type == "Add" and any(_is_bias(v) for v in n.inputs)), None)
+    bias = next(
+        (n for n in consumers(node.outputs[0]) if n.op_type == "Add" and any(_is_bias(v) for v in n.inputs)), None
+    )
     return Projection(node, str(weight.name), shape[0], shape[1], bias)
 
 
@@ -193,7 +204,9 @@ def _attention(node: ir.Node) -> AttentionPart:
     if node.op_type == "Attention":
         heads = int(attribute(node, "q_num_heads", 0))  # type: ignore[call-overload]
         kv_heads = int(attribute(node, "kv_num_heads", heads))  # type: ignore[call-overload]
-        q, k, v = (_the_projection_behind(node.inputs[i], node, role) for i, role in enumerate(("query", "key", "value")))
+        q, k, v = (
+            _the_projection_behind(node.inputs[i], node, role) for i, role in enumerate(("query", "key", "value"))
+        )
         width = (dims(node.inputs[0]) or [None])[-1]
         if not heads or width is None or width % heads:
             raise SourceError(f"attention {node.name!r}: {width} query columns do not divide into {heads} heads")
@@ -214,12 +227,24 @@ def _disentangled(softmax: ir.Node) -> AttentionPart:
     # Nearest first: content-to-content is added last to the scores, so it is met first.
     products = [p for v in ancestors(scores, stop) if (p := producer(v, "MatMul")) and not is_projection(p)]
     sides = [[_projections_behind(i) for i in p.inputs] for p in products]
-    content = next((s for s in sides if [len(x) for x in s] == [1, 1] and len(dims(s[0][0].outputs[0]) or ()) == 3 and not _fixed(s[0][0]) and not _fixed(s[1][0])), None)
+    content = next(
+        (
+            s
+            for s in sides
+            if [len(x) for x in s] == [1, 1]
+            and len(dims(s[0][0].outputs[0]) or ()) == 3
+            and not _fixed(s[0][0])
+            and not _fixed(s[1][0])
+        ),
+        None,
+    )
     if content is None:
         raise SourceError(f"attention {softmax.name!r}: no product of a query and a key leads to its scores")
     q, k = as_projection(content[0][0]), as_projection(content[1][0])
     v = _the_projection_behind(weights.inputs[1], softmax, "value")
-    return AttentionPart(softmax, heads, heads, q.out_features // heads, q, k, v, _after(weights.outputs[0], softmax), disentangled=True)
+    return AttentionPart(
+        softmax, heads, heads, q.out_features // heads, q, k, v, _after(weights.outputs[0], softmax), disentangled=True
+    )
 
 
 def _fixed(node: ir.Node) -> bool:
@@ -262,7 +287,10 @@ def _feed_forward(activation: ir.Node) -> FeedForward | None:
 
 
 def _has_residual(projection: Projection) -> bool:
-    return any(n.op_type == "Add" and not any(v is not None and v.is_initializer() for v in n.inputs) for n in consumers(projection.output))
+    return any(
+        n.op_type == "Add" and not any(v is not None and v.is_initializer() for v in n.inputs)
+        for n in consumers(projection.output)
+    )
 
 
 def _through_elementwise(value: ir.Value | None, *, forward: bool) -> list[ir.Node]:

@@ -12,7 +12,21 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import SourceError
-from .edit import ancestors, attribute, constant, consumers, dims, initializer, insert, is_projection, nodes, other_input, producer, replace, scalar
+from .edit import (
+    ancestors,
+    attribute,
+    constant,
+    consumers,
+    dims,
+    initializer,
+    insert,
+    is_projection,
+    nodes,
+    other_input,
+    producer,
+    replace,
+    scalar,
+)
 from .mask import BiasBuilder, MaskKind, classify
 from .probe import Prober
 
@@ -31,7 +45,9 @@ class Match:
     causal: bool = False
 
 
-def canonicalise_attention(model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value | None, longest: int) -> list[ir.Node]:
+def canonicalise_attention(
+    model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value | None, longest: int
+) -> list[ir.Node]:
     """Rewrites every attention in place; returns the softmax nodes of disentangled attentions, left as they are.
 
     Raises SourceError naming the node for an attention that is of neither kind.
@@ -67,7 +83,9 @@ def canonicalise_attention(model: ir.Model, prober: Prober, mask: ir.Value | Non
 
 def _fused(node: ir.Node) -> Match:
     if any(o.uses() for o in node.outputs[1:]):
-        raise SourceError(f"node {node.name!r}: Attention with key/value cache outputs is a decoder step, which is not supported yet")
+        raise SourceError(
+            f"node {node.name!r}: Attention with key/value cache outputs is a decoder step, which is not supported yet"
+        )
     if attribute(node, "softcap", 0.0):
         raise SourceError(f"node {node.name!r}: Attention with softcap is not supported")
     q, k, v = node.inputs[:3]
@@ -202,7 +220,12 @@ def _untranspose(value: ir.Value) -> ir.Value | None:
         return source
     if perm == [0, 2, 3, 1]:  # heads split and transposed in one step
         return insert(
-            node, "Transpose", [source], name=f"{value.name}.heads", dtype=source.dtype, perm=[0, 2, 1, 3],
+            node,
+            "Transpose",
+            [source],
+            name=f"{value.name}.heads",
+            dtype=source.dtype,
+            perm=[0, 2, 1, 3],
             shape=None if source.shape is None else [source.shape[p] for p in (0, 2, 1, 3)],
         )
     return None
@@ -219,7 +242,9 @@ def _where_term(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
         inverse = producer(condition, "Not")
         if inverse is not None and inverse.inputs[0] is not None:
             return no, inverse.inputs[0]
-        return no, insert(node, "Not", [condition], name=f"{condition.name}.keep", dtype=ir.DataType.BOOL, shape=condition.shape)
+        return no, insert(
+            node, "Not", [condition], name=f"{condition.name}.keep", dtype=ir.DataType.BOOL, shape=condition.shape
+        )
     return None
 
 
@@ -227,7 +252,9 @@ def _after_softmax(value: ir.Value) -> ir.Value:
     """Past dropout, casts and the guard `Where(IsNaN(p), 0, p)` of wholly masked rows."""
     while True:
         readers = consumers(value)
-        guard = next((n for n in readers if n.op_type == "Where" and n.inputs[2] is value and scalar(n.inputs[1]) == 0.0), None)
+        guard = next(
+            (n for n in readers if n.op_type == "Where" and n.inputs[2] is value and scalar(n.inputs[1]) == 0.0), None
+        )
         single = readers[0] if len(readers) == 1 and readers[0].op_type in ("Dropout", "Identity", "Cast") else None
         step = guard or single
         if step is None:
@@ -255,9 +282,16 @@ def _rewrite(graph: ir.Graph, match: Match, kinds: dict[ir.Value, MaskKind | Non
         heads, kv_heads = int(attribute(anchor, "q_num_heads")), int(attribute(anchor, "kv_num_heads"))  # type: ignore[call-overload]
     bias = builder.bias(kind, positions, anchor)
     made = insert(
-        anchor, "Attention", [q, k, v] if bias is None else [q, k, v, bias],
-        name=f"{match.out.name}.attention", dtype=ir.DataType.FLOAT, shape=q.shape,
-        q_num_heads=heads, kv_num_heads=kv_heads, scale=match.scale, is_causal=int(kind.causal),
+        anchor,
+        "Attention",
+        [q, k, v] if bias is None else [q, k, v, bias],
+        name=f"{match.out.name}.attention",
+        dtype=ir.DataType.FLOAT,
+        shape=q.shape,
+        q_num_heads=heads,
+        kv_num_heads=kv_heads,
+        scale=match.scale,
+        is_causal=int(kind.causal),
     )
     joined = _joined(match.out, heads) if four_d else match.out
     if joined is not None:
@@ -275,15 +309,30 @@ def _merge_heads(graph: ir.Graph, value: ir.Value, anchor: ir.Node) -> tuple[ir.
             return source, heads
     shape = dims(value)
     if shape is None or len(shape) != 4 or shape[1] is None or shape[3] is None:
-        raise SourceError(f"attention at {anchor.name!r}: the heads of {value.name!r} cannot be read, its shape is {value.shape}")
+        raise SourceError(
+            f"attention at {anchor.name!r}: the heads of {value.name!r} cannot be read, its shape is {value.shape}"
+        )
     heads, width = shape[1], shape[1] * shape[3]
     order = [0, 2, 1, 3]
     sizes: list = list(value.shape) if value.shape is not None else [None] * 4
     last = _unpermute(value) or insert(
-        anchor, "Transpose", [value], name=f"{value.name}.sequence_first", dtype=value.dtype, perm=order, shape=[sizes[p] for p in order],
+        anchor,
+        "Transpose",
+        [value],
+        name=f"{value.name}.sequence_first",
+        dtype=value.dtype,
+        perm=order,
+        shape=[sizes[p] for p in order],
     )
     target = initializer(graph, f"join_heads_{width}", np.array([0, 0, width]))
-    joined = insert(anchor, "Reshape", [last, target], name=f"{value.name}.joined", dtype=value.dtype, shape=[sizes[0], sizes[2], width])
+    joined = insert(
+        anchor,
+        "Reshape",
+        [last, target],
+        name=f"{value.name}.joined",
+        dtype=value.dtype,
+        shape=[sizes[0], sizes[2], width],
+    )
     return joined, heads
 
 
@@ -363,6 +412,6 @@ def _split_heads(graph: ir.Graph, out: ir.Value, made: ir.Value, heads: int) -> 
     split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
     anchor = consumers(out)[0]
     apart = insert(anchor, "Reshape", [made, split], name=f"{made.name}.split", dtype=made.dtype)
-    replace(out, insert(anchor, "Transpose", [apart], name=f"{made.name}.heads_first", dtype=made.dtype, perm=[0, 2, 1, 3]))
-
-
+    replace(
+        out, insert(anchor, "Transpose", [apart], name=f"{made.name}.heads_first", dtype=made.dtype, perm=[0, 2, 1, 3])
+    )

@@ -8,7 +8,6 @@ initializers under their source parameter's name and never copied; values named 
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import optimizer, version_converter
@@ -90,7 +89,9 @@ def _to_opset(model: ir.Model) -> None:
     except Exception as error:  # the converters raise many kinds
         raise SourceError(f"the graph cannot be converted from opset {version} to {OPSET}: {error}") from error
     if model.graph.opset_imports.get("", 0) != OPSET:
-        raise SourceError(f"the graph cannot be converted from opset {version} to {OPSET}: an operator has no conversion")
+        raise SourceError(
+            f"the graph cannot be converted from opset {version} to {OPSET}: an operator has no conversion"
+        )
 
 
 def _values(graph: ir.Graph) -> list[ir.Value]:
@@ -107,7 +108,9 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
     by_name = {i.name: i for i in graph.inputs}
     ids = by_name.get("input_ids")
     if ids is None:
-        raise SourceError(f"the model has no input called input_ids, but {sorted(map(str, by_name))}: only text encoders are read")
+        raise SourceError(
+            f"the model has no input called input_ids, but {sorted(map(str, by_name))}: only text encoders are read"
+        )
     renamed: dict[str, str] = {}
     for value in graph.inputs:
         if value.shape is None or len(value.shape) not in (2, 3):
@@ -123,7 +126,9 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
         value.shape = ir.Shape(names)
     for value in [*_values(graph), *graph.outputs]:
         if value.shape is not None and any(not isinstance(d, int) and str(d.value) in renamed for d in value.shape):
-            value.shape = ir.Shape([d if isinstance(d, int) else renamed.get(str(d.value), d.value) for d in value.shape])
+            value.shape = ir.Shape(
+                [d if isinstance(d, int) else renamed.get(str(d.value), d.value) for d in value.shape]
+            )
     return ids, by_name.get("attention_mask")
 
 
@@ -155,7 +160,12 @@ def _fold_weight_transposes(graph: ir.Graph) -> None:
     """
     for node in nodes(graph, "Transpose"):
         weight = node.inputs[0]
-        if weight is None or not weight.is_initializer() or weight.const_value is None or len(weight.const_value.shape) != 2:
+        if (
+            weight is None
+            or not weight.is_initializer()
+            or weight.const_value is None
+            or len(weight.const_value.shape) != 2
+        ):
             continue
         readers = consumers(weight)
         if any(r.op_type != "Transpose" for r in readers):
@@ -190,7 +200,9 @@ def _fold(model: ir.Model) -> None:
     RewriteRuleSet([squeeze_reshape_1d_rule]).apply_to_model(model)
     for node in nodes(model.graph, "Dropout", "Cast"):
         source = node.inputs[0]
-        if source is not None and (node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute(node, "to"))):
+        if source is not None and (
+            node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute(node, "to"))
+        ):
             ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
     common.IdentityEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
@@ -200,9 +212,15 @@ def _check_mask_arithmetic(graph: ir.Graph) -> None:
     """What an attention adds to its scores comes from our own bias, never from what the exporter left."""
     for node in nodes(graph, "Attention"):
         bias = node.inputs[3] if len(node.inputs) > 3 else None
-        left = next((p for v in ancestors(bias) if (p := producer(v, *_MASK_ARITHMETIC))), None) if bias is not None else None
+        left = (
+            next((p for v in ancestors(bias) if (p := producer(v, *_MASK_ARITHMETIC))), None)
+            if bias is not None
+            else None
+        )
         if left is not None:
-            raise SourceError(f"node {left.name!r} ({left.op_type}) is left over from the mask of attention {node.name!r}")
+            raise SourceError(
+                f"node {left.name!r} ({left.op_type}) is left over from the mask of attention {node.name!r}"
+            )
 
 
 def _name_values(graph: ir.Graph) -> dict[str, str]:
@@ -246,9 +264,17 @@ def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
 
 
 def _is_vector(value: ir.Value | None) -> bool:
-    return value is not None and value.is_initializer() and value.const_value is not None and len(value.const_value.shape) == 1
+    return (
+        value is not None
+        and value.is_initializer()
+        and value.const_value is not None
+        and len(value.const_value.shape) == 1
+    )
 
 
 def _small_enough_to_check(model: ir.Model) -> bool:
     """The checker serialises the whole model, which protobuf limits to 2 GB."""
-    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None) < 2**31 - 2**24
+    return (
+        sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+        < 2**31 - 2**24
+    )

@@ -29,13 +29,17 @@ def _decompose(graph: ir.Graph, node: ir.Node) -> None:
     f32 = ir.DataType.FLOAT
     split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
     join = initializer(graph, "join_heads", np.array([0, 0, -1]))
-    scale = initializer(graph, f"{stem}.scale", np.float32(attribute(node, "scale")).reshape(()))
+    scale = initializer(graph, f"{stem}.scale", np.array(attribute(node, "scale"), np.float32))
 
     def heads_first(value: ir.Value | None, name: str, perm: list[int]) -> ir.Value:
         apart = insert(node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=f32)
         return insert(node, "Transpose", [apart], name=f"{stem}.{name}", dtype=f32, perm=perm)
 
-    query, key, value = heads_first(q, "q", [0, 2, 1, 3]), heads_first(k, "k", [0, 2, 3, 1]), heads_first(v, "v", [0, 2, 1, 3])
+    query, key, value = (
+        heads_first(q, "q", [0, 2, 1, 3]),
+        heads_first(k, "k", [0, 2, 3, 1]),
+        heads_first(v, "v", [0, 2, 1, 3]),
+    )
     scores = insert(node, "MatMul", [query, key], name=f"{stem}.scores", dtype=f32)
     scores = insert(node, "Mul", [scores, scale], name=f"{stem}.scaled", dtype=f32)
     if bias is not None:
@@ -43,4 +47,7 @@ def _decompose(graph: ir.Graph, node: ir.Node) -> None:
     weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=f32, axis=-1)
     mixed = insert(node, "MatMul", [weights, value], name=f"{stem}.mixed", dtype=f32)
     back = insert(node, "Transpose", [mixed], name=f"{stem}.sequence_first", dtype=f32, perm=[0, 2, 1, 3])
-    replace(node.outputs[0], insert(node, "Reshape", [back, join], name=f"{stem}.joined", dtype=f32, shape=node.outputs[0].shape))
+    replace(
+        node.outputs[0],
+        insert(node, "Reshape", [back, join], name=f"{stem}.joined", dtype=f32, shape=node.outputs[0].shape),
+    )

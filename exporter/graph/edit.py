@@ -81,7 +81,8 @@ def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """Registers `array` under `name`; an equal one already there is reused."""
     found = graph.initializers.get(name)
     if found is not None:
-        if not np.array_equal(constant(found), array):
+        known = constant(found)
+        if known is None or not np.array_equal(known, array):
             raise ValueError(f"initializer {name!r} exists with another value")
         return found
     value = ir.Value(

@@ -58,7 +58,9 @@ def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longes
             return window
     if len(kinds) == 1:
         return kinds.pop()
-    raise SourceError(f"the mask {term.name!r} computes different things at different lengths: {sorted(map(str, kinds))}")
+    raise SourceError(
+        f"the mask {term.name!r} computes different things at different lengths: {sorted(map(str, kinds))}"
+    )
 
 
 def _probe_mask(shape: tuple[int, int], seed: int) -> np.ndarray:
@@ -73,7 +75,9 @@ def _allowed(term: ir.Value, array: np.ndarray) -> np.ndarray:
         return array
     allowed = array > _BLOCKED
     if np.any(array[allowed] != 0):
-        raise SourceError(f"the mask {term.name!r} mixes blocked keys with other numbers: it cannot be rewritten exactly")
+        raise SourceError(
+            f"the mask {term.name!r} mixes blocked keys with other numbers: it cannot be rewritten exactly"
+        )
     return allowed
 
 
@@ -154,7 +158,15 @@ class BiasBuilder:
         assert made is not None
         return made
 
-    def _op(self, op_type: str, inputs: list, name: str, anchor: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT, **attributes: object) -> ir.Value:
+    def _op(
+        self,
+        op_type: str,
+        inputs: list,
+        name: str,
+        anchor: ir.Node,
+        dtype: ir.DataType = ir.DataType.FLOAT,
+        **attributes: object,
+    ) -> ir.Value:
         taken = sum(1 for v in self._made.values() if v is not None and (v.name or "").split("#")[0] == name)
         return insert(anchor, op_type, inputs, name=f"{name}#{taken}" if taken else name, dtype=dtype, **attributes)  # type: ignore[arg-type]
 
@@ -184,7 +196,15 @@ class BiasBuilder:
         steps = [self._constant("zero", np.int64(0)), count, self._constant("step", np.int64(1))]
         index = self._op("Range", steps, f"{stem}.index", anchor, i64)
         column = self._op("Unsqueeze", [index, self._constant("dim", np.array([1]))], f"{stem}.query", anchor, i64)
-        distance = self._op("Abs", [self._op("Sub", [column, index], f"{stem}.offset", anchor, i64)], f"{stem}.distance", anchor, i64)
-        far = self._op("Greater", [distance, self._constant(f"window_{window}.limit", np.int64(window))], f"{stem}.far", anchor, ir.DataType.BOOL)
+        distance = self._op(
+            "Abs", [self._op("Sub", [column, index], f"{stem}.offset", anchor, i64)], f"{stem}.distance", anchor, i64
+        )
+        far = self._op(
+            "Greater",
+            [distance, self._constant(f"window_{window}.limit", np.int64(window))],
+            f"{stem}.far",
+            anchor,
+            ir.DataType.BOOL,
+        )
         blocked = self._op("Cast", [far], f"{stem}.blocked", anchor, to=int(ir.DataType.FLOAT))
         return self._op("Mul", [blocked, self._constant("masked", np.float32(MASKED))], f"{stem}.band", anchor)

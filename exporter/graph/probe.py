@@ -34,7 +34,8 @@ class Prober:
         try:
             part = ir.Model(
                 ir.convenience.extract(graph, inputs, list(values)),
-                ir_version=self.model.ir_version, functions=list(self.model.functions.values()),
+                ir_version=self.model.ir_version,
+                functions=list(self.model.functions.values()),
             )
             with tempfile.TemporaryDirectory() as folder:
                 # Weights go beside the graph: they may lie in a file of their own already, or exceed what one message holds.
@@ -58,7 +59,9 @@ class Prober:
             else:
                 array = np.zeros(mask.shape)
             dtype = graph_input.dtype.numpy() if graph_input.dtype is not None else np.dtype(np.int64)
-            if graph_input.shape is not None and len(graph_input.shape) == 3:  # [batch, choices, sequence]: one choice each
+            if (
+                graph_input.shape is not None and len(graph_input.shape) == 3
+            ):  # [batch, choices, sequence]: one choice each
                 array = array[:, None, :]
             made[name] = array.astype(dtype)
         return made
@@ -76,6 +79,7 @@ class Prober:
     def fixed_dims(self, value: ir.Value) -> list[int | None]:
         """The sizes of `value` that are the same at two input shapes; None for the others."""
         first, second = (
-            self.run([value], self.feeds(np.ones(shape, np.int64), seed))[0].shape for seed, shape in enumerate([(1, 3), (2, 6)])
+            self.run([value], self.feeds(np.ones(shape, np.int64), seed))[0].shape
+            for seed, shape in enumerate([(1, 3), (2, 6)])
         )
         return [a if a == b else None for a, b in zip(first, second, strict=True)]

@@ -107,14 +107,33 @@ class _AttentionLowering:
             weight, offset = self._merge([p for p in projections if p is not None])
             inputs = [projections[0][0], weight, offset, mask]  # type: ignore[index]
             sizes = [w.shape[1] for _, w, _ in projections]  # type: ignore[misc,index]
-            fused = insert(node, "Attention", inputs, name=name, domain=CONTRIB, dtype=ir.DataType.FLOAT, shape=result.shape, qkv_hidden_sizes=sizes, **common)
+            fused = insert(
+                node,
+                "Attention",
+                inputs,
+                name=name,
+                domain=CONTRIB,
+                dtype=ir.DataType.FLOAT,
+                shape=result.shape,
+                qkv_hidden_sizes=sizes,
+                **common,
+            )
             merged = True
         else:
             other = None if padding_only else bias
             inputs = [*node.inputs[:3], None, mask, other]
             while inputs[-1] is None:
                 inputs.pop()
-            fused = insert(node, "MultiHeadAttention", inputs, name=name, domain=CONTRIB, dtype=ir.DataType.FLOAT, shape=result.shape, **common)
+            fused = insert(
+                node,
+                "MultiHeadAttention",
+                inputs,
+                name=name,
+                domain=CONTRIB,
+                dtype=ir.DataType.FLOAT,
+                shape=result.shape,
+                **common,
+            )
             merged = False
         replace(result, fused)
         return merged
@@ -123,7 +142,9 @@ class _AttentionLowering:
         if self._mask is None:
             mask = padding_mask(bias)
             i32 = ir.DataType.INT32
-            self._mask = insert(anchor, "Cast", [mask], name="attention_mask.int32", dtype=i32, shape=mask.shape, to=int(i32))
+            self._mask = insert(
+                anchor, "Cast", [mask], name="attention_mask.int32", dtype=i32, shape=mask.shape, to=int(i32)
+            )
         return self._mask
 
     def _merge(self, projections: list[tuple[ir.Value, ir.Value, ir.Value]]) -> tuple[ir.Value, ir.Value]:
@@ -156,7 +177,9 @@ def _mergeable(projections: Sequence[tuple[ir.Value, ir.Value, ir.Value] | None]
 
 def _concatenated(graph: ir.Graph, parts: list[ir.Value], axis: int) -> ir.Value:
     """One initializer made of several, put together only when it is written."""
-    name = "+".join([str(parts[0].name), *(str(p.name).split(".")[-2] if "." in str(p.name) else str(p.name) for p in parts[1:])])
+    name = "+".join(
+        [str(parts[0].name), *(str(p.name).split(".")[-2] if "." in str(p.name) else str(p.name) for p in parts[1:])]
+    )
     tensors = [p.const_value for p in parts]
     shape = list(parts[0].shape)  # type: ignore[arg-type]
     shape[axis] = sum(p.shape[axis] for p in parts)  # type: ignore[index,misc]
@@ -167,7 +190,9 @@ def _concatenated(graph: ir.Graph, parts: list[ir.Value], axis: int) -> ir.Value
         return ir.Tensor(np.concatenate([t.numpy() for t in tensors if t is not None], axis=axis), name=name)
 
     value = ir.Value(
-        name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype),
+        name=name,
+        shape=ir.Shape(shape),
+        type=ir.TensorType(dtype),
         const_value=ir.LazyTensor(make, dtype=dtype, shape=ir.Shape(shape), name=name),
     )
     graph.register_initializer(value)
@@ -180,7 +205,13 @@ def _bias_of(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
     if add is None or value is None or len(consumers(value)) != 1:
         return None
     for bias, rest in (add.inputs, tuple(reversed(add.inputs))):
-        if bias is not None and rest is not None and bias.is_initializer() and len(dims(bias) or ()) == 1 and not rest.is_initializer():
+        if (
+            bias is not None
+            and rest is not None
+            and bias.is_initializer()
+            and len(dims(bias) or ()) == 1
+            and not rest.is_initializer()
+        ):
             return rest, bias
     return None
 
@@ -200,7 +231,12 @@ def _gelu(node: ir.Node) -> None:
         op_type, inputs = "FastGelu", list(_bias_of(node.inputs[0]) or node.inputs)
     else:
         op_type, inputs = "Gelu", list(node.inputs)
-    _take_over(result, insert(node, op_type, inputs, name=f"{result.name}.fused", domain=CONTRIB, dtype=result.dtype, shape=result.shape))
+    _take_over(
+        result,
+        insert(
+            node, op_type, inputs, name=f"{result.name}.fused", domain=CONTRIB, dtype=result.dtype, shape=result.shape
+        ),
+    )
 
 
 def _check(graph: ir.Graph) -> None:

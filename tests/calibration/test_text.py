@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from headway.calibration.text import builtin_lines, fingerprint, mixed_lengths, read_lines
 from headway.exporter.errors import UsageError
 
@@ -36,8 +35,12 @@ def test_files(tmp_path: Path, name: str, content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("empty.txt", b"\n\n", "no text"), ("latin.txt", b"caf\xe9", "UTF-8"), ("two.csv", b"a,b\nx,y\n", "which column"),
-        ("bad.jsonl", b'{"text": ', "cannot be read"), ("list.jsonl", b"[1]\n", "object"), ("missing.txt", None, "No such file"),
+        ("empty.txt", b"\n\n", "no text"),
+        ("latin.txt", b"caf\xe9", "UTF-8"),
+        ("two.csv", b"a,b\nx,y\n", "which column"),
+        ("bad.jsonl", b'{"text": ', "cannot be read"),
+        ("list.jsonl", b"[1]\n", "object"),
+        ("missing.txt", None, "No such file"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:

@@ -14,21 +14,39 @@ import onnxruntime
 import pytest
 import torch
 import transformers
-
-import headway
 from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe import Recipe, read_recipe
 
-TEXTS = ["the model runs", "a large language model with small heads and layers of bread", "rain", "with time the price of text"]
+import headway
+
+TEXTS = [
+    "the model runs",
+    "a large language model with small heads and layers of bread",
+    "rain",
+    "with time the price of text",
+]
 
 
 def mixed_unicode(count: int) -> list[str]:
     """Lines of many scripts, full width, combining marks, emoji, right-to-left, controls and odd spaces."""
     rng = random.Random(0)
     ranges = [
-        (0x20, 0x7F), (0xA0, 0x24F), (0x300, 0x370), (0x370, 0x530), (0x590, 0x700), (0x900, 0xE80), (0x1100, 0x1200), (0x2000, 0x2070),
-        (0x3040, 0x3100), (0x4E00, 0x9FA5), (0xAC00, 0xD7A4), (0xFF01, 0xFF5F), (0x1F300, 0x1F650), (0x0, 0x20), (0x1D400, 0x1D800),
+        (0x20, 0x7F),
+        (0xA0, 0x24F),
+        (0x300, 0x370),
+        (0x370, 0x530),
+        (0x590, 0x700),
+        (0x900, 0xE80),
+        (0x1100, 0x1200),
+        (0x2000, 0x2070),
+        (0x3040, 0x3100),
+        (0x4E00, 0x9FA5),
+        (0xAC00, 0xD7A4),
+        (0xFF01, 0xFF5F),
+        (0x1F300, 0x1F650),
+        (0x0, 0x20),
+        (0x1D400, 0x1D800),
     ]
     lines = []
     for i in range(count):
@@ -58,7 +76,10 @@ def test_ids_are_the_source_tokenizer_s_on_ten_thousand_lines(family: str, tmp_p
 
 def test_texts_in_arrays_out(bert: Path, bert_bundle: Exported) -> None:
     bundle = headway.Bundle.open(bert_bundle.path, threads=1)
-    model, tokenizer = transformers.AutoModel.from_pretrained(bert).eval(), transformers.AutoTokenizer.from_pretrained(bert)
+    model, tokenizer = (
+        transformers.AutoModel.from_pretrained(bert).eval(),
+        transformers.AutoTokenizer.from_pretrained(bert),
+    )
     outputs = bundle(TEXTS, batch_size=2)["last_hidden_state"]
     assert outputs.shape[0] == len(TEXTS)
     for i, text in enumerate(TEXTS):
@@ -112,11 +133,15 @@ def test_labels_entities_and_answers(tmp_path: Path) -> None:
                 bundle.answers([("a", "b")])
         elif task == "token-classification":
             for text, spans in zip(TEXTS, bundle.entities(TEXTS), strict=True):
-                assert all(span["text"] == text[span["start"] : span["end"]] and 0 < span["score"] <= 1 for span in spans)
+                assert all(
+                    span["text"] == text[span["start"] : span["end"]] and 0 < span["score"] <= 1 for span in spans
+                )
                 assert sum(len(span["text"].split()) for span in spans) == len(text.split())
         else:
             found = bundle.answers([("the price", t) for t in TEXTS])
-            assert all(f["answer"] == t[f["start"] : f["end"]] and f["answer"] for f, t in zip(found, TEXTS, strict=True))
+            assert all(
+                f["answer"] == t[f["start"] : f["end"]] and f["answer"] for f, t in zip(found, TEXTS, strict=True)
+            )
 
 
 def test_plain_onnxruntime_opens_it(bert_bundle: Exported) -> None:
@@ -138,13 +163,16 @@ sys.meta_path.insert(0, Refuse())
 
 
 def test_deploy_time_needs_neither_torch_nor_transformers(sentence_bundle: Exported) -> None:
-    script = BLOCKED + f"""
+    script = (
+        BLOCKED
+        + f"""
 import headway
 out = headway.Bundle.open({str(sentence_bundle.path)!r})(["a text", "the bread"])
 assert out["sentence_embedding"].shape == (2, 32), out["sentence_embedding"].shape
 import headway.exporter.cli
 print(sorted(m for m in sys.modules if m in ("torch", "transformers", "onnx")))
 """
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
@@ -162,7 +190,9 @@ def test_the_same_recipe_gives_the_same_bytes(bert_bundle: Exported, tmp_path: P
     again = export(read_recipe(bert_bundle.path / "recipe.yaml"), tmp_path / "again")
     first = {p.relative_to(bert_bundle.path): p.read_bytes() for p in bert_bundle.path.rglob("*") if p.is_file()}
     second = {p.relative_to(again.path): p.read_bytes() for p in again.path.rglob("*") if p.is_file()}
-    assert {k: v for k, v in first.items() if k.name not in ("headway.json", "README.md")} == {k: v for k, v in second.items() if k.name not in ("headway.json", "README.md")}
+    assert {k: v for k, v in first.items() if k.name not in ("headway.json", "README.md")} == {
+        k: v for k, v in second.items() if k.name not in ("headway.json", "README.md")
+    }
 
 
 def test_damaged_bundles_are_named(bert_bundle: Exported, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import models
 import onnx_ir as ir
 import pytest
-
 from headway.exporter.capture import capture
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
@@ -39,14 +38,22 @@ def test_family_exports_with_parity(family: str, task: str, tmp_path: Path) -> N
 
 def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
     source = models.make_model(
-        tmp_path / "albert", "albert", "fill-mask", hidden_size=256, intermediate_size=1024, num_hidden_layers=12, embedding_size=64
+        tmp_path / "albert",
+        "albert",
+        "fill-mask",
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=12,
+        embedding_size=64,
     )
     done = export(Recipe(source=str(source)), tmp_path / "out")
     assert done.artifact_bytes <= 1.05 * done.source_bytes
 
 
 def test_tied_output_head_is_stored_once(tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "bert", "bert", "fill-mask", hidden_size=256, intermediate_size=256, vocab_size=8000)
+    source = models.make_model(
+        tmp_path / "bert", "bert", "fill-mask", hidden_size=256, intermediate_size=256, vocab_size=8000
+    )
     done = export(Recipe(source=str(source)), tmp_path / "out")
     assert done.artifact_bytes <= 1.05 * done.source_bytes
 
@@ -71,7 +78,11 @@ def test_canonical_form(family: str, tmp_path: Path) -> None:
             assert node.attributes["q_num_heads"].value == 4
     parameters = {n for n, _ in captured.reference.module.model.named_parameters()}  # type: ignore[attr-defined]
     named = [n for n in graph.initializers if graph.initializers[n].const_value.size >= 16]  # type: ignore[union-attr]
-    missing = [n for n in named if n not in parameters and "position_ids" not in n and "inv_freq" not in n and "token_type_ids" not in n]
+    missing = [
+        n
+        for n in named
+        if n not in parameters and "position_ids" not in n and "inv_freq" not in n and "token_type_ids" not in n
+    ]
     assert not missing, missing
 
 
@@ -90,7 +101,10 @@ def test_layers_that_differ_are_traced_whole(tmp_path: Path) -> None:
 
 def support_table() -> str:
     """Markdown: family × task, with how attention is exported."""
-    rows = ["| family | " + " | ".join(models.TASK_CLASSES) + " | attention |", "|---" * (len(models.TASK_CLASSES) + 2) + "|"]
+    rows = [
+        "| family | " + " | ".join(models.TASK_CLASSES) + " | attention |",
+        "|---" * (len(models.TASK_CLASSES) + 2) + "|",
+    ]
     for family in models.FAMILIES:
         cells = ["yes" if models.model_class(family, t) is not None else "no class" for t in models.TASK_CLASSES]
         form = "ordinary operators (disentangled)" if family in DISENTANGLED else "one `Attention` node a layer"

@@ -7,10 +7,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
-
 from headway.exporter.errors import SourceError
 from headway.exporter.graph.activations import single_node_activations
 from headway.exporter.graph.anatomy import read_anatomy
@@ -19,6 +15,9 @@ from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.decompose import decompose_attention
 from headway.exporter.graph.mask import MaskKind, classify
 from headway.exporter.graph.probe import Prober
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 HEADS, HEAD_DIM = 2, 4
 WIDTH = HEADS * HEAD_DIM
@@ -29,7 +28,9 @@ def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     return session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
 
 
-def load(nodes: list, weights: dict[str, np.ndarray], outputs: list[str], opset: int = 23, mask: bool = True) -> ir.Model:
+def load(
+    nodes: list, weights: dict[str, np.ndarray], outputs: list[str], opset: int = 23, mask: bool = True
+) -> ir.Model:
     """A model over input_ids and attention_mask, `[batch, sequence]`, with shapes inferred."""
     names = ["input_ids", "attention_mask"] if mask else ["input_ids"]
     graph = helper.make_graph(
@@ -39,34 +40,72 @@ def load(nodes: list, weights: dict[str, np.ndarray], outputs: list[str], opset:
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)], ir_version=10
+    )
     return ir.from_proto(onnx.shape_inference.infer_shapes(model))
 
 
 def mask_model(kind: str) -> ir.Model:
     """A graph whose output is an attention mask of some kind, boolean or additive."""
     n = helper.make_node
-    weights: dict[str, np.ndarray] = {"one": np.float32(1), "low": np.float32(-3e38), "axes": np.array([1, 2]), "zero": np.int64(0), "step": np.int64(1), "w": np.int64(2), "a0": np.array([0]), "a1": np.array([1])}
-    keys = [n("Cast", ["attention_mask"], ["f"], to=1), n("Sub", ["one", "f"], ["d"]), n("Mul", ["d", "low"], ["m"]), n("Unsqueeze", ["m", "axes"], ["additive"])]
+    weights: dict[str, np.ndarray] = {
+        "one": np.float32(1),
+        "low": np.float32(-3e38),
+        "axes": np.array([1, 2]),
+        "zero": np.int64(0),
+        "step": np.int64(1),
+        "w": np.int64(2),
+        "a0": np.array([0]),
+        "a1": np.array([1]),
+    }
+    keys = [
+        n("Cast", ["attention_mask"], ["f"], to=1),
+        n("Sub", ["one", "f"], ["d"]),
+        n("Mul", ["d", "low"], ["m"]),
+        n("Unsqueeze", ["m", "axes"], ["additive"]),
+    ]
     boolean = [n("Cast", ["attention_mask"], ["bm"], to=9), n("Unsqueeze", ["bm", "axes"], ["keep"])]
     steps = [
-        n("Shape", ["input_ids"], ["sh"], start=1, end=2), n("Squeeze", ["sh"], ["len"]), n("Range", ["zero", "len", "step"], ["r"]),
-        n("Unsqueeze", ["r", "a1"], ["q"]), n("Unsqueeze", ["r", "a0"], ["k"]),
+        n("Shape", ["input_ids"], ["sh"], start=1, end=2),
+        n("Squeeze", ["sh"], ["len"]),
+        n("Range", ["zero", "len", "step"], ["r"]),
+        n("Unsqueeze", ["r", "a1"], ["q"]),
+        n("Unsqueeze", ["r", "a0"], ["k"]),
     ]
     nodes = {
         "additive": [*keys, n("Identity", ["additive"], ["out"])],
         "boolean": [*boolean, n("Identity", ["keep"], ["out"])],
         "causal": [*boolean, *steps, n("GreaterOrEqual", ["q", "k"], ["c"]), n("And", ["keep", "c"], ["out"])],
-        "window": [*boolean, *steps, n("Sub", ["q", "k"], ["off"]), n("Abs", ["off"], ["dist"]), n("LessOrEqual", ["dist", "w"], ["near"]), n("And", ["keep", "near"], ["out"])],
-        "strange": [*boolean, *steps, n("Equal", ["q", "k"], ["e"]), n("Not", ["e"], ["ne"]), n("And", ["keep", "ne"], ["out"])],
+        "window": [
+            *boolean,
+            *steps,
+            n("Sub", ["q", "k"], ["off"]),
+            n("Abs", ["off"], ["dist"]),
+            n("LessOrEqual", ["dist", "w"], ["near"]),
+            n("And", ["keep", "near"], ["out"]),
+        ],
+        "strange": [
+            *boolean,
+            *steps,
+            n("Equal", ["q", "k"], ["e"]),
+            n("Not", ["e"], ["ne"]),
+            n("And", ["keep", "ne"], ["out"]),
+        ],
     }[kind]
-    return load([*nodes, n("Gather", ["table", "input_ids"], ["embedded"])], {**weights, "table": np.zeros((50, 2), np.float32)}, ["embedded"])
+    return load(
+        [*nodes, n("Gather", ["table", "input_ids"], ["embedded"])],
+        {**weights, "table": np.zeros((50, 2), np.float32)},
+        ["embedded"],
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("additive", MaskKind(padding=True)), ("boolean", MaskKind(padding=True)), ("causal", MaskKind(padding=True, causal=True)),
+        ("additive", MaskKind(padding=True)),
+        ("boolean", MaskKind(padding=True)),
+        ("causal", MaskKind(padding=True, causal=True)),
         ("window", MaskKind(padding=True, window=2)),
     ],
 )
@@ -88,32 +127,59 @@ def decomposed(scale_form: str, mask_form: str, seed: int) -> ir.Model:
     n, rng = helper.make_node, np.random.default_rng(seed)
     f32 = np.float32
     weights: dict[str, np.ndarray] = {
-        "table": rng.normal(size=(50, WIDTH)).astype(f32), "split": np.array([0, 0, HEADS, HEAD_DIM]), "join": np.array([0, 0, WIDTH]),
-        "one": f32(1), "low": f32(-1e9), "axes": np.array([1, 2]), "scale": f32(0.5), "inverse": f32(2), "root": f32(math.sqrt(0.5)), "zero": f32(0),
+        "table": rng.normal(size=(50, WIDTH)).astype(f32),
+        "split": np.array([0, 0, HEADS, HEAD_DIM]),
+        "join": np.array([0, 0, WIDTH]),
+        "one": f32(1),
+        "low": f32(-1e9),
+        "axes": np.array([1, 2]),
+        "scale": f32(0.5),
+        "inverse": f32(2),
+        "root": f32(math.sqrt(0.5)),
+        "zero": f32(0),
     }
     nodes = [n("Gather", ["table", "input_ids"], ["x"])]
     for name in "qkv":
-        weights |= {f"{name}.weight": rng.normal(size=(WIDTH, WIDTH)).astype(f32), f"{name}.bias": rng.normal(size=WIDTH).astype(f32)}
+        weights |= {
+            f"{name}.weight": rng.normal(size=(WIDTH, WIDTH)).astype(f32),
+            f"{name}.bias": rng.normal(size=WIDTH).astype(f32),
+        }
         perm = [0, 2, 3, 1] if name == "k" else [0, 2, 1, 3]
         nodes += [
-            n("MatMul", ["x", f"{name}.weight"], [f"{name}m"]), n("Add", [f"{name}m", f"{name}.bias"], [f"{name}3"]),
-            n("Reshape", [f"{name}3", "split"], [f"{name}4"]), n("Transpose", [f"{name}4"], [f"{name}h"], perm=perm),
+            n("MatMul", ["x", f"{name}.weight"], [f"{name}m"]),
+            n("Add", [f"{name}m", f"{name}.bias"], [f"{name}3"]),
+            n("Reshape", [f"{name}3", "split"], [f"{name}4"]),
+            n("Transpose", [f"{name}4"], [f"{name}h"], perm=perm),
         ]
     if scale_form == "both":
         nodes += [n("Mul", ["qh", "root"], ["qs"]), n("Mul", ["kh", "root"], ["ks"]), n("MatMul", ["qs", "ks"], ["s0"])]
     else:
-        nodes += [n("MatMul", ["qh", "kh"], ["raw"]), n("Mul", ["raw", "scale"], ["s0"]) if scale_form == "mul" else n("Div", ["raw", "inverse"], ["s0"])]
+        nodes += [
+            n("MatMul", ["qh", "kh"], ["raw"]),
+            n("Mul", ["raw", "scale"], ["s0"]) if scale_form == "mul" else n("Div", ["raw", "inverse"], ["s0"]),
+        ]
     if mask_form == "add":
         nodes += [
-            n("Cast", ["attention_mask"], ["f"], to=1), n("Sub", ["one", "f"], ["d"]), n("Mul", ["d", "low"], ["m"]),
-            n("Unsqueeze", ["m", "axes"], ["bias"]), n("Add", ["s0", "bias"], ["s1"]),
+            n("Cast", ["attention_mask"], ["f"], to=1),
+            n("Sub", ["one", "f"], ["d"]),
+            n("Mul", ["d", "low"], ["m"]),
+            n("Unsqueeze", ["m", "axes"], ["bias"]),
+            n("Add", ["s0", "bias"], ["s1"]),
         ]
     else:
         nodes += [n("Cast", ["attention_mask"], ["bm"], to=9), n("Unsqueeze", ["bm", "axes"], ["keep"])]
-        nodes += [n("Where", ["keep", "s0", "low"], ["s1"])] if mask_form == "keep" else [n("Not", ["keep"], ["drop"]), n("Where", ["drop", "low", "s0"], ["s1"])]
+        nodes += (
+            [n("Where", ["keep", "s0", "low"], ["s1"])]
+            if mask_form == "keep"
+            else [n("Not", ["keep"], ["drop"]), n("Where", ["drop", "low", "s0"], ["s1"])]
+        )
     nodes += [
-        n("Softmax", ["s1"], ["p0"], axis=-1), n("IsNaN", ["p0"], ["nan"]), n("Where", ["nan", "zero", "p0"], ["p"]),
-        n("MatMul", ["p", "vh"], ["o4"]), n("Transpose", ["o4"], ["ot"], perm=[0, 2, 1, 3]), n("Reshape", ["ot", "join"], ["out"]),
+        n("Softmax", ["s1"], ["p0"], axis=-1),
+        n("IsNaN", ["p0"], ["nan"]),
+        n("Where", ["nan", "zero", "p0"], ["p"]),
+        n("MatMul", ["p", "vh"], ["o4"]),
+        n("Transpose", ["o4"], ["ot"], perm=[0, 2, 1, 3]),
+        n("Reshape", ["ot", "join"], ["out"]),
     ]
     return load(nodes, weights, ["out"])
 
@@ -122,7 +188,10 @@ def reference(model: ir.Model, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The same attention in float64, from its definition: softmax(Q K^T / 2 + mask) V."""
     w = {k: v.const_value.numpy().astype(np.float64) for k, v in model.graph.initializers.items()}  # type: ignore[union-attr]
     x = w["table"][ids]
-    q, k, v = ((x @ w[f"{p}.weight"] + w[f"{p}.bias"]).reshape(*ids.shape, HEADS, HEAD_DIM).transpose(0, 2, 1, 3) for p in "qkv")
+    q, k, v = (
+        (x @ w[f"{p}.weight"] + w[f"{p}.bias"]).reshape(*ids.shape, HEADS, HEAD_DIM).transpose(0, 2, 1, 3)
+        for p in "qkv"
+    )
     scores = 0.5 * q @ k.swapaxes(-1, -2) + np.where(mask, 0, -np.inf)[:, None, None, :]
     p = np.exp(scores - scores.max(-1, keepdims=True))
     return ((p / p.sum(-1, keepdims=True)) @ v).transpose(0, 2, 1, 3).reshape(*ids.shape, WIDTH)
@@ -180,14 +249,29 @@ def test_attention_of_no_known_form_is_named() -> None:
 def gelu_model(form: int, tanh: bool) -> ir.Model:
     n, f32 = helper.make_node, np.float32
     weights: dict[str, np.ndarray] = {
-        "table": np.linspace(-6, 6, 100, dtype=f32).reshape(50, 2), "half": f32(0.5), "one": f32(1), "root": f32(math.sqrt(2)), "inverse": f32(1 / math.sqrt(2)),
-        "three": f32(3), "c": f32(0.044715), "pi": f32(math.sqrt(2 / math.pi)),
+        "table": np.linspace(-6, 6, 100, dtype=f32).reshape(50, 2),
+        "half": f32(0.5),
+        "one": f32(1),
+        "root": f32(math.sqrt(2)),
+        "inverse": f32(1 / math.sqrt(2)),
+        "three": f32(3),
+        "c": f32(0.044715),
+        "pi": f32(math.sqrt(2 / math.pi)),
     }
     nodes = [n("Gather", ["table", "input_ids"], ["x"])]
     if tanh:
-        nodes += [n("Pow", ["x", "three"], ["x3"]), n("Mul", ["c", "x3"], ["cx"]), n("Add", ["x", "cx"], ["in"]), n("Mul", ["in", "pi"], ["arg"]), n("Tanh", ["arg"], ["t"])]
+        nodes += [
+            n("Pow", ["x", "three"], ["x3"]),
+            n("Mul", ["c", "x3"], ["cx"]),
+            n("Add", ["x", "cx"], ["in"]),
+            n("Mul", ["in", "pi"], ["arg"]),
+            n("Tanh", ["arg"], ["t"]),
+        ]
     else:
-        nodes += [n("Div", ["x", "root"], ["arg"]) if form % 2 else n("Mul", ["inverse", "x"], ["arg"]), n("Erf", ["arg"], ["t"])]
+        nodes += [
+            n("Div", ["x", "root"], ["arg"]) if form % 2 else n("Mul", ["inverse", "x"], ["arg"]),
+            n("Erf", ["arg"], ["t"]),
+        ]
     nodes += [n("Add", ["one", "t"], ["u"])]
     nodes += [
         [n("Mul", ["x", "u"], ["xu"]), n("Mul", ["xu", "half"], ["out"])],
@@ -211,20 +295,27 @@ def test_gelu_spellings(form: int, tanh: bool) -> None:
 
 def test_an_erf_that_is_no_gelu_is_named() -> None:
     n = helper.make_node
-    model = load([n("Gather", ["table", "input_ids"], ["x"]), n("Erf", ["x"], ["out"], name="lonely")], {"table": np.ones((50, 2), np.float32)}, ["out"], mask=False)
+    model = load(
+        [n("Gather", ["table", "input_ids"], ["x"]), n("Erf", ["x"], ["out"], name="lonely")],
+        {"table": np.ones((50, 2), np.float32)},
+        ["out"],
+        mask=False,
+    )
     with pytest.raises(SourceError, match="lonely"):
         single_node_activations(model)
 
 
 def test_runtime_specific_operators_are_refused() -> None:
-    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["x"]), helper.make_node("Gelu", ["x"], ["out"], name="contrib", domain="com.microsoft")]
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+        helper.make_node("Gelu", ["x"], ["out"], name="contrib", domain="com.microsoft"),
+    ]
     model = load(nodes, {"table": np.ones((50, 2), np.float32)}, ["out"], mask=False)
     with pytest.raises(SourceError, match="contrib"):
         canonicalise(model, longest=64)
 
 
 def test_a_graph_without_feed_forwards_has_no_exact_anatomy() -> None:
-    n = helper.make_node
     model = decomposed("mul", "add", 0)
     values = ir.convenience.create_value_mapping(model.graph)
     canonicalise_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)

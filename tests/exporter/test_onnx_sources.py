@@ -9,7 +9,6 @@ import onnx_ir as ir
 import pytest
 import torch
 import transformers
-
 from headway.exporter.errors import SourceError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe import Recipe
@@ -18,7 +17,9 @@ from headway.exporter.recipe import Recipe
 def torchscript_file(directory: Path, family: str, opset: int, attention: str) -> Path:
     """A file as the TorchScript exporter writes it, beside the tokenizer of its source."""
     models.make_model(directory, family, "text-classification")
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory, attn_implementation=attention).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        directory, attn_implementation=attention
+    ).eval()
 
     class Plain(torch.nn.Module):
         def __init__(self) -> None:
@@ -34,8 +35,14 @@ def torchscript_file(directory: Path, family: str, opset: int, attention: str) -
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Plain(), (ids, torch.ones_like(ids)), str(path), input_names=["input_ids", "attention_mask"], output_names=["logits"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch_size"}}, opset_version=opset, dynamo=False,
+            Plain(),
+            (ids, torch.ones_like(ids)),
+            str(path),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch_size"}},
+            opset_version=opset,
+            dynamo=False,
         )
     return path
 

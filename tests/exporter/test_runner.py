@@ -4,12 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from headway.exporter.errors import TargetError
 from headway.exporter.export import Exported
 from headway.exporter.runner import OrtRunner, group_by_length
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:
@@ -25,7 +24,8 @@ def test_groups_are_the_cheapest_there_are(lengths: list[int], fixed: int) -> No
     order = np.argsort(array, kind="stable")
     every = [
         [np.array(part) for part in np.split(order, list(cuts))]
-        for count in range(len(lengths)) for cuts in combinations(range(1, len(lengths)), count)
+        for count in range(len(lengths))
+        for cuts in combinations(range(1, len(lengths)), count)
     ]
     assert cost(groups, array, fixed) == min(cost(g, array, fixed) for g in every)
 
@@ -43,7 +43,11 @@ def test_grouping_changes_no_answer(bert_bundle: Exported, data: st.DataObject) 
     total = max(lengths) + data.draw(st.integers(0, 3))
     rng = np.random.default_rng(0)
     mask = (np.arange(total)[None, :] < np.array(lengths)[:, None]).astype(np.int64)
-    feeds = {"input_ids": rng.integers(5, 99, mask.shape) * mask, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
+    feeds = {
+        "input_ids": rng.integers(5, 99, mask.shape) * mask,
+        "attention_mask": mask,
+        "token_type_ids": np.zeros_like(mask),
+    }
     model = bert_bundle.path / "model.onnx"
     plain = OrtRunner(model).run(feeds)["last_hidden_state"]
     grouped = OrtRunner(model, {"regroup": True}).run(feeds)["last_hidden_state"]
@@ -53,5 +57,5 @@ def test_grouping_changes_no_answer(bert_bundle: Exported, data: st.DataObject) 
 
 def test_a_file_that_is_no_model_is_named(tmp_path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
-    with pytest.raises(TargetError, match="model.onnx"):
+    with pytest.raises(TargetError, match=r"model\.onnx"):
         OrtRunner(tmp_path / "model.onnx")

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from headway.exporter.errors import UsageError
 from headway.exporter.staging import staged
 
