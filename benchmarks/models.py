@@ -1,0 +1,75 @@
+"""Models to measure: the trained MiniLM, and random ones of larger sizes (for shape, size and time only)."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from headway.exporter.demo import fetch_minilm
+
+CACHE = Path(".cache/models")
+
+
+def minilm(cache: Path = CACHE) -> Path:
+    """all-MiniLM-L6-v2: 6 layers, hidden 384, trained."""
+    cache.mkdir(parents=True, exist_ok=True)
+    return fetch_minilm(cache)
+
+
+def bert_base(cache: Path = CACHE) -> Path:
+    """Random weights in BERT-base's shape (12 layers, hidden 768), with MiniLM's tokenizer."""
+    return _random(cache / "bert-base-random", cache, layers=12, hidden=768)
+
+
+def big_encoder(cache: Path = CACHE, gigabytes: float = 3.0) -> Path:
+    """Random weights of at least `gigabytes` (hidden 2,048, as many layers as that takes)."""
+    hidden = 2048
+    layers = int(gigabytes * 1e9 / 4 / (12 * hidden * hidden)) + 1
+    return _random(cache / f"encoder-{gigabytes:g}GB-random", cache, layers=layers, hidden=hidden)
+
+
+def _random(directory: Path, cache: Path, *, layers: int, hidden: int) -> Path:
+    """Writes a random BERT shard by shard: never more than one layer in memory."""
+    if (directory / "done").is_file():
+        return directory
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    directory.mkdir(parents=True, exist_ok=True)
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        architectures=["BertModel"],
+    )
+    config.save_pretrained(directory)
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in BertModel(config).named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    weight_map: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    for name in shapes:
+        groups.setdefault(".".join(name.split(".")[:3]) if name.startswith("encoder.layer") else "rest", []).append(name)
+    for number, (group, names) in enumerate(groups.items()):
+        file = f"model-{number:05d}.safetensors"
+        tensors = {n: torch.randn(shapes[n], generator=generator) * 0.02 for n in names}
+        for name in tensors:
+            if name.endswith("LayerNorm.weight"):
+                tensors[name] += 1
+        save_file(tensors, directory / file)
+        weight_map |= dict.fromkeys(names, file)
+        del group
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        shutil.copy(minilm(cache) / name, directory / name)
+    (directory / "done").touch()
+    return directory
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=["minilm", "bert_base", "big_encoder"])
+    print(globals()[parser.parse_args().model]())

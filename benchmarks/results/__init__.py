@@ -1,0 +1,14 @@
+"""Where measurements are kept: one JSON file each, with the machine it was taken on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+def save(name: str, content: dict[str, Any]) -> Path:
+    """Writes `name.json` here and returns its path."""
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path
