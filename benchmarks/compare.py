@@ -71,7 +71,9 @@ def run(model: Path, bundle: Path, threads: int, rounds: int, on_progress: Calla
     peers += all_peers(model, block["heads"], block["heads"] * block["head_dim"])
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "feeds.npz"
-        np.savez(stored, **{f"{case.label}/{name}": array for case, batch in feeds.items() for name, array in batch.items()})
+        np.savez(
+            stored, **{f"{case.label}/{name}": array for case, batch in feeds.items() for name, array in batch.items()}
+        )
         workers = [Worker(peer, threads, stored) for peer in peers]
         for case in feeds:
             answers = []
@@ -80,12 +82,18 @@ def run(model: Path, bundle: Path, threads: int, rounds: int, on_progress: Calla
                 worker.ask(f"check\t{case.label}\t{path}")
                 answers.append(np.load(path))
             for worker, answer in zip(workers[1:], answers[1:], strict=True):
-                cosine = np.sum(answer * answers[0], 1) / np.linalg.norm(answer, axis=1) / np.linalg.norm(answers[0], axis=1)
+                cosine = (
+                    np.sum(answer * answers[0], 1) / np.linalg.norm(answer, axis=1) / np.linalg.norm(answers[0], axis=1)
+                )
                 if cosine.min() < 0.999:
-                    raise RuntimeError(f"{worker.peer.name} computes something else on {case.label}: cosine {cosine.min():.4f}")
+                    raise RuntimeError(
+                        f"{worker.peer.name} computes something else on {case.label}: cosine {cosine.min():.4f}"
+                    )
         labels = {id(batch): case.label for case, batch in feeds.items()}
         contestants = [Contestant(w.peer.name, lambda batch, w=w: float(w.ask(labels[id(batch)]))) for w in workers]
-        result = measure(contestants, feeds, rounds=rounds, threads=threads, seconds_per_case=90, on_progress=on_progress)
+        result = measure(
+            contestants, feeds, rounds=rounds, threads=threads, seconds_per_case=90, on_progress=on_progress
+        )
         for worker in workers:
             worker.process.kill()
     return result
@@ -99,7 +107,9 @@ def verdict(result: BenchResult) -> list[str]:
         ratio, low, high = case.ratio(best)
         ratios.append(ratio)
         word = "not slower" if high >= 1 else "SLOWER"
-        lines.append(f"{case.label:>9}: best rival {best} takes {ratio:.3f} ({low:.3f} to {high:.3f}) times as long: {word}")
+        lines.append(
+            f"{case.label:>9}: best rival {best} takes {ratio:.3f} ({low:.3f} to {high:.3f}) times as long: {word}"
+        )
     lines.append(f"geometric mean against the best rival of each row: {np.exp(np.mean(np.log(ratios))):.3f}")
     return lines
 

@@ -65,7 +65,17 @@ def cost(command: list[str], environment: dict[str, str] | None = None) -> Cost:
 
 
 def ours(model: Path) -> list[str]:
-    return [sys.executable, "-m", "headway.exporter.cli", "export", str(model), "--out", str(OUT / "ours"), "--force", "--quiet"]
+    return [
+        sys.executable,
+        "-m",
+        "headway.exporter.cli",
+        "export",
+        str(model),
+        "--out",
+        str(OUT / "ours"),
+        "--force",
+        "--quiet",
+    ]
 
 
 def weight_bytes(model: Path) -> int:
@@ -78,8 +88,18 @@ def main() -> None:
     parser.add_argument("--big", action="store_true")
     arguments = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
-    table = Table("model", "ours s", "optimum-cli s", "ours / optimum", "ours peak, MB and x weights", "above imports, x", "optimum peak x")
-    bare = cost([sys.executable, "-c", "import torch, transformers, onnxscript, onnxruntime, torch.export, torch._dynamo"])
+    table = Table(
+        "model",
+        "ours s",
+        "optimum-cli s",
+        "ours / optimum",
+        "ours peak, MB and x weights",
+        "above imports, x",
+        "optimum peak x",
+    )
+    bare = cost(
+        [sys.executable, "-c", "import torch, transformers, onnxscript, onnxruntime, torch.export, torch._dynamo"]
+    )
     results: dict[str, object] = {"machine": machine(), "bare_import_peak": bare.peak}
     for name, make in [("minilm", minilm), ("bert_base", bert_base)]:
         model = make()
@@ -102,7 +122,15 @@ def main() -> None:
     if arguments.big:
         model = big_encoder()
         found, weights = cost(ours(model)), weight_bytes(model)
-        table.add_row("3 GB encoder", f"{found.seconds:.1f}", "", "", f"{found.peak / 1e6:.0f}, {found.peak / weights:.2f}", "", "")
+        table.add_row(
+            "3 GB encoder",
+            f"{found.seconds:.1f}",
+            "",
+            "",
+            f"{found.peak / 1e6:.0f}, {found.peak / weights:.2f}",
+            "",
+            "",
+        )
         results["big"] = asdict(found) | {"weights": weights, "peak_to_weights": found.peak / weights}
     Console(width=160).print(table)
     save("export-cost", results)

@@ -44,7 +44,9 @@ def pairs() -> dict[str, tuple[int, list, list, dict[str, np.ndarray]]]:
     n, rng = helper.make_node, np.random.default_rng(0)
     f32 = np.float32
     ones, zeros = np.ones(HIDDEN, f32), np.zeros(HIDDEN, f32)
-    parts = {f"w{p}": rng.normal(0, 0.05, (HIDDEN, HIDDEN)).astype(f32) for p in "qkv"} | {f"b{p}": zeros for p in "qkv"}
+    parts = {f"w{p}": rng.normal(0, 0.05, (HIDDEN, HIDDEN)).astype(f32) for p in "qkv"} | {
+        f"b{p}": zeros for p in "qkv"
+    }
     merged = {"w": np.concatenate([parts[f"w{p}"] for p in "qkv"], 1), "b": np.zeros(3 * HIDDEN, f32)}
     apart = [x for p in "qkv" for x in (n("MatMul", ["x", f"w{p}"], [f"m{p}"]), n("Add", [f"m{p}", f"b{p}"], [p]))]
     scale = HEADS / HIDDEN
@@ -80,7 +82,12 @@ def main() -> None:
         case = measure(contestants, {Case(BATCH, LENGTH): feeds}, rounds=41, threads=1).cases[0]
         ratio, low, high = case.ratio("plain")
         verdict = "pays" if low > 1 else "does not pay" if high < 1 else "no difference"
-        table.add_row(name, *(f"{case.percentile(x, 50):.2f}" for x in ("fused", "plain")), f"{ratio:.2f} ({low:.2f} to {high:.2f})", verdict)
+        table.add_row(
+            name,
+            *(f"{case.percentile(x, 50):.2f}" for x in ("fused", "plain")),
+            f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+            verdict,
+        )
         kept[name] = {"ratio": [ratio, low, high], "verdict": verdict}
     Console(width=140).print(table)
     save("fusions", kept)

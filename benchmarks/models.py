@@ -52,7 +52,9 @@ def _random(directory: Path, cache: Path, *, layers: int, hidden: int) -> Path:
     weight_map: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
     for name in shapes:
-        groups.setdefault(".".join(name.split(".")[:3]) if name.startswith("encoder.layer") else "rest", []).append(name)
+        groups.setdefault(".".join(name.split(".")[:3]) if name.startswith("encoder.layer") else "rest", []).append(
+            name
+        )
     for number, (group, names) in enumerate(groups.items()):
         file = f"model-{number:05d}.safetensors"
         tensors = {n: torch.randn(shapes[n], generator=generator) * 0.02 for n in names}

@@ -1,17 +1,20 @@
 """`headway bench`: opens the contestants, hands them to the measurement, keeps the result in the bundle."""
 
+import json
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..calibration.text import builtin_lines, read_lines
 from .bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
 from .bundle import MANIFEST, Bundle, file_records
-from .card import write_card
+from .card import CARD, write_card
 from .errors import SourceError, TargetError, UsageError
 from .runner import OrtRunner
+from .staging import staged
 
 RESULT_FILE = "bench.json"
 PLOT = Path("plots") / "latency.png"
@@ -97,31 +100,38 @@ def _as_dict(result: object) -> Mapping[str, np.ndarray]:
 
 
 def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:
-    """Writes JSON and plot; into a bundle with its manifest and card brought up to date."""
+    """Writes JSON and plot to `folder`; or, into a bundle, manifest, card and plot, all of them or none."""
+    if bundle is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULT_FILE).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+        return [*_plot(result, folder), folder / RESULT_FILE]
+    with staged(folder, force=True) as staging:
+        shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
+        for name in (PLOT, Path(CARD), Path(MANIFEST)):  # links to the old bundle's files: they are made anew
+            (staging / name).unlink(missing_ok=True)
+        plots = _plot(result, staging)
+        manifest = bundle.manifest
+        manifest.bench = result.to_json()
+        write_card(staging, manifest)
+        manifest.files = file_records(staging)
+        (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return [*(folder / p.relative_to(staging) for p in plots), folder / MANIFEST]
+
+
+def _plot(result: BenchResult, folder: Path) -> list[Path]:
     from .report import plot_bench
 
-    plot = folder / PLOT
-    plot.parent.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
     try:
-        plot_bench(result, plot)
-        written.append(plot)
+        (folder / PLOT).parent.mkdir(parents=True, exist_ok=True)
+        plot_bench(result, folder / PLOT)
     except ModuleNotFoundError:
-        pass  # matplotlib comes with the export extra; at deploy time the figures are enough
-    if bundle is None:
-        (folder / RESULT_FILE).write_text(_json(result.to_json()), encoding="utf-8")
-        return [*written, folder / RESULT_FILE]
-    manifest = bundle.manifest
-    manifest.bench = result.to_json()
-    write_card(folder, manifest)
-    manifest.files = file_records(folder)
-    temporary = folder / f"{MANIFEST}.new"
-    temporary.write_text(manifest.to_json(), encoding="utf-8")
-    temporary.replace(folder / MANIFEST)
-    return [*written, folder / MANIFEST]
+        return []  # matplotlib comes with the export extra; at deploy time the figures are enough
+    return [folder / PLOT]
 
 
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, indent=2) + "\n"
+def _link(source: str, target: str) -> None:
+    """A second name for the same bytes: weights are not copied. File systems without links get a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -55,6 +55,32 @@ def _summary(values: list[int]) -> str:
 
 
 def _bench_lines(bench: dict) -> list[str]:
-    return [
-        f"Measured on {bench.get('machine', {}).get('cpu', 'an unnamed machine')}; see `headway.json` for all figures."
+    """The latency table, with the machine it was taken on."""
+    first, *others = bench["contestants"]
+    machine = bench["machine"]
+    heads = [
+        "batch × length",
+        "padding",
+        "p50 / p90 / p99 ms",
+        "tokens/s",
+        *(f"times as long: {name}" for name in others),
     ]
+    lines = [
+        f"{machine['cpu']}, {', '.join(machine['features'])}, {bench['threads']} thread(s), onnxruntime "
+        f"{machine['versions'].get('onnxruntime', '?')}; paired rounds, 95 % bootstrap interval.",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+    ]
+    for case in bench["cases"]:
+        percentiles = " / ".join(f"{case[p][first]:.1f}" for p in ("p50_ms", "p90_ms", "p99_ms"))
+        ratios = [case["ratio_to_first"][name] for name in others]
+        cells = [
+            case["label"],
+            f"{100 * case['padding']:.0f} %",
+            percentiles,
+            f"{case['tokens_per_second'][first]:,.0f}",
+        ]
+        cells += [f"{ratio:.2f} ({low:.2f} to {high:.2f})" for ratio, low, high in ratios]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines

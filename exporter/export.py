@@ -98,18 +98,19 @@ class _Built:
 def _build(
     source: Source, lines: list[str], staging: Path, tolerance: float | None, on_step: Step, *, whole: bool = False
 ) -> _Built:
-    on_step(STEPS[1])
-    captured = capture(source, whole=whole)
-    source, repeated = captured.source, captured.repeated
-    weights = list(captured.model.graph.initializers.values())
-    info = save_tokenizer(load_tokenizer(source.directory), source.longest, staging)
     choices = 2 if source.task == "multiple-choice" else 0
-    cases = verify.make_cases(
-        TextEncoder(staging / info.file, info), lines, info.max_length, info.pad_id, choices=choices
-    )
-    with ThreadPoolExecutor(1) as beside:  # the source computes in native code while the graph is rewritten in Python
+    with ThreadPoolExecutor(
+        1
+    ) as beside:  # hashing and the source's own answers run in native code, beside the Python work
+        identity = beside.submit(getattr, source, "fingerprint")
+        on_step(STEPS[1])
+        captured = capture(source, whole=whole)
+        source, repeated = captured.source, captured.repeated
+        weights = list(captured.model.graph.initializers.values())
+        info = save_tokenizer(load_tokenizer(source.directory), source.longest, staging)
+        encoder = TextEncoder(staging / info.file, info)
+        cases = verify.make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
         answers = beside.submit(_answers, captured.reference, cases)
-        identity = beside.submit(lambda: source.fingerprint)
         on_step(STEPS[2])
         model = canonicalise(captured.model, longest=source.positions).model
         anatomy = read_anatomy(model)

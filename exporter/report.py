@@ -141,26 +141,6 @@ def plot_bench(result: BenchResult, path: Path) -> None:
     _save(figure, path)
 
 
-def plot_op_share(share: Mapping[str, float], path: Path) -> None:
-    """Horizontal bars: the measured share of time of each operator kind."""
-    kept = {k: v for k, v in share.items() if v >= 0.005}
-    figure, axes = _figure(6.0, 0.8 + 0.32 * len(kept))
-    names = list(kept)[::-1]
-    axes.barh(names, [100 * kept[n] for n in names], color=_COLOURS[0])
-    for i, name in enumerate(names):
-        axes.annotate(
-            f"{100 * kept[name]:.1f} %",
-            (100 * kept[name], i),
-            textcoords="offset points",
-            xytext=(3, 0),
-            va="center",
-            fontsize=8,
-        )
-    axes.set_xlabel("share of time, %")
-    axes.margins(x=0.15)
-    _save(figure, path)
-
-
 _COLOURS = ("#1b6ca8", "#e08e45", "#6a994e", "#9d6b99", "#b5b5b5", "#c1554e")
 
 

@@ -73,7 +73,7 @@ def make_cases(tokenize: Tokenize, lines: Sequence[str], longest: int, pad_id: i
     full = tokenize([everything], longest)
     spread = [by_length[int(i)] for i in np.linspace(0, len(by_length) - 1, min(6, len(by_length)))]
     cases = [Case(f"1 line, {_tokens(f)} tokens", f) for f in (tokenize([p], longest) for p in picks)]
-    mixed = tokenize(spread, max(2, min(longest * 3 // 4, 48)))  # room is left to pad further
+    mixed = tokenize(spread, max(2, min(longest * 3 // 4, 32)))  # room is left to pad further
     cases += [
         Case(f"{len(spread)} lines, mixed lengths, padded", mixed),
         Case(f"{len(spread)} lines, padded further", _padded_further(mixed, pad_id, longest)),

@@ -7,9 +7,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import models
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe import Recipe
+
+import models
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,15 @@ def run_optimum(model: Path, out: Path, level: str | None = None) -> None:
 
 def optimum_command(model: Path, out: Path, level: str | None = None) -> list[str]:
     python = environments.python_of("optimum")
-    command = [str(python.parent / "optimum-cli"), "export", "onnx", "--task", "feature-extraction", "--model", str(model)]
+    command = [
+        str(python.parent / "optimum-cli"),
+        "export",
+        "onnx",
+        "--task",
+        "feature-extraction",
+        "--model",
+        str(model),
+    ]
     return [*command, *(["--optimize", level] if level else []), str(out)]
 
 
@@ -51,7 +59,15 @@ def ort_fused(model: Path, heads: int, hidden: int) -> Path:
     out = plain.parent.parent / "ort-fused" / "model.onnx"
     if not out.is_file():
         out.parent.mkdir(parents=True, exist_ok=True)
-        command = [environments.python_of("optimum"), "-m", "onnxruntime.transformers.optimizer", "--input", plain, "--output", out]
+        command = [
+            environments.python_of("optimum"),
+            "-m",
+            "onnxruntime.transformers.optimizer",
+            "--input",
+            plain,
+            "--output",
+            out,
+        ]
         command += ["--model_type", "bert", "--num_heads", str(heads), "--hidden_size", str(hidden)]
         subprocess.run(command, check=True, capture_output=True)
     return out
@@ -62,7 +78,14 @@ def ctranslate2(model: Path) -> Path:
     out = ROOT / model.parent.name / "ctranslate2"
     if not (out / "model.bin").is_file():
         python = environments.python_of("ctranslate2")
-        command = [str(python.parent / "ct2-transformers-converter"), "--model", str(model), "--output_dir", str(out), "--force"]
+        command = [
+            str(python.parent / "ct2-transformers-converter"),
+            "--model",
+            str(model),
+            "--output_dir",
+            str(out),
+            "--force",
+        ]
         subprocess.run(command, check=True, capture_output=True)
     return out
 

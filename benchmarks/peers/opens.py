@@ -1,6 +1,6 @@
 """Opens one of our bundles with Optimum and with sentence-transformers, and compares. Runs in the `optimum` environment.
 
-    .cache/peers/optimum/bin/python benchmarks/peers/opens.py BUNDLE SOURCE
+.cache/peers/optimum/bin/python benchmarks/peers/opens.py BUNDLE SOURCE
 """
 
 import sys

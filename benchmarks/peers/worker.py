@@ -39,7 +39,10 @@ def ctranslate2(path, threads):
     encoder = ctranslate2.Encoder(path, device="cpu", intra_threads=threads, compute_type="float32")
 
     def run(feeds):
-        rows = [ids[mask.astype(bool)].tolist() for ids, mask in zip(feeds["input_ids"], feeds["attention_mask"])]
+        rows = [
+            ids[mask.astype(bool)].tolist()
+            for ids, mask in zip(feeds["input_ids"], feeds["attention_mask"], strict=True)
+        ]
         return np.array(encoder.forward_batch(rows).last_hidden_state)
 
     return run

@@ -60,10 +60,6 @@ def attribute(node: ir.Node, name: str, default: object = None) -> object:
     return default if attr is None else attr.value
 
 
-def set_attribute(node: ir.Node, name: str, value: object) -> None:
-    node.attributes[name] = ir.convenience.convert_attribute(name, value)  # type: ignore[arg-type]
-
-
 def dims(value: ir.Value | None) -> list[int | None] | None:
     """Shape with None for every symbolic dimension; None where the rank is unknown."""
     if value is None or value.shape is None:

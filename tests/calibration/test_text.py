@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from headway.calibration.text import builtin_lines, fingerprint, mixed_lengths, read_lines
 from headway.exporter.errors import UsageError
 

@@ -2,18 +2,25 @@
 
 from pathlib import Path
 
-import models
 import pytest
 
 from headway import Bundle
 from headway.exporter.export import export
 from headway.exporter.recipe import Recipe
 
+import models
+
 
 @pytest.mark.slow
 def test_a_three_gigabyte_encoder(tmp_path: Path) -> None:
     source = models.make_model(
-        tmp_path / "source", "bert", hidden_size=2048, num_attention_heads=32, intermediate_size=8192, num_hidden_layers=15, vocab_size=30522
+        tmp_path / "source",
+        "bert",
+        hidden_size=2048,
+        num_attention_heads=32,
+        intermediate_size=8192,
+        num_hidden_layers=15,
+        vocab_size=30522,
     )
     assert sum(p.stat().st_size for p in source.glob("*.safetensors")) > 3e9
     done = export(Recipe(source=str(source)), tmp_path / "out")

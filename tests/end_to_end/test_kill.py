@@ -11,7 +11,17 @@ from headway import Bundle
 
 
 def command(source: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "headway.exporter.cli", "export", str(source), "--out", str(out), "--force", "--quiet"]
+    return [
+        sys.executable,
+        "-m",
+        "headway.exporter.cli",
+        "export",
+        str(source),
+        "--out",
+        str(out),
+        "--force",
+        "--quiet",
+    ]
 
 
 def whole_or_nothing(out: Path) -> bool:

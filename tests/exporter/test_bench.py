@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headway.calibration.text import builtin_lines
 from headway.exporter.bench import DEFAULT_CASES, BenchResult, Case, Contestant, feeds_for, measure, ratio_interval
 from headway.exporter.export import Exported
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-import models
 import onnx_ir as ir
 import pytest
+
 from headway.exporter.capture import capture
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.recipe import Recipe
 from headway.exporter.source import open_source
+
+import models
 
 README = Path(__file__).parents[2] / "README.md"
 DISENTANGLED = {"deberta-v2"}

@@ -7,6 +7,10 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
 from headway.exporter.errors import SourceError
 from headway.exporter.graph.activations import single_node_activations
 from headway.exporter.graph.anatomy import read_anatomy
@@ -15,9 +19,6 @@ from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.decompose import decompose_attention
 from headway.exporter.graph.mask import MaskKind, classify
 from headway.exporter.graph.probe import Prober
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 HEADS, HEAD_DIM = 2, 4
 WIDTH = HEADS * HEAD_DIM

@@ -3,15 +3,17 @@
 import warnings
 from pathlib import Path
 
-import models
 import onnx
 import onnx_ir as ir
 import pytest
 import torch
 import transformers
+
 from headway.exporter.errors import SourceError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe import Recipe
+
+import models
 
 
 def torchscript_file(directory: Path, family: str, opset: int, attention: str) -> Path:

@@ -4,11 +4,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headway.exporter.errors import TargetError
 from headway.exporter.export import Exported
 from headway.exporter.runner import OrtRunner, group_by_length
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:

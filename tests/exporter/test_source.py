@@ -7,16 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import models
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
+
 from headway.exporter.capture import capture
 from headway.exporter.errors import HeadwayError, SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe import Recipe, read_recipe
 from headway.exporter.source import open_source
-from onnx import TensorProto, helper
+
+import models
 
 
 def refused(spec: str | Path, out: Path, **options: object) -> HeadwayError:
@@ -209,7 +211,8 @@ def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
 
 def test_a_full_disk(bert: Path, tmp_path: Path) -> None:
     """On a file system of 200 kB in a mount namespace of its own, where the machine allows one."""
-    script = f"mount -t tmpfs -o size=200k tmpfs {tmp_path} && {sys.executable} -m headway.exporter.cli export {bert} --out {tmp_path}/out -q; code=$?; ls -A {tmp_path}; exit $code"
+    headway = f"{sys.executable} -m headway.exporter.cli export {bert} --out {tmp_path}/out -q"
+    script = f"mount -t tmpfs -o size=200k tmpfs {tmp_path} && {headway}; code=$?; ls -A {tmp_path}; exit $code"
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", script], capture_output=True, text=True, timeout=300
     )

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from headway.exporter.errors import UsageError
 from headway.exporter.staging import staged
 

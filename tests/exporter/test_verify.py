@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from headway.exporter.verify import Case, compare, first_divergence, make_cases
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headway.exporter.verify import Case, compare, first_divergence, make_cases
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
 CASE = Case("a case", {"input_ids": MASK, "attention_mask": MASK})

@@ -1,0 +1,43 @@
+"""`headway bench` keeps its result in the bundle, whole, and refuses a rival that is another model."""
+
+from pathlib import Path
+
+import pytest
+
+import headway
+from headway.exporter.benching import bench_bundle
+from headway.exporter.errors import SourceError
+from headway.exporter.export import export
+from headway.exporter.recipe import Recipe
+
+import models
+
+
+def test_result_is_kept_in_the_bundle(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source")
+    out = export(Recipe(source=str(source)), tmp_path / "out").path
+    for _ in range(2):  # the second run replaces the first one's plot and card
+        result, files = bench_bundle(out, [str(source)], threads=1, data=None, rounds=3, out=None)
+        assert all(f.is_file() for f in files)
+        bundle = headway.Bundle.open(out)
+        bundle.check_files()
+        assert bundle.manifest.bench is not None
+        assert bundle.manifest.bench["contestants"] == result.contestants
+        card = (out / "README.md").read_text(encoding="utf-8")
+        assert "mixed 32" in card and "plots/latency.png" in card
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_result_goes_elsewhere_when_asked(tmp_path: Path) -> None:
+    out = export(Recipe(source=str(models.make_model(tmp_path / "source"))), tmp_path / "out").path
+    before = (out / "headway.json").read_bytes()
+    _, files = bench_bundle(out, [], threads=1, data=None, rounds=3, out=tmp_path / "bench")
+    assert {f.name for f in files} == {"bench.json", "latency.png"}
+    assert (out / "headway.json").read_bytes() == before
+
+
+def test_another_model_is_no_rival(tmp_path: Path) -> None:
+    out = export(Recipe(source=str(models.make_model(tmp_path / "a"))), tmp_path / "out").path
+    other = models.make_model(tmp_path / "b", seed=7)
+    with pytest.raises(SourceError, match="not the same model"):
+        bench_bundle(out, [str(other)], threads=1, data=None, rounds=3, out=None)
