@@ -16,8 +16,8 @@ from ..calibration.text import mixed_lengths
 Tokenize = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
 Feeds = dict[str, np.ndarray]
 
-IDLE_SECONDS = 0.02
-"""Between two contestants: a runtime's threads spin a while after a run and would take the next one's processor."""
+IDLE_SECONDS = 0.1
+"""Between two contestants: ONNX Runtime's threads spin for up to 50 ms after a run and would take the next one's processor."""
 
 
 @dataclass(frozen=True)

@@ -153,12 +153,25 @@ def test_plain_onnxruntime_opens_it(bert_bundle: Exported) -> None:
     np.testing.assert_allclose(session.run(None, feeds)[0], ours["last_hidden_state"], atol=1e-5)
 
 
-BLOCKED = """
+HEAVY = [
+    "torch",
+    "transformers",
+    "optimum",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "pydantic",
+    "yaml",
+    "matplotlib",
+    "safetensors",
+]
+
+BLOCKED = f"""
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "pydantic", "yaml", "matplotlib", "safetensors"}:
-            raise ModuleNotFoundError(f"{name} is not for deploy time", name=name)
+        if name.split(".")[0] in {HEAVY}:
+            raise ModuleNotFoundError(f"{{name}} is not for deploy time", name=name)
 sys.meta_path.insert(0, Refuse())
 """
 
@@ -180,7 +193,7 @@ print(sorted(m for m in sys.modules if m in ("torch", "transformers", "onnx")))
 
 
 def test_without_the_export_extra_the_extra_is_named(sentence_bundle: Exported) -> None:
-    blocked = BLOCKED.replace('"pydantic", ', "")  # typer itself may bring it
+    blocked = BLOCKED.replace("'pydantic', ", "")  # typer itself may bring it
     script = blocked + "import headway.exporter.cli as c; sys.argv = ['headway', 'export', 'x', '--out', 'y']; c.main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 4
