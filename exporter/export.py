@@ -308,15 +308,16 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
     """Inner values of a graph by name, as ONNX Runtime computes them; names the graph lacks are left out."""
     import tempfile
 
-    values = ir.convenience.create_value_mapping(model.graph)
+    values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     known = [n for n in names if n in values]
-    if not known:
-        return {}
-    part = ir.convenience.extract(model.graph, list(model.graph.inputs), [values[n] for n in known])
+    kept = list(model.graph.outputs)
+    model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)
     with tempfile.TemporaryDirectory() as folder:
-        ort.write(ir.Model(part, ir_version=model.ir_version), Path(folder))
+        ort.write(model, Path(folder))
         runner = ort.open_runner(Path(folder) / ort.MODEL_FILE, ort.session_options(regroup=False))
-        return dict(zip(known, runner.session.run(known, {n: feeds[n] for n in runner.input_names}), strict=True))
+        found = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
+    del model.graph.outputs[len(kept) :]
+    return dict(zip(known, found, strict=True))
 
 
 def parity_failure(parity: verify.Parity) -> str:

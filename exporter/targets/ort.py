@@ -1,21 +1,20 @@
 """ONNX Runtime: its own fused operators where they are faster, weights beside the graph, session options stored.
 
-Fused attention with merged projections and the exact GELU pay on a CPU. `SkipLayerNormalization` and `BiasGelu` do not:
-the fused skip+norm takes several times as long as `Add` and `LayerNormalization` do (`benchmarks/fusions.py` measures
-all of them), so they are not made, and the runtime is kept from making them when it loads the graph.
+Fused attention and the exact GELU pay on a CPU. `SkipLayerNormalization` and `BiasGelu` do not: the fused skip+norm
+takes several times as long as `Add` and `LayerNormalization` do; projections merged for the `Attention` operator gain
+less than its mask costs (`benchmarks/fusions.py` measures all of them). Those are not made, and the runtime is kept from
+making them when it loads the graph.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import attribute, consumers, dims, insert, is_projection, nodes, producer, remove_unused, replace
+from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..runner import OrtRunner
 
@@ -28,10 +27,9 @@ SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
 
 @dataclass
 class Fusions:
-    """How many of each fused operator the lowering made; `merged_qkv` are the attentions that project by one product."""
+    """How many of each fused operator the lowering made."""
 
     attention: int = 0
-    merged_qkv: int = 0
     gelu: int = 0
 
     def as_dict(self) -> dict[str, int]:
@@ -46,7 +44,7 @@ def lower(model: ir.Model, anatomy: Anatomy) -> Fusions:
     lowering = _AttentionLowering(graph)
     for block in anatomy.blocks:
         if not block.attention.disentangled:
-            fusions.merged_qkv += lowering.lower(block.attention.node)
+            lowering.lower(block.attention.node)
             fusions.attention += 1
     for node in nodes(graph, "Gelu"):
         _gelu(node)
@@ -81,122 +79,73 @@ def files(directory: Path) -> list[Path]:
 
 
 class _AttentionLowering:
-    """Shared pieces of the attentions of one graph: the integer mask, and merged weights of layers that share them."""
+    """Lowers the attentions of one graph to `MultiHeadAttention`.
+
+    Without a mask the runtime takes its tiled kernel, which is several percent faster; a batch without padding needs none.
+    So a padding mask is looked at once, and each attention runs with it only where it hides something.
+    """
 
     def __init__(self, graph: ir.Graph):
         self.graph = graph
-        self._mask: ir.Value | None = None
-        self._merged: dict[tuple[str, ...], tuple[ir.Value, ir.Value]] = {}
+        self._padding: tuple[ir.Value, ir.Value] | None = None
 
-    def lower(self, node: ir.Node) -> bool:
-        """Replaces one canonical attention; True where its three projections were merged into it."""
+    def lower(self, node: ir.Node) -> None:
+        """Replaces one canonical attention."""
         bias = node.inputs[3] if len(node.inputs) > 3 else None
-        padding_only = bias is not None and bias.name == PADDING_BIAS
-        causal = int(attribute(node, "is_causal", 0))  # type: ignore[call-overload]
-        common = {
+        result = node.outputs[0]
+        stem = f"{result.name}.fused"
+        heads = node.inputs[:3]
+        if bias is None or bias.name != PADDING_BIAS:
+            inputs = [*heads, None, None, bias] if bias is not None else list(heads)
+            replace(
+                result,
+                insert(node, "MultiHeadAttention", inputs, name=stem, domain=CONTRIB, **self._common(node, result)),
+            )
+            return
+        mask, full = self._padding_of(bias, node)
+        branches = {"then_branch": list(heads), "else_branch": [*heads, None, mask]}
+        choice = ir.node(
+            "If",
+            [full],
+            attributes={name: self._branch(node, f"{stem}.{name}", inputs) for name, inputs in branches.items()},
+            name=stem,
+        )
+        choice.outputs[0].name = stem
+        self.graph.insert_before(node, choice)
+        replace(result, choice.outputs[0])
+
+    def _common(self, node: ir.Node, result: ir.Value) -> dict[str, Any]:
+        return {
+            "dtype": ir.DataType.FLOAT,
+            "shape": result.shape,
             "num_heads": attribute(node, "q_num_heads"),
             "scale": attribute(node, "scale"),
             "mask_filter_value": MASKED,
-            "unidirectional": causal,
+            "unidirectional": int(attribute(node, "is_causal", 0)),  # type: ignore[call-overload]
         }
-        projections = [_biased_projection(v) for v in node.inputs[:3]]
-        result = node.outputs[0]
-        name = f"{result.name}.fused"
-        mask = self._padding_mask(bias, node) if padding_only and bias is not None else None
-        if padding_only and _mergeable(projections):
-            weight, offset = self._merge([p for p in projections if p is not None])
-            inputs = [projections[0][0], weight, offset, mask]  # type: ignore[index]
-            sizes = [w.shape[1] for _, w, _ in projections]  # type: ignore[misc,index]
-            fused = insert(
-                node,
-                "Attention",
-                inputs,
-                name=name,
-                domain=CONTRIB,
-                dtype=ir.DataType.FLOAT,
-                shape=result.shape,
-                qkv_hidden_sizes=sizes,
-                **common,
-            )
-            merged = True
-        else:
-            other = None if padding_only else bias
-            inputs = [*node.inputs[:3], None, mask, other]
-            while inputs[-1] is None:
-                inputs.pop()
-            fused = insert(
-                node,
-                "MultiHeadAttention",
-                inputs,
-                name=name,
-                domain=CONTRIB,
-                dtype=ir.DataType.FLOAT,
-                shape=result.shape,
-                **common,
-            )
-            merged = False
-        replace(result, fused)
-        return merged
 
-    def _padding_mask(self, bias: ir.Value, anchor: ir.Node) -> ir.Value:
-        if self._mask is None:
+    def _branch(self, node: ir.Node, name: str, inputs: list[ir.Value | None]) -> ir.Graph:
+        """A sub-graph of one attention, which reads its inputs from outside."""
+        common = self._common(node, node.outputs[0])
+        dtype, shape = common.pop("dtype"), common.pop("shape")
+        inner = ir.node("MultiHeadAttention", inputs, domain=CONTRIB, attributes=common, name=name)
+        out = inner.outputs[0]
+        out.name, out.type, out.shape = name, ir.TensorType(dtype), shape
+        return ir.Graph([], [out], nodes=[inner], name=name)
+
+    def _padding_of(self, bias: ir.Value, anchor: ir.Node) -> tuple[ir.Value, ir.Value]:
+        """The mask as int32 `[batch, sequence]`, and a boolean scalar: true where it hides nothing."""
+        if self._padding is None:
             mask = padding_mask(bias)
             i32 = ir.DataType.INT32
-            self._mask = insert(
+            short = insert(
                 anchor, "Cast", [mask], name="attention_mask.int32", dtype=i32, shape=mask.shape, to=int(i32)
             )
-        return self._mask
-
-    def _merge(self, projections: list[tuple[ir.Value, ir.Value, ir.Value]]) -> tuple[ir.Value, ir.Value]:
-        key = tuple(str(w.name) for _, w, _ in projections)
-        if key not in self._merged:
-            weight = _concatenated(self.graph, [w for _, w, _ in projections], axis=1)
-            self._merged[key] = weight, _concatenated(self.graph, [b for _, _, b in projections], axis=0)
-        return self._merged[key]
-
-
-def _biased_projection(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value] | None:
-    """Input, weight and bias of `x W + b`, where the graph has exactly that."""
-    add = producer(value, "Add")
-    if add is None:
-        return None
-    product = next((p for v in add.inputs if (p := producer(v, "MatMul")) is not None and is_projection(p)), None)
-    bias = next((v for v in add.inputs if v is not None and v.is_initializer()), None)
-    if product is None or bias is None or product.inputs[0] is None or product.inputs[1] is None:
-        return None
-    return (product.inputs[0], product.inputs[1], bias) if product.inputs[1].is_initializer() else None
-
-
-def _mergeable(projections: Sequence[tuple[ir.Value, ir.Value, ir.Value] | None]) -> bool:
-    found = [p for p in projections if p is not None]
-    if len(found) != 3 or len({id(x) for x, _, _ in found}) != 1:
-        return False
-    # One fused operator runs all three only where they have the same width.
-    return len({w.shape[1] for _, w, _ in found if w.shape is not None}) == 1 and len({id(w) for _, w, _ in found}) == 3
-
-
-def _concatenated(graph: ir.Graph, parts: list[ir.Value], axis: int) -> ir.Value:
-    """One initializer made of several, put together only when it is written."""
-    name = "+".join(
-        [str(parts[0].name), *(str(p.name).split(".")[-2] if "." in str(p.name) else str(p.name) for p in parts[1:])]
-    )
-    tensors = [p.const_value for p in parts]
-    shape = list(parts[0].shape)  # type: ignore[arg-type]
-    shape[axis] = sum(p.shape[axis] for p in parts)  # type: ignore[index,misc]
-    dtype = parts[0].dtype
-    assert dtype is not None
-
-    def make() -> ir.Tensor:
-        return ir.Tensor(np.concatenate([t.numpy() for t in tensors if t is not None], axis=axis), name=name)
-
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(shape),
-        type=ir.TensorType(dtype),
-        const_value=ir.LazyTensor(make, dtype=dtype, shape=ir.Shape(shape), name=name),
-    )
-    graph.register_initializer(value)
-    return value
+            least = insert(anchor, "ReduceMin", [short], name="attention_mask.least", dtype=i32, shape=[], keepdims=0)
+            to = int(ir.DataType.BOOL)
+            full = insert(anchor, "Cast", [least], name="attention_mask.full", dtype=ir.DataType.BOOL, shape=[], to=to)
+            self._padding = short, full
+        return self._padding
 
 
 def _bias_of(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:

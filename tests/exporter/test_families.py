@@ -16,9 +16,6 @@ import models
 
 README = Path(__file__).parents[2] / "README.md"
 DISENTANGLED = {"deberta-v2"}
-SEPARATE_INPUTS = {"mobilebert", "mpnet", "modernbert"}
-"""Families whose projections are not merged: other inputs for the values, a position bias, or merged in the source."""
-
 PAIRS = [(f, t) for f in models.FAMILIES for t in models.TASK_CLASSES if models.model_class(f, t) is not None]
 
 
@@ -35,7 +32,6 @@ def test_family_exports_with_parity(family: str, task: str, tmp_path: Path) -> N
     assert all(b["disentangled"] == (family in DISENTANGLED) for b in blocks)
     fused = done.manifest.lowering
     assert fused["attention"] == (0 if family in DISENTANGLED else len(blocks))
-    assert fused["merged_qkv"] == (0 if family in DISENTANGLED | SEPARATE_INPUTS else len(blocks))
 
 
 def test_shared_layers_are_stored_once(tmp_path: Path) -> None:

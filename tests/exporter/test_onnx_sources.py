@@ -55,7 +55,7 @@ def torchscript_file(directory: Path, family: str, opset: int, attention: str) -
 def test_files_of_the_torchscript_exporter(family: str, opset: int, attention: str, tmp_path: Path) -> None:
     done = export(Recipe(source=str(torchscript_file(tmp_path / "source", family, opset, attention))), tmp_path / "out")
     blocks = len(done.manifest.anatomy["blocks"])
-    assert done.manifest.lowering == {"attention": blocks, "merged_qkv": blocks, "gelu": blocks}
+    assert done.manifest.lowering == {"attention": blocks, "gelu": blocks}
     assert max(o.max_abs for o in done.parity.outputs) < 1e-4
     weights = (done.path / "model.onnx.data").stat().st_size
     assert weights <= 1.1 * (tmp_path / "source" / "model.safetensors").stat().st_size

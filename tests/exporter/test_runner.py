@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +55,25 @@ def test_grouping_changes_no_answer(bert_bundle: Exported, data: st.DataObject) 
     grouped = OrtRunner(model, {"regroup": True}).run(feeds)["last_hidden_state"]
     assert grouped.shape == plain.shape
     np.testing.assert_allclose(grouped[mask.astype(bool)], plain[mask.astype(bool)], atol=1e-5)
+
+
+def test_a_batch_without_padding_takes_the_branch_without_a_mask(bert_bundle: Exported) -> None:
+    """Both branches of each attention answer alike: a full batch, and the same batch with one padded row more."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(5, 99, (3, 17))
+    runner = OrtRunner(bert_bundle.path / "model.onnx")
+    full = {
+        "input_ids": ids[:2],
+        "attention_mask": np.ones((2, 17), np.int64),
+        "token_type_ids": np.zeros((2, 17), np.int64),
+    }
+    padded = {k: np.concatenate([v, v[:1]]) for k, v in full.items()}
+    padded["attention_mask"][2, 5:] = 0
+    a, b = (runner.run(feeds)["last_hidden_state"][:2] for feeds in (full, padded))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert [n.op_type for n in onnx.load(bert_bundle.path / "model.onnx", load_external_data=False).graph.node].count(
+        "If"
+    ) == 4
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path) -> None:
