@@ -64,6 +64,10 @@ def pairs() -> dict[str, tuple[int, list, list, dict[str, np.ndarray]]]:
             HIDDEN, [n("Attention", ["x", "w", "b", "mask"], ["out"], **heads)],
             [*apart, n("MultiHeadAttention", ["q", "k", "v", "", "mask"], ["out"], **heads)], merged | parts,
         ),
+        "MultiHeadAttention without a mask": (
+            HIDDEN, [n("MultiHeadAttention", ["x", "y", "x"], ["out"], **heads)],
+            [n("MultiHeadAttention", ["x", "y", "x", "", "mask"], ["out"], **heads)], {},
+        ),
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def bench_bundle(
     data: Path | None,
     rounds: int,
     out: Path | None,
-    on_step: Callable[..., None] = lambda *_: None,
+    on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> tuple[BenchResult, list[Path]]:
     """Measures a bundle and its rivals in paired rounds; returns the result and the files written.
 
