@@ -171,6 +171,8 @@ class Bundle:
 
     def __call__(self, texts: Sequence[Text], *, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Texts (or pairs) → outputs by name, float32, rows in the order of `texts`."""
+        if self.manifest.task == "multiple-choice":
+            raise UsageError(f"{self.path}: a multiple-choice bundle; call choices([(question, options), …])")
         return self._outputs(self._encode(texts), batch_size)
 
     def _encode(self, texts: Sequence[Text]) -> list[Any]:
@@ -231,6 +233,22 @@ class Bundle:
         outputs = self._outputs(encodings, batch_size)
         rows = zip(pairs, encodings, outputs["start_logits"], outputs["end_logits"], strict=True)
         return [_answer(context, encoding, s, e, longest) for (_, context), encoding, s, e in rows]
+
+    def choices(self, questions: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[int, float]]:
+        """For each `(question, options)` the number of the likeliest option and its probability (multiple-choice)."""
+        self._expect("multiple-choice")
+        found = []
+        for question, options in questions:
+            batch = self._batch([(question, option) for option in options])
+            logits = self.runner.run({name: array[None] for name, array in batch.items()})["logits"][0]
+            best = int(logits.argmax())
+            found.append((best, float(_softmax(logits)[best])))
+        return found
+
+    def _batch(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
+        encodings = self._encode(texts)
+        assert self.encoder is not None
+        return self.encoder.batch(encodings)
 
     def _label(self, index: int) -> str:
         return self.manifest.labels.get(str(index), f"LABEL_{index}")

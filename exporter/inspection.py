@@ -69,7 +69,9 @@ def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dic
         options.profile_file_prefix = str(Path(folder) / "profile")
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(ort.SLOW_FUSIONS)
+        )
         ones = np.ones((batch, length), np.int64)
         feeds = {
             i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5

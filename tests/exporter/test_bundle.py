@@ -145,6 +145,25 @@ def test_labels_entities_and_answers(tmp_path: Path) -> None:
             )
 
 
+def test_choices(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", "bert", "multiple-choice")
+    bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
+    model = transformers.AutoModelForMultipleChoice.from_pretrained(source).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    for question, options in [
+        ("the price", ["of bread", "of a train", "of rain and time"]),
+        ("a model", ["runs", "text"]),
+    ]:
+        tokens = tokenizer([question] * len(options), options, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**{k: v[None] for k, v in tokens.items()}).logits[0]
+        ((best, probability),) = bundle.choices([(question, options)])
+        assert best == int(logits.argmax())
+        assert probability == pytest.approx(float(logits.softmax(0)[best]), abs=1e-4)
+    with pytest.raises(UsageError, match="choices"):
+        bundle(["a text"])
+
+
 def test_plain_onnxruntime_opens_it(bert_bundle: Exported) -> None:
     session = onnxruntime.InferenceSession(str(bert_bundle.path / "model.onnx"), providers=["CPUExecutionProvider"])
     ids = np.arange(5, 21).reshape(2, 8)

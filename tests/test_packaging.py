@@ -1,0 +1,33 @@
+"""What a wheel installs, and what the command imports before it knows what to do."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "build", "tests", "benchmarks", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy]
+    subprocess.run(command, check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {n.split("/")[0] for n in names} == {"headway", "headway-0.1.0.dist-info"}
+    modules = {
+        f"headway/{p.relative_to(ROOT)}"
+        for room in ("exporter", "calibration", "kernels")
+        for p in (ROOT / room).rglob("*.py")
+    }
+    assert modules <= set(names)
+    assert "headway/calibration/parity.txt" in names
+
+
+def test_the_command_starts_light() -> None:
+    script = "import sys, headway.exporter.cli; print(sorted({'numpy', 'onnxruntime', 'torch', 'tokenizers', 'onnx_ir'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
