@@ -26,6 +26,9 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 a gate or parity failed, 2 usage, 3 source unreadable or unsupported, 4 target not available, 5 interrupted.",
 )
 
+_TYPER_INTERRUPTED = 130
+"""What typer returns when the user interrupts a command."""
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
@@ -201,17 +204,19 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        result = app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except HeadwayError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing half-written is left, run the command again", Interrupted.exit_code)
+        code = _TYPER_INTERRUPTED
     except Exception as error:
         if not hasattr(error, "show"):  # what the parser raises shows itself; its class moved between typer's versions
             raise
         error.show()
         return UsageError.exit_code
-    return result if isinstance(result, int) else 0
+    if code == _TYPER_INTERRUPTED:
+        return _fail("interrupted; nothing half-written is left, run the command again", Interrupted.exit_code)
+    return code if isinstance(code, int) else 0
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
