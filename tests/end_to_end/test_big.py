@@ -26,3 +26,26 @@ def test_a_three_gigabyte_encoder(tmp_path: Path) -> None:
     done = export(Recipe(source=str(source)), tmp_path / "out")
     assert done.parity.ok
     assert Bundle.open(done.path)(["the model"])["last_hidden_state"].shape[2] == 2048
+
+
+@pytest.mark.slow
+def test_an_onnx_file_of_three_gigabytes(tmp_path: Path) -> None:
+    import onnx_ir as ir
+
+    from headway.exporter.capture import capture
+    from headway.exporter.source import open_source
+
+    source = models.make_model(
+        tmp_path / "source",
+        "bert",
+        hidden_size=2048,
+        num_attention_heads=32,
+        intermediate_size=8192,
+        num_hidden_layers=15,
+    )
+    ir.save(
+        capture(open_source(str(source))).model, tmp_path / "source" / "model.onnx", external_data="model.onnx.data"
+    )
+    done = export(Recipe(source=str(tmp_path / "source" / "model.onnx")), tmp_path / "out")
+    assert done.parity.ok
+    assert done.artifact_bytes > 3e9
