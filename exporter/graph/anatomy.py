@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ..errors import SourceError
 from .attention import normalises_scores
-from .edit import ancestors, attribute, consumers, dims, is_projection, nodes, producer, projection_weight
+from .edit import ancestors, attribute, bias_add, consumers, dims, is_projection, nodes, producer, projection_weight
 
 _ACTIVATIONS = ("Gelu", "Relu", "Tanh", "Sigmoid", "Swish", "Mish", "Elu", "LeakyRelu", "HardSwish", "Softplus")
 _ELEMENTWISE = (*_ACTIVATIONS, "Add", "Mul", "Split", "Slice", "Identity", "Cast")
@@ -142,14 +142,7 @@ def as_projection(node: ir.Node) -> Projection:
     shape = dims(node.inputs[1])
     if weight is None or shape is None or len(shape) != 2 or shape[0] is None or shape[1] is None:
         raise SourceError(f"node {node.name!r} (MatMul): its weight is no matrix of known size")
-    bias = next(
-        (n for n in consumers(node.outputs[0]) if n.op_type == "Add" and any(_is_bias(v) for v in n.inputs)), None
-    )
-    return Projection(node, str(weight.name), shape[0], shape[1], bias)
-
-
-def _is_bias(value: ir.Value | None) -> bool:
-    return value is not None and value.is_initializer() and len(dims(value) or ()) == 1
+    return Projection(node, str(weight.name), shape[0], shape[1], bias_add(node))
 
 
 def _depths(graph: ir.Graph, anchors: list[ir.Node]) -> dict[ir.Node, int]:

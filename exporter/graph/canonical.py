@@ -17,7 +17,7 @@ from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 from ..errors import SourceError
 from .activations import single_node_activations
 from .attention import canonicalise_attention
-from .edit import ancestors, attribute, consumers, dims, nodes, producer, projection_weight
+from .edit import ancestors, attribute, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
 
 OPSET = 23
@@ -185,7 +185,7 @@ def _name_weights(graph: ir.Graph) -> None:
         if weight is None or "::" not in (weight.name or ""):
             continue
         add = next((n for n in consumers(node.outputs[0]) if n.op_type == "Add"), None)
-        bias = next((v.name for v in add.inputs if _is_vector(v) and v is not None), None) if add is not None else None
+        bias = next((v.name for v in add.inputs if is_vector(v) and v is not None), None) if add is not None else None
         if bias and bias.endswith(".bias"):
             name = bias.removesuffix(".bias") + ".weight"
             if name not in graph.initializers:
@@ -258,18 +258,9 @@ def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
         return None
     value = node.outputs[0]
     if node.op_type == "MatMul":
-        bias = next((n for n in consumers(value) if n.op_type == "Add" and any(_is_vector(v) for v in n.inputs)), None)
+        bias = bias_add(node)
         value = bias.outputs[0] if bias is not None else value
     return name.removesuffix(".weight"), value
-
-
-def _is_vector(value: ir.Value | None) -> bool:
-    return (
-        value is not None
-        and value.is_initializer()
-        and value.const_value is not None
-        and len(value.const_value.shape) == 1
-    )
 
 
 def _small_enough_to_check(model: ir.Model) -> bool:

@@ -55,6 +55,18 @@ def projection_weight(node: ir.Node) -> ir.Value | None:
     return weight
 
 
+def bias_add(product: ir.Node) -> ir.Node | None:
+    """The Add of a trained vector to a product's result, if there is one."""
+    return next(
+        (n for n in consumers(product.outputs[0]) if n.op_type == "Add" and any(map(is_vector, n.inputs))), None
+    )
+
+
+def is_vector(value: ir.Value | None) -> bool:
+    """True for a trained vector: a bias, or the weight of a norm."""
+    return value is not None and value.is_initializer() and len(dims(value) or ()) == 1
+
+
 def attribute(node: ir.Node, name: str, default: object = None) -> object:
     attr = node.attributes.get(name)
     return default if attr is None else attr.value

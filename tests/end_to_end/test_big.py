@@ -11,10 +11,10 @@ from headway.exporter.recipe import Recipe
 import models
 
 
-@pytest.mark.slow
-def test_a_three_gigabyte_encoder(tmp_path: Path) -> None:
-    source = models.make_model(
-        tmp_path / "source",
+def three_gigabytes(directory: Path) -> Path:
+    """A random BERT whose weights exceed 3 GB."""
+    return models.make_model(
+        directory,
         "bert",
         hidden_size=2048,
         num_attention_heads=32,
@@ -22,6 +22,11 @@ def test_a_three_gigabyte_encoder(tmp_path: Path) -> None:
         num_hidden_layers=15,
         vocab_size=30522,
     )
+
+
+@pytest.mark.slow
+def test_a_three_gigabyte_encoder(tmp_path: Path) -> None:
+    source = three_gigabytes(tmp_path / "source")
     assert sum(p.stat().st_size for p in source.glob("*.safetensors")) > 3e9
     done = export(Recipe(source=str(source)), tmp_path / "out")
     assert done.parity.ok
@@ -35,14 +40,7 @@ def test_an_onnx_file_of_three_gigabytes(tmp_path: Path) -> None:
     from headway.exporter.capture import capture
     from headway.exporter.source import open_source
 
-    source = models.make_model(
-        tmp_path / "source",
-        "bert",
-        hidden_size=2048,
-        num_attention_heads=32,
-        intermediate_size=8192,
-        num_hidden_layers=15,
-    )
+    source = three_gigabytes(tmp_path / "source")
     ir.save(
         capture(open_source(str(source))).model, tmp_path / "source" / "model.onnx", external_data="model.onnx.data"
     )
