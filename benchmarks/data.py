@@ -1,0 +1,79 @@
+"""Public text that compression is measured on, read from published packages; nothing of it is kept in the project.
+
+Movies: sentences of reviews with the mean of twenty human ratings (C.J. Hutto, MIT), as positive or negative. News: 50
+documents whose similarity people rated pair by pair (Lee, Pincombe & Welsh 2005), and 300 more documents of the same
+kind without ratings, for calibration.
+"""
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CACHE = Path(".cache/data")
+_NEUTRAL = 0.5
+"""Ratings this near to zero are neither positive nor negative."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts and their classes (0 negative, 1 positive)."""
+
+    texts: list[str]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class News:
+    """`texts` with their `similarity` by people, float64 `[texts, texts]`; `background` is unlabelled text of the kind."""
+
+    texts: list[str]
+    similarity: np.ndarray
+    background: list[str]
+
+
+def movies(cache: Path = CACHE) -> dict[str, Labelled]:
+    """`train`, `dev` and `test`, split by a hash of the text: the same everywhere."""
+    with zipfile.ZipFile(_package("vaderSentiment==0.5", cache, "--no-binary", ":all:")) as outer:
+        name = next(n for n in outer.namelist() if n.endswith("hutto_ICWSM_2014.tar.gz"))
+        with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as inner:
+            file = inner.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
+            assert file is not None
+            rows = [line.split("\t", 2) for line in file.read().decode("latin-1").splitlines()]
+    rated = {text.strip(): float(score) for _, score, text in rows if abs(float(score)) > _NEUTRAL}
+    parts: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    for text in rated:
+        tenth = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
+        parts["dev" if tenth == 8 else "test" if tenth == 9 else "train"].append(text)
+    return {
+        k: Labelled(texts, np.array([rated[t] > 0 for t in texts], dtype=np.int64)) for k, texts in parts.items()
+    }
+
+
+def news(cache: Path = CACHE) -> News:
+    """The rated documents and the unrated ones; a document in both is only among the rated."""
+    with zipfile.ZipFile(_package("gensim==4.4.0", cache)) as archive:
+        folder = "gensim/test/test_data"
+        texts = archive.read(f"{folder}/lee.cor").decode("utf-8").strip().splitlines()
+        raw = archive.read(f"{folder}/similarities0-1.txt").decode("utf-8")
+        background = archive.read(f"{folder}/lee_background.cor").decode("utf-8").strip().splitlines()
+    similarity = np.loadtxt(io.StringIO(raw))
+    known = set(texts)
+    return News(texts, similarity, [t for t in dict.fromkeys(background) if t not in known])
+
+
+def _package(requirement: str, cache: Path, *options: str) -> Path:
+    """The file of a published package, downloaded once."""
+    folder = cache / requirement.replace("==", "-")
+    found = sorted(folder.glob("*")) if folder.is_dir() else []
+    if not found:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options]
+        subprocess.run([*command, "--dest", str(folder), requirement], check=True)
+        found = sorted(folder.glob("*"))
+    return found[0]
