@@ -215,7 +215,7 @@ def check_config(source: Source, anatomy: Anatomy) -> None:
     attention = anatomy.blocks[0].attention
     pairs = (
         ("num_hidden_layers", declared.get("num_layers"), len(anatomy.blocks)),
-        ("num_attention_heads", declared.get("num_attention_heads"), attention.heads),
+        ("num_attention_heads", declared.get("num_attention_heads"), attention.heads if attention else 0),
     )
     for name, wanted, found in pairs:
         if wanted is not None and wanted != found and "pruned_heads" not in source.config:
@@ -263,14 +263,15 @@ def describe(anatomy: Anatomy) -> dict[str, Any]:
         "embeddings": {k: list(v) for k, v in anatomy.embeddings.items()},
         "blocks": [
             {
-                "heads": b.attention.heads,
-                "head_dim": b.attention.head_dim,
-                "kv_heads": b.attention.kv_heads,
+                "heads": b.attention.heads if b.attention else 0,
+                "head_dim": b.attention.head_dim if b.attention else 0,
+                "kv_heads": b.attention.kv_heads if b.attention else 0,
                 "intermediate_size": [f.width for f in b.feed_forwards],
                 "activation": [f.activation for f in b.feed_forwards],
                 "gated": any(f.gated for f in b.feed_forwards),
-                "merged_qkv": b.attention.merged,
-                "disentangled": b.attention.disentangled,
+                "merged_qkv": bool(b.attention and b.attention.merged),
+                "disentangled": bool(b.attention and b.attention.disentangled),
+                "ranks": {p.weight: p.rank for p in b.projections if p.rank is not None},
             }
             for b in anatomy.blocks
         ],

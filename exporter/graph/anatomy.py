@@ -17,17 +17,39 @@ _ELEMENTWISE = (*_ACTIVATIONS, "Add", "Mul", "Split", "Slice", "Identity", "Cast
 
 @dataclass(frozen=True)
 class Projection:
-    """`y = x W + b`: the MatMul, its weight's name and its sizes."""
+    """`y = x W + b`: the MatMul, its weight's name and its sizes. Where W is split, `y = (x A) B + b`: `first` is the MatMul by A.
+
+    `node` and `weight` are then those of B; `in_features` and `out_features` are those of the whole, `rank` that between.
+    """
 
     node: ir.Node
     weight: str
     in_features: int
     out_features: int
     bias: ir.Node | None
+    first: ir.Node | None = None
+    rank: int | None = None
+
+    @property
+    def input(self) -> ir.Value:
+        value = (self.first or self.node).inputs[0]
+        assert value is not None
+        return value
 
     @property
     def output(self) -> ir.Value:
         return (self.bias or self.node).outputs[0]
+
+    @property
+    def nodes(self) -> tuple[ir.Node, ...]:
+        return (self.node,) if self.first is None else (self.first, self.node)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiply-adds for one token."""
+        if self.rank is None:
+            return self.in_features * self.out_features
+        return self.rank * (self.in_features + self.out_features)
 
 
 @dataclass(frozen=True)
@@ -62,12 +84,27 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Block:
-    """One encoder layer. `other` are projections of neither part (MobileBERT's bottlenecks)."""
+    """One encoder layer: an attention and the feed-forwards behind it. `other` are projections of neither part.
+
+    Where attentions or feed-forwards were removed, a block may lack either: feed-forwards of a block without attention
+    belong to the block before, and those before the first attention are a block of their own. `input` and `output` are the
+    values that alone carry the text's content into and out of the block, float32 `[batch, sequence, hidden]`; None where
+    several do.
+    """
 
     index: int
-    attention: AttentionPart
+    attention: AttentionPart | None
     feed_forwards: tuple[FeedForward, ...]
     other: tuple[Projection, ...] = ()
+    input: ir.Value | None = None
+    output: ir.Value | None = None
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """All of them, each once."""
+        a = self.attention
+        parts = ((a.q, a.k, a.v, a.o) if a else ()) + tuple(p for f in self.feed_forwards for p in (f.up, f.down))
+        return tuple({p.node: p for p in (*parts, *self.other)}.values())
 
 
 @dataclass(frozen=True)
@@ -86,15 +123,10 @@ class Anatomy:
 
         Projections, the two attention products; norms and activations (well below 2 %) are not counted.
         """
-        projections = sum(p.in_features * p.out_features for p in self.before)
-        attention = 0
-        for block in self.blocks:
-            a = block.attention
-            parts = {p.node: p for p in (a.q, a.k, a.v, a.o, *block.other)}
-            parts |= {p.node: p for f in block.feed_forwards for p in (f.up, f.down)}
-            projections += sum(p.in_features * p.out_features for p in parts.values())
-            attention += 2 * length * a.heads * a.head_dim
-        return 2.0 * (projections + attention)
+        projections = sum(p.multiplications for b in self.blocks for p in b.projections)
+        projections += sum(p.multiplications for p in self.before)
+        attentions = [b.attention for b in self.blocks if b.attention is not None]
+        return 2.0 * (projections + sum(2 * length * a.heads * a.head_dim for a in attentions))
 
 
 def read_anatomy(model: ir.Model) -> Anatomy:
@@ -103,28 +135,21 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalises_scores(n)]
     depth = _depths(graph, anchors)
     attentions = [_attention(n) for n in anchors]
-    taken = {p.node for a in attentions for p in (a.q, a.k, a.v, a.o)}
+    taken = {n for a in attentions for p in (a.q, a.k, a.v, a.o) for n in p.nodes}
     forwards = [f for n in nodes(graph, *_ACTIVATIONS) if (f := _feed_forward(n)) is not None]
-    taken |= {p.node for f in forwards for p in (f.up, f.down)}
-    blocks = []
-    for i, attention in enumerate(attentions):
-        own = tuple(f for f in forwards if depth[f.up.node] == i + 1)
-        if not own:
-            raise SourceError(
-                f"block {i} (attention {attention.node.name!r}): no feed-forward follows that could be read"
-            )
-        blocks.append(Block(i, attention, own))
-    others: dict[int, list[Projection]] = {i: [] for i in range(len(blocks))}
+    taken |= {n for f in forwards for p in (f.up, f.down) for n in p.nodes}
+    content = _content(graph)
+    free = [n for n in graph if n not in taken and is_projection(n) and n.outputs[0] in content and not _is_first(n)]
+    blocks = _blocks(attentions, forwards, depth, [as_projection(n) for n in free])
+    others: dict[int, list[Projection]] = {b.index: [] for b in blocks}
     before: list[Projection] = []
     head: list[Projection] = []
-    content = _content(graph)
-    for node in graph:
-        if node in taken or not is_projection(node) or node.outputs[0] not in content:
-            continue
-        projection = as_projection(node)
-        owner = _owner(projection, depth[node], blocks)
-        (others[owner] if owner is not None else head if depth[node] else before).append(projection)
+    for projection in map(as_projection, free):
+        owner = _owner(projection, depth[projection.node], blocks)
+        (others[owner] if owner is not None else head if depth[projection.node] else before).append(projection)
     blocks = [replace(b, other=tuple(others[b.index])) for b in blocks]
+    borders = _borders(graph, blocks, content)
+    blocks = [replace(b, input=borders[b.index], output=borders[b.index + 1]) for b in blocks]
     tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
     return Anatomy(
         tuple(blocks),
@@ -136,13 +161,82 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     )
 
 
+def _blocks(
+    attentions: list[AttentionPart], forwards: list[FeedForward], depth: dict[ir.Node, int], free: list[Projection]
+) -> list[Block]:
+    """Feed-forwards behind the attention they follow. A block without any is one whose were removed, not one that was not read."""
+    blocks = []
+    leading = tuple(f for f in forwards if depth[f.up.node] == 0)
+    if leading:
+        blocks.append(Block(0, None, leading))
+    for i, attention in enumerate(attentions):
+        own = tuple(f for f in forwards if depth[f.up.node] == i + 1)
+        unread = [p for p in free if depth[p.node] == i + 1 and _has_residual(p)]
+        if not own and unread:
+            raise SourceError(
+                f"block {i} (attention {attention.node.name!r}): no feed-forward follows that could be read "
+                f"(projection {unread[0].node.name!r} belongs to none)"
+            )
+        blocks.append(Block(len(blocks), attention, own))
+    return blocks
+
+
+def _borders(graph: ir.Graph, blocks: list[Block], content: set[ir.Value]) -> list[ir.Value | None]:
+    """What carries the content into each block, and what the last one gives: blocks + 1 values."""
+    order = {node: i for i, node in enumerate(graph)}
+    last = {v: order[n] for n in graph for v in n.inputs if v is not None} | dict.fromkeys(graph.outputs, len(order))
+    alone: list[tuple[int, ir.Value]] = []
+    live: list[ir.Value] = []
+    for i, node in enumerate(graph):
+        live = [v for v in (*live, *node.outputs) if v in content and v.dtype == ir.DataType.FLOAT and last.get(v, -1) > i]
+        if len(live) == 1 and (not alone or alone[-1][1] is not live[0]):
+            alone.append((i, live[0]))
+    spans = [[order[n] for p in b.projections for n in p.nodes] for b in blocks]
+    borders: list[ir.Value | None] = [
+        next((v for i, v in reversed(alone) if i < min(span)), None) if span else None for span in spans
+    ]
+    # The last block ends as the ones before it: after as many such values behind its last projection (with or without norm).
+    behind = [
+        [v for i, v in alone if max(span) < i].index(border)
+        for span, border in zip(spans, borders[1:], strict=False)
+        if border is not None and border in [v for i, v in alone if max(span) < i]
+    ]
+    rest = [v for i, v in alone if spans and max(spans[-1]) < i]
+    borders.append(rest[behind[-1]] if behind and behind[-1] < len(rest) else None)
+    return borders
+
+
 def as_projection(node: ir.Node) -> Projection:
-    """A MatMul by a trained matrix, with its bias."""
+    """A MatMul by a trained matrix, with its bias; with the one before it where the two are one matrix split."""
+    node = _second(node)
+    first = producer(node.inputs[0], "MatMul")
+    first = first if first is not None and _is_first(first) else None
     weight = projection_weight(node)
+    rows, columns = _matrix_shape(node)
+    inputs = _matrix_shape(first)[0] if first is not None else rows
+    rank = rows if first is not None else None
+    return Projection(node, str(weight.name if weight else ""), inputs, columns, bias_add(node), first, rank)
+
+
+def _matrix_shape(node: ir.Node) -> tuple[int, int]:
     shape = dims(node.inputs[1])
-    if weight is None or shape is None or len(shape) != 2 or shape[0] is None or shape[1] is None:
+    if projection_weight(node) is None or shape is None or len(shape) != 2 or shape[0] is None or shape[1] is None:
         raise SourceError(f"node {node.name!r} (MatMul): its weight is no matrix of known size")
-    return Projection(node, str(weight.name), shape[0], shape[1], bias_add(node))
+    return shape[0], shape[1]
+
+
+def _is_first(node: ir.Node) -> bool:
+    """True for the first of two trained MatMuls with nothing between: one matrix, split."""
+    return _second(node) is not node
+
+
+def _second(node: ir.Node) -> ir.Node:
+    """The MatMul that ends a split matrix beginning at `node`; `node` itself where it is no first half."""
+    if not is_projection(node) or node.outputs[0].is_graph_output():
+        return node
+    readers = consumers(node.outputs[0])
+    follows = len(readers) == 1 and is_projection(readers[0]) and readers[0].inputs[0] is node.outputs[0]
+    return readers[0] if follows else node
 
 
 def _depths(graph: ir.Graph, anchors: list[ir.Node]) -> dict[ir.Node, int]:
@@ -310,7 +404,8 @@ def _through_elementwise(value: ir.Value | None, *, forward: bool) -> list[ir.No
 def _owner(projection: Projection, depth: int, blocks: list[Block]) -> int | None:
     """The block a further projection belongs to: by its name where names tell, else by where it lies."""
     for block in blocks:
-        prefix = _common_module([block.attention.q.weight, block.feed_forwards[-1].down.weight])
+        parts = (*([block.attention.q] if block.attention else []), *[f.down for f in block.feed_forwards[-1:]])
+        prefix = _common_module([p.weight for p in parts]) if len(parts) == 2 else ""
         if prefix and projection.weight.startswith(prefix + "."):
             return block.index
     if 0 < depth < len(blocks) or (depth == len(blocks) and _has_residual(projection)):

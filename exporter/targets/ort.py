@@ -43,7 +43,7 @@ def lower(model: ir.Model, anatomy: Anatomy) -> Fusions:
     fusions = Fusions()
     lowering = _AttentionLowering(graph)
     for block in anatomy.blocks:
-        if not block.attention.disentangled:
+        if block.attention is not None and not block.attention.disentangled:
             lowering.lower(block.attention.node)
             fusions.attention += 1
     for node in nodes(graph, "Gelu"):

@@ -1,0 +1,79 @@
+"""What every structural pass is: an `onnx_ir` pass on a canonical model that reports what it saved."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from ..errors import UsageError
+from ..graph.anatomy import Anatomy, Block, read_anatomy
+from ..graph.edit import remove_unused
+
+REPORT_LENGTH = 128
+"""FLOPs are reported per token of sequences this long."""
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What a pass changed: `changes` maps a block or tensor to a few words; the others are pairs (before, after)."""
+
+    name: str
+    changes: dict[str, str]
+    parameters: tuple[int, int]
+    nbytes: tuple[int, int]
+    flops_per_token: tuple[float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class StructuralPass(ir.passes.InPlacePass):
+    """Calling it on a model edits the model; `report` then says what changed.
+
+    Raises UsageError, the model untouched, where the pass does not fit the model; SourceError where the result's anatomy
+    cannot be read any more.
+    """
+
+    report: PassReport | None = field(init=False, default=None)
+
+    @abstractmethod
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        """Edits the model; returns the changes in words. Checks everything before it changes anything."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        before = read_anatomy(model)
+        changes = self.edit(model, before)
+        if changes:
+            remove_unused(model)
+            common.ShapeInferencePass()(model)
+        after = read_anatomy(model) if changes else before
+        self.report = PassReport(
+            type(self).__name__,
+            changes,
+            (before.parameters, after.parameters),
+            (before.nbytes, after.nbytes),
+            (before.flops_per_token(REPORT_LENGTH), after.flops_per_token(REPORT_LENGTH)),
+        )
+        return ir.passes.PassResult(model, bool(changes))
+
+
+def the_block(anatomy: Anatomy, index: int) -> Block:
+    """Block `index`; UsageError where there is none."""
+    if not 0 <= index < len(anatomy.blocks):
+        raise UsageError(f"there is no block {index}: the model has blocks 0 to {len(anatomy.blocks) - 1}")
+    return anatomy.blocks[index]
+
+
+def check_indices(wanted: Iterable[int], size: int, what: str, where: str) -> list[int]:
+    """`wanted` sorted; UsageError for one out of range or repeated."""
+    found = sorted(wanted)
+    bad = next((i for i in found if not 0 <= i < size), None)
+    if bad is not None:
+        raise UsageError(f"{where}: {what} {bad} is out of range, there are {what}s 0 to {size - 1}")
+    if len(set(found)) != len(found):
+        raise UsageError(f"{where}: a {what} is given twice")
+    return found

@@ -1,0 +1,218 @@
+"""Removes attention heads: columns of the query, key and value projections, rows of the output projection."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import UsageError
+from ..graph.anatomy import Anatomy, AttentionPart, as_projection
+from ..graph.edit import ancestors, constant, consumers, dims, initializer, insert, is_projection, producer
+from .base import StructuralPass, check_indices, the_block
+from .cuts import Cuts, resize
+from .layers import drop_part
+
+_SHAPED_BY = ("Reshape", "Expand", "Tile")
+
+
+@dataclass
+class RemoveHeads(StructuralPass):
+    """Keeps, in each block named, the heads given (0-based); counts may differ from block to block.
+
+    A block of which no head is kept loses its attention: the residual stays, with the constant that the attention's bias
+    added. Heads that share keys and values (grouped queries) can only go together. Source: Michel et al. 2019, section 2.
+    """
+
+    keep: Mapping[int, Sequence[int]]
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        cuts, changes, dropped, changed = Cuts(), {}, [], []
+        for index, wanted in self.keep.items():
+            part = the_block(anatomy, index).attention
+            if part is None:
+                raise UsageError(f"block {index} has no attention to take heads from")
+            kept = check_indices(wanted, part.heads, "head", f"block {index}")
+            if len(kept) == part.heads:
+                continue
+            changes[f"block {index}"] = f"heads {part.heads} → {len(kept)}"
+            if not kept:
+                dropped.append(part)
+                continue
+            _cut(model, part, kept, cuts)
+            changed.append((part, kept, _by_head(part)))
+        cuts.apply()
+        for part, kept, by_head in changed:
+            _adapt(model.graph, part, kept, by_head)
+        for part in dropped:
+            drop_part(model.graph, part.o)
+        return changes
+
+
+def columns_of(heads: Sequence[int], head_dim: int) -> np.ndarray:
+    """Columns that belong to `heads` where each has `head_dim` neighbouring ones."""
+    return (np.asarray(heads, np.int64)[:, None] * head_dim + np.arange(head_dim)).reshape(-1)
+
+
+def _cut(model: ir.Model, part: AttentionPart, kept: list[int], cuts: Cuts) -> None:
+    columns = columns_of(kept, part.head_dim)
+    per_group = part.heads // part.kv_heads
+    groups = sorted({h // per_group for h in kept})
+    if len(groups) * per_group != len(kept):
+        raise UsageError(
+            f"attention {part.node.name!r}: {per_group} heads share their keys and values; keep or remove them together"
+        )
+    if part.merged:
+        cuts.columns(part.q.node, _merged_columns(model, part, kept, groups))
+    else:
+        cuts.columns(part.q.node, columns)
+        for projection in (part.k, part.v):
+            cuts.columns(projection.node, columns_of(groups, part.head_dim))
+        for node in _inner(part):
+            if is_projection(node) and (dims(node.outputs[0]) or [None])[-1] == part.heads * part.head_dim:
+                cuts.columns(node, columns)  # a table of relative positions, projected into heads as well
+    cuts.rows(part.o, columns)
+
+
+def _inner(part: AttentionPart) -> list[ir.Node]:
+    """Nodes between the query, key and value projections and the output projection, and what they are computed from."""
+    stop = {p.output for p in (part.q, part.k, part.v)} | {p.node.outputs[0] for p in (part.q, part.k, part.v)}
+    if not part.disentangled and len(part.node.inputs) > 3 and part.node.inputs[3] is not None:
+        stop.add(part.node.inputs[3])
+    found = dict.fromkeys(v.producer() for v in ancestors(part.o.input, stop) if v not in stop)
+    return [n for n in found if n is not None]
+
+
+def _by_head(part: AttentionPart) -> list[ir.Node]:
+    """The inner nodes whose result is laid out by heads: what follows a projection into heads, and indices into that."""
+    inner = _inner(part)
+    width = part.heads * part.head_dim
+    split = {p.output for p in (part.q, part.k, part.v)}
+    split |= {as_projection(n).output for n in inner if is_projection(n) and as_projection(n).out_features == width}
+    found, members = dict.fromkeys(split), set(inner)
+    for value in found.copy():
+        queue = [value]
+        while queue:
+            for node in consumers(queue.pop()):
+                if node in members and not (node.op_type == "Shape" or is_projection(node)) and node.outputs[0] not in found:
+                    found.update(dict.fromkeys(node.outputs))
+                    queue.extend(node.outputs)
+    indices = [
+        n for n in inner if n.op_type == "Expand" and any(producer(v, "Mul") for v in ancestors(n.inputs[1]))  # type: ignore[arg-type]
+    ]
+    made = [v.producer() for v in found if v not in split]
+    return list(dict.fromkeys([n for n in made if n is not None] + indices))
+
+
+def _merged_columns(model: ir.Model, part: AttentionPart, kept: list[int], groups: list[int]) -> np.ndarray:
+    """Columns of a merged projection that reach the kept heads, found by sending a one through each column."""
+    import torch
+
+    from ..graph.torch_graph import TorchGraph
+
+    size = part.q.out_features
+    graph = TorchGraph(model)
+    targets = [v for v in part.node.inputs[:3] if v is not None]
+    needed = {p for t in targets for v in ancestors(t) if (p := v.producer()) is not None}
+    feeds = {str(i.name): np.ones((size, 1), np.int64) for i in graph.inputs}
+    ones = torch.eye(size)[:, None, :]
+    with torch.no_grad():
+        reached = graph.run(
+            graph.feeds(feeds),
+            targets,
+            hooks={part.q.output: lambda _: ones},
+            nodes=[n for n in graph.nodes if n in needed],
+        )
+    used = torch.zeros(size, dtype=torch.bool)
+    for target, heads in zip(targets, (kept, groups, groups), strict=True):
+        lit = reached[target][:, 0].unflatten(-1, (-1, part.head_dim)).abs().amax(-1) > 0
+        used |= lit[:, heads].any(1)
+    return np.flatnonzero(used.numpy())
+
+
+def _adapt(graph: ir.Graph, part: AttentionPart, kept: list[int], by_head: list[ir.Node]) -> None:
+    """Makes everything between the projections expect the new number of heads."""
+    old, new = part.heads, len(kept)
+    if not part.disentangled:
+        part.node.attributes["q_num_heads"] = ir.AttrInt64("q_num_heads", new)
+        part.node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", new * part.kv_heads // old)
+        resize(part.node.outputs[0], new * part.head_dim)
+        _bias_per_head(graph, part.node, kept, old)
+    for node in by_head:
+        if node.op_type in _SHAPED_BY:
+            _reshape_heads(graph, node, old, new, part.head_dim)
+        for out in node.outputs:
+            _note_shape(out, old, new, part.head_dim)
+    if part.disentangled:
+        _note_shape(part.node.outputs[0], old, new, part.head_dim)
+
+
+def _note_shape(value: ir.Value, old: int, new: int, head_dim: int) -> None:
+    """The recorded shape, with the new counts; what mixes batch and heads in one axis is left to shape inference."""
+    if value.shape is None:
+        return
+    *leading, last = list(value.shape)
+    counted = [new if d == old else d if isinstance(d, int) or str(d.value).isidentifier() else None for d in leading]
+    value.shape = ir.Shape([*counted, new * head_dim if last == old * head_dim else last])
+
+
+def _bias_per_head(graph: ir.Graph, node: ir.Node, kept: list[int], old: int) -> None:
+    """A learned position bias has a slice for each head: the kept ones are picked."""
+    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    shape = dims(bias)
+    if bias is None or shape is None or shape[1] in (1, None):
+        return
+    if shape[1] != old:
+        raise UsageError(f"attention {node.name!r}: its bias has {shape[1]} slices for {old} heads")
+    index = initializer(graph, f"{node.name}.kept_heads", np.asarray(kept, np.int64))
+    picked = insert(node, "Gather", [bias, index], name=f"{bias.name}.of.{node.name}", dtype=bias.dtype, axis=1)
+    node.replace_input_with(3, picked)
+
+
+def _reshape_heads(graph: ir.Graph, node: ir.Node, old: int, new: int, head_dim: int) -> None:
+    """Numbers in a shape operand that stand for heads, or for all heads' columns, become the new ones."""
+    shape = node.inputs[1]
+    assert shape is not None
+    node.replace_input_with(1, _renumbered(graph, node, shape, old, new, head_dim))
+
+
+def _renumbered(graph: ir.Graph, reader: ir.Node, value: ir.Value, old: int, new: int, head_dim: int) -> ir.Value:
+    array = constant(value)
+    if array is not None:
+        flat = array.reshape(-1).astype(np.int64)
+        changed = flat.copy()
+        changed[flat == old * head_dim] = new * head_dim
+        inner = slice(None) if len(flat) == 1 else slice(None, -1)  # a last entry is a head's own width, never a count
+        changed[inner][flat[inner] == old] = new
+        if np.array_equal(changed, flat):
+            return value
+        name = f"{value.name}.{'x'.join(map(str, changed)).replace('-', 'm')}"
+        return initializer(graph, name, changed.reshape(array.shape))
+    node = value.producer()
+    if node is None or node.op_type not in ("Concat", "Mul", "Reshape"):
+        return value
+    inputs = list(node.inputs[:1]) if node.op_type == "Reshape" else list(node.inputs)
+    fresh = []
+    for position, v in enumerate(inputs):
+        last = node.op_type == "Concat" and position == len(inputs) - 1 and len(inputs) > 1
+        fresh.append(v if v is None or last and _is_count(v, old, head_dim) else _renumbered(graph, reader, v, old, new, head_dim))
+    if all(a is b for a, b in zip(fresh, inputs, strict=True)):
+        return value
+    attributes = {name: a.value for name, a in node.attributes.items()}
+    return insert(
+        reader,
+        node.op_type,
+        [*fresh, *node.inputs[len(fresh) :]],
+        name=f"{value.name}.of.{reader.name}",
+        dtype=value.dtype,
+        shape=value.shape,
+        **attributes,
+    )
+
+
+def _is_count(value: ir.Value, old: int, head_dim: int) -> bool:
+    """True for a lone last entry that equals the head count by chance: it is a head's width."""
+    array = constant(value)
+    return array is not None and array.size == 1 and int(array.reshape(-1)[0]) == old == head_dim
+
+

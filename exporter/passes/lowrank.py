@@ -1,0 +1,139 @@
+"""Splits matrices: `W ≈ A B` of a rank at which two products are fewer operations than one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import UsageError
+from ..graph.anatomy import Anatomy
+from ..graph.edit import consumers, constant, initializer, insert, replace
+from .base import StructuralPass
+
+
+def break_even(rows: int, columns: int) -> int:
+    """The largest rank at which `A B` takes fewer operations, and fewer bytes, than `W [rows, columns]`."""
+    return (rows * columns - 1) // (rows + columns)
+
+
+def factors(
+    weight: np.ndarray, rank: int, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best `A [in, rank]` and `B [rank, out]` for `weight [in, out]`, float64 inside, float32 out.
+
+    `inputs [in, in]`, the second moment of the inputs, makes it the output's error that is least (SVD-LLM, DRONE); a vector
+    `[in]` weighs rows alone (FWSVD: the square roots' squares, row sums of the weight's Fisher information). `outputs
+    [out, out]`, the second moment of the loss's gradient at the output, weighs output directions. Neither: plain SVD.
+    """
+    left, left_inverse = _root(inputs, weight.shape[0])
+    right, right_inverse = _root(outputs, weight.shape[1])
+    u, s, vt = np.linalg.svd(left @ weight.astype(np.float64) @ right, full_matrices=False)
+    root = np.sqrt(s[:rank])
+    a = left_inverse @ (u[:, :rank] * root)
+    b = (root[:, None] * vt[:rank]) @ right_inverse
+    return np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
+
+
+def tail_energy(weight: np.ndarray, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None) -> np.ndarray:
+    """Squared error left at each rank 0 … min(in, out), in the measure of `factors`."""
+    left, _ = _root(inputs, weight.shape[0])
+    right, _ = _root(outputs, weight.shape[1])
+    s = np.linalg.svd(left @ weight.astype(np.float64) @ right, compute_uv=False)
+    return np.append(np.cumsum((s**2)[::-1])[::-1], 0.0)
+
+
+def _root(moment: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric square root of a second moment and its inverse; directions that never occur are damped, not divided by 0."""
+    if moment is None:
+        return np.eye(size), np.eye(size)
+    moment = moment.astype(np.float64)
+    if moment.ndim == 1:
+        moment = np.diag(moment)
+    values, vectors = np.linalg.eigh(moment)
+    values = np.sqrt(np.maximum(values, 0) + 1e-6 * max(values.mean(), 1e-30))
+    return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+
+
+@dataclass
+class SplitMatrices(StructuralPass):
+    """Replaces each matrix named by two, of the rank given. A token embedding is split too: a smaller table, then a projection.
+
+    `inputs` and `outputs` hold second moments by weight name, see `factors`; matrices without are split by plain SVD. A rank
+    above the break-even is refused. Source: Eckart & Young 1936; SVD-LLM (arXiv 2403.07378), FWSVD (arXiv 2207.00112).
+    """
+
+    ranks: Mapping[str, int]
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        for name, rank in self.ranks.items():
+            _check(graph, name, rank)
+        changes = {}
+        for name, rank in self.ranks.items():
+            weight = graph.initializers[name]
+            array = constant(weight)
+            assert array is not None
+            a, b = factors(array, rank, inputs=self.inputs.get(name), outputs=self.outputs.get(name))
+            stem = name.removesuffix(".weight")
+            first = initializer(graph, f"{stem}.first.weight", a)
+            second = initializer(graph, f"{stem}.second.weight", b)
+            for node in consumers(weight):
+                _split(graph, node, weight, first, second)
+            changes[name] = f"{array.shape[0]} × {array.shape[1]} → rank {rank}"
+        return changes
+
+
+def _check(graph: ir.Graph, name: str, rank: int) -> None:
+    weight = graph.initializers.get(name)
+    shape = list(weight.shape) if weight is not None and weight.shape is not None else []
+    if weight is None or len(shape) != 2:
+        raise UsageError(f"{name}: there is no such matrix (was it quantised or split before?)")
+    rows, columns = int(shape[0]), int(shape[1])  # type: ignore[call-overload]
+    if not 1 <= rank <= break_even(rows, columns):
+        raise UsageError(
+            f"{name}: rank {rank} does not pay for {rows} × {columns}: two products are less work from rank "
+            f"{break_even(rows, columns)} down"
+        )
+    for node in consumers(weight):
+        fits = (node.op_type == "MatMul" and node.inputs[1] is weight) or (
+            node.op_type == "Gather" and node.inputs[0] is weight
+        )
+        turned = node.op_type == "Transpose" and all(n.op_type == "MatMul" for n in consumers(node.outputs[0]))
+        if not (fits or turned):
+            raise UsageError(f"{name}: node {node.name!r} ({node.op_type}) reads it; only products and lookups can be split")
+
+
+def _split(graph: ir.Graph, node: ir.Node, weight: ir.Value, first: ir.Value, second: ir.Value) -> None:
+    """Puts two matrices where `node` reads one; a transposed reader (a tied output head) gets both transposed."""
+    if node.op_type == "Transpose":
+        a, b = (list(v.shape) if v.shape is not None else [] for v in (first, second))
+        turned = insert(
+            node, "Transpose", [second], name=f"{node.name}.second", dtype=second.dtype, shape=b[::-1], perm=[1, 0]
+        )
+        for product in consumers(node.outputs[0]):
+            inner = insert(
+                product, "MatMul", [product.inputs[0], turned], name=f"{product.name}.first", dtype=first.dtype
+            )
+            product.replace_input_with(0, inner)
+        node.replace_input_with(0, first)
+        node.outputs[0].shape = ir.Shape(a[::-1])
+        return
+    slot = 1 if node.op_type == "MatMul" else 0
+    result = node.outputs[0]
+    name = result.name
+    shape = result.shape
+    inputs = [v if i != slot else first for i, v in enumerate(node.inputs)]
+    attributes = {k: a.value for k, a in node.attributes.items()}
+    rank = first.shape[1] if first.shape is not None else None
+    inner_shape = [*list(shape)[:-1], rank] if shape is not None else None
+    inner = insert(
+        node, node.op_type, inputs, name=f"{node.name}.first", dtype=first.dtype, shape=inner_shape, **attributes
+    )
+    outer = insert(node, "MatMul", [inner, second], name=f"{node.name}.second", dtype=second.dtype, shape=shape)
+    replace(result, outer)
+    result.name = f"{name}.whole"
+    outer.name = name
+    graph.remove(node, safe=True)

@@ -1,0 +1,45 @@
+"""Tensors that are equal become one initializer."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ..graph.anatomy import Anatomy
+from ..graph.edit import constant
+from .base import StructuralPass
+
+
+@dataclass
+class ShareWeights(StructuralPass):
+    """Makes tensors of one shape and content one initializer: the first keeps its name.
+
+    With `tolerance` above 0, matrices whose difference is at most that part of the first one's norm (Frobenius) are shared as
+    well; that changes what the model computes, so repair it afterwards. Vectors are then shared only where equal.
+    """
+
+    tolerance: float = 0.0
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        changes = {}
+        kept: dict[tuple, list[ir.Value]] = {}
+        for value in list(model.graph.initializers.values()):
+            array = constant(value)
+            if array is None or array.size < 2 or value.is_graph_output():
+                continue
+            near = self.tolerance > 0 and array.ndim == 2 and array.dtype.kind == "f"
+            key = (array.dtype, array.shape, "near" if near else hashlib.sha256(array.tobytes()).digest())
+            twin = next((v for v in kept.get(key, []) if not near or _near(constant(v), array, self.tolerance)), None)
+            if twin is None:
+                kept.setdefault(key, []).append(value)
+                continue
+            changes[str(value.name)] = f"is {twin.name}"
+            ir.convenience.replace_all_uses_with(value, twin)
+            del model.graph.initializers[str(value.name)]
+        return changes
+
+
+def _near(first: np.ndarray | None, second: np.ndarray, tolerance: float) -> bool:
+    assert first is not None
+    return bool(np.linalg.norm(first - second) <= tolerance * np.linalg.norm(first))
