@@ -51,19 +51,18 @@ def movies(cache: Path = CACHE) -> dict[str, Labelled]:
     for text in rated:
         tenth = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
         parts["dev" if tenth == 8 else "test" if tenth == 9 else "train"].append(text)
-    return {
-        k: Labelled(texts, np.array([rated[t] > 0 for t in texts], dtype=np.int64)) for k, texts in parts.items()
-    }
+    return {k: Labelled(texts, np.array([rated[t] > 0 for t in texts], dtype=np.int64)) for k, texts in parts.items()}
 
 
 def news(cache: Path = CACHE) -> News:
     """The rated documents and the unrated ones; a document in both is only among the rated."""
     with zipfile.ZipFile(_package("gensim==4.4.0", cache)) as archive:
         folder = "gensim/test/test_data"
-        texts = archive.read(f"{folder}/lee.cor").decode("utf-8").strip().splitlines()
+        texts = archive.read(f"{folder}/lee.cor").decode("latin-1").strip().splitlines()
         raw = archive.read(f"{folder}/similarities0-1.txt").decode("utf-8")
-        background = archive.read(f"{folder}/lee_background.cor").decode("utf-8").strip().splitlines()
-    similarity = np.loadtxt(io.StringIO(raw))
+        background = archive.read(f"{folder}/lee_background.cor").decode("latin-1").strip().splitlines()
+    upper = np.loadtxt(io.StringIO(raw))
+    similarity = np.maximum(upper, upper.T)
     known = set(texts)
     return News(texts, similarity, [t for t in dict.fromkeys(background) if t not in known])
 

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,13 +29,10 @@ def read_lines(path: Path) -> list[str]:
     UsageError naming the file where it is missing, not UTF-8, empty, or has no such column.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".csv":
-                lines = _column(path, list(csv.DictReader(file)))
-            elif path.suffix in (".jsonl", ".ndjson"):
-                lines = _column(path, [json.loads(line) for line in file if line.strip()])
-            else:
-                lines = file.read().splitlines()
+        if path.suffix in (".csv", ".jsonl", ".ndjson"):
+            lines = _column(path, _rows(path))
+        else:
+            lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (UnicodeDecodeError, ValueError, csv.Error) as error:
@@ -44,6 +41,38 @@ def read_lines(path: Path) -> list[str]:
     if not cleaned:
         raise UsageError(f"{path}: holds no text")
     return cleaned
+
+
+_LABELS = ("label", "labels", "class", "target")
+
+
+def read_labelled(path: Path, classes: Mapping[str, int]) -> tuple[list[str], np.ndarray | None]:
+    """Texts as `read_lines` gives them, and where the table has a column `label` (or labels, class, target) their classes.
+
+    Labels are class numbers, or names found in `classes`. UsageError names a label that is neither; int64 `[texts]`, or
+    None where there is no such column or no classes.
+    """
+    texts = read_lines(path)
+    if not classes or path.suffix not in (".csv", ".jsonl", ".ndjson"):
+        return texts, None
+    rows = _rows(path)
+    name = next((n for n in _LABELS if n in rows[0]), None)
+    if name is None:
+        return texts, None
+    by_text: dict[str, int] = {}
+    for text, row in zip(_column(path, rows), rows, strict=True):
+        given = str(row.get(name))
+        if given not in classes and not (given.isdigit() and int(given) in classes.values()):
+            raise UsageError(f"{path}: label {given!r} is none of the model's classes {', '.join(classes)}")
+        by_text.setdefault(text.strip(), classes[given] if given in classes else int(given))
+    return texts, np.array([by_text[t] for t in texts], np.int64)
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        if path.suffix == ".csv":
+            return list(csv.DictReader(file))  # type: ignore[arg-type]
+        return [json.loads(line) for line in file if line.strip()]
 
 
 def _column(path: Path, rows: list[dict[str, object]]) -> list[str]:

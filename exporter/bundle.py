@@ -40,7 +40,7 @@ class TokenizerInfo:
 
 @dataclass
 class Manifest:
-    """`headway.json`, all of it. Timings live under `bench` alone: everything else repeats exactly."""
+    """`headway.json`, all of it. Timings live under `bench` and `compression`: everything else repeats exactly."""
 
     schema_version: int
     headway_version: str
@@ -59,6 +59,7 @@ class Manifest:
     labels: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     bench: dict[str, Any] | None = None
+    compression: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

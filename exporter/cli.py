@@ -75,6 +75,9 @@ def export(
     if out is None:
         raise UsageError("give --out, the directory of the bundle")
     made = make_recipe(str(recipe or "command line"), **values)
+    if made.passes:
+        _compress(made, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
+        return
     with _progress(len(STEPS), quiet or as_json) as step:
         done = run(made, out, force=force, allow_pickle=allow_pickle, on_step=step)
     if as_json:
@@ -92,6 +95,139 @@ def export(
 
         _console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
         _console().print(f"bundle: {done.path}", soft_wrap=True)
+
+
+@app.command()
+def compress(
+    source: Annotated[str, typer.Argument(help="Hugging Face directory or name, .onnx file, or module:callable.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the bundle.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Text like production's: txt, csv or jsonl; a column label is used where there is one."
+        ),
+    ],
+    speedup: Annotated[
+        float | None, typer.Option("--speedup", help="How many times as fast as the source, measured.")
+    ] = None,
+    latency: Annotated[str | None, typer.Option("--latency", help="Time on the workload, as 8ms.")] = None,
+    flops: Annotated[float | None, typer.Option("--flops", help="Part of the operations that may stay.")] = None,
+    recover: Annotated[
+        str | None, typer.Option("--recover", help="Distil from the source for so long, as 10-minutes; resumable.")
+    ] = None,
+    trim_vocabulary: Annotated[
+        bool, typer.Option("--trim-vocabulary", help="Drop tokens that the text does not use.")
+    ] = False,
+    repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Least squares on what is left.")] = True,
+    max_drop: Annotated[float, typer.Option("--max-drop", help="Points of quality that may be lost.")] = 5.0,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", help="Workload, as 8x128 (texts x tokens); the text's lengths where not given."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to learn from.")] = 512,
+    threads: Threads = 1,
+    task: Task = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Remove heads, neurons and ranks from SOURCE until it is as fast as asked, repair it, and export it."""
+    with _needs_export():
+        from .recipe import make_recipe
+    passes: list[dict[str, Any]] = [{"kind": "trim_vocabulary"}] if trim_vocabulary else []
+    budget = {"speedup": speedup, "latency_ms": _number(latency, "ms", "--latency"), "flops": flops}
+    if any(v is not None for v in budget.values()):
+        passes.append({"kind": "fit", **budget})
+        passes += [{"kind": "repair"}] if repair else []
+    if recover is not None:
+        passes.append({"kind": "recover", "minutes": _number(recover, "-minutes", "--recover")})
+    if not passes:
+        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary or --recover")
+    made = make_recipe(
+        "command line",
+        source=source,
+        task=task,
+        data=data,
+        passes=passes,
+        calibration={"samples": samples},
+        work={"shapes": [_shape(s) for s in shape or []], "threads": threads},
+        max_drop=max_drop,
+    )
+    _compress(made, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
+
+
+def _compress(made: Any, out: Path, *, force: bool, allow_pickle: bool, quiet: bool, as_json: bool) -> None:
+    with _needs_export():
+        from .compress import compress as run
+    with _progress(len(made.passes) + 8, quiet or as_json) as step:
+        done = run(made, out, force=force, allow_pickle=allow_pickle, on_step=step)
+    compression = done.manifest.compression
+    assert compression is not None
+    if as_json:
+        _print_json({"path": str(done.path), "artifact_bytes": done.artifact_bytes, **compression})
+    elif not quiet:
+        from .report import export_table, stages_table
+
+        _console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
+        _console().print(stages_table(compression))
+        _console().print(f"bundle: {done.path}", soft_wrap=True)
+
+
+@app.command()
+def profile(
+    source: Annotated[str, typer.Argument(help="Any source that export takes.")],
+    data: Data = None,
+    shape: Annotated[list[str] | None, typer.Option("--shape", help="Workload, as 8x128 (texts x tokens).")] = None,
+    target: Annotated[str, typer.Option("--target", help="What it is measured on.")] = "ort",
+    threads: Threads = 1,
+    task: Task = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure again what is in the cache.")] = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what heads, neurons and ranks of SOURCE cost on this machine; kept in the user's cache."""
+    with _needs_export():
+        from .inspection import profile_model
+        from .report import latency_table
+    if target != "ort":
+        raise TargetError(f"target {target!r} cannot be measured here; known: ort")
+    with _progress(None, quiet or as_json) as step:
+        table = profile_model(
+            source,
+            task=task,
+            data=data,
+            shapes=[_shape(s) for s in shape or []],
+            threads=threads,
+            refresh=refresh,
+            allow_pickle=allow_pickle,
+            on_step=step,
+        )
+    if as_json:
+        _print_json(table.to_json())
+    elif not quiet:
+        _console().print(latency_table(table))
+
+
+def _number(text: str | None, unit: str, option: str) -> float | None:
+    """A number with its unit, or without."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix(unit).removesuffix(unit.rstrip("s")))
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: a number of {unit.strip('-')} is expected, as 8{unit}") from error
+
+
+def _shape(text: str) -> tuple[int, int]:
+    try:
+        batch, length = (int(n) for n in text.lower().split("x"))
+    except ValueError as error:
+        raise UsageError(f"--shape {text!r}: texts x tokens is expected, as 8x128") from error
+    if batch < 1 or length < 1:
+        raise UsageError(f"--shape {text!r}: both numbers have to be at least 1")
+    return batch, length
 
 
 @app.command()
@@ -275,9 +411,17 @@ def _progress(total: int | None, hidden: bool) -> Iterator[Callable[..., None]]:
         task = bar.add_task("starting", total=total)
         begun = 0
 
-        def step(name: str, *, of: int | None = None) -> None:
-            nonlocal begun
-            bar.update(task, description=name, completed=begun, total=of or total)
+        current = ""
+
+        def step(name: str, *, of: int | None = None, at: float | None = None) -> None:
+            nonlocal begun, current
+            if (
+                of is not None and total is not None and name.split(",")[0] != current
+            ):  # a long step has a bar of its own
+                bar.reset(task, total=of)
+                begun = 0
+            current = name.split(",")[0]
+            bar.update(task, description=name, completed=begun if at is None else at, total=of or total)
             begun += 1
 
         yield step

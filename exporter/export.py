@@ -73,7 +73,19 @@ def export(
             raise GateError(
                 f"the artifact has {artifact_bytes / 1e6:.1f} MB, {artifact_bytes / 1e6 - recipe.max_mb:.1f} MB over max_mb"
             )
-        manifest = _manifest(recipe, built, fingerprint(lines))
+        manifest = build_manifest(
+            recipe,
+            built.source,
+            built.fingerprint,
+            fingerprint(lines),
+            tokenizer=built.tokenizer,
+            inputs=built.inputs,
+            outputs=built.outputs,
+            options=built.options,
+            anatomy=built.anatomy,
+            lowering=built.lowering,
+            parity=built.parity,
+        )
         finish(staging, manifest, recipe.model_copy(update={"task": source.task}), built.source.directory)
     return Exported(out, manifest, built.parity, manifest.source["bytes"], artifact_bytes)
 
@@ -116,7 +128,7 @@ def _build(
         anatomy = read_anatomy(model)
         check_config(source, anatomy)
         described = describe(anatomy)
-        inputs, outputs = [_tensor_info(v) for v in model.graph.inputs], [_tensor_info(v) for v in model.graph.outputs]
+        inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
         per_token = [o.name for o in outputs if "sequence" in o.shape]
         on_step(STEPS[3])
         fusions = ort.lower(model, anatomy)
@@ -142,28 +154,41 @@ def _answers(reference: Reference, cases: list[verify.Case]) -> list[dict[str, n
     return [reference.run(c.feeds) for c in cases]
 
 
-def _manifest(recipe: Recipe, built: _Built, text_fingerprint: str) -> Manifest:
-    source = built.source
+def build_manifest(
+    recipe: Recipe,
+    source: Source,
+    source_fingerprint: str,
+    text_fingerprint: str,
+    *,
+    tokenizer: TokenizerInfo,
+    inputs: list[TensorInfo],
+    outputs: list[TensorInfo],
+    options: dict[str, Any],
+    anatomy: dict[str, Any],
+    lowering: dict[str, int],
+    parity: verify.Parity,
+) -> Manifest:
+    """The manifest of a verified artifact; files are recorded when the bundle is finished."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         headway_version=_version("headway"),
         target=recipe.target,
         task=source.task,
         artifact=ort.MODEL_FILE,
-        inputs=built.inputs,
-        outputs=built.outputs,
-        tokenizer=built.tokenizer,
-        session_options=built.options,
+        inputs=inputs,
+        outputs=outputs,
+        tokenizer=tokenizer,
+        session_options=options,
         source={
             "kind": source.kind,
             "model_type": source.config.get("model_type"),
-            "fingerprint": built.fingerprint,
-            "bytes": sum(p.stat().st_size for p in source.weights) or built.anatomy["bytes"],
+            "fingerprint": source_fingerprint,
+            "bytes": sum(p.stat().st_size for p in source.weights) or anatomy["bytes"],
             "text_fingerprint": text_fingerprint,
         },
-        anatomy=built.anatomy,
-        lowering=built.lowering,
-        parity=built.parity.to_json(),
+        anatomy=anatomy,
+        lowering=lowering,
+        parity=parity.to_json(),
         libraries={name: _version(name) for name in _LIBRARIES},
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
     )
@@ -331,7 +356,8 @@ def parity_failure(parity: verify.Parity) -> str:
     )
 
 
-def _tensor_info(value: ir.Value) -> TensorInfo:
+def tensor_info(value: ir.Value) -> TensorInfo:
+    """Name, dtype and shape of an input or output."""
     dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
     shape = [d if isinstance(d, int) else str(d.value) for d in value.shape] if value.shape is not None else []
     return TensorInfo(str(value.name), dtype, shape)

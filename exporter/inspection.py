@@ -19,9 +19,11 @@ from .export import describe
 from .graph.anatomy import read_anatomy
 from .graph.canonical import canonicalise
 from .graph.decompose import decompose_attention
+from .latency import LatencyTable, Workload, measure_table
 from .recipe import read_recipe
 from .source import open_source
 from .targets import ort
+from .tokenizer import load_tokenizer
 
 
 def inspect_model(
@@ -56,6 +58,30 @@ def inspect_model(
             ort.write(canonical.model, Path(folder))
             found["time_share"] = op_share(Path(folder) / ort.MODEL_FILE, length)
     return found
+
+
+def profile_model(
+    spec: str,
+    *,
+    task: str | None,
+    data: Path | None,
+    shapes: list[tuple[int, int]],
+    threads: int,
+    refresh: bool,
+    allow_pickle: bool = False,
+    on_step: Callable[..., None] = lambda *_, **__: None,
+) -> LatencyTable:
+    """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
+    on_step("capture the graph")
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    source = captured.source
+    model = canonicalise(captured.model, longest=source.positions).model
+    if not shapes:
+        tokenizer = load_tokenizer(source.directory)
+        lines = read_lines(data) if data else builtin_lines()
+        lengths = [len(ids) for ids in tokenizer(lines, truncation=True, max_length=source.longest)["input_ids"]]
+    workload = Workload(tuple(shapes), threads) if shapes else Workload.of(np.array(lengths), threads=threads)
+    return measure_table(model, workload, ort.SPEC, refresh=refresh, on_level=on_step)
 
 
 def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dict[str, float]:

@@ -1,18 +1,124 @@
 """The recipe: one short YAML file that says what to make. Every bundle holds the resolved one that made it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UsageError
 
 
-class Recipe(BaseModel):
-    """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fit(_Strict):
+    """Heads, neurons and ranks go until the budget is met: exactly one of the three is given."""
+
+    kind: Literal["fit"] = "fit"
+    speedup: float | None = Field(default=None, gt=1)
+    latency_ms: float | None = Field(default=None, gt=0)
+    flops: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "Fit":
+        if sum(v is not None for v in (self.speedup, self.latency_ms, self.flops)) != 1:
+            raise ValueError("give exactly one of speedup, latency_ms and flops")
+        return self
+
+
+class RemoveHeads(_Strict):
+    """Heads that stay, by block."""
+
+    kind: Literal["remove_heads"] = "remove_heads"
+    keep: dict[int, list[int]]
+
+
+class RemoveNeurons(_Strict):
+    """Neurons that stay, by block (its first feed-forward), as numbers; a single count keeps the first so many."""
+
+    kind: Literal["remove_neurons"] = "remove_neurons"
+    keep: dict[int, list[int] | int]
+
+
+class RemoveBlocks(_Strict):
+    """Blocks that go: by number, or every n-th (the second, fourth … for 2)."""
+
+    kind: Literal["remove_blocks"] = "remove_blocks"
+    blocks: list[int] = Field(default_factory=list)
+    every: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "RemoveBlocks":
+        if bool(self.blocks) == (self.every is not None):
+            raise ValueError("give either blocks or every")
+        return self
+
+
+class Split(_Strict):
+    """Matrices of the blocks become pairs of lower rank until `keep` of their parameters are left; see passes.lowrank."""
+
+    kind: Literal["split"] = "split"
+    keep: float = Field(gt=0, lt=1)
+    method: Literal["activation", "fisher", "plain"] = "activation"
+    embedding_rank: int | None = Field(default=None, ge=1)
+
+
+class TrimVocabulary(_Strict):
+    """Tokens that the text does not use go, but for special ones and single characters."""
+
+    kind: Literal["trim_vocabulary"] = "trim_vocabulary"
+
+
+class Share(_Strict):
+    """Equal tensors are stored once; near-equal ones too where `tolerance` (relative Frobenius distance) is above 0."""
+
+    kind: Literal["share"] = "share"
+    tolerance: float = Field(default=0.0, ge=0)
+
+
+class Repair(_Strict):
+    """Least squares on what is left: whole projections, or one scale a gate."""
+
+    kind: Literal["repair"] = "repair"
+    method: Literal["projection", "scale"] = "projection"
+
+
+class Recover(_Strict):
+    """Distillation from the source for so many minutes."""
+
+    kind: Literal["recover"] = "recover"
+    minutes: float = Field(gt=0)
+
+
+PassSpec = Annotated[
+    Fit | RemoveHeads | RemoveNeurons | RemoveBlocks | Split | TrimVocabulary | Share | Repair | Recover,
+    Field(discriminator="kind"),
+]
+
+_REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "split")
+
+
+class Calibration(_Strict):
+    """How much of the text is used to learn from, and the seed of every random choice. The rest is held out to judge by."""
+
+    samples: int = Field(default=512, ge=1)
+    seed: int = 0
+
+
+class Work(_Strict):
+    """Batches that speed is measured on, as [texts, tokens]; where none are given, batches of one at the text's lengths."""
+
+    shapes: list[tuple[int, int]] = Field(default_factory=list)
+    threads: int = Field(default=1, ge=1)
+
+
+class Recipe(_Strict):
+    """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
+
+    `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
+    """
 
     version: Literal[1] = 1
     source: str
@@ -21,9 +127,34 @@ class Recipe(BaseModel):
     data: Path | None = None
     tolerance: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
+    passes: list[PassSpec] = Field(default_factory=list)
+    calibration: Calibration = Calibration()
+    work: Work = Work()
+    max_drop: float = Field(default=5.0, ge=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> "Recipe":
+        kinds = [p.kind for p in self.passes]
+        for once in ("fit", "trim_vocabulary", "recover"):
+            if kinds.count(once) > 1:
+                raise ValueError(f"pass {once} is given twice")
+        if "recover" in kinds[:-1]:
+            raise ValueError("recover comes last: a pass behind it would undo what it learned")
+        for i, one in enumerate(self.passes):
+            if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
+                raise ValueError("repair has nothing to repair: put it behind the passes that remove")
+            if isinstance(one, Share) and one.tolerance and "repair" not in kinds[i:]:
+                raise ValueError("sharing near-equal tensors changes the answers: put a repair behind it")
+            if one.kind in _REMOVING and "repair" in kinds[:i]:
+                raise ValueError(f"{one.kind} behind a repair would undo it: repair comes after all that remove")
+        return self
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        plain = self.model_dump(mode="json", exclude_none=True)
+        if not self.passes:
+            for name in ("passes", "calibration", "work", "max_drop"):
+                del plain[name]
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,6 +1,6 @@
 """Tables for the terminal and plots for the card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from .bench import BenchResult
 from .bundle import Manifest
+from .card import remark
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -138,6 +139,99 @@ def plot_bench(result: BenchResult, path: Path) -> None:
         f"{result.machine.get('cpu', '')}, {result.threads} thread{'s' if result.threads > 1 else ''}", fontsize=9
     )
     axes.legend(frameon=False, fontsize=8, loc="upper left")
+    _save(figure, path)
+
+
+def stages_table(compression: Mapping[str, Any]) -> Table:
+    """The waterfall: what each pass changed, and MB, ms and quality after it."""
+    shapes = ", ".join(f"{b}x{n}" for b, n in compression["workload"]["shapes"])
+    title = f"passes; ms on {shapes}, {compression['workload']['threads']} thread(s)"
+    table = _table(title, "after", "changes", "MB", "ms", "speed-up", compression["metric"], "")
+    first = compression["stages"][0]
+    for stage in compression["stages"]:
+        table.add_row(
+            stage["name"],
+            summary_of_changes(stage["changes"]),
+            f"{stage['nbytes'] / 1e6:.1f}",
+            f"{stage['ms']:.2f}",
+            f"{first['ms'] / stage['ms']:.2f}",
+            f"{stage['quality']:.2f}",
+            remark(stage),
+        )
+    return table
+
+
+def summary_of_changes(changes: Mapping[str, str]) -> str:
+    """The first few changes in words."""
+    words = [f"{k}: {v}" for k, v in changes.items()]
+    return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
+
+
+def latency_table(table: Any) -> Table:
+    """What one block's attention costs by heads, and its feed-forward by neurons or rank."""
+    shown = _table(
+        f"cost of a block's part in ms, {table.workload} (whole model {table.full:.2f} ms)",
+        "part",
+        "level",
+        "ms",
+        "of the whole part",
+    )
+    parts = (
+        ("attention, heads", table.heads, table.heads),
+        ("attention, rank", table.attention_rank, table.heads),
+        ("feed-forward, neurons", table.neurons, table.neurons),
+        ("feed-forward, rank", table.neuron_rank, table.neurons),
+    )
+    for name, costs, of in parts:
+        most = of[max(of)] if of else 1.0
+        for level, ms in costs.items():
+            shown.add_row(name, str(level), f"{ms:.3f}", f"{100 * ms / most:.0f} %")
+    return shown
+
+
+def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
+    """Bytes, milliseconds and quality after each pass, side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, all_axes = plt.subplots(1, 3, figsize=(10, 0.7 + 0.42 * len(stages)), layout="constrained", sharey=True)
+    names = [s["name"] for s in stages]
+    series = (
+        ("MB", [s["nbytes"] / 1e6 for s in stages]),
+        ("ms", [s["ms"] for s in stages]),
+        (f"{metric}, points", [s["quality"] for s in stages]),
+    )
+    for axes, (label, values), colour in zip(all_axes, series, _COLOURS, strict=False):
+        axes.barh(range(len(stages)), values, color=colour, height=0.7)
+        for i, value in enumerate(values):
+            axes.annotate(
+                f"{value:.4g}", (value, i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8
+            )
+        axes.set_xlim(right=max(values) * 1.2)
+        axes.set_yticks(range(len(stages)), names)
+        axes.set_xlabel(label)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    all_axes[0].invert_yaxis()
+    _save(figure, path)
+
+
+def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
+    """The loss of the recovery over time, with its running mean."""
+    figure, axes = _figure(6, 3)
+    minutes = [s / 60 for s, _ in losses]
+    values = [v for _, v in losses]
+    axes.plot(minutes, values, color="#b5b5b5", linewidth=0.7)
+    running, smooth = values[0], []
+    for value in values:
+        running = 0.97 * running + 0.03 * value
+        smooth.append(running)
+    axes.plot(minutes, smooth, color=_COLOURS[0])
+    axes.set_yscale("log")
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("loss")
     _save(figure, path)
 
 

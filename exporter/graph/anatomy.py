@@ -188,7 +188,9 @@ def _borders(graph: ir.Graph, blocks: list[Block], content: set[ir.Value]) -> li
     alone: list[tuple[int, ir.Value]] = []
     live: list[ir.Value] = []
     for i, node in enumerate(graph):
-        live = [v for v in (*live, *node.outputs) if v in content and v.dtype == ir.DataType.FLOAT and last.get(v, -1) > i]
+        live = [
+            v for v in (*live, *node.outputs) if v in content and v.dtype == ir.DataType.FLOAT and last.get(v, -1) > i
+        ]
         if len(live) == 1 and (not alone or alone[-1][1] is not live[0]):
             alone.append((i, live[0]))
     spans = [[order[n] for p in b.projections for n in p.nodes] for b in blocks]

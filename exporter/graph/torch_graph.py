@@ -3,6 +3,7 @@
 Each operator is one small function that follows its ONNX specification; an operator outside the list raises SourceError.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ _DTYPES = {
 class TorchGraph:
     """Runs a canonical model. `weights` maps initializer name → tensor; they share memory with the model where they can.
 
-    Assigning to `weights` (a `torch.nn.Parameter`, or an array of another size) changes what later runs compute.
+    Assigning to `weights`, or `change`, alters what later runs compute.
     """
 
     def __init__(self, model: ir.Model):
@@ -44,6 +45,7 @@ class TorchGraph:
         self.weights: dict[str, Tensor] = {
             name: _tensor(constant(value)) for name, value in model.graph.initializers.items()
         }
+        self.changed: set[str] = set()
         self._names = {value: name for name, value in model.graph.initializers.items()}
         self._last_use = _last_uses(self.nodes)
 
@@ -75,10 +77,17 @@ class TorchGraph:
                     values.pop(value, None)
         return {v: values[v] if v in values else self._input(values, v) for v in wanted}
 
-    def __call__(self, arrays: Mapping[str, np.ndarray], hooks: Mapping[ir.Value, Hook] | None = None) -> dict[str, Tensor]:
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], hooks: Mapping[ir.Value, Hook] | None = None
+    ) -> dict[str, Tensor]:
         """All outputs by name."""
         found = self.run(self.feeds(arrays), self.outputs, hooks=hooks)
         return {str(v.name): found[v] for v in self.outputs}
+
+    def change(self, name: str, tensor: Tensor) -> None:
+        """Gives a weight another content, and remembers that."""
+        self.weights[name] = tensor
+        self.changed.add(name)
 
     def crossing(self, nodes: Sequence[ir.Node]) -> set[ir.Value]:
         """Values that are made before the end of `nodes`, a prefix of the graph, and read after it."""
@@ -96,20 +105,9 @@ class TorchGraph:
 
 def _tensor(array: np.ndarray | None) -> Tensor:
     assert array is not None
-    array = np.asarray(array)
-    if not array.flags.writeable or not array.dtype.isnative:
-        with np.errstate():
-            view = array.view()
-            try:
-                view.flags.writeable = True
-                array = view
-            except ValueError:  # mapped read-only: torch would warn about writing to it, nothing here does
-                import warnings
-
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    return torch.from_numpy(array)
-    return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of arrays mapped read-only from a file: nothing here writes to them
+        return torch.from_numpy(np.asarray(array))
 
 
 def _last_uses(nodes: Sequence[ir.Node]) -> dict[ir.Value, ir.Node]:
@@ -123,7 +121,9 @@ def _axis(node: ir.Node, default: int) -> int:
 def _attention(node: ir.Node, x: list[Any]) -> Tensor:
     """Attention-23 on 3-D inputs; float mask added to the scores."""
     heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
-    q, k, v = (t.unflatten(-1, (h, -1)).transpose(1, 2) for t, h in zip(x[:3], (heads, kv_heads, kv_heads), strict=True))
+    q, k, v = (
+        t.unflatten(-1, (h, -1)).transpose(1, 2) for t, h in zip(x[:3], (heads, kv_heads, kv_heads), strict=True)
+    )
     if kv_heads != heads:
         k, v = (t.repeat_interleave(heads // kv_heads, dim=1) for t in (k, v))
     mask = x[3] if len(x) > 3 else None

@@ -94,11 +94,17 @@ def _by_head(part: AttentionPart) -> list[ir.Node]:
         queue = [value]
         while queue:
             for node in consumers(queue.pop()):
-                if node in members and not (node.op_type == "Shape" or is_projection(node)) and node.outputs[0] not in found:
+                if (
+                    node in members
+                    and not (node.op_type == "Shape" or is_projection(node))
+                    and node.outputs[0] not in found
+                ):
                     found.update(dict.fromkeys(node.outputs))
                     queue.extend(node.outputs)
     indices = [
-        n for n in inner if n.op_type == "Expand" and any(producer(v, "Mul") for v in ancestors(n.inputs[1]))  # type: ignore[arg-type]
+        n
+        for n in inner
+        if n.op_type == "Expand" and any(producer(v, "Mul") for v in ancestors(n.inputs[1]))  # type: ignore[arg-type]
     ]
     made = [v.producer() for v in found if v not in split]
     return list(dict.fromkeys([n for n in made if n is not None] + indices))
@@ -195,7 +201,11 @@ def _renumbered(graph: ir.Graph, reader: ir.Node, value: ir.Value, old: int, new
     fresh = []
     for position, v in enumerate(inputs):
         last = node.op_type == "Concat" and position == len(inputs) - 1 and len(inputs) > 1
-        fresh.append(v if v is None or last and _is_count(v, old, head_dim) else _renumbered(graph, reader, v, old, new, head_dim))
+        fresh.append(
+            v
+            if v is None or (last and _is_count(v, old, head_dim))
+            else _renumbered(graph, reader, v, old, new, head_dim)
+        )
     if all(a is b for a, b in zip(fresh, inputs, strict=True)):
         return value
     attributes = {name: a.value for name, a in node.attributes.items()}
@@ -214,5 +224,3 @@ def _is_count(value: ir.Value, old: int, head_dim: int) -> bool:
     """True for a lone last entry that equals the head count by chance: it is a head's width."""
     array = constant(value)
     return array is not None and array.size == 1 and int(array.reshape(-1)[0]) == old == head_dim
-
-

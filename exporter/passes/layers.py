@@ -84,7 +84,9 @@ def drop_part(graph: ir.Graph, projection: Projection) -> None:
     strange = next((n for n in readers if n.op_type != "Add"), None)
     if strange is not None or result in graph.outputs or not readers:
         name = strange.name if strange is not None else result.name
-        raise UsageError(f"{projection.weight}: its result is read by {name!r}, which is no residual; it cannot be removed")
+        raise UsageError(
+            f"{projection.weight}: its result is read by {name!r}, which is no residual; it cannot be removed"
+        )
     bias = bias_add(projection.node)
     for add in readers:
         residual = other_input(add, result)
@@ -95,3 +97,4 @@ def drop_part(graph: ir.Graph, projection: Projection) -> None:
             constant = next(v for v in bias.inputs if is_vector(v))
             add.replace_input_with(0, residual)
             add.replace_input_with(1, constant)
+            add.meta["part_removed"] = True  # its constant is what a repair can still set

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..errors import UsageError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import consumers, constant, initializer, insert, replace
+from ..graph.edit import constant, consumers, initializer, insert, replace
 from .base import StructuralPass
 
 
@@ -35,12 +35,53 @@ def factors(
     return np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
 
 
-def tail_energy(weight: np.ndarray, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None) -> np.ndarray:
+def tail_energy(
+    weight: np.ndarray, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None
+) -> np.ndarray:
     """Squared error left at each rank 0 … min(in, out), in the measure of `factors`."""
     left, _ = _root(inputs, weight.shape[0])
     right, _ = _root(outputs, weight.shape[1])
     s = np.linalg.svd(left @ weight.astype(np.float64) @ right, compute_uv=False)
     return np.append(np.cumsum((s**2)[::-1])[::-1], 0.0)
+
+
+def global_ranks(
+    weights: Mapping[str, np.ndarray],
+    keep: float,
+    multiple: int,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+) -> dict[str, int]:
+    """A rank for each matrix, so that about `keep` of all their parameters stay and the most singular energy with them.
+
+    Ranks grow in steps of `multiple` where a parameter buys most; a matrix whose rank would pass its break-even stays whole
+    and is left out.
+    """
+    energy = {n: tail_energy(w, inputs=inputs.get(n), outputs=outputs.get(n)) for n, w in weights.items()}
+    ranks = dict.fromkeys(weights, 0)
+    left = keep * sum(w.size for w in weights.values())
+    whole: set[str] = set()
+
+    def gain(name: str) -> float:
+        rank, price = ranks[name], sum(weights[name].shape)
+        after = min(rank + multiple, len(energy[name]) - 1)
+        return float(energy[name][rank] - energy[name][after]) / (max(after - rank, 1) * price)
+
+    while open_ones := [n for n in weights if n not in whole]:
+        name = max(open_ones, key=gain)
+        step = multiple * sum(weights[name].shape)
+        if left < step:
+            break
+        left -= step
+        ranks[name] += multiple
+        if ranks[name] + multiple > break_even(*weights[name].shape):
+            whole.add(name)
+            left -= weights[name].size - ranks[name] * sum(weights[name].shape)
+    return {
+        n: max(r, multiple)
+        for n, r in ranks.items()
+        if n not in whole and max(r, multiple) <= break_even(*weights[n].shape)
+    }
 
 
 def _root(moment: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +107,8 @@ class SplitMatrices(StructuralPass):
     ranks: Mapping[str, int]
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    random: bool = False
+    """Factors of the right sizes and random content: for measuring time alone."""
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
@@ -76,7 +119,14 @@ class SplitMatrices(StructuralPass):
             weight = graph.initializers[name]
             array = constant(weight)
             assert array is not None
-            a, b = factors(array, rank, inputs=self.inputs.get(name), outputs=self.outputs.get(name))
+            if self.random:
+                rng = np.random.default_rng(0)
+                a, b = (
+                    rng.standard_normal(s).astype(np.float32) * 0.02
+                    for s in ((len(array), rank), (rank, array.shape[1]))
+                )
+            else:
+                a, b = factors(array, rank, inputs=self.inputs.get(name), outputs=self.outputs.get(name))
             stem = name.removesuffix(".weight")
             first = initializer(graph, f"{stem}.first.weight", a)
             second = initializer(graph, f"{stem}.second.weight", b)
@@ -103,7 +153,9 @@ def _check(graph: ir.Graph, name: str, rank: int) -> None:
         )
         turned = node.op_type == "Transpose" and all(n.op_type == "MatMul" for n in consumers(node.outputs[0]))
         if not (fits or turned):
-            raise UsageError(f"{name}: node {node.name!r} ({node.op_type}) reads it; only products and lookups can be split")
+            raise UsageError(
+                f"{name}: node {node.name!r} ({node.op_type}) reads it; only products and lookups can be split"
+            )
 
 
 def _split(graph: ir.Graph, node: ir.Node, weight: ir.Value, first: ir.Value, second: ir.Value) -> None:

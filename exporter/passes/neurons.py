@@ -39,7 +39,9 @@ class RemoveNeurons(StructuralPass):
                 dropped.append(forward)
                 continue
             columns = np.asarray(kept, np.int64)
-            cuts.columns(forward.up.node, np.concatenate([columns, columns + forward.width]) if forward.gated else columns)
+            cuts.columns(
+                forward.up.node, np.concatenate([columns, columns + forward.width]) if forward.gated else columns
+            )
             cuts.rows(forward.down, columns)
             _check_between(forward)
             changed.append((forward, len(kept)))
@@ -69,6 +71,10 @@ def _check_between(forward: FeedForward) -> None:
     """What lies between must not name the width: an even Split does not, a list of sizes or slices does."""
     for node in _between(forward):
         named = node.op_type == "Slice" or (node.op_type == "Split" and "num_outputs" not in node.attributes)
-        trained = any(v is not None and v.is_initializer() and (v.shape or [1])[-1] == forward.width for v in node.inputs)
+        trained = any(
+            v is not None and v.is_initializer() and (v.shape or [1])[-1] == forward.width for v in node.inputs
+        )
         if named or trained or (node.op_type == "Split" and attribute(node, "num_outputs") != 2):
-            raise UsageError(f"node {node.name!r} ({node.op_type}) fixes the width of its feed-forward; it cannot be cut")
+            raise UsageError(
+                f"node {node.name!r} ({node.op_type}) fixes the width of its feed-forward; it cannot be cut"
+            )

@@ -17,10 +17,14 @@ from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..runner import OrtRunner
+from .spec import TargetSpec
 
 CONTRIB = "com.microsoft"
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
+
+SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
+"""The runtime packs matrices in strips of 16 columns: a width between costs as much as the next multiple (measured)."""
 
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
 
@@ -68,9 +72,9 @@ def session_options(*, regroup: bool) -> dict[str, Any]:
     return {"graph_optimization_level": "all", "disabled_optimizers": list(SLOW_FUSIONS), "regroup": regroup}
 
 
-def open_runner(model: Path, options: dict[str, Any]) -> OrtRunner:
+def open_runner(model: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
     """Opens a written artifact as a bundle would."""
-    return OrtRunner(model, options)
+    return OrtRunner(model, options, threads)
 
 
 def files(directory: Path) -> list[Path]:

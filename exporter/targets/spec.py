@@ -1,0 +1,17 @@
+"""What a target likes: the facts passes need to know about it, and no more."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """`neuron_multiple` and `rank_multiple`: widths between two multiples cost as much as the next one up."""
+
+    name: str
+    neuron_multiple: int
+    rank_multiple: int
+
+    def grown(self, width: int, most: int) -> int:
+        """The width at the next multiple, at most `most`: a cut between multiples would save nothing more."""
+        step = self.neuron_multiple
+        return min(most, -(-width // step) * step)
