@@ -44,10 +44,11 @@ def removal_order(
     units = n // unit
     at_once = at_once or max(1, units // 96)
     h = torch.from_numpy(inputs).double()
+    noise = 1e-5 * h.diagonal().mean().clamp_min(1e-30)  # where everything is constant, rounding is all that is left
     if mean is not None:
         m = torch.from_numpy(mean).double()
         h = h - torch.outer(m, m)
-    h = h + DAMPING * h.diagonal().mean().clamp_min(1e-30) * torch.eye(n, dtype=torch.float64)
+    h = h + torch.maximum(DAMPING * h.diagonal().mean(), noise) * torch.eye(n, dtype=torch.float64)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(h))
     w = torch.from_numpy(np.array(weight)).double() @ _root(torch.from_numpy(outputs).double())
     left = torch.arange(units)

@@ -274,7 +274,11 @@ def compress(
 
 
 def _class_names(config: Mapping[str, Any]) -> dict[str, int]:
-    return {str(name): int(number) for number, name in (config.get("id2label") or {}).items()}
+    """Classes of a text classifier by name. A config that names none has two, as transformers reads it."""
+    if not any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or []):
+        return {}
+    named = config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    return {str(name): int(number) for number, name in named.items()}
 
 
 def _take_over(model: ir.Model) -> None:

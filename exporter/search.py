@@ -25,7 +25,7 @@ from .passes.neurons import RemoveNeurons
 from .targets.spec import TargetSpec
 
 _STEPS = 4000
-"""The budget is divided into so many steps; costs are rounded up to whole ones."""
+"""The budget is divided into so many steps; costs are rounded to whole ones."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> Plan:
         found = np.full(_STEPS + 1, np.inf)
         pick = np.zeros(_STEPS + 1, np.int64)
         for i, option in enumerate(part.options):
-            steps = int(np.ceil(option.cost / budget * _STEPS - 1e-9))
+            steps = round(option.cost / budget * _STEPS)
             if steps > _STEPS:
                 continue
             total = best[: _STEPS + 1 - steps] + option.loss
@@ -226,7 +226,7 @@ def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> Plan:
     plan, left = Plan(loss=float(best[-1])), _STEPS
     for part, pick in zip(reversed(parts), reversed(picks), strict=True):
         option = part.options[int(pick[left])]
-        left -= int(np.ceil(option.cost / budget * _STEPS - 1e-9))
+        left -= round(option.cost / budget * _STEPS)
         plan.cost += option.cost
         _note(plan, part, option, anatomy)
     return plan

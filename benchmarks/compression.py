@@ -1,0 +1,311 @@
+"""Quality against measured speed-up, 1x to 4x: Headway's search with and without repair, and what else people do.
+
+    python -m benchmarks.compression movies|news [--speedups 1.25 1.5 2 3 4] [--recover 10]
+
+Movies: accuracy of a fine-tuned MiniLM-L6 on 2,031 sentences. News: Pearson correlation (times 100) of MiniLM-L6's
+similarities with people's, over 1,225 pairs of 50 documents; small, so differences below a point mean little. Every model is
+lowered and timed by ONNX Runtime beside the source in the same rounds. Prints a table; writes JSON and a plot.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from rich.console import Console
+from rich.table import Table
+
+from headway.calibration.batches import Batch, make_batches
+from headway.calibration.evidence import collect, sites
+from headway.calibration.removal import Removal
+from headway.exporter.bench import machine
+from headway.exporter.bundle import TextEncoder
+from headway.exporter.capture import capture
+from headway.exporter.compress import MOST_TOKENS
+from headway.exporter.errors import GateError
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.edit import constant
+from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.latency import LatencyTable, Workload, measure_table, open_model, paired_times
+from headway.exporter.passes.layers import RemoveBlocks
+from headway.exporter.passes.lowrank import SplitMatrices, break_even
+from headway.exporter.recover import recover
+from headway.exporter.repair import repair
+from headway.exporter.runner import Runner
+from headway.exporter.search import Part, choose, find_parts
+from headway.exporter.source import open_source
+from headway.exporter.targets import ort
+from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
+
+from .data import movies, news
+from .finetune import movie_classifier
+from .models import minilm
+from .results import save
+
+Score = Callable[[Runner], float]
+THREADS = 1
+
+
+@dataclass
+class Bench:
+    """A source model, its text, and how it is judged."""
+
+    name: str
+    metric: str
+    model: ir.Model
+    batches: list[Batch]
+    recovery_batches: list[Batch]
+    score: Score
+    workload: Workload
+    table: LatencyTable
+    baseline: Runner
+    parts: list[Part]
+    folder: Path
+    seconds: dict[str, float]
+
+    def measured(self, method: str, wanted: float | None, model: ir.Model, **more: object) -> dict[str, object]:
+        """One point of a curve: measured speed-up and quality. Uses the model up."""
+        anatomy = read_anatomy(model)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            runner = open_model(model, Path(folder), THREADS)
+            whole, own = paired_times([self.baseline, runner], self.workload, rounds=20)
+            size = sum(p.stat().st_size for p in ort.files(Path(folder)))
+            points = self.score(runner)
+        row = {"method": method, "wanted": wanted, "speedup": whole / own, "quality": points, "mb": size / 1e6, **more}
+        row["parameters"] = anatomy.parameters
+        print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        return row
+
+
+def prepare(name: str, folder: Path) -> Bench:
+    """Everything that all methods share: graph, text, latency table, evidence, removal orders."""
+    if name == "movies":
+        data = movies()
+        path, train = movie_classifier(), data["train"].texts
+        texts = data["dev"].texts + data["test"].texts
+        labels = np.concatenate([data["dev"].labels, data["test"].labels])
+    else:
+        rated = news()
+        path, train, texts = minilm(), rated.background, rated.texts
+    source = open_source(str(path))
+    began = time.perf_counter()
+    captured = capture(source)
+    model = canonicalise(captured.model, longest=captured.source.positions).model
+    info = save_tokenizer(load_tokenizer(source.directory), captured.source.longest, folder)
+    encoder = TextEncoder(folder / info.file, info)
+    longest = info.max_length
+    judged = make_batches(encoder, texts, longest=longest, tokens=2048)
+    batches = make_batches(encoder, train, longest=longest, samples=512, most_tokens=MOST_TOKENS)
+
+    def score(runner: Runner) -> float:
+        answers = np.concatenate(
+            [runner.run(b.feeds)["logits" if name == "movies" else "sentence_embedding"] for b in judged]
+        )
+        rows = np.concatenate([b.rows for b in judged])
+        if name == "movies":
+            return 100 * float(np.mean(answers.argmax(-1) == labels[rows]))
+        vectors = answers[np.argsort(rows)]
+        upper = np.triu_indices(len(texts), 1)
+        return 100 * float(np.corrcoef((vectors @ vectors.T)[upper], rated.similarity[upper])[0, 1])
+
+    workload = Workload.of(np.concatenate([b.mask.sum(1) for b in batches]), threads=THREADS)
+    baseline = open_model(model.clone(), folder / "baseline", THREADS)
+    captured_at = time.perf_counter()
+    table = measure_table(model, workload, ort.SPEC)
+    table_at = time.perf_counter()
+    anatomy = read_anatomy(model)
+    evidence = collect(TorchGraph(model), anatomy, batches, source=source.fingerprint, text="")
+    evidence_at = time.perf_counter()
+    parts = find_parts(model, anatomy, evidence, table, ort.SPEC)
+    seconds = {
+        "capture": captured_at - began,
+        "latency table": table_at - captured_at,
+        "evidence": evidence_at - table_at,
+        "orders": time.perf_counter() - evidence_at,
+    }
+    bench = Bench(
+        name,
+        "accuracy, %" if name == "movies" else "Pearson × 100",
+        model,
+        batches,
+        make_batches(encoder, train, longest=longest),
+        score,
+        workload,
+        table,
+        baseline,
+        parts,
+        folder,
+        seconds,
+    )
+    bench.evidence = evidence  # type: ignore[attr-defined]
+    return bench
+
+
+def ours(bench: Bench, speedup: float, *, repaired: bool, minutes: float = 0.0) -> dict[str, object]:
+    """Headway: the plan for this speed-up, drawn tighter until the measured time meets it."""
+    anatomy = read_anatomy(bench.model)
+    budget = bench.table.full / speedup - bench.table.rest
+    began = time.perf_counter()
+    for _ in range(5):
+        plan = choose(bench.parts, anatomy, budget)
+        model = bench.model.clone()
+        for one in plan.passes(anatomy, bench.evidence):  # type: ignore[attr-defined]
+            one(model)
+        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+            whole, own = paired_times(
+                [bench.baseline, open_model(model.clone(), Path(folder), THREADS)], bench.workload
+            )
+        if whole / own >= speedup:
+            break
+        budget -= (own / whole - 1 / speedup) * bench.table.full + 0.002 * bench.table.full
+    source = TorchGraph(bench.model)
+    if repaired:
+        repair(source, model, bench.batches)
+    if minutes:
+        heads = {
+            str(a.o.output.name): plan.heads[b.index]
+            for b in anatomy.blocks
+            if (a := b.attention) is not None and b.index in plan.heads
+        }
+        recover(source, anatomy, model, bench.recovery_batches, minutes, kept_heads=heads)
+    seconds = time.perf_counter() - began
+    name = (
+        f"Headway, {minutes:g} minutes of recovery" if minutes else "Headway" if repaired else "Headway without repair"
+    )
+    kept = {
+        "heads": [b.attention.heads if b.attention else 0 for b in read_anatomy(model).blocks],
+        "widths": [f.width for b in read_anatomy(model).blocks for f in b.feed_forwards],
+        "ranks": len(plan.ranks),
+    }
+    return bench.measured(name, speedup, model, seconds=seconds, kept=kept)
+
+
+def by_score(bench: Bench, method: str, speedup: float) -> dict[str, object]:
+    """Magnitude or random removal under the same table and budget, without repair, as published baselines do it."""
+    anatomy = read_anatomy(bench.model)
+    rng = np.random.default_rng(0)
+    parts = []
+    for part in bench.parts:
+        site = part.sites[0]
+        weight = constant(bench.model.graph.initializers[site.projection.weight])
+        assert weight is not None
+        norms = np.square(weight).sum(1).reshape(site.units, site.unit).sum(1)
+        order = np.argsort(norms) if method == "magnitude" else rng.permutation(site.units)
+        lost = norms if method == "magnitude" else np.full(site.units, 1.0 / site.units)
+        removal = Removal(
+            order, np.concatenate([[0.0], np.cumsum(np.square(lost[order]) if method == "random" else lost[order])])
+        )
+        options = [replace(o, loss=float(removal.loss[site.units - o.keep])) for o in part.options if o.rank is None]
+        if method == "random":  # the same part of every site goes
+            options = [replace(o, loss=(1 - o.keep / site.units) ** 2) for o in options]
+        parts.append(Part(part.sites, removal, options))
+    plan = choose(parts, anatomy, bench.table.full / speedup - bench.table.rest)
+    model = bench.model.clone()
+    for one in plan.passes(anatomy, None):
+        one(model)
+    return bench.measured(f"{method} removal", speedup, model)
+
+
+def dropping(bench: Bench, count: int) -> dict[str, object]:
+    """Uniform layer dropping: `count` blocks, evenly spread, the last one kept."""
+    blocks = len(read_anatomy(bench.model).blocks)
+    gone = np.unique(np.linspace(1, blocks - 1, count + 1).round().astype(int)[:-1] if count > 1 else [blocks // 2])
+    model = bench.model.clone()
+    RemoveBlocks([int(i) for i in gone])(model)
+    return bench.measured("uniform layer dropping", None, model, dropped=[int(i) for i in gone])
+
+
+def plain_svd(bench: Bench, share: float) -> dict[str, object]:
+    """Every matrix of the blocks split by plain SVD at `share` of its break-even rank."""
+    ranks = {}
+    for block in read_anatomy(bench.model).blocks:
+        for p in block.projections:
+            ranks[p.weight] = max(8, int(share * break_even(p.in_features, p.out_features)) // 8 * 8)
+    model = bench.model.clone()
+    SplitMatrices(ranks)(model)
+    return bench.measured("plain SVD", None, model, share=share)
+
+
+def run(name: str, speedups: Sequence[float], minutes: float) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = prepare(name, Path(scratch))
+        print(bench.seconds, str(bench.workload), flush=True)
+        rows = [bench.measured("source", 1.0, bench.model.clone())]
+        for speedup in speedups:
+            for action in (
+                lambda s=speedup: ours(bench, s, repaired=True),
+                lambda s=speedup: ours(bench, s, repaired=False),
+                lambda s=speedup: by_score(bench, "magnitude", s),
+                lambda s=speedup: by_score(bench, "random", s),
+            ):
+                try:
+                    rows.append(action())
+                except GateError as error:
+                    print(f"{speedup}: {error}", flush=True)
+        rows += [dropping(bench, n) for n in (1, 2, 3, 4)]
+        rows += [plain_svd(bench, s) for s in (0.9, 0.7, 0.5, 0.3)]
+        if minutes:
+            rows += [ours(bench, s, repaired=True, minutes=minutes) for s in (2.0,)]
+        return {
+            "task": name,
+            "metric": bench.metric,
+            "workload": str(bench.workload),
+            "seconds": bench.seconds,
+            "rows": rows,
+            "machine": machine(),
+            "texts": {
+                "learned from": sum(len(b.rows) for b in bench.batches),
+                "sites": len(sites(read_anatomy(bench.model))),
+            },
+        }
+
+
+def plot(result: dict, path: Path) -> None:
+    """One line a method, over measured speed-up."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    source = result["rows"][0]["quality"]
+    axes.axhspan(source - 1, source, color="#dddddd", label="within 1 point of the source")
+    colours = ("#1b6ca8", "#7fb2d6", "#e08e45", "#b5b5b5", "#6a994e", "#c1554e", "#10405f")
+    methods = list(dict.fromkeys(r["method"] for r in result["rows"][1:]))
+    for method, colour in zip(methods, colours, strict=False):
+        rows = sorted((r for r in result["rows"] if r["method"] == method), key=lambda r: r["speedup"])
+        axes.plot(
+            [r["speedup"] for r in rows], [r["quality"] for r in rows], "o-", color=colour, label=method, markersize=4
+        )
+    axes.set_xlabel(f"measured speed-up in ONNX Runtime ({result['workload']})")
+    axes.set_ylabel(result["metric"])
+    axes.set_title(f"MiniLM-L6, {result['task']}", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=["movies", "news"])
+    parser.add_argument("--speedups", type=float, nargs="+", default=[1.25, 1.5, 2.0, 2.5, 3.0, 4.0])
+    parser.add_argument("--recover", type=float, default=0.0, help="minutes of recovery at 2x")
+    given = parser.parse_args()
+    result = run(given.task, given.speedups, given.recover)
+    table = Table("method", "wanted", "speed-up", result["metric"], "MB")  # type: ignore[arg-type]
+    for row in result["rows"]:  # type: ignore[attr-defined]
+        wanted = f"{row['wanted']:.2f}" if row["wanted"] else ""
+        table.add_row(row["method"], wanted, f"{row['speedup']:.2f}", f"{row['quality']:.2f}", f"{row['mb']:.1f}")
+    Console().print(table)
+    plot(result, save(f"compression-{given.task}", result).with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

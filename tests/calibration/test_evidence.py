@@ -1,0 +1,187 @@
+"""Evidence: gradients against brute force, independence of batches and padding, saving; batches; removal against brute force."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.calibration.batches import Batch, check_known, make_batches
+from headway.calibration.evidence import Evidence, collect, sites
+from headway.calibration.objective import distance, per_row
+from headway.calibration.removal import removal_order
+from headway.exporter.capture import capture
+from headway.exporter.errors import SourceError, UsageError
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.source import open_source
+
+import models
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory):
+    directory = models.make_model(tmp_path_factory.mktemp("classifier"), "bert", "text-classification")
+    captured = capture(open_source(str(directory)))
+    return canonicalise(captured.model, longest=captured.source.positions).model
+
+
+def batch(rows: list[list[int]], first: int = 0, width: int | None = None) -> Batch:
+    width = width or max(map(len, rows))
+    ids, mask = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = row, 1
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return Batch(feeds, np.arange(first, first + len(rows)))
+
+
+TEXTS = [list(range(5, 5 + n)) for n in (4, 6, 6, 9, 11, 3)]
+
+
+def test_gate_gradients_equal_those_of_real_gates(classifier) -> None:
+    anatomy, graph = read_anatomy(classifier), TorchGraph(classifier)
+    labels = np.array([0, 1, 1, 0, 1, 0])
+    found = collect(graph, anatomy, [batch(TEXTS)], source="s", text="t", labels=labels)
+    for site in sites(anatomy):
+        for text in range(len(TEXTS)):
+            gates = torch.ones(site.units, requires_grad=True)
+            hook = {site.projection.input: lambda x, g=gates, n=site.unit: x * g.repeat_interleave(n)}
+            logits = graph(batch([TEXTS[text]]).feeds, hook)["logits"]
+            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels[text : text + 1]))
+            (wanted,) = torch.autograd.grad(loss, gates)
+            assert np.allclose(found.gates[site.name][text], wanted.numpy(), atol=1e-5)
+        assert np.allclose(np.diag(found.fisher(site.name)), found.importance(site.name), rtol=1e-4)
+
+
+def test_batches_and_padding_do_not_matter(classifier) -> None:
+    """Statistics that are drawn at random differ by batch; those of labels and of inputs must not."""
+    anatomy, graph = read_anatomy(classifier), TorchGraph(classifier)
+    labels = np.array([0, 1, 1, 0, 1, 0])
+    ways = (
+        [batch(TEXTS)],
+        [batch(TEXTS, width=30)],
+        [batch([t], i) for i, t in enumerate(TEXTS)],
+        [batch(TEXTS[:2]), batch(TEXTS[2:], 2)],
+    )
+    first, *others = [collect(graph, anatomy, w, source="s", text="t", labels=labels) for w in ways]
+    for other in others:
+        assert other.tokens == first.tokens
+        for kind in ("inputs", "mean", "outputs", "gates"):
+            for name, array in getattr(first, kind).items():
+                assert np.allclose(array, getattr(other, kind)[name], rtol=1e-3, atol=1e-6), (kind, name)
+
+
+def test_without_gradients_scores_are_energies(classifier) -> None:
+    anatomy, graph = read_anatomy(classifier), TorchGraph(classifier)
+    found = collect(graph, anatomy, [batch(TEXTS)], source="s", text="t", gradients=False)
+    for site in sites(anatomy):
+        assert (found.gates[site.name] >= 0).all() and found.gates[site.name].any()
+        moment = found.inputs[str(site.projection.input.name)]
+        energy = np.square(found.gates[site.name]).sum(0)
+        assert np.allclose(np.diag(moment).reshape(site.units, site.unit).sum(1) * found.tokens, energy, rtol=1e-3)
+        assert np.array_equal(found.outputs[str(site.projection.output.name)], np.eye(32, dtype=np.float32))
+
+
+def test_evidence_is_saved_and_belongs_to_its_model(classifier, tmp_path: Path) -> None:
+    found = collect(TorchGraph(classifier), read_anatomy(classifier), [batch(TEXTS)], source="this", text="t")
+    found.save(tmp_path / "evidence")
+    again = Evidence.load(tmp_path / "evidence", source="this")
+    assert again.describe() == found.describe()
+    assert all(np.array_equal(again.inputs[k], v) for k, v in found.inputs.items())
+    with pytest.raises(SourceError, match="another model"):
+        Evidence.load(tmp_path / "evidence", source="that")
+    (tmp_path / "evidence.safetensors").write_bytes(b"cut off")
+    with pytest.raises(SourceError, match="cannot be read"):
+        Evidence.load(tmp_path / "evidence", source="this")
+
+
+def test_labels_need_logits_and_one_for_each_text(classifier, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="5 labels were given for 6 texts"):
+        collect(
+            TorchGraph(classifier),
+            read_anatomy(classifier),
+            [batch(TEXTS)],
+            source="",
+            text="",
+            labels=np.zeros(5, int),
+        )
+
+
+def encode(texts, longest):
+    rows = [[1, *[5 + len(w) for w in t.split()], 2][:longest] for t in texts]
+    return batch(rows).feeds
+
+
+def test_batches_hold_similar_lengths_once_each() -> None:
+    lines = [" ".join(["word"] * n) for n in (1, 30, 2, 28, 3, 29, 1)]
+    made = make_batches(encode, lines, longest=64, tokens=100)
+    assert sorted(np.concatenate([b.rows for b in made])) == list(range(7))
+    assert all(b.mask.size <= 100 for b in made)
+    assert sum(b.mask.sum() for b in made) == sum(len(line.split()) + 2 for line in lines)
+    drawn = make_batches(encode, lines, longest=64, samples=3, seed=1)
+    assert sum(len(b.rows) for b in drawn) == 3
+    again = make_batches(encode, lines, longest=64, samples=3, seed=1)
+    assert all(np.array_equal(a.rows, b.rows) for a, b in zip(drawn, again, strict=True))
+    few = make_batches(encode, lines, longest=64, most_tokens=40)
+    assert sum(int(b.mask.sum()) for b in few) <= 40
+    with pytest.raises(UsageError, match="empty"):
+        make_batches(encode, [], longest=64)
+
+
+def test_text_of_unknown_tokens_is_refused() -> None:
+    made = [batch([[1, 3, 3, 2]])]
+    check_known([batch([[1, 3, 7, 2]])], [1, 2], 3)
+    with pytest.raises(UsageError, match="becomes a known token"):
+        check_known(made, [1, 2], 3)
+
+
+def test_distance_is_zero_for_the_source_itself() -> None:
+    mask = torch.tensor([[True, True, False]])
+    outputs = {"logits": torch.randn(1, 3, 5), "other": torch.randn(1, 4)}
+    assert float(distance(outputs, outputs, mask)) == pytest.approx(0, abs=1e-6)
+    padded = {"logits": outputs["logits"].clone(), "other": outputs["other"]}
+    padded["logits"][0, 2] = 9  # padding says nothing
+    assert float(distance(padded, outputs, mask)) == pytest.approx(0, abs=1e-6)
+    spans = per_row({"start_logits": torch.zeros(1, 3)}, mask)["start_logits"]
+    assert spans[0, 2] < -1e3
+
+
+def brute(weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray, gone: list[int]) -> float:
+    """Least `tr(ΔWᵀ H ΔW G)` over all changes that make the rows in `gone` zero: by solving for the others."""
+    stay = [i for i in range(len(weight)) if i not in gone]
+    new = np.zeros_like(weight)
+    if stay:
+        new[stay] = np.linalg.solve(inputs[np.ix_(stay, stay)], inputs[stay] @ weight)
+    d = new - weight
+    return float(np.trace(d.T @ inputs @ d @ outputs))
+
+
+@settings(max_examples=20, deadline=None)
+@given(units=st.integers(2, 6), unit=st.integers(1, 3), out=st.integers(1, 5), seed=st.integers(0, 99))
+def test_removal_costs_what_the_best_repair_leaves(units: int, unit: int, out: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = units * unit
+    x, g = rng.standard_normal((4 * n + 5, n)) * rng.random(n), rng.standard_normal((50, out))
+    inputs, outputs, weight = x.T @ x / len(x), g.T @ g / len(g), rng.standard_normal((n, out))
+    damped = inputs + 1e-2 * np.diag(inputs).mean() * np.eye(n)
+    found = removal_order(weight, inputs, None, outputs, unit=unit, at_once=1)
+    assert sorted(found.order) == list(range(units))
+    for count in range(units + 1):
+        gone = [int(u) * unit + i for u in found.order[:count] for i in range(unit)]
+        assert found.loss[count] == pytest.approx(brute(weight, damped, outputs, gone), rel=1e-5, abs=1e-9)
+    cheapest = min(brute(weight, damped, outputs, [u * unit + i for i in range(unit)]) for u in range(units))
+    assert found.loss[1] == pytest.approx(cheapest, rel=1e-5)
+    assert found.kept(2) == sorted(found.order[-2:].tolist())
+
+
+def test_a_constant_input_costs_nothing_where_a_bias_takes_it() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 4))
+    x[:, 2] = 5.0
+    inputs, mean = x.T @ x / 200, x.mean(0)
+    weight = rng.standard_normal((4, 3))
+    assert removal_order(weight, inputs, mean, np.eye(3), at_once=1).order[0] == 2
+    assert removal_order(weight, inputs, None, np.eye(3), at_once=1).order[0] != 2

@@ -1,0 +1,170 @@
+"""Search and latency table: exact choices, budgets that cannot be met, costs that never fall as levels rise."""
+
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.calibration.evidence import Evidence, collect, sites
+from headway.calibration.removal import Removal
+from headway.exporter.capture import capture
+from headway.exporter.errors import GateError
+from headway.exporter.graph.anatomy import Anatomy, read_anatomy
+from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.latency import LatencyTable, Workload, measure_table, part_matrices
+from headway.exporter.passes.lowrank import break_even
+from headway.exporter.search import Option, Part, choose, find_parts
+from headway.exporter.source import open_source
+from headway.exporter.targets import ort
+from headway.exporter.targets.spec import TargetSpec
+
+import models
+
+WORK = Workload(((1, 9),))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory):
+    directory = models.make_model(tmp_path_factory.mktemp("bert"), "bert", intermediate_size=256, hidden_size=64)
+    captured = capture(open_source(str(directory)))
+    return canonicalise(captured.model, longest=captured.source.positions).model
+
+
+@pytest.fixture(scope="module")
+def evidence(model) -> Evidence:
+    ids = np.random.default_rng(0).integers(5, 290, (8, 12))
+    from headway.calibration.batches import Batch
+
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    return collect(TorchGraph(model), read_anatomy(model), [Batch(feeds, np.arange(8))], source="", text="")
+
+
+def table(rank_cost: float = 0.1) -> LatencyTable:
+    heads = {0: 0.0, 2: 0.5, 4: 1.0}
+    neurons = {0: 0.0, 128: 1.0, 256: 2.0}
+    return LatencyTable("ort", WORK, 7.0, 1.0, heads, neurons, {16: rank_cost}, {16: 2 * rank_cost})
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4), min_size=1, max_size=4)
+)
+def test_choice_is_the_best_there_is(raw: list[list[tuple[int, int]]]) -> None:
+    """Against all combinations; costs are whole parts of the budget, so that quantising rounds nothing."""
+    budget = 10
+    parts = [_part(i, [Option(float(c), float(loss), 0) for c, loss in options]) for i, options in enumerate(raw)]
+    sums = [(sum(c for c, _ in pick), sum(loss for _, loss in pick)) for pick in product(*raw)]
+    fitting = [loss for cost, loss in sums if cost <= budget]
+    if not fitting:
+        with pytest.raises(GateError):
+            choose(parts, Anatomy(()), budget)
+        return
+    plan = choose(parts, Anatomy(()), budget)
+    assert plan.loss == pytest.approx(min(fitting))
+    assert plan.cost <= budget
+
+
+def _part(number: int, options: list[Option]) -> Part:
+    nothing = SimpleNamespace(units=0, block=number, number=None)
+    return Part([nothing], Removal(np.arange(0), np.zeros(1)), options)  # type: ignore[list-item]
+
+
+def test_heads_neurons_and_ranks_compete(model, evidence: Evidence) -> None:
+    anatomy = read_anatomy(model)
+    parts = find_parts(model, anatomy, evidence, table(), ort.SPEC)
+    assert [s.name for p in parts for s in p.sites] == [s.name for s in sites(anatomy)]
+    for part in parts:
+        assert {o.rank for o in part.options} == {None, 16}
+        whole = [o for o in part.options if o.keep == part.sites[0].units and o.rank is None]
+        assert len(whole) == 1 and whole[0].loss == 0
+    plan = choose(parts, anatomy, 3.0)
+    assert plan.cost <= 3.0 and (plan.heads or plan.neurons or plan.ranks)
+    for one in plan.passes(anatomy, evidence):
+        trial = model.clone()
+        one(trial)
+    widths = {len(k) for k in plan.neurons.values()}
+    assert all(w % ort.SPEC.neuron_multiple == 0 for w in widths)
+    assert not choose(parts, anatomy, 6.0).passes(anatomy, evidence)
+    with pytest.raises(GateError, match="would be needed"):
+        choose(parts, anatomy, -1.0)
+
+
+def test_a_split_that_is_not_faster_is_no_option(model, evidence: Evidence) -> None:
+    parts = find_parts(model, read_anatomy(model), evidence, table(rank_cost=2.0), ort.SPEC)
+    assert all(o.rank is None for p in parts for o in p.options)
+
+
+def test_flops_stand_in_for_time(model, evidence: Evidence) -> None:
+    anatomy = read_anatomy(model)
+    parts = find_parts(model, anatomy, evidence, None, ort.SPEC, length=9)
+    whole = sum(o.cost for p in parts for o in p.options if o.rank is None and o.keep == p.sites[0].units)
+    assert whole * 2 == pytest.approx(anatomy.flops_per_token(9))
+    plan = choose(parts, anatomy, 0.5 * whole)
+    trial = model.clone()
+    for one in plan.passes(anatomy, evidence):
+        one(trial)
+    assert read_anatomy(trial).flops_per_token(9) <= 0.5 * anatomy.flops_per_token(9) * 1.001
+
+
+def test_shared_layers_are_one_decision(tmp_path: Path) -> None:
+    captured = capture(open_source(str(models.make_model(tmp_path, "albert"))))
+    model = canonicalise(captured.model, longest=captured.source.positions).model
+    anatomy = read_anatomy(model)
+    from headway.calibration.batches import Batch
+
+    ids = np.random.default_rng(0).integers(5, 290, (4, 9))
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    found = collect(TorchGraph(model), anatomy, [Batch(feeds, np.arange(4))], source="", text="")
+    parts = find_parts(model, anatomy, found, None, TargetSpec("any", 16, 16), length=9)
+    assert [len(p.sites) for p in parts] == [3, 3]
+    plan = choose(parts, anatomy, 0.6 * sum(max(o.cost for o in p.options) for p in parts))
+    for one in plan.passes(anatomy, found):
+        one(model)
+    TorchGraph(model)(feeds)
+
+
+def test_latency_table_is_measured_once_and_read_again(model, tmp_path: Path) -> None:
+    told: list[str] = []
+    first = measure_table(model, WORK, ort.SPEC, cache=tmp_path, on_level=lambda name, **_: told.append(name))
+    assert told and first.full > 0 and set(first.heads) == {0, 1, 2, 3, 4} and max(first.neurons) == 256
+    assert first.heads[0] == 0 and first.neurons[0] == 0
+    again = measure_table(
+        model, WORK, ort.SPEC, cache=tmp_path, on_level=lambda *_, **__: pytest.fail("measured again")
+    )
+    assert again == first
+    other = Workload(((1, 9),), threads=2)
+    told.clear()
+    measure_table(model, other, ort.SPEC, cache=tmp_path, on_level=lambda name, **_: told.append(name))
+    assert told and len(list(tmp_path.glob("*.json"))) == 2
+
+
+@given(st.dictionaries(st.integers(0, 40), st.floats(0, 9), min_size=1), st.integers(0, 40), st.integers(0, 40))
+def test_costs_never_fall_as_levels_rise(costs: dict[int, float], a: int, b: int) -> None:
+    made = LatencyTable("ort", WORK, 1.0, 0.0, heads=costs)
+    low, high = sorted((a, b))
+    assert made.attention(low) <= made.attention(high)
+
+
+def test_workload_follows_the_text() -> None:
+    made = Workload.of(np.arange(1, 101), batch=2)
+    assert [b for b, _ in made.shapes] == [2] * 4
+    assert [n for _, n in made.shapes] == [13, 38, 63, 88]
+    feeds = made.feeds(["input_ids", "attention_mask"])
+    assert feeds[0]["input_ids"].shape == (2, 13) and feeds[0]["attention_mask"].all()
+
+
+def test_grown_to_the_multiple_that_pays() -> None:
+    spec = TargetSpec("any", neuron_multiple=16, rank_multiple=16)
+    assert [spec.grown(n, 100) for n in (0, 1, 16, 17, 97, 100)] == [0, 16, 16, 32, 100, 100]
+
+
+def test_matrices_of_a_part(model) -> None:
+    anatomy = read_anatomy(model)
+    assert [r for _, r, _ in part_matrices(anatomy, 0, attention=True)] == [64] * 4
+    sizes = [(r, c) for _, r, c in part_matrices(anatomy, 0, attention=False)]
+    assert sizes == [(64, 256), (256, 64)] and break_even(64, 256) == 51
