@@ -71,7 +71,7 @@ def read_labelled(path: Path, classes: Mapping[str, int]) -> tuple[list[str], np
 def _rows(path: Path) -> list[dict[str, object]]:
     with path.open(encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
-            return list(csv.DictReader(file))  # type: ignore[arg-type]
+            return list(csv.DictReader(file))
         return [json.loads(line) for line in file if line.strip()]
 
 

@@ -79,7 +79,7 @@ def recover(
                 group["lr"] = RATE * min(1.0, (spent + 1.0) / (0.03 * allowed + 1.0)) * max(0.02, 1.0 - spent / allowed)
             batch = batches[next(rows)]
             loss = _loss(source, graph, batch, pairs)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
             optimiser.step()
             optimiser.zero_grad()

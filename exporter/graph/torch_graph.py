@@ -75,7 +75,7 @@ class TorchGraph:
             for value in node.inputs:
                 if value is not None and self._last_use.get(value) is node and value not in wanted:
                     values.pop(value, None)
-        return {v: values[v] if v in values else self._input(values, v) for v in wanted}
+        return {v: values[v] if v in values else self.weights[self._names[v]] for v in wanted}
 
     def __call__(
         self, arrays: Mapping[str, np.ndarray], hooks: Mapping[ir.Value, Hook] | None = None
@@ -133,7 +133,7 @@ def _attention(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _cast(node: ir.Node, x: list[Any]) -> Tensor:
-    return x[0].to(_DTYPES[ir.DataType(attribute(node, "to"))])  # type: ignore[call-overload]
+    return x[0].to(_DTYPES[ir.DataType(int(attribute(node, "to")))])  # type: ignore[call-overload]
 
 
 def _clip(_: ir.Node, x: list[Any]) -> Tensor:
@@ -217,8 +217,8 @@ def _reshape(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _shape(node: ir.Node, x: list[Any]) -> Tensor:
-    start, end = attribute(node, "start", 0), attribute(node, "end", None)
-    return torch.tensor(list(x[0].shape)[slice(start, end)], dtype=torch.int64)  # type: ignore[misc]
+    start, end = (attribute(node, name) for name in ("start", "end"))
+    return torch.tensor(list(x[0].shape)[start:end], dtype=torch.int64)  # type: ignore[index]
 
 
 def _slice(_: ir.Node, x: list[Any]) -> Tensor:

@@ -141,7 +141,7 @@ def _check(graph: ir.Graph, name: str, rank: int) -> None:
     shape = list(weight.shape) if weight is not None and weight.shape is not None else []
     if weight is None or len(shape) != 2:
         raise UsageError(f"{name}: there is no such matrix (was it quantised or split before?)")
-    rows, columns = int(shape[0]), int(shape[1])  # type: ignore[call-overload]
+    rows, columns = (d if isinstance(d, int) else 0 for d in shape)
     if not 1 <= rank <= break_even(rows, columns):
         raise UsageError(
             f"{name}: rank {rank} does not pay for {rows} × {columns}: two products are less work from rank "
