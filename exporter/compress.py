@@ -37,7 +37,7 @@ from .graph.torch_graph import TorchGraph
 from .latency import LatencyTable, Workload, measure_table, open_model, paired_times
 from .passes.base import PassReport, StructuralPass
 from .passes.heads import RemoveHeads, columns_of
-from .passes.layers import RemoveBlocks
+from .passes.layers import RemoveBlocks, RemoveParts
 from .passes.lowrank import SplitMatrices, global_ranks
 from .passes.neurons import RemoveNeurons
 from .passes.sharing import ShareWeights
@@ -45,7 +45,7 @@ from .quality import Quality
 from .recover import Recovery, recover
 from .repair import repair
 from .runner import Runner
-from .search import Plan, choose, find_parts, split_moments
+from .search import Plan, choose, find_parts, removals, split_moments
 from .source import open_source, read_json
 from .staging import staged
 from .targets import ort
@@ -106,6 +106,7 @@ class Job:
     kept_tokens: list[int] | None = None
     kept_heads: dict[str, list[int]] = field(default_factory=dict)
     full_ms: float = 0.0
+    learned: dict[str, Any] | None = None
     _evidence: Evidence | None = None
 
     @property
@@ -113,7 +114,7 @@ class Job:
         return read_anatomy(self.model)
 
     def evidence(self) -> Evidence:
-        """Collected on the model as it is when first asked for."""
+        """Of the model as it is: collected when asked for, anew after a removal."""
         if self._evidence is None:
             self.step("importances", of=len(self.batches))
             self._evidence = collect(
@@ -126,6 +127,7 @@ class Job:
                 seed=self.recipe.calibration.seed,
                 on_batch=lambda: self.step("importances", of=len(self.batches)),
             )
+            self.learned = self._evidence.describe()
         return self._evidence
 
     def measure(self, name: str, changes: dict[str, str]) -> Stage:
@@ -364,18 +366,45 @@ def _remove(job: Job, spec: Any, staging: Path) -> dict[str, str]:
     anatomy = job.anatomy
     one: StructuralPass
     if isinstance(spec, r.RemoveHeads):
-        one = RemoveHeads(spec.keep)
+        one = RemoveHeads({b: _kept(job, anatomy, b, None, k) for b, k in spec.keep.items()})
     elif isinstance(spec, r.RemoveNeurons):
-        one = RemoveNeurons({(b, 0): range(k) if isinstance(k, int) else k for b, k in spec.keep.items()})
+        one = RemoveNeurons({(b, 0): _kept(job, anatomy, b, 0, k) for b, k in spec.keep.items()})
     elif isinstance(spec, r.RemoveBlocks):
-        every = spec.every
-        one = RemoveBlocks(range(every - 1, len(anatomy.blocks), every) if every else spec.blocks)
+        one = RemoveBlocks(_blocks(job, spec, anatomy))
+    elif isinstance(spec, r.RemoveParts):
+        one = RemoveParts(spec.attentions, [(b, 0) for b in spec.feed_forwards])
     elif isinstance(spec, r.Share):
         one = ShareWeights(spec.tolerance)
     else:
         assert isinstance(spec, r.Split)
         one = _split(job, spec, anatomy)
     return _apply(job, [one])
+
+
+def _kept(job: Job, anatomy: Anatomy, block: int, number: int | None, wanted: Sequence[int] | int) -> Sequence[int]:
+    """The units named; or of a mere count the most important ones, neurons grown to the multiple that pays."""
+    if not isinstance(wanted, int):
+        return wanted
+    site = next((s for s in sites(anatomy) if (s.block, s.number) == (block, number)), None)
+    if site is None or not 0 <= wanted <= site.units:
+        what = "heads" if number is None else "neurons"
+        there = f"it has {site.units}" if site is not None else "there is no such part"
+        raise UsageError(f"block {block}: {wanted} {what} cannot be kept, {there}")
+    count = wanted if site.is_attention else ort.SPEC.grown(wanted, site.units)
+    return removals(job.model, anatomy, job.evidence())[site.name].kept(count)
+
+
+def _blocks(job: Job, spec: r.RemoveBlocks, anatomy: Anatomy) -> Sequence[int]:
+    """Blocks that go. The least important are those whose parts would lose least if all their units went."""
+    if spec.every is not None:
+        return range(spec.every - 1, len(anatomy.blocks), spec.every)
+    if spec.least_important is None:
+        return spec.blocks
+    losses = dict.fromkeys(range(len(anatomy.blocks)), 0.0)
+    found = removals(job.model, anatomy, job.evidence())
+    for site in sites(anatomy):
+        losses[site.block] += float(found[site.name].loss[-1])
+    return sorted(sorted(losses, key=losses.__getitem__)[: spec.least_important])
 
 
 def _apply(job: Job, passes: Sequence[StructuralPass]) -> dict[str, str]:
@@ -391,7 +420,7 @@ def _apply(job: Job, passes: Sequence[StructuralPass]) -> dict[str, str]:
         changes |= {f"{k} ({type(one).__name__})" if k in changes else k: v for k, v in one.report.changes.items()}
     if gates is not None:
         _check_removal(job, trial, gates)
-    job.model = trial
+    job.model, job._evidence = trial, None
     job.reports += [one.report for one in passes if one.report is not None]
     return changes
 
@@ -607,7 +636,7 @@ def _summary(job: Job) -> dict[str, Any]:
         "speedup": first.ms / last.ms,
         "stages": [asdict(s) for s in job.stages],
         "reports": [p.to_json() for p in job.reports],
-        "evidence": job._evidence.describe() if job._evidence is not None else None,
+        "evidence": job.learned,
         "expected_ms": job.plan.cost + job.table.rest if job.plan is not None and job.table is not None else None,
         "machine": job.table.machine if job.table is not None else None,
     }

@@ -29,31 +29,43 @@ class Fit(_Strict):
 
 
 class RemoveHeads(_Strict):
-    """Heads that stay, by block."""
+    """Heads that stay, by block: their numbers, or how many of the most important."""
 
     kind: Literal["remove_heads"] = "remove_heads"
-    keep: dict[int, list[int]]
+    keep: dict[int, list[int] | int]
 
 
 class RemoveNeurons(_Strict):
-    """Neurons that stay, by block (its first feed-forward), as numbers; a single count keeps the first so many."""
+    """Neurons that stay, by block (its first feed-forward): their numbers, or how many of the most important.
+
+    A number of neurons is grown to the multiple that pays on the target.
+    """
 
     kind: Literal["remove_neurons"] = "remove_neurons"
     keep: dict[int, list[int] | int]
 
 
 class RemoveBlocks(_Strict):
-    """Blocks that go: by number, or every n-th (the second, fourth … for 2)."""
+    """Blocks that go with their norms: by number, every n-th (the second, fourth … for 2), or the least important."""
 
     kind: Literal["remove_blocks"] = "remove_blocks"
     blocks: list[int] = Field(default_factory=list)
     every: int | None = Field(default=None, ge=2)
+    least_important: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_choice(self) -> "RemoveBlocks":
-        if bool(self.blocks) == (self.every is not None):
-            raise ValueError("give either blocks or every")
+        if bool(self.blocks) + (self.every is not None) + (self.least_important is not None) != 1:
+            raise ValueError("give one of blocks, every and least_important")
         return self
+
+
+class RemoveParts(_Strict):
+    """Attentions and (first) feed-forwards that go, by block; the residual and its norm stay."""
+
+    kind: Literal["remove_parts"] = "remove_parts"
+    attentions: list[int] = Field(default_factory=list)
+    feed_forwards: list[int] = Field(default_factory=list)
 
 
 class Split(_Strict):
@@ -93,11 +105,11 @@ class Recover(_Strict):
 
 
 PassSpec = Annotated[
-    Fit | RemoveHeads | RemoveNeurons | RemoveBlocks | Split | TrimVocabulary | Share | Repair | Recover,
+    Fit | RemoveHeads | RemoveNeurons | RemoveBlocks | RemoveParts | Split | TrimVocabulary | Share | Repair | Recover,
     Field(discriminator="kind"),
 ]
 
-_REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "split")
+_REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "remove_parts", "split")
 
 
 class Calibration(_Strict):

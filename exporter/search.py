@@ -96,14 +96,11 @@ def find_parts(
     on_part: Callable[[str], None] = lambda _: None,
 ) -> list[Part]:
     """All parts with their options. Costs are milliseconds of `table`, or where there is none multiply-adds per token at `length`."""
-    groups: dict[str, list[Site]] = {}
-    for site in sites(anatomy):
-        groups.setdefault(site.projection.weight, []).append(site)
     parts = []
-    for weight, members in groups.items():
+    for members in _groups(anatomy):
         first = members[0]
         on_part(first.name)
-        removal = _order(model, weight, members, evidence)
+        removal = _order(model, members, evidence)
         removable = all(s.projection.rank is None and s.projection.in_features == s.units * s.unit for s in members)
         cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
         options = [
@@ -116,10 +113,23 @@ def find_parts(
     return parts
 
 
-def _order(model: ir.Model, weight: str, members: Sequence[Site], evidence: Evidence) -> Removal:
-    array = constant(model.graph.initializers[weight])
-    assert array is not None
+def removals(model: ir.Model, anatomy: Anatomy, evidence: Evidence) -> dict[str, Removal]:
+    """The order in which each site's units go, by the site's name."""
+    return {s.name: found for group in _groups(anatomy) for found in [_order(model, group, evidence)] for s in group}
+
+
+def _groups(anatomy: Anatomy) -> list[list[Site]]:
+    """Sites that share a weight, together."""
+    groups: dict[str, list[Site]] = {}
+    for site in sites(anatomy):
+        groups.setdefault(site.projection.weight, []).append(site)
+    return list(groups.values())
+
+
+def _order(model: ir.Model, members: Sequence[Site], evidence: Evidence) -> Removal:
     p = members[0].projection
+    array = constant(model.graph.initializers[p.weight])
+    assert array is not None
     if p.first is not None:
         first = constant(p.first.inputs[1])
         assert first is not None

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from headway.exporter.recipe import make_recipe
 from headway.exporter.recover import recover
 from headway.exporter.repair import repair
 from headway.exporter.source import open_source
-from headway.exporter.verify import compare  # noqa: F401  the same comparison that export uses
 
 import models
 
@@ -207,6 +207,44 @@ def test_a_recipe_made_again_gives_the_same_model(classifier: Path, text: Path, 
     assert [b["heads"] for b in first.anatomy["blocks"]] == [2, 4]
 
 
+def test_counts_take_the_most_important_and_grow_to_the_multiple(classifier: Path, text: Path, tmp_path: Path) -> None:
+    passes = [
+        {"kind": "remove_neurons", "keep": {0: 100}},
+        {"kind": "remove_heads", "keep": {1: 2}},
+        {"kind": "remove_blocks", "least_important": 1},
+        {"kind": "remove_parts", "feed_forwards": [1]},
+    ]
+    recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, max_drop=100)
+    done = compress(recipe, tmp_path / "bundle")
+    assert done.manifest.compression is not None
+    changes = [s["changes"] for s in done.manifest.compression["stages"][1:]]
+    assert changes[0] == {"block 0": "neurons 256 → 112"}
+    assert changes[1] == {"block 1": "heads 4 → 2"}
+    assert list(changes[2].values()) == ["removed"]
+    assert len(done.manifest.anatomy["blocks"]) == 2
+    assert done.manifest.anatomy["blocks"][1]["intermediate_size"] == []
+    bad = make_recipe("test", source=str(classifier), data=text, passes=[{"kind": "remove_heads", "keep": {0: 5}}])
+    with pytest.raises(UsageError, match="5 heads cannot be kept, it has 4"):
+        compress(bad, tmp_path / "bad")
+
+
+def test_an_onnx_file_is_compressed_with_gradients_too(bert: Path, text: Path, tmp_path: Path) -> None:
+    shutil.copytree(bert, tmp_path / "onnx")
+    (tmp_path / "onnx" / "model.safetensors").unlink()
+    ir.save(canonical(bert), tmp_path / "onnx" / "model.onnx")
+    recipe = make_recipe(
+        "test",
+        source=str(tmp_path / "onnx" / "model.onnx"),
+        data=text,
+        passes=[{"kind": "fit", "flops": 0.6}, {"kind": "repair"}],
+        max_drop=100,
+    )
+    done = compress(recipe, tmp_path / "bundle")
+    assert done.manifest.source["kind"] == "onnx"
+    stages = done.manifest.compression["stages"]  # type: ignore[index]
+    assert stages[-1]["quality"] >= stages[-2]["quality"] - 0.5
+
+
 def test_a_split_that_is_not_faster_is_undone(classifier: Path, text: Path, tmp_path: Path) -> None:
     """Matrices of 64 columns: two small products are never faster than one here, whatever is saved on paper."""
     recipe = make_recipe(
@@ -280,7 +318,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         ([{"kind": "fit"}], "exactly one"),
         ([{"kind": "fit", "speedup": 0.5}], "greater than 1"),
         ([{"kind": "share", "tolerance": 0.1}], "put a repair behind it"),
-        ([{"kind": "remove_blocks"}], "either blocks or every"),
+        ([{"kind": "remove_blocks"}], "one of blocks, every and least_important"),
         ([{"kind": "quantise"}], "does not match any of the expected tags"),
         ([{"kind": "fit", "flops": 0.5}, {"kind": "fit", "flops": 0.4}], "given twice"),
     ],
