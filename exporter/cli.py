@@ -268,12 +268,17 @@ def verify(
         from .inspection import verify_bundle
         from .report import parity_table
     with _progress(4, quiet or as_json) as step:
-        parity = verify_bundle(bundle, against, data, allow_pickle=allow_pickle, on_step=step)
+        verdict = verify_bundle(bundle, against, data, allow_pickle=allow_pickle, on_step=step)
     if as_json:
-        _print_json(parity.to_json())
+        _print_json(verdict.to_json())
+    elif not quiet and verdict.parity is not None:
+        _console().print(parity_table(verdict.parity.to_json()))
     elif not quiet:
-        _console().print(parity_table(parity.to_json()))
-    if not parity.ok:
+        _console().print(
+            f"{verdict.metric}: {verdict.quality:.2f} points (the source has {verdict.source_quality:.2f}; "
+            f"{verdict.recorded:.2f} when the bundle was made)"
+        )
+    if not verdict.ok:
         raise typer.Exit(1)
 
 

@@ -68,11 +68,7 @@ def export(
             built.parity.first_divergence = diagnose(built.source, built.cases, built.parity)
             raise GateError(parity_failure(built.parity))
         on_step(STEPS[6])
-        artifact_bytes = sum(p.stat().st_size for p in ort.files(staging))
-        if recipe.max_mb is not None and artifact_bytes > recipe.max_mb * 1e6:
-            raise GateError(
-                f"the artifact has {artifact_bytes / 1e6:.1f} MB, {artifact_bytes / 1e6 - recipe.max_mb:.1f} MB over max_mb"
-            )
+        artifact_bytes = check_size(staging, recipe)
         manifest = build_manifest(
             recipe,
             built.source,
@@ -192,6 +188,14 @@ def build_manifest(
         libraries={name: _version(name) for name in _LIBRARIES},
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
     )
+
+
+def check_size(staging: Path, recipe: Recipe) -> int:
+    """Bytes of the artifact; GateError where the recipe allows fewer."""
+    found = sum(p.stat().st_size for p in ort.files(staging))
+    if recipe.max_mb is not None and found > recipe.max_mb * 1e6:
+        raise GateError(f"the artifact has {found / 1e6:.1f} MB, {found / 1e6 - recipe.max_mb:.1f} MB over max_mb")
+    return found
 
 
 def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[verify.Case], per_token: list[str]) -> bool:

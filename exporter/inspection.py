@@ -4,26 +4,28 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from ..calibration.text import builtin_lines, read_lines
+from ..calibration.text import builtin_lines, read_labelled, read_lines
 from . import verify
-from .bundle import Bundle, Manifest
-from .capture import capture, load_reference
+from .bundle import Bundle, Manifest, TextEncoder
+from .capture import Reference, capture, load_reference
 from .errors import SourceError, UsageError
 from .export import describe
 from .graph.anatomy import read_anatomy
 from .graph.canonical import canonicalise
 from .graph.decompose import decompose_attention
 from .latency import LatencyTable, Workload, measure_table
-from .recipe import read_recipe
-from .source import open_source
+from .quality import Quality
+from .recipe import Recipe, read_recipe
+from .source import Source, open_source
 from .targets import ort
-from .tokenizer import load_tokenizer
+from .tokenizer import load_tokenizer, save_tokenizer
 
 
 def inspect_model(
@@ -115,6 +117,24 @@ def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dic
     return {name: micros / total for name, micros in spent.most_common()}
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison with the source found: parity, or for a compressed bundle points of quality (now, source, recorded)."""
+
+    ok: bool
+    parity: verify.Parity | None
+    metric: str | None = None
+    quality: float | None = None
+    source_quality: float | None = None
+    recorded: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        if self.parity is not None:
+            return self.parity.to_json()
+        names = ("ok", "metric", "quality", "source_quality", "recorded")
+        return {n: getattr(self, n) for n in names}
+
+
 def verify_bundle(
     path: Path,
     against: str | None,
@@ -122,7 +142,7 @@ def verify_bundle(
     *,
     allow_pickle: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
-) -> verify.Parity:
+) -> Verdict:
     """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
     on_step("read the bundle")
     bundle = Bundle.open(path)
@@ -138,10 +158,37 @@ def verify_bundle(
     if info is None or encoder is None:
         raise SourceError(f"{path}: this bundle has no tokenizer to make text into ids")
     on_step("run the source on text")
+    if bundle.manifest.compression is not None:
+        return _verify_compressed(bundle, source, reference, recipe, data)
     lines = read_lines(data or recipe.data) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
     choices = 2 if bundle.manifest.task == "multiple-choice" else 0
     cases = verify.make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
     expected = [reference.run(c.feeds) for c in cases]
     on_step("compare")
     per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
-    return verify.compare(cases, expected, bundle.runner.run, per_token=per_token, tolerance=recipe.tolerance)
+    parity = verify.compare(cases, expected, bundle.runner.run, per_token=per_token, tolerance=recipe.tolerance)
+    return Verdict(parity.ok, parity)
+
+
+def _verify_compressed(
+    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Path | None
+) -> Verdict:
+    """A compressed bundle is another model on purpose: what counts is the quality it keeps on the text held out."""
+    from .compress import class_names, divide
+
+    assert bundle.encoder is not None and bundle.manifest.compression is not None and recipe.data is not None
+    texts, labels = read_labelled(data or recipe.data, class_names(source.config))
+    judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
+    longest = bundle.encoder.info.max_length
+    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
+    with tempfile.TemporaryDirectory() as folder:
+        info = save_tokenizer(load_tokenizer(source.directory), source.longest, Path(folder))
+        whole = TextEncoder(Path(folder) / info.file, info)
+    quality.learn(reference.run, whole)
+    names = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    kept = [i for name, _ in names if (i := whole.tokenizer.token_to_id(name)) is not None]
+    points = quality.measure(bundle.runner.run, bundle.encoder, kept)
+    ok = quality.source - points <= recipe.max_drop
+    return Verdict(
+        ok, None, quality.metric, points, quality.source, bundle.manifest.compression["stages"][-1]["quality"]
+    )

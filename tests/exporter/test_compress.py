@@ -19,6 +19,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.inspection import verify_bundle
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.layers import RemoveParts
@@ -183,6 +184,8 @@ def test_a_compressed_bundle_is_verified_measured_and_opens(classifier: Path, te
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_files()
     assert len(bundle.labels(["the small model runs"])) == 1
+    verdict = verify_bundle(tmp_path / "bundle", None, None)
+    assert verdict.ok and verdict.quality == pytest.approx(compression["stages"][-1]["quality"])
     heads = [b["heads"] for b in done.manifest.anatomy["blocks"]]
     assert done.manifest.anatomy["gflops_per_token_at_128"] > 0 and max(heads) <= 4
     flops = [r["flops_per_token"] for r in compression["reports"]]
