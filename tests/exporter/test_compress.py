@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -329,3 +331,48 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
 def test_orders_that_cannot_work_are_refused(passes: list, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         make_recipe("recipe.yaml", source="x", passes=passes)
+
+
+def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headway.exporter.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    done = headway(
+        "compress", classifier, "--data", text, "--out", out, "--flops", "0.6", "--max-drop", "100", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert [s["name"] for s in printed["stages"]] == ["source", "fit", "repair"]
+    again = headway("export", "--recipe", out / "recipe.yaml", "--out", tmp_path / "again", "--json")
+    assert again.returncode == 0, again.stderr
+    first, second = ((tmp_path / n / "model.onnx.data").read_bytes() for n in ("bundle", "again"))
+    assert first == second
+    assert "points" in headway("verify", out).stdout
+
+
+def test_the_command_line_profiles(classifier: Path) -> None:
+    done = headway("profile", classifier, "--shape", "1x8", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["heads"]["0"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--speedup", "2", "--latency", "soon"], 2, "a number of ms is expected"),
+        (["--speedup", "2", "--shape", "8"], 2, "texts x tokens is expected"),
+        (["--speedup", "2", "--shape", "1x999"], 2, "longer than the model's"),
+        (["--speedup", "2", "--flops", "0.5"], 2, "exactly one"),
+        ([], 2, "say what to do"),
+        (["--speedup", "100"], 1, "cannot be met"),
+    ],
+)
+def test_what_cannot_be_done_says_why(
+    arguments: list[str], code: int, says: str, classifier: Path, text: Path, tmp_path: Path
+) -> None:
+    done = headway("compress", classifier, "--data", text, "--out", tmp_path / "bundle", *arguments)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    assert not list(tmp_path.iterdir())
