@@ -138,7 +138,7 @@ def compress(
     passes: list[dict[str, Any]] = [{"kind": "trim_vocabulary"}] if trim_vocabulary else []
     budget = {"speedup": speedup, "latency_ms": _number(latency, "ms", "--latency"), "flops": flops}
     if any(v is not None for v in budget.values()):
-        passes.append({"kind": "fit", **budget})
+        passes.append({"kind": "fit", **budget} | ({} if repair else {"rounds": 1}))
         passes += [{"kind": "repair"}] if repair else []
     if recover is not None:
         passes.append({"kind": "recover", "minutes": _number(recover, "-minutes", "--recover")})

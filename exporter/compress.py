@@ -2,14 +2,13 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
 from ..calibration.batches import Batch, check_known, make_batches
 from ..calibration.text import fingerprint, read_labelled
@@ -31,9 +30,8 @@ from .export import (
 )
 from .graph.anatomy import read_anatomy
 from .graph.canonical import canonicalise
-from .graph.torch_graph import TorchGraph
 from .latency import Workload, open_model
-from .pipeline import Job, Step, run_pass
+from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
 from .source import Source, open_source, read_json
 from .staging import staged
@@ -213,16 +211,6 @@ def class_names(config: Mapping[str, Any]) -> dict[str, int]:
     return {str(name): int(number) for number, name in named.items()}
 
 
-def runs(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    graph = TorchGraph(model)
-
-    def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        with torch.no_grad():
-            return {k: t.numpy() for k, t in graph(feeds).items()}
-
-    return run
-
-
 def divide(count: int, settings: r.Calibration) -> tuple[np.ndarray, np.ndarray]:
     """Texts to learn from and texts to judge by: a fifth, at most 256, are held out. Of very few, all serve both."""
     order = np.random.default_rng(settings.seed).permutation(count)
@@ -262,7 +250,7 @@ def _summary(job: Job) -> dict[str, Any]:
         "stages": [asdict(s) for s in job.stages],
         "reports": [p.to_json() for p in job.reports],
         "evidence": job.learned,
-        "expected_ms": job.plan.cost + job.table.rest if job.plan is not None and job.table is not None else None,
+        "expected_ms": job.plans[-1].cost + job.table.rest if job.plans and job.table is not None else None,
         "machine": job.table.machine if job.table is not None else None,
     }
 

@@ -19,11 +19,12 @@ from . import recipe as r
 from . import verify
 from .bundle import TextEncoder
 from .errors import GateError, UsageError
+from .fit import Tools, Unreachable, fit, rounds_for
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.edit import constant
 from .graph.torch_graph import TorchGraph
 from .latency import LatencyTable, Workload, measure_table, open_model, paired_times
-from .passes.base import PassReport, StructuralPass
+from .passes.base import REPORT_LENGTH, PassReport, StructuralPass
 from .passes.heads import RemoveHeads, columns_of
 from .passes.layers import RemoveBlocks, RemoveParts
 from .passes.lowrank import SplitMatrices, global_ranks
@@ -33,14 +34,24 @@ from .quality import Quality
 from .recover import Recovery, recover
 from .repair import repair
 from .runner import Runner
-from .search import Plan, choose, find_parts, removals, split_moments
+from .search import Plan, removals, split_moments
 from .targets import ort
 
-_TRIES = 5
 _SAME = 0.98
 """A pass that leaves more than this part of the time saved nothing: the noise of a paired measurement."""
 
 Step = Callable[..., None]
+
+
+def runs(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """A canonical model as a function of feeds, by torch."""
+    graph = TorchGraph(model)
+
+    def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {k: t.numpy() for k, t in graph(feeds).items()}
+
+    return run
 
 
 @dataclass
@@ -81,45 +92,45 @@ class Job:
     out: Path
     stages: list[Stage] = field(default_factory=list)
     reports: list[PassReport] = field(default_factory=list)
-    plan: Plan | None = None
+    plans: list[Plan] = field(default_factory=list)
     table: LatencyTable | None = None
     recovery: Recovery | None = None
     kept_tokens: list[int] | None = None
-    kept_heads: dict[str, list[int]] = field(default_factory=dict)
     full_ms: float = 0.0
     learned: dict[str, Any] | None = None
-    _evidence: Evidence | None = None
 
     @property
     def anatomy(self) -> Anatomy:
         return read_anatomy(self.model)
 
-    def evidence(self) -> Evidence:
-        """Of the model as it is: collected when asked for, anew after a removal."""
-        if self._evidence is None:
-            self.step("importances", of=len(self.batches))
-            self._evidence = collect(
-                TorchGraph(self.model),
-                self.anatomy,
-                self.batches,
-                source=self.fingerprint,
-                text=self.text,
-                labels=self.labels,
-                seed=self.recipe.calibration.seed,
-                on_batch=lambda: self.step("importances", of=len(self.batches)),
-            )
-            self.learned = self._evidence.describe()
-        return self._evidence
+    def learn(self, model: ir.Model) -> Evidence:
+        """What matters in a model as it is."""
+        found = collect(
+            TorchGraph(model),
+            read_anatomy(model),
+            self.batches,
+            source=self.fingerprint,
+            text=self.text,
+            labels=self.labels,
+            seed=self.recipe.calibration.seed,
+            on_batch=lambda: self.step("importances", of=len(self.batches)),
+        )
+        self.learned = found.describe()
+        return found
+
+    def time(self, model: ir.Model) -> tuple[float, int]:
+        """Milliseconds on the workload, paired with the source's, and bytes of the artifact."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            runner = open_model(model.clone(), Path(folder), self.workload.threads)
+            whole, own = paired_times([self.baseline, runner], self.workload)
+            self.full_ms = self.full_ms or whole
+            return self.full_ms * own / whole, sum(p.stat().st_size for p in ort.files(Path(folder)))
 
     def measure(self, name: str, changes: dict[str, str]) -> Stage:
         """Builds the model as it is, times it beside the uncompressed one, and judges it."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            runner = open_model(self.model.clone(), Path(folder), self.workload.threads)
-            nbytes = sum(p.stat().st_size for p in ort.files(Path(folder)))
-            whole, own = paired_times([self.baseline, runner], self.workload)
-            points = self.quality.measure(runner.run, self.encoder, self.kept_tokens)
-        self.full_ms = self.full_ms or whole
-        return Stage(name, nbytes, self.full_ms * own / whole, points, changes)
+        ms, nbytes = self.time(self.model)
+        points = self.quality.measure(runs(self.model), self.encoder, self.kept_tokens)
+        return Stage(name, nbytes, ms, points, changes)
 
 
 def run_pass(job: Job, spec: Any, staging: Path) -> None:
@@ -184,7 +195,7 @@ def _kept(job: Job, anatomy: Anatomy, block: int, number: int | None, wanted: Se
         there = f"it has {site.units}" if site is not None else "there is no such part"
         raise UsageError(f"block {block}: {wanted} {what} cannot be kept, {there}")
     count = wanted if site.is_attention else ort.SPEC.grown(wanted, site.units)
-    return removals(job.model, anatomy, job.evidence())[site.name].kept(count)
+    return removals(job.model, anatomy, job.learn(job.model))[site.name].kept(count)
 
 
 def _blocks(job: Job, spec: r.RemoveBlocks, anatomy: Anatomy) -> Sequence[int]:
@@ -194,113 +205,130 @@ def _blocks(job: Job, spec: r.RemoveBlocks, anatomy: Anatomy) -> Sequence[int]:
     if spec.least_important is None:
         return spec.blocks
     losses = dict.fromkeys(range(len(anatomy.blocks)), 0.0)
-    found = removals(job.model, anatomy, job.evidence())
+    found = removals(job.model, anatomy, job.learn(job.model))
     for site in sites(anatomy):
         losses[site.block] += float(found[site.name].loss[-1])
     return sorted(sorted(losses, key=losses.__getitem__)[: spec.least_important])
 
 
 def _apply(job: Job, passes: Sequence[StructuralPass]) -> dict[str, str]:
-    """Applies passes to the job's model, all or none, and checks that what they took away is all that changed."""
-    changes: dict[str, str] = {}
-    trial = job.model.clone()
-    gates = _gates(job.model, passes)
-    for one in passes:
-        if isinstance(one, RemoveHeads):
-            job.kept_heads |= _heads_by_name(read_anatomy(trial), one)
-        one(trial)
-        assert one.report is not None
-        changes |= {f"{k} ({type(one).__name__})" if k in changes else k: v for k, v in one.report.changes.items()}
-    if gates is not None:
-        _check_removal(job, trial, gates)
-    job.model, job._evidence = trial, None
+    """Applies passes to the job's model, all or none; returns the changes."""
+    job.model = _applied(job, job.model, passes)
     job.reports += [one.report for one in passes if one.report is not None]
-    return changes
+    return {k: v for one in passes if one.report is not None for k, v in one.report.changes.items()}
 
 
-def _heads_by_name(anatomy: Anatomy, one: RemoveHeads) -> dict[str, list[int]]:
-    attentions = ((b.index, b.attention) for b in anatomy.blocks if b.index in one.keep)
-    return {str(a.o.output.name): sorted(one.keep[i]) for i, a in attentions if a is not None}
+def _applied(job: Job, model: ir.Model, passes: Sequence[StructuralPass]) -> ir.Model:
+    """A copy of the model with the passes applied, each checked: what it took away is all that changed."""
+    made = model.clone()
+    for one in passes:
+        gates = _gates(made, one)
+        before = made.clone() if gates is not None else made
+        one(made)
+        if gates is not None:
+            _check_removal(job, before, made, {str(v.name): kept for v, kept in gates.items()})
+    return made
 
 
-def _gates(model: ir.Model, passes: Sequence[StructuralPass]) -> dict[ir.Value, np.ndarray] | None:
-    """For passes that only close gates: which inputs of which sites stay, `[features]` of ones and zeros."""
+def _gates(model: ir.Model, one: StructuralPass) -> dict[ir.Value, np.ndarray] | None:
+    """For a pass that only closes gates: which inputs of which sites stay, `[features]` of ones and zeros."""
+    if not isinstance(one, RemoveHeads | RemoveNeurons):
+        return None
     closed: dict[ir.Value, np.ndarray] = {}
     for site in sites(read_anatomy(model)):
-        for one in passes:
-            if isinstance(one, RemoveHeads) and site.is_attention and site.block in one.keep:
-                kept = columns_of(sorted(one.keep[site.block]), site.unit)
-            elif isinstance(one, RemoveNeurons) and not site.is_attention and (site.block, site.number) in one.keep:
-                kept = np.asarray(one.keep[site.block, site.number or 0], np.int64)
-            else:
-                continue
-            closed[site.projection.input] = np.isin(np.arange(site.units * site.unit), kept).astype(np.float32)
-    return closed if all(isinstance(one, RemoveHeads | RemoveNeurons) for one in passes) else None
+        if isinstance(one, RemoveHeads) and site.is_attention and site.block in one.keep:
+            kept = columns_of(sorted(one.keep[site.block]), site.unit)
+        elif isinstance(one, RemoveNeurons) and site.number is not None and (site.block, site.number) in one.keep:
+            kept = np.asarray(one.keep[site.block, site.number], np.int64)
+        else:
+            continue
+        closed[site.projection.input] = np.isin(np.arange(site.units * site.unit), kept).astype(np.float32)
+    return closed
 
 
-def _check_removal(job: Job, trial: ir.Model, gates: Mapping[ir.Value, np.ndarray]) -> None:
-    """A cut model must answer as the whole one with those gates closed; anything else is a mistake of ours, never shipped."""
+def _check_removal(job: Job, whole: ir.Model, cut: ir.Model, gates: Mapping[str, np.ndarray]) -> None:
+    """A cut model must answer as the whole one with those gates closed; anything else is a mistake of ours, never shipped.
+
+    `gates` by the name of the value they act on.
+    """
     batch = job.batches[len(job.batches) // 2]
-    hooks = {v: partial(torch.mul, torch.from_numpy(kept)) for v, kept in gates.items()}
+    mask = torch.from_numpy(batch.mask)
+    values = ir.convenience.create_value_mapping(whole.graph, include_subgraphs=False)
+    hooks = {values[name]: partial(torch.mul, torch.from_numpy(kept)) for name, kept in gates.items()}
     with torch.no_grad():
-        wanted = TorchGraph(job.model)(batch.feeds, hooks)
-        given = TorchGraph(trial)(batch.feeds)
+        wanted = TorchGraph(whole)(batch.feeds, hooks)
+        given = TorchGraph(cut)(batch.feeds)
     for name, value in wanted.items():
-        off = (
-            float((value - given[name])[torch.from_numpy(batch.mask)].abs().max())
-            if value.shape[:2] == batch.mask.shape
-            else float((value - given[name]).abs().max())
-        )
-        if off > verify.TOLERANCE["float32"] * max(1.0, float(value.abs().max())):
+        difference = (value - given[name]).abs()
+        off = float(difference[mask].max() if value.shape[: mask.ndim] == mask.shape else difference.max())
+        if not off <= verify.TOLERANCE["float32"] * max(1.0, float(value.abs().max())):
             raise GateError(
                 f"removal changed output {name!r} by {off:.3g} more than closing the same gates does; nothing was written"
             )
 
 
 def _fit(job: Job, spec: r.Fit) -> dict[str, str]:
-    """Searches within the budget; where the measured time misses it, the budget is drawn tighter and the search repeated."""
-    anatomy, evidence = job.anatomy, job.evidence()
+    """Removes in rounds until the budget is met; says what every part has become."""
+    before = job.anatomy
+    length = int(np.mean([n for _, n in job.workload.shapes]))
     if spec.flops is None:
         job.table = measure_table(job.model, job.workload, ort.SPEC, on_level=job.step)
-    length = int(np.mean([n for _, n in job.workload.shapes]))
-    parts = find_parts(
-        job.model, anatomy, evidence, job.table, ort.SPEC, length=length, on_part=lambda s: job.step(f"rank {s}")
+        scale = job.table.full / job.stages[-1].ms
+        goal = job.full_ms / spec.speedup if spec.speedup else float(spec.latency_ms or 0)
+        budget, share = goal * scale, goal / job.stages[-1].ms
+    else:
+        scale, goal = 1.0, 0.0
+        budget, share = spec.flops * before.flops_per_token(length) / 2, spec.flops
+    tools = Tools(
+        job.learn,
+        partial(_applied, job),
+        (lambda m: job.time(m)[0] * scale) if job.table is not None else None,
+        ort.SPEC,
+        job.step,
     )
-    if job.table is None:
-        assert spec.flops is not None
-        whole = anatomy.flops_per_token(length) / 2
-        rest = whole - sum(
-            max(o.cost for o in p.options if o.keep == p.sites[0].units and o.rank is None) for p in parts
+    try:
+        job.model, job.plans = fit(
+            job.model,
+            TorchGraph(job.source_model),
+            job.batches,
+            tools,
+            budget=budget,
+            table=job.table,
+            length=length,
+            rounds=spec.rounds or rounds_for(min(share, 1.0)),
+            plans=_saved_plans(job),
         )
-        job.plan = choose(parts, anatomy, spec.flops * whole - rest)
-        return _apply(job, job.plan.passes(anatomy, evidence))
-    before, table = job.stages[-1], job.table
-    goal = job.full_ms / spec.speedup if spec.speedup else float(spec.latency_ms or 0)
-    scale = table.full / before.ms
-    budget, fastest, start = goal * scale - table.rest, before.ms, job.model
-    resumed = _saved_plan(job)
-    if resumed is not None:
-        job.plan = resumed
-        return _apply(job, resumed.passes(anatomy, evidence))
-    for _ in range(_TRIES):
-        try:
-            job.plan = choose(parts, anatomy, budget)
-        except GateError as error:
-            raise GateError(
-                f"the budget of {goal:.2f} ms cannot be met on {job.workload}: the fastest that was built takes {fastest:.2f} ms "
-                f"({job.full_ms / fastest:.2f} times as fast as the source); ask for that or less"
-            ) from error
-        job.model = start
-        changes = _apply(job, job.plan.passes(anatomy, evidence))
-        job.step("measure")
-        measured = job.measure("fit", changes).ms
-        fastest = min(fastest, measured)
-        if measured <= goal * 1.005:
-            return changes
-        budget -= (measured - goal) * scale + 0.002 * table.full
-    raise GateError(
-        f"the budget of {goal:.2f} ms was not met in {_TRIES} searches: {fastest:.2f} ms is the closest; ask for that or more"
-    )
+    except Unreachable as error:
+        if spec.flops is not None:
+            raise GateError(f"{spec.flops:g} of the operations cannot be met: {error}") from error
+        closest = min(error.closest / scale, job.stages[-1].ms)
+        raise GateError(
+            f"the budget of {goal:.2f} ms cannot be met on {job.workload}: the fastest that was built takes {closest:.2f} ms "
+            f"({job.full_ms / closest:.2f} times as fast as the source); ask for that or less"
+        ) from error
+    after = job.anatomy
+    changes = _what_became(before, after)
+    flops = before.flops_per_token(REPORT_LENGTH), after.flops_per_token(REPORT_LENGTH)
+    sizes = (before.parameters, after.parameters), (before.nbytes, after.nbytes)
+    job.reports.append(PassReport("Fit", changes, *sizes, flops))
+    return changes
+
+
+def _what_became(before: Anatomy, after: Anatomy) -> dict[str, str]:
+    """Each part that changed, in words; parts are found again by the name of their result."""
+    left = {str(s.projection.output.name): s for s in sites(after)}
+    changes = {}
+    for site in sites(before):
+        now = left.get(str(site.projection.output.name))
+        what = "heads" if site.is_attention else "neurons"
+        where = f"block {site.block}" + (f" feed-forward {site.number}" if site.number else "")
+        if now is None:
+            changes[f"{where} {what}"] = "all removed"
+        elif now.units != site.units:
+            changes[f"{where} {what}"] = f"{site.units} → {now.units}"
+        elif now.projection.rank != site.projection.rank:
+            changes[f"{where} {'attention' if site.is_attention else 'feed-forward'}"] = f"rank {now.projection.rank}"
+    return changes
 
 
 def _split(job: Job, spec: r.Split, anatomy: Anatomy) -> SplitMatrices:
@@ -308,7 +336,7 @@ def _split(job: Job, spec: r.Split, anatomy: Anatomy) -> SplitMatrices:
     inputs: dict[str, np.ndarray] = {}
     outputs: dict[str, np.ndarray] = {}
     if spec.method != "plain":
-        inputs, outputs = split_moments(anatomy, job.evidence(), names)
+        inputs, outputs = split_moments(anatomy, job.learn(job.model), names)
     if spec.method == "fisher":  # rows weighted by their own importance alone, as in FWSVD
         inputs = {n: np.diag(m).copy() for n, m in inputs.items()}
         outputs = {}
@@ -348,7 +376,8 @@ def _trim(job: Job, staging: Path) -> dict[str, str]:
 
 def _recover(job: Job, spec: r.Recover) -> Stage:
     state = job.out.parent / f".{job.out.name}.recover.safetensors"
-    _save_plan(job)
+    if job.plans:
+        _save_plans(job)
     source = TorchGraph(job.source_model)
 
     def tell(spent: float, allowed: float, loss: float) -> None:
@@ -361,7 +390,6 @@ def _recover(job: Job, spec: r.Recover) -> Stage:
             job.model,
             make_batches(job.encoder, job.texts, longest=job.encoder.info.max_length, seed=job.recipe.calibration.seed),
             spec.minutes,
-            kept_heads=job.kept_heads,
             state=state,
             seed=job.recipe.calibration.seed,
             on_step=tell,
@@ -380,28 +408,37 @@ def _plan_file(job: Job) -> Path:
     return job.out.parent / f".{job.out.name}.plan.json"
 
 
-def _save_plan(job: Job) -> None:
+def _save_plans(job: Job) -> None:
     """What was chosen stays beside the progress: a search repeated on a noisy machine might choose otherwise."""
-    if job.plan is None:
-        return
-    plan = {
-        "recipe": job.recipe.to_yaml(),
-        "source": job.fingerprint,
-        "heads": job.plan.heads,
-        "neurons": [[b, n, kept] for (b, n), kept in job.plan.neurons.items()],
-        "ranks": job.plan.ranks,
-        "cost": job.plan.cost,
-        "loss": job.plan.loss,
-    }
-    _plan_file(job).write_text(json.dumps(plan), encoding="utf-8")
+    plans = [
+        {
+            "heads": p.heads,
+            "neurons": [[b, n, kept] for (b, n), kept in p.neurons.items()],
+            "ranks": p.ranks,
+            "cost": p.cost,
+            "loss": p.loss,
+        }
+        for p in job.plans
+    ]
+    content = {"recipe": job.recipe.to_yaml(), "source": job.fingerprint, "plans": plans}
+    _plan_file(job).write_text(json.dumps(content), encoding="utf-8")
 
 
-def _saved_plan(job: Job) -> Plan | None:
+def _saved_plans(job: Job) -> list[Plan]:
+    """Those of an interrupted run of the same recipe on the same source."""
     path = _plan_file(job)
     if not path.is_file():
-        return None
+        return []
     raw = json.loads(path.read_text(encoding="utf-8"))
     if raw["recipe"] != job.recipe.to_yaml() or raw["source"] != job.fingerprint:
-        return None
-    heads = {int(b): kept for b, kept in raw["heads"].items()}
-    return Plan(heads, {(b, n): kept for b, n, kept in raw["neurons"]}, raw["ranks"], raw["cost"], raw["loss"])
+        return []
+    return [
+        Plan(
+            {int(b): kept for b, kept in p["heads"].items()},
+            {(b, n): kept for b, n, kept in p["neurons"]},
+            p["ranks"],
+            p["cost"],
+            p["loss"],
+        )
+        for p in raw["plans"]
+    ]

@@ -14,12 +14,16 @@ class _Strict(BaseModel):
 
 
 class Fit(_Strict):
-    """Heads, neurons and ranks go until the budget is met: exactly one of the three is given."""
+    """Heads, neurons and ranks go until the budget is met: exactly one of the three is given.
+
+    More than one round, by default one for each factor of 1.5, repairs between rounds.
+    """
 
     kind: Literal["fit"] = "fit"
     speedup: float | None = Field(default=None, gt=1)
     latency_ms: float | None = Field(default=None, gt=0)
     flops: float | None = Field(default=None, gt=0, lt=1)
+    rounds: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_budget(self) -> "Fit":

@@ -22,6 +22,7 @@ from .graph.anatomy import Anatomy, AttentionPart, read_anatomy
 from .graph.edit import attribute
 from .graph.torch_graph import TorchGraph
 from .passes.cuts import set_array
+from .passes.heads import original_heads
 
 RATE = 3e-4
 _SAVE_EVERY = 60.0
@@ -46,15 +47,13 @@ def recover(
     batches: Sequence[Batch],
     minutes: float,
     *,
-    kept_heads: Mapping[str, Sequence[int]] | None = None,
     state: Path | None = None,
     seed: int = 0,
     on_step: OnStep = lambda *_: None,
 ) -> Recovery:
     """Trains `model` in place for `minutes` of wall time in all.
 
-    `kept_heads` names, by the source attention's output value, which of its heads are left. `state` is a file that keeps
-    the progress every minute and on interruption; with it there, training goes on where it was.
+    `state` is a file that keeps the progress every minute and on interruption; with it there, training goes on where it was.
     """
     graph = TorchGraph(model)
     trained = {
@@ -64,7 +63,7 @@ def recover(
     }
     graph.weights.update(trained)
     optimiser = torch.optim.AdamW(trained.values(), lr=RATE, weight_decay=0.0)
-    pairs = _pairs(source_anatomy, read_anatomy(model), kept_heads or {})
+    pairs = _pairs(source_anatomy, read_anatomy(model))
     done, key = Recovery(), _key(trained, batches)
     if state is not None and state.is_file():
         done = _load(state, key, trained, optimiser)
@@ -113,7 +112,7 @@ class _Pair:
     scale: float = 1.0
 
 
-def _pairs(source: Anatomy, anatomy: Anatomy, kept: Mapping[str, Sequence[int]]) -> list[_Pair]:
+def _pairs(source: Anatomy, anatomy: Anatomy) -> list[_Pair]:
     by_name = {str(b.output.name): b.output for b in source.blocks if b.output is not None}
     found = [
         _Pair((by_name[str(b.output.name)],), (b.output,))
@@ -126,7 +125,7 @@ def _pairs(source: Anatomy, anatomy: Anatomy, kept: Mapping[str, Sequence[int]])
         name = str(ours.o.output.name) if ours is not None else ""
         if ours is None or name not in theirs or ours.disentangled or ours.heads != ours.kv_heads:
             continue
-        heads = tuple(kept.get(name, range(theirs[name].heads)))
+        heads = original_heads(ours)
         if len(heads) == ours.heads:
             found.append(_Pair(_scored(theirs[name]), _scored(ours), heads, float(attribute(ours.node, "scale"))))  # type: ignore[arg-type]
     return found

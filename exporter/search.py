@@ -93,13 +93,15 @@ def find_parts(
     spec: TargetSpec,
     *,
     length: int = 128,
-    on_part: Callable[[str], None] = lambda _: None,
+    ranks: bool = True,
 ) -> list[Part]:
-    """All parts with their options. Costs are milliseconds of `table`, or where there is none multiply-adds per token at `length`."""
+    """All parts with their options. Costs are milliseconds of `table`, or where there is none multiply-adds per token at `length`.
+
+    Without `ranks` nothing is split: a split part cannot be cut further.
+    """
     parts = []
     for members in _groups(anatomy):
         first = members[0]
-        on_part(first.name)
         removal = _order(model, members, evidence)
         removable = all(s.projection.rank is None and s.projection.in_features == s.units * s.unit for s in members)
         cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
@@ -108,7 +110,8 @@ def find_parts(
             for keep in _levels(first, spec)
             if removable or keep == first.units
         ]
-        options += _rank_options(model, anatomy, members, evidence, table, spec, options[-1])
+        if ranks:
+            options += _rank_options(model, anatomy, members, evidence, table, spec, options[-1])
         parts.append(Part(members, removal, options))
     return parts
 

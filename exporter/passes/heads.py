@@ -13,6 +13,7 @@ from .base import StructuralPass, check_indices, the_block
 from .cuts import Cuts, resize
 from .layers import drop_part
 
+_ORIGINAL = "original_heads"
 _SHAPED_BY = ("Reshape", "Expand", "Tile")
 
 
@@ -47,6 +48,11 @@ class RemoveHeads(StructuralPass):
         for part in dropped:
             drop_part(model.graph, part.o)
         return changes
+
+
+def original_heads(part: AttentionPart) -> tuple[int, ...]:
+    """Which heads of the source an attention still has, in its order."""
+    return tuple(part.node.meta.get(_ORIGINAL, range(part.heads)))
 
 
 def columns_of(heads: Sequence[int], head_dim: int) -> np.ndarray:
@@ -139,6 +145,7 @@ def _merged_columns(model: ir.Model, part: AttentionPart, kept: list[int], group
 def _adapt(graph: ir.Graph, part: AttentionPart, kept: list[int], by_head: list[ir.Node]) -> None:
     """Makes everything between the projections expect the new number of heads."""
     old, new = part.heads, len(kept)
+    part.node.meta[_ORIGINAL] = tuple(original_heads(part)[h] for h in kept)
     if not part.disentangled:
         part.node.attributes["q_num_heads"] = ir.AttrInt64("q_num_heads", new)
         part.node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", new * part.kv_heads // old)

@@ -1,0 +1,128 @@
+"""Makes a model meet a budget in rounds: learn what matters, search, remove, repair, and learn again. Imports torch.
+
+What matters changes as a model shrinks: at three times the speed, removal in rounds with a repair between keeps far more than
+one cut of the same size. The last round is built and timed, and searched again with a tighter budget where it is too slow.
+Source: ZipLM (arXiv 2302.04089), section 4.1, gradual setting, without its training between rounds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ..calibration.batches import Batch
+from ..calibration.evidence import Evidence
+from .errors import GateError
+from .graph.anatomy import Anatomy, read_anatomy
+from .graph.torch_graph import TorchGraph
+from .latency import LatencyTable
+from .passes.base import StructuralPass
+from .repair import repair
+from .search import Part, Plan, choose, find_parts
+from .targets.spec import TargetSpec
+
+_TRIES = 6
+_PER_ROUND = 1.5
+"""At most so many times less work is left after each round than before it."""
+
+_SLACK = 1.005
+"""A measured time this near to the wanted one meets it: the noise of a paired median."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the rounds are done with. `measure` gives a model's time in the units of the table; None where FLOPs are the budget."""
+
+    learn: Callable[[ir.Model], Evidence]
+    apply: Callable[[ir.Model, Sequence[StructuralPass]], ir.Model]
+    measure: Callable[[ir.Model], float] | None
+    spec: TargetSpec
+    step: Callable[..., None] = lambda *_, **__: None
+
+
+def rounds_for(share: float) -> int:
+    """How many rounds a budget of `share` of the whole takes."""
+    return max(1, math.ceil(math.log(1 / share) / math.log(_PER_ROUND) - 0.01))
+
+
+def fit(
+    model: ir.Model,
+    source: TorchGraph,
+    batches: Sequence[Batch],
+    tools: Tools,
+    *,
+    budget: float,
+    table: LatencyTable | None,
+    length: int,
+    rounds: int,
+    plans: Sequence[Plan] = (),
+) -> tuple[ir.Model, list[Plan]]:
+    """A model within `budget`, and the plan of each round; `model` itself is not changed.
+
+    `budget` is the whole model's: milliseconds of `table`, or multiply-adds per token at `length` where there is none.
+    `plans` of an earlier run are followed instead of searching. Raises GateError where the budget cannot be met: its
+    `closest` is the least that was built.
+    """
+    total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
+    followed: list[Plan] = []
+    for number in range(1, rounds + 1):
+        last = number == rounds
+        tools.step(f"round {number} of {rounds}")
+        anatomy, evidence = read_anatomy(model), tools.learn(model)
+        if plans:
+            model = tools.apply(model, plans[number - 1].passes(anatomy, evidence))
+            followed.append(plans[number - 1])
+        else:
+            parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
+            wanted = total * (budget / total) ** (number / rounds)
+            model, plan = _one(model, anatomy, evidence, parts, wanted, table, length, tools, exact=last)
+            followed.append(plan)
+        if not last:
+            repair(source, model, batches, on_site=lambda name: tools.step(f"repair {name}"))
+    return model, followed
+
+
+def _one(
+    model: ir.Model,
+    anatomy: Anatomy,
+    evidence: Evidence,
+    parts: Sequence[Part],
+    wanted: float,
+    table: LatencyTable | None,
+    length: int,
+    tools: Tools,
+    *,
+    exact: bool,
+) -> tuple[ir.Model, Plan]:
+    """One round: a plan within `wanted`, applied; where `exact`, measured and drawn tighter until it is met."""
+    budget = wanted - (table.rest if table is not None else _rest(anatomy, parts, length))
+    closest = math.inf
+    for _ in range(_TRIES):
+        try:
+            plan = choose(parts, anatomy, budget)
+        except GateError as error:
+            raise Unreachable(str(error), closest) from error
+        made = tools.apply(model, plan.passes(anatomy, evidence))
+        if tools.measure is None or not exact:
+            return made, plan
+        tools.step("measure")
+        measured = tools.measure(made)
+        closest = min(closest, measured)
+        if measured <= wanted * _SLACK:
+            return made, plan
+        budget -= (measured - wanted) + 0.002 * wanted
+    raise Unreachable(f"not met in {_TRIES} searches", closest)
+
+
+def _rest(anatomy: Anatomy, parts: Sequence[Part], length: int) -> float:
+    """Multiply-adds per token of all but the parts."""
+    return anatomy.flops_per_token(length) / 2 - sum(max(o.cost for o in p.options if o.rank is None) for p in parts)
+
+
+class Unreachable(GateError):
+    """A budget that cannot be met. `closest`: the least that was built, infinite where nothing was."""
+
+    def __init__(self, message: str, closest: float):
+        super().__init__(message)
+        self.closest = closest
