@@ -189,7 +189,7 @@ def ours(bench: Bench, speedup: float, *, repaired: bool, minutes: float = 0.0) 
         budget=bench.table.full / speedup,
         table=bench.table,
         length=length,
-        rounds=rounds_for(1 / speedup) if repaired else 1,
+        rounds=[1, rounds_for(1 / speedup)] if repaired else [1],
     )
     if repaired:
         repair(source, model, bench.batches)

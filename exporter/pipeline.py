@@ -295,7 +295,7 @@ def _fit(job: Job, spec: r.Fit) -> dict[str, str]:
             budget=budget,
             table=job.table,
             length=length,
-            rounds=spec.rounds or rounds_for(min(share, 1.0)),
+            rounds=[spec.rounds] if spec.rounds else [1, rounds_for(min(share, 1.0))],
             plans=_saved_plans(job),
         )
     except Unreachable as error:

@@ -16,7 +16,7 @@ class _Strict(BaseModel):
 class Fit(_Strict):
     """Heads, neurons and ranks go until the budget is met: exactly one of the three is given.
 
-    More than one round, by default one for each factor of 1.5, repairs between rounds.
+    Rounds repair between one and the next. By default one round and one for each factor of 1.5 are tried, and the better kept.
     """
 
     kind: Literal["fit"] = "fit"

@@ -22,7 +22,7 @@ from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import REPORT_LENGTH
 from headway.exporter.passes.cuts import set_array
-from headway.exporter.passes.heads import RemoveHeads, columns_of
+from headway.exporter.passes.heads import RemoveHeads, columns_of, original_heads
 from headway.exporter.passes.layers import RemoveBlocks, RemoveParts
 from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, global_ranks, tail_energy
 from headway.exporter.passes.neurons import RemoveNeurons
@@ -130,6 +130,17 @@ def test_a_removed_block_is_bypassed(family: str, family_models: dict[str, ir.Mo
         RemoveBlocks([index])(model)
         assert largest_difference(wanted, answers(model)) < 1e-6
         assert len(read_anatomy(model).blocks) == count - 1
+
+
+def test_heads_removed_twice_know_where_they_came_from(bert_model: ir.Model) -> None:
+    model = bert_model.clone()
+    RemoveHeads({0: [1, 2, 3]})(model)
+    RemoveHeads({0: [0, 2]})(model)
+    once = bert_model.clone()
+    RemoveHeads({0: [1, 3]})(once)
+    parts = [read_anatomy(m.clone()).blocks[0].attention for m in (model, once, bert_model)]
+    assert [original_heads(p) for p in parts if p is not None] == [(1, 3), (1, 3), (0, 1, 2, 3)]
+    assert largest_difference(answers(model), answers(once)) == 0
 
 
 def test_attention_without_heads_leaves_residual_and_its_constant(bert_model: ir.Model) -> None:

@@ -13,6 +13,7 @@ from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.removal import Removal
 from headway.exporter.capture import capture
 from headway.exporter.errors import GateError
+from headway.exporter.fit import rounds_for
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
@@ -148,6 +149,11 @@ def test_costs_never_fall_as_levels_rise(costs: dict[int, float], a: int, b: int
     made = LatencyTable("ort", WORK, 1.0, 0.0, heads=costs)
     low, high = sorted((a, b))
     assert made.attention(low) <= made.attention(high)
+
+
+@pytest.mark.parametrize(("speedup", "rounds"), [(1.2, 1), (1.5, 1), (1.6, 2), (2.0, 2), (2.25, 2), (3.0, 3), (5.0, 4)])
+def test_no_round_takes_more_than_a_third(speedup: float, rounds: int) -> None:
+    assert rounds_for(1 / speedup) == rounds
 
 
 def test_workload_follows_the_text() -> None:
