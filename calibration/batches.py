@@ -29,7 +29,7 @@ def make_batches(
     *,
     longest: int,
     samples: int | None = None,
-    tokens: int = 1024,
+    tokens: int = 512,
     most_tokens: int | None = None,
     seed: int = 0,
 ) -> list[Batch]:

@@ -213,13 +213,17 @@ class _Sums:
             self.gates[site.name].append(gate)
 
     def results(self, tokens: int) -> dict[str, dict[str, np.ndarray]]:
+        """Means of the sums, made in place: of a large model they are as large as its weights."""
+
         def identity(total: torch.Tensor) -> torch.Tensor:
             return torch.eye(len(total)) if total.ndim == 2 else torch.ones(len(total))
 
         return {
-            "inputs": {str(v.name): (x / self.weight[v]).numpy() for v, x in self.inputs.items()},
-            "mean": {str(v.name): (x / self.weight[v]).numpy() for v, x in self.first.items()},
-            "outputs": {str(v.name): (x / tokens if x.any() else identity(x)).numpy() for v, x in self.outputs.items()},
+            "inputs": {str(v.name): x.div_(self.weight[v]).numpy() for v, x in self.inputs.items()},
+            "mean": {str(v.name): x.div_(self.weight[v]).numpy() for v, x in self.first.items()},
+            "outputs": {
+                str(v.name): (x.div_(tokens) if x.any() else identity(x)).numpy() for v, x in self.outputs.items()
+            },
             "gates": {name: torch.cat(parts).numpy() for name, parts in self.gates.items()},
         }
 
