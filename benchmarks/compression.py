@@ -261,10 +261,10 @@ def run(name: str, speedups: Sequence[float], minutes: float, *, again: bool = F
         print(bench.seconds, str(bench.workload), flush=True)
         if again:
             result = json.loads((FOLDER / f"compression-{name}.json").read_text(encoding="utf-8"))
-            recovery = "Headway, " if minutes else "no such method"
-            result["rows"] = [
-                r for r in result["rows"] if r["method"] != "Headway" and not r["method"].startswith(recovery)
-            ]
+            stale = {("Headway", s) for s in speedups} | (
+                {(f"Headway, {minutes:g} minutes of recovery", 2.0)} if minutes else set()
+            )
+            result["rows"] = [r for r in result["rows"] if (r["method"], r["wanted"]) not in stale]
             result["rows"] += [ours(bench, s, repaired=True) for s in speedups]
             result["rows"] += [ours(bench, 2.0, repaired=True, minutes=minutes)] if minutes else []
             return result
