@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..calibration.batches import Batch, check_known, make_batches
-from ..calibration.text import fingerprint, read_labelled
+from ..calibration.text import fingerprint, read_labelled, required
 from . import recipe as r
 from . import verify
 from .bundle import TextEncoder
@@ -61,15 +61,12 @@ def compress(
     the compressed graph has lost at most `max_drop` points on held-out text. Raises as `export` does, and UsageError where
     the recipe names no text.
     """
-    if recipe.data is None:
-        raise UsageError(
-            "compression learns from text: give --data FILE (txt, csv or jsonl), a few hundred lines like production's"
-        )
+    data = required(recipe.data, "compression")
     check_available(target_of(recipe))
     with staged(out, force=force) as staging, tempfile.TemporaryDirectory() as folder:
         on_step("read the source")
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        texts, labels = read_labelled(recipe.data, class_names(source.config))
+        texts, labels = read_labelled(data, class_names(source.config), recipe.column)
         if source.task == "multiple-choice":
             raise UsageError("multiple-choice models are exported, but not compressed yet")
         on_step("capture the graph")

@@ -63,7 +63,7 @@ def export(
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        lines = read_lines(recipe.data) if recipe.data else builtin_lines()
+        lines = read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines()
         built = _build(source, target, lines, staging, recipe.tolerance, on_step)
         if not built.parity.ok and built.repeated:
             built = _build(source, target, lines, staging, recipe.tolerance, on_step, whole=True)

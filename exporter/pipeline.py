@@ -357,7 +357,7 @@ def _trim(job: Job, staging: Path) -> dict[str, str]:
     from .passes.vocabulary import TrimVocabulary, tokens_to_keep, trim_directory
 
     assert job.recipe.data is not None
-    texts, _ = read_labelled(job.recipe.data, {})
+    texts, _ = read_labelled(job.recipe.data, {}, job.recipe.column)
     used = {i for e in job.encoder.encode(texts) for i in e.ids} | {job.encoder.info.pad_id}
     path = staging / job.encoder.info.file
     kept = tokens_to_keep(json.loads(path.read_text(encoding="utf-8")), used)

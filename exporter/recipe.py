@@ -133,6 +133,7 @@ class Work(_Strict):
 class Recipe(_Strict):
     """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
 
+    `column` of a table in `data` is the text; found where not named.
     `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
     """
 
@@ -141,6 +142,7 @@ class Recipe(_Strict):
     task: str | None = None
     target: Literal["ort"] = "ort"
     data: Path | None = None
+    column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
     passes: list[PassSpec] = Field(default_factory=list)
