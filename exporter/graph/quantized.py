@@ -24,7 +24,7 @@ def tokens_function() -> ir.Function:
     """
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT))
 
-    def constant(name: str, array: object, dtype: ir.DataType) -> ir.Node:
+    def constant(name: str, array: float | list[int], dtype: ir.DataType) -> ir.Node:
         node = ir.node("Constant", [], attributes={"value": ir.tensor(array, dtype=dtype)}, name=name)
         node.outputs[0].name = name
         return node
@@ -73,6 +73,12 @@ def rounded_from(value: ir.Value | None) -> ir.Value | None:
     back = producer(value, "DequantizeLinear")
     there = producer(back.inputs[0], "QuantizeLinear") if back is not None else None
     return there.inputs[0] if there is not None else None
+
+
+def unrounded(value: ir.Value | None) -> ir.Value | None:
+    """A value before it was rounded; the value itself where it was not."""
+    before = rounded_from(value)
+    return value if before is None else before
 
 
 def readers_through(value: ir.Value) -> list[ir.Node]:

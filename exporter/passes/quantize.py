@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -44,7 +45,7 @@ class QuantizeMatrices(StructuralPass):
             scale = initializer(graph, f"{name}_scale", matrix.scale)
             shape = weight.shape
             _set_whole(weight, matrix.q, matrix.bits)
-            attributes: dict[str, object] = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
+            attributes: dict[str, Any] = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
             back = insert(
                 min(readers, key=list(graph).index),
                 "DequantizeLinear",
@@ -249,7 +250,6 @@ def _look_up(node: ir.Node, scales: ir.Value) -> None:
     """A lookup of whole numbers, and of the scales of the same rows."""
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
-    after = next(iter(consumers(result)))
     order = {n: i for i, n in enumerate(graph)}
     after = min(consumers(result), key=order.__getitem__)
     shape = list(result.shape) if result.shape is not None else None
