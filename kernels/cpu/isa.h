@@ -1,0 +1,36 @@
+// Which vector instructions the processor has, and kernels compiled for each of them.
+//
+// A file `name.simd.cc` is compiled once per instruction set, each time in the namespace HEADWAY_ISA, and defines one constant
+// table of function pointers there. `name.h` declares the table's type and says HEADWAY_TABLES(Type, table); `best(...)` picks
+// at run time. Inside `.simd.cc` files no function template of the standard library may be called: the linker could choose
+// the copy that was compiled for instructions this processor lacks.
+#pragma once
+
+#include <cstdint>
+
+namespace headway {
+
+struct Half {  // bits of an IEEE float16
+  uint16_t bits;
+};
+
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
+// The best the processor has, or what was set for tests.
+Isa isa();
+
+#if defined(__x86_64__)
+#define HEADWAY_TABLES(Type, table) \
+  namespace baseline { extern const Type table; } \
+  namespace avx2 { extern const Type table; } \
+  namespace avx512 { extern const Type table; } \
+  inline const Type& best_##table() { \
+    return isa() == Isa::kAvx512 ? avx512::table : isa() == Isa::kAvx2 ? avx2::table : baseline::table; \
+  }
+#else
+#define HEADWAY_TABLES(Type, table) \
+  namespace baseline { extern const Type table; } \
+  inline const Type& best_##table() { return baseline::table; }
+#endif
+
+}  // namespace headway
