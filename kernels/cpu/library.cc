@@ -4,6 +4,13 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "isa.h"
 #include "masked_softmax.h"
 #include "register.h"
@@ -12,7 +19,8 @@ namespace headway {
 
 // Every file of ops, one line each.
 #define HEADWAY_OPS(OP) \
-  OP(masked_softmax)
+  OP(masked_softmax) \
+  OP(quantized_linear)
 
 #define HEADWAY_DECLARE(op) void register_##op(Library&);
 HEADWAY_OPS(HEADWAY_DECLARE)
@@ -34,6 +42,23 @@ Isa detect() {
 #endif
 }
 
+bool detect_dot_product(Isa set) {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;  // leaf 7: AVX-512 VNNI in its first part, AVX-VNNI in its second
+  if (set == Isa::kAvx512) return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c >> 11 & 1);
+  return set == Isa::kAvx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+#elif defined(__aarch64__) && defined(__linux__)
+  return static_cast<void>(set), getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+  return static_cast<void>(set), false;
+#endif
+}
+
+std::atomic<bool>& dot_product_allowed() {
+  static std::atomic<bool> value{true};
+  return value;
+}
+
 std::atomic<Isa>& chosen() {
   static std::atomic<Isa> value{detect()};
   return value;
@@ -42,6 +67,7 @@ std::atomic<Isa>& chosen() {
 }  // namespace
 
 Isa isa() { return chosen().load(std::memory_order_relaxed); }
+bool dot_product() { return dot_product_allowed().load(std::memory_order_relaxed) && detect_dot_product(isa()); }
 
 }  // namespace headway
 
@@ -73,6 +99,13 @@ HEADWAY_EXPORT const char* headway_isa(const char* wanted) {
     chosen() = static_cast<Isa>(found);
   }
   return kNames[static_cast<int>(isa())];
+}
+
+// Whether products of bytes are in use; 0 and 1 switch them off and back on where the processor has them, for tests.
+HEADWAY_EXPORT int headway_dot_product(int wanted) {
+  using namespace headway;
+  if (wanted >= 0) dot_product_allowed() = wanted != 0;
+  return dot_product();
 }
 
 // y = e^x, for tests of its error.
