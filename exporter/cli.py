@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -129,6 +129,19 @@ def compress(
     trim_vocabulary: Annotated[
         bool, typer.Option("--trim-vocabulary", help="Drop tokens that the text does not use.")
     ] = False,
+    quantize: Annotated[
+        Literal["int8", "int4", "float16"] | None,
+        typer.Option(
+            "--quantize", help="Whole numbers: int8 for speed and bytes, int4 (weights) or float16 for bytes alone."
+        ),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Leave what is sensitive in float until --max-drop is kept.")
+    ] = False,
+    kernels: Annotated[
+        Literal["auto", "stock", "custom"],
+        typer.Option("--kernels", help="Headway's own operators (custom), or only the runtime's (stock)."),
+    ] = "auto",
     repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Least squares on what is left.")] = True,
     max_drop: Annotated[float, typer.Option("--max-drop", help="Points of quality that may be lost.")] = 5.0,
     shape: Annotated[
@@ -154,8 +167,13 @@ def compress(
         passes += [{"kind": "repair"}] if repair else []
     if recover is not None:
         passes.append({"kind": "recover", "minutes": _number(recover, "-minutes", "--recover")})
+    if quantize == "float16":
+        passes.append({"kind": "float16"})
+    elif quantize is not None:
+        block = {"block": 32} if quantize == "int4" else {}
+        passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
     if not passes:
-        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary or --recover")
+        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary, --recover or --quantize")
     made = make_recipe(
         "command line",
         source=source,
@@ -163,6 +181,7 @@ def compress(
         data=data,
         column=column,
         passes=passes,
+        kernels=kernels,
         calibration={"samples": samples},
         work={"shapes": [_shape(s) for s in shape or []], "threads": threads},
         max_drop=max_drop,

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from ..calibration.batches import Batch, check_known, make_batches
 from ..calibration.text import fingerprint, read_labelled, required
+from ..kernels.cpu import library_path
 from . import recipe as r
 from . import verify
 from .bundle import TextEncoder
@@ -31,6 +32,7 @@ from .export import (
 )
 from .graph.anatomy import read_anatomy
 from .graph.canonical import canonicalise
+from .graph.quantized import is_quantized
 from .latency import Workload, open_model
 from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
@@ -62,6 +64,7 @@ def compress(
     the recipe names no text.
     """
     data = required(recipe.data, "compression")
+    recipe = recipe.model_copy(update={"kernels": _kernels_for(recipe)})
     check_available(target_of(recipe))
     with staged(out, force=force) as staging, tempfile.TemporaryDirectory() as folder:
         on_step("read the source")
@@ -78,6 +81,14 @@ def compress(
         check_drop(job.quality, job.stages[-1].quality, recipe.max_drop)
         on_step("lower and write")
         return _finish(job, whole, texts, out, staging)
+
+
+def _kernels_for(recipe: r.Recipe) -> str:
+    """What "auto" means: Headway's operators where a pass would use them and they are built here."""
+    if recipe.kernels != "auto":
+        return recipe.kernels
+    wanted = any(isinstance(p, r.Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
+    return "custom" if wanted and library_path() is not None else "stock"
 
 
 @dataclass
@@ -172,16 +183,22 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     cases = verify.make_cases(job.encoder, texts, info.max_length, info.pad_id)
     wanted = [{k: v.copy() for k, v in runs(job.model)(c.feeds).items()} for c in cases]
     inputs, outputs = ([tensor_info(v) for v in vs] for vs in (job.model.graph.inputs, job.model.graph.outputs))
+    rounded = is_quantized(job.model)
+    dtype = "int8" if rounded else target.dtype
     lowering = target.lower(job.model, read_anatomy(job.model))
     target.build(job.model, staging)
     job.step("verify")
     options = target.options(regroup=whole.regroup)
     runner = target.open(staging, options)
     parity = verify.compare(
-        cases, wanted, runner.run, per_token=whole.per_token, dtype=target.dtype, tolerance=recipe.tolerance
+        cases, wanted, runner.run, per_token=whole.per_token, dtype=dtype, tolerance=recipe.tolerance
     )
     if not parity.ok:
         raise GateError(parity_failure(parity))
+    if rounded:
+        points = job.quality.measure(runner.run, job.encoder, job.kept_tokens)
+        check_drop(job.quality, points, recipe.max_drop)
+        job.stages[-1].quality = points
     artifact_bytes = check_size(target.files(staging), recipe)
     job.step("finish the bundle")
     manifest = build_manifest(
@@ -253,6 +270,9 @@ def _summary(job: Job) -> dict[str, Any]:
         "stages": [asdict(s) for s in job.stages],
         "reports": [p.to_json() for p in job.reports],
         "evidence": job.learned,
+        "observations": job.observed,
+        "sensitivity": job.sensitivity,
+        "left_in_float": job.left_float,
         "expected_ms": job.plans[-1].cost + job.table.rest if job.plans and job.table is not None else None,
         "machine": job.table.machine if job.table is not None else None,
     }

@@ -143,7 +143,18 @@ class Half(_Strict):
 
 
 PassSpec = Annotated[
-    Fit | RemoveHeads | RemoveNeurons | RemoveBlocks | RemoveParts | Split | TrimVocabulary | Share | Repair | Recover | Quantize | Half,
+    Fit
+    | RemoveHeads
+    | RemoveNeurons
+    | RemoveBlocks
+    | RemoveParts
+    | Split
+    | TrimVocabulary
+    | Share
+    | Repair
+    | Recover
+    | Quantize
+    | Half,
     Field(discriminator="kind"),
 ]
 
@@ -169,13 +180,15 @@ class Recipe(_Strict):
     """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
 
     `column` of a table in `data` is the text; found where not named.
-    `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
+    `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
+    them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
     """
 
     version: Literal[1] = 1
     source: str
     task: str | None = None
     target: Literal["ort"] = "ort"
+    kernels: Literal["auto", "stock", "custom"] = "auto"
     data: Path | None = None
     column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
@@ -200,7 +213,9 @@ class Recipe(_Strict):
             if isinstance(one, Share) and one.tolerance and "repair" not in kinds[i:]:
                 raise ValueError("sharing near-equal tensors changes the answers: put a repair behind it")
             if one.kind not in _QUANTIZING and any(k in _QUANTIZING for k in kinds[:i]):
-                raise ValueError(f"{one.kind} behind {kinds[i - 1]}: a quantised matrix is neither cut, split nor solved for")
+                raise ValueError(
+                    f"{one.kind} behind {kinds[i - 1]}: a quantised matrix is neither cut, split nor solved for"
+                )
             if one.kind in _REMOVING and "repair" in kinds[:i]:
                 raise ValueError(f"{one.kind} behind a repair would undo it: repair comes after all that remove")
         return self

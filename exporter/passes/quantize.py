@@ -35,7 +35,9 @@ class QuantizeMatrices(StructuralPass):
             weight = _float_tensor(graph, name)
             other = next((n for n in consumers(weight) if n.op_type != "MatMul" or n.inputs[1] is not weight), None)
             if other is not None:
-                raise UsageError(f"{name}: node {other.name!r} ({other.op_type}) reads it too; only matrices of products can")
+                raise UsageError(
+                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only matrices of products can"
+                )
         for name, matrix in self.matrices.items():
             weight = graph.initializers[name]
             readers = consumers(weight)
@@ -45,7 +47,9 @@ class QuantizeMatrices(StructuralPass):
             scale = initializer(graph, f"{name}_scale", matrix.scale)
             shape = weight.shape
             _set_whole(weight, matrix.q, matrix.bits)
-            attributes: dict[str, Any] = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
+            attributes: dict[str, Any] = (
+                {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
+            )
             back = insert(
                 min(readers, key=list(graph).index),
                 "DequantizeLinear",
@@ -141,7 +145,11 @@ class MigrateScales(StructuralPass):
         unknown = next((n for n in self.divisors if n not in inputs), None)
         if unknown is not None:
             raise UsageError(f"{unknown}: no projection reads this value")
-        folded = {str(b.attention.o.input.name): b.attention.v for b in anatomy.blocks if b.attention and _own_columns(b.attention)}
+        folded = {
+            str(b.attention.o.input.name): b.attention.v
+            for b in anatomy.blocks
+            if b.attention and _own_columns(b.attention)
+        }
         for name, given in self.divisors.items():
             divisor = given.astype(np.float32)
             readers = [n for n in consumers(inputs[name]) if n.op_type == "MatMul" and n.inputs[1] is not None]
@@ -179,7 +187,9 @@ class StoreHalf(StructuralPass):
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
-        chosen = {n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and len(v.shape or ()) == 2}
+        chosen = {
+            n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and len(v.shape or ()) == 2
+        }
         for name, value in chosen.items():
             array = constant(value)
             if array is not None and np.abs(array).max(initial=0) > np.finfo(np.float16).max:
@@ -255,7 +265,12 @@ def _look_up(node: ir.Node, scales: ir.Value) -> None:
     shape = list(result.shape) if result.shape is not None else None
     name, dtype = str(result.name), ir.DataType.FLOAT
     factor = insert(
-        after, "Gather", [scales, node.inputs[1]], name=f"{name}.scale", dtype=dtype, shape=[*shape[:-1], 1] if shape else None
+        after,
+        "Gather",
+        [scales, node.inputs[1]],
+        name=f"{name}.scale",
+        dtype=dtype,
+        shape=[*shape[:-1], 1] if shape else None,
     )
     whole = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
     product = insert(after, "Mul", [whole, factor], name=f"{name}.float", dtype=dtype, shape=shape)

@@ -6,17 +6,19 @@ less than its mask costs (`benchmarks/fusions.py` measures all of them). Those a
 making them when it loads the graph.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from ...kernels.cpu import library_path
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..runner import OrtRunner
+from .ort_int8 import Products, lower_products
 from .spec import TargetSpec
 
 CONTRIB = "com.microsoft"
@@ -35,16 +37,22 @@ class Fusions:
 
     attention: int = 0
     gelu: int = 0
+    products: Products = field(default_factory=Products)
 
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        counts = asdict(self)
+        return {**{k: v for k, v in counts.pop("products").items() if v}, **counts}
 
 
-def lower(model: ir.Model, anatomy: Anatomy) -> Fusions:
-    """Lowers a canonical model in place. Raises TargetError naming the node where an expected fusion did not happen."""
+def lower(model: ir.Model, anatomy: Anatomy, *, kernels: bool = False) -> Fusions:
+    """Lowers a canonical model in place; with `kernels` to Headway's own operators where it has them.
+
+    Raises TargetError naming the node where an expected fusion did not happen.
+    """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
-    fusions = Fusions()
+    fusions = Fusions(products=lower_products(model, kernels=kernels))
+    remove_unused(model)
     lowering = _AttentionLowering(graph)
     for block in anatomy.blocks:
         if block.attention is not None and not block.attention.disentangled:
@@ -64,12 +72,20 @@ def write(model: ir.Model, directory: Path) -> None:
     ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
 
 
-def session_options(*, regroup: bool) -> dict[str, Any]:
+def session_options(*, regroup: bool, kernels: bool = False) -> dict[str, Any]:
     """What a bundle stores for its runner. All levels: fused nodes stay as they are, constants are left to the runtime.
 
     `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding.
+    `kernels`: whether the graph holds Headway's own operators. Where a processor multiplies bytes with sums that saturate (x86
+    without VNNI), the runtime is told to take its exact form; on others that changes nothing.
     """
-    return {"graph_optimization_level": "all", "disabled_optimizers": list(SLOW_FUSIONS), "regroup": regroup}
+    options = {
+        "graph_optimization_level": "all",
+        "disabled_optimizers": list(SLOW_FUSIONS),
+        "regroup": regroup,
+        "config": {"session.x64quantprecision": "1", "session.disable_quant_qdq": "1"},
+    }
+    return options | ({"kernels": True} if kernels else {})
 
 
 def open_runner(model: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
@@ -86,15 +102,18 @@ def files(directory: Path) -> list[Path]:
 class OrtTarget:
     """This module as a `Target`."""
 
+    kernels: bool = False
     spec: TargetSpec = SPEC
     artifact: str = MODEL_FILE
     dtype: str = "float32"
 
     def available(self) -> str | None:
+        if self.kernels and library_path() is None:
+            return "Headway's kernels were not built on this machine: install a C++ compiler and Headway again, or ask for stock operators"
         return None
 
     def lower(self, model: ir.Model, anatomy: Anatomy) -> dict[str, int]:
-        return lower(model, anatomy).as_dict()
+        return lower(model, anatomy, kernels=self.kernels).as_dict()
 
     def build(self, model: ir.Model, directory: Path) -> None:
         write(model, directory)
@@ -103,7 +122,7 @@ class OrtTarget:
         return files(directory)
 
     def options(self, *, regroup: bool) -> dict[str, Any]:
-        return session_options(regroup=regroup)
+        return session_options(regroup=regroup, kernels=self.kernels)
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)
