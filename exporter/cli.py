@@ -348,6 +348,66 @@ def bench(
 
 
 @app.command()
+def sensitivity(
+    source: Annotated[str, typer.Argument(help="Any source that export takes.")],
+    data: Annotated[Path, typer.Option("--data", help="Text like production's, as for compress.")],
+    column: Column = None,
+    activations: Annotated[
+        Literal["per-token", "static", "none"], typer.Option("--activations", help="How values are rounded.")
+    ] = "per-token",
+    out: Annotated[Path, typer.Option("--out", help="Directory for JSON and plot.")] = Path("sensitivity"),
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to compare on.")] = 128,
+    task: Task = None,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Round one group of SOURCE's matrices at a time to int8, and say what each costs."""
+    with _needs_export():
+        from .inspection import sensitivity_of
+        from .report import sensitivity_table
+    with _progress(None, quiet or as_json) as step:
+        found, files = sensitivity_of(
+            source,
+            task=task,
+            data=data,
+            column=column,
+            activations=activations,
+            samples=samples,
+            out=out,
+            allow_pickle=allow_pickle,
+            on_step=step,
+        )
+    if as_json:
+        _print_json(found)
+    elif not quiet:
+        _console().print(sensitivity_table(found))
+        for file in files:
+            _console().print(str(file), soft_wrap=True)
+
+
+@app.command()
+def lint(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or an .onnx file.")],
+    target: Annotated[
+        str,
+        typer.Option("--target", help="x86-avx2, x86-vnni, arm-dotprod, arm-i8mm, ort-mobile or tensorrt."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say what in BUNDLE would saturate, overflow, be refused or run slowly on a target; exit 1 where answers would be wrong."""
+    with _needs_export():
+        from .lint import lint as run
+    found = run(bundle, target)
+    if as_json:
+        _print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in found])
+    for finding in found if not as_json else []:
+        print(f"{finding.where}: {finding.severity}: {finding.what}")
+    if any(f.severity == "error" for f in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Directory of the bundle.")] = Path("build/minilm"),
     cache: Annotated[Path, typer.Option("--cache", help="Where downloads are kept.")] = Path(".cache/models"),

@@ -279,9 +279,12 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _plots(job: Job, staging: Path) -> None:
-    from .report import plot_losses, plot_stages
+    from .report import plot_losses, plot_sensitivity, plot_stages
 
     (staging / "plots").mkdir(exist_ok=True)
     plot_stages([asdict(s) for s in job.stages], job.quality.metric, staging / "plots" / "passes.png")
+    if job.sensitivity is not None:
+        groups = [{"name": n, "error": e} for n, e in job.sensitivity.items()]
+        plot_sensitivity(groups, staging / "plots" / "sensitivity.png")
     if job.recovery is not None:
         plot_losses(job.recovery.losses, staging / "plots" / "recovery.png")
