@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .errors import SourceError
+from .fake_quant import frozen
 from .source import TASK_OUTPUTS, Source
 from .stack import find_stack, first_layer_only, repeat_layer
 
@@ -259,7 +260,7 @@ def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
     sample = [ids, mask, torch.zeros_like(ids)][: len(wrapped.names)]
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in sample)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), frozen(wrapped):
             program = torch.export.export(wrapped, tuple(sample), dynamic_shapes=(dynamic,), strict=False)
             exported = torch.onnx.export(program, dynamo=True, opset_version=23, optimize=False, verbose=False)
     except SourceError:

@@ -18,6 +18,7 @@ from .card import write_card
 from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
+from .graph.quantized import is_quantized
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
@@ -138,6 +139,7 @@ def _build(
         inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
         per_token = [o.name for o in outputs if "sequence" in o.shape]
         on_step(STEPS[3])
+        dtype = "int8" if is_quantized(model) else target.dtype
         lowering = target.lower(model, anatomy)
         target.build(model, staging)
         on_step(STEPS[4])
@@ -151,7 +153,7 @@ def _build(
     on_step(STEPS[5])
     options = target.options(regroup=not padding_matters(expected, cases, per_token))
     runner = target.open(staging, options)
-    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=target.dtype, tolerance=tolerance)
+    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=dtype, tolerance=tolerance)
     return _Built(
         source, identity.result(), cases, parity, info, inputs, outputs, options, described, lowering, repeated
     )

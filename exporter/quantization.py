@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from ..calibration.batches import Batch
 from ..calibration.observe import Observation, Observations, observe
-from ..calibration.rounding import QuantizedMatrix, bias_shift, gptq, migration, nearest
+from ..calibration.rounding import bias_shift, gptq, migration, nearest
 from .errors import UsageError
 from .graph.anatomy import Anatomy, Projection, read_anatomy
 from .graph.edit import constant, consumers
-from .graph.quantized import is_quantized
+from .graph.quantized import QuantizedMatrix, is_quantized
 from .passes.base import StructuralPass
 from .passes.quantize import PER_TOKEN, MigrateScales, QuantizeMatrices, QuantizeTables, QuantizeValues
 from .recipe import Quantize
