@@ -2,6 +2,8 @@
 
 import json
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from headway.calibration import observe as module
 from headway.calibration.batches import Batch
 from headway.calibration.histogram import Histogram
-from headway.calibration.observe import Observations, observe
+from headway.calibration.observe import Observations, Sums, gather, observe
 from headway.exporter.capture import capture
 from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
@@ -77,6 +79,22 @@ def test_bit_equal_however_the_text_is_handed_over(classifier: ir.Model, values:
         assert_equal(first, watch(classifier, made, values, moments=values))
     for size in (1, 8, 64):
         assert_equal(first, watch(classifier, iter(batches(size)), values, moments=values, workers=2))
+
+
+def gather_part(path: str, parts: list[list[list[int]]], values: list[str]) -> Sums:
+    """What one process counts."""
+    return gather(ir.load(path), [batch(p) for p in parts], values, moments=values)
+
+
+def test_processes_merge_exactly(classifier: ir.Model, values: list[str], tmp_path: Path) -> None:
+    ir.save(classifier, tmp_path / "model.onnx")
+    halves = [TEXTS[:30], TEXTS[30:]]
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        jobs = [pool.submit(gather_part, str(tmp_path / "model.onnx"), [h], values) for h in halves]
+        second, first = (j.result() for j in reversed(jobs))
+    second.merge(first)
+    found = Observations("model", "text", 0, second.samples, second.tokens, second.results())
+    assert_equal(watch(classifier, batches(8), values, moments=values), found)
 
 
 def test_alone_and_together_are_equal(classifier: ir.Model, values: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
