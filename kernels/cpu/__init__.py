@@ -87,7 +87,11 @@ def open_session(
     graph = helper.make_graph(
         [node],
         op_type,
-        [info(n, x.dtype, x.ndim) for i, (n, x) in enumerate(zip(names, inputs, strict=True)) if x is not None and i not in constants],
+        [
+            info(n, x.dtype, x.ndim)
+            for i, (n, x) in enumerate(zip(names, inputs, strict=True))
+            if x is not None and i not in constants
+        ],
         [info(n, d, None) for n, d in zip(results, dtypes, strict=True)],
         [numpy_helper.from_array(x, names[i]) for i, x in enumerate(inputs) if x is not None and i in constants],
     )
