@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headway.kernels import cpu
 from headway.kernels.reference_int8 import (
     SMALLEST_RANGE,
@@ -17,8 +20,6 @@ from headway.kernels.reference_int8 import (
     quantized_linear,
     quantized_product,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.skipif(cpu.library_path() is None, reason="no C++ compiler: kernels not built")
 
