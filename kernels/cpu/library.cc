@@ -12,7 +12,8 @@ namespace headway {
 
 // Every file of ops, one line each.
 #define HEADWAY_OPS(OP) \
-  OP(masked_softmax)
+  OP(masked_softmax) \
+  OP(attention)
 
 #define HEADWAY_DECLARE(op) void register_##op(Library&);
 HEADWAY_OPS(HEADWAY_DECLARE)
@@ -75,8 +76,5 @@ HEADWAY_EXPORT const char* headway_isa(const char* wanted) {
   return kNames[static_cast<int>(isa())];
 }
 
-// y = e^x, for tests of its error.
-HEADWAY_EXPORT void headway_exp(const float* x, float* y, int64_t count) { headway::best_softmax_table().exp(x, y, count); }
-HEADWAY_EXPORT void headway_exp2_below(const float* x, float* y, int64_t count) {
-  headway::best_softmax_table().exp2_below(x, y, count);
-}
+// y = 2^x, for tests of its error.
+HEADWAY_EXPORT void headway_exp2(const float* x, float* y, int64_t count) { headway::best_softmax_table().exp2(x, y, count); }
