@@ -5,6 +5,7 @@
 
 #include "op.h"
 #include "register.h"
+#include "sequences.h"
 
 namespace headway {
 namespace {
@@ -12,10 +13,6 @@ namespace {
 constexpr int64_t kChunk = 128;    // queries of one head that one thread takes at least, where there are so many
 constexpr double kWorth = 2.0e6;   // multiplications that pay for another thread
 constexpr int64_t kMostTasks = 256;
-
-struct Sequence {
-  int64_t first, length;  // in tokens
-};
 
 // Attributes of all attention ops: `heads`; `scale`, 1 / sqrt(head_dim) where not given; `causal` (0 or 1); `window`, the
 // farthest key a query sees either way, -1 for any.
@@ -142,30 +139,12 @@ class PackedAttention {
     if (q.shape.size() != 2) throw Error("input 'q' has shape " + to_string(q.shape) + ", [tokens, heads * head_dim] is needed");
     check_same(q, k);
     check_same(q, v);
-    const auto sequences = sequences_of(context.input<int32_t>(3), q.shape[0]);
+    const auto sequences = sequences_of(context.input<int32_t>(3), q.shape[0], "q");
     int64_t longest = 0;
     for (const Sequence& one : sequences) longest = std::max(longest, one.length);
     check_bias(bias, options_.heads, longest);
     const auto all = queries_of<T, T>(q, k, v, context.output<T>(0, q.shape), options_);
     attend(context, kernel_, options_, all, sequences, bias);
-  }
-
-  static std::vector<Sequence> sequences_of(const Tensor<int32_t>& ends, int64_t tokens) {
-    if (ends.shape.size() != 1 || ends.shape[0] < 1)
-      throw Error("input 'cu_seqlens' has shape " + to_string(ends.shape) + ", [sequences + 1] is needed");
-    const int64_t count = ends.shape[0] - 1;
-    if (ends.data[0] != 0) throw Error("input 'cu_seqlens' starts with " + std::to_string(ends.data[0]) + " instead of 0");
-    std::vector<Sequence> sequences;
-    for (int64_t i = 0; i < count; ++i) {
-      if (ends.data[i + 1] < ends.data[i])
-        throw Error("input 'cu_seqlens' falls from " + std::to_string(ends.data[i]) + " to " + std::to_string(ends.data[i + 1]) +
-                    " at element " + std::to_string(i + 1));
-      sequences.push_back({ends.data[i], ends.data[i + 1] - ends.data[i]});
-    }
-    if (ends.data[count] != tokens)
-      throw Error("input 'cu_seqlens' ends with " + std::to_string(ends.data[count]) + ", input 'q' has " + std::to_string(tokens) +
-                  " tokens");
-    return sequences;
   }
 
  private:

@@ -13,7 +13,8 @@ namespace headway {
 // Every file of ops, one line each.
 #define HEADWAY_OPS(OP) \
   OP(masked_softmax) \
-  OP(attention)
+  OP(attention) \
+  OP(padding)
 
 #define HEADWAY_DECLARE(op) void register_##op(Library&);
 HEADWAY_OPS(HEADWAY_DECLARE)
