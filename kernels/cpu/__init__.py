@@ -7,7 +7,7 @@ With plain onnxruntime one line makes a graph with these operators loadable:
 Needs numpy and onnxruntime only; onnx is needed by `run` alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ def run(
     inputs: Sequence[np.ndarray | None],
     *,
     outputs: Sequence[np.dtype | type] | None = None,
+    constants: Collection[int] = (),
     threads: int = 1,
     **attributes: Any,
 ) -> list[np.ndarray]:
     """Runs one operator on arrays through a session of its own; None stands for an optional input that is not given.
 
-    `outputs`: their dtypes, one of the first input's where not given. Raises what the runtime raises.
+    `outputs`: their dtypes, one of the first input's where not given; `constants`: which inputs are initializers. Raises what
+    the runtime raises.
     """
-    session = open_session(op_type, inputs, outputs=outputs, threads=threads, **attributes)
+    session = open_session(op_type, inputs, outputs=outputs, constants=constants, threads=threads, **attributes)
     return session(inputs)
 
 
@@ -54,9 +56,10 @@ class Session:
         options.log_severity_level = 4
         options.register_custom_ops_library(str(path))
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.fed = {each.name for each in self.session.get_inputs()}
 
     def __call__(self, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        feeds: Mapping[str, np.ndarray] = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+        feeds: Mapping[str, np.ndarray] = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in self.fed}
         return self.session.run(None, feeds)
 
 
@@ -65,11 +68,12 @@ def open_session(
     inputs: Sequence[np.ndarray | None],
     *,
     outputs: Sequence[np.dtype | type] | None = None,
+    constants: Collection[int] = (),
     threads: int = 1,
     **attributes: Any,
 ) -> Session:
-    """A session of one operator for inputs of these dtypes and numbers of axes, of any size."""
-    from onnx import helper
+    """A session of one operator for inputs of these dtypes and numbers of axes, of any size; `constants` keep their values."""
+    from onnx import helper, numpy_helper
 
     def info(name: str, dtype: np.dtype | type, rank: int | None) -> Any:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -83,8 +87,9 @@ def open_session(
     graph = helper.make_graph(
         [node],
         op_type,
-        [info(n, x.dtype, x.ndim) for n, x in zip(names, inputs, strict=True) if x is not None],
+        [info(n, x.dtype, x.ndim) for i, (n, x) in enumerate(zip(names, inputs, strict=True)) if x is not None and i not in constants],
         [info(n, d, None) for n, d in zip(results, dtypes, strict=True)],
+        [numpy_helper.from_array(x, names[i]) for i, x in enumerate(inputs) if x is not None and i in constants],
     )
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
     return Session(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(), threads)

@@ -1,6 +1,7 @@
 """Builds the library of ONNX Runtime operators beside this file: `python kernels/cpu/build.py`. Needs g++ or clang++, nothing else.
 
-Run by the package's own build as well. Files `*.simd.cc` are compiled once for each instruction set, the rest once.
+Run by the package's own build as well. Files `*.simd.cc` are compiled once for each instruction set, `*.dot.simd.cc` once more
+for each that has products of bytes, the rest once.
 """
 
 import os
@@ -24,6 +25,13 @@ SETS: dict[str, dict[str, list[str]]] = {
         "avx512": [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"],
     },
     "aarch64": {"baseline": []},  # NEON is part of the architecture
+}
+DOT_SETS: dict[str, dict[str, list[str]]] = {
+    "x86_64": {
+        "avx2_dot": [*SETS["x86_64"]["avx2"], "-mavxvnni"],
+        "avx512_dot": [*SETS["x86_64"]["avx512"], "-mavx512vnni"],
+    },
+    "aarch64": {"baseline_dot": ["-march=armv8.2-a+dotprod"]},
 }
 COMMON = [
     "-std=c++17",
@@ -59,11 +67,12 @@ def build(out: Path, *, machine: str | None = None, flags: Sequence[str] = SPEED
     RuntimeError where there is no compiler, or no list of instruction sets for `machine` (default: this one).
     """
     command = compiler()
-    sets = SETS.get(machine or platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64"))
+    processor = machine or platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
+    sets = SETS.get(processor)
     if command is None:
         raise RuntimeError("no C++ compiler found (g++ or clang++, or set CXX)")
     if sets is None:
-        raise RuntimeError(f"no kernels for processors of type {machine or platform.machine()}")
+        raise RuntimeError(f"no kernels for processors of type {processor}")
     base = [*command.split(), *COMMON, *flags]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -75,7 +84,8 @@ def build(out: Path, *, machine: str | None = None, flags: Sequence[str] = SPEED
 
         for source in sorted(HERE.glob("*.cc")):
             if source.name.endswith(".simd.cc"):
-                for name, extra in sets.items():
+                dot = DOT_SETS[processor] if source.name.endswith(".dot.simd.cc") else {}
+                for name, extra in (sets | dot).items():
                     compile_one(source, f"{source.stem}.{name}", [*extra, f"-DHEADWAY_ISA={name}"])
             else:
                 compile_one(source, source.stem, [])
