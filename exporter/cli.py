@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import HeadwayError, Interrupted, TargetError, UsageError
+from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +34,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Text to check on: txt, csv or jsonl. A small built-in set where not given."),
+    typer.Option(
+        "--data",
+        help="Text to check on: txt, csv, jsonl, parquet, a datasets directory, or - for standard input. "
+        "A small built-in set where not given.",
+    ),
+]
+Column = Annotated[
+    str | None, typer.Option("--column", help="Column of --data that is the text; found where not given.")
 ]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
@@ -52,6 +59,7 @@ def export(
         Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")
     ] = None,
     data: Data = None,
+    column: Column = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
@@ -67,6 +75,7 @@ def export(
         "source": source,
         "task": task,
         "data": data,
+        "column": column,
         "target": target if target != "ort" or "target" not in values else None,
     }
     values |= {k: v for k, v in given.items() if v is not None}
@@ -104,7 +113,9 @@ def compress(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", help="Text like production's: txt, csv or jsonl; a column label is used where there is one."
+            "--data",
+            help="Text like production's: txt, csv, jsonl, parquet, a datasets directory, or - for standard input; "
+            "a column label is used where there is one.",
         ),
     ],
     speedup: Annotated[
@@ -124,6 +135,7 @@ def compress(
         list[str] | None,
         typer.Option("--shape", help="Workload, as 8x128 (texts x tokens); the text's lengths where not given."),
     ] = None,
+    column: Column = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to learn from.")] = 512,
     threads: Threads = 1,
     task: Task = None,
@@ -149,6 +161,7 @@ def compress(
         source=source,
         task=task,
         data=data,
+        column=column,
         passes=passes,
         calibration={"samples": samples},
         work={"shapes": [_shape(s) for s in shape or []], "threads": threads},
@@ -334,6 +347,8 @@ def main() -> None:
     gc.disable()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    warnings.simplefilter("default", HeadwayWarning)
+    warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
     code = _run()
     if "torch" in sys.modules:
         # Taking torch down takes a second and frees nothing that the system would not.

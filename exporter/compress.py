@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..calibration.batches import Batch, check_known, make_batches
-from ..calibration.text import fingerprint, read_labelled
+from ..calibration.text import fingerprint, read_labelled, required
 from . import recipe as r
 from . import verify
 from .bundle import TextEncoder
@@ -20,6 +20,7 @@ from .errors import GateError, UsageError
 from .export import (
     Exported,
     build_manifest,
+    check_available,
     check_config,
     check_size,
     describe,
@@ -35,7 +36,7 @@ from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
 from .source import Source, open_source, read_json
 from .staging import staged
-from .targets import ort
+from .targets.target import target_of
 from .tokenizer import load_tokenizer, save_tokenizer
 
 MOST_TOKENS = 32_768
@@ -60,14 +61,12 @@ def compress(
     the compressed graph has lost at most `max_drop` points on held-out text. Raises as `export` does, and UsageError where
     the recipe names no text.
     """
-    if recipe.data is None:
-        raise UsageError(
-            "compression learns from text: give --data FILE (txt, csv or jsonl), a few hundred lines like production's"
-        )
+    data = required(recipe.data, "compression")
+    check_available(target_of(recipe))
     with staged(out, force=force) as staging, tempfile.TemporaryDirectory() as folder:
         on_step("read the source")
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        texts, labels = read_labelled(recipe.data, class_names(source.config))
+        texts, labels = read_labelled(data, class_names(source.config), recipe.column)
         if source.task == "multiple-choice":
             raise UsageError("multiple-choice models are exported, but not compressed yet")
         on_step("capture the graph")
@@ -136,6 +135,7 @@ def _begin(
     judged = set(judge.tolist()) if len(texts) >= _FEW else set()
     job = Job(
         recipe=recipe,
+        target=target_of(recipe),
         model=model.clone(),
         source_model=model,
         encoder=encoder,
@@ -167,23 +167,26 @@ def check_drop(quality: Quality, points: float, most: float) -> None:
 
 def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path) -> Exported:
     """Lowers and writes the compressed graph, compares the artifact with it, and makes the bundle whole."""
-    recipe, info = job.recipe, job.encoder.info
+    recipe, target, info = job.recipe, job.target, job.encoder.info
     described = describe(job.anatomy)
     cases = verify.make_cases(job.encoder, texts, info.max_length, info.pad_id)
     wanted = [{k: v.copy() for k, v in runs(job.model)(c.feeds).items()} for c in cases]
     inputs, outputs = ([tensor_info(v) for v in vs] for vs in (job.model.graph.inputs, job.model.graph.outputs))
-    fusions = ort.lower(job.model, read_anatomy(job.model))
-    ort.write(job.model, staging)
+    lowering = target.lower(job.model, read_anatomy(job.model))
+    target.build(job.model, staging)
     job.step("verify")
-    options = ort.session_options(regroup=whole.regroup)
-    runner = ort.open_runner(staging / ort.MODEL_FILE, options)
-    parity = verify.compare(cases, wanted, runner.run, per_token=whole.per_token, tolerance=recipe.tolerance)
+    options = target.options(regroup=whole.regroup)
+    runner = target.open(staging, options)
+    parity = verify.compare(
+        cases, wanted, runner.run, per_token=whole.per_token, dtype=target.dtype, tolerance=recipe.tolerance
+    )
     if not parity.ok:
         raise GateError(parity_failure(parity))
-    artifact_bytes = check_size(staging, recipe)
+    artifact_bytes = check_size(target.files(staging), recipe)
     job.step("finish the bundle")
     manifest = build_manifest(
         recipe,
+        target,
         whole.source,
         job.fingerprint,
         job.text,
@@ -192,7 +195,7 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
         outputs=outputs,
         options=options,
         anatomy=described,
-        lowering=fusions.as_dict(),
+        lowering=lowering,
         parity=parity,
     )
     manifest.compression = _summary(job)

@@ -1,6 +1,6 @@
 """The way a model takes: source → canonical graph → target → verdict → bundle."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,13 +15,14 @@ from . import verify
 from .bundle import MANIFEST, SCHEMA_VERSION, Manifest, TensorInfo, TextEncoder, TokenizerInfo, file_records
 from .capture import Reference, capture
 from .card import write_card
-from .errors import GateError, SourceError
+from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
 from .targets import ort
+from .targets.target import Target, target_of
 from .tokenizer import load_tokenizer, save_tokenizer
 
 STEPS = (
@@ -57,20 +58,23 @@ def export(
     Raises SourceError (unreadable or unsupported source), UsageError (output), GateError (parity or size), each with its
     exit code. `on_step` is told each of `STEPS` as it begins.
     """
+    target = target_of(recipe)
+    check_available(target)
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        lines = read_lines(recipe.data) if recipe.data else builtin_lines()
-        built = _build(source, lines, staging, recipe.tolerance, on_step)
+        lines = read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines()
+        built = _build(source, target, lines, staging, recipe.tolerance, on_step)
         if not built.parity.ok and built.repeated:
-            built = _build(source, lines, staging, recipe.tolerance, on_step, whole=True)
+            built = _build(source, target, lines, staging, recipe.tolerance, on_step, whole=True)
         if not built.parity.ok:
-            built.parity.first_divergence = diagnose(built.source, built.cases, built.parity)
+            built.parity.first_divergence = diagnose(built.source, target, built.cases, built.parity)
             raise GateError(parity_failure(built.parity))
         on_step(STEPS[6])
-        artifact_bytes = check_size(staging, recipe)
+        artifact_bytes = check_size(target.files(staging), recipe)
         manifest = build_manifest(
             recipe,
+            target,
             built.source,
             built.fingerprint,
             fingerprint(lines),
@@ -104,7 +108,14 @@ class _Built:
 
 
 def _build(
-    source: Source, lines: list[str], staging: Path, tolerance: float | None, on_step: Step, *, whole: bool = False
+    source: Source,
+    target: Target,
+    lines: list[str],
+    staging: Path,
+    tolerance: float | None,
+    on_step: Step,
+    *,
+    whole: bool = False,
 ) -> _Built:
     choices = 2 if source.task == "multiple-choice" else 0
     with ThreadPoolExecutor(
@@ -127,8 +138,8 @@ def _build(
         inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
         per_token = [o.name for o in outputs if "sequence" in o.shape]
         on_step(STEPS[3])
-        fusions = ort.lower(model, anatomy)
-        ort.write(model, staging)
+        lowering = target.lower(model, anatomy)
+        target.build(model, staging)
         on_step(STEPS[4])
         expected = answers.result()
     # From here on the source is not needed: its memory goes before the runtime takes as much again. The weights are let
@@ -138,12 +149,19 @@ def _build(
         value.const_value = None
     del captured, model, anatomy
     on_step(STEPS[5])
-    options = ort.session_options(regroup=not padding_matters(expected, cases, per_token))
-    runner = ort.open_runner(staging / ort.MODEL_FILE, options)
-    parity = verify.compare(cases, expected, runner.run, per_token=per_token, tolerance=tolerance)
+    options = target.options(regroup=not padding_matters(expected, cases, per_token))
+    runner = target.open(staging, options)
+    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=target.dtype, tolerance=tolerance)
     return _Built(
-        source, identity.result(), cases, parity, info, inputs, outputs, options, described, fusions.as_dict(), repeated
+        source, identity.result(), cases, parity, info, inputs, outputs, options, described, lowering, repeated
     )
+
+
+def check_available(target: Target) -> None:
+    """TargetError where the target cannot be built on this machine."""
+    reason = target.available()
+    if reason is not None:
+        raise TargetError(reason)
 
 
 def _answers(reference: Reference, cases: list[verify.Case]) -> list[dict[str, np.ndarray]]:
@@ -152,6 +170,7 @@ def _answers(reference: Reference, cases: list[verify.Case]) -> list[dict[str, n
 
 def build_manifest(
     recipe: Recipe,
+    target: Target,
     source: Source,
     source_fingerprint: str,
     text_fingerprint: str,
@@ -170,7 +189,7 @@ def build_manifest(
         headway_version=_version("headway"),
         target=recipe.target,
         task=source.task,
-        artifact=ort.MODEL_FILE,
+        artifact=target.artifact,
         inputs=inputs,
         outputs=outputs,
         tokenizer=tokenizer,
@@ -190,9 +209,9 @@ def build_manifest(
     )
 
 
-def check_size(staging: Path, recipe: Recipe) -> int:
-    """Bytes of the artifact; GateError where the recipe allows fewer."""
-    found = sum(p.stat().st_size for p in ort.files(staging))
+def check_size(files: Sequence[Path], recipe: Recipe) -> int:
+    """Bytes of the artifact's files; GateError where the recipe allows fewer."""
+    found = sum(p.stat().st_size for p in files)
     if recipe.max_mb is not None and found > recipe.max_mb * 1e6:
         raise GateError(f"the artifact has {found / 1e6:.1f} MB, {found / 1e6 - recipe.max_mb:.1f} MB over max_mb")
     return found
@@ -308,7 +327,7 @@ def describe(anatomy: Anatomy) -> dict[str, Any]:
     }
 
 
-def diagnose(source: Source, cases: list[verify.Case], parity: verify.Parity) -> str | None:
+def diagnose(source: Source, target: Target, cases: list[verify.Case], parity: verify.Parity) -> str | None:
     """Captures the source once more and finds the first module whose result differs: in the canonical graph, then in the lowered.
 
     Only run after a failure, when time and memory no longer matter.
@@ -325,7 +344,7 @@ def diagnose(source: Source, cases: list[verify.Case], parity: verify.Parity) ->
     mask = case.feeds["attention_mask"]
     for stage in ("capture", "lowering"):
         if stage == "lowering":
-            ort.lower(canonical.model, read_anatomy(canonical.model))
+            target.lower(canonical.model, read_anatomy(canonical.model))
         found = verify.first_divergence(
             names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance
         )

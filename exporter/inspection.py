@@ -160,7 +160,7 @@ def verify_bundle(
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data)
-    lines = read_lines(data or recipe.data) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
+    lines = read_lines(data or recipe.data, None if data else recipe.column) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
     choices = 2 if bundle.manifest.task == "multiple-choice" else 0
     cases = verify.make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
     expected = [reference.run(c.feeds) for c in cases]
@@ -177,7 +177,7 @@ def _verify_compressed(
     from .compress import class_names, divide
 
     assert bundle.encoder is not None and bundle.manifest.compression is not None and recipe.data is not None
-    texts, labels = read_labelled(data or recipe.data, class_names(source.config))
+    texts, labels = read_labelled(data or recipe.data, class_names(source.config), None if data else recipe.column)
     judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)

@@ -36,6 +36,7 @@ from .repair import repair
 from .runner import Runner
 from .search import Plan, removals, split_moments
 from .targets import ort
+from .targets.target import Target
 
 _SAME = 0.98
 """A pass that leaves more than this part of the time saved nothing: the noise of a paired measurement."""
@@ -76,6 +77,7 @@ class Job:
     """A compression under way."""
 
     recipe: r.Recipe
+    target: Target
     model: ir.Model
     source_model: ir.Model
     encoder: TextEncoder
@@ -194,7 +196,7 @@ def _kept(job: Job, anatomy: Anatomy, block: int, number: int | None, wanted: Se
         what = "heads" if number is None else "neurons"
         there = f"it has {site.units}" if site is not None else "there is no such part"
         raise UsageError(f"block {block}: {wanted} {what} cannot be kept, {there}")
-    count = wanted if site.is_attention else ort.SPEC.grown(wanted, site.units)
+    count = wanted if site.is_attention else job.target.spec.grown(wanted, site.units)
     return removals(job.model, anatomy, job.learn(job.model))[site.name].kept(count)
 
 
@@ -272,7 +274,7 @@ def _fit(job: Job, spec: r.Fit) -> dict[str, str]:
     before = job.anatomy
     length = int(np.mean([n for _, n in job.workload.shapes]))
     if spec.flops is None:
-        job.table = measure_table(job.model, job.workload, ort.SPEC, on_level=job.step)
+        job.table = measure_table(job.model, job.workload, job.target.spec, on_level=job.step)
         scale = job.table.full / job.stages[-1].ms
         goal = job.full_ms / spec.speedup if spec.speedup else float(spec.latency_ms or 0)
         budget, share = goal * scale, goal / job.stages[-1].ms
@@ -283,7 +285,7 @@ def _fit(job: Job, spec: r.Fit) -> dict[str, str]:
         job.learn,
         partial(_applied, job),
         (lambda m: job.time(m)[0] * scale) if job.table is not None else None,
-        ort.SPEC,
+        job.target.spec,
         job.step,
     )
     try:
@@ -342,7 +344,7 @@ def _split(job: Job, spec: r.Split, anatomy: Anatomy) -> SplitMatrices:
         outputs = {}
     weights = {n: constant(job.model.graph.initializers[n]) for n in names}
     ranks = global_ranks(
-        {n: w for n, w in weights.items() if w is not None}, spec.keep, ort.SPEC.rank_multiple, inputs, outputs
+        {n: w for n, w in weights.items() if w is not None}, spec.keep, job.target.spec.rank_multiple, inputs, outputs
     )
     if spec.embedding_rank is not None:
         table = max(anatomy.embeddings, key=lambda n: anatomy.embeddings[n][0])
@@ -355,7 +357,7 @@ def _trim(job: Job, staging: Path) -> dict[str, str]:
     from .passes.vocabulary import TrimVocabulary, tokens_to_keep, trim_directory
 
     assert job.recipe.data is not None
-    texts, _ = read_labelled(job.recipe.data, {})
+    texts, _ = read_labelled(job.recipe.data, {}, job.recipe.column)
     used = {i for e in job.encoder.encode(texts) for i in e.ids} | {job.encoder.info.pad_id}
     path = staging / job.encoder.info.file
     kept = tokens_to_keep(json.loads(path.read_text(encoding="utf-8")), used)

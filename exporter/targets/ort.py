@@ -82,6 +82,33 @@ def files(directory: Path) -> list[Path]:
     return [p for name in (MODEL_FILE, WEIGHTS_FILE) if (p := directory / name).is_file()]
 
 
+@dataclass(frozen=True)
+class OrtTarget:
+    """This module as a `Target`."""
+
+    spec: TargetSpec = SPEC
+    artifact: str = MODEL_FILE
+    dtype: str = "float32"
+
+    def available(self) -> str | None:
+        return None
+
+    def lower(self, model: ir.Model, anatomy: Anatomy) -> dict[str, int]:
+        return lower(model, anatomy).as_dict()
+
+    def build(self, model: ir.Model, directory: Path) -> None:
+        write(model, directory)
+
+    def files(self, directory: Path) -> list[Path]:
+        return files(directory)
+
+    def options(self, *, regroup: bool) -> dict[str, Any]:
+        return session_options(regroup=regroup)
+
+    def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
+        return open_runner(directory / self.artifact, options, threads)
+
+
 class _AttentionLowering:
     """Lowers the attentions of one graph to `MultiHeadAttention`.
 
