@@ -54,7 +54,7 @@ def quantized_linear(
     `x [..., K]` float32, `weight [K, N]` int8, `scale [N]` or `[1]`, `bias [N]`, `residual [..., N]`.
     """
     sums, row_scale = quantized_product(x, weight)
-    y = sums * row_scale.astype(np.float64) * np.asarray(scale, np.float64)
+    y: Array = sums.astype(np.float64) * row_scale * np.asarray(scale, np.float64)
     if bias is not None:
         y = y + np.asarray(bias, np.float64)
     y = activate(y, activation)

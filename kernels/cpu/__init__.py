@@ -7,7 +7,7 @@ With plain onnxruntime one line makes a graph with these operators loadable:
 Needs numpy and onnxruntime only; onnx is needed by `run` alone.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Session:
         self.fed = {each.name for each in self.session.get_inputs()}
 
     def __call__(self, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        feeds: Mapping[str, np.ndarray] = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in self.fed}
+        feeds = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in self.fed}
         return self.session.run(None, feeds)
 
 
@@ -87,7 +87,11 @@ def open_session(
     graph = helper.make_graph(
         [node],
         op_type,
-        [info(n, x.dtype, x.ndim) for i, (n, x) in enumerate(zip(names, inputs, strict=True)) if x is not None and i not in constants],
+        [
+            info(n, x.dtype, x.ndim)
+            for i, (n, x) in enumerate(zip(names, inputs, strict=True))
+            if x is not None and i not in constants
+        ],
         [info(n, d, None) for n, d in zip(results, dtypes, strict=True)],
         [numpy_helper.from_array(x, names[i]) for i, x in enumerate(inputs) if x is not None and i in constants],
     )

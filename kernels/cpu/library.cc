@@ -20,6 +20,8 @@ namespace headway {
 // Every file of ops, one line each.
 #define HEADWAY_OPS(OP) \
   OP(masked_softmax) \
+  OP(attention) \
+  OP(padding) \
   OP(quantized_linear)
 
 #define HEADWAY_DECLARE(op) void register_##op(Library&);
@@ -108,8 +110,5 @@ HEADWAY_EXPORT int headway_dot_product(int wanted) {
   return dot_product();
 }
 
-// y = e^x, for tests of its error.
-HEADWAY_EXPORT void headway_exp(const float* x, float* y, int64_t count) { headway::best_softmax_table().exp(x, y, count); }
-HEADWAY_EXPORT void headway_exp2_below(const float* x, float* y, int64_t count) {
-  headway::best_softmax_table().exp2_below(x, y, count);
-}
+// y = 2^x, for tests of its error.
+HEADWAY_EXPORT void headway_exp2(const float* x, float* y, int64_t count) { headway::best_softmax_table().exp2(x, y, count); }

@@ -50,7 +50,7 @@ class Linear {
   // The same for a few rows on this thread.
   void run_block(Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const;
 
-  static constexpr int64_t kBlock = 48;  // rows quantised together: a multiple of all tiles
+  static constexpr int64_t kBlock = 96;  // rows quantised together: a multiple of all tiles
 
  private:
   QuantizedRows lay_out(char* memory, int64_t rows) const;

@@ -21,8 +21,7 @@ struct SoftmaxRows {
 struct SoftmaxTable {
   void (*float32)(const SoftmaxRows<float>&);
   void (*float16)(const SoftmaxRows<Half>&);
-  void (*exp)(const float* x, float* y, int64_t count);         // for tests
-  void (*exp2_below)(const float* x, float* y, int64_t count);  // for tests
+  void (*exp2)(const float* x, float* y, int64_t count);  // y = 2^x, for tests
 };
 HEADWAY_TABLES(SoftmaxTable, softmax_table)
 

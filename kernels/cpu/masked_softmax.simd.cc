@@ -5,20 +5,18 @@
 namespace headway::HEADWAY_ISA {
 namespace {
 
-// Scores of up to kLanes columns from `i` on; columns beyond the row are -inf.
+enum class Bias { kNone, kNumber, kColumns };
+
+// Scores, times log2(e), of up to kLanes columns from `i` on; columns beyond the row are -inf.
 //
 // Less `peak` where one is given: product and difference are one operation with one rounding, so that large scores lose nothing.
-template <bool kBias, bool kPart, class T>
+template <Bias kBias, bool kPart, class T>
 HEADWAY_INLINE Float scores(const SoftmaxRows<T>& rows, const T* x, const T* bias, int64_t i, Float peak) {
   const int rest = kPart ? static_cast<int>(rows.length - i) : kLanes;
   Float value = kPart ? load_part(x + i, rest, 0.0f) : load(x + i);
-  value = value * set(rows.scale) - peak;
-  if constexpr (kBias) {
-    Float added;
-    if (rows.bias_step == 0) added = set(load_one(bias));
-    else added = kPart ? load_part(bias + i, rest, 0.0f) : load(bias + i);
-    value += added;
-  }
+  value = value * set(rows.scale * kLog2E) - peak;
+  if constexpr (kBias == Bias::kNumber) value += set(load_one(bias) * kLog2E);
+  if constexpr (kBias == Bias::kColumns) value += (kPart ? load_part(bias + i, rest, 0.0f) : load(bias + i)) * set(kLog2E);
   if constexpr (kPart) {
     Int column;
     for (int lane = 0; lane < kLanes; ++lane) column[lane] = lane;
@@ -27,7 +25,7 @@ HEADWAY_INLINE Float scores(const SoftmaxRows<T>& rows, const T* x, const T* bia
   return value;
 }
 
-template <bool kBias, class T>
+template <Bias kBias, class T>
 HEADWAY_INLINE void row(const SoftmaxRows<T>& rows, const T* x, const T* bias, T* y) {
   constexpr bool kKeeps = sizeof(T) == 4;  // exponentials wait in y; float16 would round them twice: computed again
   const int64_t length = rows.length, whole = length / kLanes * kLanes;
@@ -44,25 +42,25 @@ HEADWAY_INLINE void row(const SoftmaxRows<T>& rows, const T* x, const T* bias, T
   Float total[4] = {};
   for (i = 0; i + 4 * kLanes <= whole; i += 4 * kLanes)
     for (int k = 0; k < 4; ++k) {
-      const Float e = exp(scores<kBias, false>(rows, x, bias, i + k * kLanes, peak));
+      const Float e = exp2(scores<kBias, false>(rows, x, bias, i + k * kLanes, peak));
       total[k] += e;
       if constexpr (kKeeps) store(y + i + k * kLanes, e);
     }
   for (; i < whole; i += kLanes) {
-    const Float e = exp(scores<kBias, false>(rows, x, bias, i, peak));
+    const Float e = exp2(scores<kBias, false>(rows, x, bias, i, peak));
     total[0] += e;
     if constexpr (kKeeps) store(y + i, e);
   }
   Float last = {};
   if (whole < length) {
-    last = exp(scores<kBias, true>(rows, x, bias, whole, peak));
+    last = exp2(scores<kBias, true>(rows, x, bias, whole, peak));
     total[1] += last;
   }
   const float sum = sum_of((total[0] + total[1]) + (total[2] + total[3]));
   const Float factor = set(sum == 0.0f ? 0.0f : 1.0f / sum);
   for (i = 0; i < whole; i += kLanes) {
     if constexpr (kKeeps) store(y + i, load(y + i) * factor);
-    else store(y + i, exp(scores<kBias, false>(rows, x, bias, i, peak)) * factor);
+    else store(y + i, exp2(scores<kBias, false>(rows, x, bias, i, peak)) * factor);
   }
   if (whole < length) store_part(y + whole, last * factor, static_cast<int>(length - whole));
 }
@@ -72,8 +70,9 @@ void all_rows(const SoftmaxRows<T>& rows) {
   for (int64_t r = 0; r < rows.count; ++r) {
     const T* x = rows.x + r * rows.length;
     T* y = rows.y + r * rows.length;
-    if (rows.bias != nullptr) row<true>(rows, x, rows.bias[r], y);
-    else row<false>(rows, x, static_cast<const T*>(nullptr), y);
+    if (rows.bias == nullptr) row<Bias::kNone>(rows, x, static_cast<const T*>(nullptr), y);
+    else if (rows.bias_step == 0) row<Bias::kNumber>(rows, x, rows.bias[r], y);
+    else row<Bias::kColumns>(rows, x, rows.bias[r], y);
   }
 }
 
@@ -86,6 +85,6 @@ void each(const float* x, float* y, int64_t count) {
 
 }  // namespace
 
-const SoftmaxTable softmax_table = {all_rows<float>, all_rows<Half>, each<exp>, each<exp2_below>};
+const SoftmaxTable softmax_table = {all_rows<float>, all_rows<Half>, each<exp2>};
 
 }  // namespace headway::HEADWAY_ISA

@@ -39,6 +39,19 @@ typedef float Float __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Int __attribute__((vector_size(kLanes * 4)));
 typedef float LooseFloat __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: the last bits of a sum with it are the nearest whole number
+constexpr int32_t kRoundBits = 0x4b400000;
+
+template <int...>
+struct Lanes {};
+template <int kCount, int... kLane>
+struct MakeLanes : MakeLanes<kCount - 1, kCount - 1, kLane...> {};
+template <int... kLane>
+struct MakeLanes<0, kLane...> {
+  using Type = Lanes<kLane...>;
+};
+using AllLanes = typename MakeLanes<kLanes>::Type;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 HEADWAY_INLINE Float set(float value) { return value - Float{}; }
@@ -130,53 +143,99 @@ HEADWAY_INLINE void store_part(Half* to, Float value, int count) {
   for (int i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
+// Bytes become whole numbers. Rounds to nearest even and saturates; NaN gives the least.
+HEADWAY_INLINE Float load(const uint8_t* from) {
+  typedef uint8_t Bytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
+  return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Int), Float);
+}
+HEADWAY_INLINE Float load(const int8_t* from) {
+  typedef int8_t Bytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
+  return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Int), Float);
+}
+template <class Byte>
+HEADWAY_INLINE void store_bytes(Byte* to, Float value, float least, float most) {
+  typedef Byte Bytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
+  const Float above = value > set(least) ? value : set(least);
+  const Float inside = above < set(most) ? above : set(most);
+  const Int whole = as_int(inside + set(kRound)) - kRoundBits;
+  *reinterpret_cast<Bytes*>(to) = __builtin_convertvector(whole, Bytes);
+}
+HEADWAY_INLINE void store(uint8_t* to, Float value) { store_bytes(to, value, 0.0f, 255.0f); }
+HEADWAY_INLINE void store(int8_t* to, Float value) { store_bytes(to, value, -128.0f, 127.0f); }
+template <class Byte>
+HEADWAY_INLINE Float load_part_bytes(const Byte* from, int count, float otherwise) {
+  Byte lanes[kLanes] = {};
+  for (int i = 0; i < count; ++i) lanes[i] = from[i];
+  alignas(64) float wide[kLanes];
+  store(wide, load(lanes));
+  for (int i = count; i < kLanes; ++i) wide[i] = otherwise;
+  return load(wide);
+}
+HEADWAY_INLINE Float load_part(const uint8_t* from, int count, float otherwise) { return load_part_bytes(from, count, otherwise); }
+HEADWAY_INLINE Float load_part(const int8_t* from, int count, float otherwise) { return load_part_bytes(from, count, otherwise); }
+template <class Byte>
+HEADWAY_INLINE void store_part_bytes(Byte* to, Float value, int count) {
+  Byte lanes[kLanes];
+  store(lanes, value);
+  for (int i = 0; i < count; ++i) to[i] = lanes[i];
+}
+HEADWAY_INLINE void store_part(uint8_t* to, Float value, int count) { store_part_bytes(to, value, count); }
+HEADWAY_INLINE void store_part(int8_t* to, Float value, int count) { store_part_bytes(to, value, count); }
+
 HEADWAY_INLINE float load_one(const float* from) { return *from; }
 HEADWAY_INLINE float load_one(const Half* from) { return load_part(from, 1, 0.0f)[0]; }
 
+// The rows of a square become its columns, by exchanging ever larger blocks.
+template <int kStep, int... kLane>
+HEADWAY_INLINE void exchange(Float& a, Float& b, Lanes<kLane...>) {
+  const Float first = a, second = b;
+  a = __builtin_shufflevector(first, second, ((kLane & kStep) ? kLanes + kLane - kStep : kLane)...);
+  b = __builtin_shufflevector(first, second, ((kLane & kStep) ? kLanes + kLane : kLane + kStep)...);
+}
+template <int kStep = 1>
+HEADWAY_INLINE void transpose(Float (&rows)[kLanes]) {
+  if constexpr (kStep < kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i)
+      if ((i & kStep) == 0) exchange<kStep>(rows[i], rows[i + kStep], AllLanes{});
+    transpose<kStep * 2>(rows);
+  }
+}
+
+// Across lanes, in a fixed order.
+template <int kStep, int... kLane>
+HEADWAY_INLINE Float partner(Float value, Lanes<kLane...>) {
+  return __builtin_shufflevector(value, value, (kLane ^ kStep)...);
+}
+template <int kStep = kLanes / 2>
 HEADWAY_INLINE float sum_of(Float value) {
-  float total[kLanes];
-  store(total, value);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) total[i] += total[i + half];
-  return total[0];
+  if constexpr (kStep == 0) return value[0];
+  else return sum_of<kStep / 2>(value + partner<kStep>(value, AllLanes{}));
 }
+template <int kStep = kLanes / 2>
 HEADWAY_INLINE float largest_of(Float value) {  // of numbers that are not NaN
-  float most[kLanes];
-  store(most, value);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) most[i] = most[i] > most[i + half] ? most[i] : most[i + half];
-  return most[0];
+  if constexpr (kStep == 0) return value[0];
+  else return largest_of<kStep / 2>(larger(value, partner<kStep>(value, AllLanes{})));
 }
 
-// 2^n for whole n in [-252, 254] as two factors, so that results below the smallest normal number are rounded once.
-HEADWAY_INLINE Float scaled(Float value, Int n) {
-  const Int half = n >> 1;
-  return value * as_float((half + 127) << 23) * as_float((n - half + 127) << 23);
-}
+// 2^n for whole n in [-127, 127]; 0 for -127.
+HEADWAY_INLINE Float power_of_two(Int n) { return as_float((n + 127) << 23); }
 
-// e^x within 2 ulp for every float: infinity above 88.7, denormals below -87.3, 0 below -104, NaN for NaN.
-// n = round(x / ln 2); e^(x - n ln 2) by a polynomial of degree 6 (minimax, relative error 1.7e-8), ln 2 in two parts.
-HEADWAY_INLINE Float exp(Float x) {
-  const Float above = x > set(89.0f) ? set(89.0f) : x;  // NaN passes both
-  const Float inside = above < set(-105.0f) ? set(-105.0f) : above;
-  const Float shifted = inside * set(1.44269504f) + set(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the whole number
-  const Float n = shifted - set(12582912.0f);
-  const Float r = inside - n * set(0.693145752f) - n * set(1.42860677e-6f);
-  Float p = set(0x1.6ae73p-10f);
-  p = p * r + set(0x1.12678p-7f);
-  p = p * r + set(0x1.555822p-5f);
-  p = p * r + set(0x1.55541ap-3f);
-  p = p * r + set(0x1.fffffcp-2f);
-  p = p * r + set(1.0f);
-  p = p * r + set(1.0f);
-  return scaled(p, as_int(shifted) - 0x4b400000);
-}
+constexpr float kLog2E = 1.44269504f;
 
-// 2^x for x <= 0 within 2 ulp where the result is a normal number, 0 below 2^-126; NaN for NaN.
-HEADWAY_INLINE Float exp2_below(Float x) {
+// 2^x for x <= 127 within 2 ulp; 0 below 2^-126 (numbers that small would cost many times as much); NaN for NaN.
+//
+// All exponentials are this one: log2(e) becomes part of a scale that is there anyway, and x - round(x) is exact without
+// splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest.
+HEADWAY_INLINE Float exp2(Float x) {
   const Float inside = x < set(-127.0f) ? set(-127.0f) : x;
-  const Float shifted = inside + set(12582912.0f);
-  const Float r = inside - (shifted - set(12582912.0f));
+#if defined(__AVX512F__)
+  const Float n = _mm512_roundscale_ps(inside, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Float r = inside - n;
+#else
+  const Float shifted = inside + set(kRound);
+  const Float r = inside - (shifted - set(kRound));
+#endif
   Float p = set(0x1.41fbbcp-13f);
   p = p * r + set(0x1.5f3e52p-10f);
   p = p * r + set(0x1.3b2d4cp-7f);
@@ -184,7 +243,11 @@ HEADWAY_INLINE Float exp2_below(Float x) {
   p = p * r + set(0x1.ebfbdcp-3f);
   p = p * r + set(0x1.62e43p-1f);
   p = p * r + set(1.0f);
-  return p * as_float((as_int(shifted) - 0x4b400000 + 127) << 23);
+#if defined(__AVX512F__)
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, set(-126.0f), _CMP_NLT_UQ), p, n);
+#else
+  return p * power_of_two(as_int(shifted) - kRoundBits);
+#endif
 }
 
 }  // namespace
