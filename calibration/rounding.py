@@ -38,7 +38,7 @@ def scales(weight: np.ndarray, *, bits: int = 8, block: int | None = None) -> np
             tried = np.where(top > 0, top, 1.0) * share / largest(bits)
             off = np.square(_rounded(groups, tried[:, None], bits) * tried[:, None] - groups).sum(axis=1)
             found, least = np.where(off < least, tried, found), np.minimum(off, least)
-    found = np.where(top > 0, found, 1.0).astype(np.float32)
+    found = np.where(found >= np.finfo(np.float32).tiny, found, 1.0).astype(np.float32)
     return found[0] if block is None else found
 
 
@@ -65,7 +65,7 @@ def gptq(weight: np.ndarray, moment: np.ndarray, *, bits: int = 8, block: int | 
     h = h + (DAMPING * h.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(h), dtype=torch.float64)
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
     w = torch.from_numpy(np.ascontiguousarray(weight)).double()[order]
-    steps = torch.from_numpy(np.ascontiguousarray(np.broadcast_to(spread(scale, len(weight)), weight.shape)))
+    steps = torch.from_numpy(np.broadcast_to(spread(scale, len(weight)), weight.shape).copy())
     steps = steps.double()[order]
     q = torch.zeros_like(w)
     limit = largest(bits)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .errors import SourceError
-from .fake_quant import frozen
+from .fake_quant import check_learned, frozen
 from .source import TASK_OUTPUTS, Source
 from .stack import find_stack, first_layer_only, repeat_layer
 
@@ -80,6 +80,7 @@ def _load(source: Source) -> tuple[Any, Source]:
         model, directory = _from_factory(source)
         config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
         source = replace(source, directory=directory, config=config)
+        check_learned(model)
     return wrap(model, source), source
 
 

@@ -10,9 +10,23 @@ from typing import Any
 from .errors import SourceError
 
 
+def check_learned(root: Any) -> None:
+    """SourceError naming the first FakeQuantize that rounds without ever having seen a value: its scale is a placeholder."""
+    import torch
+    from torch.ao.quantization import FakeQuantizeBase
+
+    for path, module in root.named_modules():
+        if not isinstance(module, FakeQuantizeBase) or not bool(module.fake_quant_enabled[0]):  # type: ignore[index]
+            continue
+        low = torch.as_tensor(getattr(module.activation_post_process, "min_val", float("inf")))
+        unseen = low.numel() == 0 or not bool(torch.isfinite(low).all())
+        if unseen and bool((module.scale == 1).all()):  # type: ignore[union-attr]
+            raise SourceError(f"{path}: this FakeQuantize has no scale yet; run the model on some text before exporting it")
+
+
 @contextmanager
 def frozen(root: Any) -> Iterator[None]:
-    """Within, every FakeQuantize of `root` rounds and does nothing else. SourceError for one that has not observed anything yet."""
+    """Within, every FakeQuantize of `root` rounds and does nothing else."""
     import torch
     from torch.ao.quantization import FakeQuantizeBase
 
@@ -43,8 +57,6 @@ def frozen(root: Any) -> Iterator[None]:
             continue
         if not bool(module.fake_quant_enabled[0]):  # type: ignore[index]
             one: Any = torch.nn.Identity()
-        elif module.scale.numel() == 0 or not bool((module.scale > 0).all()):  # type: ignore[operator, union-attr]
-            raise SourceError(f"{path}: this FakeQuantize has no scale yet; run the model on some text first")
         else:
             one = Rounding(module)
         parent, _, name = path.rpartition(".")

@@ -123,12 +123,14 @@ def is_quantized(model: ir.Model) -> bool:
 
 
 def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (float32) and zero point (int8 0, or uint8) of a range, which is widened to hold 0. A constant 0 gets scale 1."""
+    """Scale (float32) and zero point (int8 0, or uint8) of a range, which is widened to hold 0. What is
+    nothing but 0 gets scale 1."""
     low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max(-low, high) / 127 if signed else (high - low) / 255)
+    if scale < np.finfo(np.float32).tiny:
+        scale, low = np.float32(1.0), 0.0
     if signed:
-        top = max(-low, high)
-        return np.array(top / 127 if top > 0 else 1.0, np.float32), np.array(0, np.int8)
-    scale = np.float32((high - low) / 255 if high > low else 1.0)
+        return np.array(scale), np.array(0, np.int8)
     return np.array(scale), np.array(np.clip(np.rint(-low / scale), 0, 255), np.uint8)
 
 
