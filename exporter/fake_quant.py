@@ -16,11 +16,11 @@ def check_learned(root: Any) -> None:
     from torch.ao.quantization import FakeQuantizeBase
 
     for path, module in root.named_modules():
-        if not isinstance(module, FakeQuantizeBase) or not bool(module.fake_quant_enabled[0]):  # type: ignore[index]
+        if not isinstance(module, FakeQuantizeBase) or not bool(module.fake_quant_enabled[0]):
             continue
         low = torch.as_tensor(getattr(module.activation_post_process, "min_val", float("inf")))
         unseen = low.numel() == 0 or not bool(torch.isfinite(low).all())
-        if unseen and bool((module.scale == 1).all()):  # type: ignore[union-attr]
+        if unseen and bool((module.scale == 1).all()):
             raise SourceError(f"{path}: this FakeQuantize has no scale yet; run the model on some text before exporting it")
 
 
@@ -44,7 +44,8 @@ def frozen(root: Any) -> Iterator[None]:
             self.axis = int(getattr(learned, "ch_axis", 0)) if self.by_channel else 1
 
         def forward(self, x: Any) -> Any:
-            steps, attributes = [self.scale, self.zero_point], {"axis": self.axis}
+            steps: Any = [self.scale, self.zero_point]
+            attributes: Any = {"axis": self.axis}
             shape, dtype = x.shape, self.zero_point.dtype
             q = torch.onnx.ops.symbolic("QuantizeLinear", [x, *steps], attributes, dtype=dtype, shape=shape, version=23)
             return torch.onnx.ops.symbolic(
@@ -55,7 +56,7 @@ def frozen(root: Any) -> Iterator[None]:
     for path, module in list(root.named_modules()):
         if not isinstance(module, FakeQuantizeBase):
             continue
-        if not bool(module.fake_quant_enabled[0]):  # type: ignore[index]
+        if not bool(module.fake_quant_enabled[0]):
             one: Any = torch.nn.Identity()
         else:
             one = Rounding(module)
