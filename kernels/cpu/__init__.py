@@ -17,6 +17,8 @@ from .build import LIBRARY
 
 DOMAIN = "headway"
 
+MISSING = "Headway's CPU kernels were not built: install a C++ compiler (g++ or clang++), then run python -m headway.kernels.cpu.build"
+
 
 def library_path() -> Path | None:
     """Where the library is; None where it was not built, as when no C++ compiler was there."""
@@ -50,7 +52,7 @@ class Session:
 
         path = library_path()
         if path is None:
-            raise RuntimeError("the kernels were not built: python -m headway.kernels.cpu.build")
+            raise RuntimeError(MISSING)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
@@ -59,7 +61,9 @@ class Session:
         self.fed = {each.name for each in self.session.get_inputs()}
 
     def __call__(self, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        feeds: Mapping[str, np.ndarray] = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in self.fed}
+        feeds: Mapping[str, np.ndarray] = {
+            f"x{i}": x for i, x in enumerate(inputs) if x is not None and f"x{i}" in self.fed
+        }
         return self.session.run(None, feeds)
 
 
@@ -87,7 +91,11 @@ def open_session(
     graph = helper.make_graph(
         [node],
         op_type,
-        [info(n, x.dtype, x.ndim) for i, (n, x) in enumerate(zip(names, inputs, strict=True)) if x is not None and i not in constants],
+        [
+            info(n, x.dtype, x.ndim)
+            for i, (n, x) in enumerate(zip(names, inputs, strict=True))
+            if x is not None and i not in constants
+        ],
         [info(n, d, None) for n, d in zip(results, dtypes, strict=True)],
         [numpy_helper.from_array(x, names[i]) for i, x in enumerate(inputs) if x is not None and i in constants],
     )
