@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from ..calibration.batches import Batch, check_known, make_batches
 from ..calibration.text import fingerprint, read_labelled, required
-from ..kernels.cpu import library_path
 from . import recipe as r
 from . import verify
 from .bundle import TextEncoder
@@ -64,7 +63,6 @@ def compress(
     the recipe names no text.
     """
     data = required(recipe.data, "compression")
-    recipe = recipe.model_copy(update={"kernels": _kernels_for(recipe)})
     check_available(target_of(recipe))
     with staged(out, force=force) as staging, tempfile.TemporaryDirectory() as folder:
         on_step("read the source")
@@ -81,14 +79,6 @@ def compress(
         check_drop(job.quality, job.stages[-1].quality, recipe.max_drop)
         on_step("lower and write")
         return _finish(job, whole, texts, out, staging)
-
-
-def _kernels_for(recipe: r.Recipe) -> str:
-    """What "auto" means: Headway's operators where a pass would use them and they are built here."""
-    if recipe.kernels != "auto":
-        return recipe.kernels
-    wanted = any(isinstance(p, r.Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
-    return "custom" if wanted and library_path() is not None else "stock"
 
 
 @dataclass

@@ -20,8 +20,11 @@ def check_learned(root: Any) -> None:
             continue
         low = torch.as_tensor(getattr(module.activation_post_process, "min_val", float("inf")))
         unseen = low.numel() == 0 or not bool(torch.isfinite(low).all())
-        if unseen and bool((module.scale == 1).all()):
-            raise SourceError(f"{path}: this FakeQuantize has no scale yet; run the model on some text before exporting it")
+        scale: Any = module.scale
+        if unseen and bool((scale == 1).all()):
+            raise SourceError(
+                f"{path}: this FakeQuantize has no scale yet; run the model on some text before exporting it"
+            )
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def frozen(root: Any) -> Iterator[None]:
         def forward(self, x: Any) -> Any:
             steps: Any = [self.scale, self.zero_point]
             attributes: Any = {"axis": self.axis}
-            shape, dtype = x.shape, self.zero_point.dtype
+            shape, dtype = x.shape, steps[1].dtype
             q = torch.onnx.ops.symbolic("QuantizeLinear", [x, *steps], attributes, dtype=dtype, shape=shape, version=23)
             return torch.onnx.ops.symbolic(
                 "DequantizeLinear", [q, *steps], attributes, dtype=torch.float32, shape=shape, version=23

@@ -39,7 +39,7 @@ from .repair import repair
 from .runner import Runner
 from .search import Plan, removals, split_moments
 from .sensitivity import effects, mixed
-from .targets.target import Target
+from .targets.target import Target, kernels_of
 
 _SAME = 0.98
 """A pass that leaves more than this part of the time saved nothing: the noise of a paired measurement."""
@@ -182,7 +182,7 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
 def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     """Rounds matrices, tables and values; with `search`, as many as `max_drop` allows."""
     chosen = plan(job.model, job.anatomy, spec)
-    activations = activations_for(spec, kernels=job.recipe.kernels == "custom")
+    activations = activations_for(spec, kernels=kernels_of(job.recipe) != "stock")
     seen = look(
         job.model,
         chosen.groups,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from ..kernels.cpu import library_path
+from ..kernels.cpu import MISSING, library_path
 from .errors import TargetError
 
 GROUP_COST = 16
@@ -51,10 +51,7 @@ class OrtRunner:
         if chosen.get("kernels"):
             library = library_path()
             if library is None:
-                raise TargetError(
-                    f"{model}: needs Headway's kernels, which were not built on this machine: install a C++ compiler and Headway "
-                    "again, or use a bundle made with stock operators"
-                )
+                raise TargetError(f"{model}: {MISSING}")
             settings.register_custom_ops_library(str(library))
         try:
             self.session = onnxruntime.InferenceSession(

@@ -1,12 +1,13 @@
 """What a target is, and which one a recipe asks for."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import onnx_ir as ir
 
+from ...kernels.cpu import library_path
 from ..graph.anatomy import Anatomy
-from ..recipe import Recipe
+from ..recipe import Quantize, Recipe
 from ..runner import Runner
 from .spec import TargetSpec
 
@@ -49,10 +50,16 @@ class Target(Protocol):
         """Opens a built artifact as a bundle would."""
 
 
+def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
+    """Whose operators a recipe's bundle has: "auto" is stock where no pass wants ours, or where they are not built."""
+    wanted = any(isinstance(p, Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
+    return "stock" if recipe.kernels == "auto" and not (wanted and library_path() is not None) else recipe.kernels
+
+
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says."""
     match recipe.target:
         case "ort":
             from .ort import OrtTarget
 
-            return OrtTarget(kernels=recipe.kernels == "custom")
+            return OrtTarget(kernels=kernels_of(recipe))
