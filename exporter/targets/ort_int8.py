@@ -67,6 +67,7 @@ def lower_products(model: ir.Model, *, kernels: bool) -> Products:
             made.int4 += 1
         else:
             made.weight_only += 1
+    remove_unused(model)  # roundings that went into an operator still look like readers
     for node in nodes(graph, "QuantizedLinear"):
         if _feed_forward(node):
             made.quantized_feed_forward += 1
@@ -97,14 +98,18 @@ def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
         result = following[0].outputs[0]
     last = result.producer()
     assert last is not None
-    _put(
-        last,
-        result,
-        "QuantizedLinear",
-        [tokens.inputs[0], q, scale, bias, residual],
-        domain=DOMAIN,
-        activation=activation,
-    )
+    x, factors = _undivided(tokens.inputs[0])
+    inputs = [x, q, scale, bias, residual, factors]
+    _put(last, result, "QuantizedLinear", inputs, domain=DOMAIN, activation=activation)
+
+
+def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
+    """A value before its channels were multiplied by a trained vector, and that vector."""
+    divided = producer(value, "Mul")
+    factors = divided.inputs[1] if divided is not None else None
+    if divided is None or not is_vector(factors):
+        return value, None
+    return divided.inputs[0], factors
 
 
 def _feed_forward(up: ir.Node) -> bool:
@@ -114,11 +119,12 @@ def _feed_forward(up: ir.Node) -> bool:
     if attribute(up, "activation") == "none" or not _alone(between) or readers[0].op_type != "QuantizedLinear":
         return False
     down = readers[0]
-    if down.inputs[0] is not between or attribute(down, "activation") != "none" or up.inputs[4] is not None:
+    if down.inputs[0] is not between or attribute(down, "activation") != "none" or _rest(up)[1]:
         return False
-    if up.inputs[3] is None or down.inputs[3] is None:
+    if up.inputs[3] is None or len(down.inputs) < 4 or down.inputs[3] is None:
         return False
-    inputs = [*up.inputs[:4], *down.inputs[1:4], down.inputs[4]]
+    (_, residual, factors_down), factors_up = _rest(down), _rest(up)[2]
+    inputs = [*up.inputs[:4], *down.inputs[1:4], residual, factors_up, factors_down]
     _put(
         down,
         down.outputs[0],
@@ -128,6 +134,12 @@ def _feed_forward(up: ir.Node) -> bool:
         activation=attribute(up, "activation"),
     )
     return True
+
+
+def _rest(linear: ir.Node) -> tuple[ir.Value | None, ir.Value | None, ir.Value | None]:
+    """Bias, residual and factors of a `QuantizedLinear`."""
+    bias, residual, factors = (*linear.inputs[3:], None, None, None)[:3]
+    return bias, residual, factors
 
 
 def _static_input(node: ir.Node) -> ir.Node | None:

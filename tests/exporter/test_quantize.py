@@ -184,7 +184,7 @@ def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations:
     lowered = made.clone()
     counts = target.lower(lowered, read_anatomy(lowered))
     kinds = {
-        "per-token": {"quantized_linear", "quantized_feed_forward"},
+        "per-token": {"quantized_linear", "quantized_feed_forward", "packed_attention", "removed", "restored", "pooled"},
         "static": {"static_int8"},
         "none": {"weight_only"},
     }
