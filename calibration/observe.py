@@ -271,6 +271,11 @@ class _Session:
         for name in names:
             if name not in found or found[name].producer() is None:
                 raise UsageError(f"value {name!r} is not computed by the graph")
+            shape = found[name].shape
+            if shape is not None and shape.rank() and isinstance(getattr(shape[-1], "value", None), str):
+                raise UsageError(
+                    f"value {name!r}: its last axis has no fixed size, so there are no channels to observe"
+                )
         copy.graph.outputs.clear()
         copy.graph.outputs.extend(found[n] for n in names)
         self.names = list(names)
@@ -336,17 +341,19 @@ def _readers(value: ir.Value) -> str:
 def rows(array: np.ndarray, mask: np.ndarray, text: int | None = None) -> np.ndarray:
     """Real rows of a value, `[rows, channels]`, of one text or of all: by token, by token stored back to back, or by text."""
     texts, length = mask.shape
-    if array.ndim >= 2 and array.shape[:2] == mask.shape:
+    if array.ndim == 3 and array.shape[1] == 1 < length:
+        array = array[:, 0]
+    if array.ndim > 2 and array.shape[:2] == mask.shape:
         picked = array[text][mask[text]] if text is not None else array[mask] if not mask.all() else array
-    elif array.ndim >= 1 and len(array) == mask.size and length > 1:
+    elif array.ndim == 2 and len(array) == mask.size and length > 1:
         picked = array[mask.ravel()] if text is None else array.reshape(texts, length, -1)[text][mask[text]]
-    elif array.ndim >= 1 and len(array) == texts:
+    elif array.ndim == 2 and len(array) == texts:
         picked = array if text is None else array[text : text + 1]
     else:
         raise UsageError(
             f"a value of shape {list(array.shape)} has neither tokens nor texts in front; it is not observed"
         )
-    return picked.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+    return picked.reshape(-1, array.shape[-1])
 
 
 class _NotFinite(Exception):
