@@ -2,9 +2,10 @@
 
     python -m benchmarks.quantized_linear [--threads 1 2] [--rounds 40]
 
-`avx2` is ours held to AVX2 without products of bytes, as on a processor that has no VNNI. Outputs are bound, so that what is
-timed is the operator and not the copy to numpy. One thread is timed by its processor time, several by the clock. A layer with GELU is `MatMul, Add, Gelu` in ONNX Runtime; a feed-forward is two
-layers, of which ours is one operator. Rates are of the fastest tenth of the rounds, ratios of medians.
+`avx2` is ours held to AVX2 without products of bytes, as on a processor that has no VNNI; float32 still uses what the processor
+has. Outputs are bound, so that what is timed is the operator and not the copy to numpy. One thread is timed by its processor
+time, several by the clock. A layer with GELU is `MatMul, Add, Gelu` in ONNX Runtime; a feed-forward is two layers, of which ours
+is one operator. Rates are of the fastest tenth of the rounds, ratios of medians.
 """
 
 import argparse
@@ -146,11 +147,12 @@ def main() -> None:
     if cpu.library_path() is None:
         raise SystemExit("the kernels were not built: python kernels/cpu/build.py")
     cases = [("linear", *shape) for shape in SHAPES] + [("gelu", 384, 1536), ("feed-forward", 384, 1536)]
-    table = Table("op", "K x N", "rows", "threads", *(f"{n} GOP/s" for n in (ORT_F32, ORT_INT8, OURS, OURS_AVX2)))
-    for heading in ("int8 / ours", "float32 / ours", "float32 / avx2"):
-        table.add_column(heading, justify="right")
-    rows_out = []
+    console = Console(width=170)
     for threads in arguments.threads:
+        table = Table("op", "K x N", "rows", *(f"{n} GOP/s" for n in (ORT_F32, ORT_INT8, OURS, OURS_AVX2)))
+        for heading in ("int8 / ours", "float32 / ours", "float32 / avx2"):
+            table.add_column(heading, justify="right")
+        found = []
         for kind, inputs, outputs in cases:
             for rows in ROWS:
                 times = timed(contestants(kind, inputs, outputs, rows, threads), arguments.rounds, threads)
@@ -162,28 +164,21 @@ def main() -> None:
                     "float32/avx2": ratio_interval(times[OURS_AVX2], times[ORT_F32]),
                     "int8/avx2": ratio_interval(times[OURS_AVX2], times[ORT_INT8]),
                 }
-                rows_out.append(
+                found.append(
                     {"op": kind, "inputs": inputs, "outputs": outputs, "rows": rows, "threads": threads}
                     | {"gops": rates, "ratios": ratios}
                     | {"p50_ms": {n: float(np.median(t)) for n, t in times.items()}}
                 )
                 shown = [f"{low[0]:.2f} [{low[1]:.2f}, {low[2]:.2f}]" for low in list(ratios.values())[:3]]
-                table.add_row(
-                    kind,
-                    f"{inputs} x {outputs}",
-                    str(rows),
-                    str(threads),
-                    *(f"{r:.0f}" for r in rates.values()),
-                    *shown,
-                )
-    console = Console(width=170)
-    console.print(table)
-    for threads in arguments.threads:
-        found = [r["ratios"]["int8/headway"][0] for r in rows_out if r["threads"] == threads and r["op"] == "linear"]
-        console.print(
-            f"geometric mean over the layers, {threads} thread(s): {np.exp(np.mean(np.log(found))):.2f}x dynamic int8"
-        )
-    console.print(save("quantized-linear", {"rows": rows_out, "rounds": arguments.rounds, "machine": machine()}))
+                table.add_row(kind, f"{inputs} x {outputs}", str(rows), *(f"{r:.0f}" for r in rates.values()), *shown)
+        console.print(f"{threads} thread(s)", table)
+        means = {
+            kind: float(np.exp(np.mean([np.log(r["ratios"]["int8/headway"][0]) for r in found if r["op"] == kind])))
+            for kind in ("linear", "gelu", "feed-forward")
+        }
+        console.print("geometric mean, dynamic int8 / ours:", means)
+        content = {"rows": found, "geometric_mean": means, "rounds": arguments.rounds, "machine": machine()}
+        console.print(save(f"quantized-linear-{threads}-threads", content))
 
 
 if __name__ == "__main__":

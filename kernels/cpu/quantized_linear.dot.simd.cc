@@ -76,7 +76,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
 }
 #endif
 
-#elif defined(__ARM_FEATURE_DOTPROD)  // compiled for Arm, never run there yet
+#elif defined(__ARM_FEATURE_DOTPROD)  // for Arm; never run there yet
 
 constexpr int kGroup = 4, kShift = 128;
 using Value = int8_t;
@@ -134,7 +134,7 @@ HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
   const __m128i both = _mm_add_epi16(_mm_packs_epi32((__m128i)a, (__m128i)b), _mm_set1_epi16(static_cast<short>(zero)));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi16(both, _mm_set1_epi16(255)));
 }
-#elif defined(__ARM_NEON)  // compiled for Arm, never run there yet
+#elif defined(__ARM_NEON)  // for Arm; never run there yet
 HEADWAY_INLINE Int load_weights(const int8_t* from) { return (Int)vreinterpretq_s32_s16(vmovl_s8(vld1_s8(from))); }
 HEADWAY_INLINE Int add_products(Int sum, Int word, Int weights) {
   const int16x8_t a = vreinterpretq_s16_s32((int32x4_t)word), b = vreinterpretq_s16_s32((int32x4_t)weights);
