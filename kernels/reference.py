@@ -5,6 +5,8 @@ NaN or +inf score is NaN throughout, as in torch and ONNX Runtime: an overflow u
 keys must be finite. Packed sequences lie back to back without padding; sequence `s` is rows `cu_seqlens[s]` to `cu_seqlens[s + 1]`.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -42,7 +44,7 @@ def packed_attention(
     q, k, v = (np.asarray(each, np.float64) for each in (q, k, v))
     out = np.zeros(v.shape)
     ends = [int(end) for end in np.asarray(cu_seqlens)]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         out[start:end] = _attention(q[start:end], k[start:end], v[start:end], heads, scale, bias, causal)
     return out
 
@@ -92,4 +94,4 @@ def _attention(q: Array, k: Array, v: Array, heads: int, scale: float, bias: Arr
         added = added + np.triu(np.full((length, length), -np.inf), 1)
     with np.errstate(invalid="ignore", over="ignore"):
         weights = masked_softmax(by_head[0] @ by_head[1].swapaxes(1, 2), added, scale)
-        return (weights @ by_head[2]).swapaxes(0, 1).reshape(length, -1)
+        return (weights @ by_head[2]).swapaxes(0, 1).reshape(v.shape)
