@@ -17,7 +17,8 @@ def build(
         list[str] | None, typer.Option("--arch", help="As sm_80,sm_90; may be repeated. All where not given.")
     ] = None,
     head_dim: Annotated[
-        list[int] | None, typer.Option("--head-dim", help="Width of a head; may be repeated. 32 and 64 where not given.")
+        list[int] | None,
+        typer.Option("--head-dim", help="Width of a head; may be repeated. 32 and 64 where not given."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
@@ -44,7 +45,8 @@ def build(
         _print_json(manifest)
     elif not quiet:
         _console().print(_table(manifest))
-        _console().print(f"kernels: {out}", soft_wrap=True)
+        names = ", ".join(f"sm_{a}" for a in architectures)
+        _console().print(f"{len(manifest['kernels'])} kernels for {names}: {out}", soft_wrap=True)
 
 
 def _architectures(given: list[str] | None) -> list[int]:
@@ -56,18 +58,19 @@ def _architectures(given: list[str] | None) -> list[int]:
 
 
 def _table(manifest: dict[str, Any]) -> Any:
-    """One line a kernel; of the architectures the range."""
-    from rich.table import Table
+    """One line a kernel, from the least to the most among the architectures."""
+    from rich.table import Column, Table
 
-    table = Table("kernel", "architectures", "shared KiB", "registers", "spilled bytes", "cubin KiB")
+    table = Table(Column("kernel", no_wrap=True), "shared KiB", "registers", "spilled bytes", box=None)
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in manifest["kernels"]:
         rows.setdefault(row["name"], []).append(row)
     for name, found in rows.items():
         columns = (
-            [r["shared_bytes"] / 1024 for r in found], [r["registers"] for r in found], [r["spill_bytes"] for r in found],
-            [r["cubin"]["bytes"] / 1024 for r in found],
-        )  # fmt: skip
+            [row["shared_bytes"] / 1024 for row in found],
+            [row["registers"] for row in found],
+            [row["spill_bytes"] for row in found],
+        )
         spans = [f"{min(c):.0f}" + (f" to {max(c):.0f}" if max(c) != min(c) else "") for c in columns]
-        table.add_row(name, " ".join(r["architecture"].removeprefix("sm_") for r in found), *spans)
+        table.add_row(name, *spans)
     return table

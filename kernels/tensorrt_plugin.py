@@ -26,7 +26,14 @@ from dataclasses import replace
 from typing import Any
 
 NAMESPACE = "headway"
-OPS = ("MaskedSoftmax", "MaskedSoftmaxBias", "PackedAttention", "PackedAttentionBias", "PaddedAttention", "PaddedAttentionBias")
+OPS = (
+    "MaskedSoftmax",
+    "MaskedSoftmaxBias",
+    "PackedAttention",
+    "PackedAttentionBias",
+    "PaddedAttention",
+    "PaddedAttentionBias",
+)
 
 SHARED_BYTES = 49_152
 """Of dynamic shared memory, that any kernel may have on any architecture."""
@@ -101,14 +108,15 @@ def attention_tactics(head_dim: int, bias: bool) -> dict[int, Any]:
     from .triton.configs import AttentionConfig, padded_dim
 
     tiles = (
-        AttentionConfig(16, 32, 1, 2), AttentionConfig(32, 32, 2, 2), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 32, 4, 1),
-        AttentionConfig(64, 64, 4, 2), AttentionConfig(128, 32, 4, 2), AttentionConfig(128, 64, 8, 2), AttentionConfig(32, 16, 2, 1),
+        AttentionConfig(16, 32, 1, 2), AttentionConfig(32, 32, 2, 2), AttentionConfig(32, 16, 2, 1), AttentionConfig(64, 16, 4, 2),
+        AttentionConfig(64, 32, 4, 1), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(128, 32, 4, 2),
+        AttentionConfig(128, 64, 8, 2),
     )  # fmt: skip
     fits = {}
     for number, tile in enumerate(tiles, 1):
-        loads = max(tile.stages, 2) * 2 * tile.block_n * padded_dim(head_dim) * 2
-        scores = tile.block_m * tile.block_n * 2 * (2 if bias else 1)
-        if tile.block_m * padded_dim(head_dim) * 2 + loads + scores < SHARED_BYTES:
+        rows = tile.block_m + 2 * tile.stages * tile.block_n
+        scores = tile.block_m * tile.block_n * (2 if bias else 1)
+        if 2 * (rows * padded_dim(head_dim) + scores) < SHARED_BYTES:
             fits[number] = tile
     return fits
 
@@ -192,9 +200,7 @@ def _declare_softmax() -> None:
     def tune(x, longest, outputs) -> list[trtp.AutoTuneCombination]:
         return _combinations("F,F", softmax_tactics(longest))
 
-    def kernel(
-        x, scale, longest, outputs, tactic
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+    def kernel(x, scale, longest, outputs, tactic) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
         return _softmax(x, None, scale, longest, tactic)
 
     trtp.register(plugin)(describe)
@@ -213,9 +219,7 @@ def _declare_softmax_with_bias() -> None:
     def tune(x, bias, longest, outputs) -> list[trtp.AutoTuneCombination]:
         return _combinations("F,F,F", softmax_tactics(longest))
 
-    def kernel(
-        x, bias, scale, longest, outputs, tactic
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+    def kernel(x, bias, scale, longest, outputs, tactic) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
         return _softmax(x, bias, scale, longest, tactic)
 
     trtp.register(plugin)(describe)

@@ -200,8 +200,9 @@ def padded_attention(
         raise ValueError(f"padded_attention: {lengths.numel()} lengths for a batch of {batch}")
     if bias is not None and min(bias.shape[-2:]) < padded:
         raise ValueError(f"padded_attention: a bias of {list(bias.shape)} is smaller than the sequence of {padded}")
-    flat = [each.contiguous().view(tokens, -1) for each in (q, k, v)]
-    return _launch(*flat, lengths, heads, scale, bias, causal, tokens, batch, padded, config).view(q.shape)
+    flat_q, flat_k, flat_v = (each.contiguous().view(tokens, q.shape[2]) for each in (q, k, v))
+    out = _launch(flat_q, flat_k, flat_v, lengths, heads, scale, bias, causal, tokens, batch, padded, config)
+    return out.view(q.shape)
 
 
 def _launch(

@@ -175,7 +175,9 @@ def compile_variant(variant: Variant, arch: int) -> Compiled:
     if not hasattr(variant.function, "cache_key"):
         raise BuildError("the kernels were imported for the interpreter: unset TRITON_INTERPRET to compile them")
     names = list(variant.signature)
-    attributes = {(names.index(p["name"]),): [["tt.divisibility", 16]] for p in variant.parameters if p["multiple_of_16"]}
+    attributes = {
+        (names.index(p["name"]),): [["tt.divisibility", 16]] for p in variant.parameters if p["multiple_of_16"]
+    }
     source = ASTSource(variant.function, dict(variant.signature), dict(variant.constants), attributes)
     line_info, knobs.compilation.disable_line_info = knobs.compilation.disable_line_info, True  # it holds paths
     try:
@@ -235,7 +237,9 @@ def assemble(ptx: str, target: str) -> tuple[bytes, str]:
         return made.read_bytes(), done.stderr
 
 
-def variants(arch: int, head_dims: Sequence[int] = (32, 64), dtypes: Sequence[str] = ("fp16", "bf16")) -> Iterator[Variant]:
+def variants(
+    arch: int, head_dims: Sequence[int] = (32, 64), dtypes: Sequence[str] = ("fp16", "bf16")
+) -> Iterator[Variant]:
     """What `build` makes of an architecture: attention of both forms with and without bias, softmax of every tile."""
     for dtype in dtypes:
         for head_dim in head_dims:
@@ -274,7 +278,9 @@ def build(
             path.write_bytes(content)
             sha256 = hashlib.sha256(content).hexdigest()
             files[kind] = {"file": path.relative_to(out).as_posix(), "bytes": len(content), "sha256": sha256}
-        rows.append({"name": variant.name, "op": variant.op, "architecture": f"sm_{arch}"} | launch(variant, made) | files)
+        rows.append(
+            {"name": variant.name, "op": variant.op, "architecture": f"sm_{arch}"} | launch(variant, made) | files
+        )
     manifest = {"version": 1, "triton": triton.__version__, "assembler": _assemblers(architectures), "kernels": rows}
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

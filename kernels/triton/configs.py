@@ -91,12 +91,12 @@ def attention_candidates(arch: int, head_dim: int, itemsize: int) -> Iterator[At
 
 
 def softmax_candidates(columns: int) -> Iterator[SoftmaxConfig]:
-    """Tiles of 512 to 16,384 elements."""
+    """Tiles of 1,024 to 8,192 elements, or one long row; 4 to 64 elements a thread."""
     tile = min(power_of_two(columns), LONGEST_TILE)
-    for warps in (1, 2, 4, 8, 16):
-        for rows in (1, 2, 4, 8, 16, 32):
-            if (512 <= rows * tile <= 16_384 or rows == 1) and 4 <= rows * tile // (32 * warps) <= 64:
-                yield SoftmaxConfig(rows, warps)
+    for elements in (1024, 2048, 4096, 8192, 16_384):
+        for warps in (1, 2, 4, 8, 16):
+            if (tile <= elements <= 8192 or tile == elements) and 4 <= elements // (32 * warps) <= 64:
+                yield SoftmaxConfig(elements // tile, warps)
 
 
 def record(kind: str, key: str, config: AttentionConfig | SoftmaxConfig, device: str, microseconds: float) -> None:
