@@ -256,7 +256,7 @@ def _attention(
         of_heads, rows, positions = bias.shape_expr
         extras["stride_bias_head"] = 0 if _is(of_heads, 1) else rows * positions
         extras["stride_bias"] = positions
-        if not (positions.is_constant and positions.constant_value() % 16 == 0):
+        if not _is_multiple(positions, 16):
             variant = replace(variant, multiples=variant.multiples - {"stride_bias", "stride_bias_head"})
     blocks = sequences * trtp.cdiv(shape[1], tile.block_m) if padded else tokens // tile.block_m + sequences
     return _kernel(variant, arch, extras, (blocks, heads))
@@ -267,17 +267,13 @@ def _softmax(x: Any, bias: Any, scale: float, longest: int, tactic: int) -> tupl
 
     from .triton.build import softmax_variant
 
-    tile, arch = softmax_tactics(longest)[tactic], device_architecture()
-    variant = softmax_variant(arch, _dtype(x), longest, bias=bias is not None, scale=scale, config=tile)
-    if len(x.shape_expr) > 4:
-        raise ValueError(f"MaskedSoftmax: x has {len(x.shape_expr)} axes, at most 4 are expected: join leading ones")
     columns = x.shape_expr[-1]
     leading = [1] * (4 - len(x.shape_expr)) + list(x.shape_expr)[:-1]
     rows = trtp.ShapeExpr(1)
     for size in leading:
         rows = rows * size
     extras = {"rows": rows, "columns": columns, "size1": leading[1], "size2": leading[2]}
-    extras |= dict.fromkeys(("stride0", "stride1", "stride2", "stride3"), 0)
+    extras |= dict.fromkeys(("stride0", "stride1", "stride2"), 0)
     if bias is not None:
         stride, axes = trtp.ShapeExpr(1), list(bias.shape_expr)
         if len(axes) != len(x.shape_expr):
@@ -285,6 +281,17 @@ def _softmax(x: Any, bias: Any, scale: float, longest: int, tactic: int) -> tupl
         for i, size in enumerate(reversed(axes)):
             extras[f"stride{3 - i}"] = 0 if _is(size, 1) else stride
             stride = stride * size
+    tile, arch = softmax_tactics(longest)[tactic], device_architecture()
+    variant = softmax_variant(
+        arch,
+        _dtype(x),
+        longest,
+        bias=bias is not None,
+        aligned=_is_multiple(columns, 16),
+        bias_of_columns=bias is None or not _is(bias.shape_expr[-1], 1),
+        scale=scale,
+        config=tile,
+    )
     return _kernel(variant, arch, extras, (trtp.cdiv(rows, tile.rows), 1))
 
 
@@ -305,6 +312,10 @@ def _kernel(variant: Any, arch: int, extras: Mapping[str, Any], grid: tuple[Any,
 
 def _is(size: Any, value: int) -> bool:
     return bool(size.is_constant) and size.constant_value() == value
+
+
+def _is_multiple(size: Any, of: int) -> bool:
+    return bool(size.is_constant) and size.constant_value() % of == 0
 
 
 def _dtype(tensor: Any) -> str:

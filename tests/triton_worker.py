@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -148,6 +149,76 @@ def benchmark_checks_notice() -> list[str]:
         return [check.name for check in kernels.check_softmax("cpu", tiny=True) if not check.ok]
     finally:
         module.masked_softmax = right
+
+
+def benchmark_dry_run(folder: str) -> dict[str, Any]:
+    """The whole command on the CPU with tiny cases and a clock of one launch: twice, interrupted in the first run."""
+    import contextlib
+    import io
+    import time
+
+    sys.path.insert(0, str(ROOT))
+
+    from benchmarks.gpu import kernels as bench
+
+    class Clock:
+        graph = None
+
+        def __init__(self, run: Any) -> None:
+            self.run = run
+            run()
+
+        def __call__(self) -> float:
+            begin = time.perf_counter()
+            self.run()
+            return (time.perf_counter() - begin) * 1e6
+
+    configs, softmax, _ = bench.kernel_modules()
+    table = Path(folder, "configs.json")
+    table.write_text(configs.TABLE.read_text(encoding="utf-8"), encoding="utf-8")
+    timed: list[str] = []
+
+    def some(stop: bool) -> Any:
+        yield bench.softmax_case((1, 1, 4, 16), by_position=False)
+        yield bench.attention_case([3, 9], 1, 16, "two")
+        if stop:
+            raise KeyboardInterrupt
+        yield bench.attention_case([3, 9], 1, 16, "two", bias=True)
+
+    def counted(case: Any) -> dict[str, Any]:
+        timed.append(case.name)
+        return time_case(case)
+
+    time_case, check_softmax, check_attention = bench.time_case, bench.check_softmax, bench.check_attention
+    replaced = {
+        "time_case": counted, "check_softmax": lambda device: list(check_softmax(device, tiny=True))[:3],
+        "check_attention": lambda device: list(check_attention(device, tiny=True))[:3], "refusal": lambda: None,
+        "describe": lambda: {"device": "A Tiny (GPU)"}, "Timer": Clock, "DEVICE": "cpu", "PRODUCT": 8, "ROUNDS": 2,
+        "RESULTS": Path(folder), "TUNED_ELEMENTS": 64, "TUNED_COLUMNS": (16,), "TUNED_HEADS": ((16, 1),),
+        "TUNED_LENGTHS": ((1, 3, 3),),
+    }  # fmt: skip
+    printed, rounds = io.StringIO(), []
+    with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "TABLE", table)
+        patch.setattr(softmax, "compute_capability", lambda tensor: 90)
+        for name, value in replaced.items():
+            patch.setattr(bench, name, value)
+        patch.setattr(bench, "cases", lambda: some(True))
+        with contextlib.suppress(KeyboardInterrupt):
+            bench.main(["--tune"])
+        patch.setattr(bench, "cases", lambda: some(False))
+        for arguments in ([], ["--again"]):
+            before = len(timed)
+            assert bench.main(arguments) == 0
+            rounds.append(len(timed) - before)
+    configs._table.cache_clear()
+    result = Path(folder, "gpu-kernels-a-tiny-gpu.json").read_text(encoding="utf-8")
+    return {
+        "printed": printed.getvalue(),
+        "result": result,
+        "tiles": table.read_text(encoding="utf-8"),
+        "timed": rounds,
+    }
 
 
 def _tensor(array: np.ndarray, dtype: str) -> Any:

@@ -34,6 +34,10 @@ ROUNDS = 15
 SECONDS = 0.004
 """A round of one contestant lasts at least this long."""
 
+DEVICE = "cuda"
+PRODUCT = 4096
+"""Side of the matrices whose product is the limit of arithmetic."""
+
 
 def kernel_modules() -> tuple[ModuleType, ModuleType, ModuleType]:
     """`configs`, `softmax`, `attention` of this checkout, installed or not; nothing else of Headway is imported."""
@@ -321,12 +325,12 @@ def softmax_case(shape: tuple[int, int, int, int], by_position: bool) -> Case:
     size = math.prod(shape)
 
     def prepare() -> dict[str, Callable[[], object]]:
-        x = torch.randn(shape, device="cuda", dtype=torch.float16)
+        x = torch.randn(shape, device=DEVICE, dtype=torch.float16)
         of = (1, *shape[1:]) if by_position else (shape[0], 1, 1, shape[3])
-        bias = torch.randn(of, device="cuda", dtype=torch.float16)
+        bias = torch.randn(of, device=DEVICE, dtype=torch.float16)
         if not by_position:
             bias[..., shape[3] // 2 :] = -math.inf
-        scale = torch.tensor(0.125, device="cuda", dtype=torch.float16)
+        scale = torch.tensor(0.125, device=DEVICE, dtype=torch.float16)
         return {
             "headway": lambda: softmax.masked_softmax(x, bias, 0.125),
             "torch scale, mask, softmax": lambda: torch.softmax(x * scale + bias, -1),
@@ -346,16 +350,16 @@ def attention_case(lengths: list[int], heads: int, head_dim: int, label: str, *,
 
     def prepare() -> dict[str, Callable[[], object]]:
         def made(*of: int) -> Any:
-            return torch.randn(of, device="cuda", dtype=torch.float16)
+            return torch.randn(of, device=DEVICE, dtype=torch.float16)
 
         q, k, v = made(tokens, 3 * hidden).split(hidden, 1)
         ends = torch.tensor(lengths).cumsum(0).tolist()
-        cu = torch.tensor([0, *ends], dtype=torch.int32, device="cuda")
-        real = torch.tensor(lengths, dtype=torch.int32, device="cuda")
+        cu = torch.tensor([0, *ends], dtype=torch.int32, device=DEVICE)
+        real = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
         wide = [made(batch, longest, hidden) for _ in "qkv"]
         by_head = [each.view(batch, longest, heads, head_dim).transpose(1, 2) for each in wide]
         position = made(heads, -(-longest // 16) * 16, -(-longest // 16) * 16)[:, :longest, :longest] if bias else None
-        seen = (torch.arange(longest, device="cuda") < real[:, None])[:, None, None]
+        seen = (torch.arange(longest, device=DEVICE) < real[:, None])[:, None, None]
         mask = seen if position is None else torch.where(seen, position[None], -math.inf).to(torch.float16)
         scale = head_dim**-0.5
         contestants: dict[str, Callable[[], object]] = {
@@ -407,19 +411,19 @@ def time_case(case: Case) -> dict[str, Any]:
     import torch
 
     half = max(1, case.bytes // 4)
-    source = torch.empty(half, device="cuda", dtype=torch.float16)
+    source = torch.empty(half, device=DEVICE, dtype=torch.float16)
     target = torch.empty_like(source)
     contestants = case.prepare()
     ours = next(iter(contestants))
     contestants["copy of the bytes"] = lambda: target.copy_(source)
     if case.operations:
-        a, b, out = (torch.randn(4096, 4096, device="cuda", dtype=torch.float16) for _ in range(3))
-        contestants["product of 4096"] = lambda: torch.mm(a, b, out=out)
+        a, b, out = (torch.randn(PRODUCT, PRODUCT, device=DEVICE, dtype=torch.float16) for _ in range(3))
+        contestants["product"] = lambda: torch.mm(a, b, out=out)
     rows = measure(contestants)
     copied = rows.pop("copy of the bytes")["microseconds"]
     limit = {"copy_microseconds": copied, "gigabytes_per_second": case.bytes / copied / 1e3, "microseconds": copied}
     if case.operations:
-        rate = 2 * 4096**3 / rows.pop("product of 4096")["microseconds"]
+        rate = 2 * PRODUCT**3 / rows.pop("product")["microseconds"]
         limit |= {"product_microseconds": case.operations / rate, "teraflops": rate / 1e6}
         limit["microseconds"] = max(copied, case.operations / rate)
     for name, row in rows.items():
@@ -430,31 +434,37 @@ def time_case(case: Case) -> dict[str, Any]:
     return {"case": case.name, "op": case.op, "limit": limit, "contestants": rows}
 
 
-# Tiles.
+# Tiles: shapes that encoders have.
+
+TUNED_ELEMENTS = 2**24
+TUNED_COLUMNS = (64, 128, 256, 512, 1024, 2048, 4096, 16_384)
+TUNED_HEADS = ((16, 12), (32, 12), (64, 12), (128, 8))
+TUNED_LENGTHS = ((256, 26, 62), (32, 384, 384))
+"""How many texts, of which middle length, how long the longest."""
 
 
 def tune(device: str) -> None:
-    """Times the candidates for the shapes that encoders have and records the best."""
+    """Times the candidates and records the best."""
     import torch
 
     configs, softmax, attention = kernel_modules()
-    arch = softmax.compute_capability(torch.empty(1, device="cuda"))
+    arch = softmax.compute_capability(torch.empty(1, device=DEVICE))
     if arch not in configs.SHARED_BYTES:
         raise SystemExit(f"sm_{arch} is not among the architectures that the kernels are tiled for")
-    for columns in (64, 128, 256, 512, 1024, 2048, 4096, 16_384):
-        x = torch.randn(2**24 // columns, columns, device="cuda", dtype=torch.float16)
-        bias = torch.zeros(1, columns, device="cuda", dtype=torch.float16)
+    for columns in TUNED_COLUMNS:
+        x = torch.randn(TUNED_ELEMENTS // columns, columns, device=DEVICE, dtype=torch.float16)
+        bias = torch.zeros(1, columns, device=DEVICE, dtype=torch.float16)
         runs = {c: _softmax_run(softmax, x, bias, c) for c in configs.softmax_candidates(columns)}
         _record(configs, "softmax", configs.softmax_key(arch, columns), runs, device)
-    for head_dim, heads in ((16, 12), (32, 12), (64, 12), (128, 8)):
-        for lengths in (mixed(256, 26, 62), [384] * 32):
+    for head_dim, heads in TUNED_HEADS:
+        for lengths in (mixed(*shape) for shape in TUNED_LENGTHS):
             for biased in (False, True):
                 mean = sum(lengths) / len(lengths)
-                q = torch.randn(sum(lengths), heads * head_dim, device="cuda", dtype=torch.float16)
+                q = torch.randn(sum(lengths), heads * head_dim, device=DEVICE, dtype=torch.float16)
                 ends = torch.tensor(lengths).cumsum(0).tolist()
-                cu = torch.tensor([0, *ends], dtype=torch.int32, device="cuda")
+                cu = torch.tensor([0, *ends], dtype=torch.int32, device=DEVICE)
                 side = -(-max(lengths) // 16) * 16
-                bias = torch.randn(heads, side, side, device="cuda", dtype=torch.float16) if biased else None
+                bias = torch.randn(heads, side, side, device=DEVICE, dtype=torch.float16) if biased else None
                 runs = {
                     c: _attention_run(attention, q, cu, heads, head_dim**-0.5, bias, c)
                     for c in configs.attention_candidates(arch, head_dim, 2)
@@ -482,6 +492,22 @@ def _record(configs: ModuleType, kind: str, key: str, runs: dict[Any, Callable[[
 
 
 # The command.
+
+
+def describe() -> dict[str, Any]:
+    """The device and the versions that a figure depends on."""
+    import torch
+    import triton
+
+    return {
+        "device": torch.cuda.get_device_name(),
+        "capability": list(torch.cuda.get_device_capability()),
+        "memory_bytes": torch.cuda.get_device_properties(0).total_memory,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "triton": triton.__version__,
+        "python": sys.version.split()[0],
+    }
 
 
 def fingerprint() -> str:
@@ -537,31 +563,19 @@ def main(arguments: list[str] | None = None) -> int:
     if reason is not None:
         print(f"benchmarks/gpu/kernels.py: {reason}", file=sys.stderr)
         return NOT_AVAILABLE
-    import torch
-    import triton
-
-    device = torch.cuda.get_device_name()
-    began = time.perf_counter()
+    machine, began = describe(), time.perf_counter()
+    device = machine["device"]
     if options.tune:
         print(f"tiles on {device}", flush=True)
         tune(device)
-    machine = {
-        "device": device,
-        "capability": list(torch.cuda.get_device_capability()),
-        "memory_bytes": torch.cuda.get_device_properties(0).total_memory,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "triton": triton.__version__,
-        "python": sys.version.split()[0],
-        "code": fingerprint(),
-    }
+    machine["code"] = fingerprint()
     path = RESULTS / f"gpu-kernels-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
     kept: dict[str, Any] = {"machine": machine, "checks": None, "results": []}
     if path.is_file() and not options.again:
         before = json.loads(path.read_text(encoding="utf-8"))
         kept = before if before["machine"] == machine else kept
     if kept["checks"] is None:
-        checks = [*check_softmax("cuda"), *check_attention("cuda")]
+        checks = [*check_softmax(DEVICE), *check_attention(DEVICE)]
         wrong = [check for check in checks if not check.ok]
         for check in wrong:
             print(f"WRONG {check.name}: error {check.error:.3g}, {check.bound:.3g} is allowed")
@@ -578,7 +592,6 @@ def main(arguments: list[str] | None = None) -> int:
         if (case.op, case.name) in done:
             continue
         kept["results"].append(time_case(case))
-        torch.cuda.empty_cache()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(table(kept["results"]))

@@ -76,7 +76,7 @@ def _step(
     return acc, higher, total * fade + tl.sum(weights, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("tokens", "sequences", "padded"))  # a new batch does not compile anew
 def attention_kernel(
     q, k, v, lengths, bias, tokens, sequences, padded, stride_q, stride_k, stride_v, stride_bias_head, stride_bias, scale, out,
     HEAD_DIM: tl.constexpr, PADDED: tl.constexpr, CAUSAL: tl.constexpr,

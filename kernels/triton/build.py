@@ -40,7 +40,7 @@ from .softmax import long_softmax_kernel, masked_softmax_kernel
 DTYPES = {"fp16": 2, "bf16": 2, "fp32": 4}
 """Triton's names, bytes per element."""
 
-SOFTMAX_COLUMNS = (64, 128, 256, 512, 1024, 2048, 4096, 2 * LONGEST_TILE)
+SOFTMAX_COLUMNS = (128, 256, 512, 1024, 4096, 2 * LONGEST_TILE)
 """A row takes the first of these that it fits; beyond the last but one, rows of any length take the last."""
 
 MANIFEST = "kernels.json"
@@ -145,24 +145,32 @@ def softmax_variant(
     columns: int,
     *,
     bias: bool = True,
+    aligned: bool = False,
+    bias_of_columns: bool = True,
     scale: float | None = None,
     config: SoftmaxConfig | None = None,
 ) -> Variant:
-    """For rows of up to the next power of two of `columns`, or of any length where that is more than `LONGEST_TILE`."""
+    """For rows of up to the next power of two of `columns`, or of any length where that is more than `LONGEST_TILE`.
+
+    `aligned`: only for numbers of columns (and strides of the bias) that are multiples of 16, read several at a time.
+    `bias_of_columns`: the bias's last axis has one number for each column, else one for all.
+    """
     _check_dtype(dtype)
     chosen = config or softmax_config(arch, columns)
     tile, long = min(power_of_two(columns), LONGEST_TILE), columns > LONGEST_TILE
     pointer, missing = f"*{dtype}", {} if bias else {"bias": None}
     integers = ("rows", "columns", "size1", "size2", "stride0", "stride1", "stride2", "stride3")
     signature = {"x": pointer, "bias": pointer} | dict.fromkeys(integers, "i32") | {"scale": "fp32", "out": pointer}
-    constants = missing | ({} if scale is None else {"scale": scale}) | {"ROWS": chosen.rows, "BLOCK": tile}
+    constants = missing | {"stride3": int(bias_of_columns)} | ({} if scale is None else {"scale": scale})
+    constants |= {"ROWS": chosen.rows, "BLOCK": tile}
+    extras = ("-bias" if bias else "") + ("-aligned" if aligned else "")
     return Variant(
-        name=f"masked_softmax-{dtype}-{'long' if long else tile}{'-bias' if bias else ''}",
+        name=f"masked_softmax-{dtype}-{'long' if long else tile}{extras}",
         op="MaskedSoftmax",
         function=long_softmax_kernel if long else masked_softmax_kernel,
         signature=signature | dict.fromkeys(constants, "constexpr"),
         constants=constants,
-        multiples=frozenset(),
+        multiples=frozenset({"columns", "stride0", "stride1", "stride2"} if aligned else ()),
         grid=(f"(rows + {chosen.rows - 1}) / {chosen.rows}", "1", "1"),
         warps=chosen.warps,
         stages=1,
@@ -248,7 +256,8 @@ def variants(
                     yield attention_variant(arch, dtype, head_dim, padded=padded, bias=bias)
         for columns in SOFTMAX_COLUMNS:
             for bias in (False, True):
-                yield softmax_variant(arch, dtype, columns, bias=bias)
+                for aligned in (False, True):
+                    yield softmax_variant(arch, dtype, columns, bias=bias, aligned=aligned)
 
 
 def build(

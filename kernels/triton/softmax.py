@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
+FREE = ("rows", "size1", "size2")
+"""Whether these are one, or multiples of 16, makes no other code: a new batch does not compile anew."""
+
 
 @triton.jit
 def _scores(x, bias, row, column, inside, columns, size1, size2, stride0, stride1, stride2, stride3, scale):
@@ -31,7 +34,7 @@ def _scores(x, bias, row, column, inside, columns, size1, size2, stride0, stride
     return tl.where(inside, scores, float("-inf"))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=FREE)
 def masked_softmax_kernel(
     x, bias, rows, columns, size1, size2, stride0, stride1, stride2, stride3, scale, out,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -51,7 +54,7 @@ def masked_softmax_kernel(
     tl.store(out + row.to(tl.int64) * columns + column, weights.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=FREE)
 def long_softmax_kernel(
     x, bias, rows, columns, size1, size2, stride0, stride1, stride2, stride3, scale, out,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,

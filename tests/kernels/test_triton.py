@@ -1,6 +1,9 @@
 """Triton kernels in Triton's CPU interpreter, against the float64 definitions: tiny shapes, since it makes some hundred rows a second."""
 
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,3 +193,26 @@ def test_checks_of_the_gpu_benchmark(interpreted: Run) -> None:
     assert len(found) > 40
     assert [(name, error, bound) for name, error, bound in found if error > bound] == []
     assert interpreted(worker.benchmark_checks_notice)
+
+
+def test_the_gpu_benchmark_goes_on_where_it_stopped(interpreted: Run, tmp_path: Path) -> None:
+    """A dry run: its figures are of the interpreter and mean nothing."""
+    got = interpreted(worker.benchmark_dry_run, str(tmp_path))
+    assert got["timed"] == [1, 3]
+    kept = json.loads(got["result"])
+    assert [row["case"] for row in kept["results"]] == [
+        "1x1x4x16 padding", "two, 1x16, 33% padding", "two, 1x16, 33% padding, bias",
+    ]  # fmt: skip
+    assert kept["checks"]["wrong"] == []
+    for row in kept["results"]:
+        assert [c for c in row["contestants"].values() if "error" in c] == []
+        for name, contestant in list(row["contestants"].items())[1:]:
+            low, high = contestant["times_headway"][1:]
+            assert low <= contestant["times_headway"][0] <= high, name
+    assert set(kept["results"][1]["contestants"]) == {
+        "headway packed", "headway padded", "torch sdpa padded", "torch sdpa, padding seen", "torch sdpa nested",
+    }  # fmt: skip
+    assert re.search(r"attention: two, 1x16, 33% padding +headway packed +\d", got["printed"])
+    tiles = json.loads(got["tiles"])
+    assert set(tiles["softmax"]) == {"sm_90 columns 16"}
+    assert set(tiles["attention"]) == {"sm_90 head_dim 16 bytes 2 short", "sm_90 head_dim 16 bytes 2 short bias"}
