@@ -20,4 +20,13 @@ def interpreted() -> Iterator[Callable[..., Any]]:
 
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=triton_worker.start) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result(timeout=120)
+
+        def run(function: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return pool.submit(function, *arguments).result(timeout=120)
+            except TimeoutError:
+                for process in pool._processes.values():  # a kernel that does not end would keep the pool from closing
+                    process.kill()
+                raise
+
+        yield run
