@@ -2,8 +2,8 @@
 
 Roofline, for `T` tokens, head_dim `D`, sequences of length `L`, half precision. Memory: q, k, v read and the output written once,
 8 T D bytes a head (keys and values are read again per block of queries, but from L2). Per score: 4 D operations of the tensor cores, one
-exponential, and about six float32 operations for scaling, maximum, difference, sum and conversion. An H100 makes in one clock of
-one multiprocessor 4,096 tensor operations, 16 exponentials and 128 float32 operations, and moves about 14 bytes:
+exponential, and about six float32 operations for scaling, maximum, difference, sum and conversion. An H100 makes, by its data
+sheet, in one clock of one multiprocessor 4,096 tensor operations, 16 exponentials and 128 float32 operations, and moves 14 bytes:
 
 | D | tensor clocks per score | exponential | float32 | limit for long L | memory is the limit below L of about |
 |---|---|---|---|---|---|
@@ -14,8 +14,8 @@ one multiprocessor 4,096 tensor operations, 16 exponentials and 128 float32 oper
 
 Encoders have heads of 26 to 64 and texts of 20 to 128 tokens: memory is the limit, and skipping the padding saves what it costs. A
 head_dim that is no power of two is masked up to the next one: loads and stores are of the real width, tensor work of the padded one, which
-costs nothing while memory or exponentials are the limit. Longer sequences need blocks of 64 queries or more, so that keys read
-from L2 (5.5 TB/s) keep up: a block of M queries reads 4 L D bytes for 4 M L D operations, M per byte.
+costs nothing while memory or exponentials are the limit. Longer sequences need blocks of 64 queries or more, so that L2 keeps up
+with keys and values: a block of M queries reads 4 L D bytes for 4 M L D operations, M per byte.
 """
 
 from typing import TYPE_CHECKING
