@@ -2,9 +2,9 @@
 
 Roofline. An element is read once and written once: 4 bytes in half precision for about ten float32 operations and one
 exponential. An H100 moves, by its data sheet, 3.35 TB/s and makes 3.7e12 exponentials a second, so that the copy bandwidth is the
-limit by a factor of four, and a second pass over memory (scale and mask apart, each written and read again) costs what it moves: 12 bytes against 4.
-The bias is broadcast, one load serves all rows that share it, and it stays in L2. Rows up to 16,384 columns are held in registers;
-longer ones are read twice (6 bytes), once for the largest score and the sum, once to write.
+limit by a factor of four, and every further pass over memory (scale and mask apart, each written and read again) costs what it
+moves: 12 bytes against 4. The bias is broadcast, one load serves all rows that share it, and it stays in L2. Rows up to 16,384
+columns are held in registers; longer ones are read twice (6 bytes), once for the largest score and the sum, once to write.
 """
 
 from typing import TYPE_CHECKING
