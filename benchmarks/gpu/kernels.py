@@ -170,11 +170,8 @@ def check_attention(device: str, tiny: bool = False) -> Iterator[Check]:
     configs, _, attention = kernel_modules()
     draw = torch.Generator(device).manual_seed(1)
     batches = [[3, 0, 17, 1]] if tiny else [[1, 2, 0, 31, 64, 65, 127, 7], [512, 33, 384], [4096], [1] * 300, [0, 0]]
-    head_dims = (
-        ((16, 1), (26, 2))
-        if tiny
-        else ((16, 4), (24, 3), (26, 12), (32, 11), (48, 5), (64, 12), (80, 2), (96, 3), (128, 2))
-    )
+    some = ((16, 1), (26, 2)) if tiny else ((26, 12), (64, 2))  # each is compiled for itself: a second or more
+    every = some if tiny else ((16, 4), (24, 3), (26, 12), (32, 11), (48, 5), (64, 12), (80, 2), (96, 3), (128, 2))
     tile = configs.AttentionConfig(16, 16, 1, 2) if tiny else None
     for dtype in (torch.float16,) if tiny else (torch.float16, torch.bfloat16, torch.float32):
         for lengths in batches:
@@ -182,7 +179,7 @@ def check_attention(device: str, tiny: bool = False) -> Iterator[Check]:
             starts = [0, *ends[:-1]]
             cu = torch.tensor([0, *ends], dtype=torch.int32, device=device)
             longest = max(lengths)
-            for head_dim, heads in head_dims:
+            for head_dim, heads in every if dtype == torch.float16 else some:
                 if longest > 1024 and (head_dim not in (32, 64) or dtype == torch.float32):
                     continue
                 hidden = heads * head_dim
@@ -443,8 +440,8 @@ TUNED_LENGTHS = ((256, 26, 62), (32, 384, 384))
 """How many texts, of which middle length, how long the longest."""
 
 
-def tune(device: str) -> None:
-    """Times the candidates and records the best."""
+def tune(device: str, again: bool) -> None:
+    """Times the candidates and records the best; what this device has recorded stays, unless `again`."""
     import torch
 
     configs, softmax, attention = kernel_modules()
@@ -454,12 +451,16 @@ def tune(device: str) -> None:
     for columns in TUNED_COLUMNS:
         x = torch.randn(TUNED_ELEMENTS // columns, columns, device=DEVICE, dtype=torch.float16)
         bias = torch.zeros(1, columns, device=DEVICE, dtype=torch.float16)
-        runs = {c: _softmax_run(softmax, x, bias, c) for c in configs.softmax_candidates(columns)}
-        _record(configs, "softmax", configs.softmax_key(arch, columns), runs, device)
+        key = configs.softmax_key(arch, columns)
+        if again or configs.measured_on("softmax", key) != device:
+            runs = {c: _softmax_run(softmax, x, bias, c) for c in configs.softmax_candidates(columns)}
+            _record(configs, "softmax", key, runs, device)
     for head_dim, heads in TUNED_HEADS:
         for lengths in (mixed(*shape) for shape in TUNED_LENGTHS):
             for biased in (False, True):
-                mean = sum(lengths) / len(lengths)
+                key = configs.attention_key(arch, head_dim, 2, sum(lengths) / len(lengths), biased)
+                if not again and configs.measured_on("attention", key) == device:
+                    continue
                 q = torch.randn(sum(lengths), heads * head_dim, device=DEVICE, dtype=torch.float16)
                 ends = torch.tensor(lengths).cumsum(0).tolist()
                 cu = torch.tensor([0, *ends], dtype=torch.int32, device=DEVICE)
@@ -469,7 +470,7 @@ def tune(device: str) -> None:
                     c: _attention_run(attention, q, cu, heads, head_dim**-0.5, bias, c)
                     for c in configs.attention_candidates(arch, head_dim, 2)
                 }
-                _record(configs, "attention", configs.attention_key(arch, head_dim, 2, mean, biased), runs, device)
+                _record(configs, "attention", key, runs, device)
 
 
 def _softmax_run(softmax: ModuleType, x: Any, bias: Any, config: Any) -> Callable[[], object]:
@@ -557,7 +558,9 @@ def refusal() -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check and time the Triton kernels on this machine's GPU.")
     parser.add_argument("--tune", action="store_true", help="time the candidate tiles first and record the best")
-    parser.add_argument("--again", action="store_true", help="measure also what the result file holds")
+    parser.add_argument(
+        "--again", action="store_true", help="measure also what the result file and the table of tiles hold"
+    )
     options = parser.parse_args(arguments)
     reason = refusal()
     if reason is not None:
@@ -567,7 +570,7 @@ def main(arguments: list[str] | None = None) -> int:
     device = machine["device"]
     if options.tune:
         print(f"tiles on {device}", flush=True)
-        tune(device)
+        tune(device, options.again)
     machine["code"] = fingerprint()
     path = RESULTS / f"gpu-kernels-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
     kept: dict[str, Any] = {"machine": machine, "checks": None, "results": []}

@@ -109,6 +109,12 @@ def record(kind: str, key: str, config: AttentionConfig | SoftmaxConfig, device:
     _table.cache_clear()
 
 
+def measured_on(kind: str, key: str) -> str | None:
+    """The device whose best tile the table has."""
+    found = _table()[kind].get(key)
+    return found["device"] if found else None
+
+
 def _default_attention(head_dim: int, itemsize: int, mean_length: float, bias: bool) -> AttentionConfig:
     wide = padded_dim(head_dim) * itemsize > 128
     if mean_length <= SHORT:

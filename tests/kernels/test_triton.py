@@ -213,6 +213,7 @@ def test_the_gpu_benchmark_goes_on_where_it_stopped(interpreted: Run, tmp_path: 
         "headway packed", "headway padded", "torch sdpa padded", "torch sdpa, padding seen", "torch sdpa nested",
     }  # fmt: skip
     assert re.search(r"attention: two, 1x16, 33% padding +headway packed +\d", got["printed"])
+    assert got["printed"].count("sm_90 columns 16: SoftmaxConfig") == 1
     tiles = json.loads(got["tiles"])
     assert set(tiles["softmax"]) == {"sm_90 columns 16"}
     assert set(tiles["attention"]) == {"sm_90 head_dim 16 bytes 2 short", "sm_90 head_dim 16 bytes 2 short bias"}
