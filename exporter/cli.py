@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .cli_kernels import kernels_app
 from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Makes a trained Transformer deployable, and proves that it still computes the same.\n\n"
     "Exit codes: 0 done, 1 a gate or parity failed, 2 usage, 3 source unreadable or unsupported, 4 target not available, 5 interrupted.",
 )
+app.add_typer(kernels_app, name="kernels")
 
 _TYPER_INTERRUPTED = 130
 """What typer returns when the user interrupts a command."""
