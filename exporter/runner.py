@@ -22,6 +22,18 @@ class Runner(Protocol):
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
 
 
+def open_artifact(
+    target: str, artifact: Path, options: Mapping[str, Any], threads: int | None, providers: Sequence[str] | None
+) -> Runner:
+    """Opens what a target built. TargetError where this machine cannot run it."""
+    if target in ("tensorrt", "tensorrt-rtx") and providers is None:
+        from .engine import open_engine
+
+        return open_engine(artifact, options)
+    own = options.get("providers", ("CPUExecutionProvider",))
+    return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
+
+
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
@@ -34,8 +46,9 @@ class OrtRunner:
         model: Path,
         options: Mapping[str, Any] | None = None,
         threads: int | None = None,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ("CPUExecutionProvider",),
     ):
+        check_providers(model, providers)
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         if threads is not None:
@@ -51,7 +64,7 @@ class OrtRunner:
             self.session = onnxruntime.InferenceSession(
                 str(model),
                 settings,
-                providers=list(providers),
+                providers=[p if isinstance(p, str) else (p[0], dict(p[1])) for p in providers],
                 disabled_optimizers=list(chosen.get("disabled_optimizers", [])),
             )
         except Exception as error:  # onnxruntime raises its own unrelated exception types
@@ -90,6 +103,17 @@ class OrtRunner:
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(self.output_names, self.session.run(None, feeds), strict=True))
+
+
+def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:
+    """TargetError where the first provider is not in this build: the runtime would silently take another."""
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    known = onnxruntime.get_available_providers()
+    if wanted not in known:
+        raise TargetError(
+            f"{model} runs on {wanted}, which this ONNX Runtime {onnxruntime.__version__} does not have ({', '.join(known)}): "
+            'pip install onnxruntime-gpu, or open it with providers=["CPUExecutionProvider"]'
+        )
 
 
 def _lengths(mask: np.ndarray) -> np.ndarray:

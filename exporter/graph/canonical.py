@@ -64,7 +64,7 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     _check_mask_arithmetic(graph)
     sources = _name_values(graph)
     common.ShapeInferencePass()(model)
-    if _small_enough_to_check(model):
+    if small_enough_to_check(model):
         common.CheckerPass()(model)
     return Canonical(model, len(left), sources)
 
@@ -263,7 +263,7 @@ def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
     return name.removesuffix(".weight"), value
 
 
-def _small_enough_to_check(model: ir.Model) -> bool:
+def small_enough_to_check(model: ir.Model) -> bool:
     """The checker serialises the whole model, which protobuf limits to 2 GB."""
     return (
         sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)

@@ -19,12 +19,14 @@ Tensor = torch.Tensor
 Env = dict[ir.Value, Tensor]
 Hook = Callable[[Tensor], Tensor]
 
-_DTYPES = {
+DTYPES = {
     ir.DataType.FLOAT: torch.float32,
     ir.DataType.FLOAT16: torch.float16,
+    ir.DataType.BFLOAT16: torch.bfloat16,
     ir.DataType.DOUBLE: torch.float64,
     ir.DataType.INT64: torch.int64,
     ir.DataType.INT32: torch.int32,
+    ir.DataType.INT8: torch.int8,
     ir.DataType.BOOL: torch.bool,
 }
 
@@ -68,7 +70,7 @@ class TorchGraph:
         wanted = set(fetch)
         values = dict(env)
         for node in self.nodes if nodes is None else nodes:
-            results = _OPERATORS[node.op_type](node, [self._input(values, v) for v in node.inputs])
+            results = self.compute(node, [self._input(values, v) for v in node.inputs])
             for out, result in zip(node.outputs, results if isinstance(results, tuple) else (results,), strict=False):
                 hook = hooks.get(out) if hooks else None
                 values[out] = hook(result) if hook else result
@@ -83,6 +85,10 @@ class TorchGraph:
         """All outputs by name."""
         found = self.run(self.feeds(arrays), self.outputs, hooks=hooks)
         return {str(v.name): found[v] for v in self.outputs}
+
+    def compute(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
+        """The results of one node."""
+        return _OPERATORS[node.op_type](node, inputs)
 
     def change(self, name: str, tensor: Tensor) -> None:
         """Gives a weight another content, and remembers that."""
@@ -107,7 +113,10 @@ def _tensor(array: np.ndarray | None) -> Tensor:
     assert array is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of arrays mapped read-only from a file: nothing here writes to them
-        return torch.from_numpy(np.asarray(array))
+        array = np.asarray(array)
+        if array.dtype.name == "bfloat16":  # which numpy does not have of its own
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
 
 
 def _last_uses(nodes: Sequence[ir.Node]) -> dict[ir.Value, ir.Node]:
@@ -133,7 +142,7 @@ def _attention(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _cast(node: ir.Node, x: list[Any]) -> Tensor:
-    return x[0].to(_DTYPES[ir.DataType(int(attribute(node, "to")))])  # type: ignore[call-overload]
+    return x[0].to(DTYPES[ir.DataType(int(attribute(node, "to")))])  # type: ignore[call-overload]
 
 
 def _clip(_: ir.Node, x: list[Any]) -> Tensor:
@@ -199,6 +208,31 @@ def _pad(node: ir.Node, x: list[Any]) -> Tensor:
         begins, ends = dict(enumerate(pads[:rank])), dict(enumerate(pads[rank:]))
     flat = [n for axis in reversed(range(rank)) for n in (begins.get(axis, 0), ends.get(axis, 0))]
     return F.pad(x[0], flat, value=float(x[2]) if len(x) > 2 and x[2] is not None else 0.0)
+
+
+def _per_channel(node: ir.Node, x: Tensor, vector: Tensor | None) -> Tensor | float:
+    """A scale or zero point, shaped so that it broadcasts along its axis of `x`."""
+    if vector is None:
+        return 0.0
+    if vector.ndim == 0 or vector.numel() == 1:
+        return vector.reshape(())
+    shape = [1] * x.ndim
+    shape[_axis(node, 1)] = -1
+    return vector.reshape(shape)
+
+
+def _quantize(node: ir.Node, x: list[Any]) -> Tensor:
+    """QuantizeLinear, to int8 only: half to even, saturating."""
+    zero = x[2] if len(x) > 2 else None
+    if zero is None or zero.dtype != torch.int8:
+        raise SourceError(f"node {node.name!r}: only quantisation to int8 has a counterpart in torch")
+    scaled = torch.round(x[0] / _per_channel(node, x[0], x[1]))
+    return (scaled + _per_channel(node, x[0], zero)).clamp(-128, 127).to(torch.int8)
+
+
+def _dequantize(node: ir.Node, x: list[Any]) -> Tensor:
+    zero = x[2] if len(x) > 2 else None
+    return (x[0].to(x[1].dtype) - _per_channel(node, x[0], zero)) * _per_channel(node, x[0], x[1])
 
 
 def _reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
@@ -279,6 +313,7 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Concat": lambda node, x: torch.cat(x, dim=_axis(node, 0)),
     "Cos": lambda _, x: x[0].cos(),
     "CumSum": _cumsum,
+    "DequantizeLinear": _dequantize,
     "Div": _div,
     "Equal": lambda _, x: x[0] == x[1],
     "Exp": lambda _, x: x[0].exp(),
@@ -304,6 +339,7 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Or": lambda _, x: x[0] | x[1],
     "Pad": _pad,
     "Pow": lambda _, x: x[0] ** x[1],
+    "QuantizeLinear": _quantize,
     "Range": lambda _, x: torch.arange(x[0].item(), x[1].item(), x[2].item(), dtype=x[0].dtype),
     "ReduceL2": _reduce(lambda t, dim, keepdim: torch.linalg.vector_norm(t, dim=dim, keepdim=keepdim)),
     "ReduceMax": _reduce(torch.amax),

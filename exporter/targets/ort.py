@@ -93,10 +93,10 @@ class OrtTarget:
     def available(self) -> str | None:
         return None
 
-    def lower(self, model: ir.Model, anatomy: Anatomy) -> dict[str, int]:
+    def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
         return lower(model, anatomy).as_dict()
 
-    def build(self, model: ir.Model, directory: Path) -> None:
+    def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
         write(model, directory)
 
     def files(self, directory: Path) -> list[Path]:
@@ -107,6 +107,9 @@ class OrtTarget:
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)
+
+    def record(self, directory: Path) -> None:
+        return None
 
 
 class _AttentionLowering:
