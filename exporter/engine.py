@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, TargetError, UsageError
+from .runner import real_lengths
 
 ENGINE_FILE = "model.engine"
 PLAN_FILE = "plan.json"
@@ -184,7 +185,7 @@ class EngineRunner:
         wanted = {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
         batch, length = wanted[self.input_names[0]].shape
         mask = feeds.get("attention_mask")
-        lengths = _lengths(mask) if self.regroup and mask is not None else np.full(batch, length)
+        lengths = real_lengths(mask) if self.regroup and mask is not None else np.full(batch, length)
         results: dict[str, np.ndarray] = {}
         for rows, number in self._plan(lengths):
             longest = int(lengths[rows].max())
@@ -307,12 +308,6 @@ class EngineRunner:
 def _view(pointer: Any, nbytes: int) -> np.ndarray:
     """Bytes at an address, as an array that does not own them."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(pointer)))
-
-
-def _lengths(mask: np.ndarray) -> np.ndarray:
-    """Position of the last real token of each row, plus one: `[batch]`."""
-    last = mask.shape[1] - np.argmax(mask[:, ::-1] != 0, axis=1)
-    return np.where(mask.any(axis=1), last, 1)
 
 
 def _power_of_two(number: int) -> int:

@@ -183,6 +183,8 @@ class Recipe(_Strict):
                 raise ValueError(f"pass {once} is given twice")
         if "recover" in kinds[:-1]:
             raise ValueError("recover comes last: a pass behind it would undo what it learned")
+        if self.target != "ort" and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
+            raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
                 raise ValueError("repair has nothing to repair: put it behind the passes that remove")

@@ -81,7 +81,7 @@ class OrtRunner:
         mask = feeds.get("attention_mask")
         if not self._regroup or mask is None or mask.ndim != 2 or mask.all():
             return self._run(wanted)
-        lengths = _lengths(mask)
+        lengths = real_lengths(mask)
         groups = group_by_length(lengths)
         if len(groups) == 1 and lengths.max() == mask.shape[1]:
             return self._run(wanted)
@@ -116,7 +116,7 @@ def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[st
         )
 
 
-def _lengths(mask: np.ndarray) -> np.ndarray:
+def real_lengths(mask: np.ndarray) -> np.ndarray:
     """Position of the last real token of each row, plus one: `[batch]`."""
     reversed_first = np.argmax(mask[:, ::-1] != 0, axis=1)
     return np.where(mask.any(axis=1), mask.shape[1] - reversed_first, 1)
