@@ -66,6 +66,15 @@ def export(
     ] = None,
     data: Data = None,
     column: Column = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; for GPUs. int8 comes with a recipe's passes.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="GPUs to build for with tensorrt-rtx, as sm_89,sm_120.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Write the graph and how to build it on the GPU machine; no engine.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
@@ -84,8 +93,12 @@ def export(
         "column": column,
         "target": target if target != "ort" or "target" not in values else None,
         "kernels": kernels,
+        "dtype": _dtype(dtype),
     }
     values |= {k: v for k, v in given.items() if v is not None}
+    engine = ({"gpus": gpu.split(",")} if gpu else {}) | ({"plan": True} if plan else {})
+    if engine:
+        values["engine"] = values.get("engine", {}) | engine
     if "source" not in values:
         raise UsageError("give a SOURCE, or a --recipe that names one")
     if out is None:
@@ -111,6 +124,15 @@ def export(
 
         _console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
         _console().print(f"bundle: {done.path}", soft_wrap=True)
+
+
+def _dtype(text: str | None) -> str | None:
+    if text == "int8":
+        raise UsageError(
+            "int8 needs the ranges of activations, which are learned from text: give a --recipe with data and a pass that "
+            "quantises; --dtype says what the rest is computed in"
+        )
+    return text
 
 
 @app.command()

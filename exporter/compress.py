@@ -37,7 +37,7 @@ from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
 from .source import Source, open_source, read_json
 from .staging import staged
-from .targets.target import target_of
+from .targets.target import Text, target_of
 from .tokenizer import load_tokenizer, save_tokenizer
 
 MOST_TOKENS = 32_768
@@ -174,9 +174,10 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     wanted = [{k: v.copy() for k, v in runs(job.model)(c.feeds).items()} for c in cases]
     inputs, outputs = ([tensor_info(v) for v in vs] for vs in (job.model.graph.inputs, job.model.graph.outputs))
     rounded = is_quantized(job.model)
-    dtype = "int8" if rounded else target.dtype
-    lowering = target.lower(job.model, read_anatomy(job.model))
-    target.build(job.model, staging)
+    dtype = "int8" if rounded and target.dtype == "float32" else target.dtype
+    text = Text(job.encoder, job.texts)
+    lowering = target.lower(job.model, read_anatomy(job.model), text)
+    target.build(job.model, staging, text)
     job.step("verify")
     options = target.options(regroup=whole.regroup)
     runner = target.open(staging, options)
@@ -206,6 +207,7 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
         parity=parity,
     )
     manifest.compression = _summary(job)
+    manifest.engine = target.record(staging)
     _plots(job, staging)
     finish(staging, manifest, recipe.model_copy(update={"task": whole.source.task}), whole.source.directory)
     if job.kept_tokens is not None:

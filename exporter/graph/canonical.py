@@ -73,7 +73,7 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     sources = _name_values(graph)
     rounded = put_rounding(model, taken)
     common.ShapeInferencePass()(model)
-    if _small_enough_to_check(model):
+    if small_enough_to_check(model):
         common.CheckerPass()(model)
     return Canonical(model, len(left), sources, rounded, taken.left_off)
 
@@ -272,7 +272,7 @@ def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
     return name.removesuffix(".weight"), value
 
 
-def _small_enough_to_check(model: ir.Model) -> bool:
+def small_enough_to_check(model: ir.Model) -> bool:
     """The checker serialises the whole model, which protobuf limits to 2 GB."""
     return (
         sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)

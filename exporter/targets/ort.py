@@ -130,10 +130,10 @@ class OrtTarget:
     def available(self) -> str | None:
         return MISSING if self.kernels != "stock" and library_path() is None else None
 
-    def lower(self, model: ir.Model, anatomy: Anatomy) -> dict[str, int]:
+    def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
         return lower(model, anatomy, self.kernels).as_dict()
 
-    def build(self, model: ir.Model, directory: Path) -> None:
+    def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
         write(model, directory)
 
     def files(self, directory: Path) -> list[Path]:
@@ -144,6 +144,9 @@ class OrtTarget:
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)
+
+    def record(self, directory: Path) -> None:
+        return None
 
 
 class _AttentionLowering:

@@ -22,6 +22,7 @@ from ..graph.edit import (
     nodes,
     other_input,
     producer,
+    remove_unused,
 )
 from ..graph.quantized import DOMAIN, TOKENS, matrix_of
 

@@ -246,7 +246,7 @@ def test_factors_are_those_of_the_inputs(each: tuple[bytes, int], shape: tuple[i
         assert np.array_equal(both, call("QuantizedLinear", between * inner, down, down_scale, down_bias))
     wanted = quantized_linear(x, weight, scale, bias, residual, factors=factors)
     assert np.allclose(given, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
-    with pytest.raises(Exception, match="QuantizedLinear.*factors"):
+    with pytest.raises(Exception, match=r"QuantizedLinear.*factors"):
         call("QuantizedLinear", x, weight, scale, bias, None, factors[1:])
 
 
