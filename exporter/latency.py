@@ -27,7 +27,6 @@ from .passes.neurons import RemoveNeurons
 from .runner import Runner
 from .targets.ort import OrtTarget
 from .targets.spec import TargetSpec
-from .targets.target import Target
 
 SCHEMA_VERSION = 1
 ROUNDS = 12
@@ -250,7 +249,7 @@ def _small_tables(model: ir.Model) -> ir.Model:
     return model
 
 
-def open_model(model: ir.Model, folder: Path, threads: int, target: Target = _ORT) -> Runner:
+def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = _ORT) -> Runner:
     """Lowers a canonical model (which it uses up), writes it to `folder` and opens it."""
     folder.mkdir(parents=True, exist_ok=True)
     target.lower(model, read_anatomy(model))

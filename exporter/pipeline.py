@@ -39,6 +39,7 @@ from .repair import repair
 from .runner import Runner
 from .search import Plan, removals, split_moments
 from .sensitivity import effects, mixed
+from .targets.ort import OrtTarget
 from .targets.target import Target, kernels_of
 
 _SAME = 0.98
@@ -131,11 +132,12 @@ class Job:
 
     def time(self, model: ir.Model) -> tuple[float, int]:
         """Milliseconds on the workload, paired with the source's, and bytes of the artifact."""
+        target = self.target if isinstance(self.target, OrtTarget) else OrtTarget()  # a GPU's speed cannot be had here
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            runner = open_model(model.clone(), Path(folder), self.workload.threads, self.target)
+            runner = open_model(model.clone(), Path(folder), self.workload.threads, target)
             whole, own = paired_times([self.baseline, runner], self.workload)
             self.full_ms = self.full_ms or whole
-            return self.full_ms * own / whole, sum(p.stat().st_size for p in self.target.files(Path(folder)))
+            return self.full_ms * own / whole, sum(p.stat().st_size for p in target.files(Path(folder)))
 
     def measure(self, name: str, changes: dict[str, str]) -> Stage:
         """Builds the model as it is, times it beside the uncompressed one, and judges it."""

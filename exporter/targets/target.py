@@ -90,6 +90,8 @@ class Target(Protocol):
 
 def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
     """Whose operators a recipe's bundle has: "auto" is stock where no pass wants ours, or where they are not built."""
+    if recipe.target != "ort":
+        return "stock"
     wanted = any(isinstance(p, Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
     return "stock" if recipe.kernels == "auto" and not (wanted and library_path() is not None) else recipe.kernels
 
