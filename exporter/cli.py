@@ -55,6 +55,10 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Directory of the bundle.")] = None,
     task: Task = None,
     target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
+    kernels: Annotated[
+        str | None,
+        typer.Option("--kernels", help="stock: the target's own operators; custom: Headway's, on tokens without padding."),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")
     ] = None,
@@ -77,6 +81,7 @@ def export(
         "data": data,
         "column": column,
         "target": target if target != "ort" or "target" not in values else None,
+        "kernels": kernels,
     }
     values |= {k: v for k, v in given.items() if v is not None}
     if "source" not in values:

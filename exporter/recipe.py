@@ -176,6 +176,7 @@ class Recipe(_Strict):
     source: str
     task: str | None = None
     target: Literal["ort"] = "ort"
+    kernels: Literal["stock", "custom"] = "stock"
     data: Path | None = None
     column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)

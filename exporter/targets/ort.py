@@ -12,11 +12,13 @@ from typing import Any
 
 import onnx_ir as ir
 
+from ...kernels.cpu import MISSING, library_path
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..runner import OrtRunner
+from .ort_packed import Packing, pack_tokens
 from .spec import TargetSpec
 
 CONTRIB = "com.microsoft"
@@ -35,18 +37,25 @@ class Fusions:
 
     attention: int = 0
     gelu: int = 0
+    packing: Packing | None = None
 
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        return {"attention": self.attention, "gelu": self.gelu} | (asdict(self.packing) if self.packing else {})
 
 
-def lower(model: ir.Model, anatomy: Anatomy) -> Fusions:
-    """Lowers a canonical model in place. Raises TargetError naming the node where an expected fusion did not happen."""
+def lower(model: ir.Model, anatomy: Anatomy, kernels: str = "stock") -> Fusions:
+    """Lowers a canonical model in place, with `kernels="custom"` onto packed tokens and Headway's own operators.
+
+    Raises TargetError naming the node where an expected fusion did not happen, or which cannot run on packed tokens.
+    """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
     fusions = Fusions()
+    if kernels == "custom":
+        fusions.packing = pack_tokens(model, anatomy)
+        fusions.attention = fusions.packing.packed_attention
     lowering = _AttentionLowering(graph)
-    for block in anatomy.blocks:
+    for block in anatomy.blocks if kernels == "stock" else ():
         if block.attention is not None and not block.attention.disentangled:
             lowering.lower(block.attention.node)
             fusions.attention += 1
@@ -64,12 +73,19 @@ def write(model: ir.Model, directory: Path) -> None:
     ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
 
 
-def session_options(*, regroup: bool) -> dict[str, Any]:
+def session_options(*, regroup: bool, kernels: str = "stock") -> dict[str, Any]:
     """What a bundle stores for its runner. All levels: fused nodes stay as they are, constants are left to the runtime.
 
-    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding.
+    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding. On
+    packed tokens there is nothing to gain from it.
     """
-    return {"graph_optimization_level": "all", "disabled_optimizers": list(SLOW_FUSIONS), "regroup": regroup}
+    packed = kernels == "custom"
+    options = {
+        "graph_optimization_level": "all",
+        "disabled_optimizers": list(SLOW_FUSIONS),
+        "regroup": regroup and not packed,
+    }
+    return options | ({"kernels": True} if packed else {})
 
 
 def open_runner(model: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
@@ -89,12 +105,13 @@ class OrtTarget:
     spec: TargetSpec = SPEC
     artifact: str = MODEL_FILE
     dtype: str = "float32"
+    kernels: str = "stock"
 
     def available(self) -> str | None:
-        return None
+        return MISSING if self.kernels == "custom" and library_path() is None else None
 
     def lower(self, model: ir.Model, anatomy: Anatomy) -> dict[str, int]:
-        return lower(model, anatomy).as_dict()
+        return lower(model, anatomy, self.kernels).as_dict()
 
     def build(self, model: ir.Model, directory: Path) -> None:
         write(model, directory)
@@ -103,7 +120,7 @@ class OrtTarget:
         return files(directory)
 
     def options(self, *, regroup: bool) -> dict[str, Any]:
-        return session_options(regroup=regroup)
+        return session_options(regroup=regroup, kernels=self.kernels)
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)

@@ -55,4 +55,4 @@ def target_of(recipe: Recipe) -> Target:
         case "ort":
             from .ort import OrtTarget
 
-            return OrtTarget()
+            return OrtTarget(kernels=recipe.kernels)

@@ -7,7 +7,7 @@ With plain onnxruntime one line makes a graph with these operators loadable:
 Needs numpy and onnxruntime only; onnx is needed by `run` alone.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from .build import LIBRARY
 
 DOMAIN = "headway"
+
+MISSING = "Headway's CPU kernels were not built: install a C++ compiler (g++ or clang++), then run python -m headway.kernels.cpu.build"
 
 
 def library_path() -> Path | None:
@@ -50,7 +52,7 @@ class Session:
 
         path = library_path()
         if path is None:
-            raise RuntimeError("the kernels were not built: python -m headway.kernels.cpu.build")
+            raise RuntimeError(MISSING)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
@@ -59,7 +61,9 @@ class Session:
         self.fed = {each.name for each in self.session.get_inputs()}
 
     def __call__(self, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        feeds = {f"x{i}": x for i, x in enumerate(inputs) if f"x{i}" in self.fed}
+        feeds: Mapping[str, np.ndarray] = {
+            f"x{i}": x for i, x in enumerate(inputs) if x is not None and f"x{i}" in self.fed
+        }
         return self.session.run(None, feeds)
 
 
