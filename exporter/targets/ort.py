@@ -29,6 +29,8 @@ SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
 """The runtime packs matrices in strips of 16 columns: a width between costs as much as the next multiple (measured)."""
 
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
+SLOW_PACKED_FUSIONS = ("MatMulAddFusion",)
+"""On matrices of two axes the runtime would copy the bias into every row of the result before it multiplies."""
 
 
 @dataclass

@@ -57,7 +57,8 @@ HEADWAY_INLINE void row(const SoftmaxRows<T>& rows, const T* x, const T* bias, T
     total[1] += last;
   }
   const float sum = sum_of((total[0] + total[1]) + (total[2] + total[3]));
-  const Float factor = set(sum == 0.0f ? 0.0f : 1.0f / sum);
+  // A row whose scores are beyond float32 has nothing either, but a peak: 0 / 0 lets it be NaN.
+  const Float factor = set(found == -kInfinity && sum == 0.0f ? 0.0f : 1.0f / sum);
   for (i = 0; i < whole; i += kLanes) {
     if constexpr (kKeeps) store(y + i, load(y + i) * factor);
     else store(y + i, exp2(scores<kBias, false>(rows, x, bias, i, peak)) * factor);

@@ -223,7 +223,7 @@ HEADWAY_INLINE Float power_of_two(Int n) { return as_float((n + 127) << 23); }
 
 constexpr float kLog2E = 1.44269504f;
 
-// 2^x for x <= 127 within 2 ulp; 0 below 2^-126 (numbers that small would cost many times as much); NaN for NaN.
+// 2^x for -126 <= x <= 127 within 2 ulp, 0 from -127 down (smaller numbers would cost many times as much); NaN for NaN.
 //
 // All exponentials are this one: log2(e) becomes part of a scale that is there anyway, and x - round(x) is exact without
 // splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest.
