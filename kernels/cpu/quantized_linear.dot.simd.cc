@@ -1,6 +1,6 @@
 #include "quantized_linear.h"
 
-#include <type_traits>
+#include <utility>
 
 #include "simd.h"
 
@@ -76,7 +76,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
 }
 #endif
 
-#elif defined(__ARM_FEATURE_DOTPROD)  // compiled for Arm, never run there yet
+#elif defined(__ARM_FEATURE_DOTPROD)  // for Arm; never run there yet
 
 constexpr int kGroup = 4, kShift = 128;
 using Value = int8_t;
@@ -134,7 +134,7 @@ HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
   const __m128i both = _mm_add_epi16(_mm_packs_epi32((__m128i)a, (__m128i)b), _mm_set1_epi16(static_cast<short>(zero)));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi16(both, _mm_set1_epi16(255)));
 }
-#elif defined(__ARM_NEON)  // compiled for Arm, never run there yet
+#elif defined(__ARM_NEON)  // for Arm; never run there yet
 HEADWAY_INLINE Int load_weights(const int8_t* from) { return (Int)vreinterpretq_s32_s16(vmovl_s8(vld1_s8(from))); }
 HEADWAY_INLINE Int add_products(Int sum, Int word, Int weights) {
   const int16x8_t a = vreinterpretq_s16_s32((int32x4_t)word), b = vreinterpretq_s16_s32((int32x4_t)weights);
@@ -167,23 +167,65 @@ HEADWAY_INLINE Float load_upto(const float* from, int64_t count) {
   return count >= kLanes ? load(from) : count <= 0 ? Float{} : load_part(from, static_cast<int>(count), 0.0f);
 }
 
-HEADWAY_INLINE float smallest_of(Float value) { return -largest_of(-value); }
+// The second where the first is NaN.
+HEADWAY_INLINE Float smaller(Float a, Float b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+HEADWAY_INLINE Float greater(Float a, Float b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
-void quantize(const float* x, int64_t count, int64_t inputs, const QuantizedRows& rows) {
+using EveryLane = std::make_integer_sequence<int, kLanes>;
+
+// The largest lane, by folding halves.
+template <int kHalf = kLanes / 2, int... kLane>
+HEADWAY_INLINE float largest_lane(Float value, std::integer_sequence<int, kLane...> lanes) {
+  if constexpr (kHalf == 0) return value[0];
+  else return largest_lane<kHalf / 2>(greater(value, __builtin_shufflevector(value, value, (kLane ^ kHalf)...)), lanes);
+}
+
+HEADWAY_INLINE bool has_nan(Float value) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(_mm256_cmp_ps(value, value, _CMP_UNORD_Q)) != 0;
+#else
+  return sum_of(value - value) != 0.0f;
+#endif
+}
+
+template <bool kFactors>
+void quantize_rows(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows) {
   const int64_t whole = inputs / kStep * kStep;
+  const auto at = [&](int64_t k) { return kFactors ? load(x + k) * load(factors + k) : load(x + k); };
+  const auto end = [&](int64_t k) {
+    return kFactors ? load_upto(x + k, inputs - k) * load_upto(factors + k, inputs - k) : load_upto(x + k, inputs - k);
+  };
   for (int64_t r = 0; r < count; ++r, x += inputs) {
     Float least[4] = {}, most[4] = {}, bad[4] = {};  // bad: 0, or NaN once something was not finite
     const auto see = [&](int i, Float value) {
-      least[i] = value < least[i] ? value : least[i];
-      most[i] = larger(value, most[i]);
-      bad[i] = fused(value, Float{}, bad[i]);
+      least[i] = smaller(value, least[i]);
+      most[i] = greater(value, most[i]);
+      bad[i] += value * Float{};
     };
     for (int64_t k = 0; k < whole; k += kStep)
-      for (int i = 0; i < 4; ++i) see(i, load(x + k + i * kLanes));
-    for (int64_t k = whole; k < inputs; k += kLanes) see(0, load_upto(x + k, inputs - k));
-    const float low = smallest_of(-larger(larger(-least[0], -least[1]), larger(-least[2], -least[3])));
-    const float high = largest_of(larger(larger(most[0], most[1]), larger(most[2], most[3])));
-    const bool finite = sum_of((bad[0] + bad[1]) + (bad[2] + bad[3])) == 0.0f;
+      for (int i = 0; i < 4; ++i) see(i, at(k + i * kLanes));
+    for (int64_t k = whole; k < inputs; k += kLanes) see(0, end(k));
+    const float low = -largest_lane(-smaller(smaller(least[0], least[1]), smaller(least[2], least[3])), EveryLane{});
+    const float high = largest_lane(greater(greater(most[0], most[1]), greater(most[2], most[3])), EveryLane{});
+    const bool finite = !has_nan((bad[0] + bad[1]) + (bad[2] + bad[3]));
     const double range = static_cast<double>(high) - low;
     const bool flat = !(range >= 0x1p-100) || !finite;  // what is smaller counts as zeros: its steps would not be normal numbers
     const float inverse = flat ? 0.0f : static_cast<float>(255.0 / range);
@@ -200,22 +242,27 @@ void quantize(const float* x, int64_t count, int64_t inputs, const QuantizedRows
     const Float factor = set(inverse);
     for (int64_t k = 0; k < whole; k += kStep, to += kStep * sizeof(Value)) {
       Int values[4];
-      for (int i = 0; i < 4; ++i) values[i] = rounded(load(x + k + i * kLanes) * factor);
+      for (int i = 0; i < 4; ++i) values[i] = rounded(at(k + i * kLanes) * factor);
       pack(to, values, zero - kShift);
     }
     if (whole < inputs) {
       Int values[4];
-      for (int i = 0; i < 4; ++i) values[i] = rounded(load_upto(x + whole + i * kLanes, inputs - whole - i * kLanes) * factor);
+      for (int i = 0; i < 4; ++i) values[i] = rounded(end(whole + i * kLanes) * factor);
       pack(to, values, zero - kShift);
     }
   }
+}
+
+void quantize(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows) {
+  if (factors) quantize_rows<true>(x, factors, count, inputs, rows);
+  else quantize_rows<false>(x, factors, count, inputs, rows);
 }
 
 // kRows rows by kVectors vectors of columns of panel `panel`.
 template <int kRows, int kVectors>
 void tile(const LinearBlock& block, int64_t row, int64_t panel) {
   // Few sums would wait for each other: each is kept in several parts. Whole numbers add up the same in any order.
-  constexpr int kParts = kRows * kVectors >= 10 ? 1 : kRows * kVectors >= 5 ? 2 : 4;
+  constexpr int kSums = kRows * kVectors, kParts = 4 * kSums <= kPanel * kTile ? 4 : 2 * kSums <= kPanel * kTile ? 2 : 1;
   const PackedWeights& weights = *block.weights;
   const int64_t groups = weights.depth / kGroup, pitch = block.rows.pitch;
   constexpr int kVectorBytes = kLanes * kGroup;
@@ -241,22 +288,27 @@ void tile(const LinearBlock& block, int64_t row, int64_t panel) {
   }
 
   const int64_t first = panel * kPanel * kLanes;
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    const Float scale = set(block.rows.scale[row + r]);
-    const Int zero = block.rows.zero[row + r] - Int{};
-    float* y = block.y + (row + r) * weights.outputs;
+  const float* row_scale = block.rows.scale + row;
+  const int32_t* row_zero = block.rows.zero + row;
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t column = first + v * kLanes;
-      Int sum = sums[0][r][v];
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t column = first + v * kLanes, rest = weights.outputs - column;
+    const Float scale = load(weights.scale + column), bias = load(weights.bias + column);
+    const Int column_sum = load_ints(weights.sums + column);
+    Float values[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      Int sum = sums[0][r][v] - (row_zero[r] - Int{}) * column_sum;
 #pragma GCC unroll 4
       for (int part = 1; part < kParts; ++part) sum += sums[part][r][v];
-      sum -= zero * load_ints(weights.sums + column);
-      const Float value = fused(to_float(sum), scale * load(weights.scale + column), load(weights.bias + column));
-      const int64_t rest = weights.outputs - column;
-      if (rest >= kLanes) store(y + column, value);
-      else store_part(y + column, value, static_cast<int>(rest));
+      values[r] = fused(to_float(sum), set(row_scale[r]) * scale, bias);
+    }
+    float* y = block.y + row * weights.outputs + column;
+    if (rest >= kLanes) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) store(y + r * weights.outputs, values[r]);
+    } else {
+      for (int r = 0; r < kRows; ++r) store_part(y + r * weights.outputs, values[r], static_cast<int>(rest));
     }
   }
 }
@@ -310,7 +362,7 @@ HEADWAY_INLINE Float absolute(Float x) { return as_float(as_int(x) & 0x7fffffff)
 
 HEADWAY_INLINE Float gelu(Float x, const Curve& curve) {
   const Float size = absolute(x);
-  const Float inside = size < set(0x1.4ffffep2f) ? size : set(0x1.4ffffep2f);
+  const Float inside = smaller(size, set(0x1.4ffffep2f));
   const Float shifted = fused(inside, set(1 / 0.7f), set(12582912.0f));  // its last bits are the whole number
   const Float r = fused(inside, set(1 / 0.7f), set(12582912.0f) - shifted);
   const Int index = as_int(shifted);
