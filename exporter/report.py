@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+from ..kernels.cpu.bench import Measured
 from .bench import BenchResult
 from .bundle import Manifest
-from ..kernels.cpu.bench import Measured
 from .card import remark
 
 
@@ -113,7 +113,7 @@ def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
     table = _table(title, "operator", "case", "implementation", "p50 ms", "times as long", "share of the limit")
     for row in rows:
         for name in row.milliseconds:
-            share = f"{100 * row.share(name):.0f} % of {row.limit}" if row.limit_ms else ""
+            share = f"{100 * row.share(name):.0f} % ({row.limit})" if row.limit_ms else ""
             ours = name == "headway"
             heads = (row.op, row.case) if ours else ("", "")
             table.add_row(*heads, name, f"{row.median(name):.3f}", "" if ours else f"{row.ratio(name):.2f}", share)

@@ -98,7 +98,10 @@ def _session(nodes: Sequence[Any], feeds: Mapping[str, np.ndarray], threads: int
     import onnxruntime
     from onnx import helper
 
-    inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), [None] * a.ndim) for n, a in feeds.items()]
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), [None] * a.ndim)
+        for n, a in feeds.items()
+    ]
     graph = helper.make_graph(list(nodes), "bench", inputs, [helper.make_tensor_value_info("y", 1, None)])
     opsets = [helper.make_opsetid(d, v) for d, v in (("", 21), (DOMAIN, 1), ("com.microsoft", 1))]
     options = onnxruntime.SessionOptions()
@@ -141,7 +144,10 @@ def _softmax(shape: tuple[int, int, int], threads: int, rng: np.random.Generator
         helper.make_node("Softmax", ["scores"], ["y"], axis=-1),
     ]
     ours = helper.make_node("MaskedSoftmax", ["x", "bias"], ["y"], domain=DOMAIN, scale=0.125)
-    runs: dict[str, Run] = {"headway": _session([ours], feeds, threads), "ONNX Runtime": _session(stock, feeds, threads)}
+    runs: dict[str, Run] = {
+        "headway": _session([ours], feeds, threads),
+        "ONNX Runtime": _session(stock, feeds, threads),
+    }
     target = np.empty_like(x)
     runs["limit"] = lambda: np.copyto(target, x)
     if (torch := _torch(threads)) is not None:
@@ -152,7 +158,9 @@ def _softmax(shape: tuple[int, int, int], threads: int, rng: np.random.Generator
     return Measured("masked softmax", "x".join(map(str, shape)), "copy"), runs
 
 
-def _attention(batch: int, length: int, heads: int, head_dim: int, threads: int, rng: np.random.Generator) -> tuple[str, dict[str, Run]]:
+def _attention(
+    batch: int, length: int, heads: int, head_dim: int, threads: int, rng: np.random.Generator
+) -> tuple[str, dict[str, Run]]:
     from onnx import helper
 
     feeds = {n: rng.standard_normal((batch, length, heads * head_dim)).astype(np.float32) for n in "qkv"}
@@ -189,14 +197,14 @@ def _padded(share: float, threads: int, rng: np.random.Generator) -> tuple[str, 
 
 
 def _product_rate(threads: int, size: int = 1024) -> float:
-    """Floating-point operations per second of the fastest large matrix product out of ten, by the runtime's own."""
+    """Floating-point operations per second of the fastest large matrix product out of thirty, by the runtime's own."""
     from onnx import helper
 
     rng = np.random.default_rng(0)
     feeds = {n: rng.standard_normal((size, size)).astype(np.float32) for n in "ab"}
     run = _session([helper.make_node("MatMul", list("ab"), ["y"])], feeds, threads)
     times = []
-    for _ in range(10):
+    for _ in range(30):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
