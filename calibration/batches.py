@@ -9,7 +9,7 @@ import numpy as np
 
 from ..exporter.errors import HeadwayWarning, UsageError
 
-MOST_UNKNOWN, MANY_UNKNOWN = 0.5, 0.1
+MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
 """Parts of unknown tokens from which text is refused, and warned about: text of the right language has well below 1 %."""
 
 _AT_ONCE = 256
@@ -106,7 +106,7 @@ def make_batches(
 def check_known(batches: Sequence[Batch], special: Sequence[int], unknown: int | None) -> float:
     """The part of the text's tokens that the tokenizer does not know, special ones left out.
 
-    UsageError where it is more than half, or nothing but special tokens is there; a HeadwayWarning from a tenth upwards.
+    UsageError where it is more than a quarter, or nothing but special tokens is there; a HeadwayWarning from a twentieth upwards.
     """
     idle = list({*special} - {unknown})
     ids = [b.feeds["input_ids"][b.mask] for b in batches]

@@ -133,13 +133,14 @@ class Histogram:
         Migacz, 8-bit inference with TensorRT, 2017). `mse`: the clip with the least mean squared error of rounding and
         clipping. A value that is always zero has the range (0, 0).
         """
-        if not self.low <= self.high:
+        if self.largest == 0:
             return 0.0, 0.0
         low, high = min(self.low, 0.0), max(self.high, 0.0)
         if method == "percentile":
             low, high = _percentile(self, percentile, symmetric)
         elif method == "entropy":
-            threshold = kl_threshold(self, bits, one_sided=not symmetric and (self.low >= 0 or self.high <= 0))
+            span = 2 * self.largest if symmetric else high - low
+            threshold = kl_threshold(self, int(2**bits * self.largest / span))
             low, high = max(low, -threshold), min(high, threshold)
         elif method == "mse":
             low, high = mse_range(self, bits, symmetric)
@@ -189,16 +190,16 @@ def _percentile(histogram: Histogram, percentile: float, symmetric: bool) -> tup
     return min(low, 0.0), max(high, 0.0)
 
 
-def kl_threshold(histogram: Histogram, bits: int = 8, *, one_sided: bool = False) -> float:
+def kl_threshold(histogram: Histogram, levels: int = 128) -> float:
     """The magnitude at which clipping changes the distribution of magnitudes least.
 
     Of 2,048 bins every clip from as many bins as there are levels upwards is tried: P is the clipped distribution with the
-    rest in its last bin, Q the same brought to `2**(bits - 1)` levels (`2**bits` where one-sided) and spread evenly over
-    P's bins that are not empty. Levels are whole runs of bins, as equal as they can be.
+    rest in its last bin, Q the same brought to `levels` and spread evenly over P's bins that are not empty. Levels are whole
+    runs of bins, as equal as they can be. A symmetric 8-bit range has 128 levels of magnitude; an asymmetric one has those of
+    its longer side, all 256 where it is one-sided.
     """
     counts = histogram.magnitudes().reshape(_COARSE, -1).sum(axis=1).astype(np.float64)
     width = histogram.width * (BINS // _COARSE)
-    levels = 2**bits if one_sided else 2 ** (bits - 1)
     used = int(np.max(np.flatnonzero(counts), initial=0)) + 1
     if used <= levels:
         return histogram.largest

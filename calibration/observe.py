@@ -27,8 +27,8 @@ SCHEMA_VERSION = 1
 
 _WINDOW = 128
 """Texts that are sorted by length before they are run."""
-_TOKENS = 256
-"""Tokens in one run, padding included; longer texts run alone."""
+_TOKENS = 128
+"""Tokens in one run, padding included; longer texts run alone. More is no faster and takes more memory."""
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -143,32 +143,53 @@ def observe(
     `source` and `text` are fingerprints. Raises UsageError where there is no text or a value is not in the graph, and
     SourceError naming the value and the text where an activation is NaN or infinite.
     """
-    names = list(dict.fromkeys([*values, *moments]))
-    session = _Session(model, names)
-    feed = _Feed(batches)
-    parts = [_Sums(session, set(moments)) for _ in range(max(workers, 1))]
+    sums = gather(model, batches, values, moments=moments, workers=workers, on_batch=on_batch)
+    if not sums.samples:
+        raise UsageError("the calibration text is empty")
+    return Observations(source, text, seed, sums.samples, sums.tokens, sums.results())
 
-    def work(sums: _Sums) -> None:
+
+def gather(
+    model: ir.Model,
+    batches: Iterable[Batch | Feeds],
+    values: Sequence[str],
+    *,
+    moments: Sequence[str] = (),
+    workers: int = 1,
+    on_batch: Callable[[], None] = lambda: None,
+) -> "Sums":
+    """What `observe` counts, not yet brought together: sums of several processes or machines merge exactly, in any order."""
+    session = _Session(model, list(dict.fromkeys([*values, *moments])))
+    feed = _Feed(batches)
+    parts = [Sums(session.names, frozenset(moments)) for _ in range(max(workers, 1))]
+
+    def work(sums: Sums) -> None:
         try:
             while (window := feed.next(on_batch)) is not None:
                 for texts in portions(window):
-                    sums.add(texts)
+                    for ran, mask, found in session.run(texts):
+                        sums.add(ran, mask, found)
         except BaseException:
             feed.stop()
             raise
 
-    if len(parts) == 1:
-        work(parts[0])
-    else:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            for done in [pool.submit(work, p) for p in parts]:
-                done.result()
+    try:
+        if len(parts) == 1:
+            work(parts[0])
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                for done in [pool.submit(work, p) for p in parts]:
+                    done.result()
+    except _NotFinite as error:
+        raise SourceError(
+            f"value {error.name!r}{session.readers[error.name]} is {error.what} on text {error.text.row} of the calibration "
+            f"text ({len(error.text)} tokens): the model cannot be calibrated on it. Is its checkpoint whole? If only this "
+            "text does it, leave it out"
+        ) from None
     first, *others = parts
     for other in others:
         first.merge(other)
-    if not first.samples:
-        raise UsageError("the calibration text is empty")
-    return Observations(source, text, seed, first.samples, first.tokens, first.results())
+    return first
 
 
 @dataclass(frozen=True)
@@ -250,6 +271,11 @@ class _Session:
         for name in names:
             if name not in found or found[name].producer() is None:
                 raise UsageError(f"value {name!r} is not computed by the graph")
+            shape = found[name].shape
+            if shape is not None and shape.rank() and isinstance(getattr(shape[-1], "value", None), str):
+                raise UsageError(
+                    f"value {name!r}: its last axis has no fixed size, so there are no channels to observe"
+                )
         copy.graph.outputs.clear()
         copy.graph.outputs.extend(found[n] for n in names)
         self.names = list(names)
@@ -257,6 +283,7 @@ class _Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.enable_mem_pattern = False  # one pattern would be kept for every shape that occurs
+        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
@@ -265,6 +292,7 @@ class _Session:
         self._inputs = [i.name for i in self._session.get_inputs()]
         self.batched = True
         self._checked: set[int] = set()
+        self._lock = threading.Lock()
 
     def run(self, texts: Sequence[Text]) -> Iterator[tuple[list[Text], np.ndarray, dict[str, np.ndarray]]]:
         """Texts, their mask bool `[texts, sequence]`, and the values: of all together, or of one after the other."""
@@ -277,15 +305,19 @@ class _Session:
     def _together(self, texts: Sequence[Text]) -> bool:
         """Whether these may share a run. Of each magnitude of lengths the first ones are compared, bit by bit, with running alone."""
         size = len(texts[-1]).bit_length()
-        if self.batched and size not in self._checked:
-            mask, together = self._run(texts)
-            alone = [self._run([t])[1] for t in texts]
-            self._checked.add(size)
-            for name, array in together.items():
-                for i, t in enumerate(texts):
-                    if not np.array_equal(rows(array, mask, i), rows(alone[i][name], np.ones((1, len(t)), bool), 0)):
-                        self.batched = False
-        return self.batched
+        with self._lock:
+            if self.batched and size not in self._checked:
+                self._checked.add(size)
+                self.batched = self._same_alone(texts)
+            return self.batched
+
+    def _same_alone(self, texts: Sequence[Text]) -> bool:
+        mask, together = self._run(texts)
+        for i, text in enumerate(texts):
+            whole, alone = self._run([text])
+            if not all(np.array_equal(rows(a, mask, i), rows(alone[n], whole, 0)) for n, a in together.items()):
+                return False
+        return True
 
     def _run(self, texts: Sequence[Text]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         longest = max(map(len, texts))
@@ -309,76 +341,66 @@ def _readers(value: ir.Value) -> str:
 def rows(array: np.ndarray, mask: np.ndarray, text: int | None = None) -> np.ndarray:
     """Real rows of a value, `[rows, channels]`, of one text or of all: by token, by token stored back to back, or by text."""
     texts, length = mask.shape
-    if array.ndim >= 2 and array.shape[:2] == mask.shape:
+    if array.ndim == 3 and array.shape[1] == 1 < length:
+        array = array[:, 0]
+    if array.ndim > 2 and array.shape[:2] == mask.shape:
         picked = array[text][mask[text]] if text is not None else array[mask] if not mask.all() else array
-    elif array.ndim >= 1 and len(array) == mask.size and length > 1:
+    elif array.ndim == 2 and len(array) == mask.size and length > 1:
         picked = array[mask.ravel()] if text is None else array.reshape(texts, length, -1)[text][mask[text]]
-    elif array.ndim >= 1 and len(array) == texts:
+    elif array.ndim == 2 and len(array) == texts:
         picked = array if text is None else array[text : text + 1]
     else:
         raise UsageError(
             f"a value of shape {list(array.shape)} has neither tokens nor texts in front; it is not observed"
         )
-    return picked.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+    return picked.reshape(-1, array.shape[-1])
 
 
-class _Sums:
-    """Running statistics of one worker."""
+class _NotFinite(Exception):
+    """An activation that is NaN or infinite: of which value, on which text."""
 
-    def __init__(self, session: _Session, moments: set[str]):
-        self.session = session
+    def __init__(self, name: str, text: Text, what: str):
+        super().__init__(name)
+        self.name, self.text, self.what = name, text, what
+
+
+class Sums:
+    """Running statistics of one worker; they can be pickled, and merged in any order."""
+
+    def __init__(self, names: Sequence[str], moments: frozenset[str] = frozenset()):
         self.samples = 0
         self.tokens = 0
-        self.histograms = {n: Histogram() for n in session.names}
+        self.histograms = {n: Histogram() for n in names}
         self.low: dict[str, np.ndarray] = {}
         self.high: dict[str, np.ndarray] = {}
-        self.moments: dict[str, Moments | None] = dict.fromkeys(moments)
+        self.moments: dict[str, Moments | None] = dict.fromkeys(sorted(moments))
 
-    def add(self, texts: Sequence[Text]) -> None:
-        for ran, mask, values in self.session.run(texts):
-            self.samples += len(ran)
-            self.tokens += int(mask.sum())
-            for name in self.session.names:
-                array = values.pop(name)
-                x = rows(array, mask)
-                low, high = x.min(axis=0), x.max(axis=0)
-                bounds = float(low.min()), float(high.max())
-                if not np.isfinite(bounds).all():
-                    self._fail(name, array, mask, ran)
-                self.histograms[name].add(x, bounds)
-                if name in self.low:
-                    np.minimum(self.low[name], low, out=self.low[name])
-                    np.maximum(self.high[name], high, out=self.high[name])
-                else:
-                    self.low[name], self.high[name] = low, high
-                if name in self.moments:
-                    moments = self.moments[name] = self.moments[name] or Moments(x.shape[1])
-                    for i in range(len(ran)):
-                        moments.add(rows(array, mask, i))
+    def add(self, texts: Sequence[Text], mask: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        """Counts what one run gave, and lets go of it value by value."""
+        self.samples += len(texts)
+        self.tokens += int(mask.sum())
+        for name in list(values):
+            array = values.pop(name)
+            x = rows(array, mask)
+            low, high = x.min(axis=0), x.max(axis=0)
+            bounds = float(low.min()), float(high.max())
+            if not np.isfinite(bounds).all():
+                _refuse(name, array, mask, texts)
+            self.histograms[name].add(x, bounds)
+            self._widen(name, low, high)
+            if name in self.moments:
+                moments = self.moments[name] = self.moments[name] or Moments(x.shape[1])
+                for i in range(len(texts)):
+                    moments.add(rows(array, mask, i))
 
-    def _fail(self, name: str, array: np.ndarray, mask: np.ndarray, texts: Sequence[Text]) -> None:
-        """Names the value and the first text where something is not finite."""
-        for i, text in enumerate(texts):
-            x = rows(array, mask, i)
-            if not np.isfinite(x).all():
-                what = "NaN" if np.isnan(x).any() else "infinite"
-                raise SourceError(
-                    f"value {name!r}{self.session.readers[name]} is {what} on text {text.row} of the calibration text "
-                    f"({len(text)} tokens): the model cannot be calibrated on it. Is its checkpoint whole? If only this "
-                    "text does it, leave it out"
-                )
-        raise SourceError(f"value {name!r} is not finite")
-
-    def merge(self, other: "_Sums") -> None:
+    def merge(self, other: "Sums") -> None:
+        """Takes in what another worker counted of the same values."""
         self.samples += other.samples
         self.tokens += other.tokens
-        for name in self.session.names:
-            self.histograms[name].merge(other.histograms[name])
-            if name in other.low and name in self.low:
-                self.low[name] = np.minimum(self.low[name], other.low[name])
-                self.high[name] = np.maximum(self.high[name], other.high[name])
-            elif name in other.low:
-                self.low[name], self.high[name] = other.low[name], other.high[name]
+        for name, histogram in other.histograms.items():
+            self.histograms[name].merge(histogram)
+            if name in other.low:
+                self._widen(name, other.low[name], other.high[name])
         for name, its in other.moments.items():
             mine = self.moments[name]
             if mine is None:
@@ -387,9 +409,25 @@ class _Sums:
                 mine.merge(its)
 
     def results(self) -> dict[str, Observation]:
+        """The observations; sums of moments are let go of one by one."""
         made = {}
-        for name in self.session.names:
+        for name, histogram in self.histograms.items():
             m = self.moments.pop(name, None)
             found = (m.second_moment(), m.mean()) if m is not None else (None, None)
-            made[name] = Observation(self.histograms[name], self.low[name], self.high[name], *found)
+            made[name] = Observation(histogram, self.low[name], self.high[name], *found)
         return made
+
+    def _widen(self, name: str, low: np.ndarray, high: np.ndarray) -> None:
+        if name in self.low:
+            np.minimum(self.low[name], low, out=self.low[name])
+            np.maximum(self.high[name], high, out=self.high[name])
+        else:
+            self.low[name], self.high[name] = low.copy(), high.copy()
+
+
+def _refuse(name: str, array: np.ndarray, mask: np.ndarray, texts: Sequence[Text]) -> None:
+    """Finds the first text where something is not finite."""
+    for i, text in enumerate(texts):
+        x = rows(array, mask, i)
+        if not np.isfinite(x).all():
+            raise _NotFinite(name, text, "NaN" if np.isnan(x).any() else "infinite")

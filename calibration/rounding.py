@@ -4,39 +4,16 @@ A matrix `W [in, out]` becomes `q · scale` with whole numbers `q` in ±(2^(bits
 each output channel, or for each block of inputs of an output channel.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from ..exporter.errors import UsageError
+from ..exporter.graph.quantized import QuantizedMatrix, spread
 
 DAMPING = 1e-2
 """Added to the diagonal of the second moment, as a part of its mean (GPTQ uses the same)."""
 
 _COLUMNS_AT_ONCE = 128
-
-
-@dataclass(frozen=True)
-class QuantizedMatrix:
-    """`q` int8 `[in, out]`; `scale` float32 `[out]`, or `[in / block, out]` where the inputs are divided into blocks."""
-
-    q: np.ndarray
-    scale: np.ndarray
-    bits: int = 8
-
-    @property
-    def block(self) -> int | None:
-        return None if self.scale.ndim == 1 else self.q.shape[0] // self.scale.shape[0]
-
-    def dequantized(self) -> np.ndarray:
-        """float32 `[in, out]`."""
-        return self.q.astype(np.float32) * spread(self.scale, self.q.shape[0])
-
-
-def spread(scale: np.ndarray, rows: int) -> np.ndarray:
-    """A scale for every row: `[1, out]` or `[in, out]`."""
-    return scale[None] if scale.ndim == 1 else np.repeat(scale, rows // scale.shape[0], axis=0)
 
 
 def largest(bits: int) -> int:
@@ -61,7 +38,7 @@ def scales(weight: np.ndarray, *, bits: int = 8, block: int | None = None) -> np
             tried = np.where(top > 0, top, 1.0) * share / largest(bits)
             off = np.square(_rounded(groups, tried[:, None], bits) * tried[:, None] - groups).sum(axis=1)
             found, least = np.where(off < least, tried, found), np.minimum(off, least)
-    found = np.where(top > 0, found, 1.0).astype(np.float32)
+    found = np.where(found >= np.finfo(np.float32).tiny, found, 1.0).astype(np.float32)
     return found[0] if block is None else found
 
 
@@ -88,7 +65,7 @@ def gptq(weight: np.ndarray, moment: np.ndarray, *, bits: int = 8, block: int | 
     h = h + (DAMPING * h.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(h), dtype=torch.float64)
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
     w = torch.from_numpy(np.ascontiguousarray(weight)).double()[order]
-    steps = torch.from_numpy(np.ascontiguousarray(np.broadcast_to(spread(scale, len(weight)), weight.shape)))
+    steps = torch.from_numpy(np.broadcast_to(spread(scale, len(weight)), weight.shape).copy())
     steps = steps.double()[order]
     q = torch.zeros_like(w)
     limit = largest(bits)

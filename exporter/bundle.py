@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, UsageError
-from .runner import OrtRunner, Runner
+from .runner import Runner, open_artifact
 
 MANIFEST = "headway.json"
 SCHEMA_VERSION = 1
@@ -60,6 +60,7 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     bench: dict[str, Any] | None = None
     compression: dict[str, Any] | None = None
+    engine: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -147,10 +148,11 @@ class Bundle:
         self.encoder = TextEncoder(path / info.file, info) if info else None
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
-    ) -> "Bundle":
-        """Opens a bundle. `threads`: size of the runtime's pool. Raises SourceError where a file is missing or not whole."""
+    def open(cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> "Bundle":
+        """Opens a bundle. `threads`: size of the runtime's pool; `providers`: ONNX Runtime's, instead of the target's own.
+
+        Raises SourceError where a file is missing or not whole, TargetError where the target cannot run here.
+        """
         directory = Path(path)
         manifest = Manifest.read(directory)
         for name, record in manifest.files.items():
@@ -159,9 +161,9 @@ class Bundle:
                 raise SourceError(
                     f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again"
                 )
-        return cls(
-            directory, manifest, OrtRunner(directory / manifest.artifact, manifest.session_options, threads, providers)
-        )
+        artifact = directory / manifest.artifact
+        runner = open_artifact(manifest.target, artifact, manifest.session_options, threads, providers)
+        return cls(directory, manifest, runner)
 
     def check_files(self) -> None:
         """Compares every file with the sha256 in the manifest; SourceError names one that was changed."""

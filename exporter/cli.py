@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from .cli_kernels import kernels_app
 from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Makes a trained Transformer deployable, and proves that it still computes the same.\n\n"
     "Exit codes: 0 done, 1 a gate or parity failed, 2 usage, 3 source unreadable or unsupported, 4 target not available, 5 interrupted.",
 )
+app.add_typer(kernels_app, name="kernels")
 
 _TYPER_INTERRUPTED = 130
 """What typer returns when the user interrupts a command."""
@@ -64,6 +66,15 @@ def export(
     ] = None,
     data: Data = None,
     column: Column = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; for GPUs. int8 comes with a recipe's passes.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="GPUs to build for with tensorrt-rtx, as sm_89,sm_120.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Write the graph and how to build it on the GPU machine; no engine.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
@@ -82,8 +93,12 @@ def export(
         "column": column,
         "target": target if target != "ort" or "target" not in values else None,
         "kernels": kernels,
+        "dtype": _dtype(dtype),
     }
     values |= {k: v for k, v in given.items() if v is not None}
+    engine = ({"gpus": gpu.split(",")} if gpu else {}) | ({"plan": True} if plan else {})
+    if engine:
+        values["engine"] = values.get("engine", {}) | engine
     if "source" not in values:
         raise UsageError("give a SOURCE, or a --recipe that names one")
     if out is None:
@@ -111,6 +126,15 @@ def export(
         _console().print(f"bundle: {done.path}", soft_wrap=True)
 
 
+def _dtype(text: str | None) -> str | None:
+    if text == "int8":
+        raise UsageError(
+            "int8 needs the ranges of activations, which are learned from text: give a --recipe with data and a pass that "
+            "quantises; --dtype says what the rest is computed in"
+        )
+    return text
+
+
 @app.command()
 def compress(
     source: Annotated[str, typer.Argument(help="Hugging Face directory or name, .onnx file, or module:callable.")],
@@ -134,6 +158,19 @@ def compress(
     trim_vocabulary: Annotated[
         bool, typer.Option("--trim-vocabulary", help="Drop tokens that the text does not use.")
     ] = False,
+    quantize: Annotated[
+        Literal["int8", "int4", "float16"] | None,
+        typer.Option(
+            "--quantize", help="Whole numbers: int8 for speed and bytes, int4 (weights) or float16 for bytes alone."
+        ),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Leave what is sensitive in float until --max-drop is kept.")
+    ] = False,
+    kernels: Annotated[
+        Literal["auto", "stock", "custom"],
+        typer.Option("--kernels", help="Headway's own operators (custom), or only the runtime's (stock)."),
+    ] = "auto",
     repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Least squares on what is left.")] = True,
     max_drop: Annotated[float, typer.Option("--max-drop", help="Points of quality that may be lost.")] = 5.0,
     shape: Annotated[
@@ -159,8 +196,13 @@ def compress(
         passes += [{"kind": "repair"}] if repair else []
     if recover is not None:
         passes.append({"kind": "recover", "minutes": _number(recover, "-minutes", "--recover")})
+    if quantize == "float16":
+        passes.append({"kind": "float16"})
+    elif quantize is not None:
+        block = {"block": 32} if quantize == "int4" else {}
+        passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
     if not passes:
-        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary or --recover")
+        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary, --recover or --quantize")
     made = make_recipe(
         "command line",
         source=source,
@@ -168,6 +210,7 @@ def compress(
         data=data,
         column=column,
         passes=passes,
+        kernels=kernels,
         calibration={"samples": samples},
         work={"shapes": [_shape(s) for s in shape or []], "threads": threads},
         max_drop=max_drop,
@@ -331,6 +374,66 @@ def bench(
         _console().print(bench_table(result))
         for file in files:
             _console().print(str(file), soft_wrap=True)
+
+
+@app.command()
+def sensitivity(
+    source: Annotated[str, typer.Argument(help="Any source that export takes.")],
+    data: Annotated[Path, typer.Option("--data", help="Text like production's, as for compress.")],
+    column: Column = None,
+    activations: Annotated[
+        Literal["per-token", "static", "none"], typer.Option("--activations", help="How values are rounded.")
+    ] = "per-token",
+    out: Annotated[Path, typer.Option("--out", help="Directory for JSON and plot.")] = Path("sensitivity"),
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to compare on.")] = 128,
+    task: Task = None,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Round one group of SOURCE's matrices at a time to int8, and say what each costs."""
+    with _needs_export():
+        from .inspection import sensitivity_of
+        from .report import sensitivity_table
+    with _progress(None, quiet or as_json) as step:
+        found, files = sensitivity_of(
+            source,
+            task=task,
+            data=data,
+            column=column,
+            activations=activations,
+            samples=samples,
+            out=out,
+            allow_pickle=allow_pickle,
+            on_step=step,
+        )
+    if as_json:
+        _print_json(found)
+    elif not quiet:
+        _console().print(sensitivity_table(found))
+        for file in files:
+            _console().print(str(file), soft_wrap=True)
+
+
+@app.command()
+def lint(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or an .onnx file.")],
+    target: Annotated[
+        str,
+        typer.Option("--target", help="x86-avx2, x86-vnni, arm-dotprod, arm-i8mm, ort-mobile or tensorrt."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say what in BUNDLE would saturate, overflow, be refused or run slowly on a target; exit 1 where answers would be wrong."""
+    with _needs_export():
+        from .lint import lint as run
+    found = run(bundle, target)
+    if as_json:
+        _print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in found])
+    for finding in found if not as_json else []:
+        print(f"{finding.where}: {finding.severity}: {finding.what}")
+    if any(f.severity == "error" for f in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -31,12 +31,13 @@ from .export import (
 )
 from .graph.anatomy import read_anatomy
 from .graph.canonical import canonicalise
+from .graph.quantized import is_quantized
 from .latency import Workload, open_model
 from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
 from .source import Source, open_source, read_json
 from .staging import staged
-from .targets.target import target_of
+from .targets.target import Text, target_of
 from .tokenizer import load_tokenizer, save_tokenizer
 
 MOST_TOKENS = 32_768
@@ -172,16 +173,23 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     cases = verify.make_cases(job.encoder, texts, info.max_length, info.pad_id)
     wanted = [{k: v.copy() for k, v in runs(job.model)(c.feeds).items()} for c in cases]
     inputs, outputs = ([tensor_info(v) for v in vs] for vs in (job.model.graph.inputs, job.model.graph.outputs))
-    lowering = target.lower(job.model, read_anatomy(job.model))
-    target.build(job.model, staging)
+    rounded = is_quantized(job.model)
+    dtype = "int8" if rounded and target.dtype == "float32" else target.dtype
+    text = Text(job.encoder, job.texts)
+    lowering = target.lower(job.model, read_anatomy(job.model), text)
+    target.build(job.model, staging, text)
     job.step("verify")
     options = target.options(regroup=whole.regroup)
     runner = target.open(staging, options)
     parity = verify.compare(
-        cases, wanted, runner.run, per_token=whole.per_token, dtype=target.dtype, tolerance=recipe.tolerance
+        cases, wanted, runner.run, per_token=whole.per_token, dtype=dtype, tolerance=recipe.tolerance
     )
     if not parity.ok:
         raise GateError(parity_failure(parity))
+    if rounded:
+        points = job.quality.measure(runner.run, job.encoder, job.kept_tokens)
+        check_drop(job.quality, points, recipe.max_drop)
+        job.stages[-1].quality = points
     artifact_bytes = check_size(target.files(staging), recipe)
     job.step("finish the bundle")
     manifest = build_manifest(
@@ -199,6 +207,7 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
         parity=parity,
     )
     manifest.compression = _summary(job)
+    manifest.engine = target.record(staging)
     _plots(job, staging)
     finish(staging, manifest, recipe.model_copy(update={"task": whole.source.task}), whole.source.directory)
     if job.kept_tokens is not None:
@@ -253,15 +262,21 @@ def _summary(job: Job) -> dict[str, Any]:
         "stages": [asdict(s) for s in job.stages],
         "reports": [p.to_json() for p in job.reports],
         "evidence": job.learned,
+        "observations": job.observed,
+        "sensitivity": job.sensitivity,
+        "left_in_float": job.left_float,
         "expected_ms": job.plans[-1].cost + job.table.rest if job.plans and job.table is not None else None,
         "machine": job.table.machine if job.table is not None else None,
     }
 
 
 def _plots(job: Job, staging: Path) -> None:
-    from .report import plot_losses, plot_stages
+    from .report import plot_losses, plot_sensitivity, plot_stages
 
     (staging / "plots").mkdir(exist_ok=True)
     plot_stages([asdict(s) for s in job.stages], job.quality.metric, staging / "plots" / "passes.png")
+    if job.sensitivity is not None:
+        groups = [{"name": n, "error": e} for n, e in job.sensitivity.items()]
+        plot_sensitivity(groups, staging / "plots" / "sensitivity.png")
     if job.recovery is not None:
         plot_losses(job.recovery.losses, staging / "plots" / "recovery.png")

@@ -18,11 +18,12 @@ from .card import write_card
 from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
+from .graph.quantized import is_quantized
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
 from .targets import ort
-from .targets.target import Target, target_of
+from .targets.target import Target, Text, target_of
 from .tokenizer import load_tokenizer, save_tokenizer
 
 STEPS = (
@@ -68,7 +69,7 @@ def export(
         if not built.parity.ok and built.repeated:
             built = _build(source, target, lines, staging, recipe.tolerance, on_step, whole=True)
         if not built.parity.ok:
-            built.parity.first_divergence = diagnose(built.source, target, built.cases, built.parity)
+            built.parity.first_divergence = diagnose(built.source, target, built.text, built.cases, built.parity)
             raise GateError(parity_failure(built.parity))
         on_step(STEPS[6])
         artifact_bytes = check_size(target.files(staging), recipe)
@@ -86,6 +87,7 @@ def export(
             lowering=built.lowering,
             parity=built.parity,
         )
+        manifest.engine = target.record(staging)
         finish(staging, manifest, recipe.model_copy(update={"task": source.task}), built.source.directory)
     return Exported(out, manifest, built.parity, manifest.source["bytes"], artifact_bytes)
 
@@ -96,6 +98,7 @@ class _Built:
 
     source: Source
     fingerprint: str
+    text: Text
     cases: list[verify.Case]
     parity: verify.Parity
     tokenizer: TokenizerInfo
@@ -138,8 +141,10 @@ def _build(
         inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
         per_token = [o.name for o in outputs if "sequence" in o.shape]
         on_step(STEPS[3])
-        lowering = target.lower(model, anatomy)
-        target.build(model, staging)
+        dtype = "int8" if is_quantized(model) and target.dtype == "float32" else target.dtype
+        text = Text(encoder, lines, choices)
+        lowering = target.lower(model, anatomy, text)
+        target.build(model, staging, text)
         on_step(STEPS[4])
         expected = answers.result()
     # From here on the source is not needed: its memory goes before the runtime takes as much again. The weights are let
@@ -151,9 +156,9 @@ def _build(
     on_step(STEPS[5])
     options = target.options(regroup=not padding_matters(expected, cases, per_token))
     runner = target.open(staging, options)
-    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=target.dtype, tolerance=tolerance)
+    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=dtype, tolerance=tolerance)
     return _Built(
-        source, identity.result(), cases, parity, info, inputs, outputs, options, described, lowering, repeated
+        source, identity.result(), text, cases, parity, info, inputs, outputs, options, described, lowering, repeated
     )
 
 
@@ -327,7 +332,7 @@ def describe(anatomy: Anatomy) -> dict[str, Any]:
     }
 
 
-def diagnose(source: Source, target: Target, cases: list[verify.Case], parity: verify.Parity) -> str | None:
+def diagnose(source: Source, target: Target, text: Text, cases: list[verify.Case], parity: verify.Parity) -> str | None:
     """Captures the source once more and finds the first module whose result differs: in the canonical graph, then in the lowered.
 
     Only run after a failure, when time and memory no longer matter.
@@ -344,7 +349,7 @@ def diagnose(source: Source, target: Target, cases: list[verify.Case], parity: v
     mask = case.feeds["attention_mask"]
     for stage in ("capture", "lowering"):
         if stage == "lowering":
-            target.lower(canonical.model, read_anatomy(canonical.model))
+            target.lower(canonical.model, read_anatomy(canonical.model), text)
         found = verify.first_divergence(
             names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance
         )
@@ -359,6 +364,8 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
 
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     known = [n for n in names if n in values]
+    if any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
+        return _run_typed(model, feeds, {n: values[n] for n in known})
     kept = list(model.graph.outputs)
     model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)
     with tempfile.TemporaryDirectory() as folder:
@@ -367,6 +374,17 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
         found = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
     del model.graph.outputs[len(kept) :]
     return dict(zip(known, found, strict=True))
+
+
+def _run_typed(
+    model: ir.Model, feeds: Mapping[str, np.ndarray], values: Mapping[str, ir.Value]
+) -> dict[str, np.ndarray]:
+    """Inner values of a graph without a runtime's own operators, each in the dtype that the graph gives it."""
+    from .graph.typed_graph import TypedGraph
+
+    graph = TypedGraph(model)
+    found = graph.run(graph.feeds(feeds), values.values())
+    return {name: found[value].float().numpy() for name, value in values.items()}
 
 
 def parity_failure(parity: verify.Parity) -> str:

@@ -5,7 +5,7 @@ the migration of scales between a value and the matrices behind it, the rounding
 bias, and for targets that want ranges beforehand the range of each value.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from ..calibration.batches import Batch
 from ..calibration.observe import Observation, Observations, observe
-from ..calibration.rounding import QuantizedMatrix, bias_shift, gptq, migration, nearest
+from ..calibration.rounding import bias_shift, gptq, migration, nearest
 from .errors import UsageError
 from .graph.anatomy import Anatomy, Projection, read_anatomy
 from .graph.edit import constant, consumers
-from .graph.quantized import is_quantized, rounded_from
+from .graph.quantized import QuantizedMatrix, is_quantized
 from .passes.base import StructuralPass
 from .passes.quantize import PER_TOKEN, MigrateScales, QuantizeMatrices, QuantizeTables, QuantizeValues
 from .recipe import Quantize
@@ -250,13 +250,10 @@ def _matrices(model: ir.Model, wanted: Iterable[str], values: _Values, spec: Qua
     return QuantizeMatrices(matrices, shifts)
 
 
-def describe(matrices: Mapping[str, QuantizedMatrix]) -> str:
-    """How many matrices became what."""
-    kinds = sorted({f"int{m.bits}" for m in matrices.values()})
-    return f"{len(matrices)} matrices in {', '.join(kinds)}"
-
-
-def values_left(model: ir.Model) -> list[str]:
-    """Products by float matrices in the blocks: what still runs in float32."""
-    anatomy = read_anatomy(model)
-    return [p.weight for b in anatomy.blocks for p in b.projections if rounded_from(p.node.inputs[0]) is None]
+def activations_for(spec: Quantize, *, kernels: bool) -> str:
+    """What a recipe's "auto" means: by token where the kernels compute it, else ranges from the text; int4 rounds no values."""
+    if spec.activations != "auto":
+        return spec.activations
+    if spec.weights == "int4":
+        return "none"
+    return "per-token" if kernels else "static"

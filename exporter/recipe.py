@@ -143,7 +143,18 @@ class Half(_Strict):
 
 
 PassSpec = Annotated[
-    Fit | RemoveHeads | RemoveNeurons | RemoveBlocks | RemoveParts | Split | TrimVocabulary | Share | Repair | Recover | Quantize | Half,
+    Fit
+    | RemoveHeads
+    | RemoveNeurons
+    | RemoveBlocks
+    | RemoveParts
+    | Split
+    | TrimVocabulary
+    | Share
+    | Repair
+    | Recover
+    | Quantize
+    | Half,
     Field(discriminator="kind"),
 ]
 
@@ -165,18 +176,46 @@ class Work(_Strict):
     threads: int = Field(default=1, ge=1)
 
 
+class ProfileShapes(_Strict):
+    """Batches an engine takes, as [texts, tokens], and the one it is built for."""
+
+    min: tuple[int, int]
+    opt: tuple[int, int]
+    max: tuple[int, int]
+
+
+class EngineOptions(_Strict):
+    """How an engine is built. `gpus` as sm_89, for TensorRT-RTX; `plan` writes the graph and how to build it, and no engine.
+
+    `profiles` are made from the text where none are given, for batches of up to `max_batch` texts.
+    """
+
+    gpus: list[str] = Field(default_factory=list)
+    plan: bool = False
+    max_batch: int = Field(default=32, ge=1)
+    profiles: list[ProfileShapes] = Field(default_factory=list)
+    version_compatible: bool = False
+    hardware: Literal["none", "same", "ampere+"] = "none"
+    stripped: bool = False
+    level: int | None = Field(default=None, ge=0, le=5)
+    timing_cache: Path | None = None
+
+
 class Recipe(_Strict):
     """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
 
     `column` of a table in `data` is the text; found where not named.
-    `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
+    `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
+    them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
     """
 
     version: Literal[1] = 1
     source: str
     task: str | None = None
-    target: Literal["ort"] = "ort"
-    kernels: Literal["stock", "custom"] = "stock"
+    target: Literal["ort", "ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx"] = "ort"
+    kernels: Literal["auto", "stock", "custom"] = "auto"
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    engine: EngineOptions = EngineOptions()
     data: Path | None = None
     column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
@@ -195,19 +234,27 @@ class Recipe(_Strict):
         behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in _QUANTIZING] if "recover" in kinds else []
         if behind:
             raise ValueError(f"{behind[0]} behind recover would undo what it learned: only quantisation comes after it")
+        if self.target != "ort" and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
+            raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
                 raise ValueError("repair has nothing to repair: put it behind the passes that remove")
             if isinstance(one, Share) and one.tolerance and "repair" not in kinds[i:]:
                 raise ValueError("sharing near-equal tensors changes the answers: put a repair behind it")
             if one.kind not in _QUANTIZING and any(k in _QUANTIZING for k in kinds[:i]):
-                raise ValueError(f"{one.kind} behind {kinds[i - 1]}: a quantised matrix is neither cut, split nor solved for")
+                raise ValueError(
+                    f"{one.kind} behind {kinds[i - 1]}: a quantised matrix is neither cut, split nor solved for"
+                )
             if one.kind in _REMOVING and "repair" in kinds[:i]:
                 raise ValueError(f"{one.kind} behind a repair would undo it: repair comes after all that remove")
         return self
 
     def to_yaml(self) -> str:
         plain = self.model_dump(mode="json", exclude_none=True)
+        if self.target == "ort":
+            del plain["dtype"]
+        if self.engine == EngineOptions():
+            del plain["engine"]
         if not self.passes:
             for name in ("passes", "calibration", "work", "max_drop"):
                 del plain[name]

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..kernels.cpu.bench import Measured
 from .bench import BenchResult
 from .bundle import Manifest
 from .card import remark
@@ -106,6 +107,19 @@ def bench_table(result: BenchResult) -> Table:
     return table
 
 
+def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
+    """Operator, case and implementation: milliseconds, times as long as Headway's, share of what bounds it."""
+    title = f"kernels, {threads} thread{'s' if threads > 1 else ''}"
+    table = _table(title, "operator", "case", "implementation", "p50 ms", "times as long", "share of the limit")
+    for row in rows:
+        for name in row.milliseconds:
+            share = f"{100 * row.share(name):.0f} % ({row.limit})" if row.limit_ms else ""
+            ours = name == "headway"
+            heads = (row.op, row.case) if ours else ("", "")
+            table.add_row(*heads, name, f"{row.median(name):.3f}", "" if ours else f"{row.ratio(name):.2f}", share)
+    return table
+
+
 def plot_bench(result: BenchResult, path: Path) -> None:
     """Grouped bars of median latency by case, on a logarithmic scale, whiskers to p90, ratios above."""
     figure, axes = _figure(1.5 + 1.6 * len(result.cases), 4.2)
@@ -165,6 +179,25 @@ def summary_of_changes(changes: Mapping[str, str]) -> str:
     """The first few changes in words."""
     words = [f"{k}: {v}" for k, v in changes.items()]
     return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
+
+
+def sensitivity_table(found: Mapping[str, Any]) -> Table:
+    """What each group of matrices costs when it alone is rounded, dearest first."""
+    table = _table(f"int8, values {found['activations']}: error of the outputs by text", "group", "error", "of the sum")
+    total = sum(g["error"] for g in found["groups"]) or 1.0
+    for group in sorted(found["groups"], key=lambda g: -g["error"]):
+        table.add_row(group["name"], f"{group['error']:.3g}", f"{100 * group['error'] / total:.1f} %")
+    return table
+
+
+def plot_sensitivity(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A bar for each group, in the order of execution."""
+    figure, axes = _figure(7, 0.8 + 0.22 * len(groups))
+    axes.barh(range(len(groups)), [g["error"] for g in groups], color=_COLOURS[0], height=0.7)
+    axes.set_yticks(range(len(groups)), [g["name"] for g in groups], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("error of the outputs where this group alone is rounded, by text")
+    _save(figure, path)
 
 
 def latency_table(table: Any) -> Table:

@@ -23,6 +23,18 @@ class Runner(Protocol):
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
 
 
+def open_artifact(
+    target: str, artifact: Path, options: Mapping[str, Any], threads: int | None, providers: Sequence[str] | None
+) -> Runner:
+    """Opens what a target built. TargetError where this machine cannot run it."""
+    if target in ("tensorrt", "tensorrt-rtx") and providers is None:
+        from .engine import open_engine
+
+        return open_engine(artifact, options)
+    own = options.get("providers", ("CPUExecutionProvider",))
+    return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
+
+
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
@@ -35,8 +47,9 @@ class OrtRunner:
         model: Path,
         options: Mapping[str, Any] | None = None,
         threads: int | None = None,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ("CPUExecutionProvider",),
     ):
+        check_providers(model, providers)
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         if threads is not None:
@@ -57,7 +70,7 @@ class OrtRunner:
             self.session = onnxruntime.InferenceSession(
                 str(model),
                 settings,
-                providers=list(providers),
+                providers=[p if isinstance(p, str) else (p[0], dict(p[1])) for p in providers],
                 disabled_optimizers=list(chosen.get("disabled_optimizers", [])),
             )
         except Exception as error:  # onnxruntime raises its own unrelated exception types
@@ -74,7 +87,7 @@ class OrtRunner:
         mask = feeds.get("attention_mask")
         if not self._regroup or mask is None or mask.ndim != 2 or mask.all():
             return self._run(wanted)
-        lengths = _lengths(mask)
+        lengths = real_lengths(mask)
         groups = group_by_length(lengths)
         if len(groups) == 1 and lengths.max() == mask.shape[1]:
             return self._run(wanted)
@@ -98,7 +111,18 @@ class OrtRunner:
         return dict(zip(self.output_names, self.session.run(None, feeds), strict=True))
 
 
-def _lengths(mask: np.ndarray) -> np.ndarray:
+def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:
+    """TargetError where the first provider is not in this build: the runtime would silently take another."""
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    known = onnxruntime.get_available_providers()
+    if wanted not in known:
+        raise TargetError(
+            f"{model} runs on {wanted}, which this ONNX Runtime {onnxruntime.__version__} does not have ({', '.join(known)}): "
+            'pip install onnxruntime-gpu, or open it with providers=["CPUExecutionProvider"]'
+        )
+
+
+def real_lengths(mask: np.ndarray) -> np.ndarray:
     """Position of the last real token of each row, plus one: `[batch]`."""
     reversed_first = np.argmax(mask[:, ::-1] != 0, axis=1)
     return np.where(mask.any(axis=1), mask.shape[1] - reversed_first, 1)

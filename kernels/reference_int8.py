@@ -48,11 +48,14 @@ def quantized_linear(
     bias: ArrayLike | None = None,
     residual: ArrayLike | None = None,
     activation: Activation = "none",
+    factors: ArrayLike | None = None,
 ) -> Array:
-    """act(row scale * scale * sum_k (q_k - zero) weight_kn + bias) + residual.
+    """act(row scale * scale * sum_k (q_k - zero) weight_kn + bias) + residual, of x times `factors`.
 
-    `x [..., K]` float32, `weight [K, N]` int8, `scale [N]` or `[1]`, `bias [N]`, `residual [..., N]`.
+    `x [..., K]` float32, `weight [K, N]` int8, `scale [N]` or `[1]`, `bias [N]`, `residual [..., N]`, `factors [K]` float32.
     """
+    if factors is not None:
+        x = np.asarray(x, np.float32) * np.asarray(factors, np.float32)
     sums, row_scale = quantized_product(x, weight)
     y: Array = sums.astype(np.float64) * row_scale * np.asarray(scale, np.float64)
     if bias is not None:

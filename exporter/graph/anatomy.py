@@ -140,7 +140,7 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     taken = {n for a in attentions for p in (a.q, a.k, a.v, a.o) for n in p.nodes}
     forwards = [f for n in nodes(graph, *_ACTIVATIONS) if (f := _feed_forward(n)) is not None]
     taken |= {n for f in forwards for p in (f.up, f.down) for n in p.nodes}
-    content = _content(graph)
+    content = content_values(graph)
     free = [n for n in graph if n not in taken and is_projection(n) and n.outputs[0] in content and not _is_first(n)]
     blocks = _blocks(attentions, forwards, depth, [as_projection(n) for n in free])
     others: dict[int, list[Projection]] = {b.index: [] for b in blocks}
@@ -257,7 +257,7 @@ def _depths(graph: ir.Graph, anchors: list[ir.Node]) -> dict[ir.Node, int]:
     return depth
 
 
-def _content(graph: ir.Graph) -> set[ir.Value]:
+def content_values(graph: ir.Graph) -> set[ir.Value]:
     """Everything that depends on the token ids by value: not the position tables that DeBERTa projects as well."""
     known = {i for i in graph.inputs if i.name == "input_ids"}
     for node in graph:

@@ -6,14 +6,39 @@ comes passes through the function `headway.QuantizeTokens`: each token has a ran
 depends neither on what else is in its batch nor on padding.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import onnx_ir as ir
 
-from .edit import consumers, dims, producer
+from .edit import consumers, dims, initializer, insert, producer
 
 DOMAIN = "headway"
 TOKENS = "QuantizeTokens"
 _OPSET = 23
 _STEPS = 255.0
+
+
+@dataclass(frozen=True)
+class QuantizedMatrix:
+    """`q` int8 `[in, out]`; `scale` float32 `[out]`, or `[in / block, out]` where the inputs are divided into blocks."""
+
+    q: np.ndarray
+    scale: np.ndarray
+    bits: int = 8
+
+    @property
+    def block(self) -> int | None:
+        return None if self.scale.ndim == 1 else self.q.shape[0] // self.scale.shape[0]
+
+    def dequantized(self) -> np.ndarray:
+        """float32 `[in, out]`."""
+        return self.q.astype(np.float32) * spread(self.scale, self.q.shape[0])
+
+
+def spread(scale: np.ndarray, rows: int) -> np.ndarray:
+    """A scale for every row: `[1, out]` or `[in, out]`."""
+    return scale[None] if scale.ndim == 1 else np.repeat(scale, rows // scale.shape[0], axis=0)
 
 
 def tokens_function() -> ir.Function:
@@ -95,3 +120,55 @@ def readers_through(value: ir.Value) -> list[ir.Node]:
 def is_quantized(model: ir.Model) -> bool:
     """True where any matrix or table of the model is held in whole numbers."""
     return any(v.dtype in (ir.DataType.INT8, ir.DataType.INT4) for v in model.graph.initializers.values())
+
+
+def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Scale (float32) and zero point (int8 0, or uint8) of a range, which is widened to hold 0. What is
+    nothing but 0 gets scale 1."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max(-low, high) / 127 if signed else (high - low) / 255)
+    if scale < np.finfo(np.float32).tiny:
+        scale, low = np.float32(1.0), 0.0
+    if signed:
+        return np.array(scale), np.array(0, np.int8)
+    return np.array(scale), np.array(np.clip(np.rint(-low / scale), 0, 255), np.uint8)
+
+
+def hold_matrix(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> None:
+    """Makes a float initializer, read by products alone, a matrix of whole numbers with its scales."""
+    readers = consumers(weight)
+    scale = initializer(graph, f"{weight.name}_scale", matrix.scale)
+    shape = list(weight.shape) if weight.shape is not None else None
+    set_whole(weight, matrix.q, matrix.bits)
+    order = {n: i for i, n in enumerate(graph)}
+    block = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
+    back = insert(
+        min(readers, key=order.__getitem__),
+        "DequantizeLinear",
+        [weight, scale],
+        name=f"{weight.name}.dequantized",
+        dtype=ir.DataType.FLOAT,
+        shape=shape,
+        **block,  # type: ignore[arg-type]
+    )
+    for reader in readers:
+        reader.replace_input_with(1, back)
+
+
+def set_whole(weight: ir.Value, q: np.ndarray, bits: int) -> None:
+    dtype = ir.DataType.INT8 if bits > 4 else ir.DataType.INT4
+    array = q if bits > 4 else q.astype(dtype.numpy())
+    weight.const_value = ir.Tensor(array, dtype=dtype, shape=ir.Shape(q.shape), name=weight.name)
+    weight.type = ir.TensorType(dtype)
+
+
+def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.ndarray, zero: np.ndarray) -> ir.Value:
+    """A value by QuantizeLinear and DequantizeLinear; `scale` float32 and `zero` int8 or uint8 of no axes."""
+    inputs = [initializer(graph, f"{value.name}.scale", scale), initializer(graph, f"{value.name}.zero_point", zero)]
+    whole = ir.DataType.from_numpy(zero.dtype)
+    q = insert(
+        before, "QuantizeLinear", [value, *inputs], name=f"{value.name}.quantized", dtype=whole, shape=value.shape
+    )
+    return insert(
+        before, "DequantizeLinear", [q, *inputs], name=f"{value.name}.rounded", dtype=value.dtype, shape=value.shape
+    )

@@ -20,9 +20,10 @@ Tensor = torch.Tensor
 Env = dict[ir.Value, Tensor]
 Hook = Callable[[Tensor], Tensor]
 
-_DTYPES = {
+DTYPES = {
     ir.DataType.FLOAT: torch.float32,
     ir.DataType.FLOAT16: torch.float16,
+    ir.DataType.BFLOAT16: torch.bfloat16,
     ir.DataType.DOUBLE: torch.float64,
     ir.DataType.INT64: torch.int64,
     ir.DataType.INT32: torch.int32,
@@ -71,7 +72,7 @@ class TorchGraph:
         wanted = set(fetch)
         values = dict(env)
         for node in self.nodes if nodes is None else nodes:
-            results = _OPERATORS[node.op_type](node, [self._input(values, v) for v in node.inputs])
+            results = self.compute(node, [self._input(values, v) for v in node.inputs])
             for out, result in zip(node.outputs, results if isinstance(results, tuple) else (results,), strict=False):
                 hook = hooks.get(out) if hooks else None
                 values[out] = hook(result) if hook else result
@@ -86,6 +87,10 @@ class TorchGraph:
         """All outputs by name."""
         found = self.run(self.feeds(arrays), self.outputs, hooks=hooks)
         return {str(v.name): found[v] for v in self.outputs}
+
+    def compute(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
+        """The results of one node."""
+        return _OPERATORS[node.op_type](node, inputs)
 
     def change(self, name: str, tensor: Tensor) -> None:
         """Gives a weight another content, and remembers that."""
@@ -112,7 +117,10 @@ def _tensor(array: np.ndarray | None) -> Tensor:
         array = array.astype(np.int8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of arrays mapped read-only from a file: nothing here writes to them
-        return torch.from_numpy(np.asarray(array))
+        array = np.asarray(array)
+        if array.dtype.name == "bfloat16":  # which numpy does not have of its own
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
 
 
 def _last_uses(nodes: Sequence[ir.Node]) -> dict[ir.Value, ir.Node]:
@@ -138,7 +146,7 @@ def _attention(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _cast(node: ir.Node, x: list[Any]) -> Tensor:
-    return x[0].to(_DTYPES[ir.DataType(int(attribute(node, "to")))])  # type: ignore[call-overload]
+    return x[0].to(DTYPES[ir.DataType(int(attribute(node, "to")))])  # type: ignore[call-overload]
 
 
 def _clip(_: ir.Node, x: list[Any]) -> Tensor:
@@ -153,24 +161,28 @@ def _cumsum(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _quantize(node: ir.Node, x: list[Any]) -> Tensor:
-    """Per tensor, as activations are; the type of the zero point is the result's."""
-    limits = torch.iinfo(x[2].dtype)
-    return (torch.round(x[0] / x[1]) + x[2]).clamp(limits.min, limits.max).to(x[2].dtype)
+    """Half to even, saturating; the type of the zero point (uint8 where there is none) is the result's."""
+    zero = x[2] if len(x) > 2 and x[2] is not None else torch.zeros((), dtype=torch.uint8)
+    limits = torch.iinfo(zero.dtype)
+    scaled = torch.round(x[0] / _spread(node, x[0], x[1]))
+    return (scaled + _spread(node, x[0], zero)).clamp(limits.min, limits.max).to(zero.dtype)
 
 
 def _dequantize(node: ir.Node, x: list[Any]) -> Tensor:
-    """Per tensor, per channel of `axis`, or per block of it."""
-    q, scale = x[0].to(torch.float32), x[1]
-    zero = x[2].to(torch.float32) if len(x) > 2 and x[2] is not None else torch.zeros(())
-    if scale.ndim == 0:
-        return (q - zero) * scale
+    zero = x[2] if len(x) > 2 and x[2] is not None else torch.zeros((), dtype=x[0].dtype)
+    return (x[0].to(x[1].dtype) - _spread(node, x[0], zero)) * _spread(node, x[0], x[1])
+
+
+def _spread(node: ir.Node, x: Tensor, vector: Tensor) -> Tensor:
+    """A scale or zero point as it meets `x`: of everything, by channel of `axis`, or by block of it."""
+    if vector.numel() == 1:
+        return vector.reshape(())
     axis, block = _axis(node, 1), int(attribute(node, "block_size", 0))  # type: ignore[call-overload]
     if block:
-        scale, zero = (t.repeat_interleave(block, dim=axis) if t.ndim else t for t in (scale, zero))
-        return (q - zero) * scale
-    shape = [1] * q.ndim
+        return vector.repeat_interleave(block, dim=axis)
+    shape = [1] * x.ndim
     shape[axis] = -1
-    return (q - (zero.reshape(shape) if zero.ndim else zero)) * scale.reshape(shape)
+    return vector.reshape(shape)
 
 
 def _quantize_tokens(_: ir.Node, x: list[Any]) -> Tensor:

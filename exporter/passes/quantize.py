@@ -2,16 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from ...calibration.rounding import QuantizedMatrix
 from ..errors import UsageError
 from ..graph.anatomy import Anatomy, Projection
 from ..graph.edit import bias_add, constant, consumers, initializer, insert, is_vector, producer
-from ..graph.quantized import DOMAIN, TOKENS, matrix_of, tokens_function
+from ..graph.quantized import (
+    DOMAIN,
+    TOKENS,
+    QuantizedMatrix,
+    fixed_scale,
+    hold_matrix,
+    matrix_of,
+    round_fixed,
+    set_whole,
+    tokens_function,
+)
 from .base import StructuralPass
 from .cuts import set_array
 
@@ -35,28 +43,16 @@ class QuantizeMatrices(StructuralPass):
             weight = _float_tensor(graph, name)
             other = next((n for n in consumers(weight) if n.op_type != "MatMul" or n.inputs[1] is not weight), None)
             if other is not None:
-                raise UsageError(f"{name}: node {other.name!r} ({other.op_type}) reads it too; only matrices of products can")
+                raise UsageError(
+                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only matrices of products can"
+                )
         for name, matrix in self.matrices.items():
             weight = graph.initializers[name]
             readers = consumers(weight)
             if name in self.shifts:
                 for reader in readers:
                     _shift_bias(graph, reader, self.shifts[name])
-            scale = initializer(graph, f"{name}_scale", matrix.scale)
-            shape = weight.shape
-            _set_whole(weight, matrix.q, matrix.bits)
-            attributes: dict[str, Any] = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
-            back = insert(
-                min(readers, key=list(graph).index),
-                "DequantizeLinear",
-                [weight, scale],
-                name=f"{name}.dequantized",
-                dtype=ir.DataType.FLOAT,
-                shape=list(shape) if shape is not None else None,
-                **attributes,
-            )
-            for reader in readers:
-                reader.replace_input_with(1, back)
+            hold_matrix(graph, weight, matrix)
         return {n: f"int{m.bits}" + (f", blocks of {m.block}" if m.block else "") for n, m in self.matrices.items()}
 
 
@@ -81,7 +77,7 @@ class QuantizeTables(StructuralPass):
             top = np.abs(array).max(axis=1, keepdims=True)
             scale = (np.where(top > 0, top, 1.0) / 127).astype(np.float32)
             scales = initializer(graph, f"{name}_scale", scale)
-            _set_whole(table, np.rint(array / scale).astype(np.int8), 8)
+            set_whole(table, np.rint(array / scale).astype(np.int8), 8)
             for node in consumers(table):
                 _look_up(node, scales)
             changes[name] = "int8 rows"
@@ -115,7 +111,7 @@ class QuantizeValues(StructuralPass):
             rounded = (
                 _per_token(model, first, values[name])
                 if isinstance(given, str)
-                else _fixed(graph, first, values[name], *given, signed=self.signed)
+                else round_fixed(graph, first, values[name], *fixed_scale(*given, signed=self.signed))
             )
             for node in readers[name]:
                 node.replace_input_with(0, rounded)
@@ -141,7 +137,11 @@ class MigrateScales(StructuralPass):
         unknown = next((n for n in self.divisors if n not in inputs), None)
         if unknown is not None:
             raise UsageError(f"{unknown}: no projection reads this value")
-        folded = {str(b.attention.o.input.name): b.attention.v for b in anatomy.blocks if b.attention and _own_columns(b.attention)}
+        folded = {
+            str(b.attention.o.input.name): b.attention.v
+            for b in anatomy.blocks
+            if b.attention and _own_columns(b.attention)
+        }
         for name, given in self.divisors.items():
             divisor = given.astype(np.float32)
             readers = [n for n in consumers(inputs[name]) if n.op_type == "MatMul" and n.inputs[1] is not None]
@@ -179,7 +179,9 @@ class StoreHalf(StructuralPass):
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
-        chosen = {n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and len(v.shape or ()) == 2}
+        chosen = {
+            n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and len(v.shape or ()) == 2
+        }
         for name, value in chosen.items():
             array = constant(value)
             if array is not None and np.abs(array).max(initial=0) > np.finfo(np.float16).max:
@@ -206,16 +208,6 @@ class StoreHalf(StructuralPass):
         return dict.fromkeys(chosen, "float16")
 
 
-def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (float32) and zero point (int8 0, or uint8) of a range, which is widened to hold 0. A constant 0 gets scale 1."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    if signed:
-        top = max(-low, high)
-        return np.array(top / 127 if top > 0 else 1.0, np.float32), np.array(0, np.int8)
-    scale = np.float32((high - low) / 255 if high > low else 1.0)
-    return np.array(scale), np.array(np.clip(np.rint(-low / scale), 0, 255), np.uint8)
-
-
 def _float_tensor(graph: ir.Graph, name: str) -> ir.Value:
     found = graph.initializers.get(name)
     if found is None or len(found.shape or ()) != 2:
@@ -223,13 +215,6 @@ def _float_tensor(graph: ir.Graph, name: str) -> ir.Value:
     if found.dtype != ir.DataType.FLOAT:
         raise UsageError(f"{name}: is {found.dtype} already; quantise a float32 matrix")
     return found
-
-
-def _set_whole(weight: ir.Value, q: np.ndarray, bits: int) -> None:
-    dtype = ir.DataType.INT8 if bits > 4 else ir.DataType.INT4
-    array = q if bits > 4 else q.astype(dtype.numpy())
-    weight.const_value = ir.Tensor(array, dtype=dtype, shape=ir.Shape(q.shape), name=weight.name)
-    weight.type = ir.TensorType(dtype)
 
 
 def _shift_bias(graph: ir.Graph, product: ir.Node, shift: np.ndarray) -> None:
@@ -255,7 +240,12 @@ def _look_up(node: ir.Node, scales: ir.Value) -> None:
     shape = list(result.shape) if result.shape is not None else None
     name, dtype = str(result.name), ir.DataType.FLOAT
     factor = insert(
-        after, "Gather", [scales, node.inputs[1]], name=f"{name}.scale", dtype=dtype, shape=[*shape[:-1], 1] if shape else None
+        after,
+        "Gather",
+        [scales, node.inputs[1]],
+        name=f"{name}.scale",
+        dtype=dtype,
+        shape=[*shape[:-1], 1] if shape else None,
     )
     whole = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
     product = insert(after, "Mul", [whole, factor], name=f"{name}.float", dtype=dtype, shape=shape)
@@ -274,18 +264,6 @@ def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:
     model.graph.opset_imports.setdefault(DOMAIN, 1)
     return insert(
         before, TOKENS, [value], name=f"{value.name}.rounded", domain=DOMAIN, dtype=value.dtype, shape=value.shape
-    )
-
-
-def _fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, low: float, high: float, *, signed: bool) -> ir.Value:
-    scale, zero = fixed_scale(low, high, signed=signed)
-    inputs = [initializer(graph, f"{value.name}.scale", scale), initializer(graph, f"{value.name}.zero_point", zero)]
-    whole = ir.DataType.INT8 if signed else ir.DataType.UINT8
-    q = insert(
-        before, "QuantizeLinear", [value, *inputs], name=f"{value.name}.quantized", dtype=whole, shape=value.shape
-    )
-    return insert(
-        before, "DequantizeLinear", [q, *inputs], name=f"{value.name}.rounded", dtype=value.dtype, shape=value.shape
     )
 
 

@@ -1,14 +1,50 @@
 """What a target is, and which one a recipe asks for."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import onnx_ir as ir
 
+from ...calibration.batches import Batch, make_batches
+from ...kernels.cpu import library_path
+from ..bundle import TextEncoder
+from ..errors import UsageError
 from ..graph.anatomy import Anatomy
-from ..recipe import Recipe
+from ..recipe import Quantize, Recipe
 from ..runner import Runner
 from .spec import TargetSpec
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text like production's: what a target checks ranges on, and learns lengths from. Tokenised where it is asked for."""
+
+    encoder: TextEncoder
+    lines: Sequence[str]
+    choices: int = 0
+    most_tokens: int = 8192
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence the model takes."""
+        return self.encoder.info.max_length
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """Batches of up to `most_tokens` tokens in all; `[texts, choices, sequence]` where the model takes choices."""
+        made = make_batches(self.encoder, self.lines, longest=self.longest, most_tokens=self.most_tokens)
+        if not self.choices:
+            return made
+        return [Batch({k: np.stack([v] * self.choices, axis=1) for k, v in b.feeds.items()}, b.rows) for b in made]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, int64 `[texts]`."""
+        return np.array([len(e.ids) for e in self.encoder.encode(self.lines)], np.int64)
 
 
 class Target(Protocol):
@@ -30,13 +66,13 @@ class Target(Protocol):
     def available(self) -> str | None:
         """Why nothing can be built here, and what to do; None where it can."""
 
-    def lower(self, model: ir.Model, anatomy: Anatomy) -> dict[str, int]:
+    def lower(self, model: ir.Model, anatomy: Anatomy, text: Text) -> dict[str, int]:
         """Lowers a canonical model in place; returns how many of each kind of operator were made.
 
         Raises TargetError naming the node where an expected fusion did not happen.
         """
 
-    def build(self, model: ir.Model, directory: Path) -> None:
+    def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         """Writes a lowered model and whatever is made from it to `directory`."""
 
     def files(self, directory: Path) -> list[Path]:
@@ -46,13 +82,34 @@ class Target(Protocol):
         """What the bundle stores for its runner. `regroup`: whether answers do not depend on how far a batch is padded."""
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
-        """Opens a built artifact as a bundle would."""
+        """Opens a built artifact as a bundle would; or, where this machine cannot run it, what it was built from."""
+
+    def record(self, directory: Path) -> dict[str, Any] | None:
+        """What the manifest says about how the artifact was built and checked; None where there is nothing to say."""
+
+
+def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
+    """Whose operators a recipe's bundle has: "auto" is stock where no pass wants ours, or where they are not built."""
+    if recipe.target != "ort":
+        return "stock"
+    wanted = any(isinstance(p, Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
+    return "stock" if recipe.kernels == "auto" and not (wanted and library_path() is not None) else recipe.kernels
 
 
 def target_of(recipe: Recipe) -> Target:
-    """The target that a recipe asks for, set up as it says."""
+    """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
     match recipe.target:
         case "ort":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target ort: {recipe.dtype} is for GPUs; leave dtype out, or choose another target")
             from .ort import OrtTarget
 
-            return OrtTarget(kernels=recipe.kernels)
+            return OrtTarget(kernels=kernels_of(recipe))
+        case "ort-cuda" | "ort-tensorrt":
+            from .ort_gpu import OrtGpuTarget
+
+            return OrtGpuTarget(recipe.target, recipe.dtype)
+        case "tensorrt" | "tensorrt-rtx":
+            from .tensorrt import engine_target
+
+            return engine_target(recipe)

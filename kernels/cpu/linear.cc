@@ -39,7 +39,7 @@ Scratch::~Scratch() {
   pool().free.push_back(std::move(memory_));
 }
 
-Linear::Linear(const Node& node, const Port* ports, size_t first, Activation activation)
+Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors, Activation activation)
     : table_(best_dot_linear_table()), activation_(activation) {
   const auto weight = node.constant<int8_t>(first);
   const auto scale = node.constant<float>(first + 1);
@@ -56,6 +56,12 @@ Linear::Linear(const Node& node, const Port* ports, size_t first, Activation act
   if (!one_scale && scale.shape != Shape{outputs})
     refuse(1, "must be [" + std::to_string(outputs) + "] or [1], not " + to_string(scale.shape));
   if (bias && bias.shape != Shape{outputs}) refuse(2, "must be [" + std::to_string(outputs) + "], not " + to_string(bias.shape));
+
+  if (const auto given = node.constant<float>(factors)) {
+    if (given.shape != Shape{inputs})
+      throw Error(std::string("input '") + ports[factors].name + "' must be [" + std::to_string(inputs) + "], not " + to_string(given.shape));
+    factors_.assign(given.data, given.data + inputs);
+  }
 
   const int64_t lanes = table_.lanes, group = table_.group;
   const int64_t depth = up(inputs, kDepthMultiple), columns = up(outputs, lanes);
@@ -80,7 +86,7 @@ Linear::Linear(const Node& node, const Port* ports, size_t first, Activation act
     scales[column] = scale.data[one_scale ? 0 : column];
     biases[column] = bias ? bias.data[column] : 0.0f;
   }
-  weights_ = {inputs, outputs, depth, values, scales, biases, sums};
+  weights_ = {inputs, outputs, depth, values, scales, biases, sums, factors_.empty() ? nullptr : factors_.data()};
 }
 
 size_t Linear::bytes(int64_t rows) const { return static_cast<size_t>(rows * (pitch_ + 8)); }
@@ -93,7 +99,7 @@ QuantizedRows Linear::lay_out(char* memory, int64_t rows) const {
 void Linear::run_block(const float* x, int64_t rows, float* y, const float* residual) const {
   const Scratch memory(bytes(rows));
   const QuantizedRows quantized = lay_out(memory.data(), rows);
-  table_.quantize(x, rows, weights_.inputs, quantized);
+  table_.quantize(x, weights_.factors, rows, weights_.inputs, quantized);
   table_.multiply({quantized, rows, &weights_, 0, panels_, y, residual, activation_});
 }
 
@@ -122,7 +128,7 @@ void Linear::run(const Context& context, const float* x, int64_t rows, float* y,
   constexpr int64_t kRows = 12;
   context.parallel(static_cast<size_t>((rows + kRows - 1) / kRows), [&](size_t i) {
     const int64_t first = static_cast<int64_t>(i) * kRows;
-    table_.quantize(x + first * inputs, std::min(kRows, rows - first), inputs, from(first));
+    table_.quantize(x + first * inputs, weights_.factors, std::min(kRows, rows - first), inputs, from(first));
   });
   const int64_t parts = std::min<int64_t>(panels_, 8);
   context.parallel(static_cast<size_t>(blocks * parts), [&](size_t i) {

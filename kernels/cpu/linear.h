@@ -27,8 +27,9 @@ class Scratch {
 
 class Linear {
  public:
-  // Inputs `first`, `first` + 1 and `first` + 2 of the node are weight, scale and bias (which may be absent).
-  Linear(const Node& node, const Port* ports, size_t first, Activation activation);
+  // Inputs `first`, `first` + 1 and `first` + 2 of the node are weight, scale and bias, `factors` the factors of x; the last two
+  // may be absent.
+  Linear(const Node& node, const Port* ports, size_t first, size_t factors, Activation activation);
 
   int64_t inputs() const { return weights_.inputs; }
   int64_t outputs() const { return weights_.outputs; }
@@ -50,6 +51,7 @@ class Linear {
   PackedWeights weights_{};
   int64_t panels_ = 0, pitch_ = 0;
   std::vector<char> memory_;
+  std::vector<float> factors_;
 };
 
 // The attribute `activation`.

@@ -23,7 +23,7 @@ void check_residual(const Tensor<float>& residual, const Shape& shape) {
     throw Error("input 'residual' of shape " + to_string(residual.shape) + " is not of the output's shape " + to_string(shape));
 }
 
-// y = act(x w * scale + bias) + residual; each row of x is quantised to 8 bits by itself. Attribute `activation`.
+// y = act((x * factors) w * scale + bias) + residual; each row of x is quantised to 8 bits by itself. Attribute `activation`.
 class QuantizedLinear {
  public:
   static constexpr const char* kName = "QuantizedLinear";
@@ -31,15 +31,18 @@ class QuantizedLinear {
                                      {"weight", ort::Type::kInt8},
                                      {"scale", ort::Type::kFloat},
                                      {"bias", ort::Type::kFloat, kOptional},
-                                     {"residual", ort::Type::kFloat, kOptional}};
+                                     {"residual", ort::Type::kFloat, kOptional},
+                                     {"factors", ort::Type::kFloat, kOptional}};
   static constexpr Port kOutputs[] = {{"y", ort::Type::kFloat}};
 
-  explicit QuantizedLinear(const Node& node) : linear_(node, kInputs, 1, activation_of(node)), has_bias_(node.constant<float>(3)) {}
+  explicit QuantizedLinear(const Node& node)
+      : linear_(node, kInputs, 1, 5, activation_of(node)), has_bias_(node.constant<float>(3)), has_factors_(node.constant<float>(5)) {}
 
   void compute(const Context& context) {
     const auto x = checked(context.input<float>(0), linear_.inputs());
     const auto residual = context.input<float>(4);
     if (!has_bias_ && context.input<float>(3)) throw Error("input 'bias' must be an initializer");
+    if (!has_factors_ && context.input<float>(5)) throw Error("input 'factors' must be an initializer");
     const Shape shape = with_last(x.shape, linear_.outputs());
     check_residual(residual, shape);
     float* y = context.output<float>(0, shape);
@@ -49,10 +52,10 @@ class QuantizedLinear {
 
  private:
   Linear linear_;
-  bool has_bias_;
+  bool has_bias_, has_factors_;
 };
 
-// y = gelu(x w_up + b_up) w_down + b_down + residual, the very bits of two QuantizedLinear; what is between them stays in a
+// y = (gelu((x * factors_up) w_up + b_up) * factors_down) w_down + b_down + residual, the very bits of two QuantizedLinear; what is between them stays in a
 // block of rows. Attribute `activation` (default gelu) is that of the first.
 class QuantizedFeedForward {
  public:
@@ -64,11 +67,15 @@ class QuantizedFeedForward {
                                      {"weight_down", ort::Type::kInt8},
                                      {"scale_down", ort::Type::kFloat},
                                      {"bias_down", ort::Type::kFloat},
-                                     {"residual", ort::Type::kFloat, kOptional}};
+                                     {"residual", ort::Type::kFloat, kOptional},
+                                     {"factors_up", ort::Type::kFloat, kOptional},
+                                     {"factors_down", ort::Type::kFloat, kOptional}};
   static constexpr Port kOutputs[] = {{"y", ort::Type::kFloat}};
 
   explicit QuantizedFeedForward(const Node& node)
-      : up_(node, kInputs, 1, activation_of(node, "gelu")), down_(node, kInputs, 4, Activation::kNone) {
+      : up_(node, kInputs, 1, 8, activation_of(node, "gelu")),
+        down_(node, kInputs, 4, 9, Activation::kNone),
+        has_factors_{static_cast<bool>(node.constant<float>(8)), static_cast<bool>(node.constant<float>(9))} {
     if (!node.constant<float>(3)) throw Error("input 'bias_up' must be an initializer");
     if (!node.constant<float>(6)) throw Error("input 'bias_down' must be an initializer");
     if (up_.outputs() != down_.inputs())
@@ -79,6 +86,9 @@ class QuantizedFeedForward {
   void compute(const Context& context) {
     const auto x = checked(context.input<float>(0), up_.inputs());
     const auto residual = context.input<float>(7);
+    for (size_t i = 0; i < 2; ++i)
+      if (!has_factors_[i] && context.input<float>(8 + i))
+        throw Error(std::string("input '") + kInputs[8 + i].name + "' must be an initializer");
     const Shape shape = with_last(x.shape, down_.outputs());
     check_residual(residual, shape);
     float* y = context.output<float>(0, shape);
@@ -106,6 +116,7 @@ class QuantizedFeedForward {
 
  private:
   Linear up_, down_;
+  bool has_factors_[2];
 };
 
 }  // namespace

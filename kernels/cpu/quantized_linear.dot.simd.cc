@@ -206,8 +206,13 @@ HEADWAY_INLINE bool has_nan(Float value) {
 #endif
 }
 
-void quantize(const float* x, int64_t count, int64_t inputs, const QuantizedRows& rows) {
+template <bool kFactors>
+void quantize_rows(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows) {
   const int64_t whole = inputs / kStep * kStep;
+  const auto at = [&](int64_t k) { return kFactors ? load(x + k) * load(factors + k) : load(x + k); };
+  const auto end = [&](int64_t k) {
+    return kFactors ? load_upto(x + k, inputs - k) * load_upto(factors + k, inputs - k) : load_upto(x + k, inputs - k);
+  };
   for (int64_t r = 0; r < count; ++r, x += inputs) {
     Float least[4] = {}, most[4] = {}, bad[4] = {};  // bad: 0, or NaN once something was not finite
     const auto see = [&](int i, Float value) {
@@ -216,8 +221,8 @@ void quantize(const float* x, int64_t count, int64_t inputs, const QuantizedRows
       bad[i] += value * Float{};
     };
     for (int64_t k = 0; k < whole; k += kStep)
-      for (int i = 0; i < 4; ++i) see(i, load(x + k + i * kLanes));
-    for (int64_t k = whole; k < inputs; k += kLanes) see(0, load_upto(x + k, inputs - k));
+      for (int i = 0; i < 4; ++i) see(i, at(k + i * kLanes));
+    for (int64_t k = whole; k < inputs; k += kLanes) see(0, end(k));
     const float low = -largest_lane(-smaller(smaller(least[0], least[1]), smaller(least[2], least[3])), EveryLane{});
     const float high = largest_lane(greater(greater(most[0], most[1]), greater(most[2], most[3])), EveryLane{});
     const bool finite = !has_nan((bad[0] + bad[1]) + (bad[2] + bad[3]));
@@ -237,15 +242,20 @@ void quantize(const float* x, int64_t count, int64_t inputs, const QuantizedRows
     const Float factor = set(inverse);
     for (int64_t k = 0; k < whole; k += kStep, to += kStep * sizeof(Value)) {
       Int values[4];
-      for (int i = 0; i < 4; ++i) values[i] = rounded(load(x + k + i * kLanes) * factor);
+      for (int i = 0; i < 4; ++i) values[i] = rounded(at(k + i * kLanes) * factor);
       pack(to, values, zero - kShift);
     }
     if (whole < inputs) {
       Int values[4];
-      for (int i = 0; i < 4; ++i) values[i] = rounded(load_upto(x + whole + i * kLanes, inputs - whole - i * kLanes) * factor);
+      for (int i = 0; i < 4; ++i) values[i] = rounded(end(whole + i * kLanes) * factor);
       pack(to, values, zero - kShift);
     }
   }
+}
+
+void quantize(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows) {
+  if (factors) quantize_rows<true>(x, factors, count, inputs, rows);
+  else quantize_rows<false>(x, factors, count, inputs, rows);
 }
 
 // kRows rows by kVectors vectors of columns of panel `panel`.

@@ -31,6 +31,7 @@ struct PackedWeights {
   const int8_t* values;
   const float *scale, *bias;    // [outputs, rounded up to whole vectors]
   const int32_t* sums;          // of each column
+  const float* factors;         // [inputs]: what x is multiplied with before it is quantised; null: nothing
 };
 
 struct LinearBlock {
@@ -48,7 +49,7 @@ struct LinearTable {
   int panel;           // columns in a panel
   int group;           // inputs in a word of a row
   int value_bytes;     // of one quantised number
-  void (*quantize)(const float* x, int64_t count, int64_t inputs, const QuantizedRows& rows);
+  void (*quantize)(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows);
   void (*multiply)(const LinearBlock& block);
   void (*activate)(float* y, int64_t count, Activation activation);  // for tests
 };

@@ -101,12 +101,11 @@ def divergence(counts: np.ndarray, end: int, levels: int) -> float:
         return float(np.sum(p[p > 0] * np.log(p[p > 0] / q[p > 0])))
 
 
-@given(st.integers(0, 30), KINDS, st.booleans())
+@given(st.integers(0, 30), KINDS, st.sampled_from([16, 128, 200, 256]))
 @settings(max_examples=25, deadline=None)
-def test_entropy_is_the_procedure_written_out(seed: int, kind: str, one_sided: bool) -> None:
+def test_entropy_is_the_procedure_written_out(seed: int, kind: str, levels: int) -> None:
     found = Histogram.of(values_of(seed, kind))
     counts = found.magnitudes().reshape(2048, -1).sum(axis=1)
-    levels = 256 if one_sided else 128
     used = int(np.flatnonzero(counts)[-1]) + 1
     ends = np.unique(np.linspace(levels, used, 40).astype(int)) if used > levels else np.array([used])
     if used > levels:
@@ -114,7 +113,7 @@ def test_entropy_is_the_procedure_written_out(seed: int, kind: str, one_sided: b
         assert np.allclose(kl_divergences(counts.astype(np.float64), ends, levels), wanted, rtol=1e-9, atol=1e-12)
         every = np.arange(levels, used + 1)
         best = every[int(np.argmin(kl_divergences(counts.astype(np.float64), every, levels)))]
-        threshold = kl_threshold(found, 8, one_sided=one_sided)
+        threshold = kl_threshold(found, levels)
         assert threshold == min(best * found.width * 2, found.largest)
         assert divergence(counts, int(best), levels) <= min(wanted) + 1e-12
     low, high = found.range("entropy")
@@ -171,6 +170,16 @@ def test_one_sided_ranges_stay_one_sided() -> None:
         assert Histogram.of(x).range(method)[0] == 0
         assert Histogram.of(-x).range(method)[1] == 0
     assert Histogram().range("entropy") == (0, 0)
+
+
+def test_levels_of_an_asymmetric_range_are_those_of_its_longer_side() -> None:
+    x = values_of(3, "outliers")
+    both, positive, mostly = Histogram.of(x), Histogram.of(np.abs(x)), Histogram.of(np.where(x > 0, x, x / 100))
+    assert both.range("entropy", symmetric=True)[1] == kl_threshold(both, 128)
+    assert positive.range("entropy")[1] == kl_threshold(positive, 256)
+    assert positive.range("entropy", bits=4)[1] == kl_threshold(positive, 16)
+    levels = int(256 * mostly.largest / (mostly.high - mostly.low))
+    assert 200 < levels < 256 and mostly.range("entropy")[1] == kl_threshold(mostly, levels)
 
 
 def test_a_clip_is_chosen_where_it_pays() -> None:

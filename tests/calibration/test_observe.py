@@ -2,6 +2,8 @@
 
 import json
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from headway.calibration import observe as module
 from headway.calibration.batches import Batch
 from headway.calibration.histogram import Histogram
-from headway.calibration.observe import Observations, observe
+from headway.calibration.observe import Observations, Sums, gather, observe, rows
 from headway.exporter.capture import capture
 from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
@@ -79,6 +81,22 @@ def test_bit_equal_however_the_text_is_handed_over(classifier: ir.Model, values:
         assert_equal(first, watch(classifier, iter(batches(size)), values, moments=values, workers=2))
 
 
+def gather_part(path: str, parts: list[list[list[int]]], values: list[str]) -> Sums:
+    """What one process counts."""
+    return gather(ir.load(path), [batch(p) for p in parts], values, moments=values)
+
+
+def test_processes_merge_exactly(classifier: ir.Model, values: list[str], tmp_path: Path) -> None:
+    ir.save(classifier, tmp_path / "model.onnx")
+    halves = [TEXTS[:30], TEXTS[30:]]
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        jobs = [pool.submit(gather_part, str(tmp_path / "model.onnx"), [h], values) for h in halves]
+        second, first = (j.result() for j in reversed(jobs))
+    second.merge(first)
+    found = Observations("model", "text", 0, second.samples, second.tokens, second.results())
+    assert_equal(watch(classifier, batches(8), values, moments=values), found)
+
+
 def test_alone_and_together_are_equal(classifier: ir.Model, values: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the fast way gives is what every text gives alone; and where it did not, texts would run alone."""
     together = watch(classifier, batches(64), values, moments=values)
@@ -125,6 +143,22 @@ def test_statistics_are_those_of_all_real_tokens(classifier: ir.Model, values: l
         assert np.abs(one.histogram.counts - Histogram.of(x).counts).sum() < 0.02 * x.size
 
 
+def test_what_counts_as_a_row() -> None:
+    """By token, by token stored back to back, or by text: also where a text is as long as a vector is wide."""
+    mask = np.array([[True, True, True, True], [True, False, False, False]])
+    x = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    assert np.array_equal(rows(x, mask), x[mask])
+    assert np.array_equal(rows(x.reshape(8, 3), mask), x[mask])
+    assert np.array_equal(rows(x.reshape(8, 3), mask, 1), x[1, :1])
+    pooled = np.arange(8, dtype=np.float32).reshape(2, 4)
+    assert np.array_equal(rows(pooled, mask), pooled)
+    assert np.array_equal(rows(pooled, mask, 1), pooled[1:])
+    assert np.array_equal(rows(pooled[:, None], mask), pooled)
+    for shape in ((5, 3), (2, 3, 4), (2, 6, 4, 4)):
+        with pytest.raises(UsageError, match="has neither tokens nor texts"):
+            rows(np.zeros(shape, np.float32), mask)
+
+
 def test_saved_and_loaded_or_refused(classifier: ir.Model, values: list[str], tmp_path: Path) -> None:
     found = watch(classifier, batches(8), values, moments=values[:1], seed=3)
     found.save(tmp_path / "seen")
@@ -164,6 +198,9 @@ def test_activations_that_are_not_finite_are_named(
 def test_values_that_are_not_there_and_empty_text(classifier: ir.Model, values: list[str]) -> None:
     with pytest.raises(UsageError, match="'nowhere' is not computed"):
         watch(classifier, batches(8), ["nowhere"])
+    mask = next(str(n.outputs[0].name) for n in classifier.graph if n.op_type == "Cast")
+    with pytest.raises(UsageError, match="last axis has no fixed size"):
+        watch(classifier, batches(8), [mask])
     with pytest.raises(UsageError, match="nothing to observe"):
         watch(classifier, batches(8), [])
     with pytest.raises(UsageError, match="text is empty"):

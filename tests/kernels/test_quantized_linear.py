@@ -24,7 +24,7 @@ from headway.kernels.reference_int8 import (
 pytestmark = pytest.mark.skipif(cpu.library_path() is None, reason="no C++ compiler: kernels not built")
 
 F32 = np.float32
-CONSTANTS = {"QuantizedLinear": (1, 2, 3), "QuantizedFeedForward": (1, 2, 3, 4, 5, 6)}
+CONSTANTS = {"QuantizedLinear": (1, 2, 3, 5), "QuantizedFeedForward": (1, 2, 3, 4, 5, 6, 8, 9)}
 ACTIVATIONS: tuple[Activation, ...] = ("none", "gelu", "gelu_tanh", "relu", "tanh")
 PATHS = [(b"baseline", 0), (b"avx2", 0), (b"avx2", 1), (b"avx512", 0), (b"avx512", 1)]
 
@@ -222,6 +222,43 @@ def test_feed_forward_is_two_layers() -> None:
     # A difference in the last bit may move one of the numbers between by a step of its quantisation.
     size = np.abs(wanted).max(1, keepdims=True)
     assert np.abs(y[:9] - wanted).max() <= (size * 1e-2).max()
+
+
+@pytest.mark.parametrize("each", available())
+@pytest.mark.parametrize("shape", [(1, 7, 5), (13, 100, 33), (97, 384, 48)])
+def test_factors_are_those_of_the_inputs(each: tuple[bytes, int], shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(2)
+    x, weight, scale, bias, residual = layer(rng, *shape)
+    factors = np.exp(rng.normal(size=shape[1])).astype(F32)
+    down, down_scale, down_bias = (
+        rng.integers(-128, 128, shape[1:][::-1]).astype(np.int8),
+        np.full(shape[1], 0.01, F32),
+        np.zeros(shape[1], F32),
+    )
+    inner = np.exp(rng.normal(size=shape[2])).astype(F32)
+    with path(*each):
+        given = call("QuantizedLinear", x, weight, scale, bias, residual, factors)
+        assert np.array_equal(given, call("QuantizedLinear", x * factors, weight, scale, bias, residual))
+        both = call(
+            "QuantizedFeedForward",
+            x,
+            weight,
+            scale,
+            bias,
+            down,
+            down_scale,
+            down_bias,
+            None,
+            factors,
+            inner,
+            activation="relu",
+        )
+        between = call("QuantizedLinear", x * factors, weight, scale, bias, activation="relu")
+        assert np.array_equal(both, call("QuantizedLinear", between * inner, down, down_scale, down_bias))
+    wanted = quantized_linear(x, weight, scale, bias, residual, factors=factors)
+    assert np.allclose(given, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+    with pytest.raises(Exception, match=r"QuantizedLinear.*factors"):
+        call("QuantizedLinear", x, weight, scale, bias, None, factors[1:])
 
 
 def test_calls_at_the_same_time() -> None:

@@ -1,0 +1,418 @@
+"""TensorRT and TensorRT-RTX: a strongly typed graph of plain operators, opset 20.
+
+Attention is written as two products with a softmax between, which TensorRT 10 and 11 fuse and where int8 finds both inputs
+of both products. Queries are scaled before the product, as TensorRT asks for: scores stay small, and within float16. The
+padding bias stays `[batch, 1, 1, sequence]` and broadcasts.
+Sources: TensorRT documentation, "Fused Attention", "Explicit Quantization", "Strongly Typed Networks".
+"""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from ..engine import ENGINE_FILE, PLAN_FILE, read_record
+from ..errors import TargetError, UsageError
+from ..graph.anatomy import Anatomy, AttentionPart
+from ..graph.canonical import small_enough_to_check
+from ..graph.edit import attribute, dims, initializer, insert, nodes, producer, remove_unused, replace, scalar
+from ..graph.mask import PADDING_BIAS
+from ..recipe import Recipe
+from ..runner import Runner
+from .layers import name_nodes
+from .precision import Maxima, Precision, assign
+from .profiles import Profile, check_profiles, make_profiles
+from .qdq import lint
+from .spec import TargetSpec
+from .target import Text
+from .tensorrt_build import BuildSettings, build_engine, check_settings, missing, this_gpu
+
+OPSET = 20
+SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_values=True)
+"""Tensor cores work in tiles; 64 columns is the narrowest that the wide kernels take."""
+
+DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+PROBABILITY_SCALE = 1 / 127
+"""int8 step of a softmax's result, which is at most 1."""
+
+F32 = ir.DataType.FLOAT
+
+
+@dataclass
+class Lowered:
+    """What the lowering did: attentions written out, of them in int8, and where float32 was kept."""
+
+    attention: int = 0
+    attention_int8: int = 0
+    precision: Precision | None = None
+
+    def as_dict(self) -> dict[str, int]:
+        found = {"attention": self.attention, "attention_int8": self.attention_int8}
+        if self.precision is not None:
+            found |= {"casts": self.precision.casts, **self.precision.count()}
+        return found
+
+
+def lower(
+    model: ir.Model, anatomy: Anatomy, dtype: str, feeds: Iterable[Mapping[str, np.ndarray]], *, rules: bool = True
+) -> Lowered:
+    """Lowers a canonical model in place to `dtype` (fp32, fp16, bf16); `feeds` are batches that show the ranges of values.
+
+    Inputs stay int64, outputs float32. `rules` as in `precision.assign`. Raises TargetError naming the node that TensorRT has
+    no place for.
+    """
+    _check_domains(model.graph)
+    found = Lowered()
+    modules = {b.attention.node: _module(b.attention) for b in anatomy.blocks if b.attention is not None}
+    for node in nodes(model.graph, "Attention"):
+        found.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name))
+        found.attention += 1
+    if found.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
+        raise TargetError("not every attention of the model was lowered")
+    remove_unused(model)
+    model.graph.sort()
+    _to_opset(model)
+    name_nodes(model.graph)
+    if DTYPES[dtype] != F32:
+        found.precision = assign(model, DTYPES[dtype], observe(model, feeds) if rules else {}, rules=rules)
+        model.graph.sort()
+    problems = lint(model.graph)
+    if problems:
+        raise TargetError(f"the int8 graph is not one that TensorRT fuses: {'; '.join(problems[:3])}")
+    if small_enough_to_check(model):
+        common.CheckerPass()(model)
+    return found
+
+
+def _module(part: AttentionPart) -> str | None:
+    """The module of an attention: what holds its query projection. ALBERT's repeats keep their number."""
+    parent, _, own = str(part.q.output.name).rpartition(".")
+    return f"{parent}#{own.split('#')[1]}" if parent and "#" in own else parent or None
+
+
+def observe(model: ir.Model, feeds: Iterable[Mapping[str, np.ndarray]]) -> Maxima:
+    """Largest absolute value of each float value over `feeds`, padded positions included: they must not overflow either."""
+    import torch
+
+    from ..graph.torch_graph import TorchGraph
+
+    graph = TorchGraph(model)
+    largest: dict[str, float] = {}
+
+    def watch(name: str):
+        def hook(value: torch.Tensor) -> torch.Tensor:
+            if value.is_floating_point() and value.numel():
+                seen = float(value.abs().amax())
+                largest[name] = max(largest.get(name, 0.0), seen if np.isfinite(seen) else np.inf)
+            return value
+
+        return hook
+
+    hooks = {v: watch(str(v.name)) for n in graph.nodes for v in n.outputs}
+    with torch.no_grad():
+        for batch in feeds:
+            graph(batch, hooks)
+    return largest
+
+
+def _check_domains(graph: ir.Graph) -> None:
+    for node in graph:
+        if node.domain not in ("", "ai.onnx"):
+            raise TargetError(
+                f"node {node.name!r} ({node.domain}.{node.op_type}) is another runtime's own operator, TensorRT has none such"
+            )
+
+
+def _to_opset(model: ir.Model) -> None:
+    """Says opset 20, which TensorRT 10.x reads: operators that came later are gone, the others mean the same there."""
+    late = {"Attention", "RMSNormalization", "RotaryEmbedding", "Swish"}
+    left = next((n for n in model.graph if n.op_type in late), None)
+    if left is not None:
+        raise TargetError(f"node {left.name!r} ({left.op_type}) has no form in opset {OPSET}")
+    model.graph.opset_imports[""] = OPSET
+    model.ir_version = min(model.ir_version or 9, 10)
+
+
+def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
+    """Writes one canonical attention out, its values named after the module `stem`; True where its products are int8."""
+    heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
+    if kv_heads != heads or attribute(node, "is_causal", 0):
+        raise TargetError(
+            f"attention {node.name!r}: grouped queries and causal orders are not written for TensorRT yet"
+        )
+    q, k, v = node.inputs[:3]
+    bias = node.inputs[3] if len(node.inputs) > 3 else None
+    result = node.outputs[0]
+    width = (dims(q) or [None])[-1]
+    if width is None or width % heads:
+        raise TargetError(f"attention {node.name!r}: {width} columns do not divide into {heads} heads")
+    quantised = all(producer(x, "DequantizeLinear") is not None for x in (q, k, v))
+    batch, length = (q.shape[0], q.shape[1]) if q is not None and q.shape is not None else ("batch", "sequence")
+    apart = [batch, heads, length, width // heads]
+    split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
+    join = initializer(graph, "join_heads", np.array([0, 0, -1]))
+
+    def heads_first(value: ir.Value | None, name: str, perm: list[int]) -> ir.Value:
+        rows = insert(
+            node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=F32, shape=[batch, length, *apart[1::2]]
+        )
+        shape = [[batch, length, *apart[1::2]][i] for i in perm]
+        return insert(node, "Transpose", [rows], name=f"{stem}.{name}", dtype=F32, shape=shape, perm=perm)
+
+    q = _scaled(graph, node, q, float(attribute(node, "scale")), f"{stem}.q.scaled")  # type: ignore[arg-type]
+    query, key, value = (
+        heads_first(q, "q", [0, 2, 1, 3]),
+        heads_first(k, "k", [0, 2, 3, 1]),
+        heads_first(v, "v", [0, 2, 1, 3]),
+    )
+    square = [batch, heads, length, length]
+    scores = insert(node, "MatMul", [query, key], name=f"{stem}.scores", dtype=F32, shape=square)
+    if bias is not None:
+        scores = insert(node, "Add", [scores, _keys(bias)], name=f"{stem}.masked", dtype=F32, shape=square)
+    weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
+    if quantised:
+        weights = _quantised(graph, node, weights)
+    mixed = insert(node, "MatMul", [weights, value], name=f"{stem}.mixed", dtype=F32, shape=apart)
+    back = insert(
+        node, "Transpose", [mixed], name=f"{stem}.sequence_first", dtype=F32, shape=[apart[i] for i in (0, 2, 1, 3)],
+        perm=[0, 2, 1, 3],
+    )  # fmt: skip
+    joined = insert(node, "Reshape", [back, join], name=f"{stem}.joined", dtype=F32, shape=result.shape)
+    replace(result, joined)
+    return quantised
+
+
+def _scaled(graph: ir.Graph, node: ir.Node, q: ir.Value | None, scale: float, name: str) -> ir.Value:
+    """Queries times `scale`. Quantised ones are scaled before they are quantised, by a step that grows with them: same integers."""
+    factor = initializer(graph, f"attention_scale_{scale:.9g}", np.array(scale, np.float32))
+    dequantise = producer(q, "DequantizeLinear")
+    quantise = producer(dequantise.inputs[0], "QuantizeLinear") if dequantise is not None else None
+    if dequantise is None or quantise is None:
+        return insert(node, "Mul", [q, factor], name=name, dtype=F32, shape=q.shape if q is not None else None)
+    step = scalar(quantise.inputs[1])
+    if step is None:
+        raise TargetError(
+            f"node {quantise.name!r}: activations are quantised with one step a tensor, not one a channel"
+        )
+    source = quantise.inputs[0]
+    shape = source.shape if source is not None else None
+    product = insert(node, "Mul", [source, factor], name=name, dtype=F32, shape=shape)
+    return _pair(graph, node, product, step * scale, quantise.inputs[2])
+
+
+def _quantised(graph: ir.Graph, node: ir.Node, weights: ir.Value) -> ir.Value:
+    zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
+    step = float(node.meta.get("probability_scale", PROBABILITY_SCALE))
+    return _pair(graph, node, weights, step, zero)
+
+
+def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, step: float, zero: ir.Value | None) -> ir.Value:
+    """QuantizeLinear and DequantizeLinear with one step for the tensor, in front of `before`."""
+    scale = initializer(graph, f"{value.name}.scale", np.array(step, np.float32))
+    short = insert(
+        before,
+        "QuantizeLinear",
+        [value, scale, zero],
+        name=f"{value.name}.int8",
+        dtype=ir.DataType.INT8,
+        shape=value.shape,
+    )
+    return insert(
+        before, "DequantizeLinear", [short, scale, zero], name=f"{value.name}.dequantised", dtype=F32, shape=value.shape
+    )
+
+
+def _keys(bias: ir.Value) -> ir.Value:
+    """The padding bias before it was spread over the queries, `[batch, 1, 1, sequence]`; a window's is the least of both.
+
+    Two masks added would be -60000 before the scores, too near to the end of float16; either alone masks as well.
+    """
+    spread = producer(bias, "Expand")
+    if bias.name == PADDING_BIAS and spread is not None and spread.inputs[0] is not None:
+        return spread.inputs[0]
+    both = producer(bias, "Add")
+    if (
+        (bias.name or "").startswith(f"{PADDING_BIAS}.window_")
+        and "position" not in str(bias.name)
+        and both is not None
+    ):
+        least = insert(both, "Min", list(both.inputs), name=f"{bias.name}.least", dtype=F32, shape=bias.shape)
+        replace(bias, least)
+        return least
+    return bias
+
+
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "model.onnx.data"
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+NUMPY_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class EngineTarget:
+    """A `Target` that writes the typed graph, how to build it, and, unless only a plan is asked for, the engine."""
+
+    name: str
+    precision: str
+    settings: BuildSettings
+    plan: bool = False
+    max_batch: int = 32
+    profiles: tuple[Profile, ...] = ()
+    spec: TargetSpec = SPEC
+    artifact: str = ENGINE_FILE
+
+    @property
+    def library(self) -> str:
+        return LIBRARIES[self.name]
+
+    @property
+    def dtype(self) -> str:
+        return NUMPY_NAMES[self.precision]
+
+    def available(self) -> str | None:
+        check_settings(self.library, self.settings)
+        if self.plan:
+            return None
+        reason = missing(self.library)
+        if reason is not None:
+            return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
+        if self.library == "tensorrt" and this_gpu() is None:
+            return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
+        if self.library == "tensorrt_rtx" and not self.settings.gpus:
+            return "name the GPUs to build for: --gpu sm_89,sm_120"
+        return None
+
+    def lower(self, model: ir.Model, anatomy: Anatomy, text: Text) -> dict[str, int]:
+        return lower(model, anatomy, self.precision, (b.feeds for b in text.batches)).as_dict()
+
+    def build(self, model: ir.Model, directory: Path, text: Text) -> None:
+        if any(len(v.shape or ()) != 2 for v in model.graph.inputs):
+            raise UsageError(f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet")
+        profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
+        check_profiles(profiles, text.lengths)
+        ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
+        write_plan(model, directory, self.library, self.settings, profiles)
+        if not self.plan:
+            build_engine(self.library, directory / MODEL_FILE, profiles, self.settings, directory / ENGINE_FILE)
+
+    def files(self, directory: Path) -> list[Path]:
+        names = (ENGINE_FILE,) if not self.plan else (MODEL_FILE, WEIGHTS_FILE)
+        return [p for name in names if (p := directory / name).is_file()]
+
+    def options(self, *, regroup: bool) -> dict[str, Any]:
+        return {"regroup": regroup}
+
+    def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
+        if not self.plan and this_gpu() is not None and missing(self.library) is None:
+            from ..engine import open_engine
+
+            return open_engine(directory / ENGINE_FILE, options)
+        return TypedRunner(directory / MODEL_FILE)
+
+    def record(self, directory: Path) -> dict[str, Any]:
+        built = read_record(directory / ENGINE_FILE) or {}
+        ran = bool(built) and this_gpu() is not None
+        return {"dtype": self.precision, "checked": "the engine" if ran else TypedRunner.what, **built}
+
+
+class TypedRunner:
+    """The written graph, computed in torch with every result rounded to its dtype: a `Runner` where there is no GPU."""
+
+    what = "the typed graph, in torch with every result rounded to its dtype; the engine was not executed"
+
+    def __init__(self, model: Path):
+        from ..graph.typed_graph import TypedGraph
+
+        self.graph = TypedGraph(ir.load(model))
+        self.input_names = tuple(str(v.name) for v in self.graph.inputs)
+        self.output_names = tuple(str(v.name) for v in self.graph.outputs)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import torch
+
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in self.graph(feeds).items()}
+
+
+def engine_target(recipe: Recipe) -> EngineTarget:
+    """The target that a recipe describes."""
+    options = recipe.engine
+    settings = BuildSettings(
+        tuple(options.gpus),
+        options.version_compatible,
+        options.hardware,
+        options.stripped,
+        options.level,
+        options.timing_cache,
+    )
+    profiles = tuple(Profile(p.min, p.opt, p.max) for p in options.profiles)
+    return EngineTarget(recipe.target, recipe.dtype, settings, options.plan, options.max_batch, profiles)
+
+
+def write_plan(
+    model: ir.Model, directory: Path, library: str, settings: BuildSettings, profiles: Sequence[Profile]
+) -> None:
+    """How the engine is built from the graph beside it: `plan.json`, a script, and for TensorRT one `trtexec` command."""
+    inputs = [str(v.name) for v in model.graph.inputs]
+    plan = {
+        "library": library,
+        "inputs": inputs,
+        "outputs": {str(v.name): _sequence_axis(v) for v in model.graph.outputs},
+        "profiles": [asdict(p) for p in profiles],
+        "settings": {k: v for k, v in asdict(settings).items() if k != "cache"},
+    }
+    (directory / PLAN_FILE).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    (directory / "build_engine.py").write_text(_SCRIPT, encoding="utf-8")
+    if library == "tensorrt":
+        command = shlex.join(trtexec(inputs, profiles, settings))
+        shell = (
+            f'#!/bin/sh\n# Builds {ENGINE_FILE} for the GPU of this machine.\ncd "$(dirname "$0")" && exec {command}\n'
+        )
+        (directory / "build.sh").write_text(shell, encoding="utf-8")
+
+
+def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildSettings) -> list[str]:
+    """The command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
+    command = ["trtexec", f"--onnx={MODEL_FILE}", f"--saveEngine={ENGINE_FILE}", "--stronglyTyped", "--skipInference"]
+    for number, profile in enumerate(profiles):
+        command.append(f"--profile={number}")
+        for kind in ("min", "opt", "max"):
+            shape = "x".join(map(str, getattr(profile, kind)))
+            command.append(f"--{kind}Shapes=" + ",".join(f"{name}:{shape}" for name in inputs))
+    levels = {"same": "sameComputeCapability", "ampere+": "ampere+"}
+    command.append("--timingCacheFile=timing.cache")
+    if settings.version_compatible:
+        command.append("--versionCompatible")
+    if settings.hardware != "none":
+        command.append(f"--hardwareCompatibilityLevel={levels[settings.hardware]}")
+    if settings.stripped:
+        command.append("--stripWeights")
+    if settings.level is not None:
+        command.append(f"--builderOptimizationLevel={settings.level}")
+    return command
+
+
+def _sequence_axis(value: ir.Value) -> int | None:
+    names = [d if isinstance(d, int) else d.value for d in value.shape] if value.shape is not None else []
+    return names.index("sequence") if "sequence" in names else None
+
+
+_SCRIPT = '''"""Builds the engine of this bundle for this machine's GPU: python build_engine.py. Needs headway and the library named."""
+
+import sys
+from pathlib import Path
+
+try:
+    from headway.exporter.rebuild import main
+except ModuleNotFoundError as error:
+    print(f"{error.name} is not installed: pip install headway", file=sys.stderr)
+    sys.exit(4)
+
+sys.exit(main(Path(__file__).resolve().parent))
+'''

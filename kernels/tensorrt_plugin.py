@@ -1,0 +1,324 @@
+"""The Triton kernels inside a TensorRT engine: ahead-of-time plugins of the namespace `headway`.
+
+| op | inputs | attributes |
+|---|---|---|
+| `MaskedSoftmax` | x of one to four axes | scale, longest |
+| `MaskedSoftmaxBias` | x, bias of as many axes, each like x's or 1 | the same |
+| `PackedAttention` | q, k, v `[tokens, heads * head_dim]`, cu_seqlens int32 `[sequences + 1]` | heads, head_dim, scale, causal |
+| `PackedAttentionBias` | the same, bias `[heads or 1, positions, positions]` | the same |
+| `PaddedAttention` | q, k, v `[batch, sequence, heads * head_dim]`, lengths int32 `[batch]` | the same |
+| `PaddedAttentionBias` | the same, bias | the same |
+
+What each computes is in `reference`. Floating inputs and the output are of one type, FP16 or BF16.
+
+`register()` is called once in the process that builds the engine. TensorRT then times the tiles (`tactics`) for the shapes of the
+optimisation profile and stores the PTX of the best in the engine, which runs without Python. Attributes become constants of
+the compiled code; what depends on shapes is passed as int32 expressions that TensorRT evaluates. PTX is compiled for the
+architecture of the GPU that builds. TensorRT-RTX has no plugins. Shared memory stays within 48 KiB: beyond that a kernel has to be
+told before its launch, and TensorRT's documentation does not say that it does.
+
+Source: TensorRT documentation, Python API, `tensorrt.plugin` (register, autotune, aot_impl).
+"""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+NAMESPACE = "headway"
+OPS = (
+    "MaskedSoftmax",
+    "MaskedSoftmaxBias",
+    "PackedAttention",
+    "PackedAttentionBias",
+    "PaddedAttention",
+    "PaddedAttentionBias",
+)
+
+SHARED_BYTES = 49_152
+"""Of dynamic shared memory, that any kernel may have on any architecture."""
+
+
+def register() -> tuple[str, ...]:
+    """Declares all plugins to TensorRT; returns their names. Harmless when it was done before.
+
+    Raises ModuleNotFoundError without tensorrt (10.9 or later) or triton.
+    """
+    import tensorrt.plugin as trtp
+    import triton  # noqa: F401 - so that a missing compiler is noticed here and not in the midst of a build
+
+    if not hasattr(getattr(trtp.op, NAMESPACE, None), OPS[0]):
+        _declare_softmax()
+        _declare_softmax_with_bias()
+        for padded in (False, True):
+            _declare_attention(padded)
+            _declare_attention_with_bias(padded)
+    return OPS
+
+
+def attention_node(
+    inputs: Sequence[Any], *, heads: int, head_dim: int, scale: float, causal: bool = False, padded: bool, name: str
+) -> Any:
+    """The node, an `onnx_ir.Node` with one output called `name`, that TensorRT's ONNX parser turns into the plugin.
+
+    `inputs` are the `onnx_ir` values q, k, v, lengths (or cu_seqlens) and, where there is one, the bias.
+    """
+    op = ("PaddedAttention" if padded else "PackedAttention") + ("Bias" if len(inputs) == 5 else "")
+    attributes = {"heads": heads, "head_dim": head_dim, "scale": float(scale), "causal": int(causal)}
+    return _node(op, inputs, 4 if op[-4:] != "Bias" else 5, attributes, name)
+
+
+def softmax_node(inputs: Sequence[Any], *, scale: float, longest: int, name: str) -> Any:
+    """The same for x and, where there is one, the bias. `longest` is the most columns that a row will have."""
+    op = "MaskedSoftmaxBias" if len(inputs) == 2 else "MaskedSoftmax"
+    return _node(op, inputs, len(inputs), {"scale": float(scale), "longest": longest}, name)
+
+
+def _node(op: str, inputs: Sequence[Any], expected: int, attributes: Mapping[str, Any], name: str) -> Any:
+    import onnx_ir as ir
+
+    if len(inputs) != expected:
+        raise ValueError(f"{op} takes {expected} inputs, not {len(inputs)}")
+    # The parser finds the plugin by op type and this attribute; `aot` says which of a plugin's two forms is wanted.
+    attributes = {**attributes, "plugin_namespace": NAMESPACE, "aot": 1}
+    node = ir.node(op, list(inputs), attributes=attributes, domain=NAMESPACE, name=name)
+    out, like = node.outputs[0], inputs[0]
+    out.name, out.type, out.shape = name, like.type, like.shape
+    return node
+
+
+def device_architecture() -> int:
+    """Compute capability of the current context's device, else of the first, as 90 for sm_90; asked of the driver itself.
+
+    Raises OSError where there is no driver, RuntimeError where it has no device.
+    """
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, major, minor = ctypes.c_int(0), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0):
+        raise RuntimeError("the CUDA driver finds no device")
+    driver.cuCtxGetDevice(ctypes.byref(device))  # where there is no context, the first device stays
+    for attribute, value in ((75, major), (76, minor)):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
+            raise RuntimeError("the CUDA driver does not tell the compute capability")
+    return 10 * major.value + minor.value
+
+
+def attention_tactics(head_dim: int, bias: bool) -> dict[int, Any]:
+    """Tactic number → tile, those within `SHARED_BYTES` everywhere; numbers mean the same on every machine."""
+    from .triton.configs import AttentionConfig, padded_dim
+
+    tiles = (
+        AttentionConfig(16, 32, 1, 2), AttentionConfig(32, 32, 2, 2), AttentionConfig(32, 16, 2, 1), AttentionConfig(64, 16, 4, 2),
+        AttentionConfig(64, 32, 4, 1), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(128, 32, 4, 2),
+        AttentionConfig(128, 64, 8, 2),
+    )  # fmt: skip
+    fits = {}
+    for number, tile in enumerate(tiles, 1):
+        rows = tile.block_m + 2 * tile.stages * tile.block_n
+        scores = tile.block_m * tile.block_n * (2 if bias else 1)
+        if 2 * (rows * padded_dim(head_dim) + scores) < SHARED_BYTES:
+            fits[number] = tile
+    return fits
+
+
+def softmax_tactics(longest: int) -> dict[int, Any]:
+    """Tactic number → tile."""
+    from .triton.configs import softmax_candidates
+
+    return dict(enumerate(softmax_candidates(longest), 1))
+
+
+def _declare_attention(padded: bool) -> None:
+    import tensorrt.plugin as trtp
+
+    plugin = f"{NAMESPACE}::{'Padded' if padded else 'Packed'}Attention"
+
+    def describe(
+        q: trtp.TensorDesc,
+        k: trtp.TensorDesc,
+        v: trtp.TensorDesc,
+        lengths: trtp.TensorDesc,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        causal: int,
+    ) -> trtp.TensorDesc:
+        return q.like()
+
+    def tune(q, k, v, lengths, head_dim, outputs) -> list[trtp.AutoTuneCombination]:
+        return _combinations("F,F,F,INT32,F", attention_tactics(head_dim, bias=False))
+
+    def kernel(
+        q, k, v, lengths, heads, head_dim, scale, causal, outputs, tactic
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        return _attention(q, lengths, None, padded, heads, head_dim, scale, causal, tactic)
+
+    trtp.register(plugin)(describe)
+    trtp.autotune(plugin)(tune)
+    trtp.aot_impl(plugin)(kernel)
+
+
+def _declare_attention_with_bias(padded: bool) -> None:
+    import tensorrt.plugin as trtp
+
+    plugin = f"{NAMESPACE}::{'Padded' if padded else 'Packed'}AttentionBias"
+
+    def describe(
+        q: trtp.TensorDesc,
+        k: trtp.TensorDesc,
+        v: trtp.TensorDesc,
+        lengths: trtp.TensorDesc,
+        bias: trtp.TensorDesc,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        causal: int,
+    ) -> trtp.TensorDesc:
+        return q.like()
+
+    def tune(q, k, v, lengths, bias, head_dim, outputs) -> list[trtp.AutoTuneCombination]:
+        return _combinations("F,F,F,INT32,F,F", attention_tactics(head_dim, bias=True))
+
+    def kernel(
+        q, k, v, lengths, bias, heads, head_dim, scale, causal, outputs, tactic
+    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        return _attention(q, lengths, bias, padded, heads, head_dim, scale, causal, tactic)
+
+    trtp.register(plugin)(describe)
+    trtp.autotune(plugin)(tune)
+    trtp.aot_impl(plugin)(kernel)
+
+
+def _declare_softmax() -> None:
+    import tensorrt.plugin as trtp
+
+    plugin = f"{NAMESPACE}::MaskedSoftmax"
+
+    def describe(x: trtp.TensorDesc, scale: float, longest: int) -> trtp.TensorDesc:
+        return x.like()
+
+    def tune(x, longest, outputs) -> list[trtp.AutoTuneCombination]:
+        return _combinations("F,F", softmax_tactics(longest))
+
+    def kernel(x, scale, longest, outputs, tactic) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        return _softmax(x, None, scale, longest, tactic)
+
+    trtp.register(plugin)(describe)
+    trtp.autotune(plugin)(tune)
+    trtp.aot_impl(plugin)(kernel)
+
+
+def _declare_softmax_with_bias() -> None:
+    import tensorrt.plugin as trtp
+
+    plugin = f"{NAMESPACE}::MaskedSoftmaxBias"
+
+    def describe(x: trtp.TensorDesc, bias: trtp.TensorDesc, scale: float, longest: int) -> trtp.TensorDesc:
+        return x.like()
+
+    def tune(x, bias, longest, outputs) -> list[trtp.AutoTuneCombination]:
+        return _combinations("F,F,F", softmax_tactics(longest))
+
+    def kernel(x, bias, scale, longest, outputs, tactic) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
+        return _softmax(x, bias, scale, longest, tactic)
+
+    trtp.register(plugin)(describe)
+    trtp.autotune(plugin)(tune)
+    trtp.aot_impl(plugin)(kernel)
+
+
+def _combinations(types: str, tactics: Mapping[int, Any]) -> list[Any]:
+    """All floating inputs and outputs (F) of one type."""
+    import tensorrt.plugin as trtp
+
+    return [trtp.AutoTuneCombination(types.replace("F", "FP16|BF16"), "LINEAR", sorted(tactics))]
+
+
+def _attention(
+    q: Any, lengths: Any, bias: Any, padded: bool, heads: int, head_dim: int, scale: float, causal: int, tactic: int
+) -> tuple[str, str, Any, Any]:
+    import tensorrt.plugin as trtp
+
+    from .triton.build import attention_variant
+
+    tile, arch = attention_tactics(head_dim, bias is not None)[tactic], device_architecture()
+    variant = attention_variant(
+        arch, _dtype(q), head_dim, padded=padded, bias=bias is not None, causal=bool(causal), scale=scale, config=tile
+    )
+    hidden, shape = heads * head_dim, q.shape_expr
+    tokens = shape[0] * shape[1] if padded else shape[0]
+    sequences = lengths.shape_expr[0] if padded else lengths.shape_expr[0] - 1
+    extras = {
+        "tokens": tokens, "sequences": sequences, "padded": shape[1] if padded else 0,
+        "stride_q": hidden, "stride_k": hidden, "stride_v": hidden, "stride_bias_head": 0, "stride_bias": 0,
+    }  # fmt: skip
+    if bias is not None:
+        of_heads, rows, positions = bias.shape_expr
+        extras["stride_bias_head"] = 0 if _is(of_heads, 1) else rows * positions
+        extras["stride_bias"] = positions
+        if not _is_multiple(positions, 16):
+            variant = replace(variant, multiples=variant.multiples - {"stride_bias", "stride_bias_head"})
+    blocks = sequences * trtp.cdiv(shape[1], tile.block_m) if padded else tokens // tile.block_m + sequences
+    return _kernel(variant, arch, extras, (blocks, heads))
+
+
+def _softmax(x: Any, bias: Any, scale: float, longest: int, tactic: int) -> tuple[str, str, Any, Any]:
+    import tensorrt.plugin as trtp
+
+    from .triton.build import softmax_variant
+
+    columns = x.shape_expr[-1]
+    leading = [1] * (4 - len(x.shape_expr)) + list(x.shape_expr)[:-1]
+    rows = trtp.ShapeExpr(1)
+    for size in leading:
+        rows = rows * size
+    extras = {"rows": rows, "columns": columns, "size1": leading[1], "size2": leading[2]}
+    extras |= dict.fromkeys(("stride0", "stride1", "stride2"), 0)
+    if bias is not None:
+        stride, axes = trtp.ShapeExpr(1), list(bias.shape_expr)
+        if len(axes) != len(x.shape_expr):
+            raise ValueError(f"MaskedSoftmaxBias: the bias has {len(axes)} axes, x has {len(x.shape_expr)}")
+        for i, size in enumerate(reversed(axes)):
+            extras[f"stride{3 - i}"] = 0 if _is(size, 1) else stride
+            stride = stride * size
+    tile, arch = softmax_tactics(longest)[tactic], device_architecture()
+    variant = softmax_variant(
+        arch,
+        _dtype(x),
+        longest,
+        bias=bias is not None,
+        aligned=_is_multiple(columns, 16),
+        bias_of_columns=bias is None or not _is(bias.shape_expr[-1], 1),
+        scale=scale,
+        config=tile,
+    )
+    return _kernel(variant, arch, extras, (trtp.cdiv(rows, tile.rows), 1))
+
+
+def _kernel(variant: Any, arch: int, extras: Mapping[str, Any], grid: tuple[Any, Any]) -> tuple[str, str, Any, Any]:
+    """What an `aot_impl` returns: the extra arguments stand in the kernel's own order, between inputs and output."""
+    import tensorrt.plugin as trtp
+
+    from .triton.build import compile_variant
+
+    made = compile_variant(variant, arch)
+    if made.shared_bytes > SHARED_BYTES:
+        raise RuntimeError(f"{variant.name}: {made.shared_bytes} bytes of shared memory, {SHARED_BYTES} are there")
+    launch = trtp.KernelLaunchParams(grid_x=grid[0], grid_y=grid[1], block_x=made.threads, shared_mem=made.shared_bytes)
+    order = [each["name"] for each in variant.parameters if each["type"] == "i32"]
+    arguments = trtp.SymIntExprs.from_tuple([trtp.SymInt32(extras[name]) for name in order])
+    return made.entry, made.ptx, launch, arguments
+
+
+def _is(size: Any, value: int) -> bool:
+    return bool(size.is_constant) and size.constant_value() == value
+
+
+def _is_multiple(size: Any, of: int) -> bool:
+    return bool(size.is_constant) and size.constant_value() % of == 0
+
+
+def _dtype(tensor: Any) -> str:
+    import tensorrt
+
+    return {tensorrt.DataType.HALF: "fp16", tensorrt.DataType.BF16: "bf16"}[tensor.dtype]

@@ -1,0 +1,254 @@
+"""The engine runner against a stand-in for library and GPU: what it computes with which shapes, graphs and copies.
+
+No engine runs here. The stand-in keeps "device" memory in this process, executes what is enqueued, records what is captured,
+and fails where the real one would: shapes outside a profile, a context changed after its graph was captured.
+"""
+
+import ctypes
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.exporter import engine
+from headway.exporter.errors import TargetError, UsageError
+
+PROFILES = [{"min": [1, 1], "opt": [2, 8], "max": [4, 8]}, {"min": [1, 9], "opt": [2, 16], "max": [4, 24]}]
+INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("tokens", "pooled")
+
+
+class Cuda:
+    """`cuda.bindings.runtime` as far as the runner uses it."""
+
+    def __init__(self, capability: tuple[int, int] = (8, 9)):
+        self.cudaDeviceAttr = SimpleNamespace(
+            cudaDevAttrComputeCapabilityMajor="major", cudaDevAttrComputeCapabilityMinor="minor"
+        )
+        self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+        self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+        self.capability = dict(zip(("major", "minor"), capability, strict=True))
+        self.memory: dict[int, Any] = {}
+        self.recording: list[Callable[[], None]] | None = None
+        self.captures = self.launches = self.allocations = 0
+
+    def do(self, work: Callable[[], None]) -> None:
+        if self.recording is not None:
+            self.recording.append(work)
+        else:
+            work()
+
+    def cudaDeviceGetAttribute(self, which: str, _: int) -> tuple[int, int]:
+        return 0, self.capability[which]
+
+    def cudaMalloc(self, nbytes: int) -> tuple[int, int]:
+        block = (ctypes.c_uint8 * nbytes)()
+        self.memory[ctypes.addressof(block)] = block
+        self.allocations += 1
+        return 0, ctypes.addressof(block)
+
+    cudaMallocHost = cudaMalloc
+
+    def cudaStreamCreate(self) -> tuple[int, int]:
+        return 0, 7
+
+    def cudaStreamSynchronize(self, _: int) -> tuple[int]:
+        assert self.recording is None, "a stream cannot be waited for while it is captured"
+        return (0,)
+
+    def cudaMemcpyAsync(self, target: int, source: int, nbytes: int, _kind: int, _stream: int) -> tuple[int]:
+        self.do(lambda: ctypes.memmove(target, source, nbytes) and None)
+        return (0,)
+
+    def cudaStreamBeginCapture(self, _stream: int, _mode: int) -> tuple[int]:
+        self.recording = []
+        return (0,)
+
+    def cudaStreamEndCapture(self, _stream: int) -> tuple[int, list]:
+        recorded, self.recording = self.recording, None
+        assert recorded
+        self.captures += 1
+        return 0, recorded
+
+    def cudaGraphInstantiate(self, graph: list, _flags: int) -> tuple[int, list]:
+        return 0, graph
+
+    def cudaGraphLaunch(self, graph: list, _stream: int) -> tuple[int]:
+        self.launches += 1
+        for work in graph:
+            work()
+        return (0,)
+
+
+class Context:
+    """An execution context of a model that gives each token back, its mask beside it, and the sum over real tokens."""
+
+    def __init__(self, cuda: Cuda):
+        self.cuda, self.profile = cuda, 0
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.captured = False
+
+    def set_optimization_profile_async(self, number: int, _stream: int) -> bool:
+        assert not self.captured
+        self.profile = number
+        return True
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        assert not self.captured and address in self.cuda.memory
+        self.addresses[name] = address
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, int]) -> bool:
+        assert not self.captured, "a context must not change once its graph was captured"
+        low, high = PROFILES[self.profile]["min"], PROFILES[self.profile]["max"]
+        assert all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True)), f"{shape} is outside the profile"
+        self.shapes[name] = shape
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        batch, length = self.shapes[INPUTS[0]]
+        return {"tokens": (batch, length, 2), "pooled": (batch, 1)}[name]
+
+    def execute_async_v3(self, _stream: int) -> bool:
+        self.captured = self.captured or self.cuda.recording is not None
+        self.cuda.do(self._compute)
+        return True
+
+    def _compute(self) -> None:
+        ids, mask = (self._array(n, np.int64, self.shapes[n]) for n in INPUTS)
+        assert mask.any(axis=1).all(), "a row of padding alone has no softmax"
+        self._array("tokens", np.float32, self.get_tensor_shape("tokens"))[:] = np.stack([ids, mask], axis=-1)
+        self._array("pooled", np.float32, self.get_tensor_shape("pooled"))[:] = (ids * mask).sum(axis=1, keepdims=True)
+
+    def _array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        block = self.cuda.memory[self.addresses[name]]
+        return np.frombuffer(block, dtype, int(np.prod(shape))).reshape(shape)
+
+
+def library(cuda: Cuda, version: str = "1.0", loads: bool = True) -> Any:
+    """`tensorrt` as far as the runner uses it."""
+    names = (*INPUTS, *OUTPUTS)
+    shapes = {"tokens": (-1, -1, 2), "pooled": (-1, 1)}
+    loaded = SimpleNamespace(
+        num_io_tensors=len(names),
+        get_tensor_name=lambda i: names[i],
+        get_tensor_mode=lambda n: "in" if n in INPUTS else "out",
+        get_tensor_shape=lambda n: shapes.get(n, (-1, -1)),
+        get_tensor_dtype=lambda n: np.int64 if n in INPUTS else np.float32,
+        create_execution_context=lambda _strategy: Context(cuda),
+    )
+    logger = type("Logger", (), {"ERROR": 0, "__init__": lambda self, _level: None})
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _bytes: loaded if loads else None)
+    return SimpleNamespace(
+        __name__="tensorrt_rtx",
+        __version__=version,
+        Logger=logger,
+        Runtime=lambda _log: runtime,
+        TensorIOMode=SimpleNamespace(INPUT="in"),
+        ExecutionContextAllocationStrategy=SimpleNamespace(ON_PROFILE_CHANGE=1),
+        nptype=lambda dtype: dtype,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path)
+
+
+def write(directory: Path) -> Path:
+    file = directory / "model.engine"
+    file.write_bytes(b"vtrt" + bytes(60))
+    plan = {"library": "tensorrt_rtx", "inputs": INPUTS, "outputs": {"tokens": 1, "pooled": None}, "profiles": PROFILES}
+    (directory / "plan.json").write_text(json.dumps(plan))
+    record = {
+        "library": "tensorrt_rtx", "version": "1.0", "gpus": ["sm_89"], "bytes": 64, "version_compatible": False,
+        "hardware": "none",
+    }  # fmt: skip
+    (directory / "model.json").write_text(json.dumps(record))
+    return file
+
+
+def opened(path: Path, monkeypatch: Any, cuda: Cuda, *, regroup: bool, **changes: Any) -> engine.EngineRunner:
+    monkeypatch.setattr(engine, "import_module", lambda _name: library(cuda, **changes))
+    return engine.open_engine(path, {"regroup": regroup}, cuda=cuda)
+
+
+def feeds(lengths: list[int], extra: int = 0) -> dict[str, np.ndarray]:
+    mask = (np.arange(max(lengths) + extra) < np.array(lengths)[:, None]).astype(np.int64)
+    ids = np.random.default_rng(len(lengths)).integers(1, 1000, mask.shape)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def check(runner: engine.EngineRunner, given_: dict[str, np.ndarray]) -> None:
+    got = runner.run(given_)
+    ids, mask = given_["input_ids"], given_["attention_mask"]
+    real = mask.astype(bool)
+    assert got["tokens"].shape == (*ids.shape, 2)
+    np.testing.assert_array_equal(got["tokens"][real], np.stack([ids, mask], axis=-1)[real])
+    np.testing.assert_array_equal(got["pooled"][:, 0], (ids * mask).sum(axis=1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 24), min_size=1, max_size=11), min_size=1, max_size=4),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_any_batch_is_answered_against_a_stand_in_for_the_gpu(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]], extra: int, regroup: bool
+) -> None:
+    cuda = Cuda()
+    with pytest.MonkeyPatch.context() as patch:
+        runner = opened(write(tmp_path_factory.mktemp("engine")), patch, cuda, regroup=regroup)
+    for lengths in batches:
+        extra_ = min(extra, 24 - max(lengths))
+        check(runner, feeds(lengths, extra_))
+    assert cuda.allocations == 2 * len((*INPUTS, *OUTPUTS))
+    assert cuda.captures <= (6 if regroup else 0)  # three paddings of the batch (1, 2, 4) in each of two profiles
+
+
+def test_a_shape_is_captured_once_and_replayed_against_a_stand_in_for_the_gpu(path: Path, monkeypatch) -> None:
+    cuda = Cuda()
+    runner = opened(path, monkeypatch, cuda, regroup=True)
+    for lengths in ([3, 5], [8, 1], [7, 7]):
+        check(runner, feeds(lengths))
+    assert (cuda.captures, cuda.launches) == (1, 2)
+    check(runner, feeds([3, 20]))
+    assert (cuda.captures, cuda.launches) == (3, 2)
+
+
+def test_what_is_longer_than_every_profile_is_refused(path: Path, monkeypatch) -> None:
+    runner = opened(path, monkeypatch, Cuda(), regroup=True)
+    with pytest.raises(UsageError, match="25 tokens: this engine takes up to 24"):
+        runner.run(feeds([25]))
+
+
+def test_another_gpu_or_version_is_one_sentence_with_the_way_out(path: Path, monkeypatch) -> None:
+    with pytest.raises(TargetError, match=r"built for sm_89, and this GPU is sm_90; .*build_engine\.py"):
+        opened(path, monkeypatch, Cuda((9, 0)), regroup=True)
+    with pytest.raises(TargetError, match=r"built by tensorrt_rtx 1\.0, and this is 2\.0, .*build_engine\.py"):
+        opened(path, monkeypatch, Cuda(), regroup=True, version="2.0")
+    with pytest.raises(TargetError, match=r"cannot load it on this GPU; .*build_engine\.py"):
+        opened(path, monkeypatch, Cuda(), regroup=True, loads=False)
+
+
+def test_a_failing_call_is_named(path: Path, monkeypatch) -> None:
+    cuda = Cuda()
+    monkeypatch.setattr(cuda, "cudaMalloc", lambda _n: (2, None))
+    with pytest.raises(TargetError, match="cudaMalloc failed: 2"):
+        opened(path, monkeypatch, cuda, regroup=True)
+
+
+def test_without_the_library_the_package_and_version_are_named(path: Path, monkeypatch) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(engine, "import_module", absent)
+    with pytest.raises(TargetError, match=r"pip install 'tensorrt-rtx==1\.0'"):
+        engine.open_engine(path, {})
