@@ -49,6 +49,28 @@ def build(
         _console().print(f"{len(manifest['kernels'])} kernels for {names}: {out}", soft_wrap=True)
 
 
+@kernels_app.command("bench")
+def bench(
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Paired rounds of each case.")] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+) -> None:
+    """Time the CPU kernels beside ONNX Runtime's operators and torch."""
+    from .cli import _console, _needs_export, _print_json
+
+    with _needs_export():
+        from ..kernels.cpu import MISSING, library_path
+        from ..kernels.cpu.bench import measure
+        from .report import kernels_table
+    if library_path() is None:
+        raise TargetError(MISSING)
+    rows = list(measure(threads, rounds))
+    if as_json:
+        _print_json([row.to_json() for row in rows])
+    else:
+        _console().print(kernels_table(rows, threads))
+
+
 def _architectures(given: list[str] | None) -> list[int]:
     names = [name.strip() for text in given or [] for name in text.split(",") if name.strip()]
     try:

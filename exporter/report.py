@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..kernels.cpu.bench import Measured
 from .bench import BenchResult
 from .bundle import Manifest
 from .card import remark
@@ -103,6 +104,19 @@ def bench_table(result: BenchResult) -> Table:
     if others:
         means = [x for name in others for x in ("", f"{result.geometric_mean(name):.2f}")]
         table.add_row("geometric mean", "", "", "", *means, style="bold")
+    return table
+
+
+def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
+    """Operator, case and implementation: milliseconds, times as long as Headway's, share of what bounds it."""
+    title = f"kernels, {threads} thread{'s' if threads > 1 else ''}"
+    table = _table(title, "operator", "case", "implementation", "p50 ms", "times as long", "share of the limit")
+    for row in rows:
+        for name in row.milliseconds:
+            share = f"{100 * row.share(name):.0f} % ({row.limit})" if row.limit_ms else ""
+            ours = name == "headway"
+            heads = (row.op, row.case) if ours else ("", "")
+            table.add_row(*heads, name, f"{row.median(name):.3f}", "" if ours else f"{row.ratio(name):.2f}", share)
     return table
 
 

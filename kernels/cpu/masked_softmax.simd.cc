@@ -9,14 +9,15 @@ enum class Bias { kNone, kNumber, kColumns };
 
 // Scores, times log2(e), of up to kLanes columns from `i` on; columns beyond the row are -inf.
 //
-// Less `peak` where one is given: product and difference are one operation with one rounding, so that large scores lose nothing.
+// Less `peak` where one is given. A score is rounded the same way with and without it: the largest less itself has to be 0.
 template <Bias kBias, bool kPart, class T>
 HEADWAY_INLINE Float scores(const SoftmaxRows<T>& rows, const T* x, const T* bias, int64_t i, Float peak) {
   const int rest = kPart ? static_cast<int>(rows.length - i) : kLanes;
   Float value = kPart ? load_part(x + i, rest, 0.0f) : load(x + i);
-  value = value * set(rows.scale * kLog2E) - peak;
+  value = unfused(value * set(rows.scale * kLog2E));
   if constexpr (kBias == Bias::kNumber) value += set(load_one(bias) * kLog2E);
   if constexpr (kBias == Bias::kColumns) value += (kPart ? load_part(bias + i, rest, 0.0f) : load(bias + i)) * set(kLog2E);
+  value -= peak;
   if constexpr (kPart) {
     Int column;
     for (int lane = 0; lane < kLanes; ++lane) column[lane] = lane;
@@ -57,7 +58,7 @@ HEADWAY_INLINE void row(const SoftmaxRows<T>& rows, const T* x, const T* bias, T
     total[1] += last;
   }
   const float sum = sum_of((total[0] + total[1]) + (total[2] + total[3]));
-  // A row whose scores are beyond float32 has nothing either, but a peak: 0 / 0 lets it be NaN.
+  // Of a row without a key nothing is left; a row of scores beyond float32 stays NaN.
   const Float factor = set(found == -kInfinity && sum == 0.0f ? 0.0f : 1.0f / sum);
   for (i = 0; i < whole; i += kLanes) {
     if constexpr (kKeeps) store(y + i, load(y + i) * factor);

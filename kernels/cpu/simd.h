@@ -57,6 +57,17 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 HEADWAY_INLINE Float set(float value) { return value - Float{}; }
 HEADWAY_INLINE Float load(const float* from) { return *reinterpret_cast<const LooseFloat*>(from); }
 HEADWAY_INLINE void store(float* to, Float value) { *reinterpret_cast<LooseFloat*>(to) = value; }
+// Keeps the compiler from making one operation with one rounding of a product and what is added to it.
+HEADWAY_INLINE Float unfused(Float value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__x86_64__)
+  asm("" : "+x"(value));
+#else
+  asm("" : "+w"(value));
+#endif
+  return value;
+}
 // The larger; the second where the first is NaN.
 HEADWAY_INLINE Float larger(Float a, Float b) { return a > b ? a : b; }
 HEADWAY_INLINE Float as_float(Int bits) { return reinterpret_cast<Float>(bits); }

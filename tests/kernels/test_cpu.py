@@ -74,7 +74,10 @@ def tolerance(scores: np.ndarray, dtype: Any = np.float32) -> float:
 @quick
 @given(st.data())
 def test_masked_softmax(data: st.DataObject) -> None:
-    shape = [*data.draw(st.lists(st.integers(0, 5), max_size=3)), data.draw(st.sampled_from([1, 2, 3, 15, 16, 17, 64, 65, 100, 257]))]
+    shape = [
+        *data.draw(st.lists(st.integers(0, 5), max_size=3)),
+        data.draw(st.sampled_from([1, 2, 3, 15, 16, 17, 64, 65, 100, 257])),
+    ]
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     dtype = data.draw(st.sampled_from([np.float32, np.float32, np.float16]))
     scale = data.draw(

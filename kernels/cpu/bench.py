@@ -1,0 +1,211 @@
+"""Times the CPU kernels beside ONNX Runtime's own operators and torch, paired, and against what memory and arithmetic allow.
+
+Shares: of the time that copying the same bytes takes (softmax), of the rate of a large matrix product (attention), both measured
+in the same rounds. Needs onnx; torch joins where it is installed.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import DOMAIN, MISSING, library_path
+
+Run = Callable[[], object]
+
+SOFTMAX = ((12, 128, 128), (96, 128, 128), (12, 512, 512), (16, 1024, 1024))
+ATTENTION = ((1, 128, 12, 32), (8, 128, 12, 32), (1, 512, 12, 32), (1, 128, 12, 64), (1, 512, 12, 64))
+SHARES = (0.0, 0.25, 0.5, 0.75)
+
+
+@dataclass
+class Measured:
+    """One case of one operator: milliseconds of each implementation, round by round; `limit` names what bounds it."""
+
+    op: str
+    case: str
+    limit: str
+    milliseconds: dict[str, list[float]] = field(default_factory=dict)
+    limit_ms: float = 0.0
+
+    def median(self, name: str) -> float:
+        return float(np.median(self.milliseconds[name]))
+
+    def share(self, name: str) -> float:
+        """What part of the limit an implementation reaches."""
+        return self.limit_ms / self.median(name)
+
+    def ratio(self, name: str) -> float:
+        """How many times as long it takes as Headway's."""
+        return self.median(name) / self.median("headway")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": self.op,
+            "case": self.case,
+            "limit": self.limit,
+            "limit_ms": self.limit_ms,
+            "p50_ms": {n: self.median(n) for n in self.milliseconds},
+            "share": {n: self.share(n) for n in self.milliseconds},
+            "times_as_long": {n: self.ratio(n) for n in self.milliseconds},
+            "milliseconds": self.milliseconds,
+        }
+
+
+def measure(threads: int = 1, rounds: int = 30, seconds: float = 3.0) -> Iterator[Measured]:
+    """Every case in turn; each round runs every implementation once, who goes first changing."""
+    rng = np.random.default_rng(0)
+    for shape in SOFTMAX:
+        yield _paired(*_softmax(shape, threads, rng), rounds, seconds, threads)
+    rate = _product_rate(threads)
+    for batch, length, heads, head_dim in ATTENTION:
+        name, runs = _attention(batch, length, heads, head_dim, threads, rng)
+        found = _paired(Measured("attention", name, "matrix product"), runs, rounds, seconds, threads)
+        found.limit_ms = 4e3 * batch * length * length * heads * head_dim / rate
+        yield found
+    for share in SHARES:
+        name, runs = _padded(share, threads, rng)
+        yield _paired(Measured("attention by padding", name, "no padding"), runs, rounds, seconds, threads)
+
+
+def _paired(found: Measured, runs: dict[str, Run], rounds: int, seconds: float, threads: int) -> Measured:
+    limit = runs.pop("limit", None)
+    everyone = [*runs.items(), *([("limit", limit)] if limit else [])]
+    times: dict[str, list[float]] = {n: [] for n, _ in everyone}
+    for _, run in everyone:
+        run()
+    began = time.perf_counter()
+    for turn in range(rounds):
+        if turn >= 5 and time.perf_counter() - began > seconds:
+            break
+        for i in range(len(everyone)):
+            name, run = everyone[(i + turn) % len(everyone)]
+            if threads > 1:
+                time.sleep(0.06)  # the runtime's threads spin for a while and would take the next one's processor
+            start = time.perf_counter_ns()
+            run()
+            times[name].append((time.perf_counter_ns() - start) / 1e6)
+    if limit:
+        found.limit_ms = float(np.median(times.pop("limit")))
+    found.milliseconds = times
+    return found
+
+
+def _session(nodes: Sequence[Any], feeds: Mapping[str, np.ndarray], threads: int) -> Run:
+    """A graph of these nodes whose last output is `y`, bound to its inputs."""
+    import onnxruntime
+    from onnx import helper
+
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), [None] * a.ndim)
+        for n, a in feeds.items()
+    ]
+    graph = helper.make_graph(list(nodes), "bench", inputs, [helper.make_tensor_value_info("y", 1, None)])
+    opsets = [helper.make_opsetid(d, v) for d, v in (("", 21), (DOMAIN, 1), ("com.microsoft", 1))]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    path = library_path()
+    if path is None:
+        raise RuntimeError(MISSING)
+    options.register_custom_ops_library(str(path))
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    for name, array in feeds.items():
+        binding.bind_cpu_input(name, array)
+    binding.bind_output("y", "cpu")
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _torch(threads: int) -> Any:
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(threads)
+    return torch
+
+
+def _softmax(shape: tuple[int, int, int], threads: int, rng: np.random.Generator) -> tuple[Measured, dict[str, Run]]:
+    """Scores of all heads with a padding mask: `softmax(scale * x + bias)`; torch's is the softmax alone."""
+    from onnx import helper
+
+    x = rng.standard_normal((1, *shape)).astype(np.float32)
+    bias = np.where(np.arange(shape[-1]) < 0.9 * shape[-1], 0, -30000).astype(np.float32).reshape(1, 1, 1, -1)
+    feeds = {"x": x, "bias": bias}
+    scale = helper.make_node("Constant", [], ["scale"], value_float=0.125)
+    stock = [
+        scale,
+        helper.make_node("Mul", ["x", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["y"], axis=-1),
+    ]
+    ours = helper.make_node("MaskedSoftmax", ["x", "bias"], ["y"], domain=DOMAIN, scale=0.125)
+    runs: dict[str, Run] = {
+        "headway": _session([ours], feeds, threads),
+        "ONNX Runtime": _session(stock, feeds, threads),
+    }
+    target = np.empty_like(x)
+    runs["limit"] = lambda: np.copyto(target, x)
+    if (torch := _torch(threads)) is not None:
+        source, made = torch.from_numpy(x), torch.empty(x.shape)
+        runs["torch softmax"] = lambda: torch.softmax(source, -1, out=made)
+        other = torch.empty(x.shape)
+        runs["limit"] = lambda: other.copy_(source)
+    return Measured("masked softmax", "x".join(map(str, shape)), "copy"), runs
+
+
+def _attention(
+    batch: int, length: int, heads: int, head_dim: int, threads: int, rng: np.random.Generator
+) -> tuple[str, dict[str, Run]]:
+    from onnx import helper
+
+    feeds = {n: rng.standard_normal((batch, length, heads * head_dim)).astype(np.float32) for n in "qkv"}
+    ours = helper.make_node("PaddedAttention", list("qkv"), ["y"], domain=DOMAIN, heads=heads)
+    stock = helper.make_node("MultiHeadAttention", list("qkv"), ["y"], domain="com.microsoft", num_heads=heads)
+    runs = {"headway": _session([ours], feeds, threads), "ONNX Runtime": _session([stock], feeds, threads)}
+    if (torch := _torch(threads)) is not None:
+        q, k, v = (torch.from_numpy(a).view(batch, length, heads, head_dim).transpose(1, 2) for a in feeds.values())
+        runs["torch sdpa"] = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    return f"{batch}x{length}, {heads} heads of {head_dim}", runs
+
+
+def _padded(share: float, threads: int, rng: np.random.Generator) -> tuple[str, dict[str, Run]]:
+    """The same 16 sequences of 64 tokens in ever wider rectangles: what costs something beside the real tokens shows."""
+    from onnx import helper
+
+    batch, real, heads, head_dim = 16, 64, 12, 32
+    length = round(real / (1 - share))
+    feeds = {n: rng.standard_normal((batch, length, heads * head_dim)).astype(np.float32) for n in "qkv"}
+    mask = np.broadcast_to(np.arange(length) < real, (batch, length)).astype(np.int64)
+    node = helper.make_node
+    ours = [node("RemovePadding", [n, "mask"], [f"p{n}", f"c{n}"], domain=DOMAIN) for n in "qkv"]
+    ours.append(node("PackedAttention", ["pq", "pk", "pv", "cq"], ["py"], domain=DOMAIN, heads=heads))
+    ours.append(node("RestorePadding", ["py", "mask"], ["y"], domain=DOMAIN))
+    dense = node("PaddedAttention", [*"qkv", "lengths"], ["y"], domain=DOMAIN, heads=heads)
+    stock = node("MultiHeadAttention", [*"qkv", "", "mask"], ["y"], domain="com.microsoft", num_heads=heads)
+    lengths = np.full(batch, real, np.int32)
+    runs = {
+        "headway": _session(ours, feeds | {"mask": mask}, threads),
+        "headway, padded": _session([dense], feeds | {"lengths": lengths}, threads),
+        "ONNX Runtime": _session([stock], feeds | {"mask": mask.astype(np.int32)}, threads),
+    }
+    return f"{100 * share:.0f} %", runs
+
+
+def _product_rate(threads: int, size: int = 1024) -> float:
+    """Floating-point operations per second of the fastest large matrix product out of thirty, by the runtime's own."""
+    from onnx import helper
+
+    rng = np.random.default_rng(0)
+    feeds = {n: rng.standard_normal((size, size)).astype(np.float32) for n in "ab"}
+    run = _session([helper.make_node("MatMul", list("ab"), ["y"])], feeds, threads)
+    times = []
+    for _ in range(30):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
