@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KERNELS := kernels/cpu/libheadway_cpu.so
 
 .PHONY: demo test lint types clean
 
 demo: $(READY)
 	$(BIN)/headway demo
 
-test: lint types
+test: lint types $(KERNELS)
 	$(BIN)/python -m pytest -n 2
+
+$(KERNELS): $(READY) $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py)
+	$(BIN)/python kernels/cpu/build.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -30,4 +34,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) build .cache
+	rm -rf $(VENV) build .cache $(KERNELS)

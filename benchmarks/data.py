@@ -2,11 +2,12 @@
 
 Movies: sentences of reviews with the mean of twenty human ratings (C.J. Hutto, MIT), as positive or negative. News: 50
 documents whose similarity people rated pair by pair (Lee, Pincombe & Welsh 2005), and 300 more documents of the same
-kind without ratings, for calibration.
+kind without ratings, for calibration. Sentences: 100,000 plain English ones (the corpus of compromise, MIT), for calibration.
 """
 
 import hashlib
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -65,6 +66,20 @@ def news(cache: Path = CACHE) -> News:
     similarity = np.maximum(upper, upper.T)
     known = set(texts)
     return News(texts, similarity, [t for t in dict.fromkeys(background) if t not in known])
+
+
+def sentences(cache: Path = CACHE) -> list[str]:
+    """100,000 English sentences of many kinds, for calibration only."""
+    folder = cache / "nlp-corpus-4.4.0"
+    file = folder / "nlp-corpus-4.4.0.tgz"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), "nlp-corpus@4.4.0"]
+        subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(file) as archive:
+        names = sorted(n for n in archive.getnames() if n.startswith("package/builds/doc-"))
+        parts = [json.load(archive.extractfile(n)) for n in names]  # type: ignore[arg-type]
+    return [text for part in parts for text in part]
 
 
 def _package(requirement: str, cache: Path, *options: str) -> Path:

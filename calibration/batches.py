@@ -1,11 +1,18 @@
 """Text as batches of token ids for calibration: similar lengths together, little padding, a fixed order."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from ..exporter.errors import UsageError
+from ..exporter.errors import HeadwayWarning, UsageError
+
+MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
+"""Parts of unknown tokens from which text is refused, and warned about: text of the right language has well below 1 %."""
+
+_AT_ONCE = 256
 
 Encode = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
 
@@ -23,6 +30,43 @@ class Batch:
         return self.feeds["attention_mask"].astype(bool)
 
 
+def token_lengths(encode: Encode, lines: Sequence[str], longest: int) -> np.ndarray:
+    """Tokens of each text, special ones included, cut to `longest`: int64 `[texts]`."""
+    starts = range(0, len(lines), _AT_ONCE)
+    parts = [encode(lines[i : i + _AT_ONCE], longest)["attention_mask"].sum(axis=1) for i in starts]
+    return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
+
+
+def draw(lengths: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
+    """Numbers of `samples` texts whose lengths are spread as those of all are, int64, in random order.
+
+    Stratified sampling by length: the texts are sorted by tokens (equal ones in random order) and cut into as many runs of
+    equal size as there are samples; one is drawn from each. So every quantile of the sample's lengths lies within one run
+    of the same quantile of all, and short, common and long texts are there as often as in production.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(lengths))
+    if samples >= len(lengths):
+        return shuffled
+    ordered = shuffled[np.argsort(lengths[shuffled], kind="stable")]
+    edges = np.arange(samples + 1) * len(lengths) // samples
+    return rng.permutation(ordered[rng.integers(edges[:-1], edges[1:])])
+
+
+def stream_batches(encode: Encode, lines: Iterable[str], longest: int, size: int = 64) -> Iterator[Batch]:
+    """All texts in their order, `size` at a time: memory does not grow with their number."""
+    start = 0
+    for part in _groups(lines, size):
+        yield Batch(encode(part, longest), np.arange(start, start + len(part)))
+        start += len(part)
+
+
+def _groups(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    source = iter(lines)
+    while part := list(islice(source, size)):
+        yield part
+
+
 def make_batches(
     encode: Encode,
     lines: Sequence[str],
@@ -33,14 +77,15 @@ def make_batches(
     most_tokens: int | None = None,
     seed: int = 0,
 ) -> list[Batch]:
-    """At most `samples` texts and `most_tokens` tokens, drawn with `seed`, in batches of about `tokens` tokens each.
+    """At most `samples` texts (as `draw` chooses them) and `most_tokens` tokens, in batches of about `tokens` tokens each.
 
-    Raises UsageError where nothing of the text becomes a token other than special or unknown ones.
+    Raises UsageError where there is no text.
     """
-    chosen = np.random.default_rng(seed).permutation(len(lines))[:samples]
-    if not len(chosen):
+    if not lines or samples == 0:
         raise UsageError("the calibration text is empty")
-    lengths = np.array([int(encode([lines[i]], longest)["attention_mask"].sum()) for i in chosen])
+    every = token_lengths(encode, lines, longest)
+    chosen = draw(every, len(lines) if samples is None else samples, seed)
+    lengths = every[chosen]
     if most_tokens is not None:
         fit = max(1, int(np.searchsorted(np.cumsum(lengths), most_tokens, side="right")))
         chosen, lengths = chosen[:fit], lengths[:fit]
@@ -58,10 +103,23 @@ def make_batches(
     return batches
 
 
-def check_known(batches: Sequence[Batch], special: Sequence[int], unknown: int | None) -> None:
-    """UsageError where every token of the text is special or unknown to the tokenizer."""
-    idle = {*special, *([unknown] if unknown is not None else [])}
-    if all(np.isin(b.feeds["input_ids"][b.mask], list(idle)).all() for b in batches):
+def check_known(batches: Sequence[Batch], special: Sequence[int], unknown: int | None) -> float:
+    """The part of the text's tokens that the tokenizer does not know, special ones left out.
+
+    UsageError where it is more than a quarter, or nothing but special tokens is there; a HeadwayWarning from a twentieth upwards.
+    """
+    idle = list({*special} - {unknown})
+    ids = [b.feeds["input_ids"][b.mask] for b in batches]
+    said = sum(int((~np.isin(i, idle)).sum()) for i in ids)
+    missing = sum(int((i == unknown).sum()) for i in ids) if unknown is not None else 0
+    if missing == said:
         raise UsageError(
             "nothing of the calibration text becomes a known token: is it the right language and encoding?"
         )
+    rate = missing / said
+    message = f"{100 * rate:.0f} % of the calibration text's tokens are unknown to the tokenizer"
+    if rate > MOST_UNKNOWN:
+        raise UsageError(f"{message}: is it the right language and encoding? Give text like production's")
+    if rate >= MANY_UNKNOWN:
+        warnings.warn(f"{message}: is it all the right language?", HeadwayWarning, stacklevel=2)
+    return rate

@@ -3,7 +3,10 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import numpy as np
 
 from ..exporter.errors import UsageError
 
+FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
+
+_TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 _COLUMNS = ("text", "sentence", "content", "review", "document")
 
 _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
@@ -22,69 +28,162 @@ def builtin_lines() -> list[str]:
     return _clean(files(__package__).joinpath("parity.txt").read_text(encoding="utf-8").splitlines())
 
 
-def read_lines(path: Path) -> list[str]:
-    """Texts of a `.txt` (one a line), `.csv` or `.jsonl` file, blank ones and repeats left out, order kept.
+def required(data: Path | None, what: str) -> Path:
+    """The text that `what` learns from; UsageError saying how to give it where there is none."""
+    if data is None:
+        raise UsageError(
+            f"{what} learns from text: give --data FILE ({FORMATS}), or `data:` in the recipe: a few hundred lines like "
+            "production's. Random numbers would not do"
+        )
+    return data
 
-    Of a table the column `text` (or sentence, content, review, document) is read, or its only text column. Raises
-    UsageError naming the file where it is missing, not UTF-8, empty, or has no such column.
+
+def read_lines(path: Path, column: str | None = None) -> list[str]:
+    """Texts of a file or folder, blank ones and repeats left out, order kept.
+
+    `.txt` (or any other ending): one a line; `.csv`, `.jsonl`, `.parquet`; a folder written by `save_to_disk` of `datasets`,
+    of several splits `train`; `-` is standard input, one a line. Of a table `column` is read, or where none is named `text` (or sentence,
+    content, review, document), or its only text column. Raises UsageError naming the file where it is missing, not
+    UTF-8, empty, or has no such column.
     """
-    try:
-        if path.suffix in (".csv", ".jsonl", ".ndjson"):
-            lines = _column(path, _rows(path))
-        else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as {path.suffix.lstrip('.') or 'text'} in UTF-8 ({error})") from error
-    cleaned = _clean(lines)
-    if not cleaned:
-        raise UsageError(f"{path}: holds no text")
-    return cleaned
+    return _clean_or_refuse(path, _read(path, column)[0])
 
 
 _LABELS = ("label", "labels", "class", "target")
 
 
-def read_labelled(path: Path, classes: Mapping[str, int]) -> tuple[list[str], np.ndarray | None]:
+def read_labelled(
+    path: Path, classes: Mapping[str, int], column: str | None = None
+) -> tuple[list[str], np.ndarray | None]:
     """Texts as `read_lines` gives them, and where the table has a column `label` (or labels, class, target) their classes.
 
     Labels are class numbers, or names found in `classes`. UsageError names a label that is neither; int64 `[texts]`, or
     None where there is no such column or no classes.
     """
-    texts = read_lines(path)
-    if not classes or path.suffix not in (".csv", ".jsonl", ".ndjson"):
-        return texts, None
-    rows = _rows(path)
-    name = next((n for n in _LABELS if n in rows[0]), None)
-    if name is None:
+    lines, labels = _read(path, column)
+    texts = _clean_or_refuse(path, lines)
+    if not classes or labels is None:
         return texts, None
     by_text: dict[str, int] = {}
-    for text, row in zip(_column(path, rows), rows, strict=True):
-        given = str(row.get(name))
+    for text, label in zip(lines, labels, strict=True):
+        given = str(label)
         if given not in classes and not (given.isdigit() and int(given) in classes.values()):
             raise UsageError(f"{path}: label {given!r} is none of the model's classes {', '.join(classes)}")
         by_text.setdefault(text.strip(), classes[given] if given in classes else int(given))
     return texts, np.array([by_text[t] for t in texts], np.int64)
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
+def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
+    cleaned = _clean(lines)
+    if not cleaned:
+        raise UsageError(f"{path}: holds no text")
+    return cleaned
+
+
+def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | None]:
+    """All texts of a source as they stand there, and their labels where it has some."""
+    kind = "datasets directory" if path.is_dir() else path.suffix.lstrip(".") or "text"
+    try:
+        if str(path) == "-" or not (path.is_dir() or path.suffix in _TABLES):
+            if column is not None:
+                raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
+            return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8").splitlines(), None
+        table = _arrow(path) if path.is_dir() or path.suffix == ".parquet" else _rows(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
+    if not table.count:
+        return [], None
+    label = next((n for n in _LABELS if n in table.names and n != column), None)
+    texts = [str(t or "") for t in table.values(_column(path, table, column))]
+    return texts, table.values(label) if label is not None else None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """`names` of all columns, `texts` of those that hold strings, rows, and a column's values by name."""
+
+    names: list[str]
+    texts: list[str]
+    count: int
+    values: Callable[[str], list[object]]
+
+
+def _rows(path: Path) -> _Table:
     with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            return list(csv.DictReader(file))
-        return [json.loads(line) for line in file if line.strip()]
-
-
-def _column(path: Path, rows: list[dict[str, object]]) -> list[str]:
-    if not rows:
-        return []
+        read = csv.DictReader(file) if path.suffix == ".csv" else (json.loads(x) for x in file if x.strip())
+        rows: list[dict[str, object]] = list(read)
     if not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{path}: every line has to be an object with named fields")
-    names = [n for n in rows[0] if isinstance(rows[0][n], str)]
-    name = next((n for n in _COLUMNS if n in names), names[0] if len(names) == 1 else None)
+    first = rows[0] if rows else {}
+    strings = [n for n in first if isinstance(first[n], str)]
+    return _Table(list(first), strings, len(rows), lambda name: [row.get(name) for row in rows])
+
+
+def _arrow(path: Path) -> _Table:
+    """A parquet file, or the Arrow files of a folder; only the columns asked for are ever read."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{path}: reading it needs pyarrow, which is not installed: pip install 'headway[data]'"
+        ) from error
+    if path.is_dir():
+        files = _arrow_files(path)
+        with pa.memory_map(str(files[0])) as source, pa.ipc.open_stream(source) as stream:
+            schema = stream.schema
+    else:
+        schema = pq.read_schema(path)
+
+    def table(columns: list[str]) -> pa.Table:
+        if not path.is_dir():
+            return pq.read_table(path, columns=columns)
+        parts = []
+        for file in files:
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+                parts += [pa.Table.from_batches([b]).select(columns) for b in stream]
+        return pa.concat_tables(parts) if parts else schema.empty_table().select(columns)
+
+    strings = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    count = len(table(strings[:1] or schema.names[:1]))
+    return _Table(list(schema.names), strings, count, lambda name: table([name]).column(name).to_pylist())
+
+
+def _arrow_files(path: Path) -> list[Path]:
+    """The data files of a folder of `datasets`, in their order."""
+    splits = path / "dataset_dict.json"
+    if splits.is_file():
+        names = json.loads(splits.read_text(encoding="utf-8"))["splits"]
+        if len(names) > 1 and "train" not in names:
+            raise UsageError(f"{path}: which split? Found {', '.join(names)}; name one, as {path / names[0]}")
+        path = path / ("train" if "train" in names else names[0])
+    state = path / "state.json"
+    if not state.is_file():
+        raise UsageError(f"{path}: not a folder that `save_to_disk` of datasets wrote (it has no state.json)")
+    return [path / f["filename"] for f in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+
+
+def _column(path: Path, table: _Table, wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in table.names:
+            raise UsageError(f"{path}: there is no column {wanted!r}; found {', '.join(table.names)}")
+        return wanted
+    name = next((n for n in _COLUMNS if n in table.texts), table.texts[0] if len(table.texts) == 1 else None)
     if name is None:
-        raise UsageError(f"{path}: which column is the text? Found {names}; call it 'text'")
-    return [str(row.get(name) or "") for row in rows]
+        raise UsageError(
+            f"{path}: which column is the text? Found {table.texts}; call it 'text', or name one with --column"
+        )
+    return name
+
+
+@cache
+def _stdin() -> tuple[str, ...]:
+    """Standard input, which can be read only once."""
+    if sys.stdin.isatty():
+        raise UsageError("-: standard input is a terminal; pipe text into the command, one a line")
+    return tuple(sys.stdin.buffer.read().decode("utf-8").splitlines())
 
 
 def _clean(lines: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .errors import SourceError
+from .fake_quant import check_learned, frozen
 from .source import TASK_OUTPUTS, Source
 from .stack import find_stack, first_layer_only, repeat_layer
 
@@ -79,6 +80,7 @@ def _load(source: Source) -> tuple[Any, Source]:
         model, directory = _from_factory(source)
         config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
         source = replace(source, directory=directory, config=config)
+        check_learned(model)
     return wrap(model, source), source
 
 
@@ -259,7 +261,7 @@ def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
     sample = [ids, mask, torch.zeros_like(ids)][: len(wrapped.names)]
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in sample)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), frozen(wrapped):
             program = torch.export.export(wrapped, tuple(sample), dynamic_shapes=(dynamic,), strict=False)
             exported = torch.onnx.export(program, dynamo=True, opset_version=23, optimize=False, verbose=False)
     except SourceError:

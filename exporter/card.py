@@ -35,6 +35,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| source weights | {source['bytes'] / 1e6:.1f} MB |",
         f"| artifact | {artifact / 1e6:.1f} MB |",
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
+        *(_kernel_lines() if manifest.session_options.get("kernels") else []),
         *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
         "",
         "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
@@ -53,12 +54,21 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _kernel_lines() -> list[str]:
+    return [
+        "",
+        "The graph holds operators of Headway's own. `Bundle.open` loads them; with plain onnxruntime call",
+        "`session_options.register_custom_ops_library(str(headway.kernels.cpu.library_path()))` first.",
+    ]
+
+
 def _stage_lines(compression: dict) -> list[str]:
     """MB, ms and quality after each pass; what bought nothing says so."""
     shapes = ", ".join(f"{b}×{n}" for b, n in compression["workload"]["shapes"])
     first = compression["stages"][0]
+    where = f" in {compression['measured_in']}" if "measured_in" in compression else ""
     lines = [
-        f"Milliseconds on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
+        f"Milliseconds{where} on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
         f"{compression['metric']} on {compression['held_out']} texts that no pass has seen "
         f"(the source has {compression['source_quality']:.2f}).",
         "",
@@ -71,6 +81,11 @@ def _stage_lines(compression: dict) -> list[str]:
             f"| {stage['name']} | {changes} | {stage['nbytes'] / 1e6:.1f} | {stage['ms']:.2f} | {first['ms'] / stage['ms']:.2f} "
             f"| {stage['quality']:.2f} | {remark(stage)} |"
         )
+    left = compression.get("left_in_float") or {}
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        reasons.setdefault(reason, []).append(name)
+    lines += ["", *(f"In float: {', '.join(names)} ({reason})." for reason, names in reasons.items())] if left else []
     return lines
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .errors import HeadwayError, Interrupted, TargetError, UsageError
+from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +34,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Text to check on: txt, csv or jsonl. A small built-in set where not given."),
+    typer.Option(
+        "--data",
+        help="Text to check on: txt, csv, jsonl, parquet, a datasets directory, or - for standard input. "
+        "A small built-in set where not given.",
+    ),
+]
+Column = Annotated[
+    str | None, typer.Option("--column", help="Column of --data that is the text; found where not given.")
 ]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
@@ -48,6 +55,12 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Directory of the bundle.")] = None,
     task: Task = None,
     target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
+    kernels: Annotated[
+        str | None,
+        typer.Option(
+            "--kernels", help="stock: the target's own operators; custom: Headway's, on tokens without padding."
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")
     ] = None,
@@ -61,6 +74,7 @@ def export(
     plan: Annotated[
         bool, typer.Option("--plan", help="Write the graph and how to build it on the GPU machine; no engine.")
     ] = False,
+    column: Column = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
@@ -76,8 +90,10 @@ def export(
         "source": source,
         "task": task,
         "data": data,
+        "column": column,
         "target": target if target != "ort" or "target" not in values else None,
         "dtype": _dtype(dtype),
+        "kernels": kernels,
     }
     values |= {k: v for k, v in given.items() if v is not None}
     engine = ({"gpus": gpu.split(",")} if gpu else {}) | ({"plan": True} if plan else {})
@@ -126,7 +142,9 @@ def compress(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", help="Text like production's: txt, csv or jsonl; a column label is used where there is one."
+            "--data",
+            help="Text like production's: txt, csv, jsonl, parquet, a datasets directory, or - for standard input; "
+            "a column label is used where there is one.",
         ),
     ],
     speedup: Annotated[
@@ -140,12 +158,26 @@ def compress(
     trim_vocabulary: Annotated[
         bool, typer.Option("--trim-vocabulary", help="Drop tokens that the text does not use.")
     ] = False,
+    quantize: Annotated[
+        Literal["int8", "int4", "float16"] | None,
+        typer.Option(
+            "--quantize", help="Whole numbers: int8 for speed and bytes, int4 (weights) or float16 for bytes alone."
+        ),
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Leave what is sensitive in float until --max-drop is kept.")
+    ] = False,
+    kernels: Annotated[
+        Literal["auto", "stock", "custom"],
+        typer.Option("--kernels", help="Headway's own operators (custom), or only the runtime's (stock)."),
+    ] = "auto",
     repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Least squares on what is left.")] = True,
     max_drop: Annotated[float, typer.Option("--max-drop", help="Points of quality that may be lost.")] = 5.0,
     shape: Annotated[
         list[str] | None,
         typer.Option("--shape", help="Workload, as 8x128 (texts x tokens); the text's lengths where not given."),
     ] = None,
+    column: Column = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to learn from.")] = 512,
     threads: Threads = 1,
     task: Task = None,
@@ -164,14 +196,21 @@ def compress(
         passes += [{"kind": "repair"}] if repair else []
     if recover is not None:
         passes.append({"kind": "recover", "minutes": _number(recover, "-minutes", "--recover")})
+    if quantize == "float16":
+        passes.append({"kind": "float16"})
+    elif quantize is not None:
+        block = {"block": 32} if quantize == "int4" else {}
+        passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
     if not passes:
-        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary or --recover")
+        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary, --recover or --quantize")
     made = make_recipe(
         "command line",
         source=source,
         task=task,
         data=data,
+        column=column,
         passes=passes,
+        kernels=kernels,
         calibration={"samples": samples},
         work={"shapes": [_shape(s) for s in shape or []], "threads": threads},
         max_drop=max_drop,
@@ -338,6 +377,66 @@ def bench(
 
 
 @app.command()
+def sensitivity(
+    source: Annotated[str, typer.Argument(help="Any source that export takes.")],
+    data: Annotated[Path, typer.Option("--data", help="Text like production's, as for compress.")],
+    column: Column = None,
+    activations: Annotated[
+        Literal["per-token", "static", "none"], typer.Option("--activations", help="How values are rounded.")
+    ] = "per-token",
+    out: Annotated[Path, typer.Option("--out", help="Directory for JSON and plot.")] = Path("sensitivity"),
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to compare on.")] = 128,
+    task: Task = None,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Round one group of SOURCE's matrices at a time to int8, and say what each costs."""
+    with _needs_export():
+        from .inspection import sensitivity_of
+        from .report import sensitivity_table
+    with _progress(None, quiet or as_json) as step:
+        found, files = sensitivity_of(
+            source,
+            task=task,
+            data=data,
+            column=column,
+            activations=activations,
+            samples=samples,
+            out=out,
+            allow_pickle=allow_pickle,
+            on_step=step,
+        )
+    if as_json:
+        _print_json(found)
+    elif not quiet:
+        _console().print(sensitivity_table(found))
+        for file in files:
+            _console().print(str(file), soft_wrap=True)
+
+
+@app.command()
+def lint(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or an .onnx file.")],
+    target: Annotated[
+        str,
+        typer.Option("--target", help="x86-avx2, x86-vnni, arm-dotprod, arm-i8mm, ort-mobile or tensorrt."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say what in BUNDLE would saturate, overflow, be refused or run slowly on a target; exit 1 where answers would be wrong."""
+    with _needs_export():
+        from .lint import lint as run
+    found = run(bundle, target)
+    if as_json:
+        _print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in found])
+    for finding in found if not as_json else []:
+        print(f"{finding.where}: {finding.severity}: {finding.what}")
+    if any(f.severity == "error" for f in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Directory of the bundle.")] = Path("build/minilm"),
     cache: Annotated[Path, typer.Option("--cache", help="Where downloads are kept.")] = Path(".cache/models"),
@@ -356,6 +455,8 @@ def main() -> None:
     gc.disable()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+    warnings.simplefilter("default", HeadwayWarning)
+    warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
     code = _run()
     if "torch" in sys.modules:
         # Taking torch down takes a second and frees nothing that the system would not.

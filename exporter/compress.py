@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..calibration.batches import Batch, check_known, make_batches
-from ..calibration.text import fingerprint, read_labelled
+from ..calibration.text import fingerprint, read_labelled, required
 from . import recipe as r
 from . import verify
 from .bundle import TextEncoder
@@ -31,6 +31,7 @@ from .export import (
 )
 from .graph.anatomy import read_anatomy
 from .graph.canonical import canonicalise
+from .graph.quantized import is_quantized
 from .latency import Workload, open_model
 from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
@@ -61,15 +62,12 @@ def compress(
     the compressed graph has lost at most `max_drop` points on held-out text. Raises as `export` does, and UsageError where
     the recipe names no text.
     """
-    if recipe.data is None:
-        raise UsageError(
-            "compression learns from text: give --data FILE (txt, csv or jsonl), a few hundred lines like production's"
-        )
+    data = required(recipe.data, "compression")
     check_available(target_of(recipe))
     with staged(out, force=force) as staging, tempfile.TemporaryDirectory() as folder:
         on_step("read the source")
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        texts, labels = read_labelled(recipe.data, class_names(source.config))
+        texts, labels = read_labelled(data, class_names(source.config), recipe.column)
         if source.task == "multiple-choice":
             raise UsageError("multiple-choice models are exported, but not compressed yet")
         on_step("capture the graph")
@@ -175,6 +173,8 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     cases = verify.make_cases(job.encoder, texts, info.max_length, info.pad_id)
     wanted = [{k: v.copy() for k, v in runs(job.model)(c.feeds).items()} for c in cases]
     inputs, outputs = ([tensor_info(v) for v in vs] for vs in (job.model.graph.inputs, job.model.graph.outputs))
+    rounded = is_quantized(job.model)
+    dtype = "int8" if rounded else target.dtype
     text = Text(job.encoder, job.texts)
     lowering = target.lower(job.model, read_anatomy(job.model), text)
     target.build(job.model, staging, text)
@@ -182,10 +182,14 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     options = target.options(regroup=whole.regroup)
     runner = target.open(staging, options)
     parity = verify.compare(
-        cases, wanted, runner.run, per_token=whole.per_token, dtype=target.dtype, tolerance=recipe.tolerance
+        cases, wanted, runner.run, per_token=whole.per_token, dtype=dtype, tolerance=recipe.tolerance
     )
     if not parity.ok:
         raise GateError(parity_failure(parity))
+    if rounded:
+        points = job.quality.measure(runner.run, job.encoder, job.kept_tokens)
+        check_drop(job.quality, points, recipe.max_drop)
+        job.stages[-1].quality = points
     artifact_bytes = check_size(target.files(staging), recipe)
     job.step("finish the bundle")
     manifest = build_manifest(
@@ -251,6 +255,7 @@ def _summary(job: Job) -> dict[str, Any]:
     first, last = job.stages[0], job.stages[-1]
     return {
         "workload": {"shapes": [list(s) for s in job.workload.shapes], "threads": job.workload.threads},
+        "measured_in": "ONNX Runtime on a CPU",
         "metric": job.quality.metric,
         "held_out": len(job.quality.texts),
         "source_quality": job.quality.source,
@@ -258,15 +263,21 @@ def _summary(job: Job) -> dict[str, Any]:
         "stages": [asdict(s) for s in job.stages],
         "reports": [p.to_json() for p in job.reports],
         "evidence": job.learned,
+        "observations": job.observed,
+        "sensitivity": job.sensitivity,
+        "left_in_float": job.left_float,
         "expected_ms": job.plans[-1].cost + job.table.rest if job.plans and job.table is not None else None,
         "machine": job.table.machine if job.table is not None else None,
     }
 
 
 def _plots(job: Job, staging: Path) -> None:
-    from .report import plot_losses, plot_stages
+    from .report import plot_losses, plot_sensitivity, plot_stages
 
     (staging / "plots").mkdir(exist_ok=True)
     plot_stages([asdict(s) for s in job.stages], job.quality.metric, staging / "plots" / "passes.png")
+    if job.sensitivity is not None:
+        groups = [{"name": n, "error": e} for n, e in job.sensitivity.items()]
+        plot_sensitivity(groups, staging / "plots" / "sensitivity.png")
     if job.recovery is not None:
         plot_losses(job.recovery.losses, staging / "plots" / "recovery.png")

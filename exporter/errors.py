@@ -45,3 +45,7 @@ class Interrupted(HeadwayError):
     """The user stopped the run."""
 
     exit_code = 5
+
+
+class HeadwayWarning(UserWarning):
+    """Something that works, but is probably not what the user wants."""

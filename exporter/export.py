@@ -18,6 +18,7 @@ from .card import write_card
 from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
+from .graph.quantized import is_quantized
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
@@ -63,7 +64,7 @@ def export(
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        lines = read_lines(recipe.data) if recipe.data else builtin_lines()
+        lines = read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines()
         built = _build(source, target, lines, staging, recipe.tolerance, on_step)
         if not built.parity.ok and built.repeated:
             built = _build(source, target, lines, staging, recipe.tolerance, on_step, whole=True)
@@ -140,6 +141,7 @@ def _build(
         inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
         per_token = [o.name for o in outputs if "sequence" in o.shape]
         on_step(STEPS[3])
+        dtype = "int8" if is_quantized(model) else target.dtype
         text = Text(encoder, lines, choices)
         lowering = target.lower(model, anatomy, text)
         target.build(model, staging, text)
@@ -154,7 +156,7 @@ def _build(
     on_step(STEPS[5])
     options = target.options(regroup=not padding_matters(expected, cases, per_token))
     runner = target.open(staging, options)
-    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=target.dtype, tolerance=tolerance)
+    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=dtype, tolerance=tolerance)
     return _Built(
         source, identity.result(), text, cases, parity, info, inputs, outputs, options, described, lowering, repeated
     )

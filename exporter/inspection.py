@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ..calibration.text import builtin_lines, read_labelled, read_lines
+from ..calibration.batches import make_batches
+from ..calibration.text import builtin_lines, fingerprint, read_labelled, read_lines
 from . import verify
 from .bundle import Bundle, Manifest, TextEncoder
 from .capture import Reference, capture, load_reference
@@ -84,6 +85,62 @@ def profile_model(
         lengths = [len(ids) for ids in tokenizer(lines, truncation=True, max_length=source.longest)["input_ids"]]
     workload = Workload(tuple(shapes), threads) if shapes else Workload.of(np.array(lengths), threads=threads)
     return measure_table(model, workload, ort.SPEC, refresh=refresh, on_level=on_step)
+
+
+def sensitivity_of(
+    spec: str,
+    *,
+    task: str | None,
+    data: Path,
+    column: str | None,
+    activations: str,
+    samples: int,
+    out: Path,
+    allow_pickle: bool = False,
+    on_step: Callable[..., None] = lambda *_, **__: None,
+) -> tuple[dict[str, Any], list[Path]]:
+    """What rounding each group of a source's matrices to int8 costs by itself; writes JSON and a plot to `out`."""
+    from .quantization import look, plan
+    from .recipe import Quantize
+    from .report import plot_sensitivity
+    from .sensitivity import effects
+
+    on_step("capture the graph")
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    source = captured.source
+    model = canonicalise(captured.model, longest=source.positions).model
+    texts = read_lines(data, column)
+    with tempfile.TemporaryDirectory() as folder:
+        info = save_tokenizer(load_tokenizer(source.directory), source.longest, Path(folder))
+        encoder = TextEncoder(Path(folder) / info.file, info)
+    batches = make_batches(encoder, texts, longest=info.max_length, samples=samples)
+    recipe = Quantize()
+    chosen = plan(model, read_anatomy(model), recipe)
+    seen = look(model, chosen.groups, batches, source=source.fingerprint, text=fingerprint(texts), seed=0)
+    total = len(chosen.groups)
+    found = effects(
+        model,
+        chosen,
+        seen,
+        recipe,
+        batches,
+        activations=activations,
+        signed=False,
+        on_group=lambda name: on_step(f"round {name}", of=total),
+    )
+    content = {
+        "model": spec,
+        "activations": activations,
+        "observations": seen.describe(),
+        "groups": [
+            {"name": e.group.name, "error": e.error, "matrices": list(e.group.matrices), "multiply_adds": e.group.cost}
+            for e in found
+        ],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    plot_sensitivity(content["groups"], out / "sensitivity.png")  # type: ignore[arg-type]
+    return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 
 def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dict[str, float]:
@@ -160,7 +217,7 @@ def verify_bundle(
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data)
-    lines = read_lines(data or recipe.data) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
+    lines = read_lines(data or recipe.data, None if data else recipe.column) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
     choices = 2 if bundle.manifest.task == "multiple-choice" else 0
     cases = verify.make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
     expected = [reference.run(c.feeds) for c in cases]
@@ -177,7 +234,7 @@ def _verify_compressed(
     from .compress import class_names, divide
 
     assert bundle.encoder is not None and bundle.manifest.compression is not None and recipe.data is not None
-    texts, labels = read_labelled(data or recipe.data, class_names(source.config))
+    texts, labels = read_labelled(data or recipe.data, class_names(source.config), None if data else recipe.column)
     judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)

@@ -25,11 +25,12 @@ from .passes.heads import RemoveHeads
 from .passes.lowrank import SplitMatrices, break_even
 from .passes.neurons import RemoveNeurons
 from .runner import Runner
-from .targets import ort
+from .targets.ort import OrtTarget
 from .targets.spec import TargetSpec
 
 SCHEMA_VERSION = 1
 ROUNDS = 12
+_ORT = OrtTarget()
 _LEVELS = 8
 _TABLE_ROWS = 1024
 
@@ -248,12 +249,12 @@ def _small_tables(model: ir.Model) -> ir.Model:
     return model
 
 
-def open_model(model: ir.Model, folder: Path, threads: int) -> Runner:
+def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = _ORT) -> Runner:
     """Lowers a canonical model (which it uses up), writes it to `folder` and opens it."""
     folder.mkdir(parents=True, exist_ok=True)
-    ort.lower(model, read_anatomy(model))
-    ort.write(model, folder)
-    return ort.open_runner(folder / ort.MODEL_FILE, ort.session_options(regroup=False), threads)
+    target.lower(model, read_anatomy(model))
+    target.build(model, folder)
+    return target.open(folder, target.options(regroup=False), threads)
 
 
 def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = ROUNDS) -> list[float]:

@@ -22,6 +22,7 @@ from .errors import GateError, UsageError
 from .fit import Tools, Unreachable, fit, rounds_for
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.edit import constant
+from .graph.quantized import is_quantized
 from .graph.torch_graph import TorchGraph
 from .latency import LatencyTable, Workload, measure_table, open_model, paired_times
 from .passes.base import REPORT_LENGTH, PassReport, StructuralPass
@@ -29,17 +30,24 @@ from .passes.heads import RemoveHeads, columns_of
 from .passes.layers import RemoveBlocks, RemoveParts
 from .passes.lowrank import SplitMatrices, global_ranks
 from .passes.neurons import RemoveNeurons
+from .passes.quantize import StoreHalf
 from .passes.sharing import ShareWeights
 from .quality import Quality
+from .quantization import Plan as RoundingPlan
+from .quantization import activations_for, look, plan, quantized
 from .recover import Recovery, recover
 from .repair import repair
 from .runner import Runner
 from .search import Plan, removals, split_moments
-from .targets import ort
-from .targets.target import Target
+from .sensitivity import effects, mixed
+from .targets.ort import OrtTarget
+from .targets.target import Target, kernels_of
 
 _SAME = 0.98
 """A pass that leaves more than this part of the time saved nothing: the noise of a paired measurement."""
+
+_FEW_BATCHES = 8
+"""So many batches of calibration text tell how sensitive a group is."""
 
 Step = Callable[..., None]
 
@@ -100,6 +108,9 @@ class Job:
     kept_tokens: list[int] | None = None
     full_ms: float = 0.0
     learned: dict[str, Any] | None = None
+    observed: dict[str, Any] | None = None
+    sensitivity: dict[str, float] | None = None
+    left_float: dict[str, str] = field(default_factory=dict)
 
     @property
     def anatomy(self) -> Anatomy:
@@ -121,12 +132,21 @@ class Job:
         return found
 
     def time(self, model: ir.Model) -> tuple[float, int]:
-        """Milliseconds on the workload, paired with the source's, and bytes of the artifact."""
+        """Milliseconds on the workload, paired with the source's, and bytes of the artifact.
+
+        What is made for a GPU is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
+        """
+        measured = self.target if isinstance(self.target, OrtTarget) else OrtTarget()
+        if measured is not self.target and is_quantized(
+            model
+        ):  # signed int8 has no kernels there: the time is the float one's
+            nbytes = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+            return self.stages[-1].ms, nbytes
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            runner = open_model(model.clone(), Path(folder), self.workload.threads)
+            runner = open_model(model.clone(), Path(folder), self.workload.threads, measured)
             whole, own = paired_times([self.baseline, runner], self.workload)
             self.full_ms = self.full_ms or whole
-            return self.full_ms * own / whole, sum(p.stat().st_size for p in ort.files(Path(folder)))
+            return self.full_ms * own / whole, sum(p.stat().st_size for p in measured.files(Path(folder)))
 
     def measure(self, name: str, changes: dict[str, str]) -> Stage:
         """Builds the model as it is, times it beside the uncompressed one, and judges it."""
@@ -153,6 +173,12 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
     if isinstance(spec, r.Recover):
         job.stages.append(_recover(job, spec))
         return
+    if isinstance(spec, r.Quantize | r.Half):
+        changes = _quantize(job, spec) if isinstance(spec, r.Quantize) else _apply(job, [StoreHalf()])
+        stage = job.measure(spec.kind, changes)
+        stage.paid = stage.nbytes < before.nbytes or stage.ms < _SAME * before.ms
+        job.stages.append(stage)
+        return
     saved = job.model.clone()
     changes = _remove(job, spec, staging)
     stage = job.measure(spec.kind, changes)
@@ -162,6 +188,56 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
         job.model = saved
         stage = Stage(spec.kind, before.nbytes, before.ms, before.quality, changes, paid=False, undone=True)
     job.stages.append(stage)
+
+
+def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
+    """Rounds matrices, tables and values; with `search`, as many as `max_drop` allows."""
+    chosen = plan(job.model, job.anatomy, spec)
+    activations = activations_for(spec, kernels=kernels_of(job.recipe) != "stock")
+    seen = look(
+        job.model,
+        chosen.groups,
+        job.batches,
+        source=job.fingerprint,
+        text=job.text,
+        seed=job.recipe.calibration.seed,
+        on_batch=lambda: job.step("observe values", of=len(job.batches)),
+    )
+    job.observed = seen.describe()
+    signed = job.target.spec.signed_values
+
+    def made(one: RoundingPlan) -> tuple[ir.Model, list[StructuralPass]]:
+        return quantized(job.model, one, seen, spec, activations=activations, signed=signed)
+
+    def drop(one: RoundingPlan) -> float:
+        job.step("search what stays float")
+        points = job.quality.measure(runs(made(one)[0]), job.encoder, job.kept_tokens)
+        return job.quality.source - points
+
+    if spec.search:
+        found = effects(
+            job.model,
+            chosen,
+            seen,
+            spec,
+            job.batches[:: max(1, len(job.batches) // _FEW_BATCHES)],
+            activations=activations,
+            signed=signed,
+            on_group=lambda name: job.step("sensitivity", of=len(chosen.groups)),
+        )
+        job.sensitivity = {e.group.name: e.error for e in found}
+        chosen, lost = mixed(chosen, found, drop, job.recipe.max_drop)
+        if lost is None:
+            raise GateError(
+                f"even one rounded group of matrices costs more than {job.recipe.max_drop:g} points of {job.quality.metric}: "
+                "raise --max-drop, or leave this model in float"
+            )
+    job.model, passes = made(chosen)
+    job.left_float = chosen.left
+    job.reports += [one.report for one in passes if one.report is not None]
+    count = sum(len(g.matrices) for g in chosen.groups)
+    changes = {"matrices": f"{count} {spec.weights}", "tables": f"{len(chosen.tables)} int8", "values": activations}
+    return changes | ({"left in float": str(len(chosen.left))} if chosen.left else {})
 
 
 def _remove(job: Job, spec: Any, staging: Path) -> dict[str, str]:
@@ -357,7 +433,7 @@ def _trim(job: Job, staging: Path) -> dict[str, str]:
     from .passes.vocabulary import TrimVocabulary, tokens_to_keep, trim_directory
 
     assert job.recipe.data is not None
-    texts, _ = read_labelled(job.recipe.data, {})
+    texts, _ = read_labelled(job.recipe.data, {}, job.recipe.column)
     used = {i for e in job.encoder.encode(texts) for i in e.ids} | {job.encoder.info.pad_id}
     path = staging / job.encoder.info.file
     kept = tokens_to_keep(json.loads(path.read_text(encoding="utf-8")), used)

@@ -108,11 +108,57 @@ class Recover(_Strict):
     minutes: float = Field(gt=0)
 
 
+class Quantize(_Strict):
+    """Matrices of the blocks and tables in whole numbers, and what goes into the products where the target computes so.
+
+    `activations`: "per-token" finds each token's range as it comes (needs Headway's kernels), "static" rounds to ranges
+    calibrated on the text, "none" rounds only weights; "auto" is per-token where the bundle has the kernels, else static.
+    `block` divides the inputs of int4 matrices. `keep` names modules or weights that stay float. `search`: groups of matrices go
+    back to float until at most `max_drop` points are lost.
+    """
+
+    kind: Literal["quantize"] = "quantize"
+    weights: Literal["int8", "int4"] = "int8"
+    activations: Literal["auto", "per-token", "static", "none"] = "auto"
+    block: int | None = Field(default=None, ge=16)
+    rounding: Literal["gptq", "nearest"] = "gptq"
+    ranges: Literal["min-max", "percentile", "entropy", "mse"] = "min-max"
+    migrate: bool = True
+    correct_bias: bool = True
+    tables: bool = True
+    keep: list[str] = Field(default_factory=list)
+    search: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Quantize":
+        if self.weights == "int4" and self.activations not in ("auto", "none"):
+            raise ValueError("int4 is weight-only: no target here multiplies int4 by rounded activations")
+        return self
+
+
+class Half(_Strict):
+    """Matrices and tables stored as float16: half the bytes; arithmetic stays float32 on CPUs."""
+
+    kind: Literal["float16"] = "float16"
+
+
 PassSpec = Annotated[
-    Fit | RemoveHeads | RemoveNeurons | RemoveBlocks | RemoveParts | Split | TrimVocabulary | Share | Repair | Recover,
+    Fit
+    | RemoveHeads
+    | RemoveNeurons
+    | RemoveBlocks
+    | RemoveParts
+    | Split
+    | TrimVocabulary
+    | Share
+    | Repair
+    | Recover
+    | Quantize
+    | Half,
     Field(discriminator="kind"),
 ]
 
+_QUANTIZING = ("quantize", "float16")
 _REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "remove_parts", "split")
 
 
@@ -158,16 +204,20 @@ class EngineOptions(_Strict):
 class Recipe(_Strict):
     """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
 
-    `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
+    `column` of a table in `data` is the text; found where not named.
+    `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
+    them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
     """
 
     version: Literal[1] = 1
     source: str
     task: str | None = None
     target: Literal["ort", "ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx"] = "ort"
+    kernels: Literal["auto", "stock", "custom"] = "auto"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()
     data: Path | None = None
+    column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
     max_mb: float | None = Field(default=None, gt=0)
     passes: list[PassSpec] = Field(default_factory=list)
@@ -178,18 +228,23 @@ class Recipe(_Strict):
     @model_validator(mode="after")
     def _order(self) -> "Recipe":
         kinds = [p.kind for p in self.passes]
-        for once in ("fit", "trim_vocabulary", "recover"):
+        for once in ("fit", "trim_vocabulary", "recover", "quantize", "float16"):
             if kinds.count(once) > 1:
                 raise ValueError(f"pass {once} is given twice")
-        if "recover" in kinds[:-1]:
-            raise ValueError("recover comes last: a pass behind it would undo what it learned")
         if self.target != "ort" and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
+        behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in _QUANTIZING] if "recover" in kinds else []
+        if behind:
+            raise ValueError(f"{behind[0]} behind recover would undo what it learned: only quantisation comes after it")
         for i, one in enumerate(self.passes):
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
                 raise ValueError("repair has nothing to repair: put it behind the passes that remove")
             if isinstance(one, Share) and one.tolerance and "repair" not in kinds[i:]:
                 raise ValueError("sharing near-equal tensors changes the answers: put a repair behind it")
+            if one.kind not in _QUANTIZING and any(k in _QUANTIZING for k in kinds[:i]):
+                raise ValueError(
+                    f"{one.kind} behind {kinds[i - 1]}: a quantised matrix is neither cut, split nor solved for"
+                )
             if one.kind in _REMOVING and "repair" in kinds[:i]:
                 raise ValueError(f"{one.kind} behind a repair would undo it: repair comes after all that remove")
         return self

@@ -167,6 +167,25 @@ def summary_of_changes(changes: Mapping[str, str]) -> str:
     return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
 
 
+def sensitivity_table(found: Mapping[str, Any]) -> Table:
+    """What each group of matrices costs when it alone is rounded, dearest first."""
+    table = _table(f"int8, values {found['activations']}: error of the outputs by text", "group", "error", "of the sum")
+    total = sum(g["error"] for g in found["groups"]) or 1.0
+    for group in sorted(found["groups"], key=lambda g: -g["error"]):
+        table.add_row(group["name"], f"{group['error']:.3g}", f"{100 * group['error'] / total:.1f} %")
+    return table
+
+
+def plot_sensitivity(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A bar for each group, in the order of execution."""
+    figure, axes = _figure(7, 0.8 + 0.22 * len(groups))
+    axes.barh(range(len(groups)), [g["error"] for g in groups], color=_COLOURS[0], height=0.7)
+    axes.set_yticks(range(len(groups)), [g["name"] for g in groups], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("error of the outputs where this group alone is rounded, by text")
+    _save(figure, path)
+
+
 def latency_table(table: Any) -> Table:
     """What one block's attention costs by heads, and its feed-forward by neurons or rank."""
     shown = _table(

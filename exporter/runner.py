@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
+from ..kernels.cpu import MISSING, library_path
 from .errors import TargetError
 
 GROUP_COST = 16
@@ -60,6 +61,11 @@ class OrtRunner:
         ]
         for key, value in chosen.get("config", {}).items():
             settings.add_session_config_entry(key, str(value))
+        if chosen.get("kernels"):
+            library = library_path()
+            if library is None:
+                raise TargetError(f"{model}: {MISSING}")
+            settings.register_custom_ops_library(str(library))
         try:
             self.session = onnxruntime.InferenceSession(
                 str(model),

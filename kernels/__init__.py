@@ -1,0 +1,1 @@
+"""Fused softmax kernels: `reference` states what they compute, `cpu` and `triton` compute it."""

@@ -10,10 +10,11 @@ import onnx_ir as ir
 from ..errors import SourceError
 from .attention import normalises_scores
 from .edit import ancestors, attribute, bias_add, consumers, dims, is_projection, nodes, producer, projection_weight
+from .quantized import readers_through, unrounded
 
 _ACTIVATIONS = ("Gelu", "Relu", "Tanh", "Sigmoid", "Swish", "Mish", "Elu", "LeakyRelu", "HardSwish", "Softplus")
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
-_ELEMENTWISE = (*_ACTIVATIONS, *_QDQ, "Add", "Mul", "Split", "Slice", "Identity", "Cast")
+_ROUNDING = ("QuantizeTokens", "QuantizeLinear", "DequantizeLinear")
+_ELEMENTWISE = (*_ACTIVATIONS, *_ROUNDING, "Add", "Mul", "Split", "Slice", "Identity", "Cast")
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _borders(graph: ir.Graph, blocks: list[Block], content: set[ir.Value]) -> li
 def as_projection(node: ir.Node) -> Projection:
     """A MatMul by a trained matrix, with its bias; with the one before it where the two are one matrix split."""
     node = _second(node)
-    first = producer(node.inputs[0], "MatMul")
+    first = producer(unrounded(node.inputs[0]), "MatMul")
     first = first if first is not None and _is_first(first) else None
     weight = projection_weight(node)
     rows, columns = _matrix_shape(node)
@@ -237,8 +238,8 @@ def _second(node: ir.Node) -> ir.Node:
     """The MatMul that ends a split matrix beginning at `node`; `node` itself where it is no first half."""
     if not is_projection(node) or node.outputs[0].is_graph_output():
         return node
-    readers = consumers(node.outputs[0])
-    follows = len(readers) == 1 and is_projection(readers[0]) and readers[0].inputs[0] is node.outputs[0]
+    readers = readers_through(node.outputs[0])
+    follows = len(readers) == 1 and is_projection(readers[0]) and unrounded(readers[0].inputs[0]) is node.outputs[0]
     return readers[0] if follows else node
 
 
@@ -431,6 +432,6 @@ def _embeddings(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
     for node in nodes(graph, "Gather"):
         table = node.inputs[0]
         shape = dims(table)
-        if table is not None and table.is_initializer() and shape is not None and len(shape) == 2:
+        if table is not None and table.is_initializer() and shape is not None and len(shape) == 2 and shape[1] != 1:
             tables[str(table.name)] = tuple(d or 0 for d in shape)
     return tables

@@ -19,6 +19,7 @@ from .activations import single_node_activations
 from .attention import canonicalise_attention
 from .edit import ancestors, attribute, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
+from .qdq import put_rounding, take_rounding
 
 OPSET = 23
 _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
@@ -26,11 +27,16 @@ _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 
 @dataclass
 class Canonical:
-    """A canonical model. `disentangled` counts attentions left in ordinary ops; `sources` maps value → source value."""
+    """A canonical model. `disentangled` counts attentions left in ordinary ops; `sources` maps value → source value.
+
+    `rounded` products have the source's own whole numbers; `left_off` of its roundings no target computes, see `qdq`.
+    """
 
     model: ir.Model
     disentangled: int = 0
     sources: dict[str, str] = field(default_factory=dict)
+    rounded: int = 0
+    left_off: int = 0
 
 
 def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
@@ -47,6 +53,8 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     common.IdentityEliminationPass()(model)
     if graph.opset_imports.get("", 0) < OPSET:
         _to_opset(model)
+        graph = model.graph  # one of the converters makes a new one
+    taken = take_rounding(model)
     for value in _values(graph):
         value.meta["source"] = value.name
     _name_nodes(graph)
@@ -63,10 +71,11 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     _fold(model)
     _check_mask_arithmetic(graph)
     sources = _name_values(graph)
+    rounded = put_rounding(model, taken)
     common.ShapeInferencePass()(model)
     if small_enough_to_check(model):
         common.CheckerPass()(model)
-    return Canonical(model, len(left), sources)
+    return Canonical(model, len(left), sources, rounded, taken.left_off)
 
 
 def _check_operators(model: ir.Model) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from ..errors import SourceError
 from .edit import attribute, constant
+from .quantized import DOMAIN
 
 Tensor = torch.Tensor
 Env = dict[ir.Value, Tensor]
@@ -27,6 +28,7 @@ DTYPES = {
     ir.DataType.INT64: torch.int64,
     ir.DataType.INT32: torch.int32,
     ir.DataType.INT8: torch.int8,
+    ir.DataType.UINT8: torch.uint8,
     ir.DataType.BOOL: torch.bool,
 }
 
@@ -40,7 +42,7 @@ class TorchGraph:
     def __init__(self, model: ir.Model):
         self.nodes = list(model.graph)
         for node in self.nodes:
-            if node.op_type not in _OPERATORS or node.domain not in ("", "ai.onnx"):
+            if node.op_type not in _OPERATORS or node.domain not in ("", "ai.onnx", DOMAIN):
                 raise SourceError(f"node {node.name!r}: {node.op_type} has no counterpart in torch yet")
         self.inputs = list(model.graph.inputs)
         self.outputs = list(model.graph.outputs)
@@ -111,6 +113,8 @@ class TorchGraph:
 
 def _tensor(array: np.ndarray | None) -> Tensor:
     assert array is not None
+    if array.dtype == ir.DataType.INT4.numpy():
+        array = array.astype(np.int8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of arrays mapped read-only from a file: nothing here writes to them
         array = np.asarray(array)
@@ -154,6 +158,36 @@ def _cumsum(node: ir.Node, x: list[Any]) -> Tensor:
     if attribute(node, "exclusive", 0) or attribute(node, "reverse", 0):
         raise SourceError(f"node {node.name!r}: exclusive or reverse CumSum has no counterpart in torch yet")
     return torch.cumsum(x[0], int(x[1]), dtype=x[0].dtype)
+
+
+def _quantize(node: ir.Node, x: list[Any]) -> Tensor:
+    """Per tensor, as activations are; the type of the zero point is the result's."""
+    limits = torch.iinfo(x[2].dtype)
+    return (torch.round(x[0] / x[1]) + x[2]).clamp(limits.min, limits.max).to(x[2].dtype)
+
+
+def _dequantize(node: ir.Node, x: list[Any]) -> Tensor:
+    """Per tensor, per channel of `axis`, or per block of it."""
+    q, scale = x[0].to(torch.float32), x[1]
+    zero = x[2].to(torch.float32) if len(x) > 2 and x[2] is not None else torch.zeros(())
+    if scale.ndim == 0:
+        return (q - zero) * scale
+    axis, block = _axis(node, 1), int(attribute(node, "block_size", 0))  # type: ignore[call-overload]
+    if block:
+        scale, zero = (t.repeat_interleave(block, dim=axis) if t.ndim else t for t in (scale, zero))
+        return (q - zero) * scale
+    shape = [1] * q.ndim
+    shape[axis] = -1
+    return (q - (zero.reshape(shape) if zero.ndim else zero)) * scale.reshape(shape)
+
+
+def _quantize_tokens(_: ir.Node, x: list[Any]) -> Tensor:
+    """The function `headway.QuantizeTokens`, see `quantized.tokens_function`."""
+    low, high = x[0].amin(-1, keepdim=True).clamp(max=0), x[0].amax(-1, keepdim=True).clamp(min=0)
+    scale = (high - low) / 255
+    scale = torch.where(scale == 0, 1.0, scale)
+    zero = torch.round(-low / scale)
+    return ((torch.round(x[0] / scale) + zero).clamp(0, 255) - zero) * scale
 
 
 def _div(_: ir.Node, x: list[Any]) -> Tensor:
@@ -208,31 +242,6 @@ def _pad(node: ir.Node, x: list[Any]) -> Tensor:
         begins, ends = dict(enumerate(pads[:rank])), dict(enumerate(pads[rank:]))
     flat = [n for axis in reversed(range(rank)) for n in (begins.get(axis, 0), ends.get(axis, 0))]
     return F.pad(x[0], flat, value=float(x[2]) if len(x) > 2 and x[2] is not None else 0.0)
-
-
-def _per_channel(node: ir.Node, x: Tensor, vector: Tensor | None) -> Tensor | float:
-    """A scale or zero point, shaped so that it broadcasts along its axis of `x`."""
-    if vector is None:
-        return 0.0
-    if vector.ndim == 0 or vector.numel() == 1:
-        return vector.reshape(())
-    shape = [1] * x.ndim
-    shape[_axis(node, 1)] = -1
-    return vector.reshape(shape)
-
-
-def _quantize(node: ir.Node, x: list[Any]) -> Tensor:
-    """QuantizeLinear, to int8 only: half to even, saturating."""
-    zero = x[2] if len(x) > 2 else None
-    if zero is None or zero.dtype != torch.int8:
-        raise SourceError(f"node {node.name!r}: only quantisation to int8 has a counterpart in torch")
-    scaled = torch.round(x[0] / _per_channel(node, x[0], x[1]))
-    return (scaled + _per_channel(node, x[0], zero)).clamp(-128, 127).to(torch.int8)
-
-
-def _dequantize(node: ir.Node, x: list[Any]) -> Tensor:
-    zero = x[2] if len(x) > 2 else None
-    return (x[0].to(x[1].dtype) - _per_channel(node, x[0], zero)) * _per_channel(node, x[0], x[1])
 
 
 def _reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
@@ -340,6 +349,7 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Pad": _pad,
     "Pow": lambda _, x: x[0] ** x[1],
     "QuantizeLinear": _quantize,
+    "QuantizeTokens": _quantize_tokens,
     "Range": lambda _, x: torch.arange(x[0].item(), x[1].item(), x[2].item(), dtype=x[0].dtype),
     "ReduceL2": _reduce(lambda t, dim, keepdim: torch.linalg.vector_norm(t, dim=dim, keepdim=keepdim)),
     "ReduceMax": _reduce(torch.amax),

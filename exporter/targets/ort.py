@@ -6,18 +6,23 @@ less than its mask costs (`benchmarks/fusions.py` measures all of them). Those a
 making them when it loads the graph.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx_ir as ir
 
+from ...kernels.cpu import MISSING, library_path
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..runner import OrtRunner
+from .ort_int8 import Products, lower_products
+from .ort_packed import Packing, pack_tokens
 from .spec import TargetSpec
+
+Kernels = Literal["auto", "stock", "custom"]
 
 CONTRIB = "com.microsoft"
 MODEL_FILE = "model.onnx"
@@ -35,18 +40,30 @@ class Fusions:
 
     attention: int = 0
     gelu: int = 0
+    products: Products = field(default_factory=Products)
+    packing: Packing | None = None
 
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        products = {k: v for k, v in asdict(self.products).items() if v}
+        packing = asdict(self.packing) if self.packing else {}
+        return {**products, "attention": self.attention, "gelu": self.gelu, **packing}
 
 
-def lower(model: ir.Model, anatomy: Anatomy) -> Fusions:
-    """Lowers a canonical model in place. Raises TargetError naming the node where an expected fusion did not happen."""
+def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock") -> Fusions:
+    """Lowers a canonical model in place, with `kernels="custom"` onto packed tokens and Headway's own operators.
+
+    "auto" takes those operators too, and packs where that can be done. Raises TargetError naming the node where an expected
+    fusion did not happen, or which cannot run on packed tokens.
+    """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
-    fusions = Fusions()
+    fusions = Fusions(products=lower_products(model, kernels=kernels != "stock"))
+    remove_unused(model)
+    if kernels == "custom" or (kernels == "auto" and _packs(model, anatomy)):
+        fusions.packing = pack_tokens(model, anatomy)
+        fusions.attention = fusions.packing.packed_attention
     lowering = _AttentionLowering(graph)
-    for block in anatomy.blocks:
+    for block in anatomy.blocks if fusions.packing is None else ():
         if block.attention is not None and not block.attention.disentangled:
             lowering.lower(block.attention.node)
             fusions.attention += 1
@@ -64,12 +81,29 @@ def write(model: ir.Model, directory: Path) -> None:
     ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
 
 
-def session_options(*, regroup: bool) -> dict[str, Any]:
+def session_options(*, regroup: bool, kernels: Kernels = "stock") -> dict[str, Any]:
     """What a bundle stores for its runner. All levels: fused nodes stay as they are, constants are left to the runtime.
 
-    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding.
+    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding. On
+    packed tokens there is nothing to gain from it. Where a processor adds products of bytes with saturation (x86 without
+    VNNI), the runtime is told to take its exact form; elsewhere that changes nothing.
     """
-    return {"graph_optimization_level": "all", "disabled_optimizers": list(SLOW_FUSIONS), "regroup": regroup}
+    options = {
+        "graph_optimization_level": "all",
+        "disabled_optimizers": list(SLOW_FUSIONS),
+        "regroup": regroup,
+        "config": {"session.x64quantprecision": "1", "session.disable_quant_qdq": "1"},
+    }
+    return options | ({"kernels": True} if kernels != "stock" else {})
+
+
+def _packs(model: ir.Model, anatomy: Anatomy) -> bool:
+    """Whether a model can run on packed tokens: found out on a copy, since a refusal leaves its model half rewritten."""
+    try:
+        pack_tokens(model.clone(), anatomy)
+    except TargetError:
+        return False
+    return True
 
 
 def open_runner(model: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
@@ -89,12 +123,13 @@ class OrtTarget:
     spec: TargetSpec = SPEC
     artifact: str = MODEL_FILE
     dtype: str = "float32"
+    kernels: Kernels = "stock"
 
     def available(self) -> str | None:
-        return None
+        return MISSING if self.kernels != "stock" and library_path() is None else None
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        return lower(model, anatomy).as_dict()
+        return lower(model, anatomy, self.kernels).as_dict()
 
     def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
         write(model, directory)
@@ -103,7 +138,7 @@ class OrtTarget:
         return files(directory)
 
     def options(self, *, regroup: bool) -> dict[str, Any]:
-        return session_options(regroup=regroup)
+        return session_options(regroup=regroup, kernels=self.kernels)
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from ...calibration.batches import Batch, make_batches
+from ...kernels.cpu import library_path
 from ..bundle import TextEncoder
 from ..errors import UsageError
 from ..graph.anatomy import Anatomy
-from ..recipe import Recipe
+from ..recipe import Quantize, Recipe
 from ..runner import Runner
 from .spec import TargetSpec
 
@@ -87,6 +88,14 @@ class Target(Protocol):
         """What the manifest says about how the artifact was built and checked; None where there is nothing to say."""
 
 
+def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
+    """Whose operators a recipe's bundle has: "auto" is stock where no pass wants ours, or where they are not built."""
+    if recipe.target != "ort":
+        return "stock"
+    wanted = any(isinstance(p, Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
+    return "stock" if recipe.kernels == "auto" and not (wanted and library_path() is not None) else recipe.kernels
+
+
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
     match recipe.target:
@@ -95,7 +104,7 @@ def target_of(recipe: Recipe) -> Target:
                 raise UsageError(f"target ort: {recipe.dtype} is for GPUs; leave dtype out, or choose another target")
             from .ort import OrtTarget
 
-            return OrtTarget()
+            return OrtTarget(kernels=kernels_of(recipe))
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 

@@ -34,7 +34,7 @@ from .target import Text
 from .tensorrt_build import BuildSettings, build_engine, check_settings, missing, this_gpu
 
 OPSET = 20
-SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64)
+SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_values=True)
 """Tensor cores work in tiles; 64 columns is the narrowest that the wide kernels take."""
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}

@@ -13,7 +13,7 @@ from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.objective import distance, per_row
 from headway.calibration.removal import removal_order
 from headway.exporter.capture import capture
-from headway.exporter.errors import SourceError, UsageError
+from headway.exporter.errors import HeadwayWarning, SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
@@ -132,10 +132,14 @@ def test_batches_hold_similar_lengths_once_each() -> None:
 
 
 def test_text_of_unknown_tokens_is_refused() -> None:
-    made = [batch([[1, 3, 3, 2]])]
-    check_known([batch([[1, 3, 7, 2]])], [1, 2], 3)
-    with pytest.raises(UsageError, match="becomes a known token"):
-        check_known(made, [1, 2], 3)
+    assert check_known([batch([[1, 5, 7, 2]])], [1, 2, 3], 3) == 0
+    with pytest.warns(HeadwayWarning, match="25 % of the calibration text's tokens are unknown"):
+        assert check_known([batch([[1, 3, 7, 2], [1, 8, 9, 2]])], [1, 2], 3) == 0.25
+    with pytest.raises(UsageError, match=r"67 % of the calibration text's tokens are unknown.*right language"):
+        check_known([batch([[1, 3, 3, 4, 2]])], [1, 2, 3], 3)
+    for nothing in ([1, 3, 3, 2], [1, 2]):
+        with pytest.raises(UsageError, match="becomes a known token"):
+            check_known([batch([nothing])], [1, 2], 3)
 
 
 def test_distance_is_zero_for_the_source_itself() -> None:

@@ -1,11 +1,26 @@
 """Text in: files of every kind, and the built-in lines."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from headway.calibration.text import builtin_lines, fingerprint, mixed_lengths, read_lines
+from headway.calibration.batches import draw, stream_batches
+from headway.calibration.text import (
+    _stdin,
+    builtin_lines,
+    fingerprint,
+    mixed_lengths,
+    read_labelled,
+    read_lines,
+    required,
+)
 from headway.exporter.errors import UsageError
 
 
@@ -63,3 +78,102 @@ def test_lengths_are_as_documented() -> None:
 def test_fingerprint_depends_on_content_and_order() -> None:
     assert fingerprint(["a", "b"]) != fingerprint(["b", "a"])
     assert fingerprint(["a", "b"]) == fingerprint(["a", "b"])
+
+
+ROWS = {"id": [1, 2, 3, 4], "body": ["one", "two", None, "one"], "note": ["a", "b", "c", "d"], "label": [0, 1, 1, 0]}
+
+
+def write_dataset(folder: Path, rows: dict[str, list], shards: int = 2) -> Path:
+    """What `save_to_disk` of datasets writes: Arrow streams, and their names in order."""
+    folder.mkdir(parents=True)
+    table = pa.table(rows)
+    names = [f"data-{i:05d}-of-{shards:05d}.arrow" for i in range(shards)]
+    step = -(-len(table) // shards)
+    for i, name in enumerate(names):
+        part = table.slice(i * step, step)
+        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, part.schema) as stream:
+            stream.write_table(part)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": n} for n in names]}))
+    return folder
+
+
+def test_parquet_and_arrow(tmp_path: Path) -> None:
+    pq.write_table(pa.table(ROWS), tmp_path / "a.parquet")
+    folder = write_dataset(tmp_path / "set", ROWS)
+    for path in (tmp_path / "a.parquet", folder):
+        assert read_lines(path, "body") == ["one", "two"]
+        texts, labels = read_labelled(path, {"no": 0, "yes": 1}, "note")
+        assert texts == ["a", "b", "c", "d"]
+        assert labels is not None and labels.tolist() == [0, 1, 1, 0]
+        with pytest.raises(UsageError, match=r"which column.*--column"):
+            read_lines(path)
+        with pytest.raises(UsageError, match="no column 'texts'; found id, body, note, label"):
+            read_lines(path, "texts")
+    found = {k: v for k, v in ROWS.items() if k != "note"}
+    assert read_lines(write_dataset(tmp_path / "one", found, shards=1)) == ["one", "two"]
+
+
+def test_splits_of_a_dataset(tmp_path: Path) -> None:
+    for name in ("test", "train"):
+        write_dataset(tmp_path / "sets" / name, {"text": [name]}, shards=1)
+    splits = tmp_path / "sets" / "dataset_dict.json"
+    splits.write_text('{"splits": ["test", "train"]}')
+    assert read_lines(tmp_path / "sets") == ["train"]
+    assert read_lines(tmp_path / "sets" / "test") == ["test"]
+    splits.write_text('{"splits": ["test", "dev"]}')
+    with pytest.raises(UsageError, match=r"which split.*test, dev"):
+        read_lines(tmp_path / "sets")
+
+
+def test_a_column_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,title\none,two\n")
+    assert read_lines(tmp_path / "a.csv", "title") == ["two"]
+    (tmp_path / "a.txt").write_text("one\n")
+    with pytest.raises(UsageError, match="no columns"):
+        read_lines(tmp_path / "a.txt", "title")
+
+
+def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _stdin.cache_clear()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("one\n\nzwö\none\n".encode())))
+    assert read_lines(Path("-")) == read_lines(Path("-")) == ["one", "zwö"]
+    _stdin.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a.parquet", "cannot be read as parquet"), ("set", "save_to_disk")])
+def test_bad_tables_are_named(tmp_path: Path, name: str, reason: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if name == "set" else path.write_bytes(b"no")
+    with pytest.raises(UsageError, match=reason) as caught:
+        read_lines(path)
+    assert name in str(caught.value)
+
+
+def test_without_text_the_error_says_how_to_give_it() -> None:
+    with pytest.raises(UsageError, match=r"calibration learns from text: give --data FILE"):
+        required(None, "calibration")
+    assert required(Path("a.txt"), "calibration") == Path("a.txt")
+
+
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_samples_have_the_lengths_of_all(count: int, samples: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).lognormal(3, 0.8, count).astype(np.int64)
+    chosen = draw(lengths, samples, seed)
+    assert len(set(chosen.tolist())) == len(chosen) == min(samples, count)
+    assert np.array_equal(chosen, draw(lengths, samples, seed))
+    ordered, drawn = np.sort(lengths), np.sort(lengths[chosen])
+    edges = np.arange(len(drawn) + 1) * count // len(drawn)
+    assert np.all(drawn >= ordered[edges[:-1]]) and np.all(drawn <= ordered[edges[1:] - 1])
+
+
+def test_streamed_batches_are_all_texts_in_order() -> None:
+    def encode(texts, longest):
+        width = max(len(t.split()) for t in texts)
+        mask = np.array([[1] * len(t.split()) + [0] * (width - len(t.split())) for t in texts])
+        return {"input_ids": mask, "attention_mask": mask}
+
+    lines = (" ".join(["w"] * (1 + n % 5)) for n in range(10))
+    made = list(stream_batches(encode, lines, 64, size=4))
+    assert [len(b.rows) for b in made] == [4, 4, 2]
+    assert np.concatenate([b.rows for b in made]).tolist() == list(range(10))

@@ -1,0 +1,275 @@
+"""Histograms that can be merged in any order, and the ranges that the four usual methods read from them.
+
+The grid has bins of width `2**exponent`, whole multiples of it as edges, and bin 0 around zero. When values outgrow it,
+neighbouring bins join two by two; the exponent depends on the largest magnitude alone. So counts are exact integers, and
+adding or merging in any order gives the same histogram. A threshold read from it is at most one bin off, and a bin is at most
+`1 / 2048` of the largest magnitude.
+"""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+BINS = 4096
+"""Bins on each side of zero; the one around zero is shared."""
+
+METHODS = ("min-max", "percentile", "entropy", "mse")
+Method = Literal["min-max", "percentile", "entropy", "mse"]
+
+_SIZE = 2 * BINS - 1
+_LOG_BINS = BINS.bit_length() - 1
+_LEAST = -120
+"""Magnitudes below 2**(-120) all fall into bin 0: the grid gets no finer."""
+_COARSE = 2048
+_STRETCH = 32_768
+_SHRINKS = 192
+
+
+def exponent_for(largest: float) -> int:
+    """The exponent of the finest grid that holds magnitudes up to `largest`."""
+    return max(int(np.frexp(np.float64(largest))[1]) - _LOG_BINS, _LEAST) if largest > 0 else _LEAST
+
+
+class _Scratch(threading.local):
+    """Room for one stretch of values, which stays in the processor's cache: fresh arrays would cost several times as much."""
+
+    def __init__(self) -> None:
+        self.scaled = np.empty(_STRETCH, np.float32)
+        self.whole = np.empty(_STRETCH, np.int32)
+        self.index = np.empty(_STRETCH, np.int64)
+
+
+_SCRATCH = _Scratch()
+
+
+def bin_counts(values: np.ndarray, exponent: int) -> np.ndarray:
+    """Counts of float32 values on the grid of `exponent`, int64 `[2 * BINS - 1]`. Multiplying by a power of two is exact."""
+    flat, factor = values.ravel(), np.float32(2.0**-exponent)
+    counts = np.zeros(_SIZE, np.int64)
+    for start in range(0, flat.size, _STRETCH):
+        part = flat[start : start + _STRETCH]
+        scaled, whole, index = (a[: part.size] for a in (_SCRATCH.scaled, _SCRATCH.whole, _SCRATCH.index))
+        np.multiply(part, factor, out=scaled)
+        np.copyto(whole, scaled, casting="unsafe")
+        np.add(whole, BINS - 1, out=index)
+        counts += np.bincount(index, minlength=_SIZE)
+    return counts
+
+
+@dataclass
+class Histogram:
+    """Counts int64 `[2 * BINS - 1]`: entry `BINS - 1 + i` is of values v with `trunc(v / 2**exponent) == i`.
+
+    `low` and `high` are the exact minimum and maximum; without values they are inf and -inf.
+    """
+
+    exponent: int = _LEAST
+    low: float = float("inf")
+    high: float = float("-inf")
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(_SIZE, np.int64))
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Histogram":
+        made = cls()
+        made.add(values)
+        return made
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def width(self) -> float:
+        return 2.0**self.exponent
+
+    @property
+    def largest(self) -> float:
+        """The largest magnitude; 0 without values."""
+        return max(abs(self.low), abs(self.high)) if self.low <= self.high else 0.0
+
+    def add(self, values: np.ndarray, bounds: tuple[float, float] | None = None) -> None:
+        """Counts finite float32 values of any shape; `bounds` are their minimum and maximum, where known already."""
+        if not values.size:
+            return
+        low, high = bounds if bounds is not None else (float(values.min()), float(values.max()))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._grow(exponent_for(self.largest))
+        self.counts += bin_counts(values, self.exponent)
+
+    def merge(self, other: "Histogram") -> None:
+        """Takes in another one's counts. Order does not matter."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        exponent = exponent_for(self.largest)
+        self._grow(exponent)
+        self.counts += _coarser(other.counts, exponent - other.exponent)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Histogram)
+            and (self.exponent, self.low, self.high) == (other.exponent, other.low, other.high)
+            and np.array_equal(self.counts, other.counts)
+        )
+
+    def magnitudes(self) -> np.ndarray:
+        """Counts of magnitudes, int64 `[BINS]`."""
+        folded = self.counts[BINS - 1 :].copy()
+        folded[1:] += self.counts[BINS - 2 :: -1]
+        return folded
+
+    def centres(self) -> np.ndarray:
+        """The middle of every bin, float64 `[2 * BINS - 1]`; zero of the one around zero."""
+        index = np.arange(1 - BINS, BINS, dtype=np.float64)
+        return (index + 0.5 * np.sign(index)) * self.width
+
+    def range(
+        self, method: Method = "min-max", *, percentile: float = 99.999, bits: int = 8, symmetric: bool = False
+    ) -> tuple[float, float]:
+        """Lowest and highest value to represent; zero is always between, and symmetric ranges reach equally far.
+
+        `percentile`: so many percent of the values stay inside, what is cut lies equally on both sides (symmetric: of the
+        magnitudes). `entropy`: the clip of magnitudes that changes their distribution least (Kullback-Leibler divergence;
+        Migacz, 8-bit inference with TensorRT, 2017). `mse`: the clip with the least mean squared error of rounding and
+        clipping. A value that is always zero has the range (0, 0).
+        """
+        if self.largest == 0:
+            return 0.0, 0.0
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        if method == "percentile":
+            low, high = _percentile(self, percentile, symmetric)
+        elif method == "entropy":
+            span = 2 * self.largest if symmetric else high - low
+            threshold = kl_threshold(self, int(2**bits * self.largest / span))
+            low, high = max(low, -threshold), min(high, threshold)
+        elif method == "mse":
+            low, high = mse_range(self, bits, symmetric)
+        if symmetric:
+            reach = max(-low, high)
+            low, high = -reach, reach
+        return float(low), float(high)
+
+    def _grow(self, exponent: int) -> None:
+        if exponent > self.exponent:
+            self.counts = _coarser(self.counts, exponent - self.exponent)
+            self.exponent = exponent
+
+
+def _coarser(counts: np.ndarray, by: int) -> np.ndarray:
+    """The same counts with `2**by` neighbouring bins joined; those next to zero join the one around it."""
+    if by <= 0:
+        return counts
+    if by >= _LOG_BINS:
+        joined = np.zeros_like(counts)
+        joined[BINS - 1] = counts.sum()
+        return joined
+    together = 1 << by
+    joined = np.zeros_like(counts)
+    positive = counts[BINS - 1 :].reshape(-1, together).sum(axis=1)
+    negative = counts[BINS - 1 :: -1].copy()
+    negative[0] = 0
+    negative = negative.reshape(-1, together).sum(axis=1)
+    n = len(positive)
+    joined[BINS - 1 : BINS - 1 + n] = positive
+    joined[BINS - n : BINS] += negative[::-1]
+    return joined
+
+
+def _percentile(histogram: Histogram, percentile: float, symmetric: bool) -> tuple[float, float]:
+    total, width = histogram.total, histogram.width
+    if symmetric:
+        kept = np.ceil(percentile / 100 * total)
+        threshold = (int(np.searchsorted(np.cumsum(histogram.magnitudes()), kept)) + 1) * width
+        threshold = min(threshold, histogram.largest)
+        return -threshold, threshold
+    cut = int(np.floor((100 - percentile) / 200 * total))
+    upward = int(np.searchsorted(np.cumsum(histogram.counts), cut, side="right")) - (BINS - 1)
+    downward = (BINS - 1) - int(np.searchsorted(np.cumsum(histogram.counts[::-1]), cut, side="right"))
+    low = max((upward - (upward <= 0)) * width, histogram.low)
+    high = min((downward + (downward >= 0)) * width, histogram.high)
+    return min(low, 0.0), max(high, 0.0)
+
+
+def kl_threshold(histogram: Histogram, levels: int = 128) -> float:
+    """The magnitude at which clipping changes the distribution of magnitudes least.
+
+    Of 2,048 bins every clip from as many bins as there are levels upwards is tried: P is the clipped distribution with the
+    rest in its last bin, Q the same brought to `levels` and spread evenly over P's bins that are not empty. Levels are whole
+    runs of bins, as equal as they can be. A symmetric 8-bit range has 128 levels of magnitude; an asymmetric one has those of
+    its longer side, all 256 where it is one-sided.
+    """
+    counts = histogram.magnitudes().reshape(_COARSE, -1).sum(axis=1).astype(np.float64)
+    width = histogram.width * (BINS // _COARSE)
+    used = int(np.max(np.flatnonzero(counts), initial=0)) + 1
+    if used <= levels:
+        return histogram.largest
+    ends = np.arange(levels, used + 1)
+    return min(float(ends[int(np.argmin(kl_divergences(counts, ends, levels)))]) * width, histogram.largest)
+
+
+def kl_divergences(counts: np.ndarray, ends: np.ndarray, levels: int) -> np.ndarray:
+    """KL(P‖Q) of each clip to `counts[:end]`, float64 `[ends]`; inf where Q is empty and P is not. From running sums."""
+    total = counts.sum()
+    sums = np.concatenate([[0.0], np.cumsum(counts)])
+    filled = np.concatenate([[0], np.cumsum(counts > 0)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.concatenate([[0.0], np.cumsum(np.where(counts > 0, counts * np.log(counts), 0.0))])
+        edges = (np.arange(levels + 1)[None, :] * ends[:, None]) // levels
+        mass = np.diff(sums[edges], axis=1)
+        occupied = np.diff(filled[edges], axis=1).astype(np.float64)
+        outside = total - sums[ends]
+        last = counts[ends - 1]
+        occupied[:, -1] += (last == 0) & (outside > 0)
+        reference = mass.copy()
+        reference[:, -1] += outside
+        # log of the last bin of P, which has taken in what was clipped
+        entropy = logs[ends] - _xlogx(last) + _xlogx(last + outside)
+        cross = np.where(reference > 0, reference * np.log(mass / occupied), 0.0).sum(axis=1)
+        # P sums to total, Q to what is inside
+        divergence = (entropy - cross) / total - np.log(total) + np.log(sums[ends])
+    return np.where(np.isfinite(divergence), divergence, np.inf)
+
+
+def _xlogx(x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x * np.log(np.maximum(x, 1e-300)), 0.0)
+
+
+def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
+    """The range whose quantisation to `bits` has the least mean squared error; values stand in the middle of their bins.
+
+    The whole range is shrunk in steps of 1/192; where both sides are there and free, each is then shrunk alone.
+    """
+    filled = np.flatnonzero(histogram.counts)
+    values, weights = histogram.centres()[filled], histogram.counts[filled].astype(np.float64)
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    if low == high:
+        return 0.0, 0.0
+    shrinks = np.arange(_SHRINKS, 0, -1) / _SHRINKS
+    if symmetric:
+        reach = max(-low, high)
+        best = min(shrinks, key=lambda a: quantisation_error(values, weights, -a * reach, a * reach, bits, True))
+        return -best * reach, best * reach
+
+    def error(a: float, b: float) -> float:
+        return quantisation_error(values, weights, a * low, b * high, bits, False)
+
+    a = b = min(shrinks, key=lambda s: error(s, s))
+    if low < 0 < high:
+        a = min(shrinks, key=lambda s: error(s, b))
+        b = min(shrinks, key=lambda s: error(a, s))
+    return a * low, b * high
+
+
+def quantisation_error(
+    values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, symmetric: bool
+) -> float:
+    """Weighted mean squared error of values after quantising to a range: float64, zero exactly representable."""
+    if symmetric:
+        least, most = -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1
+        scale, zero = high / most, 0.0
+    else:
+        least, most = 0, 2**bits - 1
+        scale = (high - low) / most
+        zero = float(np.rint(-low / scale))
+    steps = np.clip(np.rint(values / scale) + zero, least, most) - zero
+    return float(np.average(np.square(values - steps * scale), weights=weights))

@@ -1,0 +1,171 @@
+"""What an artifact would do badly on a processor or runtime it was not made for: saturate, overflow, be refused, run slowly.
+
+Reads the ONNX file itself; findings name the module whose weight is concerned. Nothing here is measured on that target: what is
+said follows from number formats and operator sets. For what saturates see `Processor`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from .bundle import MANIFEST, Manifest
+from .errors import SourceError, UsageError
+from .graph.edit import constant, consumers, nodes, producer
+from .graph.quantized import DOMAIN, matrix_of
+from .targets.ort_int8 import CONTRIB
+
+Severity = Literal["error", "slow"]
+_INT16, _INT32 = 2**15 - 1, 2**31 - 1
+
+_INTEGER_PRODUCTS = {"MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3}
+"""Operators that multiply bytes, and which input is the matrix."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`where` is the module or node; an "error" would give wrong answers or none, "slow" only time."""
+
+    severity: Severity
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What counts about a target. `saturates`: products of unsigned by signed bytes are added in pairs in signed 16 bits (x86 before
+    VNNI: `vpmaddubsw`). `signed`: rounded values have to be int8 with zero point 0. `contrib`, `own`: whether the runtime
+    knows com.microsoft's operators, and can load Headway's.
+    """
+
+    saturates: bool = False
+    signed: bool = False
+    contrib: bool = True
+    own: bool = True
+    nibbles_fast: bool = True
+
+
+PROCESSORS = {
+    "x86-avx2": Processor(saturates=True, nibbles_fast=False),
+    "x86-vnni": Processor(nibbles_fast=False),
+    "arm-dotprod": Processor(),
+    "arm-i8mm": Processor(),
+    "ort-mobile": Processor(own=False),
+    "tensorrt": Processor(signed=True, contrib=False, own=False),
+}
+
+
+def lint(path: Path, target: str) -> list[Finding]:
+    """Findings about a bundle or an `.onnx` file on one of `PROCESSORS`, errors first."""
+    processor = PROCESSORS.get(target)
+    if processor is None:
+        raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
+    manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
+    file = path / manifest.artifact if manifest is not None else path
+    try:
+        model = ir.load(file)
+    except Exception as error:  # protobuf and onnx_ir raise their own kinds
+        raise SourceError(f"{file}: not an ONNX file ({error})") from error
+    config = manifest.session_options.get("config", {}) if manifest is not None else {}
+    exact = str(config.get("session.x64quantprecision", "0")) == "1"
+    found = [f for graph in _graphs(model) for f in _findings(graph, processor, exact)]
+    return sorted(found, key=lambda f: f.severity)
+
+
+def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    yield model.graph
+    for node in model.graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield attribute.value
+
+
+def _findings(graph: ir.Graph, processor: Processor, exact: bool) -> Iterator[Finding]:
+    for node in graph:
+        yield from _operator(node, processor)
+        matrix = _byte_matrix(node)
+        if matrix is not None:
+            yield from _sums(node, matrix, processor, exact)
+    for node in nodes(graph, "QuantizeLinear"):
+        yield from _zero_point(node, processor)
+    for node in nodes(graph, "MatMul"):
+        found = matrix_of(node)
+        if found is not None and _rounded_values(node) is None:
+            yield Finding("slow", _module(found[0]), "weight-only: the product runs in float32; saves bytes, not time")
+    for node in nodes(graph, "MatMulNBits"):
+        if not processor.nibbles_fast:
+            yield Finding(
+                "slow", _module(node.inputs[1]), "int4 products take longer than float32 ones on this processor"
+            )
+
+
+def _operator(node: ir.Node, processor: Processor) -> Iterator[Finding]:
+    if node.domain == DOMAIN and not processor.own:
+        yield Finding(
+            "error", _place(node), f"{DOMAIN}.{node.op_type} cannot be loaded there: export with stock operators"
+        )
+    if node.domain == CONTRIB and not processor.contrib:
+        yield Finding("error", _place(node), f"{CONTRIB}.{node.op_type} is not known there: export for that target")
+    if processor.signed and node.op_type in ("DynamicQuantizeLinear", "MatMulInteger"):
+        yield Finding("error", _place(node), f"{node.op_type} is not parsed there: calibrate static ranges")
+
+
+def _zero_point(node: ir.Node, processor: Processor) -> Iterator[Finding]:
+    if not processor.signed or len(node.inputs) < 3:
+        return
+    zero = constant(node.inputs[2])
+    if zero is not None and (zero.dtype == np.uint8 or zero.any()):
+        yield Finding(
+            "error", _place(node), "rounded around a zero point, or to uint8: int8 with zero point 0 is expected there"
+        )
+
+
+def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool) -> Iterator[Finding]:
+    """Saturation of 16-bit pairs, overflow of 32-bit sums: by the weights themselves, for the worst values."""
+    array = constant(matrix)
+    if array is None or array.dtype != np.int8:
+        return
+    whole = array.astype(np.int64)
+    pairs = np.pad(whole, ((0, len(whole) % 2), (0, 0))).reshape(-1, 2, whole.shape[1])
+    worst = 255 * np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
+    over = worst.max(axis=0, initial=0) > _INT16
+    if processor.saturates and not exact and node.domain != DOMAIN and over.any():
+        yield Finding(
+            "error",
+            _module(matrix),
+            f"{int(over.sum())} of {len(over)} outputs can saturate: pairs of products exceed 16 bits; set session entry "
+            "session.x64quantprecision=1, use 7-bit weights, or Headway's kernels",
+        )
+    if (255 * np.abs(whole).sum(axis=0)).max(initial=0) > _INT32:
+        yield Finding("error", _module(matrix), "32-bit sums can overflow: too many inputs")
+
+
+def _byte_matrix(node: ir.Node) -> ir.Value | None:
+    """The int8 matrix of a product of bytes: of a fused operator, or of one that the runtime will fuse."""
+    if node.op_type in _INTEGER_PRODUCTS:
+        value = node.inputs[_INTEGER_PRODUCTS[node.op_type]]
+        return value if value is not None and value.is_initializer() else None
+    found = matrix_of(node) if node.op_type == "MatMul" else None
+    return found[0] if found is not None and _rounded_values(node) is not None else None
+
+
+def _rounded_values(node: ir.Node) -> ir.Node | None:
+    back = producer(node.inputs[0], "DequantizeLinear")
+    return producer(back.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if back is not None else None
+
+
+def _module(weight: ir.Value | None) -> str:
+    """The Hugging Face module of a weight."""
+    name = str(weight.name) if weight is not None else "?"
+    return name.removesuffix(".packed").removesuffix(".weight")
+
+
+def _place(node: ir.Node) -> str:
+    """The module nearest to a node: of a weight it reads, or of what reads its result."""
+    for value in (*node.inputs, *(v for o in node.outputs for n in consumers(o) for v in n.inputs)):
+        if value is not None and value.is_initializer() and str(value.name).endswith(".weight"):
+            return _module(value)
+    return str(node.name)

@@ -1,0 +1,290 @@
+"""Passes that put whole numbers into the canonical graph. What the numbers are was decided before (`calibration.rounding`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import UsageError
+from ..graph.anatomy import Anatomy, Projection
+from ..graph.edit import bias_add, constant, consumers, initializer, insert, is_vector, producer
+from ..graph.quantized import (
+    DOMAIN,
+    TOKENS,
+    QuantizedMatrix,
+    fixed_scale,
+    hold_matrix,
+    matrix_of,
+    round_fixed,
+    set_whole,
+    tokens_function,
+)
+from .base import StructuralPass
+from .cuts import set_array
+
+PER_TOKEN = "per token"
+"""In place of a range: found as the value comes, for each token of its own."""
+
+
+@dataclass
+class QuantizeMatrices(StructuralPass):
+    """Each matrix named becomes int8 (or int4) with its scales; `shifts [out]` are added to the biases behind.
+
+    The result is weight-only: what goes into the products stays as it is until `QuantizeValues`.
+    """
+
+    matrices: Mapping[str, QuantizedMatrix]
+    shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        for name in self.matrices:
+            weight = _float_tensor(graph, name)
+            other = next((n for n in consumers(weight) if n.op_type != "MatMul" or n.inputs[1] is not weight), None)
+            if other is not None:
+                raise UsageError(
+                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only matrices of products can"
+                )
+        for name, matrix in self.matrices.items():
+            weight = graph.initializers[name]
+            readers = consumers(weight)
+            if name in self.shifts:
+                for reader in readers:
+                    _shift_bias(graph, reader, self.shifts[name])
+            hold_matrix(graph, weight, matrix)
+        return {n: f"int{m.bits}" + (f", blocks of {m.block}" if m.block else "") for n, m in self.matrices.items()}
+
+
+@dataclass
+class QuantizeTables(StructuralPass):
+    """Each table named is held as int8 rows with a scale for each row; what is looked up is made float again."""
+
+    names: tuple[str, ...]
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        for name in self.names:
+            table = _float_tensor(graph, name)
+            other = next((n for n in consumers(table) if not _is_lookup(n, table)), None)
+            if other is not None:
+                raise UsageError(f"{name}: node {other.name!r} ({other.op_type}) reads it, not only lookups")
+        changes = {}
+        for name in self.names:
+            table = graph.initializers[name]
+            array = constant(table)
+            assert array is not None
+            top = np.abs(array).max(axis=1, keepdims=True)
+            scale = (np.where(top > 0, top, 1.0) / 127).astype(np.float32)
+            scales = initializer(graph, f"{name}_scale", scale)
+            set_whole(table, np.rint(array / scale).astype(np.int8), 8)
+            for node in consumers(table):
+                _look_up(node, scales)
+            changes[name] = "int8 rows"
+        return changes
+
+
+@dataclass
+class QuantizeValues(StructuralPass):
+    """Each value named is rounded where products by quantised matrices read it, to its range or `PER_TOKEN`.
+
+    `signed`: int8 around 0 with zero point 0, for targets that want it so; else uint8 with a zero point, which uses
+    one-sided ranges whole. UsageError for a value that no such product reads.
+    """
+
+    ranges: Mapping[str, tuple[float, float] | str]
+    signed: bool = False
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
+        readers = {}
+        for name in self.ranges:
+            value = values.get(name)
+            readers[name] = [n for n in consumers(value) if matrix_of(n)] if value is not None else []
+            if not readers[name]:
+                raise UsageError(f"{name}: no product by a quantised matrix reads this value")
+        changes = {}
+        order = {n: i for i, n in enumerate(graph)}
+        for name, given in self.ranges.items():
+            first = min(readers[name], key=order.__getitem__)
+            rounded = (
+                _per_token(model, first, values[name])
+                if isinstance(given, str)
+                else round_fixed(graph, first, values[name], *fixed_scale(*given, signed=self.signed))
+            )
+            for node in readers[name]:
+                node.replace_input_with(0, rounded)
+            changes[name] = PER_TOKEN if isinstance(given, str) else f"{given[0]:.3g} to {given[1]:.3g}"
+        return changes
+
+
+@dataclass
+class MigrateScales(StructuralPass):
+    """Divides the channels of each value named and multiplies the rows of the matrices behind it: the product stays the same.
+
+    `divisors [channels]` by value name. Attention results take theirs from the value projection, which costs nothing;
+    other values are divided where the products read them. Source: SmoothQuant (arXiv 2211.10438); the residual, which
+    reads the same values, is left as it is, so that the result is exact for norms behind the residual too.
+    """
+
+    divisors: Mapping[str, np.ndarray]
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        changes = {}
+        inputs = {str(p.input.name): p.input for b in anatomy.blocks for p in b.projections}
+        unknown = next((n for n in self.divisors if n not in inputs), None)
+        if unknown is not None:
+            raise UsageError(f"{unknown}: no projection reads this value")
+        folded = {
+            str(b.attention.o.input.name): b.attention.v
+            for b in anatomy.blocks
+            if b.attention and _own_columns(b.attention)
+        }
+        for name, given in self.divisors.items():
+            divisor = given.astype(np.float32)
+            readers = [n for n in consumers(inputs[name]) if n.op_type == "MatMul" and n.inputs[1] is not None]
+            weights = {v: None for n in readers if (v := n.inputs[1]) is not None and v.is_initializer()}
+            shared = next((w for w in weights if any(n not in readers for n in consumers(w))), None)
+            if not weights or shared is not None:
+                continue
+            for weight in weights:
+                set_array(weight, np.ascontiguousarray(constant(weight) * divisor[:, None]))  # type: ignore[operator]
+            if name in folded and _divide_columns(folded[name], divisor):
+                changes[name] = "divided in the value projection"
+                continue
+            order = {n: i for i, n in enumerate(graph)}
+            factor = initializer(graph, f"{name}.divisor", (1 / divisor).astype(np.float32))
+            divided = insert(
+                min(readers, key=order.__getitem__),
+                "Mul",
+                [inputs[name], factor],
+                name=f"{name}.divided",
+                dtype=inputs[name].dtype,
+                shape=inputs[name].shape,
+            )
+            for node in readers:
+                node.replace_input_with(0, divided)
+            changes[name] = f"channels divided by {divisor.min():.2g} to {divisor.max():.2g}"
+        return changes
+
+
+@dataclass
+class StoreHalf(StructuralPass):
+    """Every float32 matrix and table is stored as float16 and cast back where it is read: half the bytes, float32 arithmetic.
+
+    A weight beyond float16's range (65,504) is refused by name.
+    """
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        chosen = {
+            n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and len(v.shape or ()) == 2
+        }
+        for name, value in chosen.items():
+            array = constant(value)
+            if array is not None and np.abs(array).max(initial=0) > np.finfo(np.float16).max:
+                raise UsageError(f"{name}: {np.abs(array).max():.3g} is beyond float16; leave this model in float32")
+        for value in chosen.values():
+            readers = consumers(value)
+            array = constant(value)
+            assert array is not None
+            set_array(value, array.astype(np.float16))
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+            for reader in readers:
+                back = insert(
+                    reader,
+                    "Cast",
+                    [value],
+                    name=f"{reader.name}.{value.name}.float",
+                    dtype=ir.DataType.FLOAT,
+                    shape=list(array.shape),
+                    to=int(ir.DataType.FLOAT),
+                )
+                for i, read in enumerate(reader.inputs):
+                    if read is value:
+                        reader.replace_input_with(i, back)
+        return dict.fromkeys(chosen, "float16")
+
+
+def _float_tensor(graph: ir.Graph, name: str) -> ir.Value:
+    found = graph.initializers.get(name)
+    if found is None or len(found.shape or ()) != 2:
+        raise UsageError(f"{name}: there is no such matrix")
+    if found.dtype != ir.DataType.FLOAT:
+        raise UsageError(f"{name}: is {found.dtype} already; quantise a float32 matrix")
+    return found
+
+
+def _shift_bias(graph: ir.Graph, product: ir.Node, shift: np.ndarray) -> None:
+    """Adds to the bias behind a product; one that other products read too is left as it is, as is a product without one."""
+    add = bias_add(product)
+    bias = next((v for v in add.inputs if is_vector(v)), None) if add is not None else None
+    array = constant(bias)
+    if bias is not None and array is not None and len(consumers(bias)) == 1:
+        set_array(bias, array + shift)
+
+
+def _is_lookup(node: ir.Node, table: ir.Value) -> bool:
+    axis = node.attributes.get("axis")
+    return node.op_type == "Gather" and node.inputs[0] is table and (axis is None or axis.value == 0)
+
+
+def _look_up(node: ir.Node, scales: ir.Value) -> None:
+    """A lookup of whole numbers, and of the scales of the same rows."""
+    graph, result = node.graph, node.outputs[0]
+    assert isinstance(graph, ir.Graph)
+    order = {n: i for i, n in enumerate(graph)}
+    after = min(consumers(result), key=order.__getitem__)
+    shape = list(result.shape) if result.shape is not None else None
+    name, dtype = str(result.name), ir.DataType.FLOAT
+    factor = insert(
+        after,
+        "Gather",
+        [scales, node.inputs[1]],
+        name=f"{name}.scale",
+        dtype=dtype,
+        shape=[*shape[:-1], 1] if shape else None,
+    )
+    whole = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
+    product = insert(after, "Mul", [whole, factor], name=f"{name}.float", dtype=dtype, shape=shape)
+    cast = producer(whole)
+    for reader in consumers(result):
+        if reader is not cast:
+            for i, read in enumerate(reader.inputs):
+                if read is result:
+                    reader.replace_input_with(i, product)
+    result.type = ir.TensorType(ir.DataType.INT8)
+
+
+def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:
+    function = tokens_function()
+    model.functions.setdefault(function.identifier(), function)
+    model.graph.opset_imports.setdefault(DOMAIN, 1)
+    return insert(
+        before, TOKENS, [value], name=f"{value.name}.rounded", domain=DOMAIN, dtype=value.dtype, shape=value.shape
+    )
+
+
+def _own_columns(attention: object) -> bool:
+    """True where each value column feeds one attention column: no keys shared by heads, no merged or split projection."""
+    from ..graph.anatomy import AttentionPart
+
+    assert isinstance(attention, AttentionPart)
+    return attention.heads == attention.kv_heads and not attention.merged and not attention.disentangled
+
+
+def _divide_columns(projection: Projection, divisor: np.ndarray) -> bool:
+    """Divides a projection's outputs, bias included; False where a weight of it has other readers."""
+    weight = projection.node.inputs[1]
+    bias = next((v for v in projection.bias.inputs if is_vector(v)), None) if projection.bias is not None else None
+    if weight is None or not weight.is_initializer() or len(consumers(weight)) != 1:
+        return False
+    if bias is not None and len(consumers(bias)) != 1:
+        return False
+    for value in (weight, bias):
+        array = constant(value)
+        if value is not None and array is not None:
+            set_array(value, np.ascontiguousarray(array / divisor))
+    return True

@@ -1,0 +1,89 @@
+"""What rounding each group of matrices costs by itself, and which groups stay float so that no more is lost than allowed.
+
+Imports torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+import torch
+
+from ..calibration.batches import Batch
+from ..calibration.objective import distance
+from ..calibration.observe import Observations
+from .graph.torch_graph import Tensor, TorchGraph
+from .quantization import Group, Plan, quantized
+from .recipe import Quantize
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A group rounded alone: `error` is its distance from the float model by text (see `objective.distance`)."""
+
+    group: Group
+    error: float
+
+
+def effects(
+    model: ir.Model,
+    chosen: Plan,
+    seen: Observations,
+    spec: Quantize,
+    batches: Sequence[Batch],
+    *,
+    activations: str,
+    signed: bool,
+    on_group: Callable[[str], None] = lambda _: None,
+) -> list[Effect]:
+    """Rounds one group at a time, tables left float, and compares the outputs on the calibration text."""
+    graph = TorchGraph(model)
+    with torch.no_grad():
+        wanted = [graph(b.feeds) for b in batches]
+    found = []
+    for group in chosen.groups:
+        on_group(group.name)
+        made, _ = quantized(
+            model, replace(chosen, groups=[group], tables=()), seen, spec, activations=activations, signed=signed
+        )
+        found.append(Effect(group, _off(TorchGraph(made), batches, wanted)))
+    return found
+
+
+def _off(graph: TorchGraph, batches: Sequence[Batch], wanted: Sequence[Mapping[str, Tensor]]) -> float:
+    with torch.no_grad():
+        total = sum(
+            float(distance(graph(b.feeds), w, torch.from_numpy(b.mask))) for b, w in zip(batches, wanted, strict=True)
+        )
+    return total / sum(len(b.rows) for b in batches)
+
+
+def mixed(
+    chosen: Plan, found: Sequence[Effect], drop_of: Callable[[Plan], float], most: float
+) -> tuple[Plan, float | None]:
+    """The plan that rounds the most work within `most` points, and its drop; None where even the last group costs more.
+
+    Groups go back to float in the order of error for each multiply-add saved, the dearest first; how many is found by
+    bisection, since what is lost falls as more stay float.
+    """
+    order = [e.group for e in sorted(found, key=lambda e: e.error / e.group.cost, reverse=True)]
+
+    def with_float(count: int) -> Plan:
+        gone = order[:count]
+        reason = "rounding it costs more than may be lost"
+        left = chosen.left | {n: reason for g in gone for n in g.matrices}
+        return replace(chosen, groups=[g for g in chosen.groups if g not in gone], left=left)
+
+    drop = drop_of(chosen)
+    if drop <= most:
+        return chosen, drop
+    low, high, best = 0, len(order), None
+    while low + 1 < high:
+        middle = (low + high) // 2
+        tried = with_float(middle)
+        drop = drop_of(tried)
+        if drop <= most:
+            high, best = middle, (tried, drop)
+        else:
+            low = middle
+    return best if best is not None else (with_float(len(order)), None)

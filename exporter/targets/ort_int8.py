@@ -1,0 +1,189 @@
+"""Products by quantised matrices, as ONNX Runtime runs them fastest: explicit operators, none left for its optimiser to find.
+
+Values rounded by token become Headway's own `QuantizedLinear` and `QuantizedFeedForward`, which take bias, activation and
+residual along. Values rounded to a fixed range become the runtime's `MatMulIntegerToFloat`. Int4 matrices in blocks become its
+`MatMulNBits`. Matrices that only save bytes stay behind `DequantizeLinear`, which the runtime folds while loading.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import TargetError
+from ..graph.edit import (
+    attribute,
+    bias_add,
+    constant,
+    consumers,
+    initializer,
+    insert,
+    is_vector,
+    nodes,
+    other_input,
+    producer,
+)
+from ..graph.quantized import DOMAIN, TOKENS, matrix_of
+
+CONTRIB = "com.microsoft"
+_ACTIVATIONS = {
+    ("Gelu", "none"): "gelu",
+    ("Gelu", "tanh"): "gelu_tanh",
+    ("Relu", "none"): "relu",
+    ("Tanh", "none"): "tanh",
+}
+
+
+@dataclass
+class Products:
+    """How many products became what."""
+
+    quantized_linear: int = 0
+    quantized_feed_forward: int = 0
+    static_int8: int = 0
+    int4: int = 0
+    weight_only: int = 0
+
+
+def lower_products(model: ir.Model, *, kernels: bool) -> Products:
+    """Lowers every product by a quantised matrix, in place. TargetError where one needs the kernels and there are none."""
+    graph = model.graph
+    made = Products()
+    for node in nodes(graph, "MatMul"):
+        found = matrix_of(node)
+        if found is None:
+            continue
+        if producer(node.inputs[0], TOKENS) is not None:
+            if not kernels:
+                raise TargetError(
+                    f"node {node.name!r}: values rounded by token need Headway's kernels; ask for static ranges, or for the kernels"
+                )
+            _linear(node, *found)
+            made.quantized_linear += 1
+        elif (q := _static_input(node)) is not None:
+            _static(node, q, *found)
+            made.static_int8 += 1
+        elif _in_nibbles(node, *found):
+            made.int4 += 1
+        else:
+            made.weight_only += 1
+    for node in nodes(graph, "QuantizedLinear"):
+        if _feed_forward(node):
+            made.quantized_feed_forward += 1
+            made.quantized_linear -= 2
+    if made.quantized_linear or made.quantized_feed_forward:
+        graph.opset_imports[DOMAIN] = 1
+    for identifier in [i for i in model.functions if i[:2] == (DOMAIN, TOKENS)]:
+        del model.functions[identifier]
+    return made
+
+
+def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
+    """One product by token, with the bias, the activation and the residual that follow it and nothing else reads in between."""
+    rounded = node.inputs[0]
+    assert rounded is not None
+    tokens = producer(rounded, TOKENS)
+    assert tokens is not None
+    result, bias, residual, activation = node.outputs[0], None, None, "none"
+    add = bias_add(node)
+    if add is not None and _alone(result):
+        bias, result = next(v for v in add.inputs if is_vector(v)), add.outputs[0]
+    following = consumers(result)
+    if _alone(result) and following[0].op_type in ("Gelu", "Relu", "Tanh"):
+        activation = _ACTIVATIONS[following[0].op_type, str(attribute(following[0], "approximate", "none"))]
+        result = following[0].outputs[0]
+    elif _alone(result) and following[0].op_type == "Add" and _same_shape(other_input(following[0], result), result):
+        residual = other_input(following[0], result)
+        result = following[0].outputs[0]
+    last = result.producer()
+    assert last is not None
+    _put(
+        last,
+        result,
+        "QuantizedLinear",
+        [tokens.inputs[0], q, scale, bias, residual],
+        domain=DOMAIN,
+        activation=activation,
+    )
+
+
+def _feed_forward(up: ir.Node) -> bool:
+    """Two linear layers with an activation and nothing else between become one operator."""
+    between = up.outputs[0]
+    readers = consumers(between)
+    if attribute(up, "activation") == "none" or not _alone(between) or readers[0].op_type != "QuantizedLinear":
+        return False
+    down = readers[0]
+    if down.inputs[0] is not between or attribute(down, "activation") != "none" or up.inputs[4] is not None:
+        return False
+    if up.inputs[3] is None or down.inputs[3] is None:
+        return False
+    inputs = [*up.inputs[:4], *down.inputs[1:4], down.inputs[4]]
+    _put(
+        down,
+        down.outputs[0],
+        "QuantizedFeedForward",
+        inputs,
+        domain=DOMAIN,
+        activation=attribute(up, "activation"),
+    )
+    return True
+
+
+def _static_input(node: ir.Node) -> ir.Node | None:
+    """The DequantizeLinear behind a quantised value that a product reads."""
+    back = producer(node.inputs[0], "DequantizeLinear")
+    return back if back is not None and producer(back.inputs[0], "QuantizeLinear") is not None else None
+
+
+def _static(node: ir.Node, back: ir.Node, q: ir.Value, scale: ir.Value) -> None:
+    """`MatMulIntegerToFloat`, with the bias where there is one."""
+    result, bias = node.outputs[0], None
+    add = bias_add(node)
+    if add is not None and _alone(result):
+        bias, result = next(v for v in add.inputs if is_vector(v)), add.outputs[0]
+    last = result.producer()
+    assert last is not None
+    whole, step, zero = back.inputs[0], back.inputs[1], back.inputs[2] if len(back.inputs) > 2 else None
+    _put(last, result, "MatMulIntegerToFloat", [whole, q, step, scale, zero, None, bias], domain=CONTRIB)
+
+
+def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
+    """`MatMulNBits` for an int4 matrix in blocks of a size the operator knows: packed by output channel, low nibble first."""
+    array, steps = constant(q), constant(scale)
+    assert array is not None and steps is not None
+    rows, columns = array.shape
+    block = rows // len(steps) if steps.ndim == 2 else 0
+    if q.dtype != ir.DataType.INT4 or block < 16 or block & (block - 1):
+        return False
+    levels = (array.astype(np.int16) + 8).astype(np.uint8).T.reshape(columns, rows // block, block)
+    packed = levels[..., 0::2] | (levels[..., 1::2] << 4)
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    inputs = [
+        node.inputs[0],
+        initializer(graph, f"{q.name}.packed", np.ascontiguousarray(packed)),
+        initializer(graph, f"{scale.name}.packed", np.ascontiguousarray(steps.T).reshape(-1)),
+    ]
+    _put(node, node.outputs[0], "MatMulNBits", inputs, domain=CONTRIB, K=rows, N=columns, bits=4, block_size=block)
+    return True
+
+
+def _put(at: ir.Node, result: ir.Value, op_type: str, inputs: list[ir.Value | None], **attributes: object) -> None:
+    """Puts one operator in the place of everything that made `result`, under the name of the result."""
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    name, shape = result.name, result.shape
+    new = insert(at, op_type, inputs, name=f"{name}.lowered", dtype=ir.DataType.FLOAT, shape=shape, **attributes)  # type: ignore[arg-type]
+    ir.convenience.replace_all_uses_with(result, new, replace_graph_outputs=True)
+    result.name = f"{name}.whole"
+    new.name = name
+
+
+def _alone(value: ir.Value) -> bool:
+    return len(consumers(value)) == 1 and not value.is_graph_output()
+
+
+def _same_shape(value: ir.Value | None, result: ir.Value) -> bool:
+    """True for another computed value of the same sizes: a residual, not something that is broadcast."""
+    return value is not None and not value.is_initializer() and value.shape is not None and value.shape == result.shape

@@ -1,0 +1,210 @@
+#include "attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "op.h"
+#include "register.h"
+#include "sequences.h"
+
+namespace headway {
+namespace {
+
+constexpr int64_t kChunk = 128;    // queries of one head that one thread takes at least, where there are so many
+constexpr double kWorth = 2.0e6;   // multiplications that pay for another thread
+constexpr int64_t kMostTasks = 256;
+
+// Attributes of all attention ops: `heads`; `scale`, 1 / sqrt(head_dim) where not given; `causal` (0 or 1); `window`, the
+// farthest key a query sees either way, -1 for any.
+struct Options {
+  explicit Options(const Node& node)
+      : heads(node.integer("heads", 0)),
+        scale(node.number("scale", NAN)),
+        causal(node.integer("causal", 0) != 0),
+        window(node.integer("window", -1)) {
+    if (heads < 1) throw Error("attribute 'heads' is missing or below 1");
+  }
+  int64_t heads;
+  float scale;
+  bool causal;
+  int64_t window;
+};
+
+template <class T>
+void check_same(const Tensor<T>& q, const Tensor<T>& other) {
+  if (other.shape != q.shape)
+    throw Error(std::string("input '") + other.name + "' has shape " + to_string(other.shape) + ", input 'q' has " + to_string(q.shape));
+}
+
+inline void check_bias(const Tensor<float>& bias, int64_t heads, int64_t longest) {
+  if (!bias) return;
+  const Shape& shape = bias.shape;
+  const size_t rank = shape.size();
+  const bool square = rank >= 3 && shape[rank - 1] >= longest && shape[rank - 2] >= longest;
+  if (!square || (shape[rank - 3] != 1 && shape[rank - 3] != heads) || (rank == 4 && shape[0] != 1) || rank > 4)
+    throw Error("input 'bias' of shape " + to_string(shape) + " is not [heads or 1, positions, positions] for " +
+                std::to_string(heads) + " heads and sequences of up to " + std::to_string(longest) + " tokens");
+}
+
+// Every head of every sequence, by chunks of queries, in about equal tasks. What a query gives depends on no border between them.
+template <class In, class Out>
+void attend(const Context& context, void (*kernel)(const Queries<In, Out>&), const Options& options, Queries<In, Out> all,
+            const std::vector<Sequence>& sequences, const Tensor<float>& bias) {
+  struct Unit {
+    Sequence sequence;
+    int64_t head, first, count;
+    double until;  // work up to and with this one
+  };
+  std::vector<Unit> units;
+  double work = 0;
+  for (const Sequence& sequence : sequences)
+    for (int64_t head = 0; head < options.heads; ++head)
+      for (int64_t first = 0; first < sequence.length; first += kChunk) {
+        const int64_t count = std::min(kChunk, sequence.length - first);
+        work += 2.0 * static_cast<double>(count) * static_cast<double>(sequence.length) * all.head_dim;
+        units.push_back({sequence, head, first, count, work});
+      }
+  const int64_t tasks = std::clamp<int64_t>(static_cast<int64_t>(work / kWorth), 1, kMostTasks);
+  auto unit_at = [&](double done) {
+    return std::lower_bound(units.begin(), units.end(), done, [](const Unit& u, double d) { return u.until <= d; }) - units.begin();
+  };
+  context.parallel(static_cast<size_t>(tasks), [&](size_t task) {
+    const int64_t begin = task == 0 ? 0 : unit_at(work * static_cast<double>(task) / static_cast<double>(tasks));
+    const int64_t end = static_cast<int64_t>(task) + 1 == tasks
+                            ? static_cast<int64_t>(units.size())
+                            : unit_at(work * static_cast<double>(task + 1) / static_cast<double>(tasks));
+    for (int64_t i = begin; i < end; ++i) {
+      const Unit& unit = units[static_cast<size_t>(i)];
+      Queries<In, Out> one = all;
+      const int64_t column = unit.head * all.head_dim;
+      one.q += unit.sequence.first * all.pitch_q + column;
+      one.k += unit.sequence.first * all.pitch_k + column;
+      one.v += unit.sequence.first * all.pitch_v + column;
+      one.y += unit.sequence.first * all.pitch_y + column;
+      one.length = unit.sequence.length;
+      one.first = unit.first;
+      one.count = unit.count;
+      if (bias) {
+        const size_t rank = bias.shape.size();
+        one.pitch_bias = bias.shape[rank - 1];
+        one.bias = bias.data + (bias.shape[rank - 3] == 1 ? 0 : unit.head * bias.shape[rank - 2] * one.pitch_bias);
+      }
+      kernel(one);
+    }
+  });
+}
+
+template <class In, class Out>
+Queries<In, Out> queries_of(const Tensor<In>& q, const Tensor<In>& k, const Tensor<In>& v, Out* y, const Options& options) {
+  const int64_t hidden = q.shape.back();
+  if (hidden % options.heads != 0)
+    throw Error("input 'q' of shape " + to_string(q.shape) + " does not divide into " + std::to_string(options.heads) + " heads");
+  const int64_t head_dim = hidden / options.heads;
+  if (head_dim < 1 || head_dim > kLongestHead)
+    throw Error("input 'q' of shape " + to_string(q.shape) + " has a head_dim of " + std::to_string(head_dim) + ": 1 to " +
+                std::to_string(kLongestHead) + " are supported");
+  Queries<In, Out> all{};
+  all.q = q.data, all.k = k.data, all.v = v.data, all.y = y;
+  all.pitch_q = all.pitch_k = all.pitch_v = all.pitch_y = hidden;
+  all.head_dim = static_cast<int>(head_dim);
+  all.scale = !std::isnan(options.scale) ? options.scale : 1.0f / std::sqrt(static_cast<float>(head_dim));
+  all.causal = options.causal;
+  all.window = options.window;
+  return all;
+}
+
+template <class T>
+auto kernel_for() {
+  if constexpr (std::is_same_v<T, float>) return best_attention_table().float32;
+  else return best_attention_table().float16;
+}
+
+// q, k, v [tokens, heads * head_dim], cu_seqlens [sequences + 1], bias [heads or 1, positions, positions] → y like q.
+template <class T>
+class PackedAttention {
+ public:
+  static constexpr const char* kName = "PackedAttention";
+  static constexpr Port kInputs[] = {{"q", type_of<T>()},
+                                     {"k", type_of<T>()},
+                                     {"v", type_of<T>()},
+                                     {"cu_seqlens", ort::Type::kInt32},
+                                     {"bias", ort::Type::kFloat, kOptional}};
+  static constexpr Port kOutputs[] = {{"y", type_of<T>()}};
+
+  explicit PackedAttention(const Node& node) : options_(node), kernel_(kernel_for<T>()) {}
+
+  void compute(const Context& context) const {
+    const auto q = context.input<T>(0), k = context.input<T>(1), v = context.input<T>(2);
+    const auto bias = context.input<float>(4);
+    if (q.shape.size() != 2) throw Error("input 'q' has shape " + to_string(q.shape) + ", [tokens, heads * head_dim] is needed");
+    check_same(q, k);
+    check_same(q, v);
+    const auto sequences = sequences_of(context.input<int32_t>(3), q.shape[0], "q");
+    int64_t longest = 0;
+    for (const Sequence& one : sequences) longest = std::max(longest, one.length);
+    check_bias(bias, options_.heads, longest);
+    const auto all = queries_of<T, T>(q, k, v, context.output<T>(0, q.shape), options_);
+    attend(context, kernel_, options_, all, sequences, bias);
+  }
+
+ private:
+  Options options_;
+  void (*kernel_)(const Queries<T, T>&);
+};
+
+// q, k, v [batch, sequence, heads * head_dim], lengths [batch] (all of the sequence where not given), bias as above → y like q,
+// zeros from each row's length on.
+template <class T>
+class PaddedAttention {
+ public:
+  static constexpr const char* kName = "PaddedAttention";
+  static constexpr Port kInputs[] = {{"q", type_of<T>()},
+                                     {"k", type_of<T>()},
+                                     {"v", type_of<T>()},
+                                     {"lengths", ort::Type::kInt32, kOptional},
+                                     {"bias", ort::Type::kFloat, kOptional}};
+  static constexpr Port kOutputs[] = {{"y", type_of<T>()}};
+
+  explicit PaddedAttention(const Node& node) : options_(node), kernel_(kernel_for<T>()) {}
+
+  void compute(const Context& context) const {
+    const auto q = context.input<T>(0), k = context.input<T>(1), v = context.input<T>(2);
+    const auto lengths = context.input<int32_t>(3);
+    const auto bias = context.input<float>(4);
+    if (q.shape.size() != 3)
+      throw Error("input 'q' has shape " + to_string(q.shape) + ", [batch, sequence, heads * head_dim] is needed");
+    check_same(q, k);
+    check_same(q, v);
+    const int64_t batch = q.shape[0], positions = q.shape[1], hidden = q.shape[2];
+    if (lengths && lengths.shape != Shape{batch})
+      throw Error("input 'lengths' has shape " + to_string(lengths.shape) + ", [" + std::to_string(batch) + "] is needed");
+    check_bias(bias, options_.heads, positions);
+    std::vector<Sequence> sequences;
+    for (int64_t row = 0; row < batch; ++row) {
+      const int64_t length = lengths ? lengths.data[row] : positions;
+      if (length < 0 || length > positions)
+        throw Error("input 'lengths' has " + std::to_string(length) + " in row " + std::to_string(row) + ", 0 to " +
+                    std::to_string(positions) + " are possible");
+      sequences.push_back({row * positions, length});
+    }
+    T* y = context.output<T>(0, q.shape);
+    for (const Sequence& one : sequences)
+      std::fill(y + (one.first + one.length) * hidden, y + (one.first + positions) * hidden, T{});
+    attend(context, kernel_, options_, queries_of<T, T>(q, k, v, y, options_), sequences, bias);
+  }
+
+ private:
+  Options options_;
+  void (*kernel_)(const Queries<T, T>&);
+};
+
+}  // namespace
+
+void register_attention(Library& library) {
+  library.add<PackedAttention<float>>();
+  library.add<PackedAttention<Half>>();
+  library.add<PaddedAttention<float>>();
+  library.add<PaddedAttention<Half>>();
+}
+
+}  // namespace headway

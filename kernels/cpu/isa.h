@@ -1,0 +1,55 @@
+// Which vector instructions the processor has, and kernels compiled for each of them.
+//
+// A file `name.simd.cc` is compiled once per instruction set, each time in the namespace HEADWAY_ISA, and defines one constant
+// table of function pointers there. `name.h` declares the table's type and says HEADWAY_TABLES(Type, table); `best(...)` picks
+// at run time. A file `name.dot.simd.cc` is compiled once more for processors that also multiply and add bytes in one instruction
+// (AVX-VNNI, AVX-512 VNNI, Arm's dotprod); its header says HEADWAY_DOT_TABLES(Type, table). Inside `.simd.cc` files no function template of the standard library may be called: the linker could choose
+// the copy that was compiled for instructions this processor lacks.
+#pragma once
+
+#include <cstdint>
+
+namespace headway {
+
+struct Half {  // bits of an IEEE float16
+  uint16_t bits;
+};
+
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
+// The best the processor has, or what was set for tests.
+Isa isa();
+
+// Whether the processor has products of bytes for that instruction set, and they were not switched off for tests.
+bool dot_product();
+
+#if defined(__x86_64__)
+#define HEADWAY_TABLES(Type, table) \
+  namespace baseline { extern const Type table; } \
+  namespace avx2 { extern const Type table; } \
+  namespace avx512 { extern const Type table; } \
+  inline const Type& best_##table() { \
+    return isa() == Isa::kAvx512 ? avx512::table : isa() == Isa::kAvx2 ? avx2::table : baseline::table; \
+  }
+#else
+#define HEADWAY_TABLES(Type, table) \
+  namespace baseline { extern const Type table; } \
+  inline const Type& best_##table() { return baseline::table; }
+#endif
+
+#if defined(__x86_64__)
+#define HEADWAY_DOT_TABLES(Type, table) \
+  HEADWAY_TABLES(Type, table) \
+  namespace avx2_dot { extern const Type table; } \
+  namespace avx512_dot { extern const Type table; } \
+  inline const Type& best_dot_##table() { \
+    return !dot_product() ? best_##table() : isa() == Isa::kAvx512 ? avx512_dot::table : avx2_dot::table; \
+  }
+#else
+#define HEADWAY_DOT_TABLES(Type, table) \
+  HEADWAY_TABLES(Type, table) \
+  namespace baseline_dot { extern const Type table; } \
+  inline const Type& best_dot_##table() { return dot_product() ? baseline_dot::table : best_##table(); }
+#endif
+
+}  // namespace headway

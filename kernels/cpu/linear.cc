@@ -1,0 +1,134 @@
+#include "linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace headway {
+namespace {
+
+constexpr int64_t kWorthSharing = 1 << 21;  // products below which waking other threads takes longer
+
+int64_t up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+std::vector<char> Scratch::take(size_t bytes) {
+  std::vector<char> memory;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!free_.empty()) {
+      memory = std::move(free_.back());
+      free_.pop_back();
+    }
+  }
+  if (memory.size() < bytes + 63) memory = std::vector<char>(bytes + 63);
+  return memory;
+}
+
+void Scratch::give(std::vector<char>&& memory) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  free_.push_back(std::move(memory));
+}
+
+Linear::Linear(const Node& node, const Port* ports, size_t first, Activation activation)
+    : table_(best_dot_linear_table()), activation_(activation) {
+  const auto weight = node.constant<int8_t>(first);
+  const auto scale = node.constant<float>(first + 1);
+  const auto bias = node.constant<float>(first + 2);
+  const auto refuse = [&](size_t port, const std::string& why) {
+    throw Error(std::string("input '") + ports[first + port].name + "' " + why);
+  };
+  if (!weight) refuse(0, "must be an initializer: it is packed once");
+  if (!scale) refuse(1, "must be an initializer");
+  if (weight.shape.size() != 2) refuse(0, "must be [inputs, outputs], not " + to_string(weight.shape));
+  const int64_t inputs = weight.shape[0], outputs = weight.shape[1];
+  if (inputs > kDeepest) refuse(0, "has " + std::to_string(inputs) + " inputs; int32 sums are exact up to " + std::to_string(kDeepest));
+  const bool one_scale = product(scale.shape) == 1 && scale.shape.size() <= 1;
+  if (!one_scale && scale.shape != Shape{outputs})
+    refuse(1, "must be [" + std::to_string(outputs) + "] or [1], not " + to_string(scale.shape));
+  if (bias && bias.shape != Shape{outputs}) refuse(2, "must be [" + std::to_string(outputs) + "], not " + to_string(bias.shape));
+
+  const int64_t lanes = table_.lanes, group = table_.group;
+  const int64_t depth = up(inputs, kDepthMultiple), columns = up(outputs, lanes);
+  panels_ = (outputs + table_.panel - 1) / table_.panel;
+  pitch_ = (up(inputs, 64) + 64) * table_.value_bytes;  // a line more, so that rows do not share the cache's sets
+  memory_.resize(static_cast<size_t>(columns * (depth + 12)) + 63);
+  char* start = reinterpret_cast<char*>(up(reinterpret_cast<intptr_t>(memory_.data()), 64));
+  auto* values = reinterpret_cast<int8_t*>(start);
+  auto* sums = reinterpret_cast<int32_t*>(start + columns * depth);
+  auto* scales = reinterpret_cast<float*>(sums + columns);
+  float* biases = scales + columns;
+
+  for (int64_t row = 0; row < inputs; ++row)
+    for (int64_t column = 0; column < outputs; ++column) {
+      const int64_t panel = column / table_.panel, inside = column - panel * table_.panel;
+      const int64_t width = std::min<int64_t>(table_.panel, columns - panel * table_.panel);
+      values[panel * table_.panel * depth + row / group * width * group + inside * group + row % group] =
+          weight.data[row * outputs + column];
+      sums[column] += weight.data[row * outputs + column];
+    }
+  for (int64_t column = 0; column < outputs; ++column) {
+    scales[column] = scale.data[one_scale ? 0 : column];
+    biases[column] = bias ? bias.data[column] : 0.0f;
+  }
+  weights_ = {inputs, outputs, depth, values, scales, biases, sums};
+}
+
+size_t Linear::bytes(int64_t rows) const { return static_cast<size_t>(rows * (pitch_ + 8)); }
+
+QuantizedRows Linear::lay_out(char* memory, int64_t rows) const {
+  auto* scale = reinterpret_cast<float*>(memory + rows * pitch_);
+  return {memory, pitch_, scale, reinterpret_cast<int32_t*>(scale + rows)};
+}
+
+void Linear::run_block(Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const {
+  const Scratch::Piece memory(scratch, bytes(rows));
+  const QuantizedRows quantized = lay_out(memory.data(), rows);
+  table_.quantize(x, rows, weights_.inputs, quantized);
+  table_.multiply({quantized, rows, &weights_, 0, panels_, y, residual, activation_});
+}
+
+void Linear::run(const Context& context, Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const {
+  const int64_t inputs = weights_.inputs, outputs = weights_.outputs;
+  const int64_t blocks = (rows + kBlock - 1) / kBlock;
+  const auto block = [&](int64_t i) {
+    const int64_t first = i * kBlock;
+    run_block(scratch, x + first * inputs, std::min(kBlock, rows - first), y + first * outputs,
+              residual ? residual + first * outputs : nullptr);
+  };
+  if (rows * inputs * outputs < kWorthSharing) {
+    for (int64_t i = 0; i < blocks; ++i) block(i);
+    return;
+  }
+  if (blocks >= 8) {
+    context.parallel(static_cast<size_t>(blocks), [&](size_t i) { block(static_cast<int64_t>(i)); });
+    return;
+  }
+  // Few rows: threads share the columns of a block as well.
+  const Scratch::Piece memory(scratch, bytes(rows));
+  const QuantizedRows all = lay_out(memory.data(), rows);
+  const auto from = [&](int64_t first) -> QuantizedRows {
+    return {all.values + first * pitch_, pitch_, all.scale + first, all.zero + first};
+  };
+  constexpr int64_t kRows = 12;
+  context.parallel(static_cast<size_t>((rows + kRows - 1) / kRows), [&](size_t i) {
+    const int64_t first = static_cast<int64_t>(i) * kRows;
+    table_.quantize(x + first * inputs, std::min(kRows, rows - first), inputs, from(first));
+  });
+  const int64_t parts = std::min<int64_t>(panels_, 8);
+  context.parallel(static_cast<size_t>(blocks * parts), [&](size_t i) {
+    const int64_t first = static_cast<int64_t>(i) / parts * kBlock, part = static_cast<int64_t>(i) % parts;
+    table_.multiply({from(first), std::min(kBlock, rows - first), &weights_, part * panels_ / parts, (part + 1) * panels_ / parts,
+                     y + first * outputs, residual ? residual + first * outputs : nullptr, activation_});
+  });
+}
+
+Activation activation_of(const Node& node, const char* otherwise) {
+  static constexpr const char* kNames[] = {"none", "gelu", "gelu_tanh", "relu", "tanh"};
+  const std::string name = node.text("activation", otherwise);
+  for (int i = 0; i < 5; ++i)
+    if (name == kNames[i]) return static_cast<Activation>(i);
+  throw Error("attribute 'activation' is '" + name + "', not one of none, gelu, gelu_tanh, relu, tanh");
+}
+
+}  // namespace headway

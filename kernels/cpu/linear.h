@@ -1,0 +1,69 @@
+// A layer y = act(x w + bias) + residual with int8 weights, packed once: what the quantised ops are made of.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "op.h"
+#include "quantized_linear.h"
+
+namespace headway {
+
+// Memory for the time of a call, kept for the next one.
+class Scratch {
+ public:
+  class Piece {
+   public:
+    Piece(Scratch& owner, size_t bytes) : owner_(owner), memory_(owner.take(bytes)) {}
+    ~Piece() { owner_.give(std::move(memory_)); }
+    Piece(const Piece&) = delete;
+    char* data() const {  // at a cache line's start
+      return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + 63) & ~uintptr_t{63});
+    }
+
+   private:
+    Scratch& owner_;
+    std::vector<char> memory_;
+  };
+
+ private:
+  std::vector<char> take(size_t bytes);
+  void give(std::vector<char>&& memory);
+
+  std::mutex mutex_;
+  std::vector<std::vector<char>> free_;
+};
+
+class Linear {
+ public:
+  // Inputs `first`, `first` + 1 and `first` + 2 of the node are weight, scale and bias (which may be absent).
+  Linear(const Node& node, const Port* ports, size_t first, Activation activation);
+
+  int64_t inputs() const { return weights_.inputs; }
+  int64_t outputs() const { return weights_.outputs; }
+
+  // y [rows, outputs] of x [rows, inputs] on the runtime's threads. The same bits for any number of threads and any other rows.
+  void run(const Context& context, Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const;
+
+  // The same for a few rows on this thread.
+  void run_block(Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const;
+
+  static constexpr int64_t kBlock = 96;  // rows quantised together: a multiple of all tiles
+
+ private:
+  QuantizedRows lay_out(char* memory, int64_t rows) const;
+  size_t bytes(int64_t rows) const;
+
+  const LinearTable& table_;
+  Activation activation_;
+  PackedWeights weights_{};
+  int64_t panels_ = 0, pitch_ = 0;
+  std::vector<char> memory_;
+};
+
+// The attribute `activation`.
+Activation activation_of(const Node& node, const char* otherwise = "none");
+
+}  // namespace headway

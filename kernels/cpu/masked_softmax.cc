@@ -1,0 +1,88 @@
+#include "masked_softmax.h"
+
+#include <algorithm>
+
+#include "op.h"
+#include "register.h"
+
+namespace headway {
+namespace {
+
+// y = softmax(scale * x + bias) over the last axis; bias broadcasts to x. Attribute `scale`, 1 where not given.
+template <class T>
+class MaskedSoftmax {
+ public:
+  static constexpr const char* kName = "MaskedSoftmax";
+  static constexpr Port kInputs[] = {{"x", type_of<T>()}, {"bias", type_of<T>(), kOptional}};
+  static constexpr Port kOutputs[] = {{"y", type_of<T>()}};
+
+  explicit MaskedSoftmax(const Node& node) : scale_(node.number("scale", 1.0f)), rows_(kernel()) {}
+
+  void compute(const Context& context) const {
+    const auto x = context.input<T>(0);
+    const auto bias = context.input<T>(1);
+    if (x.shape.empty()) throw Error("input 'x' is a scalar, which has no last axis");
+    T* y = context.output<T>(0, x.shape);
+    const int64_t length = x.shape.back();
+    if (product(x.shape) == 0) return;
+    const int64_t rows = product(x.shape) / length;
+    const Shape steps = bias ? steps_of(bias, x.shape) : Shape{};
+
+    constexpr int64_t kChunk = 64;  // rows whose bias is looked up at once
+    const int64_t each = std::max<int64_t>(1, 32768 / length);
+    context.parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t unit) {
+      const T* pointers[kChunk];
+      const int64_t first = static_cast<int64_t>(unit) * each, end = std::min(rows, first + each);
+      for (int64_t row = first; row < end; row += kChunk) {
+        const int64_t count = std::min(kChunk, end - row);
+        for (int64_t i = 0; bias && i < count; ++i) pointers[i] = bias.data + offset(row + i, x.shape, steps);
+        rows_({x.data + row * length, bias ? pointers : nullptr, bias && steps.back() ? 1 : 0, y + row * length, count, length,
+               scale_});
+      }
+    });
+  }
+
+ private:
+  static auto kernel() {
+    if constexpr (std::is_same_v<T, float>) return best_softmax_table().float32;
+    else return best_softmax_table().float16;
+  }
+
+  // How far bias moves for a step along each axis of x: 0 where it is broadcast.
+  static Shape steps_of(const Tensor<T>& bias, const Shape& shape) {
+    const size_t missing = shape.size() - std::min(shape.size(), bias.shape.size());
+    Shape steps(shape.size(), 0);
+    bool fits = bias.shape.size() <= shape.size();
+    int64_t step = 1;
+    for (size_t axis = bias.shape.size(); fits && axis-- > 0;) {
+      const int64_t have = bias.shape[axis];
+      fits = have == 1 || have == shape[axis + missing];
+      steps[axis + missing] = have == 1 ? 0 : step;
+      step *= have;
+    }
+    if (!fits)
+      throw Error("input 'bias' of shape " + to_string(bias.shape) + " does not broadcast to input 'x' of shape " + to_string(shape));
+    return steps;
+  }
+
+  static int64_t offset(int64_t row, const Shape& shape, const Shape& steps) {
+    int64_t found = 0;
+    for (size_t axis = shape.size() - 1; axis-- > 0;) {
+      found += row % shape[axis] * steps[axis];
+      row /= shape[axis];
+    }
+    return found;
+  }
+
+  float scale_;
+  void (*rows_)(const SoftmaxRows<T>&);
+};
+
+}  // namespace
+
+void register_masked_softmax(Library& library) {
+  library.add<MaskedSoftmax<float>>();
+  library.add<MaskedSoftmax<Half>>();
+}
+
+}  // namespace headway

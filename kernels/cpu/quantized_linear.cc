@@ -1,0 +1,120 @@
+#include <algorithm>
+
+#include "linear.h"
+#include "register.h"
+
+namespace headway {
+namespace {
+
+Shape with_last(Shape shape, int64_t size) {
+  shape.back() = size;
+  return shape;
+}
+
+template <class T>
+Tensor<T> checked(Tensor<T> x, int64_t inputs) {
+  if (x.shape.empty() || x.shape.back() != inputs)
+    throw Error("input 'x' of shape " + to_string(x.shape) + " does not end in the weight's " + std::to_string(inputs) + " inputs");
+  return x;
+}
+
+void check_residual(const Tensor<float>& residual, const Shape& shape) {
+  if (residual && residual.shape != shape)
+    throw Error("input 'residual' of shape " + to_string(residual.shape) + " is not of the output's shape " + to_string(shape));
+}
+
+// y = act(x w * scale + bias) + residual; each row of x is quantised to 8 bits by itself. Attribute `activation`.
+class QuantizedLinear {
+ public:
+  static constexpr const char* kName = "QuantizedLinear";
+  static constexpr Port kInputs[] = {{"x", ort::Type::kFloat},
+                                     {"weight", ort::Type::kInt8},
+                                     {"scale", ort::Type::kFloat},
+                                     {"bias", ort::Type::kFloat, kOptional},
+                                     {"residual", ort::Type::kFloat, kOptional}};
+  static constexpr Port kOutputs[] = {{"y", ort::Type::kFloat}};
+
+  explicit QuantizedLinear(const Node& node) : linear_(node, kInputs, 1, activation_of(node)), has_bias_(node.constant<float>(3)) {}
+
+  void compute(const Context& context) {
+    const auto x = checked(context.input<float>(0), linear_.inputs());
+    const auto residual = context.input<float>(4);
+    if (!has_bias_ && context.input<float>(3)) throw Error("input 'bias' must be an initializer");
+    const Shape shape = with_last(x.shape, linear_.outputs());
+    check_residual(residual, shape);
+    float* y = context.output<float>(0, shape);
+    if (product(shape) == 0) return;
+    linear_.run(context, scratch_, x.data, product(shape) / linear_.outputs(), y, residual.data);
+  }
+
+ private:
+  Linear linear_;
+  bool has_bias_;
+  Scratch scratch_;
+};
+
+// y = gelu(x w_up + b_up) w_down + b_down + residual, the very bits of two QuantizedLinear; what is between them stays in a
+// block of rows. Attribute `activation` (default gelu) is that of the first.
+class QuantizedFeedForward {
+ public:
+  static constexpr const char* kName = "QuantizedFeedForward";
+  static constexpr Port kInputs[] = {{"x", ort::Type::kFloat},
+                                     {"weight_up", ort::Type::kInt8},
+                                     {"scale_up", ort::Type::kFloat},
+                                     {"bias_up", ort::Type::kFloat},
+                                     {"weight_down", ort::Type::kInt8},
+                                     {"scale_down", ort::Type::kFloat},
+                                     {"bias_down", ort::Type::kFloat},
+                                     {"residual", ort::Type::kFloat, kOptional}};
+  static constexpr Port kOutputs[] = {{"y", ort::Type::kFloat}};
+
+  explicit QuantizedFeedForward(const Node& node)
+      : up_(node, kInputs, 1, activation_of(node, "gelu")), down_(node, kInputs, 4, Activation::kNone) {
+    if (!node.constant<float>(3)) throw Error("input 'bias_up' must be an initializer");
+    if (!node.constant<float>(6)) throw Error("input 'bias_down' must be an initializer");
+    if (up_.outputs() != down_.inputs())
+      throw Error("input 'weight_down' has " + std::to_string(down_.inputs()) + " inputs, 'weight_up' " +
+                  std::to_string(up_.outputs()) + " outputs");
+  }
+
+  void compute(const Context& context) {
+    const auto x = checked(context.input<float>(0), up_.inputs());
+    const auto residual = context.input<float>(7);
+    const Shape shape = with_last(x.shape, down_.outputs());
+    check_residual(residual, shape);
+    float* y = context.output<float>(0, shape);
+    if (product(shape) == 0) return;
+    const int64_t rows = product(shape) / down_.outputs();
+    constexpr int64_t kBlock = Linear::kBlock;
+    const int64_t blocks = (rows + kBlock - 1) / kBlock;
+    const auto bytes = [&](int64_t count) { return static_cast<size_t>(count * up_.outputs()) * sizeof(float); };
+    if (blocks < 8) {  // threads share columns: one matrix after the other
+      const Scratch::Piece memory(wide_, bytes(rows));
+      auto* between = reinterpret_cast<float*>(memory.data());
+      up_.run(context, scratch_, x.data, rows, between, nullptr);
+      down_.run(context, scratch_, between, rows, y, residual.data);
+      return;
+    }
+    context.parallel(static_cast<size_t>(blocks), [&](size_t i) {
+      const int64_t first = static_cast<int64_t>(i) * kBlock, count = std::min(kBlock, rows - first);
+      const Scratch::Piece memory(wide_, bytes(count));
+      auto* between = reinterpret_cast<float*>(memory.data());
+      up_.run_block(scratch_, x.data + first * up_.inputs(), count, between, nullptr);
+      down_.run_block(scratch_, between, count, y + first * down_.outputs(),
+                      residual ? residual.data + first * down_.outputs() : nullptr);
+    });
+  }
+
+ private:
+  Linear up_, down_;
+  Scratch scratch_, wide_;
+};
+
+}  // namespace
+
+void register_quantized_linear(Library& library) {
+  library.add<QuantizedLinear>();
+  library.add<QuantizedFeedForward>();
+}
+
+}  // namespace headway

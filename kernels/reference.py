@@ -1,0 +1,97 @@
+"""What the kernels compute, in float64: every implementation (CPU, Triton, TensorRT) is tested against these functions.
+
+Scores that are -inf are masked. A row whose scores are all masked, or which has none, gives zeros, never NaN. A row with a
+NaN or +inf score is NaN throughout, as in torch and ONNX Runtime: an overflow upstream must stay visible. Values of masked
+keys must be finite. Packed sequences lie back to back without padding; sequence `s` is rows `cu_seqlens[s]` to `cu_seqlens[s + 1]`.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def masked_softmax(x: ArrayLike, bias: ArrayLike | None = None, scale: float = 1.0) -> Array:
+    """softmax(scale * x + bias) over the last axis; `bias` is any shape that broadcasts to that of `x`."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        scores = scale * np.asarray(x, np.float64)
+        if bias is not None:
+            scores = scores + np.asarray(bias, np.float64)
+        peak = scores.max(-1, keepdims=True, initial=-np.inf)
+        weights = np.exp(scores - np.where(peak == -np.inf, 0.0, peak))
+        total = weights.sum(-1, keepdims=True)
+        return weights / np.where(total == 0, 1.0, total)
+
+
+def packed_attention(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    cu_seqlens: ArrayLike,
+    heads: int,
+    scale: float,
+    bias: ArrayLike | None = None,
+    causal: bool = False,
+) -> Array:
+    """softmax(scale * q kᵀ + bias) v within each sequence and head, `[tokens, heads * head_dim]` each.
+
+    `cu_seqlens` is `[sequences + 1]`, starts at 0, never falls and ends at the number of tokens. `bias` is by position within the
+    sequence, `[heads or 1, positions, positions]` with at least as many positions as the longest sequence has tokens. `causal`
+    lets a query see the keys up to its own position.
+    """
+    q, k, v = (np.asarray(each, np.float64) for each in (q, k, v))
+    out = np.zeros(v.shape)
+    ends = [int(end) for end in np.asarray(cu_seqlens)]
+    for start, end in pairwise(ends):
+        out[start:end] = _attention(q[start:end], k[start:end], v[start:end], heads, scale, bias, causal)
+    return out
+
+
+def padded_attention(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    lengths: ArrayLike,
+    heads: int,
+    scale: float,
+    bias: ArrayLike | None = None,
+    causal: bool = False,
+) -> Array:
+    """The same on `[batch, sequence, heads * head_dim]` with `lengths [batch]`: keys from a row's length on are not seen, its
+    queries from there on give zeros."""
+    q, k, v = (np.asarray(each, np.float64) for each in (q, k, v))
+    out = np.zeros(v.shape)
+    for row, length in enumerate(int(each) for each in np.asarray(lengths)):
+        out[row, :length] = _attention(q[row, :length], k[row, :length], v[row, :length], heads, scale, bias, causal)
+    return out
+
+
+def quantize(x: ArrayLike, scale: float, zero_point: int = 0, dtype: DTypeLike = np.uint8) -> NDArray:
+    """round(x / scale) + zero_point, halves to even, saturated: `QuantizeLinear` of ONNX."""
+    limits = np.iinfo(np.dtype(dtype))
+    rounded = np.rint(np.asarray(x, np.float64) / scale) + zero_point
+    return np.clip(rounded, limits.min, limits.max).astype(dtype)
+
+
+def dequantize(x: ArrayLike, scale: float, zero_point: int = 0) -> Array:
+    """(x - zero_point) * scale: `DequantizeLinear` of ONNX.
+
+    The quantised form of a kernel is `quantize(kernel(dequantize(input), ...), ...)` in one pass.
+    """
+    return (np.asarray(x, np.float64) - zero_point) * scale
+
+
+def _attention(q: Array, k: Array, v: Array, heads: int, scale: float, bias: ArrayLike | None, causal: bool) -> Array:
+    """One sequence, `[length, heads * head_dim]`."""
+    length = len(q)
+    by_head = [each.reshape(length, heads, each.shape[-1] // heads).swapaxes(0, 1) for each in (q, k, v)]
+    added = np.zeros((1, length, length))
+    if bias is not None:
+        added = added + np.asarray(bias, np.float64)[:, :length, :length]
+    if causal:
+        added = added + np.triu(np.full((length, length), -np.inf), 1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        weights = masked_softmax(by_head[0] @ by_head[1].swapaxes(1, 2), added, scale)
+        return (weights @ by_head[2]).swapaxes(0, 1).reshape(v.shape)

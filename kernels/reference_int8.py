@@ -1,0 +1,100 @@
+"""What the int8 kernels compute: rows of activations quantised by themselves, weights by column, whole numbers in between.
+
+Every token has its own range, so its result does not depend on its neighbours in the batch or on padding.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .reference import Array
+
+Activation = Literal["none", "gelu", "gelu_tanh", "relu", "tanh"]
+SMALLEST_RANGE = 2.0**-100
+"""Rows within less count as zeros: their steps would not be normal numbers of float32."""
+
+
+def quantize_rows(x: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32]]:
+    """`q [..., K]` between 0 and 255, `scale [..., 1]` and `zero [..., 1]` with x ≈ scale * (q - zero), of float32 `x [..., K]`.
+
+    lo = min(0, min x), hi = max(0, max x); scale = (hi - lo) / 255; zero = -rint(lo * inverse) and q = rint(x * inverse) + zero, at
+    most 255, with inverse = 255 / (hi - lo). Scale and inverse are rounded to float32, as are the products with the inverse;
+    halves go to even. A row of zeros has scale 0, one with a NaN or an infinity has scale NaN.
+    """
+    x = np.asarray(x, np.float32)
+    finite = np.isfinite(x).all(-1, keepdims=True)
+    x = np.where(finite, x, np.float32(0))
+    low = x.min(-1, keepdims=True, initial=0)
+    extent = x.max(-1, keepdims=True, initial=0).astype(np.float64) - low
+    flat = extent < SMALLEST_RANGE
+    inverse = np.where(flat, 0, 255 / np.where(flat, 1, extent)).astype(np.float32)
+    zero = (-np.rint(low * inverse)).astype(np.int32)
+    q = np.minimum(np.rint(x * inverse).astype(np.int32) + zero, 255).astype(np.uint8)
+    scale = np.where(finite, np.where(flat, 0, extent / 255), np.nan).astype(np.float32)
+    return q, scale, zero
+
+
+def quantized_product(x: ArrayLike, weight: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The whole numbers `sum_k (q_k - zero) weight_kn` `[..., N]` and the rows' scales `[..., 1]`."""
+    q, scale, zero = quantize_rows(x)
+    return (q.astype(np.int64) - zero) @ np.asarray(weight, np.int64), scale
+
+
+def quantized_linear(
+    x: ArrayLike,
+    weight: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike | None = None,
+    residual: ArrayLike | None = None,
+    activation: Activation = "none",
+) -> Array:
+    """act(row scale * scale * sum_k (q_k - zero) weight_kn + bias) + residual.
+
+    `x [..., K]` float32, `weight [K, N]` int8, `scale [N]` or `[1]`, `bias [N]`, `residual [..., N]`.
+    """
+    sums, row_scale = quantized_product(x, weight)
+    y: Array = sums.astype(np.float64) * row_scale * np.asarray(scale, np.float64)
+    if bias is not None:
+        y = y + np.asarray(bias, np.float64)
+    y = activate(y, activation)
+    return y if residual is None else y + np.asarray(residual, np.float64)
+
+
+def quantized_feed_forward(
+    x: ArrayLike,
+    weight_up: ArrayLike,
+    scale_up: ArrayLike,
+    bias_up: ArrayLike,
+    weight_down: ArrayLike,
+    scale_down: ArrayLike,
+    bias_down: ArrayLike,
+    residual: ArrayLike | None = None,
+    activation: Activation = "gelu",
+) -> Array:
+    """Two layers, the activation between them; what the first gives is rounded to float32 and quantised by row again."""
+    between = quantized_linear(x, weight_up, scale_up, bias_up, None, activation)
+    return quantized_linear(between, weight_down, scale_down, bias_down, residual)
+
+
+def activate(x: ArrayLike, activation: Activation) -> Array:
+    """GELU by the error function or by tanh (Hendrycks & Gimpel, Gaussian Error Linear Units), max(x, 0), tanh, or nothing."""
+    x = np.asarray(x, np.float64)
+    match activation:
+        case "none":
+            return x
+        case "gelu":
+            return x * 0.5 * (1 + _erf(x / np.sqrt(2)))
+        case "gelu_tanh":
+            return x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        case "relu":
+            return np.maximum(x, 0)
+        case "tanh":
+            return np.tanh(x)
+    raise ValueError(f"no activation {activation!r}")
+
+
+def _erf(x: Array) -> Array:
+    from math import erf
+
+    return np.array([erf(each) for each in x.ravel()], np.float64).reshape(x.shape)
