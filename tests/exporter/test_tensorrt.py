@@ -24,6 +24,7 @@ from headway.exporter import engine
 from headway.exporter.bundle import Bundle, Manifest
 from headway.exporter.capture import capture
 from headway.exporter.cli import _dtype
+from headway.exporter.compress import compress
 from headway.exporter.errors import SourceError, TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
@@ -558,3 +559,29 @@ def test_torch_reads_what_the_graph_says(canonical) -> None:
     feeds = batch(model)
     a, b = (next(iter(g(model)(feeds).values())).detach().numpy() for g in (TorchGraph, TypedGraph))
     np.testing.assert_array_equal(a, b)
+
+
+def test_a_recipe_that_quantises_gives_a_graph_that_tensorrt_fuses(bert: Path, tmp_path: Path) -> None:
+    """From text to ranges to a typed int8 graph; what is not static or not symmetric would be refused on the way."""
+    words = " ".join(models.WORDS)
+    (tmp_path / "lines.txt").write_text("\n".join(f"{words[i : i + 40 + i]}" for i in range(24)))
+    recipe = Recipe(
+        source=str(bert),
+        target="tensorrt",
+        dtype="fp16",
+        engine={"plan": True},
+        data=tmp_path / "lines.txt",
+        passes=[{"kind": "quantize"}],
+        max_drop=100,
+    )
+    done = compress(recipe, tmp_path / "out")
+    graph = ir.load(done.path / "model.onnx").graph
+    rounded = [
+        n
+        for n in nodes(graph, "MatMul")
+        if n.inputs[1].producer() is not None and "DequantizeLinear" in {n.inputs[1].producer().op_type}
+    ]
+    assert len(rounded) == 4 * 6 and lint(graph) == []
+    assert {n.outputs[0].dtype for n in rounded} == {ir.DataType.FLOAT16}
+    assert done.manifest.parity["dtype"] == "int8" and done.parity.ok
+    assert done.manifest.compression is not None and "CPU" in done.manifest.compression["measured_in"]
