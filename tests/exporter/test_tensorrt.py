@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quantised import quantise
 
+from headway.calibration.rounding import nearest
 from headway.exporter import engine
 from headway.exporter.bundle import Bundle, Manifest
 from headway.exporter.capture import capture
@@ -36,6 +37,7 @@ from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe import Recipe
 from headway.exporter.source import open_source
 from headway.exporter.targets import tensorrt, tensorrt_build
@@ -319,6 +321,28 @@ def test_int8_without_evidence_is_refused() -> None:
 
 
 # --- engines ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bits", "block"), [(8, None), (4, 16)])
+def test_build_check_not_an_execution_check_of_weights_alone(
+    bits: int, block: int | None, canonical, tmp_path: Path
+) -> None:
+    model = canonical("bert")
+    feeds = batch(model)
+    names = {p.weight for b in read_anatomy(model).blocks for p in b.projections}
+    weights = {n: constant(model.graph.initializers[n]) for n in names}
+    QuantizeMatrices({n: nearest(w, bits=bits, block=block) for n, w in weights.items() if w is not None})(model)
+    wanted = run(model, feeds)
+    lowered(model, "fp16", feeds)
+    assert within("fp16", run(model, feeds), wanted)
+    if MISSING is None:
+        ir.save(model, tmp_path / "m.onnx")
+        build_engine("tensorrt_rtx", tmp_path / "m.onnx", PROFILE, BuildSettings(("sm_89",)), tmp_path / "m.engine")
+
+
+def test_our_own_kernels_are_refused_rather_than_left_out(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="plain operators alone"):
+        export(Recipe(source=str(bert), target="tensorrt", kernels="custom", engine={"plan": True}), tmp_path / "out")
 
 
 def build_check(model: ir.Model, kind: str, directory: Path) -> dict:
