@@ -6,6 +6,7 @@
 import sys
 
 from datasets import Dataset
+from onnxruntime import InferenceSession
 from optimum.onnxruntime import ORTQuantizer
 from optimum.onnxruntime.configuration import AutoCalibrationConfig, AutoQuantizationConfig
 from transformers import AutoTokenizer
@@ -19,9 +20,9 @@ def main():
     ranges = None
     if texts:
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
-        names = ["input_ids", "attention_mask", "token_type_ids"]
+        names = [i.name for i in InferenceSession(f"{plain}/model.onnx").get_inputs()]
         rows = [dict(tokenizer(t, truncation=True, max_length=128, padding="max_length")) for t in texts]
-        data = Dataset.from_list([{n: r[n] for n in names if n in r} for r in rows])
+        data = Dataset.from_list([{n: r[n] for n in names} for r in rows])
         ranges = quantizer.fit(data, AutoCalibrationConfig.minmax(data), operators_to_quantize=config.operators_to_quantize)
     quantizer.quantize(config, out, calibration_tensors_range=ranges)
 

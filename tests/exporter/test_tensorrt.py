@@ -20,10 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quantised import quantise
 
+from headway.calibration.rounding import nearest
 from headway.exporter import engine
 from headway.exporter.bundle import Bundle, Manifest
 from headway.exporter.capture import capture
 from headway.exporter.cli import _dtype
+from headway.exporter.compress import compress
 from headway.exporter.errors import SourceError, TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
@@ -35,6 +37,7 @@ from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe import Recipe
 from headway.exporter.source import open_source
 from headway.exporter.targets import tensorrt, tensorrt_build
@@ -320,6 +323,28 @@ def test_int8_without_evidence_is_refused() -> None:
 # --- engines ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("bits", "block"), [(8, None), (4, 16)])
+def test_build_check_not_an_execution_check_of_weights_alone(
+    bits: int, block: int | None, canonical, tmp_path: Path
+) -> None:
+    model = canonical("bert")
+    feeds = batch(model)
+    names = {p.weight for b in read_anatomy(model).blocks for p in b.projections}
+    weights = {n: constant(model.graph.initializers[n]) for n in names}
+    QuantizeMatrices({n: nearest(w, bits=bits, block=block) for n, w in weights.items() if w is not None})(model)
+    wanted = run(model, feeds)
+    lowered(model, "fp16", feeds)
+    assert within("fp16", run(model, feeds), wanted)
+    if MISSING is None:
+        ir.save(model, tmp_path / "m.onnx")
+        build_engine("tensorrt_rtx", tmp_path / "m.onnx", PROFILE, BuildSettings(("sm_89",)), tmp_path / "m.engine")
+
+
+def test_our_own_kernels_are_refused_rather_than_left_out(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="plain operators alone"):
+        export(Recipe(source=str(bert), target="tensorrt", kernels="custom", engine={"plan": True}), tmp_path / "out")
+
+
 def build_check(model: ir.Model, kind: str, directory: Path) -> dict:
     feeds = batch(model)
     dtype = variants(model, kind, feeds)
@@ -558,3 +583,29 @@ def test_torch_reads_what_the_graph_says(canonical) -> None:
     feeds = batch(model)
     a, b = (next(iter(g(model)(feeds).values())).detach().numpy() for g in (TorchGraph, TypedGraph))
     np.testing.assert_array_equal(a, b)
+
+
+def test_a_recipe_that_quantises_gives_a_graph_that_tensorrt_fuses(bert: Path, tmp_path: Path) -> None:
+    """From text to ranges to a typed int8 graph; what is not static or not symmetric would be refused on the way."""
+    words = " ".join(models.WORDS)
+    (tmp_path / "lines.txt").write_text("\n".join(f"{words[i : i + 40 + i]}" for i in range(24)))
+    recipe = Recipe(
+        source=str(bert),
+        target="tensorrt",
+        dtype="fp16",
+        engine={"plan": True},
+        data=tmp_path / "lines.txt",
+        passes=[{"kind": "quantize"}],
+        max_drop=100,
+    )
+    done = compress(recipe, tmp_path / "out")
+    graph = ir.load(done.path / "model.onnx").graph
+    rounded = [
+        n
+        for n in nodes(graph, "MatMul")
+        if n.inputs[1].producer() is not None and "DequantizeLinear" in {n.inputs[1].producer().op_type}
+    ]
+    assert len(rounded) == 4 * 6 and lint(graph) == []
+    assert {n.outputs[0].dtype for n in rounded} == {ir.DataType.FLOAT16}
+    assert done.manifest.parity["dtype"] == "int8" and done.parity.ok
+    assert done.manifest.compression is not None and "CPU" in done.manifest.compression["measured_in"]
