@@ -60,7 +60,9 @@ class Worker:
             line = self._line()
 
 
-def run(model: Path, bundle: Path, threads: int, rounds: int, on_progress: Callable[..., None]) -> BenchResult:
+def run(
+    model: Path, bundle: Path, packed: Path, threads: int, rounds: int, on_progress: Callable[..., None]
+) -> BenchResult:
     """One paired run of all contestants; RuntimeError where one of them computes something else."""
     opened = Bundle.open(bundle)
     assert opened.encoder is not None and opened.manifest.tokenizer is not None
@@ -68,6 +70,7 @@ def run(model: Path, bundle: Path, threads: int, rounds: int, on_progress: Calla
     block = opened.manifest.anatomy["blocks"][0]
     feeds = {case: feeds_for(case, opened.encoder, builtin_lines(), longest) for case in DEFAULT_CASES}
     peers = [Peer("Headway", "headway", Path(sys.executable), bundle)]
+    peers.append(Peer("Headway kernels", "headway", Path(sys.executable), packed))
     peers += all_peers(model, block["heads"], block["heads"] * block["head_dim"])
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "feeds.npz"
@@ -122,6 +125,7 @@ def main() -> None:
     console = Console(width=200)
     model = minilm()
     bundle = export(Recipe(source=str(model)), Path("build/compare-bundle"), force=True).path
+    packed = export(Recipe(source=str(model), kernels="custom"), Path("build/compare-packed-bundle"), force=True).path
     for threads in arguments.threads:
         with Progress(*Progress.get_default_columns(), TimeRemainingColumn(), transient=True) as bar:
             task = bar.add_task(f"{threads} threads")
@@ -129,7 +133,7 @@ def main() -> None:
             def step(label: str, *, of: int, bar: Progress = bar, task=task) -> None:
                 bar.update(task, description=label, total=of, advance=1)
 
-            result = run(model, bundle, threads, arguments.rounds, step)
+            result = run(model, bundle, packed, threads, arguments.rounds, step)
         console.print(bench_table(result))
         summary = verdict(result)
         console.print("\n".join(summary))
