@@ -129,7 +129,9 @@ def main() -> None:
     model = minilm()
     done = export(Recipe(source=str(model)), Path("build/compare-bundle"), force=True)
     block = done.manifest.anatomy["blocks"][0]
-    peers = all_peers(model, block["heads"], block["heads"] * block["head_dim"])
+    packed = export(Recipe(source=str(model), kernels="custom"), Path("build/compare-packed-bundle"), force=True).path
+    peers = [Peer("Headway kernels", "headway", Path(sys.executable), packed)]
+    peers += all_peers(model, block["heads"], block["heads"] * block["head_dim"])
     for threads in arguments.threads:
         with Progress(*Progress.get_default_columns(), TimeRemainingColumn(), transient=True) as bar:
             task = bar.add_task(f"{threads} threads")

@@ -198,9 +198,73 @@ class PaddedAttention {
   void (*kernel_)(const Queries<T, T>&);
 };
 
+// The scale and zero point of a byte tensor, attributes `<name>_scale` and `<name>_zero_point`.
+Quantization quantization_of(const Node& node, const char* name) {
+  const std::string stem = name;
+  const Quantization found{node.number((stem + "_scale").c_str(), NAN), static_cast<float>(node.integer((stem + "_zero_point").c_str(), 0))};
+  if (!(found.scale > 0.0f) || std::isinf(found.scale)) throw Error("attribute '" + stem + "_scale' is missing or not above 0");
+  return found;
+}
+
+template <class In, class Out>
+auto kernel_between() {
+  const AttentionTable& table = best_attention_table();
+  if constexpr (std::is_same_v<In, float> && std::is_same_v<Out, uint8_t>) return table.float_to_uint8;
+  else if constexpr (std::is_same_v<In, float>) return table.float_to_int8;
+  else if constexpr (std::is_same_v<In, uint8_t>) return table.uint8;
+  else return table.int8;
+}
+
+// PackedAttention that rounds its result to bytes in the same pass: from floats, or from bytes (then k, q and v have scales too).
+template <class In, class Out>
+class PackedAttentionToBytes {
+ public:
+  static constexpr const char* kName = std::is_same_v<In, float> ? (std::is_same_v<Out, uint8_t> ? "PackedAttentionToUint8" : "PackedAttentionToInt8")
+                                                                 : "QuantizedPackedAttention";
+  static constexpr Port kInputs[] = {{"q", type_of<In>()},
+                                     {"k", type_of<In>()},
+                                     {"v", type_of<In>()},
+                                     {"cu_seqlens", ort::Type::kInt32},
+                                     {"bias", ort::Type::kFloat, kOptional}};
+  static constexpr Port kOutputs[] = {{"y", type_of<Out>()}};
+
+  explicit PackedAttentionToBytes(const Node& node)
+      : options_(node), out_(quantization_of(node, "y")), kernel_(kernel_between<In, Out>()) {
+    if constexpr (sizeof(In) == 1) {
+      q_ = quantization_of(node, "q");
+      k_ = quantization_of(node, "k");
+      v_ = quantization_of(node, "v");
+    }
+  }
+
+  void compute(const Context& context) const {
+    const auto q = context.input<In>(0), k = context.input<In>(1), v = context.input<In>(2);
+    const auto bias = context.input<float>(4);
+    if (q.shape.size() != 2) throw Error("input 'q' has shape " + to_string(q.shape) + ", [tokens, heads * head_dim] is needed");
+    check_same(q, k);
+    check_same(q, v);
+    const auto sequences = sequences_of(context.input<int32_t>(3), q.shape[0], "q");
+    int64_t longest = 0;
+    for (const Sequence& one : sequences) longest = std::max(longest, one.length);
+    check_bias(bias, options_.heads, longest);
+    auto all = queries_of<In, Out>(q, k, v, context.output<Out>(0, q.shape), options_);
+    all.in_q = q_, all.in_k = k_, all.in_v = v_, all.out = out_;
+    attend(context, kernel_, options_, all, sequences, bias);
+  }
+
+ private:
+  Options options_;
+  Quantization q_, k_, v_, out_;
+  void (*kernel_)(const Queries<In, Out>&);
+};
+
 }  // namespace
 
 void register_attention(Library& library) {
+  library.add<PackedAttentionToBytes<float, uint8_t>>();
+  library.add<PackedAttentionToBytes<float, int8_t>>();
+  library.add<PackedAttentionToBytes<uint8_t, uint8_t>>();
+  library.add<PackedAttentionToBytes<int8_t, int8_t>>();
   library.add<PackedAttention<float>>();
   library.add<PackedAttention<Half>>();
   library.add<PaddedAttention<float>>();

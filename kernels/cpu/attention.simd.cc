@@ -238,7 +238,7 @@ void tile(const Queries<In, Out>& a, int64_t first, int queries) {
 #pragma GCC unroll 16
       for (int r = 0; r < kLanes; ++r) {
         if (r >= rows) break;
-        if constexpr (sizeof(Out) == 1) square[r] = square[r] / set(a.out.scale) + set(a.out.zero);
+        if constexpr (sizeof(Out) == 1) square[r] = nearest(square[r] / set(a.out.scale)) + set(a.out.zero);
         Out* to = a.y + (first + c * kLanes + r) * a.pitch_y + i;
         if (columns >= kLanes) store(to, square[r]);
         else store_part(to, square[r], columns);

@@ -8,21 +8,35 @@
 namespace headway {
 namespace {
 
-// y = softmax(scale * x + bias) over the last axis; bias broadcasts to x. Attribute `scale`, 1 where not given.
-template <class T>
+template <class Out>
+constexpr const char* name_of() {
+  if constexpr (std::is_same_v<Out, uint8_t>) return "MaskedSoftmaxToUint8";
+  else if constexpr (std::is_same_v<Out, int8_t>) return "MaskedSoftmaxToInt8";
+  else return "MaskedSoftmax";
+}
+
+// y = softmax(scale * x + bias) over the last axis; bias broadcasts to x. Attribute `scale`, 1 where not given. To bytes: rounded
+// in the same pass with the attributes `y_scale` and `y_zero_point`.
+template <class T, class Out = T>
 class MaskedSoftmax {
  public:
-  static constexpr const char* kName = "MaskedSoftmax";
+  static constexpr const char* kName = name_of<Out>();
   static constexpr Port kInputs[] = {{"x", type_of<T>()}, {"bias", type_of<T>(), kOptional}};
-  static constexpr Port kOutputs[] = {{"y", type_of<T>()}};
+  static constexpr Port kOutputs[] = {{"y", type_of<Out>()}};
 
-  explicit MaskedSoftmax(const Node& node) : scale_(node.number("scale", 1.0f)), rows_(kernel()) {}
+  explicit MaskedSoftmax(const Node& node)
+      : scale_(node.number("scale", 1.0f)),
+        out_scale_(node.number("y_scale", 0.0f)),
+        out_zero_(static_cast<float>(node.integer("y_zero_point", 0))),
+        rows_(kernel()) {
+    if (sizeof(Out) == 1 && !(out_scale_ > 0.0f)) throw Error("attribute 'y_scale' is missing or not above 0");
+  }
 
   void compute(const Context& context) const {
     const auto x = context.input<T>(0);
     const auto bias = context.input<T>(1);
     if (x.shape.empty()) throw Error("input 'x' is a scalar, which has no last axis");
-    T* y = context.output<T>(0, x.shape);
+    Out* y = context.output<Out>(0, x.shape);
     const int64_t length = x.shape.back();
     if (product(x.shape) == 0) return;
     const int64_t rows = product(x.shape) / length;
@@ -37,14 +51,16 @@ class MaskedSoftmax {
         const int64_t count = std::min(kChunk, end - row);
         for (int64_t i = 0; bias && i < count; ++i) pointers[i] = bias.data + offset(row + i, x.shape, steps);
         rows_({x.data + row * length, bias ? pointers : nullptr, bias && steps.back() ? 1 : 0, y + row * length, count, length,
-               scale_});
+               scale_, out_scale_, out_zero_});
       }
     });
   }
 
  private:
   static auto kernel() {
-    if constexpr (std::is_same_v<T, float>) return best_softmax_table().float32;
+    if constexpr (std::is_same_v<Out, uint8_t>) return best_softmax_table().to_uint8;
+    else if constexpr (std::is_same_v<Out, int8_t>) return best_softmax_table().to_int8;
+    else if constexpr (std::is_same_v<T, float>) return best_softmax_table().float32;
     else return best_softmax_table().float16;
   }
 
@@ -74,8 +90,8 @@ class MaskedSoftmax {
     return found;
   }
 
-  float scale_;
-  void (*rows_)(const SoftmaxRows<T>&);
+  float scale_, out_scale_, out_zero_;
+  void (*rows_)(const SoftmaxRows<T, Out>&);
 };
 
 }  // namespace
@@ -83,6 +99,8 @@ class MaskedSoftmax {
 void register_masked_softmax(Library& library) {
   library.add<MaskedSoftmax<float>>();
   library.add<MaskedSoftmax<Half>>();
+  library.add<MaskedSoftmax<float, uint8_t>>();
+  library.add<MaskedSoftmax<float, int8_t>>();
 }
 
 }  // namespace headway

@@ -10,8 +10,8 @@ enum class Bias { kNone, kNumber, kColumns };
 // Scores, times log2(e), of up to kLanes columns from `i` on; columns beyond the row are -inf.
 //
 // Less `peak` where one is given. A score is rounded the same way with and without it: the largest less itself has to be 0.
-template <Bias kBias, bool kPart, class T>
-HEADWAY_INLINE Float scores(const SoftmaxRows<T>& rows, const T* x, const T* bias, int64_t i, Float peak) {
+template <Bias kBias, bool kPart, class T, class Out>
+HEADWAY_INLINE Float scores(const SoftmaxRows<T, Out>& rows, const T* x, const T* bias, int64_t i, Float peak) {
   const int rest = kPart ? static_cast<int>(rows.length - i) : kLanes;
   Float value = kPart ? load_part(x + i, rest, 0.0f) : load(x + i);
   value = unfused(value * set(rows.scale * kLog2E));
@@ -26,9 +26,9 @@ HEADWAY_INLINE Float scores(const SoftmaxRows<T>& rows, const T* x, const T* bia
   return value;
 }
 
-template <Bias kBias, class T>
-HEADWAY_INLINE void row(const SoftmaxRows<T>& rows, const T* x, const T* bias, T* y) {
-  constexpr bool kKeeps = sizeof(T) == 4;  // exponentials wait in y; float16 would round them twice: computed again
+template <Bias kBias, class T, class Out>
+HEADWAY_INLINE void row(const SoftmaxRows<T, Out>& rows, const T* x, const T* bias, Out* y) {
+  constexpr bool kKeeps = sizeof(Out) == 4;  // exponentials wait in y; anything shorter would round them twice: computed again
   const int64_t length = rows.length, whole = length / kLanes * kLanes;
   const Float zero = {};
   Float most[4] = {set(-kInfinity), set(-kInfinity), set(-kInfinity), set(-kInfinity)};
@@ -60,18 +60,22 @@ HEADWAY_INLINE void row(const SoftmaxRows<T>& rows, const T* x, const T* bias, T
   const float sum = sum_of((total[0] + total[1]) + (total[2] + total[3]));
   // Of a row without a key nothing is left; a row of scores beyond float32 stays NaN.
   const Float factor = set(found == -kInfinity && sum == 0.0f ? 0.0f : 1.0f / sum);
+  auto finished = [&](Float e) {
+    if constexpr (sizeof(Out) == 1) return nearest(e * factor / set(rows.out_scale)) + set(rows.out_zero);
+    else return e * factor;
+  };
   for (i = 0; i < whole; i += kLanes) {
-    if constexpr (kKeeps) store(y + i, load(y + i) * factor);
-    else store(y + i, exp2(scores<kBias, false>(rows, x, bias, i, peak)) * factor);
+    if constexpr (kKeeps) store(y + i, finished(load(y + i)));
+    else store(y + i, finished(exp2(scores<kBias, false>(rows, x, bias, i, peak))));
   }
-  if (whole < length) store_part(y + whole, last * factor, static_cast<int>(length - whole));
+  if (whole < length) store_part(y + whole, finished(last), static_cast<int>(length - whole));
 }
 
-template <class T>
-void all_rows(const SoftmaxRows<T>& rows) {
+template <class T, class Out>
+void all_rows(const SoftmaxRows<T, Out>& rows) {
   for (int64_t r = 0; r < rows.count; ++r) {
     const T* x = rows.x + r * rows.length;
-    T* y = rows.y + r * rows.length;
+    Out* y = rows.y + r * rows.length;
     if (rows.bias == nullptr) row<Bias::kNone>(rows, x, static_cast<const T*>(nullptr), y);
     else if (rows.bias_step == 0) row<Bias::kNumber>(rows, x, rows.bias[r], y);
     else row<Bias::kColumns>(rows, x, rows.bias[r], y);
@@ -87,6 +91,6 @@ void each(const float* x, float* y, int64_t count) {
 
 }  // namespace
 
-const SoftmaxTable softmax_table = {all_rows<float>, all_rows<Half>, each<exp2>};
+const SoftmaxTable softmax_table = {all_rows<float, float>, all_rows<Half, Half>, all_rows<float, uint8_t>, all_rows<float, int8_t>, each<exp2>};
 
 }  // namespace headway::HEADWAY_ISA

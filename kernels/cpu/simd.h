@@ -213,6 +213,9 @@ HEADWAY_INLINE void transpose(Float (&rows)[kLanes]) {
   }
 }
 
+// Whole numbers, halves to even; exact up to 2^22.
+HEADWAY_INLINE Float nearest(Float value) { return (value + set(kRound)) - set(kRound); }
+
 // Across lanes, in a fixed order.
 template <int kStep, int... kLane>
 HEADWAY_INLINE Float partner(Float value, Lanes<kLane...>) {

@@ -192,6 +192,48 @@ def test_padded_attention(seed: int, batch: int, length: int, causal: bool, with
     np.testing.assert_allclose(whole, reference.padded_attention(q, k, v, [length] * batch, 3, 0.25), rtol=0, atol=1e-5)
 
 
+def off_by(found: np.ndarray, wanted: np.ndarray) -> tuple[int, float]:
+    """Largest difference of two arrays of bytes, and the part of them that differs."""
+    difference = np.abs(found.astype(int) - wanted.astype(int))
+    return int(difference.max(initial=0)), float(np.mean(difference != 0)) if difference.size else 0.0
+
+
+@quick
+@given(st.integers(0, 999), st.sampled_from([np.uint8, np.int8]), st.sampled_from([16, 26, 32, 64]), st.integers(1, 3))
+def test_bytes_in_and_out(seed: int, dtype: Any, head_dim: int, heads: int) -> None:
+    """Within one step of the rounded definition, and nearly always on it."""
+    rng = np.random.default_rng(seed)
+    ends = np.concatenate([[0], np.cumsum(rng.integers(0, 60, 3))]).astype(np.int32)
+    zero, step = (113, 0.03) if dtype == np.uint8 else (-5, 0.03)
+    x = rng.standard_normal((3, ends[-1], heads * head_dim))
+    q, k, v = (reference.quantize(each, step, zero, dtype) for each in x)
+    options = {"heads": heads, "y_scale": 0.01, "y_zero_point": zero + 2}
+    sides = {f"{n}_{what}": value for n in "qkv" for what, value in (("scale", step), ("zero_point", zero))}
+    q64, k64, v64 = (reference.dequantize(each, float(np.float32(step)), zero) for each in (q, k, v))
+    name = "PackedAttentionToUint8" if dtype == np.uint8 else "PackedAttentionToInt8"
+    for instructions in SETS:
+        LIBRARY.headway_isa(instructions)
+        (y,) = cpu.run("QuantizedPackedAttention", [q, k, v, ends], **options, **sides)
+        exact = reference.packed_attention(q64, k64, v64, ends, heads, head_dim**-0.5)
+        worst, part = off_by(y, reference.quantize(exact, 0.01, zero + 2, dtype))
+        assert worst <= 1
+        assert part < 0.01
+        q32, k32, v32 = (each.astype(np.float32) for each in (q64, k64, v64))
+        (y,) = cpu.run(name, [q32, k32, v32, ends], outputs=[dtype], **options)
+        assert off_by(y, reference.quantize(exact, 0.01, zero + 2, dtype))[0] <= 1
+        scores = rng.standard_normal((5, 70)).astype(np.float32)
+        (y,) = cpu.run(
+            name.replace("PackedAttention", "MaskedSoftmax"),
+            [scores],
+            outputs=[dtype],
+            y_scale=1 / 256,
+            y_zero_point=-128 * (zero < 0),
+        )
+        worst, part = off_by(y, reference.quantize(reference.masked_softmax(scores), 1 / 256, -128 * (zero < 0), dtype))
+        assert worst <= 1
+        assert part < 0.01
+
+
 def test_a_long_sequence(isa: str) -> None:
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal((4096, 16)).astype(np.float32) for _ in range(3))
