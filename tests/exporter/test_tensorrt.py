@@ -231,6 +231,20 @@ def test_a_weight_that_float16_cannot_hold_stays_in_float32(canonical) -> None:
     np.testing.assert_allclose(run(model, feeds), wanted, atol=0.05)
 
 
+def test_a_bound_that_float16_would_make_0_stays_in_float32(canonical) -> None:
+    """The 1e-12 that keeps a norm from dividing by 0."""
+    model = canonical("bert")
+    graph, value = model.graph, model.graph.outputs[0]
+    bound = initializer(graph, "least", np.array(1e-12, np.float32))
+    node = ir.node("Max", [value, bound], name="bounded")
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "bounded", value.type, value.shape
+    graph.append(node)
+    graph.outputs[0] = node.outputs[0]
+    found = lowered(model, "fp16", batch(model)).precision
+    assert found is not None and found.kept["bounded"] == "constant"
+    assert constant(node.inputs[1]) == np.float32(1e-12)
+
+
 def test_the_padding_bias_is_not_spread_over_the_queries(canonical) -> None:
     model = canonical("bert")
     lowered(model, "fp16", batch(model))
