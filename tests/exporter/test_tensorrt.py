@@ -33,6 +33,7 @@ from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.graph.typed_graph import TypedGraph
+from headway.exporter.inspection import verify_bundle
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
@@ -229,6 +230,20 @@ def test_a_weight_that_float16_cannot_hold_stays_in_float32(canonical) -> None:
     assert found is not None and "constant" in found.kept.values()
     assert np.isfinite(run(model, feeds)).all()
     np.testing.assert_allclose(run(model, feeds), wanted, atol=0.05)
+
+
+def test_a_bound_that_float16_would_make_0_stays_in_float32(canonical) -> None:
+    """The 1e-12 that keeps a norm from dividing by 0."""
+    model = canonical("bert")
+    graph, value = model.graph, model.graph.outputs[0]
+    bound = initializer(graph, "least", np.array(1e-12, np.float32))
+    node = ir.node("Max", [value, bound], name="bounded")
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "bounded", value.type, value.shape
+    graph.append(node)
+    graph.outputs[0] = node.outputs[0]
+    found = lowered(model, "fp16", batch(model)).precision
+    assert found is not None and found.kept["bounded"] == "constant"
+    assert constant(node.inputs[1]) == np.float32(1e-12)
 
 
 def test_the_padding_bias_is_not_spread_over_the_queries(canonical) -> None:
@@ -503,6 +518,13 @@ def test_plan_bundle_says_what_it_is_and_opens_as_onnx(plan_bundle: Exported) ->
     opened = Bundle.open(plan_bundle.path, providers=["CPUExecutionProvider"])
     assert opened(["the model", "a"])["last_hidden_state"].shape[0] == 2
     onnx.checker.check_model(str(plan_bundle.path / "model.onnx"), full_check=True)
+
+
+def test_a_bundle_for_a_gpu_is_verified_by_its_typed_graph(plan_bundle: Exported) -> None:
+    verdict = verify_bundle(plan_bundle.path, None, None)
+    assert verdict.ok and verdict.parity is not None and verdict.parity.dtype == "float16"
+    worst, before = (p.outputs[0].max_abs for p in (verdict.parity, plan_bundle.parity))
+    assert worst == pytest.approx(before, rel=1e-3) and worst > 1e-4
 
 
 @needs_rtx
