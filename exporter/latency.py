@@ -184,7 +184,8 @@ def _measure(
     full = float(np.median(fulls)) if fulls else 0.0
 
     def per_block(parts: Mapping[int, float], none: float, count: int) -> dict[int, float]:
-        return {n: full * (share - none) / max(count, 1) for n, share in parts.items()}
+        """No part costs less than its absence: where the measured difference says so, it is noise."""
+        return {n: max(0.0, full * (share - none) / max(count, 1)) for n, share in parts.items()}
 
     none_a, none_f = heads.get(0, 1.0), neurons.get(0, 1.0)
     return LatencyTable(
