@@ -66,8 +66,9 @@ def _stage_lines(compression: dict) -> list[str]:
     """MB, ms and quality after each pass; what bought nothing says so."""
     shapes = ", ".join(f"{b}×{n}" for b, n in compression["workload"]["shapes"])
     first = compression["stages"][0]
+    where = f" in {compression['measured_in']}" if "measured_in" in compression else ""
     lines = [
-        f"Milliseconds on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
+        f"Milliseconds{where} on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
         f"{compression['metric']} on {compression['held_out']} texts that no pass has seen "
         f"(the source has {compression['source_quality']:.2f}).",
         "",

@@ -59,7 +59,9 @@ def export(
     target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
     kernels: Annotated[
         str | None,
-        typer.Option("--kernels", help="stock: the target's own operators; custom: Headway's, on tokens without padding."),
+        typer.Option(
+            "--kernels", help="stock: the target's own operators; custom: Headway's, on tokens without padding."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="YAML recipe; options given here replace its values.")

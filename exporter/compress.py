@@ -174,7 +174,7 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     wanted = [{k: v.copy() for k, v in runs(job.model)(c.feeds).items()} for c in cases]
     inputs, outputs = ([tensor_info(v) for v in vs] for vs in (job.model.graph.inputs, job.model.graph.outputs))
     rounded = is_quantized(job.model)
-    dtype = "int8" if rounded and target.dtype == "float32" else target.dtype
+    dtype = "int8" if rounded else target.dtype
     text = Text(job.encoder, job.texts)
     lowering = target.lower(job.model, read_anatomy(job.model), text)
     target.build(job.model, staging, text)
@@ -255,6 +255,7 @@ def _summary(job: Job) -> dict[str, Any]:
     first, last = job.stages[0], job.stages[-1]
     return {
         "workload": {"shapes": [list(s) for s in job.workload.shapes], "threads": job.workload.threads},
+        "measured_in": "ONNX Runtime on a CPU",
         "metric": job.quality.metric,
         "held_out": len(job.quality.texts),
         "source_quality": job.quality.source,

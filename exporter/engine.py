@@ -143,6 +143,13 @@ class _Execution:
     graph: Any = None
 
 
+def refit(trt: ModuleType, engine: Any, graph: Path, log: Any) -> None:
+    """Gives an engine that was built without weights those of the graph. TargetError where they do not fit."""
+    refitter = trt.Refitter(engine, log)
+    if not trt.OnnxParserRefitter(refitter, log).refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
+        raise TargetError(f"{graph}: the engine has no weights of its own, and these do not fit it")
+
+
 class EngineRunner:
     """A `Runner` for one engine. Inputs int64 `[batch, sequence]`, outputs float32."""
 
@@ -153,10 +160,16 @@ class EngineRunner:
         self.profiles = [(tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in plan["profiles"]]
         self.sequence_axis: dict[str, int | None] = plan["outputs"]
         self.regroup = regroup
-        self._library = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        record = read_record(engine) or {}
+        log = trt.Logger(trt.Logger.ERROR)
+        self._library = trt.Runtime(log)
+        if record.get("version_compatible"):  # such an engine carries the runtime of the version that built it
+            self._library.engine_host_code_allowed = True
         self.engine = self._library.deserialize_cuda_engine(engine.read_bytes())
         if self.engine is None:
             raise TargetError(f"{engine}: {trt.__name__} {trt.__version__} cannot load it on this GPU; {again}")
+        if record.get("stripped"):
+            refit(trt, self.engine, engine.with_name("model.onnx"), log)
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         is_input = {n: self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
         self.input_names = tuple(n for n in names if is_input[n])

@@ -141,7 +141,7 @@ def _build(
         inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
         per_token = [o.name for o in outputs if "sequence" in o.shape]
         on_step(STEPS[3])
-        dtype = "int8" if is_quantized(model) and target.dtype == "float32" else target.dtype
+        dtype = "int8" if is_quantized(model) else target.dtype
         text = Text(encoder, lines, choices)
         lowering = target.lower(model, anatomy, text)
         target.build(model, staging, text)

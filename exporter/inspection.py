@@ -26,6 +26,7 @@ from .quality import Quality
 from .recipe import Recipe, read_recipe
 from .source import Source, open_source
 from .targets import ort
+from .targets.target import target_of
 from .tokenizer import load_tokenizer, save_tokenizer
 
 
@@ -202,7 +203,7 @@ def verify_bundle(
 ) -> Verdict:
     """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
     on_step("read the bundle")
-    bundle = Bundle.open(path)
+    bundle = _opened(path)
     bundle.check_files()
     info, encoder = bundle.manifest.tokenizer, bundle.encoder
     recipe = read_recipe(path / "recipe.yaml")
@@ -223,8 +224,20 @@ def verify_bundle(
     expected = [reference.run(c.feeds) for c in cases]
     on_step("compare")
     per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
-    parity = verify.compare(cases, expected, bundle.runner.run, per_token=per_token, tolerance=recipe.tolerance)
+    dtype = bundle.manifest.parity["dtype"]
+    parity = verify.compare(
+        cases, expected, bundle.runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance
+    )
     return Verdict(parity.ok, parity)
+
+
+def _opened(path: Path) -> Bundle:
+    """The bundle; one for a GPU that is not here with its typed graph in place of the engine."""
+    manifest = Manifest.read(path)
+    if manifest.target == "ort":
+        return Bundle.open(path)
+    target = target_of(read_recipe(path / "recipe.yaml"))
+    return Bundle(path, manifest, target.open(path, manifest.session_options))
 
 
 def _verify_compressed(

@@ -121,7 +121,7 @@ def softmax_bound(x: Any, bias: Any, scale: float) -> float:
     largest = abs(scale) * finite
     if bias is not None and bias.isfinite().any():
         largest += bias[bias.isfinite()].abs().amax().item()
-    return 4 * 2**-23 * (1 + largest) + precision(x.dtype) + torch.finfo(x.dtype).smallest_normal
+    return 8 * 2**-23 * (1 + largest) + precision(x.dtype) + torch.finfo(x.dtype).smallest_normal
 
 
 def attention_bound(q: Any, k: Any, v: Any, heads: int, scale: float, bias: Any) -> float:

@@ -90,6 +90,46 @@ def ctranslate2(model: Path) -> Path:
     return out
 
 
+def optimum_int8(model: Path, texts: list[str] | None = None) -> Path:
+    """Optimum's int8 for AVX-512 VNNI, by channel: dynamic, or static where `texts` to calibrate on are given."""
+    plain = optimum(model, None).parent
+    out = plain.parent / ("optimum-int8-static" if texts else "optimum-int8-dynamic")
+    if not (out / "model_quantized.onnx").is_file():
+        worker = Path(__file__).parent / "optimum_int8.py"
+        command = [environments.python_of("optimum"), worker, plain, model, out]
+        text = "\n".join(texts or [])
+        subprocess.run(command, check=True, capture_output=True, input=text, text=True, env=optimum_environment())
+    return out / "model_quantized.onnx"
+
+
+def ort_dynamic(model: Path, *, per_channel: bool) -> Path:
+    """ONNX Runtime's own `quantize_dynamic` on its fused graph: what its documentation recommends for transformers."""
+    plain = optimum(model, None)
+    out = plain.parent.parent / f"ort-dynamic-{'channel' if per_channel else 'tensor'}" / "model.onnx"
+    if not out.is_file():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        code = (
+            "import sys; from onnxruntime.quantization import QuantType, quantize_dynamic; "
+            "quantize_dynamic(sys.argv[1], sys.argv[2], per_channel=sys.argv[3] == 'True', weight_type=QuantType.QInt8)"
+        )
+        command = [environments.python_of("optimum"), "-c", code, plain, out, str(per_channel)]
+        subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+def int8_peers(model: Path, texts: list[str]) -> list[Peer]:
+    """Every peer's int8, its artifact made."""
+    onnx_python = environments.python_of("optimum")
+    ct2 = environments.python_of("ctranslate2")
+    return [
+        Peer("ONNX Runtime dynamic", "onnx", onnx_python, ort_dynamic(model, per_channel=False)),
+        Peer("ONNX Runtime dynamic, by channel", "onnx", onnx_python, ort_dynamic(model, per_channel=True)),
+        Peer("Optimum dynamic", "onnx", onnx_python, optimum_int8(model)),
+        Peer("Optimum static", "onnx", onnx_python, optimum_int8(model, texts)),
+        Peer("CTranslate2 int8", "ctranslate2_int8", ct2, ctranslate2(model)),
+    ]
+
+
 def all_peers(model: Path, heads: int, hidden: int) -> list[Peer]:
     """Every peer, its artifact made. The same ONNX Runtime runs all ONNX files."""
     onnx_python = environments.python_of("optimum")

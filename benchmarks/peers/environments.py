@@ -14,6 +14,7 @@ REQUIREMENTS: dict[str, list[str]] = {
         "optimum-onnx[onnxruntime]==0.1.0",
         "transformers==4.57.6",
         "sentence-transformers==5.7.0",
+        "datasets==4.4.1",
         "onnxruntime==1.32.0",
         "onnx==1.23.2",
     ],

@@ -33,10 +33,10 @@ def openvino(path, threads):
     return lambda feeds: request.infer({n: feeds[n] for n in names})[0]
 
 
-def ctranslate2(path, threads):
+def ctranslate2(path, threads, compute_type="float32"):
     import ctranslate2
 
-    encoder = ctranslate2.Encoder(path, device="cpu", intra_threads=threads, compute_type="float32")
+    encoder = ctranslate2.Encoder(path, device="cpu", intra_threads=threads, compute_type=compute_type)
 
     def run(feeds):
         rows = [
@@ -46,6 +46,10 @@ def ctranslate2(path, threads):
         return np.array(encoder.forward_batch(rows).last_hidden_state)
 
     return run
+
+
+def ctranslate2_int8(path, threads):
+    return ctranslate2(path, threads, "int8")
 
 
 def headway(path, threads):

@@ -239,9 +239,7 @@ def _second(node: ir.Node) -> ir.Node:
     if not is_projection(node) or node.outputs[0].is_graph_output():
         return node
     readers = readers_through(node.outputs[0])
-    follows = (
-        len(readers) == 1 and is_projection(readers[0]) and unrounded(readers[0].inputs[0]) is node.outputs[0]
-    )
+    follows = len(readers) == 1 and is_projection(readers[0]) and unrounded(readers[0].inputs[0]) is node.outputs[0]
     return readers[0] if follows else node
 
 

@@ -5,7 +5,7 @@ the reasons for float32, the first that holds:
 
 * `position`: what does not depend on the token ids (mask arithmetic, rotary angles) is small, and exact in float32;
 * `operator`: sums and powers of activations (norms, GELU, reductions) leave float16's range long before their results do;
-* `constant`: a weight that the low dtype cannot hold, or a quantisation step that it holds to less than 8 bits;
+* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantisation step held to less than 8 bits;
 * `range`: an input or result that came within a factor of 2 of the low dtype's largest number on calibration text.
 """
 
@@ -24,6 +24,9 @@ _SUMS = {f"Reduce{kind}" for kind in ("Sum", "Mean", "L1", "L2", "SumSquare", "L
 _NORMS = {"LayerNormalization", "RMSNormalization", "LpNormalization"}
 _CURVES = {"Gelu", "Erf", "Exp", "Log", "Pow", "Sqrt", "Softplus", "Mish", "Sin", "Cos"}
 FLOAT32_OPERATORS = frozenset(_SUMS | _NORMS | _CURVES)
+_FEW = 16
+"""Of so few numbers each counts: a bound of 1e-12 must not become 0. Of a matrix the smallest may."""
+
 _STEPPED = ("QuantizeLinear", "DequantizeLinear")
 HEADROOM = 2.0
 """Text to come may go beyond what calibration text has shown."""
@@ -103,13 +106,19 @@ class _Typing:
             return "operator"
         for value in floats:
             array = self._sources.get(value)
-            if array is not None and not np.abs(array).max(initial=0.0) < self.limit:
-                return "constant"
-            if array is not None and node.op_type in _STEPPED and np.abs(array).min(initial=1.0) < self.finest:
+            if array is not None and not self._holds(array, stepped=node.op_type in _STEPPED):
                 return "constant"
         if any(HEADROOM * self.maxima.get(str(v.name), 0.0) >= self.limit for v in (*floats, *made)):
             return "range"
         return None
+
+    def _holds(self, array: np.ndarray, *, stepped: bool) -> bool:
+        """Whether the low dtype holds an array: nothing overflows, and what is there to divide by does not become 0."""
+        if not np.abs(array).max(initial=0.0) < self.limit:
+            return False
+        if stepped:
+            return bool(np.abs(array).min(initial=1.0) >= self.finest)
+        return array.size > _FEW or not ((array != 0) & (array.astype(NUMPY[self.low]) == 0)).any()
 
     def _as(self, value: ir.Value, dtype: ir.DataType, reader: ir.Node) -> ir.Value:
         """`value` in `dtype`: itself, a converted weight, or a Cast behind what makes it."""

@@ -1,7 +1,8 @@
 """Is a quantised graph one that TensorRT computes in int8? What it does not fuse, it computes slower than without.
 
 Source: TensorRT documentation, "Explicit Quantization": symmetric, zero point 0, one step a tensor for activations and one a
-column for weights, both inputs of a product.
+column for weights, both inputs of a product. A graph that rounds weights alone (int8, or int4 in blocks) is of a kind of its
+own: smaller, and computed in the float dtype.
 """
 
 import numpy as np
@@ -19,9 +20,10 @@ def lint(graph: ir.Graph) -> list[str]:
         found += _parameters(node)
     for node in nodes(graph, "QuantizeLinear"):
         found += _pair(node)
-    for node in nodes(graph, "MatMul"):
-        sides = [dequantised(v) for v in node.inputs]
-        if any(sides) and not all(sides):
+    products = {node: [dequantised(v) for v in node.inputs] for node in nodes(graph, "MatMul")}
+    weight_only = not any(sides[0] for sides in products.values())
+    for node, sides in products.items():
+        if any(sides) and not all(sides) and not weight_only:
             which = "second" if sides[0] else "first"
             found.append(f"{node.name}: the {which} input is not quantised, the other is: the product is not int8")
         weight = producer(node.inputs[1], "DequantizeLinear")
@@ -71,7 +73,7 @@ def _pair(node: ir.Node) -> list[str]:
 
 def _weight(product: ir.Node, node: ir.Node) -> list[str]:
     scale, weight = constant(node.inputs[1]), node.inputs[0]
-    if scale is None or weight is None or weight.shape is None or scale.size == 1:
+    if scale is None or weight is None or weight.shape is None or scale.size == 1 or "block_size" in node.attributes:
         return []
     axis = int(attribute(node, "axis", 1)) % len(weight.shape)  # type: ignore[call-overload]
     if axis != len(weight.shape) - 1:

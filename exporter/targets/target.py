@@ -98,6 +98,8 @@ def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
 
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
+    if recipe.target != "ort" and recipe.kernels == "custom":
+        raise UsageError(f"target {recipe.target}: its graph has plain operators alone so far; leave --kernels out")
     match recipe.target:
         case "ort":
             if recipe.dtype != "fp32":

@@ -130,12 +130,17 @@ def _check_domains(graph: ir.Graph) -> None:
 
 
 def _to_opset(model: ir.Model) -> None:
-    """Says opset 20, which TensorRT 10.x reads: operators that came later are gone, the others mean the same there."""
+    """Says opset 20, which TensorRT 10.x reads: operators that came later are gone, the others mean the same there.
+
+    Weights in blocks, and int4, came with opset 21.
+    """
     late = {"Attention", "RMSNormalization", "RotaryEmbedding", "Swish"}
     left = next((n for n in model.graph if n.op_type in late), None)
     if left is not None:
         raise TargetError(f"node {left.name!r} ({left.op_type}) has no form in opset {OPSET}")
-    model.graph.opset_imports[""] = OPSET
+    weights = [n for n in nodes(model.graph, "DequantizeLinear") if n.inputs[0] is not None]
+    blocks = any("block_size" in n.attributes or n.inputs[0].dtype == ir.DataType.INT4 for n in weights)  # type: ignore[union-attr]
+    model.graph.opset_imports[""] = OPSET + blocks
     model.ir_version = min(model.ir_version or 9, 10)
 
 

@@ -1,7 +1,8 @@
 #include "linear.h"
 
 #include <algorithm>
-#include <cstring>
+#include <mutex>
+#include <utility>
 
 namespace headway {
 namespace {
@@ -10,24 +11,32 @@ constexpr int64_t kWorthSharing = 1 << 21;  // products below which waking other
 
 int64_t up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-}  // namespace
+struct Pool {
+  std::mutex mutex;
+  std::vector<std::vector<char>> free;
+};
 
-std::vector<char> Scratch::take(size_t bytes) {
-  std::vector<char> memory;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!free_.empty()) {
-      memory = std::move(free_.back());
-      free_.pop_back();
-    }
-  }
-  if (memory.size() < bytes + 63) memory = std::vector<char>(bytes + 63);
-  return memory;
+Pool& pool() {  // never destroyed: threads of the runtime may end after it would be
+  static Pool* const made = new Pool;
+  return *made;
 }
 
-void Scratch::give(std::vector<char>&& memory) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  free_.push_back(std::move(memory));
+}  // namespace
+
+Scratch::Scratch(size_t bytes) {
+  {
+    std::lock_guard<std::mutex> lock(pool().mutex);
+    if (!pool().free.empty()) {
+      memory_ = std::move(pool().free.back());
+      pool().free.pop_back();
+    }
+  }
+  if (memory_.size() < bytes + 63) memory_ = std::vector<char>(bytes + 63);
+}
+
+Scratch::~Scratch() {
+  std::lock_guard<std::mutex> lock(pool().mutex);
+  pool().free.push_back(std::move(memory_));
 }
 
 Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors, Activation activation)
@@ -87,19 +96,19 @@ QuantizedRows Linear::lay_out(char* memory, int64_t rows) const {
   return {memory, pitch_, scale, reinterpret_cast<int32_t*>(scale + rows)};
 }
 
-void Linear::run_block(Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const {
-  const Scratch::Piece memory(scratch, bytes(rows));
+void Linear::run_block(const float* x, int64_t rows, float* y, const float* residual) const {
+  const Scratch memory(bytes(rows));
   const QuantizedRows quantized = lay_out(memory.data(), rows);
   table_.quantize(x, weights_.factors, rows, weights_.inputs, quantized);
   table_.multiply({quantized, rows, &weights_, 0, panels_, y, residual, activation_});
 }
 
-void Linear::run(const Context& context, Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const {
+void Linear::run(const Context& context, const float* x, int64_t rows, float* y, const float* residual) const {
   const int64_t inputs = weights_.inputs, outputs = weights_.outputs;
   const int64_t blocks = (rows + kBlock - 1) / kBlock;
   const auto block = [&](int64_t i) {
     const int64_t first = i * kBlock;
-    run_block(scratch, x + first * inputs, std::min(kBlock, rows - first), y + first * outputs,
+    run_block(x + first * inputs, std::min(kBlock, rows - first), y + first * outputs,
               residual ? residual + first * outputs : nullptr);
   };
   if (rows * inputs * outputs < kWorthSharing) {
@@ -111,7 +120,7 @@ void Linear::run(const Context& context, Scratch& scratch, const float* x, int64
     return;
   }
   // Few rows: threads share the columns of a block as well.
-  const Scratch::Piece memory(scratch, bytes(rows));
+  const Scratch memory(bytes(rows));
   const QuantizedRows all = lay_out(memory.data(), rows);
   const auto from = [&](int64_t first) -> QuantizedRows {
     return {all.values + first * pitch_, pitch_, all.scale + first, all.zero + first};

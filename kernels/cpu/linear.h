@@ -1,8 +1,6 @@
 // A layer y = act(x w + bias) + residual with int8 weights, packed once: what the quantised ops are made of.
 #pragma once
 
-#include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -11,29 +9,20 @@
 
 namespace headway {
 
-// Memory for the time of a call, kept for the next one.
+// Memory for the time of a call, kept for the next one, of any layer: it is still in the cache then.
 class Scratch {
  public:
-  class Piece {
-   public:
-    Piece(Scratch& owner, size_t bytes) : owner_(owner), memory_(owner.take(bytes)) {}
-    ~Piece() { owner_.give(std::move(memory_)); }
-    Piece(const Piece&) = delete;
-    char* data() const {  // at a cache line's start
-      return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + 63) & ~uintptr_t{63});
-    }
+  explicit Scratch(size_t bytes);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
 
-   private:
-    Scratch& owner_;
-    std::vector<char> memory_;
-  };
+  char* data() const {  // at a cache line's start
+    return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + 63) & ~uintptr_t{63});
+  }
 
  private:
-  std::vector<char> take(size_t bytes);
-  void give(std::vector<char>&& memory);
-
-  std::mutex mutex_;
-  std::vector<std::vector<char>> free_;
+  std::vector<char> memory_;
 };
 
 class Linear {
@@ -46,10 +35,10 @@ class Linear {
   int64_t outputs() const { return weights_.outputs; }
 
   // y [rows, outputs] of x [rows, inputs] on the runtime's threads. The same bits for any number of threads and any other rows.
-  void run(const Context& context, Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const;
+  void run(const Context& context, const float* x, int64_t rows, float* y, const float* residual) const;
 
   // The same for a few rows on this thread.
-  void run_block(Scratch& scratch, const float* x, int64_t rows, float* y, const float* residual) const;
+  void run_block(const float* x, int64_t rows, float* y, const float* residual) const;
 
   static constexpr int64_t kBlock = 96;  // rows quantised together: a multiple of all tiles
 

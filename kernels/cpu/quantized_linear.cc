@@ -47,13 +47,12 @@ class QuantizedLinear {
     check_residual(residual, shape);
     float* y = context.output<float>(0, shape);
     if (product(shape) == 0) return;
-    linear_.run(context, scratch_, x.data, product(shape) / linear_.outputs(), y, residual.data);
+    linear_.run(context, x.data, product(shape) / linear_.outputs(), y, residual.data);
   }
 
  private:
   Linear linear_;
   bool has_bias_, has_factors_;
-  Scratch scratch_;
 };
 
 // y = (gelu((x * factors_up) w_up + b_up) * factors_down) w_down + b_down + residual, the very bits of two QuantizedLinear; what is between them stays in a
@@ -99,18 +98,18 @@ class QuantizedFeedForward {
     const int64_t blocks = (rows + kBlock - 1) / kBlock;
     const auto bytes = [&](int64_t count) { return static_cast<size_t>(count * up_.outputs()) * sizeof(float); };
     if (blocks < 8) {  // threads share columns: one matrix after the other
-      const Scratch::Piece memory(wide_, bytes(rows));
+      const Scratch memory(bytes(rows));
       auto* between = reinterpret_cast<float*>(memory.data());
-      up_.run(context, scratch_, x.data, rows, between, nullptr);
-      down_.run(context, scratch_, between, rows, y, residual.data);
+      up_.run(context, x.data, rows, between, nullptr);
+      down_.run(context, between, rows, y, residual.data);
       return;
     }
     context.parallel(static_cast<size_t>(blocks), [&](size_t i) {
       const int64_t first = static_cast<int64_t>(i) * kBlock, count = std::min(kBlock, rows - first);
-      const Scratch::Piece memory(wide_, bytes(count));
+      const Scratch memory(bytes(count));
       auto* between = reinterpret_cast<float*>(memory.data());
-      up_.run_block(scratch_, x.data + first * up_.inputs(), count, between, nullptr);
-      down_.run_block(scratch_, between, count, y + first * down_.outputs(),
+      up_.run_block(x.data + first * up_.inputs(), count, between, nullptr);
+      down_.run_block(between, count, y + first * down_.outputs(),
                       residual ? residual.data + first * down_.outputs() : nullptr);
     });
   }
@@ -118,7 +117,6 @@ class QuantizedFeedForward {
  private:
   Linear up_, down_;
   bool has_factors_[2];
-  Scratch scratch_, wide_;
 };
 
 }  // namespace

@@ -117,6 +117,8 @@ def measured_on(kind: str, key: str) -> str | None:
 
 def _default_attention(head_dim: int, itemsize: int, mean_length: float, bias: bool) -> AttentionConfig:
     wide = padded_dim(head_dim) * itemsize > 128
+    if itemsize == 4:  # no tensor cores in full float32: products are summed in registers, which a larger tile spills
+        return AttentionConfig(32, 32, 8, 1)
     if mean_length <= SHORT:
         return AttentionConfig(32, 32, 4 if wide else 2, 2)
     if wide or bias:  # a tile of bias takes registers: wider ones were seen to spill

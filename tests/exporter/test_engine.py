@@ -238,6 +238,24 @@ def test_another_gpu_or_version_is_one_sentence_with_the_way_out(path: Path, mon
         opened(path, monkeypatch, Cuda(), regroup=True, loads=False)
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_engine_without_weights_is_refitted_from_the_graph(path: Path, monkeypatch, fits: bool) -> None:
+    record = json.loads(path.with_suffix(".json").read_text()) | {"stripped": True}
+    path.with_suffix(".json").write_text(json.dumps(record))
+    asked: list[str] = []
+    cuda = Cuda()
+    stand_in = library(cuda)
+    stand_in.Refitter = lambda _engine, _log: SimpleNamespace(refit_cuda_engine=lambda: True)
+    stand_in.OnnxParserRefitter = lambda _r, _log: SimpleNamespace(refit_from_file=lambda p: asked.append(p) or fits)
+    monkeypatch.setattr(engine, "import_module", lambda _name: stand_in)
+    if fits:
+        check(engine.open_engine(path, {"regroup": True}, cuda=cuda), feeds([3, 4]))
+    else:
+        with pytest.raises(TargetError, match="do not fit"):
+            engine.open_engine(path, {"regroup": True}, cuda=cuda)
+    assert asked == [str(path.with_name("model.onnx"))]
+
+
 def test_a_failing_call_is_named(path: Path, monkeypatch) -> None:
     cuda = Cuda()
     monkeypatch.setattr(cuda, "cudaMalloc", lambda _n: (2, None))

@@ -20,10 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quantised import quantise
 
+from headway.calibration.rounding import nearest
 from headway.exporter import engine
 from headway.exporter.bundle import Bundle, Manifest
 from headway.exporter.capture import capture
 from headway.exporter.cli import _dtype
+from headway.exporter.compress import compress
 from headway.exporter.errors import SourceError, TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
@@ -31,10 +33,12 @@ from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.graph.typed_graph import TypedGraph
+from headway.exporter.inspection import verify_bundle
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe import Recipe
 from headway.exporter.source import open_source
 from headway.exporter.targets import tensorrt, tensorrt_build
@@ -228,6 +232,20 @@ def test_a_weight_that_float16_cannot_hold_stays_in_float32(canonical) -> None:
     np.testing.assert_allclose(run(model, feeds), wanted, atol=0.05)
 
 
+def test_a_bound_that_float16_would_make_0_stays_in_float32(canonical) -> None:
+    """The 1e-12 that keeps a norm from dividing by 0."""
+    model = canonical("bert")
+    graph, value = model.graph, model.graph.outputs[0]
+    bound = initializer(graph, "least", np.array(1e-12, np.float32))
+    node = ir.node("Max", [value, bound], name="bounded")
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "bounded", value.type, value.shape
+    graph.append(node)
+    graph.outputs[0] = node.outputs[0]
+    found = lowered(model, "fp16", batch(model)).precision
+    assert found is not None and found.kept["bounded"] == "constant"
+    assert constant(node.inputs[1]) == np.float32(1e-12)
+
+
 def test_the_padding_bias_is_not_spread_over_the_queries(canonical) -> None:
     model = canonical("bert")
     lowered(model, "fp16", batch(model))
@@ -318,6 +336,28 @@ def test_int8_without_evidence_is_refused() -> None:
 
 
 # --- engines ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bits", "block"), [(8, None), (4, 16)])
+def test_build_check_not_an_execution_check_of_weights_alone(
+    bits: int, block: int | None, canonical, tmp_path: Path
+) -> None:
+    model = canonical("bert")
+    feeds = batch(model)
+    names = {p.weight for b in read_anatomy(model).blocks for p in b.projections}
+    weights = {n: constant(model.graph.initializers[n]) for n in names}
+    QuantizeMatrices({n: nearest(w, bits=bits, block=block) for n, w in weights.items() if w is not None})(model)
+    wanted = run(model, feeds)
+    lowered(model, "fp16", feeds)
+    assert within("fp16", run(model, feeds), wanted)
+    if MISSING is None:
+        ir.save(model, tmp_path / "m.onnx")
+        build_engine("tensorrt_rtx", tmp_path / "m.onnx", PROFILE, BuildSettings(("sm_89",)), tmp_path / "m.engine")
+
+
+def test_our_own_kernels_are_refused_rather_than_left_out(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="plain operators alone"):
+        export(Recipe(source=str(bert), target="tensorrt", kernels="custom", engine={"plan": True}), tmp_path / "out")
 
 
 def build_check(model: ir.Model, kind: str, directory: Path) -> dict:
@@ -480,6 +520,13 @@ def test_plan_bundle_says_what_it_is_and_opens_as_onnx(plan_bundle: Exported) ->
     onnx.checker.check_model(str(plan_bundle.path / "model.onnx"), full_check=True)
 
 
+def test_a_bundle_for_a_gpu_is_verified_by_its_typed_graph(plan_bundle: Exported) -> None:
+    verdict = verify_bundle(plan_bundle.path, None, None)
+    assert verdict.ok and verdict.parity is not None and verdict.parity.dtype == "float16"
+    worst, before = (p.outputs[0].max_abs for p in (verdict.parity, plan_bundle.parity))
+    assert worst == pytest.approx(before, rel=1e-3) and worst > 1e-4
+
+
 @needs_rtx
 def test_build_check_not_an_execution_check_of_the_bundle(bert: Path, tmp_path: Path) -> None:
     recipe = Recipe(source=str(bert), target="tensorrt-rtx", dtype="fp16", engine={"gpus": ["sm_89"]})
@@ -558,3 +605,29 @@ def test_torch_reads_what_the_graph_says(canonical) -> None:
     feeds = batch(model)
     a, b = (next(iter(g(model)(feeds).values())).detach().numpy() for g in (TorchGraph, TypedGraph))
     np.testing.assert_array_equal(a, b)
+
+
+def test_a_recipe_that_quantises_gives_a_graph_that_tensorrt_fuses(bert: Path, tmp_path: Path) -> None:
+    """From text to ranges to a typed int8 graph; what is not static or not symmetric would be refused on the way."""
+    words = " ".join(models.WORDS)
+    (tmp_path / "lines.txt").write_text("\n".join(f"{words[i : i + 40 + i]}" for i in range(24)))
+    recipe = Recipe(
+        source=str(bert),
+        target="tensorrt",
+        dtype="fp16",
+        engine={"plan": True},
+        data=tmp_path / "lines.txt",
+        passes=[{"kind": "quantize"}],
+        max_drop=100,
+    )
+    done = compress(recipe, tmp_path / "out")
+    graph = ir.load(done.path / "model.onnx").graph
+    rounded = [
+        n
+        for n in nodes(graph, "MatMul")
+        if n.inputs[1].producer() is not None and "DequantizeLinear" in {n.inputs[1].producer().op_type}
+    ]
+    assert len(rounded) == 4 * 6 and lint(graph) == []
+    assert {n.outputs[0].dtype for n in rounded} == {ir.DataType.FLOAT16}
+    assert done.manifest.parity["dtype"] == "int8" and done.parity.ok
+    assert done.manifest.compression is not None and "CPU" in done.manifest.compression["measured_in"]

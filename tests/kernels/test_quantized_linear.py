@@ -148,6 +148,17 @@ def test_zero_constant_and_tiny_rows() -> None:
             np.testing.assert_array_equal(call("QuantizedLinear", x[:2], weight, scale, bias), np.tile(bias, (2, 1)))
 
 
+def test_the_largest_number_is_255() -> None:
+    """Both ends of the range round away from each other: 254 + 2 does not fit into a byte."""
+    x = np.array([[-1.5, 253.5] + [0.0] * 63, [253.5] * 64 + [-1.5], [-7.5, 247.5] * 32 + [1.0]], F32)
+    q, _, zero = quantize_rows(x)
+    assert q.max() == 255 and np.rint(x[0].max()) + zero[0] == 256
+    weight, one = np.random.default_rng(0).integers(-128, 128, (65, 33)).astype(np.int8), np.ones(1, F32)
+    for isa in available():
+        with path(*isa):
+            np.testing.assert_array_equal(call("QuantizedLinear", x, weight, one), exact(x, weight, one), str(isa))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_what_is_not_finite_stays_in_its_row(bad: float, activation: Activation) -> None:

@@ -1,0 +1,118 @@
+"""Engines of all-MiniLM-L6-v2 by TensorRT-RTX, without a GPU: parity of each typed graph, build time, size.
+
+    python -m benchmarks.engines [--gpu sm_86,sm_89,sm_120] [--rounds 2]
+
+Parity is the typed graph's, computed in torch with every result rounded to its dtype. Nothing is executed on a GPU, and
+nothing here says how fast an engine is. int8 is one step a tensor from the largest value seen, attention included.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from rich.console import Console
+from rich.table import Table
+
+from headway.calibration.text import builtin_lines
+from headway.exporter.bench import machine
+from headway.exporter.bundle import TextEncoder
+from headway.exporter.capture import capture
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.typed_graph import TypedGraph
+from headway.exporter.passes.heads import RemoveHeads
+from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.source import open_source
+from headway.exporter.targets import tensorrt
+from headway.exporter.targets.profiles import make_profiles
+from headway.exporter.targets.qdq import lint
+from headway.exporter.targets.target import Text
+from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
+from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
+
+from .models import minilm
+from .results import save
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from quantised import quantise
+
+VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "uneven+fp16", "low-rank+fp16")
+
+
+def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray]) -> str:
+    """Makes a canonical model the variant; returns the dtype it is lowered to."""
+    kind, _, dtype = variant.rpartition("+")
+    if kind == "int8":
+        quantise(model, feeds)
+    elif kind == "uneven":
+        blocks = read_anatomy(model).blocks
+        RemoveHeads({b.index: range(12 - 2 * (b.index % 3)) for b in blocks})(model)
+        RemoveNeurons({(b.index, 0): range(1536 - 64 * b.index) for b in blocks})(model)
+    elif kind == "low-rank":
+        SplitMatrices({f.up.weight: 128 for b in read_anatomy(model).blocks for f in b.feed_forwards})(model)
+    return dtype
+
+
+def answers(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    return TypedGraph(model)(feeds)["sentence_embedding"].detach().numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gpu", default="sm_86,sm_89,sm_120")
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    settings = BuildSettings(tuple(arguments.gpu.split(",")))
+    source = open_source(str(minilm()))
+    captured = capture(source)
+    canonical = canonicalise(captured.model, longest=source.positions).model
+    table = Table("variant", "max abs", "least cosine", "float32 nodes", "ONNX, MB", "engine, MB", "build, s")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        info = save_tokenizer(load_tokenizer(captured.source.directory), captured.source.longest, directory)
+        text = Text(TextEncoder(directory / info.file, info), builtin_lines(), most_tokens=1024)
+        profiles = make_profiles(text.lengths, text.longest)
+        feeds = text.encoder(text.lines[:16], 48)
+        for variant in VARIANTS:
+            model = canonical.clone()
+            dtype = change(model, variant, feeds)
+            wanted = answers(model, feeds)
+            found = tensorrt.lower(model, read_anatomy(model), dtype, [b.feeds for b in text.batches])
+            got = answers(model, feeds)
+            problems = lint(model.graph)
+            ir.save(model, directory / "model.onnx", external_data="model.onnx.data")
+            onnx_bytes = sum(p.stat().st_size for p in directory.glob("model.onnx*"))
+            seconds = [
+                build_engine("tensorrt_rtx", directory / "model.onnx", profiles, settings, directory / "model.engine")[
+                    "seconds"
+                ]
+                for _ in range(arguments.rounds)
+            ]
+            row = {
+                "variant": variant,
+                "max_abs": float(np.abs(got - wanted).max()),
+                "cosine": float(
+                    ((got * wanted).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(wanted, axis=1)).min()
+                ),
+                "float32_nodes": len(found.precision.kept) if found.precision is not None else None,
+                "lint": problems,
+                "onnx_bytes": onnx_bytes,
+                "engine_bytes": (directory / "model.engine").stat().st_size,
+                "seconds": seconds,
+            }
+            rows.append(row)
+            table.add_row(
+                variant, f"{row['max_abs']:.1e}", f"{row['cosine']:.6f}", str(row["float32_nodes"]), f"{onnx_bytes / 1e6:.1f}",
+                f"{row['engine_bytes'] / 1e6:.1f}", ", ".join(f"{s:.1f}" for s in seconds),
+            )  # fmt: skip
+            save("engines", {"machine": machine(), "gpus": settings.gpus, "rows": rows})
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
