@@ -1,0 +1,42 @@
+"""The operators' tests again on a library built with the address and undefined-behaviour sanitizers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headway.kernels.cpu import build
+
+RUN = """
+import sys
+from pathlib import Path
+import pytest
+from headway.kernels import cpu
+cpu.library_path = lambda: Path(sys.argv[1])
+sys.exit(pytest.main(["-p", "no:xdist", "-p", "no:cacheprovider", "-q", "-x", "-k", "not memory and not long", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    compiler = build.compiler()
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    found = subprocess.run(
+        [*compiler.split(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    )
+    runtime = Path(found.stdout.strip())
+    if not runtime.is_absolute():
+        pytest.skip(f"{compiler} has no address sanitizer")
+    library = build.build(tmp_path / build.LIBRARY, flags=build.SANITIZERS)
+    # Python and the runtime themselves leave memory to the end of the process, and are not built for this.
+    settings = {
+        "LD_PRELOAD": str(runtime),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    command = [sys.executable, "-c", RUN, str(library), str(Path(__file__).with_name("test_cpu.py"))]
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
