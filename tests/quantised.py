@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, dims, initializer, insert
-from headway.exporter.targets.tensorrt import observe
+from headway.exporter.targets.tensorrt import PROBABILITY_SCALE, observe
 
 
 def quantise(model: ir.Model, feeds: Mapping[str, np.ndarray], *, attention: bool = True) -> None:
@@ -60,6 +60,7 @@ def quantise(model: ir.Model, feeds: Mapping[str, np.ndarray], *, attention: boo
             node.replace_input_with(1, back)
         if attention and block.attention is not None:
             node = block.attention.node
+            node.meta[PROBABILITY_SCALE] = 1 / 127
             for i in range(3):
                 node.replace_input_with(i, pair(node.inputs[i], node))
     graph.sort()

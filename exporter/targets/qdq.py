@@ -23,7 +23,8 @@ def lint(graph: ir.Graph) -> list[str]:
     products = {node: [dequantised(v) for v in node.inputs] for node in nodes(graph, "MatMul")}
     weight_only = not any(sides[0] for sides in products.values())
     for node, sides in products.items():
-        if any(sides) and not all(sides) and not weight_only:
+        float_softmax = producer(node.inputs[0], "Softmax") is not None
+        if any(sides) and not all(sides) and not weight_only and not float_softmax:
             which = "second" if sides[0] else "first"
             found.append(f"{node.name}: the {which} input is not quantised, the other is: the product is not int8")
         weight = producer(node.inputs[1], "DequantizeLinear")

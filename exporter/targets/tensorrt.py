@@ -38,8 +38,9 @@ SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_value
 """Tensor cores work in tiles; 64 columns is the narrowest that the wide kernels take."""
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-PROBABILITY_SCALE = 1 / 127
-"""int8 step of a softmax's result, which is at most 1."""
+PROBABILITY_SCALE = "probability_scale"
+"""Metadata of an `Attention` node: the int8 step of its softmax's result. Without it the result stays float, and so does its
+product: what is not in the canonical graph is not rounded."""
 
 F32 = ir.DataType.FLOAT
 
@@ -145,7 +146,7 @@ def _to_opset(model: ir.Model) -> None:
 
 
 def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
-    """Writes one canonical attention out, its values named after the module `stem`; True where its products are int8."""
+    """Writes one canonical attention out, its values named after the module `stem`; True where both its products are int8."""
     heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
     if kv_heads != heads or attribute(node, "is_causal", 0):
         raise TargetError(
@@ -157,7 +158,6 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
     width = (dims(q) or [None])[-1]
     if width is None or width % heads:
         raise TargetError(f"attention {node.name!r}: {width} columns do not divide into {heads} heads")
-    quantised = all(producer(x, "DequantizeLinear") is not None for x in (q, k, v))
     batch, length = (q.shape[0], q.shape[1]) if q is not None and q.shape is not None else ("batch", "sequence")
     apart = [batch, heads, length, width // heads]
     split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
@@ -181,8 +181,11 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
     if bias is not None:
         scores = insert(node, "Add", [scores, _keys(bias)], name=f"{stem}.masked", dtype=F32, shape=square)
     weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
+    step = node.meta.get(PROBABILITY_SCALE)
+    quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in (q, k, v))
     if quantised:
-        weights = _quantised(graph, node, weights)
+        zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
+        weights = _pair(graph, node, weights, float(step), zero)
     mixed = insert(node, "MatMul", [weights, value], name=f"{stem}.mixed", dtype=F32, shape=apart)
     back = insert(
         node, "Transpose", [mixed], name=f"{stem}.sequence_first", dtype=F32, shape=[apart[i] for i in (0, 2, 1, 3)],
@@ -209,12 +212,6 @@ def _scaled(graph: ir.Graph, node: ir.Node, q: ir.Value | None, scale: float, na
     shape = source.shape if source is not None else None
     product = insert(node, "Mul", [source, factor], name=name, dtype=F32, shape=shape)
     return _pair(graph, node, product, step * scale, quantise.inputs[2])
-
-
-def _quantised(graph: ir.Graph, node: ir.Node, weights: ir.Value) -> ir.Value:
-    zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
-    step = float(node.meta.get("probability_scale", PROBABILITY_SCALE))
-    return _pair(graph, node, weights, step, zero)
 
 
 def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, step: float, zero: ir.Value | None) -> ir.Value:
