@@ -15,8 +15,13 @@ from pathlib import Path
 import pytest
 from headway.kernels import cpu
 cpu.library_path = lambda: Path(sys.argv[1])
-sys.exit(pytest.main(["-p", "no:xdist", "-p", "no:cacheprovider", "-q", "-x", "-k", "not memory and not long", *sys.argv[2:]]))
+sys.exit(pytest.main(["-p", "no:xdist", "-p", "no:cacheprovider", "-q", "-x", "-s", "-k", "not memory and not long", *sys.argv[2:]]))
 """
+
+
+def _file(compiler: str, name: str) -> Path:
+    command = [*compiler.split(), f"-print-file-name={name}"]
+    return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 
 
 @pytest.mark.slow
@@ -24,16 +29,14 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     compiler = build.compiler()
     if compiler is None:
         pytest.skip("no C++ compiler")
-    found = subprocess.run(
-        [*compiler.split(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    )
-    runtime = Path(found.stdout.strip())
-    if not runtime.is_absolute():
+    # Exceptions are intercepted too, for which the C++ library has to be there from the beginning.
+    runtimes = [_file(compiler, name) for name in ("libasan.so", "libstdc++.so.6")]
+    if not all(path.is_absolute() for path in runtimes):
         pytest.skip(f"{compiler} has no address sanitizer")
     library = build.build(tmp_path / build.LIBRARY, flags=build.SANITIZERS)
     # Python and the runtime themselves leave memory to the end of the process, and are not built for this.
     settings = {
-        "LD_PRELOAD": str(runtime),
+        "LD_PRELOAD": " ".join(map(str, runtimes)),
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     }
