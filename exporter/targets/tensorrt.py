@@ -183,7 +183,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
     weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
     step = node.meta.get(PROBABILITY_SCALE)
     quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in (q, k, v))
-    if quantised:
+    if quantised and step is not None:
         zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
         weights = _pair(graph, node, weights, float(step), zero)
     mixed = insert(node, "MatMul", [weights, value], name=f"{stem}.mixed", dtype=F32, shape=apart)
