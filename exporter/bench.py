@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..calibration.text import mixed_lengths
+from .processor import about
 
 Tokenize = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
 Feeds = dict[str, np.ndarray]
@@ -180,12 +180,7 @@ def measure(
 
 def machine() -> dict[str, Any]:
     """The processor, its vector instructions and the versions that a figure depends on."""
-    cpu, flags = platform.processor(), ""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        fields = dict(line.split(":", 1) for line in info.read_text(encoding="utf-8").splitlines() if ":" in line)
-        found = {k.strip(): v.strip() for k, v in fields.items()}
-        cpu, flags = found.get("model name", cpu), found.get("flags", found.get("Features", ""))
+    cpu, flags = about()
     features = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
     versions = {}
     for package in ("headway", "onnxruntime", "torch", "numpy"):
@@ -196,7 +191,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "features": [f for f in features if f in flags.split()],
+        "features": [f for f in features if f in flags],
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,

@@ -16,6 +16,7 @@ from .bundle import MANIFEST, Manifest
 from .errors import SourceError, UsageError
 from .graph.edit import constant, consumers, nodes, producer
 from .graph.quantized import DOMAIN, matrix_of
+from .processor import X64_PRECISION
 from .targets.ort_int8 import CONTRIB
 
 Severity = Literal["error", "slow"]
@@ -70,7 +71,7 @@ def lint(path: Path, target: str) -> list[Finding]:
     except Exception as error:  # protobuf and onnx_ir raise their own kinds
         raise SourceError(f"{file}: not an ONNX file ({error})") from error
     config = manifest.session_options.get("config", {}) if manifest is not None else {}
-    exact = str(config.get("session.x64quantprecision", "0")) == "1"
+    exact = str(config.get(X64_PRECISION, "0")) == "1"
     found = [f for graph in _graphs(model) for f in _findings(graph, processor, exact)]
     return sorted(found, key=lambda f: f.severity)
 
@@ -137,7 +138,7 @@ def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool) ->
             "error",
             _module(matrix),
             f"{int(over.sum())} of {len(over)} outputs can saturate: pairs of products exceed 16 bits; set session entry "
-            "session.x64quantprecision=1, use 7-bit weights, or Headway's kernels",
+            f"{X64_PRECISION}=1, use 7-bit weights, or Headway's kernels",
         )
     if (255 * np.abs(whole).sum(axis=0)).max(initial=0) > _INT32:
         yield Finding("error", _module(matrix), "32-bit sums can overflow: too many inputs")

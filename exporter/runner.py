@@ -9,6 +9,7 @@ import onnxruntime
 
 from ..kernels.cpu import MISSING, library_path
 from .errors import TargetError
+from .processor import X64_PRECISION, adds_bytes_exactly
 
 GROUP_COST = 16
 """What one more run costs, in tokens of work: below it, splitting a batch by length gains nothing."""
@@ -60,6 +61,8 @@ class OrtRunner:
             chosen.get("graph_optimization_level", "all")
         ]
         for key, value in chosen.get("config", {}).items():
+            if key == X64_PRECISION and adds_bytes_exactly():
+                continue
             settings.add_session_config_entry(key, str(value))
         if chosen.get("kernels"):
             library = library_path()

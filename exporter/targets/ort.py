@@ -17,6 +17,7 @@ from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
+from ..processor import X64_PRECISION
 from ..runner import OrtRunner
 from .ort_int8 import Products, lower_products
 from .ort_packed import Packing, pack_tokens
@@ -88,13 +89,13 @@ def session_options(*, regroup: bool, kernels: Kernels = "stock") -> dict[str, A
 
     `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding. On
     packed tokens there is nothing to gain from it. Where a processor adds products of bytes with saturation (x86 without
-    VNNI), the runtime is told to take its exact form; elsewhere that changes nothing.
+    VNNI), the runtime is told to take its exact form; the runner leaves that out elsewhere, since it is slower there too.
     """
     options = {
         "graph_optimization_level": "all",
         "disabled_optimizers": list(SLOW_FUSIONS),
         "regroup": regroup,
-        "config": {"session.x64quantprecision": "1", "session.disable_quant_qdq": "1"},
+        "config": {X64_PRECISION: "1", "session.disable_quant_qdq": "1"},
     }
     return options | ({"kernels": True} if kernels != "stock" else {})
 

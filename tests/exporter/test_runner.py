@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headway.exporter import processor
 from headway.exporter.errors import TargetError
 from headway.exporter.export import Exported
 from headway.exporter.runner import OrtRunner, group_by_length
@@ -80,3 +81,28 @@ def test_a_file_that_is_no_model_is_named(tmp_path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(TargetError, match=r"model\.onnx"):
         OrtRunner(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    "machine, flags, exact",
+    [
+        ("x86_64", "avx2 fma", False),
+        ("x86_64", "avx2 avx512f avx512_vnni", True),
+        ("AMD64", "avx2 avx_vnni", True),
+        ("aarch64", "", True),
+        ("AMD64", "", False),
+    ],
+)
+def test_exact_products_are_asked_for_unless_the_processor_has_them(
+    machine: str, flags: str, exact: bool, bert_bundle: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor.platform, "machine", lambda: machine)
+    monkeypatch.setattr(processor, "about", lambda: ("some", frozenset(flags.split())))
+    options = {"config": {processor.X64_PRECISION: "1"}}
+    runner = OrtRunner(bert_bundle.path / "model.onnx", options)
+    asked = runner.session.get_session_options()
+    if exact:
+        with pytest.raises(RuntimeError):
+            asked.get_session_config_entry(processor.X64_PRECISION)
+    else:
+        assert asked.get_session_config_entry(processor.X64_PRECISION) == "1"
