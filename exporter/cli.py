@@ -221,6 +221,7 @@ def compress(
 
 
 def _compress(made: Any, out: Path, *, force: bool, allow_pickle: bool, quiet: bool, as_json: bool) -> None:
+    gc.enable()  # graphs are full of cycles, and a compression makes and drops many, with their weights
     with _needs_export():
         from .compress import compress as run
     with _progress(len(made.passes) + 8, quiet or as_json) as step:
