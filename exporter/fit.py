@@ -127,6 +127,7 @@ def _rounds(
             wanted = total * (budget / total) ** (number / rounds)
             model, plan = _one(model, anatomy, evidence, parts, wanted, table, length, tools, exact=last)
             followed.append(plan)
+        del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
         if not last:
             repair(source, model, batches, on_site=lambda name: tools.step(f"repair {name}"))
     return model, followed
