@@ -467,6 +467,7 @@ def rounded_by_torch(directory: Path, seen_text: bool = True):
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, Rounded(module))
     if seen_text:
+        torch.manual_seed(0)
         with torch.no_grad():
             for _ in range(3):
                 model(input_ids=torch.randint(5, 99, (2, 9)))
@@ -494,7 +495,13 @@ def test_a_model_trained_with_rounding_keeps_its_scales(
         return
     done = export(recipe, tmp_path / "out")
     assert done.manifest.lowering["static_int8"] == 12
-    assert done.parity.outputs[0].max_abs < 1e-4
+    # A value half-way between two steps may go either way; scales are the learned ones to the bit.
+    assert done.parity.outputs[0].max_abs < 5e-3
+    ours = ir.load(done.path / "model.onnx").graph.initializers
+    known = {v.const_value.numpy().tobytes() for v in ours.values() if v.const_value is not None}
+    learned = [m.scale for n, m in rounded_by_torch(classifier)[0].named_modules() if n.endswith((".weights", ".values"))]
+    assert len(learned) == 24
+    assert all(scale.numpy().tobytes() in known for scale in learned)
 
 
 def test_runs_helper_is_the_graph(model: ir.Model) -> None:
