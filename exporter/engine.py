@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, TargetError, UsageError
-from .runner import real_lengths
+from .runner import put_rows, real_lengths
 
 ENGINE_FILE = "model.engine"
 PLAN_FILE = "plan.json"
@@ -204,16 +204,7 @@ class EngineRunner:
             longest = int(lengths[rows].max())
             part = self._run({n: a[rows, :longest] for n, a in wanted.items()}, number)
             for name, array in part.items():
-                axis = self.sequence_axis[name]
-                if name not in results:
-                    shape = [batch, *array.shape[1:]]
-                    if axis is not None:
-                        shape[axis] = length
-                    results[name] = np.zeros(shape, array.dtype)
-                if axis is None:
-                    results[name][rows] = array
-                else:
-                    results[name][rows, :longest] = array
+                put_rows(results, name, array, rows, (batch, length), self.sequence_axis[name])
         return results
 
     def _plan(self, lengths: np.ndarray) -> list[tuple[np.ndarray, int]]:

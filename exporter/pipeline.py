@@ -137,11 +137,9 @@ class Job:
         What is made for a GPU is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
         """
         measured = self.target if isinstance(self.target, OrtTarget) else OrtTarget()
-        if measured is not self.target and is_quantized(
-            model
-        ):  # signed int8 has no kernels there: the time is the float one's
-            nbytes = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-            return self.stages[-1].ms, nbytes
+        if measured is not self.target and is_quantized(model):
+            # Signed int8 has no kernels there: the time is the float one's.
+            return self.stages[-1].ms, read_anatomy(model).nbytes
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             runner = open_model(model.clone(), Path(folder), self.workload.threads, measured)
             whole, own = paired_times([self.baseline, runner], self.workload)
@@ -173,14 +171,8 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
     if isinstance(spec, r.Recover):
         job.stages.append(_recover(job, spec))
         return
-    if isinstance(spec, r.Quantize | r.Half):
-        changes = _quantize(job, spec) if isinstance(spec, r.Quantize) else _apply(job, [StoreHalf()])
-        stage = job.measure(spec.kind, changes)
-        stage.paid = stage.nbytes < before.nbytes or stage.ms < _SAME * before.ms
-        job.stages.append(stage)
-        return
     saved = job.model.clone()
-    changes = _remove(job, spec, staging)
+    changes = _shrink(job, spec, staging)
     stage = job.measure(spec.kind, changes)
     smaller, faster = stage.nbytes < before.nbytes, stage.ms < _SAME * before.ms
     stage.paid = smaller or faster
@@ -240,11 +232,13 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     return changes | ({"left in float": str(len(chosen.left))} if chosen.left else {})
 
 
-def _remove(job: Job, spec: Any, staging: Path) -> dict[str, str]:
+def _shrink(job: Job, spec: Any, staging: Path) -> dict[str, str]:
     if isinstance(spec, r.Fit):
         return _fit(job, spec)
     if isinstance(spec, r.TrimVocabulary):
         return _trim(job, staging)
+    if isinstance(spec, r.Quantize):
+        return _quantize(job, spec)
     anatomy = job.anatomy
     one: StructuralPass
     if isinstance(spec, r.RemoveHeads):
@@ -257,6 +251,8 @@ def _remove(job: Job, spec: Any, staging: Path) -> dict[str, str]:
         one = RemoveParts(spec.attentions, [(b, 0) for b in spec.feed_forwards])
     elif isinstance(spec, r.Share):
         one = ShareWeights(spec.tolerance)
+    elif isinstance(spec, r.Half):
+        one = StoreHalf()
     else:
         assert isinstance(spec, r.Split)
         one = _split(job, spec, anatomy)

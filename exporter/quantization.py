@@ -35,7 +35,6 @@ class Group:
 
     name: str
     block: int
-    kind: str
     matrices: tuple[str, ...]
     values: tuple[str, ...]
     cost: int
@@ -63,7 +62,7 @@ def groups(anatomy: Anatomy) -> list[Group]:
             names = tuple(dict.fromkeys(str(n.inputs[1].name) for n in nodes if n.inputs[1] is not None))
             values = tuple(dict.fromkeys(str(n.inputs[0].name) for n in nodes if n.inputs[0] is not None))
             cost = sum(p.multiplications for p in projections)
-            found.append(Group(f"block {block.index} {kind}", block.index, kind, names, values, cost))
+            found.append(Group(f"block {block.index} {kind}", block.index, names, values, cost))
     return found
 
 
@@ -188,13 +187,15 @@ class _Values:
     def now(self, name: str) -> str:
         return self._names.get(name, name)
 
+    def _original(self, name: str) -> str:
+        return next((k for k, v in self._names.items() if v == name), name)
+
     def observed(self, name: str) -> Observation:
-        original = next((k for k, v in self._names.items() if v == name), name)
-        return self._seen[original]
+        return self._seen[self._original(name)]
 
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Second moment `[in, in]` and mean `[in]` of what is read under this (present) name."""
-        original = next((k for k, v in self._names.items() if v == name), name)
+        original = self._original(name)
         o, d = self._seen[original], self._divisors.get(original)
         assert o.moment is not None and o.mean is not None
         return (o.moment, o.mean) if d is None else (o.moment / np.outer(d, d), o.mean / d)

@@ -15,7 +15,7 @@ import torch
 from ..calibration.batches import Batch
 from ..calibration.evidence import Site, sites
 from .graph.anatomy import read_anatomy
-from .graph.edit import consumers, is_vector, other_input
+from .graph.edit import bias_of, consumers, is_vector, other_input
 from .graph.torch_graph import Env, TorchGraph
 from .passes.cuts import set_array
 
@@ -109,8 +109,7 @@ def _places(model: ir.Model) -> list[_Place]:
         if node in by_add:
             site = by_add[node]
             residual = other_input(node, site.projection.output)
-            bias = site.projection.bias
-            vector = next((v for v in bias.inputs if is_vector(v)), None) if bias is not None else None
+            vector = bias_of(site.projection.bias)
             if residual is not None and uses[site.projection.weight] == 1:
                 found.append(_Place(node, site, residual, vector))
         elif node.op_type == "Add" and is_vector(node.inputs[1]) and node.meta.get("part_removed"):

@@ -99,15 +99,7 @@ class OrtRunner:
             longest = int(lengths[rows].max())
             part = self._run({name: np.ascontiguousarray(array[rows, :longest]) for name, array in wanted.items()})
             for (name, array), axis in zip(part.items(), self._sequence_axis, strict=True):
-                if name not in results:
-                    shape = [mask.shape[0], *array.shape[1:]]
-                    if axis is not None:
-                        shape[axis] = mask.shape[1]
-                    results[name] = np.zeros(shape, array.dtype)
-                if axis is None:
-                    results[name][rows] = array
-                else:
-                    results[name][rows, :longest] = array
+                put_rows(results, name, array, rows, mask.shape, axis)
         return results
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -123,6 +115,29 @@ def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[st
             f"{model} runs on {wanted}, which this ONNX Runtime {onnxruntime.__version__} does not have ({', '.join(known)}): "
             'pip install onnxruntime-gpu, or open it with providers=["CPUExecutionProvider"]'
         )
+
+
+def put_rows(
+    results: dict[str, np.ndarray],
+    name: str,
+    array: np.ndarray,
+    rows: np.ndarray,
+    shape: tuple[int, ...],
+    axis: int | None,
+) -> None:
+    """Puts a part's answers where its `rows` stand in a batch of `shape` [batch, sequence]; padding is zeros.
+
+    `axis` is the output's sequence axis, None where it has none.
+    """
+    if name not in results:
+        whole = [shape[0], *array.shape[1:]]
+        if axis is not None:
+            whole[axis] = shape[1]
+        results[name] = np.zeros(whole, array.dtype)
+    if axis is None:
+        results[name][rows] = array
+    else:
+        results[name][rows, : array.shape[1]] = array
 
 
 def real_lengths(mask: np.ndarray) -> np.ndarray:

@@ -67,6 +67,16 @@ def is_vector(value: ir.Value | None) -> bool:
     return value is not None and value.is_initializer() and len(dims(value) or ()) == 1
 
 
+def bias_of(add: ir.Node | None) -> ir.Value | None:
+    """The trained vector that an Add adds."""
+    return next((v for v in add.inputs if is_vector(v)), None) if add is not None else None
+
+
+def first_of(graph: ir.Graph, wanted: Collection[ir.Node]) -> ir.Node:
+    """The one of these nodes that runs first."""
+    return next(n for n in graph if n in wanted)
+
+
 def attribute(node: ir.Node, name: str, default: object = None) -> object:
     attr = node.attributes.get(name)
     return default if attr is None else attr.value

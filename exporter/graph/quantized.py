@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from .edit import consumers, dims, initializer, insert, producer
+from .edit import consumers, dims, first_of, initializer, insert, producer
 
 DOMAIN = "headway"
 TOKENS = "QuantizeTokens"
@@ -140,10 +140,9 @@ def hold_matrix(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> N
     scale = initializer(graph, f"{weight.name}_scale", matrix.scale)
     shape = list(weight.shape) if weight.shape is not None else None
     set_whole(weight, matrix.q, matrix.bits)
-    order = {n: i for i, n in enumerate(graph)}
     block = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
     back = insert(
-        min(readers, key=order.__getitem__),
+        first_of(graph, readers),
         "DequantizeLinear",
         [weight, scale],
         name=f"{weight.name}.dequantized",

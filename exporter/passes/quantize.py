@@ -7,8 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import UsageError
-from ..graph.anatomy import Anatomy, Projection
-from ..graph.edit import bias_add, constant, consumers, initializer, insert, is_vector, producer
+from ..graph.anatomy import Anatomy, AttentionPart, Projection
+from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
@@ -105,9 +105,8 @@ class QuantizeValues(StructuralPass):
             if not readers[name]:
                 raise UsageError(f"{name}: no product by a quantised matrix reads this value")
         changes = {}
-        order = {n: i for i, n in enumerate(graph)}
         for name, given in self.ranges.items():
-            first = min(readers[name], key=order.__getitem__)
+            first = first_of(graph, readers[name])
             rounded = (
                 _per_token(model, first, values[name])
                 if isinstance(given, str)
@@ -154,10 +153,9 @@ class MigrateScales(StructuralPass):
             if name in folded and _divide_columns(folded[name], divisor):
                 changes[name] = "divided in the value projection"
                 continue
-            order = {n: i for i, n in enumerate(graph)}
             factor = initializer(graph, f"{name}.divisor", (1 / divisor).astype(np.float32))
             divided = insert(
-                min(readers, key=order.__getitem__),
+                first_of(graph, readers),
                 "Mul",
                 [inputs[name], factor],
                 name=f"{name}.divided",
@@ -219,8 +217,7 @@ def _float_tensor(graph: ir.Graph, name: str) -> ir.Value:
 
 def _shift_bias(graph: ir.Graph, product: ir.Node, shift: np.ndarray) -> None:
     """Adds to the bias behind a product; one that other products read too is left as it is, as is a product without one."""
-    add = bias_add(product)
-    bias = next((v for v in add.inputs if is_vector(v)), None) if add is not None else None
+    bias = bias_of(bias_add(product))
     array = constant(bias)
     if bias is not None and array is not None and len(consumers(bias)) == 1:
         set_array(bias, array + shift)
@@ -235,8 +232,7 @@ def _look_up(node: ir.Node, scales: ir.Value) -> None:
     """A lookup of whole numbers, and of the scales of the same rows."""
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
-    order = {n: i for i, n in enumerate(graph)}
-    after = min(consumers(result), key=order.__getitem__)
+    after = first_of(graph, consumers(result))
     shape = list(result.shape) if result.shape is not None else None
     name, dtype = str(result.name), ir.DataType.FLOAT
     factor = insert(
@@ -267,18 +263,15 @@ def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:
     )
 
 
-def _own_columns(attention: object) -> bool:
+def _own_columns(attention: AttentionPart) -> bool:
     """True where each value column feeds one attention column: no keys shared by heads, no merged or split projection."""
-    from ..graph.anatomy import AttentionPart
-
-    assert isinstance(attention, AttentionPart)
     return attention.heads == attention.kv_heads and not attention.merged and not attention.disentangled
 
 
 def _divide_columns(projection: Projection, divisor: np.ndarray) -> bool:
     """Divides a projection's outputs, bias included; False where a weight of it has other readers."""
     weight = projection.node.inputs[1]
-    bias = next((v for v in projection.bias.inputs if is_vector(v)), None) if projection.bias is not None else None
+    bias = bias_of(projection.bias)
     if weight is None or not weight.is_initializer() or len(consumers(weight)) != 1:
         return False
     if bias is not None and len(consumers(bias)) != 1:

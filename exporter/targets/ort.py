@@ -19,13 +19,12 @@ from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, re
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..processor import X64_PRECISION
 from ..runner import OrtRunner
-from .ort_int8 import Products, lower_products
+from .ort_int8 import CONTRIB, Products, lower_products
 from .ort_packed import Packing, pack_tokens
 from .spec import TargetSpec
 
 Kernels = Literal["auto", "stock", "custom"]
 
-CONTRIB = "com.microsoft"
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 

@@ -14,6 +14,7 @@ from ..errors import TargetError
 from ..graph.edit import (
     attribute,
     bias_add,
+    bias_of,
     constant,
     consumers,
     initializer,
@@ -89,7 +90,7 @@ def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     result, bias, residual, activation = node.outputs[0], None, None, "none"
     add = bias_add(node)
     if add is not None and _alone(result):
-        bias, result = next(v for v in add.inputs if is_vector(v)), add.outputs[0]
+        bias, result = bias_of(add), add.outputs[0]
     following = consumers(result)
     if _alone(result) and following[0].op_type in ("Gelu", "Relu", "Tanh"):
         activation = _ACTIVATIONS[following[0].op_type, str(attribute(following[0], "approximate", "none"))]
@@ -154,7 +155,7 @@ def _static(node: ir.Node, back: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     result, bias = node.outputs[0], None
     add = bias_add(node)
     if add is not None and _alone(result):
-        bias, result = next(v for v in add.inputs if is_vector(v)), add.outputs[0]
+        bias, result = bias_of(add), add.outputs[0]
     last = result.producer()
     assert last is not None
     whole, step, zero = back.inputs[0], back.inputs[1], back.inputs[2] if len(back.inputs) > 2 else None
