@@ -1,0 +1,203 @@
+"""The compact file: a `tokenizer.json` as the reader on a phone loads it. Only what is read exactly is written."""
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..bundle import TokenizerInfo
+from ..errors import SourceError
+from .characters import CODE_POINTS, Characters, Kind, read_characters
+
+MAGIC = b"HWTK"
+VERSION = 1
+
+_SPECIAL, _TEXT, _PAIR = range(3)
+_Part = tuple[int, int, int]
+"""Kind, token type, id (of a special token)."""
+
+
+def compact(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
+    """Of the content of a `tokenizer.json`. SourceError names the component that the reader has no exact form of."""
+    content = dict(tokenizer)
+    single, pair = _templates(content.get("post_processor"))
+    _check_normalizer(content.get("normalizer"))
+    _check_pre_tokenizer(content.get("pre_tokenizer"))
+    body = b"".join(
+        [
+            *map(_number, (info.max_length, info.pad_id, info.pad_type_id)),
+            _template(single),
+            _template(pair),
+            _characters(read_characters(content)),
+            *_added_tokens(content),
+            _word_piece(content["model"]),
+        ]
+    )
+    return MAGIC + _number(VERSION) + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def refuse(what: str) -> SourceError:
+    """The error that says what is not read, and the ways out."""
+    return SourceError(
+        f"the tokenizer has {what}, which Headway's reader for phones does not read exactly, and approximating it would give other "
+        "token ids. Ways out: run Hugging Face's tokenizers library itself on the phone (Rust, with the bundle's tokenizer.json), "
+        "or put the tokenizer into the graph (onnxruntime-extensions) after comparing it with headway.exporter.tokenizer_check"
+    )
+
+
+def _only(part: Mapping[str, Any], what: str, **expected: Any) -> None:
+    """Refuses a component whose settings are not the expected ones; settings that have no effect here are not named."""
+    for name, value in expected.items():
+        if part.get(name) != value:
+            raise refuse(f"{what} with {name} {part.get(name)!r}")
+
+
+def _steps(part: Mapping[str, Any] | None, within: str) -> list[Mapping[str, Any]]:
+    if part is None:
+        return []
+    if part["type"] == "Sequence":
+        return [step for one in part[within] for step in _steps(one, within)]
+    return [part]
+
+
+def _check_normalizer(part: Mapping[str, Any] | None) -> None:
+    steps = _steps(part, "normalizers")
+    orders = 0
+    for step in steps:
+        kind = step["type"]
+        if kind not in ("BertNormalizer", "Lowercase", "NFD", "NFKD", "StripAccents"):
+            raise refuse(f"a normalizer of type {kind}")
+        strips = step.get("strip_accents")
+        orders += kind in ("NFD", "NFKD") or (
+            kind == "BertNormalizer" and bool(step.get("lowercase") if strips is None else strips)
+        )
+    if orders > 1:
+        raise refuse("normalizers that put marks into order more than once")
+
+
+def _check_pre_tokenizer(part: Mapping[str, Any] | None) -> None:
+    for step in _steps(part, "pretokenizers"):
+        kind = step["type"]
+        if kind == "Punctuation":
+            _only(step, "a Punctuation pre-tokenizer", behavior="Isolated")
+        elif kind not in ("BertPreTokenizer", "WhitespaceSplit"):
+            raise refuse(f"a pre-tokenizer of type {kind}")
+
+
+def _templates(part: Mapping[str, Any] | None) -> tuple[list[_Part], list[_Part]]:
+    steps = [s for s in _steps(part, "processors") if s["type"] != "ByteLevel"]  # which only changes offsets
+    if not steps:
+        return [(_TEXT, 0, 0)], [(_TEXT, 0, 0), (_PAIR, 1, 0)]
+    if len(steps) > 1:
+        raise refuse("several post-processors")
+    step = steps[0]
+    if step["type"] == "TemplateProcessing":
+        specials = step["special_tokens"]
+        return _parts(step["single"], specials), _parts(step["pair"], specials)
+    if step["type"] not in ("BertProcessing", "RobertaProcessing"):
+        raise refuse(f"a post-processor of type {step['type']}")
+    start, end = (_SPECIAL, 0, step["cls"][1]), (_SPECIAL, 0, step["sep"][1])
+    if step["type"] == "BertProcessing":
+        pair = [start, (_TEXT, 0, 0), end, (_PAIR, 1, 0), (_SPECIAL, 1, step["sep"][1])]
+    else:
+        pair = [start, (_TEXT, 0, 0), end, end, (_PAIR, 0, 0), end]
+    return [start, (_TEXT, 0, 0), end], pair
+
+
+def _parts(template: Iterable[Mapping[str, Any]], specials: Mapping[str, Any]) -> list[_Part]:
+    parts = []
+    for item in template:
+        [(kind, part)] = item.items()
+        if kind == "Sequence":
+            parts.append(({"A": _TEXT, "B": _PAIR}[part["id"]], part["type_id"], 0))
+        else:
+            parts += [(_SPECIAL, part["type_id"], i) for i in specials[part["id"]]["ids"]]
+    return parts
+
+
+def _added_tokens(content: dict[str, Any]) -> list[bytes]:
+    """Those found in the text as it is, and those found in normalized text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    decoder = tokenizer.get_added_tokens_decoder()
+    found: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+    for token_id, token in sorted(decoder.items(), key=lambda item: not item[1].special):
+        text = token.content
+        if token.normalized and tokenizer.normalizer is not None:
+            text = tokenizer.normalizer.normalize_str(text)
+        if not text:
+            raise refuse(f"an added token, {token.content!r}, of which normalization leaves nothing")
+        if tokenizer.token_to_id(token.content) != token_id:
+            raise refuse(f"an added token, {token.content!r}, with two ids")
+        flags = token.single_word | token.lstrip << 1 | token.rstrip << 2
+        found[token.normalized].setdefault(
+            text.encode(), _number(token_id) + bytes([flags])
+        )  # the first one of a text counts
+    return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in found]
+
+
+def _word_piece(model: Mapping[str, Any]) -> bytes:
+    if model.get("type") != "WordPiece":
+        raise refuse(f"a model of type {model.get('type')}")
+    vocabulary = {token.encode(): i for token, i in model["vocab"].items() if token}
+    unknown = vocabulary.get(model["unk_token"].encode())
+    if unknown is None:
+        raise refuse(f"an unknown token, {model['unk_token']!r}, that is not in its vocabulary")
+    tokens = sorted(vocabulary)
+    return b"".join(
+        [
+            _number(unknown),
+            _number(model["max_input_chars_per_word"]),
+            _string(model["continuing_subword_prefix"].encode()),
+            _strings(tokens),
+            *(_number(vocabulary[t]) for t in tokens),
+        ]
+    )
+
+
+def _number(value: int) -> bytes:
+    """LEB128."""
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _string(text: bytes) -> bytes:
+    return _number(len(text)) + text
+
+
+def _strings(texts: Sequence[bytes]) -> bytes:
+    """Ascending; each as how much it shares with the one before, and what it adds."""
+    written = [_number(len(texts))]
+    for before, text in pairwise([b"", *texts]):
+        shared = next((i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), len(before))
+        written += [_number(shared), _string(text[shared:])]
+    return b"".join(written)
+
+
+def _template(parts: Sequence[_Part]) -> bytes:
+    written = [_number(len(parts))]
+    for kind, token_type, token_id in parts:
+        written += [_number(kind), _number(token_type), *([_number(token_id)] if kind == _SPECIAL else [])]
+    return b"".join(written)
+
+
+def _characters(found: Characters) -> bytes:
+    rows = np.stack([found.kinds, found.flags, found.ranks, np.zeros_like(found.kinds)], axis=1).view(np.uint32)[:, 0]
+    starts = np.flatnonzero(np.diff(rows, prepend=~rows[0]))
+    lengths = np.diff(starts, append=CODE_POINTS)
+    classes, of = np.unique(rows[starts], return_inverse=True)
+    written = [_number(len(classes)), classes.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(), _number(len(starts))]
+    written += [_number(n) + _number(c) for n, c in zip(lengths.tolist(), of.tolist(), strict=True)]
+    mapped = sorted(found.mapped.items())
+    assert [c for c, _ in mapped] == np.flatnonzero(found.kinds == Kind.MAPPED).tolist()
+    written.append(_number(len(mapped)))
+    for (before, _), (code, text) in pairwise([(0, ""), *mapped]):
+        written += [_number(code - before), _number(len(text)), *(_number(ord(c)) for c in text)]
+    return b"".join(written)
