@@ -1,7 +1,6 @@
 """Mixed Unicode lines, and which classes of text a tokenizer differs in."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
