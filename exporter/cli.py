@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .cli_kernels import kernels_app
+from .cli_tokenizer import tokenizer
 from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
@@ -449,6 +450,9 @@ def demo(
     with _needs_export():
         from .demo import run_demo
     run_demo(out, cache, console=None if quiet else _console(), progress=lambda total: _progress(total, quiet))
+
+
+app.command()(tokenizer)
 
 
 def main() -> None:

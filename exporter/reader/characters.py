@@ -84,7 +84,8 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
             }
         )
     )
-    found = Characters(*(np.zeros(CODE_POINTS, np.uint8) for _ in range(3)), {})
+    kinds, flags, ranks = np.zeros((3, CODE_POINTS), np.uint8)
+    found = Characters(kinds, flags, ranks, {})
     if tokenizer.normalizer is not None:
         _normalization(tokenizer.normalizer.normalize_str, found)
     if tokenizer.pre_tokenizer is not None:
