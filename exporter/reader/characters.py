@@ -24,6 +24,7 @@ _CHUNK = 8192
 _BAR = "§"  # stands between characters: no mark, no white space, no letter, what no other character becomes
 
 Normalize = Callable[[str], str]
+Split = Callable[[str], list[tuple[str, tuple[int, int]]]]
 
 
 class Kind(IntEnum):
@@ -44,6 +45,8 @@ class Flag(IntFlag):
     ISOLATED = 2
     WORD = 4
     SPACE = 8
+    LETTER = 16
+    NUMBER = 32
 
 
 @dataclass
@@ -89,7 +92,8 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
     if tokenizer.normalizer is not None:
         _normalization(tokenizer.normalizer.normalize_str, found)
     if tokenizer.pre_tokenizer is not None:
-        _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
+        by_kind = json.loads(pre_tokenizer)["type"] == "ByteLevel"
+        (_letters if by_kind else _boundaries)(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
     if added:
         found.flags |= _words_and_spaces()
     return found
@@ -213,7 +217,18 @@ def apply(found: Characters, text: str) -> str:
     return "".join(out)
 
 
-def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags: np.ndarray) -> None:
+def _letters(split: Split, flags: np.ndarray) -> None:
+    """Letters join with a letter before them, numbers with a number, separators with a separator, the rest with neither."""
+    for flag, before, behind in ((Flag.LETTER, "a", "!"), (Flag.NUMBER, "1", "!"), (Flag.SEPARATOR, "\n", "\n!")):
+        width = len(before) + 1 + len(behind)
+        for start in range(0, len(_CODES), _CHUNK):
+            codes = np.array(_CODES[start : start + _CHUNK])
+            text = "".join(f"{before}{chr(c)}{behind}" for c in codes)
+            joined = {at for _, (at, stop) in split(text) if at % width == 0 and stop - at == 2}
+            flags[[c for i, c in enumerate(codes) if i * width in joined]] |= np.uint8(flag)
+
+
+def _boundaries(split: Split, flags: np.ndarray) -> None:
     """Separators stand in no word, isolated characters in one of their own; all others join with a letter on each side."""
     for start in range(0, len(_CODES), _CHUNK):
         codes = np.array(_CODES[start : start + _CHUNK])

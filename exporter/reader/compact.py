@@ -15,6 +15,8 @@ from .characters import CODE_POINTS, Characters, Kind, read_characters
 MAGIC = b"HWTK"
 VERSION = 1
 
+_IN_UTF_8 = [byte for byte in range(0xF5) if byte not in (0xC0, 0xC1)]
+
 _SPECIAL, _TEXT, _PAIR = range(3)
 _Part = tuple[int, int, int]
 """Kind, token type, id (of a special token)."""
@@ -25,7 +27,6 @@ def compact(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
     content = dict(tokenizer)
     single, pair = _templates(content.get("post_processor"))
     _check_normalizer(content.get("normalizer"))
-    _check_pre_tokenizer(content.get("pre_tokenizer"))
     body = b"".join(
         [
             *map(_number, (info.max_length, info.pad_id, info.pad_type_id)),
@@ -33,7 +34,7 @@ def compact(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
             _template(pair),
             _characters(read_characters(content)),
             *_added_tokens(content),
-            _word_piece(content["model"]),
+            _model(content),
         ]
     )
     return MAGIC + _number(VERSION) + zlib.crc32(body).to_bytes(4, "little") + body
@@ -78,13 +79,13 @@ def _check_normalizer(part: Mapping[str, Any] | None) -> None:
         raise refuse("normalizers that put marks into order more than once")
 
 
-def _check_pre_tokenizer(part: Mapping[str, Any] | None) -> None:
+def _check_words(part: Mapping[str, Any] | None) -> None:
     for step in _steps(part, "pretokenizers"):
         kind = step["type"]
         if kind == "Punctuation":
             _only(step, "a Punctuation pre-tokenizer", behavior="Isolated")
         elif kind not in ("BertPreTokenizer", "WhitespaceSplit"):
-            raise refuse(f"a pre-tokenizer of type {kind}")
+            raise refuse(f"a WordPiece model behind a pre-tokenizer of type {kind}")
 
 
 def _templates(part: Mapping[str, Any] | None) -> tuple[list[_Part], list[_Part]]:
@@ -140,9 +141,17 @@ def _added_tokens(content: dict[str, Any]) -> list[bytes]:
     return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in found]
 
 
+def _model(content: Mapping[str, Any]) -> bytes:
+    model, pre_tokenizer = content["model"], content.get("pre_tokenizer")
+    if model.get("type") == "WordPiece":
+        _check_words(pre_tokenizer)
+        return _number(0) + _word_piece(model)
+    if model.get("type") == "BPE":
+        return _number(1) + _byte_pairs(model, pre_tokenizer)
+    raise refuse(f"a model of type {model.get('type')}")
+
+
 def _word_piece(model: Mapping[str, Any]) -> bytes:
-    if model.get("type") != "WordPiece":
-        raise refuse(f"a model of type {model.get('type')}")
     vocabulary = {token.encode(): i for token, i in model["vocab"].items() if token}
     unknown = vocabulary.get(model["unk_token"].encode())
     if unknown is None:
@@ -157,6 +166,46 @@ def _word_piece(model: Mapping[str, Any]) -> bytes:
             *(_number(vocabulary[t]) for t in tokens),
         ]
     )
+
+
+def _byte_pairs(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | None) -> bytes:
+    if pre_tokenizer is None or pre_tokenizer["type"] != "ByteLevel":
+        kind = pre_tokenizer["type"] if pre_tokenizer else None
+        raise refuse(f"a BPE model behind a pre-tokenizer of type {kind}")
+    _only(pre_tokenizer, "a ByteLevel pre-tokenizer", use_regex=True)
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges", "byte_fallback"):
+        if model.get(name):
+            raise refuse(f"a BPE model with {name} {model[name]!r}")
+    vocabulary = model["vocab"]
+    letters = _letters()
+    if missing := [byte for byte in _IN_UTF_8 if letters[byte] not in vocabulary]:
+        raise refuse(f"a BPE model without tokens for {len(missing)} bytes, {missing[0]:#04x} the first")
+    pairs = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    rank = {pair: i for i, pair in enumerate(pairs)}  # of a pair that is there twice the last one counts
+    kept = sorted(rank, key=lambda pair: rank[pair])
+    written = [
+        bytes([bool(pre_tokenizer["add_prefix_space"])]),
+        *(_number(vocabulary.get(c, 0)) for c in letters),
+        _number(len(kept)),
+    ]
+    before = 0
+    for left, right in kept:
+        made = vocabulary[left + right]
+        step = made - before
+        written += [
+            _number(vocabulary[left]),
+            _number(vocabulary[right]),
+            _number(-2 * step - 1 if step < 0 else 2 * step),
+        ]
+        before = made
+    return b"".join(written)
+
+
+def _letters() -> list[str]:
+    """What stands for each byte in a byte-level vocabulary (GPT-2's): itself where it prints in Latin-1, else a letter beyond."""
+    prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    beyond = iter(range(0x100, 0x200))
+    return [chr(byte if byte in prints else next(beyond)) for byte in range(256)]
 
 
 def _number(value: int) -> bytes:

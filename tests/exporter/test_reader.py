@@ -178,6 +178,42 @@ def test_settings_of_bert(settings_of: Callable[[str], Both], name: str) -> None
     any_text()
 
 
+@cache
+def learned_bytes() -> str:
+    """Byte-level BPE, as RoBERTa's, learned from mixed Unicode lines."""
+    tokenizer = Tokenizer(kinds.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, special_tokens=["[CLS]", "[PAD]", "[SEP]"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(unicode_lines(1, 600), trainer)
+    tokenizer.add_special_tokens([AddedToken("<m>", lstrip=True)])
+    tokenizer.post_processor = processors.RobertaProcessing(("[SEP]", 2), ("[CLS]", 0))
+    return tokenizer.to_str()
+
+
+def byte_pairs(add_prefix_space: bool) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(learned_bytes())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    return tokenizer
+
+
+@needs_compiler
+@pytest.mark.parametrize("add_prefix_space", [False, True])
+def test_byte_level_bpe(add_prefix_space: bool, tmp_path: Path) -> None:
+    both = Both(byte_pairs(add_prefix_space), tmp_path)
+    clitics = ["I'll we've 's 'S ''s x'd'd they're'", "  a  \n\n b\u3000\u3000c \t", " <m>  <m>x", "don't 12'3 ½'t"]
+    check_reader(both.data, both.file, both.info, clitics + unicode_lines(0, 4000)).require("byte-level BPE")
+
+    @settings(max_examples=150, deadline=None)
+    @given(text=TEXT | st.text("'sltdrevmSa1 \n\u3000½", max_size=30), pair=st.none() | TEXT)
+    def any_text(text: str, pair: str | None) -> None:
+        both.agree(text, pair, 40)
+
+    any_text()
+
+
 @needs_compiler
 @settings(max_examples=60, deadline=None)
 @given(text=TEXT, pair=TEXT)
@@ -248,10 +284,8 @@ def test_damaged_files_are_refused(uncased: Both) -> None:
 
 
 @needs_compiler
-def test_sanitizers_find_nothing(uncased: Both, tmp_path: Path) -> None:
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     """Damaged files with right checksums, text with random bytes: every failure is an error, and memory is left alone."""
-    small = Both(bert_tokenizer(size=400), tmp_path)
-    (tmp_path / "tokenizer.bin").write_bytes(small.data)
     program = tmp_path / "fuzz"
     compiler = build.compiler()
     assert compiler is not None
@@ -261,10 +295,13 @@ def test_sanitizers_find_nothing(uncased: Both, tmp_path: Path) -> None:
     if made.returncode != 0 and "cannot find" in made.stderr:
         pytest.skip(f"{compiler} has no sanitizers")
     assert made.returncode == 0, made.stderr
-    done = subprocess.run([program, tmp_path / "tokenizer.bin", "800"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    opened, refused, encoded, not_encoded = (int(part.split()[0]) for part in done.stdout.split(", "))
-    assert opened + refused == 800 and min(opened, refused, encoded, not_encoded) > 50
+    for tokenizer in (bert_tokenizer(size=400), byte_pairs(True)):
+        file = tmp_path / "tokenizer.bin"
+        file.write_bytes(Both(tokenizer, tmp_path).data)
+        done = subprocess.run([program, file, "400"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        opened, refused, encoded, not_encoded = (int(part.split()[0]) for part in done.stdout.split(", "))
+        assert opened + refused == 400 and min(opened, refused, encoded, not_encoded) > 20
 
 
 JAVA = """
@@ -381,8 +418,12 @@ def test_without_a_compiler_it_is_said(bert_bundle: Exported, tmp_path: Path, mo
     [
         ({"normalizer": {"type": "NFC"}}, "a normalizer of type NFC"),
         ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "NFD"}]}}, "more than once"),
-        ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "a pre-tokenizer of type UnicodeScripts"),
+        ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "behind a pre-tokenizer of type UnicodeScripts"),
         ({"pre_tokenizer": {"type": "Punctuation", "behavior": "Removed"}}, "behavior 'Removed'"),
+        (
+            {"model": {"type": "BPE", "vocab": {}, "merges": []}},
+            "a BPE model behind a pre-tokenizer of type BertPreTokenizer",
+        ),
         ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}, "a model of type WordLevel"),
         ({"added_tokens": [{"id": 5, "content": "\u200b", "special": False, "normalized": True}]}, "leaves nothing"),
     ],

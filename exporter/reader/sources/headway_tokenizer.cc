@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
+#include <queue>
 #include <unordered_map>
 #include <utility>
+#include <variant>
 
 namespace headway {
 namespace {
@@ -508,6 +511,88 @@ class WordPiece {
   Trie trie_;
 };
 
+// Joins bytes into tokens, the pair that was learned first before all others, from left to right (Sennrich et al. 2016).
+class BytePairs {
+ public:
+  explicit BytePairs(File& file) {
+    spaced_ = file.byte() != 0;
+    for (int64_t& id : bytes_) id = file.id();
+    const size_t count = file.count();
+    size_t size = 16;
+    while (size < 2 * count) size *= 2;
+    slots_.resize(size);
+    int64_t made = 0;
+    for (size_t rank = 0; rank < count; ++rank) {
+      const int64_t left = file.id(), right = file.id();
+      const uint64_t step = file.number();  // from the token before to this one, the sign in the lowest bit
+      made += step & 1 ? -static_cast<int64_t>(step >> 1) - 1 : static_cast<int64_t>(step >> 1);
+      if (made < 0 || made >= int64_t{1} << 31) File::fail("an id is too large");
+      Slot& slot = slots_[place(static_cast<uint64_t>(left), static_cast<uint64_t>(right))];
+      if (slot.left != kNone) File::fail("a pair is joined twice");
+      slot = {static_cast<uint32_t>(left), static_cast<uint32_t>(right), static_cast<uint32_t>(made), static_cast<uint32_t>(rank)};
+    }
+  }
+
+  bool spaced() const { return spaced_; }  // text begins with a space, or is given one
+
+  void word(const char* text, const char* end, Ids& out) const {
+    const auto size = static_cast<size_t>(end - text);
+    if (size == 1) return out.push_back(bytes_[static_cast<uint8_t>(*text)]);
+    std::vector<Symbol> symbols(size);
+    for (size_t i = 0; i < size; ++i) symbols[i] = {static_cast<uint32_t>(bytes_[static_cast<uint8_t>(text[i])]), i - 1, i + 1};
+    std::priority_queue<Join, std::vector<Join>, std::greater<Join>> joins;
+    const auto consider = [&](size_t left) {  // with the symbol behind it
+      if (left >= size || symbols[left].next >= size) return;
+      const Slot& slot = slots_[place(symbols[left].id, symbols[symbols[left].next].id)];
+      if (slot.left != kNone) joins.push({slot.rank, left});
+    };
+    for (size_t i = 0; i + 1 < size; ++i) consider(i);
+    while (!joins.empty()) {
+      const Join join = joins.top();
+      joins.pop();
+      Symbol& left = symbols[join.left];
+      if (left.id == kNone || left.next >= size) continue;  // joined already
+      Symbol& right = symbols[left.next];
+      const Slot& slot = slots_[place(left.id, right.id)];
+      if (slot.left == kNone || slot.rank != join.rank) continue;
+      left.id = slot.made;
+      right.id = kNone;
+      left.next = right.next;
+      if (left.next < size) symbols[left.next].previous = join.left;
+      consider(left.previous);
+      consider(join.left);
+    }
+    for (size_t i = 0; i < size; i = symbols[i].next) out.push_back(symbols[i].id);
+  }
+
+ private:
+  static constexpr uint32_t kNone = ~0u;
+  struct Slot {
+    uint32_t left = kNone, right = kNone, made = kNone, rank = kNone;
+  };
+  struct Symbol {
+    uint32_t id;
+    size_t previous, next;
+  };
+  struct Join {
+    uint32_t rank;
+    size_t left;
+    bool operator>(const Join& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
+  };
+
+  size_t place(uint64_t left, uint64_t right) const {  // of the pair, or the free one where it would stand
+    const size_t mask = slots_.size() - 1;
+    const uint64_t key = (left << 32 | right) * 0x9E3779B97F4A7C15u;
+    size_t at = static_cast<size_t>(key >> 32) & mask;
+    while (slots_[at].left != kNone && (slots_[at].left != left || slots_[at].right != right)) at = (at + 1) & mask;
+    return at;
+  }
+
+  bool spaced_;
+  std::array<int64_t, 256> bytes_;
+  std::vector<Slot> slots_;
+};
+
 // The tokens around a text or a pair.
 class Template {
  public:
@@ -573,7 +658,7 @@ struct Tokenizer::Parts {
         characters(file),
         raw(file),
         normalized(file),
-        model(file) {
+        model(read_model(file)) {
     if (file.left() != 0) File::fail("it goes on behind its end");
   }
 
@@ -586,14 +671,19 @@ struct Tokenizer::Parts {
         text, characters,
         [&](std::string_view part) {
           const std::string plain = characters.normalize(part);
-          normalized.split(plain, characters, [&](std::string_view rest) { words(rest, out); }, found);
+          normalized.split(
+              plain, characters,
+              [&](std::string_view rest) {
+                if (!rest.empty()) std::visit([&](const auto& one) { words(one, rest, out); }, model);
+              },
+              found);
         },
         found);
     return out;
   }
 
   // Words stand between separators; isolated characters are words of their own.
-  void words(std::string_view text, Ids& out) const {
+  void words(const WordPiece& pieces, std::string_view text, Ids& out) const {
     const char* const end = text.data() + text.size();
     const char* start = text.data();
     size_t length = 0;
@@ -604,11 +694,54 @@ struct Tokenizer::Parts {
         ++length;
         continue;
       }
-      if (start < here) model.word(start, here, length, out);
-      if (flags & Characters::kIsolated) model.word(here, at, 1, out);
+      if (start < here) pieces.word(start, here, length, out);
+      if (flags & Characters::kIsolated) pieces.word(here, at, 1, out);
       start = at, length = 0;
     }
-    if (start < end) model.word(start, end, length, out);
+    if (start < end) pieces.word(start, end, length, out);
+  }
+
+  // Runs of letters, of numbers and of other characters, each with one space before it; English clitics; white space
+  // (Radford et al. 2019, the published expression of GPT-2).
+  void words(const BytePairs& pairs, std::string_view text, Ids& out) const {
+    std::string spaced;
+    if (pairs.spaced() && text.front() != ' ') text = spaced = " " + std::string(text);
+    const char* const end = text.data() + text.size();
+    const auto kind = [&](const char* at) -> uint8_t {
+      return characters.of(decode(at)).flags & (Characters::kSeparator | Characters::kLetter | Characters::kNumber);
+    };
+    for (const char* at = text.data(); at < end;) {
+      const char* const start = at;
+      if (const size_t clitic = clitic_at(at, end)) {
+        at += clitic;
+      } else {
+        if (*at == ' ' && at + 1 < end && kind(at + 1) != Characters::kSeparator) ++at;
+        const uint8_t run = kind(at);
+        const char* last = at;
+        while (at < end && kind(at) == run) last = at, decode(at);
+        // The last of several separators stands alone, or is the space before what follows.
+        if (run == Characters::kSeparator && at < end && last > start) at = last;
+      }
+      pairs.word(start, at, out);
+    }
+  }
+
+  static size_t clitic_at(const char* at, const char* end) {
+    if (*at != '\'') return 0;
+    for (const std::string_view clitic : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"})
+      if (std::string_view(at, static_cast<size_t>(end - at)).substr(0, clitic.size()) == clitic) return clitic.size();
+    return 0;
+  }
+
+  using Model = std::variant<WordPiece, BytePairs>;
+
+  static Model read_model(File& file) {
+    switch (file.number(2, "an unknown kind of model")) {
+      case 0:
+        return WordPiece(file);
+      default:
+        return BytePairs(file);
+    }
   }
 
   size_t longest;
@@ -616,7 +749,7 @@ struct Tokenizer::Parts {
   Template single, paired;
   Characters characters;
   AddedTokens raw, normalized;
-  WordPiece model;
+  Model model;
 };
 
 namespace {
