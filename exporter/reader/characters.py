@@ -24,7 +24,6 @@ _CHUNK = 8192
 _BAR = "§"  # stands between characters: no mark, no white space, no letter, what no other character becomes
 
 Normalize = Callable[[str], str]
-Split = Callable[[str], list[tuple[str, tuple[int, int]]]]
 
 
 class Kind(IntEnum):
@@ -92,8 +91,10 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
     if tokenizer.normalizer is not None:
         _normalization(tokenizer.normalizer.normalize_str, found)
     if tokenizer.pre_tokenizer is not None:
-        by_kind = json.loads(pre_tokenizer)["type"] == "ByteLevel"
-        (_letters if by_kind else _boundaries)(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
+        if json.loads(pre_tokenizer)["type"] == "ByteLevel":
+            found.flags |= _letters()
+        else:
+            _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
     if added:
         found.flags |= _words_and_spaces()
     return found
@@ -217,18 +218,27 @@ def apply(found: Characters, text: str) -> str:
     return "".join(out)
 
 
-def _letters(split: Split, flags: np.ndarray) -> None:
-    """Letters join with a letter before them, numbers with a number, separators with a separator, the rest with neither."""
+@lru_cache(maxsize=1)
+def _letters() -> np.ndarray:
+    """ByteLevel's: letters join with a letter before them, numbers with a number, separators with one, the rest with neither."""
+    from tokenizers import pre_tokenizers
+
+    flags = np.zeros(CODE_POINTS, np.uint8)
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    pieces = [(" ", " "), ("'", "'")]  # which join with others in ways of their own
+    for start in range(0, len(_CODES), _CHUNK):
+        text = "".join(map(chr, _CODES[start : start + _CHUNK])).replace(" ", "").replace("'", "")
+        pieces += [(text[at], text[at:stop]) for _, (at, stop) in split(text) if stop > at]
     for flag, before, behind in ((Flag.LETTER, "a", "!"), (Flag.NUMBER, "1", "!"), (Flag.SEPARATOR, "\n", "\n!")):
         width = len(before) + 1 + len(behind)
-        for start in range(0, len(_CODES), _CHUNK):
-            codes = np.array(_CODES[start : start + _CHUNK])
-            text = "".join(f"{before}{chr(c)}{behind}" for c in codes)
-            joined = {at for _, (at, stop) in split(text) if at % width == 0 and stop - at == 2}
-            flags[[c for i, c in enumerate(codes) if i * width in joined]] |= np.uint8(flag)
+        probed = split("".join(before + first + behind for first, _ in pieces))
+        joined = {at for _, (at, stop) in probed if at % width == 0 and stop - at == 2}
+        held = "".join(all_of for i, (_, all_of) in enumerate(pieces) if i * width in joined)
+        flags[np.frombuffer(held.encode("utf-32-le"), np.uint32)] |= np.uint8(flag)
+    return flags
 
 
-def _boundaries(split: Split, flags: np.ndarray) -> None:
+def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags: np.ndarray) -> None:
     """Separators stand in no word, isolated characters in one of their own; all others join with a letter on each side."""
     for start in range(0, len(_CODES), _CHUNK):
         codes = np.array(_CODES[start : start + _CHUNK])
