@@ -50,11 +50,12 @@ class Flag(IntFlag):
 
 @dataclass
 class Characters:
-    """By code point: uint8 `[0x110000]` kinds, flags and ranks (0: no mark), and what MAPPED ones become."""
+    """By code point: uint8 `[0x110000]` kinds, flags, ranks (0: no mark) and joins (`graphemes.Join`), and what MAPPED ones become."""
 
     kinds: np.ndarray
     flags: np.ndarray
     ranks: np.ndarray
+    joins: np.ndarray
     mapped: dict[int, str]
 
 
@@ -86,8 +87,8 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
             }
         )
     )
-    kinds, flags, ranks = np.zeros((3, CODE_POINTS), np.uint8)
-    found = Characters(kinds, flags, ranks, {})
+    kinds, flags, ranks, joins = np.zeros((4, CODE_POINTS), np.uint8)
+    found = Characters(kinds, flags, ranks, joins, {})
     if tokenizer.normalizer is not None:
         _normalization(tokenizer.normalizer.normalize_str, found)
     if tokenizer.pre_tokenizer is not None:

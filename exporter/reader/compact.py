@@ -1,8 +1,10 @@
 """The compact file: a `tokenizer.json` as the reader on a phone loads it. Only what is read exactly is written."""
 
+import base64
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +13,12 @@ import numpy as np
 from ..bundle import TokenizerInfo
 from ..errors import SourceError
 from .characters import CODE_POINTS, Characters, Kind, read_characters
+from .graphemes import read_joins, read_replacements
 
 MAGIC = b"HWTK"
 VERSION = 1
 
+_UNKNOWN_PENALTY = 10.0  # below the least score: what a character that is in no token costs
 _IN_UTF_8 = [byte for byte in range(0xF5) if byte not in (0xC0, 0xC1)]
 
 _SPECIAL, _TEXT, _PAIR = range(3)
@@ -26,13 +30,12 @@ def compact(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
     """Of the content of a `tokenizer.json`. SourceError names the component that the reader has no exact form of."""
     content = dict(tokenizer)
     single, pair = _templates(content.get("post_processor"))
-    _check_normalizer(content.get("normalizer"))
     body = b"".join(
         [
             *map(_number, (info.max_length, info.pad_id, info.pad_type_id)),
             _template(single),
             _template(pair),
-            _characters(read_characters(content)),
+            _normalization(content),
             *_added_tokens(content),
             _model(content),
         ]
@@ -64,19 +67,63 @@ def _steps(part: Mapping[str, Any] | None, within: str) -> list[Mapping[str, Any
     return [part]
 
 
-def _check_normalizer(part: Mapping[str, Any] | None) -> None:
-    steps = _steps(part, "normalizers")
-    orders = 0
-    for step in steps:
+_BY_CHARACTER = ("BertNormalizer", "Lowercase", "NFD", "NFKD", "StripAccents")
+_CHARACTERS, _CLUSTERS, _REPLACE, _ONE_SPACE = range(4)
+
+
+def _normalization(content: Mapping[str, Any]) -> bytes:
+    """The table of characters, and the steps of which using it is one."""
+    steps = _steps(content.get("normalizer"), "normalizers")
+    by_character = [step for step in steps if step["type"] in _BY_CHARACTER]
+    written: list[bytes] = []
+    clusters = False
+    for number, step in enumerate(steps):
         kind = step["type"]
-        if kind not in ("BertNormalizer", "Lowercase", "NFD", "NFKD", "StripAccents"):
-            raise refuse(f"a normalizer of type {kind}")
-        strips = step.get("strip_accents")
-        orders += kind in ("NFD", "NFKD") or (
-            kind == "BertNormalizer" and bool(step.get("lowercase") if strips is None else strips)
-        )
-    if orders > 1:
-        raise refuse("normalizers that put marks into order more than once")
+        if kind in _BY_CHARACTER:
+            if number == 0 or steps[number - 1]["type"] not in _BY_CHARACTER:
+                written.append(_number(_CHARACTERS))
+        elif kind == "Precompiled":
+            clusters = True
+            written.append(_clusters(base64.b64decode(step["precompiled_charsmap"])))
+        elif kind == "Replace" and step["pattern"] == {"Regex": " {2,}"} and step["content"] == " ":
+            written.append(_number(_ONE_SPACE))
+        elif kind == "Replace" and step["pattern"].get("String"):
+            written.append(
+                _number(_REPLACE) + _string(step["pattern"]["String"].encode()) + _string(step["content"].encode())
+            )
+        else:
+            raise refuse(
+                f"a normalizer of type {kind}" + (f" with pattern {step['pattern']}" if kind == "Replace" else "")
+            )
+    orders = sum(map(_puts_in_order, by_character))
+    if orders > 1 or written.count(_number(_CHARACTERS)) > 1:
+        raise refuse("normalizers that change characters, or put marks into order, more than once")
+    table = {"normalizer": {"type": "Sequence", "normalizers": by_character} if by_character else None}
+    splits = [s for s in _steps(content.get("pre_tokenizer"), "pretokenizers") if s["type"] != "Metaspace"]
+    if len(splits) < len(_steps(content.get("pre_tokenizer"), "pretokenizers")):
+        table["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splits} if splits else None
+    characters = read_characters(dict(content) | table)
+    if clusters:
+        characters = replace(characters, joins=read_joins())
+    return _characters(characters) + _number(len(written)) + b"".join(written)
+
+
+def _puts_in_order(step: Mapping[str, Any]) -> bool:
+    strips = step.get("strip_accents")
+    bert = bool(step.get("lowercase") if strips is None else strips)
+    return step["type"] in ("NFD", "NFKD") or (step["type"] == "BertNormalizer" and bert)
+
+
+def _clusters(charsmap: bytes) -> bytes:
+    found = read_replacements(charsmap)
+    keys = sorted(found)
+    for key in keys:
+        try:
+            key.decode()
+            found[key].decode()
+        except UnicodeDecodeError as error:
+            raise refuse(f"a Precompiled normalizer whose key {key!r} is not UTF-8") from error
+    return _number(_CLUSTERS) + _strings(keys) + b"".join(_string(found[key]) for key in keys)
 
 
 def _check_words(part: Mapping[str, Any] | None) -> None:
@@ -148,6 +195,8 @@ def _model(content: Mapping[str, Any]) -> bytes:
         return _number(0) + _word_piece(model)
     if model.get("type") == "BPE":
         return _number(1) + _byte_pairs(model, pre_tokenizer)
+    if model.get("type") == "Unigram":
+        return _number(2) + _unigram(model, pre_tokenizer)
     raise refuse(f"a model of type {model.get('type')}")
 
 
@@ -201,6 +250,37 @@ def _byte_pairs(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | Non
     return b"".join(written)
 
 
+def _unigram(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | None) -> bytes:
+    steps = _steps(pre_tokenizer, "pretokenizers")
+    kinds = [step["type"] for step in steps]
+    if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
+        raise refuse(f"a Unigram model behind pre-tokenizers of types {', '.join(kinds) or 'none'}")
+    if steps[-1]["prepend_scheme"] not in ("always", "never"):
+        raise refuse(f"a Metaspace pre-tokenizer with prepend_scheme {steps[-1]['prepend_scheme']!r}")
+    _only(steps[-1], "a Metaspace pre-tokenizer", split=True)
+    if model.get("byte_fallback"):
+        raise refuse("a Unigram model with byte_fallback")
+    if model.get("unk_id") is None:
+        raise refuse("a Unigram model without an unknown token")
+    ids = {token.encode(): i for i, (token, _) in enumerate(model["vocab"]) if token}  # the last one of a token counts
+    tokens = sorted(ids)
+    scores = np.array([model["vocab"][ids[t]][1] for t in tokens], np.float64)
+    narrow = bool((scores.astype(np.float32) == scores).all())
+    unknown = min(score for _, score in model["vocab"]) - _UNKNOWN_PENALTY
+    return b"".join(
+        [
+            bytes([kinds[0] == "WhitespaceSplit", steps[-1]["prepend_scheme"] == "always"]),
+            _string(steps[-1]["replacement"].encode()),
+            _number(model["unk_id"]),
+            np.float64(unknown).astype("<f8").tobytes(),
+            bytes([4 if narrow else 8]),
+            _strings(tokens),
+            *(_number(ids[t]) for t in tokens),
+            scores.astype("<f4" if narrow else "<f8").tobytes(),
+        ]
+    )
+
+
 def _letters() -> list[str]:
     """What stands for each byte in a byte-level vocabulary (GPT-2's): itself where it prints in Latin-1, else a letter beyond."""
     prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -238,11 +318,11 @@ def _template(parts: Sequence[_Part]) -> bytes:
 
 
 def _characters(found: Characters) -> bytes:
-    rows = np.stack([found.kinds, found.flags, found.ranks, np.zeros_like(found.kinds)], axis=1).view(np.uint32)[:, 0]
+    rows = np.stack([found.kinds, found.flags, found.ranks, found.joins], axis=1).view(np.uint32)[:, 0]
     starts = np.flatnonzero(np.diff(rows, prepend=~rows[0]))
     lengths = np.diff(starts, append=CODE_POINTS)
     classes, of = np.unique(rows[starts], return_inverse=True)
-    written = [_number(len(classes)), classes.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(), _number(len(starts))]
+    written = [_number(len(classes)), classes.tobytes(), _number(len(starts))]
     written += [_number(n) + _number(c) for n, c in zip(lengths.tolist(), of.tolist(), strict=True)]
     mapped = sorted(found.mapped.items())
     assert [c for c, _ in mapped] == np.flatnonzero(found.kinds == Kind.MAPPED).tolist()

@@ -276,7 +276,11 @@ class Characters {
     Kind kind;
     uint8_t flags;
     uint8_t rank;  // of a mark that is sorted among its neighbours; 0: none
+    uint8_t join;  // how it joins into clusters: a Join, or kExtends with bits
   };
+
+  enum Join : uint8_t { kOther, kControl, kPrepends, kPictograph, kConsonant, kL, kV, kT, kLV, kLVT, kExtends = 16 };
+  enum Extends : uint8_t { kKeepsPictograph = 1, kLinks = 2, kKeepsConsonant = 4 };
 
   explicit Characters(File& file) {
     classes_.resize(file.number(257, "too many classes of characters"));
@@ -284,6 +288,7 @@ class Characters {
       c.kind = static_cast<Kind>(file.number(kKinds, "an unknown kind of character"));
       c.flags = file.byte();
       c.rank = file.byte();
+      c.join = file.byte();
     }
     read_runs(file);
     std::string target;
@@ -306,6 +311,31 @@ class Characters {
   }
 
   const Class& of(uint32_t code) const { return classes_[table_[(static_cast<size_t>(blocks_[code >> 8]) << 8) + (code & 0xFF)]]; }
+
+  // The end of the grapheme cluster at the front of [at, end) (Unicode, UAX 29). Regional indicators are not told from others:
+  // with and without a second one a cluster is too long to be looked up whole, which is what clusters are found for.
+  const char* cluster(const char* at, const char* end) const {
+    enum { kNothing, kBase, kJoined } pictograph = kNothing, consonant = kNothing;
+    uint32_t code = decode(at);
+    for (uint8_t before = of(code).join;; before = of(code).join) {
+      const bool extends = (before & kExtends) != 0;
+      const auto follow = [&](auto& state, bool begins, bool joins, bool keeps) {
+        state = begins ? kBase : state != kNothing && joins ? kJoined : state != kNothing && keeps ? state : kNothing;
+      };
+      follow(pictograph, before == kPictograph, code == 0x200D && pictograph == kBase, extends && (before & kKeepsPictograph));
+      follow(consonant, before == kConsonant, extends && (before & kLinks), extends && (before & kKeepsConsonant));
+      if (at == end) return at;
+      const char* next = at;
+      const uint32_t following = decode(next);
+      const uint8_t behind = of(following).join;
+      const bool joined = before == kControl || behind == kControl ? code == '\r' && following == '\n'
+                          : (behind & kExtends) || before == kPrepends || (pictograph == kJoined && behind == kPictograph) ||
+                                (consonant == kJoined && behind == kConsonant) || syllable(before, behind);
+      if (!joined) return at;
+      at = next;
+      code = following;
+    }
+  }
 
   std::string normalize(std::string_view text) const {
     std::string out;
@@ -386,6 +416,12 @@ class Characters {
     if (blocks_.size() != kCodePoints / 256) File::fail("characters are missing");
   }
 
+  static bool syllable(uint8_t before, uint8_t behind) {
+    if (before == kL) return behind == kL || behind == kV || behind == kLV || behind == kLVT;
+    if (before == kLV || before == kV) return behind == kV || behind == kT;
+    return (before == kLVT || before == kT) && behind == kT;
+  }
+
   std::string_view mapped(uint32_t code) const {
     const auto found = std::lower_bound(mapped_.begin(), mapped_.end(), code, [](const Mapped& m, uint32_t c) { return m.code < c; });
     if (found == mapped_.end() || found->code != code) return {};
@@ -415,6 +451,98 @@ class Characters {
   std::vector<Mapped> mapped_;
   std::string pool_;
   std::array<char, 128> ascii_;  // what becomes of ASCII; 0xFF: look closer
+};
+
+// The steps that bring text into its normal form.
+class Normalizer {
+ public:
+  explicit Normalizer(File& file) : characters_(file) {
+    for (size_t left = file.count(); left > 0; --left) {
+      Step step{static_cast<Kind>(file.number(kKinds, "an unknown step of normalization")), {}, {}, {}, {}};
+      if (step.kind == kReplace) {
+        step.from = file.bytes(file.count());
+        step.to = file.bytes(file.count());
+        if (step.from.empty()) File::fail("nothing is replaced");
+      } else if (step.kind == kClusters) {
+        const Strings keys(file);
+        std::vector<uint32_t> places(keys.size());
+        for (size_t i = 0; i < keys.size(); ++i) {
+          places[i] = static_cast<uint32_t>(i);
+          step.values.emplace_back(file.bytes(file.count()));
+          const std::string& value = step.values.back();
+          if (keys[i].empty() || valid_prefix(value) != value.size()) File::fail("a replacement is not UTF-8");
+          // A key is text, or the front of a character that no text ends in.
+          if (valid_prefix(keys[i]) != keys[i].size()) File::fail("a key is not UTF-8");
+        }
+        step.keys = Trie(keys.entries(places));
+      }
+      steps_.push_back(std::move(step));
+    }
+  }
+
+  const Characters& characters() const { return characters_; }
+
+  std::string run(std::string_view text) const {
+    std::string made(text);
+    for (const Step& step : steps_) {
+      switch (step.kind) {
+        case kCharacters:
+          made = characters_.normalize(made);
+          break;
+        case kClusters:
+          made = clusters(step, made);
+          break;
+        case kReplace:
+          for (size_t at = 0; (at = made.find(step.from, at)) != std::string::npos; at += step.to.size()) made.replace(at, step.from.size(), step.to);
+          break;
+        default:  // several spaces become one
+          made.erase(std::unique(made.begin(), made.end(), [](char a, char b) { return a == ' ' && b == ' '; }), made.end());
+      }
+    }
+    return made;
+  }
+
+ private:
+  enum Kind : uint8_t { kCharacters, kClusters, kReplace, kOneSpace, kKinds };
+  struct Step {
+    Kind kind;
+    std::string from, to;
+    Trie keys;
+    std::vector<std::string> values;
+  };
+
+  // Clusters below six bytes are looked up whole, of others each character; what begins with a key becomes the key's value, all of it.
+  std::string clusters(const Step& step, const std::string& text) const {
+    std::string out;
+    out.reserve(text.size());
+    const char* const end = text.data() + text.size();
+    for (const char* at = text.data(); at < end;) {
+      const char* const stop = characters_.cluster(at, end);
+      if (stop - at < 6 && put(step, at, stop, out)) {
+        at = stop;
+        continue;
+      }
+      while (at < stop) {
+        const char* const character = at;
+        decode(at);
+        if (!put(step, character, at, out)) out.append(character, at);
+      }
+    }
+    return out;
+  }
+
+  static bool put(const Step& step, const char* at, const char* end, std::string& out) {
+    uint32_t node = 0;
+    while (at < end && (node = step.keys.child(node, static_cast<uint8_t>(*at++))) != Trie::kNone) {
+      if (step.keys.value(node) == Trie::kNone) continue;
+      out += step.values[step.keys.value(node)];
+      return true;
+    }
+    return false;
+  }
+
+  Characters characters_;
+  std::vector<Step> steps_;
 };
 
 // Tokens that are found in the text itself, before it is taken apart: special ones, and those a user added.
@@ -593,6 +721,105 @@ class BytePairs {
   std::vector<Slot> slots_;
 };
 
+// The likeliest way to cut a word, by the sum of its tokens' scores (Kudo 2018; Viterbi).
+class Unigram {
+ public:
+  explicit Unigram(File& file) {
+    splits_ = file.byte() != 0;
+    prefixes_ = file.byte() != 0;
+    mark_ = file.bytes(file.count());
+    if (mark_.empty() || valid_prefix(mark_) != mark_.size()) File::fail("the mark for spaces is not UTF-8");
+    unknown_ = static_cast<uint32_t>(file.id());
+    unknown_score_ = score(file, 8);
+    const size_t width = file.byte();
+    if (width != 4 && width != 8) File::fail("a width of scores is unknown");
+    const Strings tokens(file);
+    ids_ = ids_of(file, tokens.size());
+    std::vector<uint32_t> places(tokens.size());
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i].empty() || valid_prefix(tokens[i]) != tokens[i].size()) File::fail("a token is not UTF-8");
+      places[i] = static_cast<uint32_t>(i);
+      scores_.push_back(score(file, width));
+    }
+    trie_ = Trie(tokens.entries(places));
+  }
+
+  bool splits() const { return splits_; }      // at white space
+  bool prefixes() const { return prefixes_; }  // the mark stands before every word
+  const std::string& mark() const { return mark_; }
+
+  void word(std::string_view text, Ids& out) const {
+    struct Best {
+      double score = 0;
+      size_t start = 0;
+      uint32_t id = 0;
+      bool reached = false;
+    };
+    const size_t size = text.size();
+    std::vector<Best> best(size + 1);  // of ways that end there
+    for (size_t start = 0; start < size;) {
+      const char* next = text.data() + start;
+      decode(next);
+      const auto one = static_cast<size_t>(next - text.data());
+      const double before = best[start].score;
+      const auto offer = [&](size_t stop, double total, uint32_t id) {
+        if (!best[stop].reached || total > best[stop].score) best[stop] = {total, start, id, true};
+      };
+      bool single = false;
+      uint32_t node = 0;
+      for (size_t stop = start; stop < size && (node = trie_.child(node, static_cast<uint8_t>(text[stop]))) != Trie::kNone;) {
+        ++stop;
+        const uint32_t place = trie_.value(node);
+        if (place == Trie::kNone) continue;
+        offer(stop, scores_[place] + before, ids_[place]);
+        single = single || stop == one;
+      }
+      if (!single) offer(one, unknown_score_ + before, unknown_);
+      start = one;
+    }
+    // From the end; unknown neighbours become one.
+    const size_t from = out.size();
+    for (size_t stop = size; stop > 0;) {
+      const Best& last = best[stop];
+      size_t start = last.start;
+      uint32_t id = last.id;
+      if (id == unknown_) {
+        while (start > 0 && best[start].id == unknown_) start = best[start].start;
+        const uint32_t node = trie_.find(text.substr(start, stop - start));
+        const uint32_t place = node == Trie::kNone ? Trie::kNone : trie_.value(node);
+        if (place != Trie::kNone) id = ids_[place];
+      }
+      out.push_back(id);
+      stop = start;
+    }
+    std::reverse(out.begin() + static_cast<std::ptrdiff_t>(from), out.end());
+  }
+
+ private:
+  static double score(File& file, size_t width) {
+    const std::string_view bytes = file.bytes(width);
+    uint64_t bits = 0;
+    for (size_t i = 0; i < width; ++i) bits |= static_cast<uint64_t>(static_cast<uint8_t>(bytes[i])) << 8 * i;
+    if (width == 4) {
+      float value;
+      const auto half = static_cast<uint32_t>(bits);
+      memcpy(&value, &half, sizeof value);
+      return static_cast<double>(value);
+    }
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+
+  bool splits_, prefixes_;
+  std::string mark_;
+  uint32_t unknown_;
+  double unknown_score_;
+  std::vector<uint32_t> ids_;
+  std::vector<double> scores_;
+  Trie trie_;
+};
+
 // The tokens around a text or a pair.
 class Template {
  public:
@@ -655,7 +882,7 @@ struct Tokenizer::Parts {
         pad_type(file.id()),
         single(file),
         paired(file),
-        characters(file),
+        normalizer(file),
         raw(file),
         normalized(file),
         model(read_model(file)) {
@@ -667,10 +894,11 @@ struct Tokenizer::Parts {
     if (valid != text.size()) throw TokenizerError("the text is not UTF-8 from byte " + std::to_string(valid) + " on");
     Ids out;
     const auto found = [&](int64_t id) { out.push_back(id); };
+    const Characters& characters = normalizer.characters();
     raw.split(
         text, characters,
         [&](std::string_view part) {
-          const std::string plain = characters.normalize(part);
+          const std::string plain = normalizer.run(part);
           normalized.split(
               plain, characters,
               [&](std::string_view rest) {
@@ -689,7 +917,7 @@ struct Tokenizer::Parts {
     size_t length = 0;
     for (const char* at = start; at < end;) {
       const char* const here = at;
-      const uint8_t flags = characters.of(decode(at)).flags;
+      const uint8_t flags = normalizer.characters().of(decode(at)).flags;
       if ((flags & (Characters::kSeparator | Characters::kIsolated)) == 0) {
         ++length;
         continue;
@@ -708,7 +936,7 @@ struct Tokenizer::Parts {
     if (pairs.spaced() && text.front() != ' ') text = spaced = " " + std::string(text);
     const char* const end = text.data() + text.size();
     const auto kind = [&](const char* at) -> uint8_t {
-      return characters.of(decode(at)).flags & (Characters::kSeparator | Characters::kLetter | Characters::kNumber);
+      return normalizer.characters().of(decode(at)).flags & (Characters::kSeparator | Characters::kLetter | Characters::kNumber);
     };
     for (const char* at = text.data(); at < end;) {
       const char* const start = at;
@@ -733,21 +961,49 @@ struct Tokenizer::Parts {
     return 0;
   }
 
-  using Model = std::variant<WordPiece, BytePairs>;
+  // Each space becomes a mark, and a word begins at each mark.
+  void words(const Unigram& model, std::string_view text, Ids& out) const {
+    const char* const end = text.data() + text.size();
+    const char* start = text.data();
+    for (const char* at = start; at < end;) {
+      const char* const here = at;
+      const bool separates = normalizer.characters().of(decode(at)).flags & Characters::kSeparator;
+      if (!model.splits() || !separates) continue;
+      if (start < here) marked({start, static_cast<size_t>(here - start)}, model, out);
+      start = at;
+    }
+    if (start < end) marked({start, static_cast<size_t>(end - start)}, model, out);
+  }
+
+  static void marked(std::string_view text, const Unigram& model, Ids& out) {
+    const std::string& mark = model.mark();
+    std::string made;
+    for (const char c : text) c == ' ' ? made += mark : made += c;
+    if (model.prefixes() && made.compare(0, mark.size(), mark) != 0) made.insert(0, mark);
+    for (size_t start = 0; start < made.size();) {
+      const size_t stop = std::min(made.find(mark, start + (made.compare(start, mark.size(), mark) == 0 ? mark.size() : 0)), made.size());
+      model.word(std::string_view(made).substr(start, stop - start), out);
+      start = stop;
+    }
+  }
+
+  using Model = std::variant<WordPiece, BytePairs, Unigram>;
 
   static Model read_model(File& file) {
-    switch (file.number(2, "an unknown kind of model")) {
+    switch (file.number(3, "an unknown kind of model")) {
       case 0:
         return WordPiece(file);
-      default:
+      case 1:
         return BytePairs(file);
+      default:
+        return Unigram(file);
     }
   }
 
   size_t longest;
   int64_t pad_id, pad_type;
   Template single, paired;
-  Characters characters;
+  Normalizer normalizer;
   AddedTokens raw, normalized;
   Model model;
 };
