@@ -21,7 +21,7 @@ from headway.calibration.text import builtin_lines
 from headway.exporter.bench import machine, ratio_interval
 from headway.exporter.bundle import TextEncoder, TokenizerInfo
 from headway.exporter.reader import check_reader, native
-from headway.exporter.reader.compact import compact
+from headway.exporter.reader.compact import compact_file
 from headway.exporter.tokenizer_check import unicode_lines
 
 from .models import minilm
@@ -41,7 +41,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     file = minilm() / "tokenizer.json"
     info = TokenizerInfo(file.name, 512, 0, 0, "[PAD]")
-    data = compact(json.loads(file.read_text(encoding="utf-8")), info)
+    data = compact_file(json.loads(file.read_text(encoding="utf-8")), info)
     mixed = unicode_lines(0, LINES)
     agreement = check_reader(data, file, info, mixed)
     print(agreement)

@@ -21,6 +21,10 @@ from ..errors import SourceError
 CODE_POINTS = 0x110000
 _CODES = [c for c in range(CODE_POINTS) if not 0xD800 <= c < 0xE000]
 _CHUNK = 8192
+
+# Where characters are, and every 61st code point of the planes that are private or empty to this day.
+DENSE = [c for plane in (0, 1, 2, 3, 14) for c in range(plane << 16, plane + 1 << 16) if not 0xD800 <= c < 0xE000]
+SPARSE = [c for plane in (*range(4, 14), 15, 16) for c in range(plane << 16, plane + 1 << 16, 61)]
 _BAR = "§"  # stands between characters: no mark, no white space, no letter, what no other character becomes
 
 Normalize = Callable[[str], str]
@@ -268,12 +272,15 @@ def _words_and_spaces() -> np.ndarray:
         encoding = tokenizer.encode(_BAR.join(f"\x02{chr(c)}" for c in codes))
         return [at for i, at in zip(encoding.ids, encoding.offsets, strict=True) if i != 0]
 
-    for start in range(0, len(_CODES), _CHUNK):
-        codes = _CODES[start : start + _CHUNK]
+    looked_at = DENSE + SPARSE
+    for start in range(0, len(looked_at), _CHUNK):
+        codes = looked_at[start : start + _CHUNK]
         # Each character stands at 3 i + 1, behind the token at 3 i.
         whole = {at[0] for at in offsets(AddedToken("\x02", single_word=True, normalized=False), codes)}
         ends = dict(offsets(AddedToken("\x02", rstrip=True, normalized=False), codes))
         for i, code in enumerate(codes):
             if code != 2:
                 flags[code] |= Flag.WORD * (3 * i not in whole) | Flag.SPACE * (ends[3 * i] == 3 * i + 2)
+    if flags[SPARSE].any():
+        raise SourceError("there are letters in a plane that was empty when Headway was written")
     return flags

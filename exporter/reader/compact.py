@@ -26,9 +26,10 @@ _Part = tuple[int, int, int]
 """Kind, token type, id (of a special token)."""
 
 
-def compact(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
+def compact_file(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
     """Of the content of a `tokenizer.json`. SourceError names the component that the reader has no exact form of."""
     content = dict(tokenizer)
+    model = _model(content)
     single, pair = _templates(content.get("post_processor"))
     body = b"".join(
         [
@@ -37,7 +38,7 @@ def compact(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
             _template(pair),
             _normalization(content),
             *_added_tokens(content),
-            _model(content),
+            model,
         ]
     )
     return MAGIC + _number(VERSION) + zlib.crc32(body).to_bytes(4, "little") + body

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import SourceError
-from .characters import CODE_POINTS
+from .characters import CODE_POINTS, DENSE, SPARSE
 
 _CHUNK = 8192
 _HANGUL_L, _HANGUL_V, _HANGUL_T = "\u1100", "\u1161", "\u11a8"
@@ -48,9 +48,7 @@ def read_joins() -> np.ndarray:
         Join.CONTROL
     )  # the last two together are known to the reader; keys cannot hold the first
     letters = _clusters_to_letters()
-    dense = [c for plane in (0, 1, 2, 3, 14) for c in range(plane << 16, (plane + 1) << 16)]
-    sparse = [c for plane in (*range(4, 14), 15, 16) for c in range(plane << 16, (plane + 1) << 16, 61)]
-    codes = [c for c in (*dense, *sparse) if not 0xD800 <= c < 0xE000 and c not in (0x00, 0x0A, 0x0D)]
+    codes = [c for c in DENSE + SPARSE if c not in (0x00, 0x0A, 0x0D)]
 
     def count(before: str, behind: str, of: Iterable[int]) -> dict[int, int]:
         of = list(of)
@@ -89,7 +87,7 @@ def read_joins() -> np.ndarray:
             joins[code] = Join.V if code in behind_v else Join.LV
         else:
             joins[code] = Join.T if code in behind_t else Join.LVT
-    if joins[sparse].any():  # private or unassigned to this day: every 61st of them was looked at
+    if joins[SPARSE].any():
         raise SourceError("characters join into clusters in a plane that was empty when Headway was written")
     return joins
 
