@@ -224,6 +224,24 @@ def apply(found: Characters, text: str) -> str:
 
 
 @lru_cache(maxsize=1)
+def read_compositions() -> dict[tuple[int, int], int]:
+    """Two characters that NFC makes one of, syllables of Hangul left out (they are arithmetic)."""
+    from tokenizers import normalizers
+
+    apart, together = normalizers.NFD().normalize_str, normalizers.NFC().normalize_str
+    texts = [chr(c) for c in DENSE if c != ord(_BAR) and not 0xAC00 <= c < 0xD7A4]
+    found = {}
+    for char, parts in zip(texts, _between_bars(apart, texts), strict=True):
+        if parts == char or together(parts) != char:
+            continue
+        first, second = together(parts[:-1]), parts[-1]
+        if len(first) != 1 or together(first + second) != char:
+            raise SourceError(f"NFC of the tokenizers library does not make {char!a} of {first!a} and {second!a}")
+        found[ord(first), ord(second)] = ord(char)
+    return found
+
+
+@lru_cache(maxsize=1)
 def _letters() -> np.ndarray:
     """ByteLevel's: letters join with a letter before them, numbers with a number, separators with one, the rest with neither."""
     from tokenizers import pre_tokenizers

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..bundle import TokenizerInfo
 from ..errors import SourceError
-from .characters import CODE_POINTS, Characters, Kind, read_characters
+from .characters import CODE_POINTS, Characters, Kind, read_characters, read_compositions
 from .graphemes import read_joins, read_replacements
 
 MAGIC = b"HWTK"
@@ -69,12 +69,17 @@ def _steps(part: Mapping[str, Any] | None, within: str) -> list[Mapping[str, Any
 
 
 _BY_CHARACTER = ("BertNormalizer", "Lowercase", "NFD", "NFKD", "StripAccents")
-_CHARACTERS, _CLUSTERS, _REPLACE, _ONE_SPACE = range(4)
+_CHARACTERS, _CLUSTERS, _REPLACE, _ONE_SPACE, _COMPOSE = range(5)
+_COMPOSED = {"NFC": "NFD", "NFKC": "NFKD"}
+"""What takes text apart before it is put together."""
 
 
 def _normalization(content: Mapping[str, Any]) -> bytes:
     """The table of characters, and the steps of which using it is one."""
-    steps = _steps(content.get("normalizer"), "normalizers")
+    steps: list[Mapping[str, Any]] = []
+    for step in _steps(content.get("normalizer"), "normalizers"):
+        apart = _COMPOSED.get(step["type"])
+        steps += [{"type": apart}, {"type": "Compose"}] if apart else [step]
     by_character = [step for step in steps if step["type"] in _BY_CHARACTER]
     written: list[bytes] = []
     clusters = False
@@ -83,6 +88,8 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
         if kind in _BY_CHARACTER:
             if number == 0 or steps[number - 1]["type"] not in _BY_CHARACTER:
                 written.append(_number(_CHARACTERS))
+        elif kind == "Compose":
+            written.append(_compositions(sorted(read_compositions().items())))
         elif kind == "Precompiled":
             clusters = True
             written.append(_clusters(base64.b64decode(step["precompiled_charsmap"])))
@@ -107,6 +114,11 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
     if clusters:
         characters = replace(characters, joins=read_joins())
     return _characters(characters) + _number(len(written)) + b"".join(written)
+
+
+def _compositions(pairs: Sequence[tuple[tuple[int, int], int]]) -> bytes:
+    numbers = [_COMPOSE, len(pairs), *(n for (first, second), made in pairs for n in (first, second, made))]
+    return b"".join(map(_number, numbers))
 
 
 def _puts_in_order(step: Mapping[str, Any]) -> bool:

@@ -134,6 +134,8 @@ NORMALIZERS = {
     "uncased, accents kept": bert(accents=False),
     "nothing cleaned": bert(clean=False, chinese=False),
     "taken apart": normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase()]),
+    "put together": normalizers.NFC(),
+    "put together, compatible": normalizers.Sequence([normalizers.Lowercase(), normalizers.NFKC()]),
     "stripped in steps": normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]),
 }
 PRE_TOKENIZERS = {
@@ -588,7 +590,11 @@ def test_without_a_compiler_it_is_said(bert_bundle: Exported, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"normalizer": {"type": "NFC"}}, "a normalizer of type NFC"),
+        ({"normalizer": {"type": "Nmt"}}, "a normalizer of type Nmt"),
+        (
+            {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}},
+            "more than once",
+        ),
         ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "NFD"}]}}, "more than once"),
         ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "behind a pre-tokenizer of type UnicodeScripts"),
         ({"pre_tokenizer": {"type": "Punctuation", "behavior": "Removed"}}, "behavior 'Removed'"),

@@ -458,7 +458,7 @@ class Normalizer {
  public:
   explicit Normalizer(File& file) : characters_(file) {
     for (size_t left = file.count(); left > 0; --left) {
-      Step step{static_cast<Kind>(file.number(kKinds, "an unknown step of normalization")), {}, {}, {}, {}};
+      Step step{static_cast<Kind>(file.number(kKinds, "an unknown step of normalization")), {}, {}, {}, {}, {}};
       if (step.kind == kReplace) {
         step.from = file.bytes(file.count());
         step.to = file.bytes(file.count());
@@ -475,6 +475,14 @@ class Normalizer {
           if (valid_prefix(keys[i]) != keys[i].size()) File::fail("a key is not UTF-8");
         }
         step.keys = Trie(keys.entries(places));
+      } else if (step.kind == kCompose) {
+        for (size_t more = file.count(); more > 0; --more) {
+          const uint64_t first = file.number(kCodePoints, "a character beyond Unicode");
+          const uint64_t second = file.number(kCodePoints, "a character beyond Unicode");
+          const uint64_t made = file.number(kCodePoints, "a character beyond Unicode");
+          if (made >= 0xD800 && made < 0xE000) File::fail("half a surrogate pair");
+          step.composed[first << 32 | second] = static_cast<uint32_t>(made);
+        }
       }
       steps_.push_back(std::move(step));
     }
@@ -495,6 +503,9 @@ class Normalizer {
         case kReplace:
           for (size_t at = 0; (at = made.find(step.from, at)) != std::string::npos; at += step.to.size()) made.replace(at, step.from.size(), step.to);
           break;
+        case kCompose:
+          made = compose(step, made);
+          break;
         default:  // several spaces become one
           made.erase(std::unique(made.begin(), made.end(), [](char a, char b) { return a == ' ' && b == ' '; }), made.end());
       }
@@ -503,13 +514,43 @@ class Normalizer {
   }
 
  private:
-  enum Kind : uint8_t { kCharacters, kClusters, kReplace, kOneSpace, kKinds };
+  enum Kind : uint8_t { kCharacters, kClusters, kReplace, kOneSpace, kCompose, kKinds };
   struct Step {
     Kind kind;
     std::string from, to;
     Trie keys;
     std::vector<std::string> values;
+    std::unordered_map<uint64_t, uint32_t> composed;  // of two characters
   };
+
+  // Canonical composition of text that is taken apart and in order (Unicode, section 3.11).
+  std::string compose(const Step& step, const std::string& text) const {
+    const auto pair = [&](uint32_t first, uint32_t second) -> uint32_t {
+      if (first - 0x1100 < 19 && second - 0x1161 < 21) return 0xAC00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
+      if (first - 0xAC00 < 11172 && (first - 0xAC00) % 28 == 0 && second - 0x11A8 < 27) return first + second - 0x11A7;
+      const auto found = step.composed.find(static_cast<uint64_t>(first) << 32 | second);
+      return found == step.composed.end() ? 0 : found->second;
+    };
+    std::vector<uint32_t> made;
+    size_t starter = 0;  // of `made`, where there is one
+    int last = 0;        // rank of what stands behind the starter; -1: nothing
+    bool started = false;
+    const char* at = text.data();
+    for (const char* end = at + text.size(); at < end;) {
+      const uint32_t code = decode(at);
+      const int rank = characters_.of(code).rank;
+      if (const uint32_t one = started && last < rank ? pair(made[starter], code) : 0) {
+        made[starter] = one;
+        continue;
+      }
+      if (rank == 0) starter = made.size(), started = true;
+      last = rank == 0 ? -1 : rank;
+      made.push_back(code);
+    }
+    std::string out;
+    for (const uint32_t code : made) append(out, code);
+    return out;
+  }
 
   // Clusters below six bytes are looked up whole, of others each character; what begins with a key becomes the key's value, all of it.
   std::string clusters(const Step& step, const std::string& text) const {
