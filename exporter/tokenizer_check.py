@@ -293,10 +293,11 @@ class TokenAgreement:
         if not self.different:
             return f"token ids are equal on all {self.lines} lines"
         by_name = {c.name: c for c in self.classes}
-        what = [
-            f"  {name}: {by_name[name].different} of {by_name[name].lines} lines, for example {by_name[name].example!r}"
-            for name in self.culprits
-        ]
+        what = []
+        for name in self.culprits:
+            one = by_name[name]
+            alone = f", {one.alone_different} of {one.alone} where it stands alone" if one.alone else ""
+            what.append(f"  {name}: {one.different} of {one.lines} lines{alone}; for example {one.example!r}")
         return "\n".join(
             [f"token ids differ on {self.different} of {self.lines} lines, in these classes of text:", *what]
         )

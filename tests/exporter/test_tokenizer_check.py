@@ -109,7 +109,8 @@ def test_culprits_are_named(found: Callable[[str], list[int]], culprits: set[str
     [name] = culprits
     one = next(c for c in agreement.classes if c.name == name)
     assert one.example is not None and ids(one.example) != found(one.example) and one.alone_different > 0
-    assert f"{name}: {one.different} of {one.lines} lines, for example {one.example!r}" in str(agreement)
+    alone = f"{one.alone_different} of {one.alone} where it stands alone"
+    assert f"{name}: {one.different} of {one.lines} lines, {alone}; for example {one.example!r}" in str(agreement)
     with pytest.raises(GateError, match=name):
         agreement.require("the other tokenizer", accepted=["Hebrew"])
     agreement.require("the other tokenizer", accepted=culprits)
