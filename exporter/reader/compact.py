@@ -28,7 +28,12 @@ _Part = tuple[int, int, int]
 
 def compact_file(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
     """Of the content of a `tokenizer.json`. SourceError names the component that the reader has no exact form of."""
-    content = dict(tokenizer)
+    from tokenizers import Tokenizer
+
+    try:  # as the library of today writes it, whatever wrote it
+        content = json.loads(Tokenizer.from_str(json.dumps(tokenizer)).to_str())
+    except Exception as error:  # tokenizers raises plain Exception
+        raise SourceError(f"the tokenizer cannot be read ({error})") from error
     model = _model(content)
     single, pair = _templates(content.get("post_processor"))
     body = b"".join(

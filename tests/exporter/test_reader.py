@@ -341,6 +341,13 @@ def test_unigram(name: str, tmp_path: Path) -> None:
     any_text()
 
 
+def test_files_of_older_libraries_are_read() -> None:
+    content = json.loads(sentencepiece("ALBERT").to_str())
+    older = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+    info = TokenizerInfo("tokenizer.json", LONGEST, 1, 0, "<pad>")
+    assert compact_file(content | {"pre_tokenizer": older}, info) == compact_file(content, info)
+
+
 @needs_compiler
 @settings(max_examples=60, deadline=None)
 @given(text=TEXT, pair=TEXT)
