@@ -9,7 +9,6 @@ reader does; the reader is called through ctypes. Also the size of the compact f
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -82,9 +81,7 @@ def main() -> None:
 def stripped_size() -> int:
     """Of the reader as a shared library: -O2, stripped."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "reader.so"
-        command = [str(native.compiler()), *native.FLAGS, "-s", str(native.SOURCES / "headway_tokenizer.cc")]
-        subprocess.run([*command, "-o", out], check=True)
+        out = native.build(Path(folder) / "reader.so", [*native.FLAGS, "-s"])
         return out.stat().st_size
 
 

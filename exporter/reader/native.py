@@ -20,15 +20,24 @@ _MESSAGE = 512
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled reader, made once a process; None where there is no C++ compiler."""
-    command = compiler()
-    if command is None:
+    if compiler() is None:
         return None
     folder = Path(tempfile.mkdtemp(prefix="headway-reader-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    out = folder / "reader.so"
-    source = SOURCES / "headway_tokenizer.cc"
-    subprocess.run([*command.split(), *FLAGS, str(source), "-o", str(out)], check=True)
-    loaded = ctypes.CDLL(str(out))
+    return load(build(folder / "reader.so"))
+
+
+def build(out: Path, flags: Sequence[str] = FLAGS) -> Path:
+    """Compiles the reader to a shared library. CalledProcessError where the compiler fails, its messages on standard error."""
+    command = compiler()
+    assert command is not None
+    subprocess.run([*command.split(), *flags, str(SOURCES / "headway_tokenizer.cc"), "-o", str(out)], check=True)
+    return out
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """A compiled reader with its functions' types."""
+    loaded = ctypes.CDLL(str(path))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     loaded.headway_tokenizer_open.restype = pointer
     loaded.headway_tokenizer_open.argtypes = [ctypes.c_char_p, size, ctypes.c_char_p, size]
@@ -46,8 +55,8 @@ def library() -> ctypes.CDLL | None:
 class NativeReader:
     """A compact file opened by the reader's C functions. SourceError where it is damaged, UsageError where text is not right."""
 
-    def __init__(self, data: bytes):
-        found = library()
+    def __init__(self, data: bytes, of: ctypes.CDLL | None = None):
+        found = of or library()
         if found is None:
             raise UsageError("no C++ compiler found (g++ or clang++, or set CXX)")
         self._library = found

@@ -120,6 +120,15 @@ def test_10_000_mixed_lines_become_the_same_ids(uncased: Both) -> None:
 
 
 @needs_compiler
+def test_on_processors_whose_char_has_no_sign(uncased: Both, tmp_path: Path) -> None:
+    """ARM's, outside Apple's: the compiler here is asked for the same."""
+    flags = [*native.FLAGS, "-funsigned-char"]
+    there = native.NativeReader(uncased.data, native.load(native.build(tmp_path / "reader.so", flags)))
+    lines = unicode_lines(6, 3000)
+    assert there.ids(lines) == uncased.reader.ids(lines)
+
+
+@needs_compiler
 @pytest.mark.skipif(not MINILM.is_file(), reason="MiniLM is not in the cache (make demo)")
 def test_minilm_on_10_000_mixed_lines() -> None:
     info = TokenizerInfo(MINILM.name, 512, 0, 0, "[PAD]")

@@ -89,6 +89,8 @@ uint32_t crc32(std::string_view data) {  // as zlib's
   return ~sum;
 }
 
+inline bool is_ascii(char c) { return static_cast<uint8_t>(c) < 0x80; }  // char has a sign on some processors only
+
 // UTF-8 that was checked: decodes the character at `at` and moves behind it.
 inline uint32_t decode(const char*& at) {
   const auto* byte = reinterpret_cast<const uint8_t*>(at);
@@ -306,7 +308,7 @@ class Characters {
     }
     for (uint32_t c = 0; c < 128; ++c) {
       const std::string_view made = of(c).kind == kMapped ? mapped(c) : std::string_view();
-      ascii_[c] = of(c).kind == kSame ? static_cast<char>(c) : made.size() == 1 && made[0] >= 0 ? made[0] : '\xFF';
+      ascii_[c] = of(c).kind == kSame ? static_cast<char>(c) : made.size() == 1 && is_ascii(made[0]) ? made[0] : '\xFF';
     }
   }
 
@@ -344,7 +346,7 @@ class Characters {
     const char* at = text.data();
     for (const char* end = at + text.size(); at < end;) {
       if (marks.empty()) {
-        while (at < end && *at >= 0 && ascii_[static_cast<uint8_t>(*at)] != '\xFF') out += ascii_[static_cast<uint8_t>(*at++)];
+        while (at < end && is_ascii(*at) && ascii_[static_cast<uint8_t>(*at)] != '\xFF') out += ascii_[static_cast<uint8_t>(*at++)];
         if (at == end) break;
       }
       const uint32_t code = decode(at);
