@@ -50,7 +50,7 @@ public final class Tokenizer {
         var message = [CChar](repeating: 0, count: Tokenizer.messageSize)
         let first = text.utf8CString
         let second = pair?.utf8CString
-        let count = first.withUnsafeBufferPointer { a in
+        let count = first.withUnsafeBufferPointer { a -> Int64 in
             guard let second else {
                 return headway_tokenizer_encode(
                     handle, a.baseAddress, a.count - 1, nil, 0, size, &ids, &mask, &types, &message, Tokenizer.messageSize)
