@@ -63,13 +63,16 @@ class Characters:
     mapped: dict[int, str]
 
 
-def read_characters(tokenizer: dict[str, Any]) -> Characters:
-    """Of the content of a `tokenizer.json`. SourceError where its normalizer is not one of single characters."""
+def read_characters(tokenizer: dict[str, Any], *, spaces: bool = False) -> Characters:
+    """Of the content of a `tokenizer.json`; `spaces`: flags of white space are needed in any case.
+
+    SourceError where its normalizer is not one of single characters.
+    """
     added = tokenizer.get("added_tokens") or []
     return _read(
         json.dumps(tokenizer.get("normalizer")),
         json.dumps(tokenizer.get("pre_tokenizer")),
-        any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in added),
+        spaces or any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in added),
     )
 
 

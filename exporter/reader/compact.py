@@ -74,7 +74,7 @@ def _steps(part: Mapping[str, Any] | None, within: str) -> list[Mapping[str, Any
 
 
 _BY_CHARACTER = ("BertNormalizer", "Lowercase", "NFD", "NFKD", "StripAccents")
-_CHARACTERS, _CLUSTERS, _REPLACE, _ONE_SPACE, _COMPOSE = range(5)
+_CHARACTERS, _CLUSTERS, _REPLACE, _ONE_SPACE, _COMPOSE, _WHITE_SPACE, _STRIP_LEFT, _STRIP_RIGHT = range(8)
 _COMPOSED = {"NFC": "NFD", "NFKC": "NFKD"}
 """What takes text apart before it is put together."""
 
@@ -87,7 +87,7 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
         steps += [{"type": apart}, {"type": "Compose"}] if apart else [step]
     by_character = [step for step in steps if step["type"] in _BY_CHARACTER]
     written: list[bytes] = []
-    clusters = False
+    clusters = spaces = False
     for number, step in enumerate(steps):
         kind = step["type"]
         if kind in _BY_CHARACTER:
@@ -100,6 +100,13 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
             written.append(_clusters(base64.b64decode(step["precompiled_charsmap"])))
         elif kind == "Replace" and step["pattern"] == {"Regex": " {2,}"} and step["content"] == " ":
             written.append(_number(_ONE_SPACE))
+        elif kind == "Replace" and step["pattern"] == {"Regex": r"\s{2,}|[\n\r\t]"} and step["content"] == " ":
+            spaces = True
+            written.append(_number(_WHITE_SPACE))
+        elif kind == "Strip":
+            spaces = True
+            sides = ((_STRIP_LEFT, step["strip_left"]), (_STRIP_RIGHT, step["strip_right"]))
+            written += [_number(side) for side, stripped in sides if stripped]
         elif kind == "Replace" and step["pattern"].get("String"):
             written.append(
                 _number(_REPLACE) + _string(step["pattern"]["String"].encode()) + _string(step["content"].encode())
@@ -115,7 +122,7 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
     splits = [s for s in _steps(content.get("pre_tokenizer"), "pretokenizers") if s["type"] != "Metaspace"]
     if len(splits) < len(_steps(content.get("pre_tokenizer"), "pretokenizers")):
         table["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splits} if splits else None
-    characters = read_characters(dict(content) | table)
+    characters = read_characters(dict(content) | table, spaces=spaces)
     if clusters:
         characters = replace(characters, joins=read_joins())
     return _characters(characters) + _number(len(written)) + b"".join(written)
@@ -271,11 +278,13 @@ def _byte_pairs(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | Non
 def _unigram(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | None) -> bytes:
     steps = _steps(pre_tokenizer, "pretokenizers")
     kinds = [step["type"] for step in steps]
-    if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
+    if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"], ["Punctuation", "Metaspace"]):
         raise refuse(f"a Unigram model behind pre-tokenizers of types {', '.join(kinds) or 'none'}")
     if steps[-1]["prepend_scheme"] not in ("always", "never"):
         raise refuse(f"a Metaspace pre-tokenizer with prepend_scheme {steps[-1]['prepend_scheme']!r}")
     _only(steps[-1], "a Metaspace pre-tokenizer", split=True)
+    if kinds[0] == "Punctuation":
+        _only(steps[0], "a Punctuation pre-tokenizer", behavior="Isolated")
     if model.get("byte_fallback"):
         raise refuse("a Unigram model with byte_fallback")
     if model.get("unk_id") is None:

@@ -302,6 +302,11 @@ def sentencepiece(name: str) -> Tokenizer:
         letters = [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
         tokenizer.normalizer = normalizers.Sequence([*quotes, *letters, clusters, one_space])
         tokenizer.pre_tokenizer = metaspace
+    elif name == "DeBERTa-v2":
+        white_space = normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " ")
+        strip = normalizers.Strip(left=False, right=True)
+        tokenizer.normalizer = normalizers.Sequence([white_space, normalizers.NFC(), strip])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Punctuation("isolated"), metaspace])
     else:
         content = json.loads(tokenizer.to_str())
         narrow = [[p, float(np.float32(score))] for p, score in content["model"]["vocab"]]
@@ -334,7 +339,7 @@ CLUSTERS += "\u1100\u1161\u11a8가각ｱﾞ\uff76\u3099क\u094dक\u0930"
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["XLM-R", "ALBERT", "narrow scores"])
+@pytest.mark.parametrize("name", ["XLM-R", "ALBERT", "DeBERTa-v2", "narrow scores"])
 def test_unigram(name: str, tmp_path: Path) -> None:
     both = Both(sentencepiece(name), tmp_path)
     check_reader(both.data, both.file, both.info, unicode_lines(0, 3000)).require(name)

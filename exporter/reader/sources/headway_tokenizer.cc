@@ -508,6 +508,15 @@ class Normalizer {
         case kCompose:
           made = compose(step, made);
           break;
+        case kWhiteSpace:
+          made = white_space(made);
+          break;
+        case kStripLeft:
+          for (const char* at = made.data(); !made.empty() && is_space(at); at = made.data()) decode(at), made.erase(0, static_cast<size_t>(at - made.data()));
+          break;
+        case kStripRight:
+          for (const char* at; !made.empty() && is_space(at = before(made.data() + made.size()));) made.erase(static_cast<size_t>(at - made.data()));
+          break;
         default:  // several spaces become one
           made.erase(std::unique(made.begin(), made.end(), [](char a, char b) { return a == ' ' && b == ' '; }), made.end());
       }
@@ -516,7 +525,7 @@ class Normalizer {
   }
 
  private:
-  enum Kind : uint8_t { kCharacters, kClusters, kReplace, kOneSpace, kCompose, kKinds };
+  enum Kind : uint8_t { kCharacters, kClusters, kReplace, kOneSpace, kCompose, kWhiteSpace, kStripLeft, kStripRight, kKinds };
   struct Step {
     Kind kind;
     std::string from, to;
@@ -524,6 +533,23 @@ class Normalizer {
     std::vector<std::string> values;
     std::unordered_map<uint64_t, uint32_t> composed;  // of two characters
   };
+
+  bool is_space(const char* at) const { return characters_.of(decode(at)).flags & Characters::kSpace; }
+
+  // Several white-space characters become one space, and so does a single line break or tab.
+  std::string white_space(const std::string& text) const {
+    std::string out;
+    const char* const end = text.data() + text.size();
+    for (const char* at = text.data(); at < end;) {
+      const char* const start = at;
+      size_t count = 0;
+      while (at < end && is_space(at)) decode(at), ++count;
+      if (count == 0) decode(at);
+      if (count > 1 || *start == '\n' || *start == '\r' || *start == '\t') out += ' ';
+      else out.append(start, at);
+    }
+    return out;
+  }
 
   // Canonical composition of text that is taken apart and in order (Unicode, section 3.11).
   std::string compose(const Step& step, const std::string& text) const {
@@ -1010,9 +1036,11 @@ struct Tokenizer::Parts {
     const char* start = text.data();
     for (const char* at = start; at < end;) {
       const char* const here = at;
-      const bool separates = normalizer.characters().of(decode(at)).flags & Characters::kSeparator;
-      if (!model.splits() || !separates) continue;
+      const uint8_t flags = normalizer.characters().of(decode(at)).flags;
+      const bool isolated = flags & Characters::kIsolated;
+      if (!isolated && !(model.splits() && (flags & Characters::kSeparator))) continue;
       if (start < here) marked({start, static_cast<size_t>(here - start)}, model, out);
+      if (isolated) marked({here, static_cast<size_t>(at - here)}, model, out);
       start = at;
     }
     if (start < end) marked({start, static_cast<size_t>(end - start)}, model, out);
