@@ -17,17 +17,10 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, TargetError, UsageError
-from .runner import put_rows, real_lengths
+from .runner import check_mask, put_rows, real_lengths
+from .targets.tensorrt_build import PLAN_FILE, read_record
 
-ENGINE_FILE = "model.engine"
-PLAN_FILE = "plan.json"
 _MAGIC = b"vtrt"
-
-
-def read_record(engine: Path) -> dict[str, Any] | None:
-    """What was noted when the engine was built, or None: library, version, GPUs, driver, profiles, bytes."""
-    path = engine.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -> "EngineRunner":
@@ -160,15 +153,16 @@ class EngineRunner:
         self.profiles = [(tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in plan["profiles"]]
         self.sequence_axis: dict[str, int | None] = plan["outputs"]
         self.regroup = regroup
-        record = read_record(engine) or {}
+        settings: dict[str, Any] = plan["settings"] | (read_record(engine) or {})  # trtexec leaves no record
+        self.padding_behind = bool(settings.get("kernels"))
         log = trt.Logger(trt.Logger.ERROR)
         self._library = trt.Runtime(log)
-        if record.get("version_compatible"):  # such an engine carries the runtime of the version that built it
+        if settings.get("version_compatible"):  # such an engine carries the runtime of the version that built it
             self._library.engine_host_code_allowed = True
         self.engine = self._library.deserialize_cuda_engine(engine.read_bytes())
         if self.engine is None:
             raise TargetError(f"{engine}: {trt.__name__} {trt.__version__} cannot load it on this GPU; {again}")
-        if record.get("stripped"):
+        if settings.get("stripped"):
             refit(trt, self.engine, engine.with_name("model.onnx"), log)
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         is_input = {n: self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
@@ -193,11 +187,13 @@ class EngineRunner:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Any batch: split by texts and lengths as the profiles want it, answers put together in the order given.
 
-        UsageError for a sequence longer than every profile.
+        UsageError for a sequence longer than every profile, or a mask that the engine's kernels do not take.
         """
         wanted = {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
         batch, length = wanted[self.input_names[0]].shape
         mask = feeds.get("attention_mask")
+        if self.padding_behind and mask is not None:
+            check_mask(mask)
         lengths = real_lengths(mask) if self.regroup and mask is not None else np.full(batch, length)
         results: dict[str, np.ndarray] = {}
         for rows, number in self._plan(lengths):

@@ -20,11 +20,12 @@ told before its launch, and TensorRT's documentation does not say that it does.
 Source: TensorRT documentation, Python API, `tensorrt.plugin` (register, autotune, aot_impl).
 """
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter, Signature
 from typing import Any
+
+from .device import architecture
 
 NAMESPACE = "headway"
 OPS = (
@@ -89,22 +90,6 @@ def _node(op: str, inputs: Sequence[Any], expected: int, attributes: Mapping[str
     return node
 
 
-def device_architecture() -> int:
-    """Compute capability of the current context's device, else of the first, as 90 for sm_90; asked of the driver itself.
-
-    Raises OSError where there is no driver, RuntimeError where it has no device.
-    """
-    driver = ctypes.CDLL("libcuda.so.1")
-    device, major, minor = ctypes.c_int(0), ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0):
-        raise RuntimeError("the CUDA driver finds no device")
-    driver.cuCtxGetDevice(ctypes.byref(device))  # where there is no context, the first device stays
-    for attribute, value in ((75, major), (76, minor)):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
-        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
-            raise RuntimeError("the CUDA driver does not tell the compute capability")
-    return 10 * major.value + minor.value
-
-
 def attention_tactics(head_dim: int, bias: bool, itemsize: int = 2) -> dict[int, Any]:
     """Tactic number → tile, those within `SHARED_BYTES` everywhere; numbers mean the same on every machine.
 
@@ -133,7 +118,7 @@ def softmax_tactics(longest: int) -> dict[int, Any]:
 
 
 def _declare(op: str) -> None:
-    """Declares one plugin. TensorRT reads from the signatures of three functions what it takes; made here of the op's inputs and attributes."""
+    """Declares one plugin. TensorRT reads what it takes from the signatures of three functions, which are made here."""
     import tensorrt.plugin as trtp
 
     bias, make = op.endswith("Bias"), _attention if "Attention" in op else _softmax
@@ -186,7 +171,7 @@ def _attention(
 
     from .triton.build import DTYPES, attention_variant
 
-    dtype, arch, padded = _dtype(q), device_architecture(), op.startswith("Padded")
+    dtype, arch, padded = _dtype(q), architecture(), op.startswith("Padded")
     tile = attention_tactics(head_dim, bias is not None, DTYPES[dtype])[tactic]
     variant = attention_variant(
         arch, dtype, head_dim, padded=padded, bias=bias is not None, causal=bool(causal), scale=scale, config=tile
@@ -227,7 +212,7 @@ def _softmax(op: str, x: Any, scale: float, longest: int, tactic: int, bias: Any
         for i, size in enumerate(reversed(axes)):
             extras[f"stride{3 - i}"] = 0 if _is(size, 1) else stride
             stride = stride * size
-    tile, arch = softmax_tactics(longest)[tactic], device_architecture()
+    tile, arch = softmax_tactics(longest)[tactic], architecture()
     variant = softmax_variant(
         arch,
         _dtype(x),

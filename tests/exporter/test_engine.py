@@ -164,7 +164,10 @@ def path(tmp_path: Path) -> Path:
 def write(directory: Path) -> Path:
     file = directory / "model.engine"
     file.write_bytes(b"vtrt" + bytes(60))
-    plan = {"library": "tensorrt_rtx", "inputs": INPUTS, "outputs": {"tokens": 1, "pooled": None}, "profiles": PROFILES}
+    plan = {
+        "library": "tensorrt_rtx", "inputs": INPUTS, "outputs": {"tokens": 1, "pooled": None}, "profiles": PROFILES,
+        "settings": {"version_compatible": False, "stripped": False, "kernels": False},
+    }  # fmt: skip
     (directory / "plan.json").write_text(json.dumps(plan))
     record = {
         "library": "tensorrt_rtx", "version": "1.0", "gpus": ["sm_89"], "bytes": 64, "version_compatible": False,
@@ -238,10 +241,21 @@ def test_another_gpu_or_version_is_one_sentence_with_the_way_out(path: Path, mon
         opened(path, monkeypatch, Cuda(), regroup=True, loads=False)
 
 
-@pytest.mark.parametrize("fits", [True, False])
-def test_an_engine_without_weights_is_refitted_from_the_graph(path: Path, monkeypatch, fits: bool) -> None:
-    record = json.loads(path.with_suffix(".json").read_text()) | {"stripped": True}
-    path.with_suffix(".json").write_text(json.dumps(record))
+def plan_says(path: Path, **settings_: bool) -> None:
+    plan = json.loads(path.with_name("plan.json").read_text())
+    path.with_name("plan.json").write_text(json.dumps(plan | {"settings": plan["settings"] | settings_}))
+
+
+@pytest.mark.parametrize(("fits", "by_trtexec"), [(True, False), (False, False), (True, True)])
+def test_an_engine_without_weights_is_refitted_from_the_graph(
+    path: Path, monkeypatch, fits: bool, by_trtexec: bool
+) -> None:
+    if by_trtexec:  # which writes no record
+        path.with_suffix(".json").unlink()
+        plan_says(path, stripped=True)
+    else:
+        record = json.loads(path.with_suffix(".json").read_text()) | {"stripped": True}
+        path.with_suffix(".json").write_text(json.dumps(record))
     asked: list[str] = []
     cuda = Cuda()
     stand_in = library(cuda)
@@ -254,6 +268,16 @@ def test_an_engine_without_weights_is_refitted_from_the_graph(path: Path, monkey
         with pytest.raises(TargetError, match="do not fit"):
             engine.open_engine(path, {"regroup": True}, cuda=cuda)
     assert asked == [str(path.with_name("model.onnx"))]
+
+
+def test_kernels_by_length_refuse_padding_before_text(path: Path, monkeypatch) -> None:
+    plan_says(path, kernels=True)
+    runner = opened(path, monkeypatch, Cuda(), regroup=True)
+    given_ = feeds([3, 5])
+    check(runner, given_)
+    given_["attention_mask"] = given_["attention_mask"][:, ::-1].copy()
+    with pytest.raises(UsageError, match="row 0: padding stands before a token"):
+        runner.run(given_)
 
 
 def test_a_failing_call_is_named(path: Path, monkeypatch) -> None:

@@ -356,8 +356,9 @@ def test_build_check_not_an_execution_check_of_weights_alone(
 
 
 def test_our_own_kernels_are_refused_rather_than_left_out(bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="plain operators alone"):
-        export(Recipe(source=str(bert), target="tensorrt", kernels="custom", engine={"plan": True}), tmp_path / "out")
+    for target, message in (("tensorrt-rtx", "has no plugins"), ("ort-cuda", "plain operators alone")):
+        with pytest.raises(UsageError, match=message):
+            export(Recipe(source=str(bert), target=target, kernels="custom"), tmp_path / "out")
 
 
 def build_check(model: ir.Model, kind: str, directory: Path) -> dict:

@@ -19,12 +19,12 @@ pytest.importorskip("tensorrt_lean_bindings", reason="the lean bindings are publ
 import onnx_ir as ir
 import tensorrt_lean_bindings as lean
 
+from headway.kernels import device
 from headway.kernels import tensorrt_plugin as plugins
 from headway.kernels.triton import build as builder
 from headway.kernels.triton.configs import AttentionConfig, SoftmaxConfig
 
 ARCH = 80
-ASK_THE_DRIVER = plugins.device_architecture
 
 
 class Dimension:
@@ -62,7 +62,7 @@ def trtp() -> Iterator[Any]:
     patch.setattr(lean, "ITensor", type("ITensor", (), {}), raising=False)
     patch.setattr(lean, "TensorFormat", SimpleNamespace(LINEAR="LINEAR"), raising=False)
     patch.setattr(lean, "IDimensionExpr", Dimension)
-    patch.setattr(plugins, "device_architecture", lambda: ARCH)
+    patch.setattr(plugins, "architecture", lambda: ARCH)
     patch.setitem(sys.modules, "tensorrt", lean)
     import tensorrt_lean_bindings.plugin as module
 
@@ -261,4 +261,4 @@ def test_without_a_driver_the_architecture_is_not_guessed() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises((OSError, RuntimeError)):
-        ASK_THE_DRIVER()
+        device.architecture()
