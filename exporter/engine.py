@@ -1,7 +1,7 @@
 """Opens and runs TensorRT and TensorRT-RTX engines. Needs numpy, the library the engine was built with, and cuda-bindings.
 
 Buffers are allocated once, as large as the largest profile asks for. A batch goes to the profile that takes it; where
-answers do not depend on padding it is split by length, padded to the profile's longest and to a power of two of texts, so that
+answers do not depend on padding it is split by length, padded to one of a few lengths and to a power of two of texts, so that
 few shapes occur and each is captured once as a CUDA graph and replayed from then on.
 """
 
@@ -227,7 +227,7 @@ class EngineRunner:
         low, _, high = self.profiles[number]
         batch, length = next(iter(feeds.values())).shape
         if self.regroup:
-            shape = max(low[0], min(_power_of_two(batch), high[0])), high[1]
+            shape = max(low[0], min(_power_of_two(batch), high[0])), max(low[1], min(rung(length), high[1]))
         elif length < low[1] or batch < low[0]:
             raise UsageError(
                 f"a batch of {batch}x{length}: this profile begins at {low[0]}x{low[1]}, and padding would change it"
@@ -308,6 +308,12 @@ class EngineRunner:
 def _view(pointer: Any, nbytes: int) -> np.ndarray:
     """Bytes at an address, as an array that does not own them."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(pointer)))
+
+
+def rung(length: int) -> int:
+    """The next length that batches are padded to: 8, then two to each doubling (12, 16, 24, 32, 48 …)."""
+    whole = max(8, _power_of_two(length))
+    return whole * 3 // 4 if length <= whole * 3 // 4 and whole > 8 else whole
 
 
 def _power_of_two(number: int) -> int:

@@ -328,7 +328,7 @@ class EngineTarget:
         if any(len(v.shape or ()) != 2 for v in model.graph.inputs):
             raise UsageError(f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet")
         profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
-        check_profiles(profiles, text.lengths)
+        check_profiles(profiles, text.lengths, text.longest)
         ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
         write_plan(model, directory, self.library, self.settings, profiles)
         if not self.plan:

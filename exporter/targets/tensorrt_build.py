@@ -107,6 +107,8 @@ def build_engine(
     """
     trt = find_library(library)
     check_settings(library, settings)
+    if library == "tensorrt_rtx" and not settings.gpus:
+        raise TargetError("there is no GPU here to build for: name some with --gpu, or build where the engine will run")
     if settings.kernels:
         declare_kernels()
     log = _log(trt)
@@ -179,6 +181,7 @@ def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> None:
 
 def _configure(trt: ModuleType, config: Any, library: str, settings: BuildSettings) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: products of float32 would be rounded to 10 bits
     if settings.level is not None:
         config.builder_optimization_level = settings.level
     if library == "tensorrt_rtx":
@@ -200,7 +203,9 @@ def _read_cache(config: Any, path: Path | None) -> Any:
     if path is None:
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    if not config.set_timing_cache(cache, ignore_mismatch=False):  # another GPU's, or another version's: begun anew
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 

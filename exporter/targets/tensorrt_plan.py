@@ -56,7 +56,14 @@ def write_plan(
 
 def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildSettings) -> list[str]:
     """The command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
-    command = ["trtexec", f"--onnx={MODEL_FILE}", f"--saveEngine={ENGINE_FILE}", "--stronglyTyped", "--skipInference"]
+    command = [
+        "trtexec",
+        f"--onnx={MODEL_FILE}",
+        f"--saveEngine={ENGINE_FILE}",
+        "--stronglyTyped",
+        "--noTF32",
+        "--skipInference",
+    ]
     for number, profile in enumerate(profiles):
         command.append(f"--profile={number}")
         for kind in ("min", "opt", "max"):

@@ -213,7 +213,9 @@ def test_any_batch_is_answered_against_a_stand_in_for_the_gpu(
         extra_ = min(extra, 24 - max(lengths))
         check(runner, feeds(lengths, extra_))
     assert cuda.allocations == 2 * len((*INPUTS, *OUTPUTS))
-    assert cuda.captures <= (6 if regroup else 0)  # three paddings of the batch (1, 2, 4) in each of two profiles
+    assert cuda.captures <= (
+        12 if regroup else 0
+    )  # three paddings of the batch (1, 2, 4), of the length 8, 12, 16 and 24
 
 
 def test_a_shape_is_captured_once_and_replayed_against_a_stand_in_for_the_gpu(path: Path, monkeypatch) -> None:
@@ -224,6 +226,23 @@ def test_a_shape_is_captured_once_and_replayed_against_a_stand_in_for_the_gpu(pa
     assert (cuda.captures, cuda.launches) == (1, 2)
     check(runner, feeds([3, 20]))
     assert (cuda.captures, cuda.launches) == (3, 2)
+
+
+def test_short_texts_of_a_wide_profile_are_not_padded_to_its_end(path: Path, monkeypatch) -> None:
+    cuda = Cuda()
+    runner = opened(path, monkeypatch, cuda, regroup=True)
+    seen: list[tuple[int, int]] = []
+    launch = runner._launch
+    monkeypatch.setattr(runner, "_launch", lambda execution, shape: seen.append(shape) or launch(execution, shape))
+    for length in (3, 10, 13, 17):
+        check(runner, feeds([length]))
+    assert seen == [(1, 8), (1, 12), (1, 16), (1, 24)]
+
+
+def test_rungs_waste_less_than_half_and_are_few() -> None:
+    rungs = {engine.rung(n) for n in range(1, 513)}
+    assert len(rungs) == 13 and max(rungs) == 512
+    assert all(n <= engine.rung(n) < 1.5 * n for n in range(9, 513))
 
 
 def test_what_is_longer_than_every_profile_is_refused(path: Path, monkeypatch) -> None:

@@ -235,6 +235,7 @@ class OnnxParser:
 lean.OnnxParser = OnnxParser
 lean.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
 lean.HardwareCompatibilityLevel = SimpleNamespace(NONE=0)
+lean.BuilderFlag = SimpleNamespace(TF32="tf32")
 lean.ProfilingVerbosity = SimpleNamespace(DETAILED=1)
 config = SimpleNamespace(
     create_timing_cache=lambda known: SimpleNamespace(serialize=lambda: b"timed"),
