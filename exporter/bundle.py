@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, UsageError
+from .records import MANIFEST as MANIFEST
+from .records import file_records as file_records
 from .runner import Runner, open_artifact
 
-MANIFEST = "headway.json"
 SCHEMA_VERSION = 1
 
 Text = str | tuple[str, str]
@@ -87,16 +88,6 @@ class Manifest:
             return cls(**raw)
         except (KeyError, TypeError) as error:
             raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
-
-
-def file_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """sha256 and bytes of every file below `directory`, the manifest itself left out."""
-    records = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        records[path.relative_to(directory).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
-    return records
 
 
 class TextEncoder:

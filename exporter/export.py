@@ -364,7 +364,8 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
 
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     known = [n for n in names if n in values]
-    if any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
+    plugins = any("plugin_namespace" in n.attributes for n in model.graph)
+    if plugins or any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
         return _run_typed(model, feeds, {n: values[n] for n in known})
     kept = list(model.graph.outputs)
     model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)

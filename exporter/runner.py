@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from ..kernels.cpu import MISSING, library_path
-from .errors import TargetError
+from .errors import TargetError, UsageError
 from .processor import X64_PRECISION, adds_bytes_exactly
 
 GROUP_COST = 16
@@ -144,6 +144,16 @@ def real_lengths(mask: np.ndarray) -> np.ndarray:
     """Position of the last real token of each row, plus one: `[batch]`."""
     reversed_first = np.argmax(mask[:, ::-1] != 0, axis=1)
     return np.where(mask.any(axis=1), mask.shape[1] - reversed_first, 1)
+
+
+def check_mask(mask: np.ndarray) -> None:
+    """UsageError where a row of a mask `[batch, sequence]` has padding before its last token, which kernels by length do not take."""
+    short = np.flatnonzero(mask.any(axis=1) & ((mask != 0).sum(axis=1) < real_lengths(mask)))
+    if short.size:
+        raise UsageError(
+            f"attention_mask, row {short[0]}: padding stands before a token; this bundle's kernels take it behind the text alone: "
+            "pad on the right, or export with --kernels stock"
+        )
 
 
 def group_by_length(lengths: np.ndarray, cost: int = GROUP_COST) -> list[np.ndarray]:

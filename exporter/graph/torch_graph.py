@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
+from ...kernels import reference
 from ..errors import SourceError
 from .edit import attribute, constant
 from .quantized import DOMAIN
@@ -310,6 +311,19 @@ def _argmax(node: ir.Node, x: list[Any]) -> Tensor:
     return torch.argmax(x[0], dim=axis, keepdim=keep)
 
 
+def _padded_attention(node: ir.Node, x: list[Any]) -> Tensor:
+    """`headway.PaddedAttention`, with a bias or without, as `kernels.reference` states it."""
+    q, k, v, lengths, bias = (*(t.double().numpy() for t in x), None)[:5]
+    heads, scale, causal = (attribute(node, name, 0) for name in ("heads", "scale", "causal"))
+    return torch.from_numpy(reference.padded_attention(q, k, v, lengths, heads, scale, bias, bool(causal))).float()  # type: ignore[arg-type]
+
+
+def _masked_softmax(node: ir.Node, x: list[Any]) -> Tensor:
+    """`headway.MaskedSoftmax`, with a bias or without, as `kernels.reference` states it."""
+    scores, bias = (*(t.double().numpy() for t in x), None)[:2]
+    return torch.from_numpy(reference.masked_softmax(scores, bias, attribute(node, "scale", 1.0))).float()  # type: ignore[arg-type]
+
+
 def _softmax(node: ir.Node, x: list[Any]) -> Tensor:
     return torch.softmax(x[0], dim=_axis(node, -1))
 
@@ -343,6 +357,8 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Less": lambda _, x: x[0] < x[1],
     "LessOrEqual": lambda _, x: x[0] <= x[1],
     "Log": lambda _, x: x[0].log(),
+    "MaskedSoftmax": _masked_softmax,
+    "MaskedSoftmaxBias": _masked_softmax,
     "MatMul": lambda _, x: x[0] @ x[1],
     "Max": lambda _, x: torch.stack(torch.broadcast_tensors(*x)).amax(0),
     "Min": lambda _, x: torch.stack(torch.broadcast_tensors(*x)).amin(0),
@@ -351,6 +367,8 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Not": lambda _, x: ~x[0],
     "Or": lambda _, x: x[0] | x[1],
     "Pad": _pad,
+    "PaddedAttention": _padded_attention,
+    "PaddedAttentionBias": _padded_attention,
     "Pow": lambda _, x: x[0] ** x[1],
     "QuantizeLinear": _quantize,
     "QuantizeTokens": _quantize_tokens,

@@ -89,7 +89,7 @@ class Target(Protocol):
 
 
 def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
-    """Whose operators a recipe's bundle has: "auto" is stock where no pass wants ours, or where they are not built."""
+    """Whose operators a recipe's bundle for CPUs has: "auto" is stock where no pass wants ours, or where they are not built."""
     if recipe.target != "ort":
         return "stock"
     wanted = any(isinstance(p, Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
@@ -98,7 +98,11 @@ def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
 
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
-    if recipe.target != "ort" and recipe.kernels == "custom":
+    if recipe.target == "tensorrt-rtx" and recipe.kernels == "custom":
+        raise UsageError(
+            "target tensorrt-rtx: TensorRT-RTX has no plugins; leave --kernels out, or use the target tensorrt"
+        )
+    if recipe.target not in ("ort", "tensorrt") and recipe.kernels == "custom":
         raise UsageError(f"target {recipe.target}: its graph has plain operators alone so far; leave --kernels out")
     match recipe.target:
         case "ort":
