@@ -30,6 +30,7 @@ from .processor import X64_PRECISION
 
 RUNS = 200
 CASES = (Case(1, 32), Case(1, 128))
+ONE_TEXT = (".tflite", ".pte")
 FOLDER = "/data/local/tmp"
 LAST_LINES = 12
 _EXIT = "headway-exit:"
@@ -411,6 +412,8 @@ def _jobs(
     for case in cases:
         if (case.length or 0) > info.max_length:
             raise UsageError(f"--shape {case.label}: the model takes at most {info.max_length} tokens")
+        if artifact.suffix in ONE_TEXT and case.batch > 1:
+            raise UsageError(f"--shape {case.label}: {artifact.name} takes one text at a time")
         feeds = feeds_for(case, encoder, lines, info.max_length, seed=0)
         unknown = [i.name for i in manifest.inputs if i.name not in feeds]
         if unknown:
@@ -430,7 +433,7 @@ def _bucket(artifact: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str | Non
         from ai_edge_litert.interpreter import Interpreter
     except ModuleNotFoundError as error:
         raise TargetError(
-            f"{artifact}: reading its signatures needs {error.name}: pip install ai-edge-litert"
+            f"{artifact}: reading its signatures needs {error.name}: pip install 'headway[litert]'"
         ) from error
     interpreter = Interpreter(str(artifact))
     wanted = next(iter(inputs.values())).shape
@@ -480,7 +483,7 @@ def _run(device: Device, remote: str, program: str, tool: Tool, job: Job) -> Tim
 
 def _row(case: Case, job: Job, name: str, timing: Timing) -> dict[str, Any]:
     mask = job.inputs.get("attention_mask")
-    size = case.batch * (case.length or 0)
+    size = next(iter(job.inputs.values())).size
     tokens = int(mask.sum()) if mask is not None else size
     told = dict(timing.statistics)
     if timing.each:

@@ -369,13 +369,15 @@ def test_the_least_signature_that_fits(
     bundle = bundle_for(bert_bundle, tmp_path / "bundle", "model.tflite")
     record = adb.bench_on_device(bundle, serial=None, tool=[phone.tool(BENCHMARK_MODEL)], shapes=[(1, 20)])
     assert record["cases"][0]["p95_ms"] == {"benchmark_model, model.tflite": pytest.approx(187.533)}
-    assert record["cases"][0]["tokens"] == 20
+    assert (record["cases"][0]["tokens"], record["cases"][0]["padding"]) == (20, pytest.approx(12 / 32))
     arguments = (phone.home / "seen" / "arguments").read_text()
     assert "--signature_to_run_for=length_32" in arguments
     assert "--input_layer_shape=1,32:1,32:1,32" in arguments
     assert "--input_layer_value_files=attention_mask:0.bin,input_ids:1.bin,token_type_ids:2.bin" in arguments
     mask = np.frombuffer((phone.home / "seen" / "0.bin").read_bytes(), np.int32)
     np.testing.assert_array_equal(mask, [1] * 20 + [0] * 12)
+    with pytest.raises(UsageError, match=r"2x20: model\.tflite takes one text at a time"):
+        adb.bench_on_device(bundle, serial=None, tool=[phone.tool(BENCHMARK_MODEL)], shapes=[(2, 20)])
     with pytest.raises(UsageError, match="no signature takes 1x49"):
         adb.bench_on_device(bundle, serial=None, tool=[phone.tool(BENCHMARK_MODEL)], shapes=[(1, 49)])
 
