@@ -7,7 +7,8 @@
 
 Programs for arm64 run one by one in QEMU's user-mode emulation: the aarch64 builds of Python, numpy, tokenizers, ONNX Runtime (or
 LiteRT), and the kernels cross-compiled. Every artifact answers the same texts here and there; compared are token ids, the largest
-difference of any output relative to its own magnitude above 1, and the cosine of each text's answer. The kernels' own tests run there
+difference of any output relative to its own magnitude above 1, and the cosine of each text's answer. How much int8 answers move where
+only last bits of float32 differ is seen beside it: this machine with other operators fused. The kernels' own tests run there
 too, and their results on random shapes are compared with this machine's, to the bit where they have to be equal. Set up on first
 use in `.cache/arm` (about 700 MB), from the configured apt sources and package index. Writes `results/arm.json`.
 """
@@ -27,13 +28,13 @@ from rich.table import Table
 
 from headway.calibration.text import builtin_lines
 from headway.exporter.bench import machine
-from headway.exporter.bundle import MANIFEST
+from headway.exporter.bundle import MANIFEST, Manifest
 
 from . import arm_operators, arm_worker
 from .peers.arm64 import PROCESSORS, Machine, machines, versions
 from .results import FOLDER, save
 
-TEXTS = 12
+TEXTS = 6
 TESTS = ("tests/kernels/test_cpu.py", "tests/kernels/test_quantized_linear.py")
 OUT = Path("build/arm")
 
@@ -117,9 +118,14 @@ def check_artifacts(
     base: Answers = {}
     for name, path in artifacts.items():
         worker = [arm_worker.__file__, path.resolve(), tokenizer.resolve(), texts]
-        here = ask(native(*worker), folder / "here.npz")
+        try:
+            here = ask(native(*worker), folder / "here.npz")
+        except RuntimeError as error:
+            raise SystemExit(f"{name} does not run on this machine: {error}") from error
         base = base or here
         row: dict[str, Any] = {"to_first_here": to_float32(here, base)}
+        if _onnx(path):
+            row["fused_otherwise_here"] = compare(here, ask(native(*worker, "--otherwise"), folder / "otherwise.npz"))
         for there in emulated:
             try:
                 answers = ask(there.python(*worker), folder / "there.npz")
@@ -162,15 +168,22 @@ def check_kernels(emulated: list[Machine], console: Console, folder: Path) -> di
     return found
 
 
+def _onnx(path: Path) -> bool:
+    """Whether ONNX Runtime's optimiser still has work when the artifact is opened."""
+    return (path if path.is_file() else path / Manifest.read(path).artifact).suffix == ".onnx"
+
+
 def artifacts_table(found: dict[str, Any], processors: list[str]) -> Table:
     """Difference and cosine by processor, and what that means beside float32."""
     heads = [f"{p}: largest difference, least cosine" for p in processors]
-    table = Table("artifact", *heads, "cosine to the first here", "and on arm64")
+    table = Table("artifact", *heads, "here, fused otherwise", "cosine to the first here", "and on arm64")
     for name, row in found.items():
         cells = []
-        for processor in processors:
-            cell = row[processor]
-            cells.append(cell.get("error") or f"{cell['largest_difference']:.1e}, {cell['least_cosine']:.6f}")
+        for column in (*processors, "fused_otherwise_here"):
+            cell = row.get(column, {"error": ""})
+            cells.append(
+                cell["error"] if "error" in cell else f"{cell['largest_difference']:.1e}, {cell['least_cosine']:.6f}"
+            )
         there = next((row[p]["to_first"] for p in processors if row[p].get("to_first")), [])
         table.add_row(name, *cells, *(" / ".join(f"{c:.5f}" for c in pair) for pair in (row["to_first_here"], there)))
     return table

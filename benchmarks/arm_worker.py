@@ -1,7 +1,8 @@
-"""Answers of one artifact, wherever it runs: `python arm_worker.py ARTIFACT BUNDLE TEXTS.json ANSWERS.npz`.
+"""Answers of one artifact, wherever it runs: `python arm_worker.py ARTIFACT BUNDLE TEXTS.json [--otherwise] ANSWERS.npz`.
 
 A bundle answers through `headway.Bundle`, from text, each text alone and all of them as one batch, padded. An `.onnx`, `.ort` or
-`.tflite` file answers the token ids of the bundle that it lies in, or else of BUNDLE. Needs what a bundle needs.
+`.tflite` file answers the token ids of the bundle that it lies in, or else of BUNDLE. With --otherwise ONNX
+Runtime fuses other operators: those that a bundle leaves unfused, none of another file. Needs what a bundle needs.
 """
 
 import json
@@ -14,13 +15,13 @@ import numpy as np
 from headway.exporter.bundle import MANIFEST, Bundle, Manifest, TextEncoder
 from headway.exporter.runner import OrtRunner
 
-LENGTH = 128
+LENGTH = 32
 """Tokens that a text is cut to."""
 
 
-def answers(artifact: Path, tokenizer: Path, texts: list[str]) -> dict[str, np.ndarray]:
+def answers(artifact: Path, tokenizer: Path, texts: list[str], *, otherwise: bool = False) -> dict[str, np.ndarray]:
     """`ids/<text>` and `<text>/<output>`; the batch counts as one more text."""
-    encode, run = _open(artifact, tokenizer)
+    encode, run = _open(artifact, tokenizer, otherwise)
     found: dict[str, np.ndarray] = {}
     for i, batch in enumerate([*([t] for t in texts), texts]):
         feeds = encode(batch)
@@ -31,17 +32,22 @@ def answers(artifact: Path, tokenizer: Path, texts: list[str]) -> dict[str, np.n
     return found
 
 
-def _open(artifact: Path, tokenizer: Path) -> tuple[Any, Any]:
+def _open(artifact: Path, tokenizer: Path, otherwise: bool) -> tuple[Any, Any]:
     """How text becomes ids, and ids become answers."""
     bundle_of = next((p for p in (artifact, *artifact.resolve().parents) if (p / MANIFEST).is_file()), tokenizer)
     manifest = Manifest.read(bundle_of)
     info = manifest.tokenizer
     assert info is not None
     encoder = TextEncoder(bundle_of / info.file, info)
-    if artifact.is_dir():
+    if artifact.is_dir() and otherwise:
+        options = {**manifest.session_options, "disabled_optimizers": []}
+        run = OrtRunner(artifact / manifest.artifact, options, threads=1).run
+    elif artifact.is_dir():
         run = Bundle.open(artifact, threads=1).runner.run
+    elif artifact.suffix == ".tflite":
+        run = _litert(artifact)
     else:
-        run = _litert(artifact) if artifact.suffix == ".tflite" else OrtRunner(artifact, threads=1).run
+        run = OrtRunner(artifact, {"graph_optimization_level": "none"} if otherwise else {}, threads=1).run
     return (lambda texts: encoder(texts, min(LENGTH, info.max_length))), run
 
 
@@ -69,11 +75,13 @@ def _litert(artifact: Path) -> Any:
                 padded[0, : min(wanted, length)] = source[row, :length]
                 given[name] = padded
             parts.append(runner(**given))
-        return {name: np.concatenate([p[name] for p in parts])[:, :wanted] for name in parts[0]}
+        whole = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        return {name: value[:, :wanted] if value.ndim == 3 else value for name, value in whole.items()}
 
     return run
 
 
 if __name__ == "__main__":
-    _, artifact, tokenizer, texts, out = map(Path, sys.argv)
-    np.savez(out, **answers(artifact, tokenizer, json.loads(texts.read_text(encoding="utf-8"))))
+    artifact, tokenizer, texts, *options, out = map(Path, sys.argv[1:])
+    chosen = json.loads(texts.read_text(encoding="utf-8"))
+    np.savez(out, **answers(artifact, tokenizer, chosen, otherwise=bool(options)))
