@@ -41,7 +41,7 @@ class TokenizerInfo:
 
 @dataclass
 class Manifest:
-    """`headway.json`, all of it. Timings live under `bench` and `compression`: everything else repeats exactly."""
+    """`headway.json`, all of it. Timings live under `bench`, `devices` and `compression`: everything else repeats exactly."""
 
     schema_version: int
     headway_version: str
@@ -62,6 +62,7 @@ class Manifest:
     bench: dict[str, Any] | None = None
     compression: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
+    devices: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

@@ -49,6 +49,8 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     ]
     if manifest.bench:
         lines += ["", "## Latency", "", *_bench_lines(manifest.bench)]
+    for record in manifest.devices:
+        lines += ["", f"## Latency on {record['machine']['model']}", "", *_device_lines(record)]
     for plot in sorted(directory.glob("plots/*.png")):
         lines += ["", f"![{plot.stem}](plots/{plot.name})"]
     (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -127,4 +129,22 @@ def _bench_lines(bench: dict) -> list[str]:
         ]
         cells += [f"{ratio:.2f} ({low:.2f} to {high:.2f})" for ratio, low, high in ratios]
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _device_lines(record: dict) -> list[str]:
+    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    (name,), machine = record["contestants"], record["machine"]
+    statistics = [
+        k for k in ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms") if any(k in c for c in record["cases"])
+    ]
+    lines = [
+        f"{name}; {machine['cpu']}, {machine['system']}, {record['threads']} thread(s).",
+        "",
+        "| batch × length | runs | " + " | ".join(k.replace("_", ", ") for k in statistics) + " |",
+        "|---" * (len(statistics) + 2) + "|",
+    ]
+    for case in record["cases"]:
+        told = [f"{case[k][name]:.2f}" if k in case else "" for k in statistics]
+        lines.append(f"| {case['label']} | {case['runs']} | " + " | ".join(told) + " |")
     return lines

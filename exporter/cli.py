@@ -356,19 +356,40 @@ def bench(
     ] = None,
     threads: Threads = 1,
     data: Data = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=3, help="Paired rounds of each case.")] = 15,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=3, help="Paired rounds of each case (15), or runs on a device (200).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory for JSON and plot; into the bundle where not given.")
+    ] = None,
+    device: Annotated[
+        Literal["adb"] | None, typer.Option("--device", help="adb: an Android device, by the runtime's own perf tool.")
+    ] = None,
+    serial: Annotated[str | None, typer.Option("--serial", help="Which device, where several are connected.")] = None,
+    tool: Annotated[
+        list[Path] | None,
+        typer.Option("--tool", help="The perf tool built for the device; again for each library that it needs."),
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option("--shape", help="Case on a device, as 1x32 (texts x tokens); may be repeated.")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure latency and throughput of BUNDLE, paired with others."""
+    if device is not None:
+        if against:
+            raise UsageError("--against is not measured on a device: bench each bundle there")
+        shapes = [_shape(s) for s in shape or []]
+        _bench_device(bundle, serial, tool or [], shapes, threads, data, rounds, out, quiet=quiet, as_json=as_json)
+        return
+    if serial or tool or shape:
+        raise UsageError("--serial, --tool and --shape belong to --device adb")
     from .benching import bench_bundle
 
     with _progress(None, quiet or as_json) as step:
         result, files = bench_bundle(
-            bundle, against or [], threads=threads, data=data, rounds=rounds, out=out, on_step=step
+            bundle, against or [], threads=threads, data=data, rounds=rounds or 15, out=out, on_step=step
         )
     if as_json:
         _print_json(result.to_json())
@@ -376,6 +397,43 @@ def bench(
         from .report import bench_table
 
         _console().print(bench_table(result))
+        for file in files:
+            _console().print(str(file), soft_wrap=True)
+
+
+def _bench_device(
+    bundle: Path,
+    serial: str | None,
+    tool: list[Path],
+    shapes: list[tuple[int, int]],
+    threads: int,
+    data: Path | None,
+    runs: int | None,
+    out: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from .adb import RUNS, bench_on_device, keep_device_record
+
+    with _progress(None, quiet or as_json) as step:
+        record = bench_on_device(
+            bundle,
+            serial=serial,
+            tool=tool,
+            shapes=shapes,
+            runs=runs or RUNS,
+            threads=threads,
+            data=data,
+            on_step=step,
+        )
+    files = keep_device_record(record, bundle, out)
+    if as_json:
+        _print_json(record)
+    elif not quiet:
+        from .report import device_table
+
+        _console().print(device_table(record))
         for file in files:
             _console().print(str(file), soft_wrap=True)
 

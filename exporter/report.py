@@ -107,6 +107,18 @@ def bench_table(result: BenchResult) -> Table:
     return table
 
 
+def device_table(record: Mapping[str, Any]) -> Table:
+    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    (name,), machine = record["contestants"], record["machine"]
+    statistics = [f"{k}_ms" for k in ("mean", "p50", "p90", "p95", "p99", "min", "max")]
+    given = [k for k in statistics if any(k in case for case in record["cases"])]
+    title = f"{name} on {machine['model']} ({machine['cpu']}, {machine['system']}), {record['threads']} thread(s)"
+    table = _table(title, "case", "runs", *(k.replace("_", " ") for k in given))
+    for case in record["cases"]:
+        table.add_row(case["label"], str(case["runs"]), *(f"{case[k][name]:.2f}" if k in case else "" for k in given))
+    return table
+
+
 def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
     """Operator, case and implementation: milliseconds, times as long as Headway's, share of what bounds it."""
     title = f"kernels, {threads} thread{'s' if threads > 1 else ''}"
