@@ -212,7 +212,15 @@ class Recipe(_Strict):
     version: Literal[1] = 1
     source: str
     task: str | None = None
-    target: Literal["ort", "ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx"] = "ort"
+    target: Literal[
+        "ort",
+        "executorch",
+        "litert",
+        "ort-cuda",
+        "ort-tensorrt",
+        "tensorrt",
+        "tensorrt-rtx",
+    ] = "ort"
     kernels: Literal["auto", "stock", "custom"] = "auto"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()

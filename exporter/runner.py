@@ -32,6 +32,10 @@ def open_artifact(
         from .engine import open_engine
 
         return open_engine(artifact, options)
+    if target == "executorch" and providers is None:
+        from .mobile_runners import ExecuTorchRunner
+
+        return ExecuTorchRunner(artifact, options)
     own = options.get("providers", ("CPUExecutionProvider",))
     return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
 

@@ -107,6 +107,12 @@ def target_of(recipe: Recipe) -> Target:
             from .ort import OrtTarget
 
             return OrtTarget(kernels=kernels_of(recipe))
+        case "executorch":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target executorch: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
+            from .executorch import ExecuTorchTarget
+
+            return ExecuTorchTarget()
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 

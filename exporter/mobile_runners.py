@@ -1,0 +1,90 @@
+"""Runs artifacts for phones on this machine: for checking them, and for whoever wants them in Python.
+
+ExecuTorch's runtime for Python takes torch tensors, so that torch is imported where a program is opened; LiteRT's takes numpy.
+Both take one text at a time: what a batch holds is run row by row.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import SourceError, TargetError
+from .runner import put_rows, real_lengths
+
+PROGRAM_FILE = "model.pte"
+RECORD_FILE = "model.pte.json"
+
+
+class RowRunner:
+    """Runs batches row by row. With `cut_padding`, a row is cut to its real tokens: answers that do not depend on padding.
+
+    `outputs` are names with the axis that runs along the sequence, None where none does.
+    """
+
+    def __init__(self, inputs: list[str], outputs: list[tuple[str, int | None]], *, max_length: int, cut_padding: bool):
+        self.input_names = tuple(inputs)
+        self.output_names = tuple(name for name, _ in outputs)
+        self.max_length = max_length
+        self._axes = dict(outputs)
+        self._cut = cut_padding
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Inputs int64 `[1, length]` → outputs in their order, `[1, …]`."""
+        raise NotImplementedError
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs int64 `[batch, sequence]` → outputs by name, float32. TargetError for a text that is too long."""
+        wanted = {name: np.asarray(feeds[name]) for name in self.input_names}
+        shape = next(iter(wanted.values())).shape
+        mask = feeds.get("attention_mask")
+        lengths = real_lengths(mask) if self._cut and mask is not None else np.full(shape[0], shape[1])
+        if lengths.max(initial=0) > self.max_length:
+            raise TargetError(f"a text of {lengths.max()} tokens is longer than the {self.max_length} that the program takes")
+        results: dict[str, np.ndarray] = {}
+        for i, length in enumerate(lengths):
+            row = {name: np.ascontiguousarray(array[i : i + 1, :length]) for name, array in wanted.items()}
+            for (name, axis), array in zip(self._axes.items(), self.row(row), strict=True):
+                put_rows(results, name, array, np.array([i]), shape, axis)
+        return results
+
+
+class ExecuTorchRunner(RowRunner):
+    """One ExecuTorch program on the runtime that its Python package holds. It uses as many threads as it likes."""
+
+    def __init__(self, program: Path, options: Mapping[str, Any] | None = None):
+        try:
+            import torch
+            from executorch.runtime import Runtime
+        except ImportError as error:
+            raise TargetError(
+                f"{program}: its runtime is not here ({error}): pip install 'headway[executorch]'"
+            ) from error
+        record = read_json_record(program.with_name(RECORD_FILE))
+        super().__init__(
+            record["inputs"],
+            [(name, axis) for name, axis in record["outputs"]],
+            max_length=record["max_length"],
+            cut_padding=bool((options or {}).get("cut_padding")),
+        )
+        self._tensor = torch.from_numpy
+        try:
+            self._program = Runtime.get().load_program(program)  # has to outlive its method
+            self._method = self._program.load_method("forward")
+        except Exception as error:  # the runtime raises RuntimeError with an error number
+            raise TargetError(f"{program}: ExecuTorch cannot load it: {error}") from error
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        # Results lie in memory that the next call writes over.
+        return [t.numpy().copy() for t in self._method.execute([self._tensor(feeds[n]) for n in self.input_names])]
+
+
+def read_json_record(path: Path) -> dict[str, Any]:
+    """What was written beside an artifact. SourceError where it is missing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read ({error}); export the model again") from error
