@@ -17,6 +17,8 @@ from .runner import put_rows, real_lengths
 
 PROGRAM_FILE = "model.pte"
 RECORD_FILE = "model.pte.json"
+LITERT_FILE = "model.tflite"
+LITERT_RECORD = "model.tflite.json"
 
 
 class RowRunner:
@@ -43,7 +45,9 @@ class RowRunner:
         mask = feeds.get("attention_mask")
         lengths = real_lengths(mask) if self._cut and mask is not None else np.full(shape[0], shape[1])
         if lengths.max(initial=0) > self.max_length:
-            raise TargetError(f"a text of {lengths.max()} tokens is longer than the {self.max_length} that the program takes")
+            raise TargetError(
+                f"a text of {lengths.max()} tokens is longer than the {self.max_length} that the program takes"
+            )
         results: dict[str, np.ndarray] = {}
         for i, length in enumerate(lengths):
             row = {name: np.ascontiguousarray(array[i : i + 1, :length]) for name, array in wanted.items()}
@@ -80,6 +84,39 @@ class ExecuTorchRunner(RowRunner):
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         # Results lie in memory that the next call writes over.
         return [t.numpy().copy() for t in self._method.execute([self._tensor(feeds[n]) for n in self.input_names])]
+
+
+class LiteRtRunner(RowRunner):
+    """One LiteRT file. A text is padded to the next of its lengths, and what padding answered is cut off again."""
+
+    def __init__(self, model: Path, threads: int | None = None):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise TargetError(f"{model}: its runtime is not here ({error}): pip install 'headway[litert]'") from error
+        record = read_json_record(model.with_name(LITERT_RECORD))
+        self.lengths = sorted(record["lengths"])
+        outputs = [(name, axis) for name, axis in record["outputs"]]
+        super().__init__(record["inputs"], outputs, max_length=self.lengths[-1], cut_padding=True)
+        self._pad = {"input_ids": record["pad_id"]}
+        self._signatures: dict[int, Any] = {}
+        try:
+            self._interpreter = Interpreter(str(model), num_threads=threads)
+        except Exception as error:  # the runtime raises ValueError and RuntimeError
+            raise TargetError(f"{model}: LiteRT cannot load it: {error}") from error
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        length = feeds[self.input_names[0]].shape[1]
+        bucket = next(n for n in self.lengths if n >= length)
+        if bucket not in self._signatures:
+            self._signatures[bucket] = self._interpreter.get_signature_runner(f"tokens_{bucket}")
+        extra = ((0, 0), (0, bucket - length))
+        padded = {k: np.pad(v.astype(np.int32), extra, constant_values=self._pad.get(k, 0)) for k, v in feeds.items()}
+        results = self._signatures[bucket](**padded)
+        return [
+            results[name] if axis is None else np.take(results[name], range(length), axis=axis)
+            for name, axis in self._axes.items()
+        ]
 
 
 def read_json_record(path: Path) -> dict[str, Any]:

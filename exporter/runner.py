@@ -36,6 +36,10 @@ def open_artifact(
         from .mobile_runners import ExecuTorchRunner
 
         return ExecuTorchRunner(artifact, options)
+    if target == "litert" and providers is None:
+        from .mobile_runners import LiteRtRunner
+
+        return LiteRtRunner(artifact, threads)
     own = options.get("providers", ("CPUExecutionProvider",))
     return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
 

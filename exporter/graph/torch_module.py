@@ -167,7 +167,9 @@ class _Builder:
         """Nodes that are part of another's step."""
         for node in graph:
             if node.op_type in ("MatMul", "Gemm") and (found := _matrix(node)) is not None:
-                self._inside |= {n for n in found.made_of if all(_matrix(r) is not None for r in consumers(n.outputs[0]))}
+                self._inside |= {
+                    n for n in found.made_of if all(_matrix(r) is not None for r in consumers(n.outputs[0]))
+                }
                 self._inside |= {found.add} - {None}  # type: ignore[arg-type]
 
     def plan(self, node: ir.Node) -> _Planned | None:
@@ -205,7 +207,9 @@ class _Builder:
             elif value.is_initializer():
                 constants[place] = self._tensor(value)
             elif value in self._sizes and place not in plain:
-                raise SourceError(f"node {node.name!r}: {node.op_type} computes with the size {value.name!r} as a tensor")
+                raise SourceError(
+                    f"node {node.name!r}: {node.op_type} computes with the size {value.name!r} as a tensor"
+                )
             else:
                 reads.append(_Computed(value))
         return _Planned(_Step(function, node, constants), reads, node.outputs)
@@ -417,7 +421,9 @@ def _slice(node: ir.Node, x: list[Any]) -> Tensor:
     result = x[0]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step < 1:
-            raise SourceError(f"node {node.name!r}: a Slice that runs backwards has no counterpart in a torch module yet")
+            raise SourceError(
+                f"node {node.name!r}: a Slice that runs backwards has no counterpart in a torch module yet"
+            )
         result = torch.ops.aten.slice.Tensor(result, axis, start, end, step)
     return result
 
@@ -504,7 +510,10 @@ _OWN: dict[str, tuple[Callable[[ir.Node, list[Any]], Any], tuple[int, ...]]] = {
     "Reshape": (_reshape, (1,)),
     "Slice": (_slice, (1, 2, 3, 4)),
     "Split": (_split, (1,)),
-    "Squeeze": (lambda _, x: torch.squeeze(x[0], tuple(x[1])) if len(x) > 1 and x[1] is not None else torch.squeeze(x[0]), (1,)),
+    "Squeeze": (
+        lambda _, x: torch.squeeze(x[0], tuple(x[1])) if len(x) > 1 and x[1] is not None else torch.squeeze(x[0]),
+        (1,),
+    ),
     "Tile": (lambda _, x: x[0].repeat(x[1]), (1,)),
     "Unsqueeze": (_unsqueeze, (1,)),
 }

@@ -28,7 +28,9 @@ from .target import Text
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 """XNNPACK packs matrices in strips of 8 or 16 columns."""
 
-MISSING = "target executorch needs the packages executorch and torchao, which are not here: pip install 'headway[executorch]'"
+MISSING = (
+    "target executorch needs the packages executorch and torchao, which are not here: pip install 'headway[executorch]'"
+)
 _EXAMPLE = 8
 _DELEGATE = "executorch_call_delegate"
 _NO_WORK = ("getitem", "sym_size")
@@ -79,7 +81,9 @@ def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
     out = f"use --target ort for it, or round by token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
     counts = {"attention": len(nodes(model.graph, "Attention")), "int8_products": 0, "int8_tables": 0}
     for node in nodes(model.graph, "QuantizeLinear"):
-        raise TargetError(f"node {node.name!r}: a value rounded to a fixed range is not what {engine} multiplies by a matrix here; {out}")
+        raise TargetError(
+            f"node {node.name!r}: a value rounded to a fixed range is not what {engine} multiplies by a matrix here; {out}"
+        )
     for node in nodes(model.graph, "MatMul"):
         whole = matrix_of(node)
         if whole is None:
@@ -87,13 +91,18 @@ def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
         if whole[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]
             raise TargetError(f"{whole[0].name}: {whole[0].dtype} in blocks is not what {engine} takes here; {out}")
         if producer(node.inputs[0], TOKENS) is None:
-            raise TargetError(f"{whole[0].name}: an int8 matrix whose other side is float is not what {engine} takes here; {out}")
+            raise TargetError(
+                f"{whole[0].name}: an int8 matrix whose other side is float is not what {engine} takes here; {out}"
+            )
         counts["int8_products"] += 1
     half = next((v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT16), None)
     if half is not None:
-        raise TargetError(f"{half.name}: stored as float16, which target {target} would store as float32; leave the float16 pass out")
+        raise TargetError(
+            f"{half.name}: stored as float16, which target {target} would store as float32; leave the float16 pass out"
+        )
     counts["int8_tables"] = sum(
-        v.dtype == ir.DataType.INT8 and any(n.op_type == "Gather" for n in consumers(v)) for v in model.graph.initializers.values()
+        v.dtype == ir.DataType.INT8 and any(n.op_type == "Gather" for n in consumers(v))
+        for v in model.graph.initializers.values()
     )
     return {k: n for k, n in counts.items() if n}
 
@@ -218,7 +227,9 @@ def _check_kernels(program: Any, found: list[Left]) -> None:
             if name not in known:
                 base = operator.name.split("::")[-1]
                 where = next((x.modules for x in found if base in x.operator), [])
-                raise TargetError(f"{name} ({', '.join(where) or 'module unknown'}) has no kernel in ExecuTorch's runtime; {WAY_OUT}")
+                raise TargetError(
+                    f"{name} ({', '.join(where) or 'module unknown'}) has no kernel in ExecuTorch's runtime; {WAY_OUT}"
+                )
 
 
 def sequence_axis(value: ir.Value) -> int | None:

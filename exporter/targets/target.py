@@ -113,6 +113,12 @@ def target_of(recipe: Recipe) -> Target:
             from .executorch import ExecuTorchTarget
 
             return ExecuTorchTarget()
+        case "litert":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target litert: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
+            from .litert import LiteRtTarget
+
+            return LiteRtTarget()
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 
