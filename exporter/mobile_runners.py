@@ -5,7 +5,6 @@ Both take one text at a time: what a batch holds is run row by row.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -106,6 +106,19 @@ class TorchModule(nn.Module):
         return tuple(env[v] for v in self._outputs)
 
 
+class NamedModule(nn.Module):
+    """A `TorchModule` that takes its inputs by name and gives its outputs by name, for converters that keep such names."""
+
+    def __init__(self, module: TorchModule):
+        super().__init__()
+        self.module = module
+        self.eval()
+
+    def forward(self, **feeds: Tensor) -> dict[str, Tensor]:
+        outputs = self.module(*(feeds[name] for name in self.module.input_names))
+        return dict(zip(self.module.output_names, outputs, strict=True))
+
+
 @dataclass(frozen=True)
 class _Computed:
     """An input that a step before made, or the caller gave."""

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from ..errors import SourceError, TargetError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import attribute, consumers, nodes, producer, remove_unused
+from ..graph.edit import consumers, nodes, producer
 from ..graph.quantized import TOKENS, matrix_of
 from ..mobile_runners import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
 from .spec import TargetSpec
@@ -113,18 +113,18 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
     TargetError where an operator has no place in it, naming the operator, its module and the way out.
     """
     import torch
-    from executorch.exir import to_edge_transform_and_lower
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
 
-    with _quiet():
-        module, exported = export(model, longest)
+    with quiet():
+        module, exported = export_module(model, longest, _linear)
         try:
             edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
             found = left_over(edge.exported_program().graph, module.names)
             program = edge.to_executorch()
         except Exception as error:  # the lowering raises many kinds
             raise TargetError(f"ExecuTorch cannot lower the model: {error}; {WAY_OUT}") from error
-    _check_kernels(program.executorch_program, found)
+    check_kernels(program.executorch_program, found)
     with (directory / PROGRAM_FILE).open("wb") as file:
         program.write_to_file(file)
     record = {
@@ -140,14 +140,17 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
 WAY_OUT = "use --target ort or ort-mobile for this model"
 
 
-def export(model: ir.Model, longest: int) -> Any:
-    """The torch module of a canonical model and what `torch.export` makes of it: one text, 1 to `longest` tokens."""
+def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[Any, Any]:
+    """The torch module of a canonical model and what `torch.export` makes of it: one text, 1 to `longest` tokens.
+
+    `linear` as in `TorchModule`.
+    """
     import torch
 
-    from ..graph.torch_module import TorchModule
+    from ..graph.torch_module import Linear, TorchModule
 
     try:
-        module = TorchModule(model, _linear)
+        module = TorchModule(model, linear or Linear)
     except SourceError as error:
         raise TargetError(f"{error}; {WAY_OUT}") from error
     example = tuple(torch.ones((1, min(_EXAMPLE, longest)), dtype=torch.int64) for _ in module.input_names)
@@ -216,7 +219,7 @@ def _step_of(node: Any, names: list[str]) -> str:
     return ""
 
 
-def _check_kernels(program: Any, found: list[Left]) -> None:
+def check_kernels(program: Any, found: list[Left]) -> None:
     """Every operator that the delegate left needs a kernel in the runtime."""
     from executorch.runtime import Runtime
 
@@ -239,7 +242,7 @@ def sequence_axis(value: ir.Value) -> int | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps torch's and the lowering's notices about themselves off the user's screen."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

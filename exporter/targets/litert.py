@@ -184,6 +184,8 @@ def hold_integers(path: Path, matrices: dict[str, QuantizedMatrix]) -> dict[str,
         lost = next((name for i, (name, _) in buffers.items() if i not in taken), None)
         if lost is not None:
             raise TargetError(f"{lost}: something other than a product reads this int8 matrix; {WAY_OUT}")
+        for tensor in graph.tensors:  # long, and nothing reads them: signatures name inputs and outputs on their own
+            tensor.name = b""
     for index, (_, matrix) in buffers.items():
         content.buffers[index].data = np.ascontiguousarray(matrix.q.T).view(np.uint8).reshape(-1)
     if buffers:

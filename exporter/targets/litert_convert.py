@@ -20,7 +20,7 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators
 
-    from ..graph.torch_module import Linear, Product, TorchModule
+    from ..graph.torch_module import Linear, NamedModule, Product, TorchModule
 
     class Whole(torch.nn.Module):
         """A matrix of whole numbers, dequantised by a node that the converter keeps: nothing is folded into it."""
@@ -40,20 +40,11 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
     def linear(product: Product) -> torch.nn.Module:
         return Linear(product) if product.scale is None else Whole(product)
 
-    class Named(torch.nn.Module):
-        def __init__(self, module: TorchModule):
-            super().__init__()
-            self.module = module
-
-        def forward(self, **feeds: torch.Tensor) -> dict[str, torch.Tensor]:
-            outputs = self.module(*(feeds[name] for name in self.module.input_names))
-            return dict(zip(self.module.output_names, outputs, strict=True))
-
     model = ir.load(source)
     for value in model.graph.initializers.values():  # the converter writes to weights, and a mapped file is read-only
         if value.const_value is not None:
             value.const_value = ir.Tensor(value.const_value.numpy().copy(), dtype=value.dtype, name=value.name)
-    module = Named(TorchModule(model, linear)).eval()
+    module = NamedModule(TorchModule(model, linear))
     made: Any = litert_torch
     for length in lengths:
         feeds = {name: torch.ones((1, length), dtype=torch.int64) for name in module.module.input_names}

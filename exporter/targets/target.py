@@ -98,6 +98,8 @@ def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
 
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
+    if recipe.verify == "module" and recipe.target != "coreml":
+        raise UsageError(f"target {recipe.target}: its artifact itself is checked; leave verify out")
     if recipe.target != "ort" and recipe.kernels == "custom":
         raise UsageError(f"target {recipe.target}: its graph has plain operators alone so far; leave --kernels out")
     match recipe.target:
@@ -119,6 +121,17 @@ def target_of(recipe: Recipe) -> Target:
             from .litert import LiteRtTarget
 
             return LiteRtTarget()
+        case "coreml":
+            if recipe.verify != "module":
+                raise UsageError(
+                    "target coreml converts only: its package runs on Apple's systems alone, so that it cannot be checked here. "
+                    "Say `verify: module` (--verify module) to have the module checked that it is converted from"
+                )
+            if recipe.dtype == "bf16":
+                raise UsageError("target coreml: bf16 has no place there; choose fp32 or fp16")
+            from .coreml import CoreMLTarget
+
+            return CoreMLTarget(recipe.dtype)
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 
