@@ -48,7 +48,9 @@ Column = Annotated[
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
 Verify = Annotated[
     Literal["artifact", "module"] | None,
-    typer.Option("--verify", help="module: for coreml, whose artifact cannot be run here; what it is converted from is."),
+    typer.Option(
+        "--verify", help="module: for coreml, whose artifact cannot be run here; what it is converted from is."
+    ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
 

@@ -56,11 +56,15 @@ class RowRunner:
 
 
 class ExecuTorchRunner(RowRunner):
-    """One ExecuTorch program on the runtime that its Python package holds. It uses as many threads as it likes."""
+    """One ExecuTorch program on the runtime that its Python package holds.
 
-    def __init__(self, program: Path, options: Mapping[str, Any] | None = None):
+    `threads` is the size of the one pool that all its programs in a process share; None leaves it as it is.
+    """
+
+    def __init__(self, program: Path, options: Mapping[str, Any] | None = None, threads: int | None = None):
         try:
             import torch
+            from executorch.extension.pybindings import portable_lib
             from executorch.runtime import Runtime
         except ImportError as error:
             raise TargetError(
@@ -73,6 +77,8 @@ class ExecuTorchRunner(RowRunner):
             max_length=record["max_length"],
             cut_padding=bool((options or {}).get("cut_padding")),
         )
+        if threads is not None:
+            portable_lib._unsafe_reset_threadpool(threads)
         self._tensor = torch.from_numpy
         try:
             self._program = Runtime.get().load_program(program)  # has to outlive its method

@@ -245,7 +245,9 @@ class Recipe(_Strict):
                 raise ValueError(f"pass {once} is given twice")
         behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in _QUANTIZING] if "recover" in kinds else []
         if behind:
-            raise ValueError(f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow")
+            raise ValueError(
+                f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow"
+            )
         if self.target in _ON_GPUS and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):

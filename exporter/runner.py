@@ -35,7 +35,7 @@ def open_artifact(
     if target == "executorch" and providers is None:
         from .mobile_runners import ExecuTorchRunner
 
-        return ExecuTorchRunner(artifact, options)
+        return ExecuTorchRunner(artifact, options, threads)
     if target == "litert" and providers is None:
         from .mobile_runners import LiteRtRunner
 

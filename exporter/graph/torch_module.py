@@ -206,7 +206,7 @@ class _Builder:
     def _of_sizes(self, node: ir.Node) -> _Planned:
         self._sizes.update(node.outputs)
         reads = [_Computed(v) if v in self._sizes else _Sizes(_plain(v)) for v in node.inputs]
-        return _Planned(_Step(_SIZES[node.op_type], node, {}), reads, node.outputs)  # type: ignore[arg-type]
+        return _Planned(_Step(_SIZES[node.op_type], node, {}), reads, node.outputs)
 
     def _of_tensors(self, node: ir.Node) -> _Planned:
         function, plain = _OWN.get(node.op_type, (OPERATORS.get(node.op_type), ()))
@@ -329,7 +329,7 @@ def _plain(value: ir.Value | None) -> Any:
 
 def _shape(node: ir.Node, x: list[Any]) -> list[Any]:
     start, end = (attribute(node, name) for name in ("start", "end"))
-    return list(x[0].shape)[start:end]  # type: ignore[misc]
+    return list(x[0].shape)[start:end]  # type: ignore[index]
 
 
 def _each(function: Callable[[Any, Any], Any]) -> Callable[[ir.Node, list[Any]], Any]:

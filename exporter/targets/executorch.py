@@ -70,7 +70,7 @@ class ExecuTorchTarget:
         return {"cut_padding": regroup}
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> ExecuTorchRunner:
-        return ExecuTorchRunner(directory / self.artifact, options)
+        return ExecuTorchRunner(directory / self.artifact, options, threads)
 
     def record(self, directory: Path) -> dict[str, Any]:
         return json.loads((directory / RECORD_FILE).read_text(encoding="utf-8"))

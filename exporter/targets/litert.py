@@ -61,8 +61,7 @@ class LiteRtTarget:
         return check_rounding(model, "litert", "LiteRT")
 
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
-        lengths = [p.max[1] for p in make_profiles(text.lengths, text.longest, batch=1)]
-        build(model, directory, lengths, pad_id=text.encoder.info.pad_id)
+        build(model, directory, bucket_lengths(text), pad_id=text.encoder.info.pad_id)
 
     def files(self, directory: Path) -> list[Path]:
         return [p for p in [directory / LITERT_FILE] if p.is_file()]
@@ -80,6 +79,17 @@ class LiteRtTarget:
 
     def record(self, directory: Path) -> dict[str, Any]:
         return json.loads((directory / LITERT_RECORD).read_text(encoding="utf-8"))
+
+
+def bucket_lengths(text: Text) -> list[int]:
+    """Lengths of signatures: quantiles of the text's own, the longest there is, and doublings where more than half were padding."""
+    borders = [p.max[1] for p in make_profiles(text.lengths, text.longest, batch=1)]
+    lengths: list[int] = []
+    for border in borders:
+        while lengths and lengths[-1] * 2 < border:
+            lengths.append(lengths[-1] * 2)
+        lengths.append(border)
+    return lengths
 
 
 def converter() -> str | None:

@@ -27,6 +27,7 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
 
         def __init__(self, product: Product):
             super().__init__()
+            assert product.scale is not None
             self.weight = torch.nn.Parameter(product.float_weight(), requires_grad=False)
             self.scale = torch.nn.Parameter(product.scale.reshape(-1), requires_grad=False)
             self.zero = torch.nn.Parameter(torch.zeros(len(product.scale), dtype=torch.int64), requires_grad=False)

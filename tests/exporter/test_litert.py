@@ -3,6 +3,7 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
@@ -94,6 +95,11 @@ def test_a_converter_that_fails_says_why(one_layer: ir.Model, tmp_path: Path) ->
     with pytest.raises(TargetError, match=f"{gelu.name}.*Mish has no counterpart.*--target ort"):
         litert.build(strange, tmp_path, [8], pad_id=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_text_is_padded_to_more_than_twice_its_length() -> None:
+    text = SimpleNamespace(lengths=np.array([9] * 60 + [30] * 39 + [70]), longest=500)
+    assert litert.bucket_lengths(text) == [16, 32, 64, 128, 256, 500]  # type: ignore[arg-type]
 
 
 def test_what_cannot_work_is_refused(one_layer: ir.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
