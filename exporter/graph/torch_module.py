@@ -66,7 +66,7 @@ class Linear(nn.Module):
 
 
 class TorchModule(nn.Module):
-    """Inputs and outputs are those of the graph, in its order; `names[i]` is the node behind `steps[i]`.
+    """Inputs and outputs are those of the graph, in its order; `names[i]` is the module, or else the value, behind `steps[i]`.
 
     `linear` makes the layer of each product, for targets that want theirs in a form of their own. Raises SourceError naming a
     node that has no counterpart.
@@ -88,7 +88,7 @@ class TorchModule(nn.Module):
         for node in graph:
             planned = builder.plan(node)
             if planned is not None:
-                self.names.append(str(planned.result.name))
+                self.names.append(_named(node, planned.result))
                 self.steps.append(planned.step)
                 self._plan.append(planned)
         for index, planned in enumerate(self._plan):
@@ -308,6 +308,16 @@ def _gemm(node: ir.Node) -> _Matrix | None:
     if bias is not None and (not bias.is_initializer() or len(dims(bias) or ()) != 1):
         return None
     return _Matrix(x, weight, None, bias, False, bool(attribute(node, "transB", 0)), node.outputs[0])
+
+
+def _named(node: ir.Node, result: ir.Value) -> str:
+    """The source's module that a step is of where the graph tells: of a lookup its table's, of an attention its queries'."""
+    first = node.inputs[0] if node.inputs else None
+    parent = str(first.name).rpartition(".")[0] if first is not None else ""
+    of_module = node.op_type == "Attention" or (
+        node.op_type == "Gather" and first is not None and first.is_initializer()
+    )
+    return parent if of_module and parent else str(result.name)
 
 
 def _only_attention(value: ir.Value) -> bool:
