@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,6 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
 
     TargetError where an operator has no place in it, naming the operator, its module and the way out.
     """
-    import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
@@ -131,7 +131,7 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
         "inputs": list(module.input_names),
         "outputs": [[str(v.name), sequence_axis(v)] for v in model.graph.outputs],
         "max_length": longest,
-        "torch": torch.__version__,
+        "libraries": {name: version(name) for name in ("executorch", "torchao")},
         "not_delegated": [{"operator": x.operator, "count": x.count, "modules": x.modules} for x in found],
     }
     (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

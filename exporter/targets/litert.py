@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ def build(model: ir.Model, directory: Path, lengths: list[int], *, pad_id: int) 
         "outputs": [[str(v.name), sequence_axis(v)] for v in model.graph.outputs],
         "lengths": lengths,
         "pad_id": pad_id,
+        "libraries": {"ai-edge-litert": version("ai-edge-litert")},
         "operators": operators,
     }
     (directory / LITERT_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

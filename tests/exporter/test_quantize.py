@@ -184,14 +184,7 @@ def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations:
     lowered = made.clone()
     counts = target.lower(lowered, read_anatomy(lowered))
     kinds = {
-        "per-token": {
-            "quantized_linear",
-            "quantized_feed_forward",
-            "packed_attention",
-            "removed",
-            "restored",
-            "pooled",
-        },
+        "per-token": {"quantized_linear", "quantized_feed_forward", "packed_attention", "removed", "restored", "pooled"},
         "static": {"static_int8"},
         "none": {"weight_only"},
     }
@@ -506,9 +499,7 @@ def test_a_model_trained_with_rounding_keeps_its_scales(
     assert done.parity.outputs[0].max_abs < 5e-3
     ours = ir.load(done.path / "model.onnx").graph.initializers
     known = {v.const_value.numpy().tobytes() for v in ours.values() if v.const_value is not None}
-    learned = [
-        m.scale for n, m in rounded_by_torch(classifier)[0].named_modules() if n.endswith((".weights", ".values"))
-    ]
+    learned = [m.scale for n, m in rounded_by_torch(classifier)[0].named_modules() if n.endswith((".weights", ".values"))]
     assert len(learned) == 24
     assert all(scale.numpy().tobytes() in known for scale in learned)
 

@@ -52,9 +52,7 @@ def table(rank_cost: float = 0.1) -> LatencyTable:
     return LatencyTable("ort", WORK, 7.0, 1.0, heads, neurons, {16: rank_cost}, {16: 2 * rank_cost})
 
 
-def test_noise_makes_no_cost_negative(
-    model, evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_noise_makes_no_cost_negative(model, evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a cut model may look slower than the whole one."""
     rng = np.random.default_rng(0)
     monkeypatch.setattr(latency, "paired_times", lambda *_, **__: [1.0, float(rng.uniform(0.2, 1.5))])
