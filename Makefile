@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := kernels/cpu/libheadway_cpu.so
 
-.PHONY: demo test lint types clean
+LITERT := .cache/litert
+
+.PHONY: demo test lint types litert clean
 
 demo: $(READY)
 	$(BIN)/headway demo
@@ -32,6 +34,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test]'
 	@touch $(READY)
+
+# LiteRT's converter wants other versions than transformers does. Tests of the target run where this is there.
+litert: $(LITERT)/.ready
+$(LITERT)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(LITERT)
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[litert-export]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build .cache $(KERNELS)

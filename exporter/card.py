@@ -39,6 +39,11 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
         "",
         "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
+        *(
+            ["", f"Checked was {manifest.engine['checked']}."]
+            if manifest.engine and "checked" in manifest.engine
+            else []
+        ),
         "",
         "| output | max abs | max rel | cosine | argmax agreement | worst on |",
         "|---|---|---|---|---|---|",

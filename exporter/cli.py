@@ -47,6 +47,12 @@ Column = Annotated[
     str | None, typer.Option("--column", help="Column of --data that is the text; found where not given.")
 ]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
+Verify = Annotated[
+    Literal["artifact", "module"] | None,
+    typer.Option(
+        "--verify", help="module: for coreml, whose artifact cannot be run here; what it is converted from is."
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
 
 
@@ -72,6 +78,7 @@ def export(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; for GPUs. int8 comes with a recipe's passes.")
     ] = None,
+    verify: Verify = None,
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="GPUs to build for with tensorrt-rtx, as sm_89,sm_120.")
     ] = None,
@@ -97,6 +104,7 @@ def export(
         "target": target if target != "ort" or "target" not in values else None,
         "kernels": kernels,
         "dtype": _dtype(dtype),
+        "verify": verify,
     }
     values |= {k: v for k, v in given.items() if v is not None}
     engine = ({"gpus": gpu.split(",")} if gpu else {}) | ({"plan": True} if plan else {})
@@ -184,6 +192,8 @@ def compress(
     samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to learn from.")] = 512,
     threads: Threads = 1,
     task: Task = None,
+    target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
+    verify: Verify = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
@@ -210,6 +220,8 @@ def compress(
         "command line",
         source=source,
         task=task,
+        target=target,
+        **({"verify": verify} if verify else {}),
         data=data,
         column=column,
         passes=passes,

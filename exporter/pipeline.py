@@ -185,7 +185,8 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
 def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     """Rounds matrices, tables and values; with `search`, as many as `max_drop` allows."""
     chosen = plan(job.model, job.anatomy, spec)
-    activations = activations_for(spec, kernels=kernels_of(job.recipe) != "stock")
+    by_token = job.target.spec.rounds_tokens or kernels_of(job.recipe) != "stock"
+    activations = activations_for(spec, kernels=by_token)
     seen = look(
         job.model,
         chosen.groups,

@@ -158,6 +158,7 @@ PassSpec = Annotated[
     Field(discriminator="kind"),
 ]
 
+_ON_GPUS = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx")
 _QUANTIZING = ("quantize", "float16")
 _REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "remove_parts", "split")
 
@@ -207,15 +208,26 @@ class Recipe(_Strict):
     `column` of a table in `data` is the text; found where not named.
     `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
     them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
+    `verify`: "module" allows an artifact that no machine of this kind can run (coreml): what it is converted from is checked.
     """
 
     version: Literal[1] = 1
     source: str
     task: str | None = None
-    target: Literal["ort", "ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx"] = "ort"
+    target: Literal[
+        "ort",
+        "executorch",
+        "litert",
+        "coreml",
+        "ort-cuda",
+        "ort-tensorrt",
+        "tensorrt",
+        "tensorrt-rtx",
+    ] = "ort"
     kernels: Literal["auto", "stock", "custom"] = "auto"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()
+    verify: Literal["artifact", "module"] = "artifact"
     data: Path | None = None
     column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
@@ -233,8 +245,10 @@ class Recipe(_Strict):
                 raise ValueError(f"pass {once} is given twice")
         behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in _QUANTIZING] if "recover" in kinds else []
         if behind:
-            raise ValueError(f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow")
-        if self.target != "ort" and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
+            raise ValueError(
+                f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow"
+            )
+        if self.target in _ON_GPUS and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
@@ -255,6 +269,8 @@ class Recipe(_Strict):
             del plain["dtype"]
         if self.engine == EngineOptions():
             del plain["engine"]
+        if self.verify == "artifact":
+            del plain["verify"]
         if not self.passes:
             for name in ("passes", "calibration", "work", "max_drop"):
                 del plain[name]

@@ -31,6 +31,8 @@ def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> 
     table.add_row("fused", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in manifest.lowering.items()))
     for output in manifest.parity["outputs"]:
         table.add_row(f"parity, {output['name']}", f"max abs {output['max_abs']:.1e}, cosine {output['cosine']:.7f}")
+    if manifest.engine and "checked" in manifest.engine:
+        table.add_row("checked", manifest.engine["checked"])
     return table
 
 

@@ -32,6 +32,16 @@ def open_artifact(
         from .engine import open_engine
 
         return open_engine(artifact, options)
+    if target == "executorch" and providers is None:
+        from .mobile_runners import ExecuTorchRunner
+
+        return ExecuTorchRunner(artifact, options, threads)
+    if target == "litert" and providers is None:
+        from .mobile_runners import LiteRtRunner
+
+        return LiteRtRunner(artifact, threads)
+    if target == "coreml" and providers is None:
+        raise TargetError(f"{artifact}: a Core ML package runs on Apple's systems alone, in their own runtime")
     own = options.get("providers", ("CPUExecutionProvider",))
     return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
 

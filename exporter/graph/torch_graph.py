@@ -43,12 +43,12 @@ class TorchGraph:
     def __init__(self, model: ir.Model):
         self.nodes = list(model.graph)
         for node in self.nodes:
-            if node.op_type not in _OPERATORS or node.domain not in ("", "ai.onnx", DOMAIN):
+            if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx", DOMAIN):
                 raise SourceError(f"node {node.name!r}: {node.op_type} has no counterpart in torch yet")
         self.inputs = list(model.graph.inputs)
         self.outputs = list(model.graph.outputs)
         self.weights: dict[str, Tensor] = {
-            name: _tensor(constant(value)) for name, value in model.graph.initializers.items()
+            name: as_tensor(constant(value)) for name, value in model.graph.initializers.items()
         }
         self.changed: set[str] = set()
         self._names = {value: name for name, value in model.graph.initializers.items()}
@@ -91,7 +91,7 @@ class TorchGraph:
 
     def compute(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
         """The results of one node."""
-        return _OPERATORS[node.op_type](node, inputs)
+        return OPERATORS[node.op_type](node, inputs)
 
     def change(self, name: str, tensor: Tensor) -> None:
         """Gives a weight another content, and remembers that."""
@@ -112,7 +112,8 @@ class TorchGraph:
         return self.weights[name] if name is not None else values[value]
 
 
-def _tensor(array: np.ndarray | None) -> Tensor:
+def as_tensor(array: np.ndarray | None) -> Tensor:
+    """An array as a tensor that shares its memory; int4 becomes int8."""
     assert array is not None
     if array.dtype == ir.DataType.INT4.numpy():
         array = array.astype(np.int8)
@@ -328,7 +329,7 @@ def _softmax(node: ir.Node, x: list[Any]) -> Tensor:
     return torch.softmax(x[0], dim=_axis(node, -1))
 
 
-_OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]] = {
+OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]] = {
     "Abs": lambda _, x: x[0].abs(),
     "Add": lambda _, x: x[0] + x[1],
     "And": lambda _, x: x[0] & x[1],

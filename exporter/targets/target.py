@@ -98,6 +98,8 @@ def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
 
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
+    if recipe.verify == "module" and recipe.target != "coreml":
+        raise UsageError(f"target {recipe.target}: its artifact itself is checked; leave verify out")
     if recipe.target == "tensorrt-rtx" and recipe.kernels == "custom":
         raise UsageError(
             "target tensorrt-rtx: TensorRT-RTX has no plugins; leave --kernels out, or use the target tensorrt"
@@ -111,6 +113,29 @@ def target_of(recipe: Recipe) -> Target:
             from .ort import OrtTarget
 
             return OrtTarget(kernels=kernels_of(recipe))
+        case "executorch":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target executorch: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
+            from .executorch import ExecuTorchTarget
+
+            return ExecuTorchTarget()
+        case "litert":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target litert: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
+            from .litert import LiteRtTarget
+
+            return LiteRtTarget()
+        case "coreml":
+            if recipe.verify != "module":
+                raise UsageError(
+                    "target coreml converts only: its package runs on Apple's systems alone, so that it cannot be checked here. "
+                    "Say `verify: module` (--verify module) to have the module checked that it is converted from"
+                )
+            if recipe.dtype == "bf16":
+                raise UsageError("target coreml: bf16 has no place there; choose fp32 or fp16")
+            from .coreml import CoreMLTarget
+
+            return CoreMLTarget(recipe.dtype)
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 
