@@ -33,7 +33,8 @@ def open_artifact(
 
         return open_engine(artifact, options)
     own = options.get("providers", ("CPUExecutionProvider",))
-    return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
+    model = artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
+    return OrtRunner(model, options, threads, own if providers is None else providers)
 
 
 class OrtRunner:

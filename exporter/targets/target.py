@@ -107,6 +107,12 @@ def target_of(recipe: Recipe) -> Target:
             from .ort import OrtTarget
 
             return OrtTarget(kernels=kernels_of(recipe))
+        case "ort-mobile":
+            if recipe.dtype == "bf16":
+                raise UsageError("target ort-mobile: bf16 has no kernels there; choose fp32 or fp16")
+            from .ort_mobile import OrtMobileTarget
+
+            return OrtMobileTarget(precision=recipe.dtype, optimized=recipe.graph_optimization)
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 
