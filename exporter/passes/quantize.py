@@ -192,10 +192,11 @@ class StoreHalf(StructuralPass):
             value.type = ir.TensorType(ir.DataType.FLOAT16)
             for reader in readers:
                 if _is_lookup(reader, value):
-                    _cast_back(reader.outputs[0], consumers(reader.outputs[0]), f"{reader.outputs[0].name}.float")
-                    reader.outputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
+                    rows = reader.outputs[0]
+                    _cast_back(graph, rows, consumers(rows), f"{rows.name}.float")
+                    rows.type = ir.TensorType(ir.DataType.FLOAT16)
                 else:
-                    _cast_back(value, [reader], f"{reader.name}.{value.name}.float")
+                    _cast_back(graph, value, [reader], f"{reader.name}.{value.name}.float")
         return dict.fromkeys(chosen, "float16")
 
 
@@ -216,11 +217,11 @@ def _shift_bias(graph: ir.Graph, product: ir.Node, shift: np.ndarray) -> None:
         set_array(bias, array + shift)
 
 
-def _cast_back(half: ir.Value, readers: Sequence[ir.Node], name: str) -> None:
+def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name: str) -> None:
     """Readers of a float16 value read it as float32."""
     shape = list(half.shape) if half.shape is not None else None
-    to, first = ir.DataType.FLOAT, first_of(half.graph, readers)
-    back = insert(first, "Cast", [half], name=name, dtype=to, shape=shape, to=int(to))
+    to = ir.DataType.FLOAT
+    back = insert(first_of(graph, readers), "Cast", [half], name=name, dtype=to, shape=shape, to=int(to))
     for reader in readers:
         for i, read in enumerate(reader.inputs):
             if read is half:

@@ -6,6 +6,9 @@ that only x86 has, without the sums of bytes that only old x86 processors need, 
 unfold int8 and float16 weights to float32. With `graph_optimization: device` the rest is recorded instead, and
 replayed by the runtime on the phone, which leaves whole nodes to accelerators there.
 
+Made again, a file has the same nodes and tensors, but not the same bytes: the runtime writes one table (which types operators
+constrain) in the order of a hash with a random seed.
+
 `dtype: fp16` stores matrices and tables as float16; rows are cast when they are looked up, matrices in every run, since
 nothing folds them when the file is loaded. It is half the bytes, and slower (`python -m benchmarks.mobile` measures by how much).
 """
