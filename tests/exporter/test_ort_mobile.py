@@ -16,6 +16,7 @@ from headway.exporter.compress import compress
 from headway.exporter.errors import SourceError, TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.inspection import verify_bundle
+from headway.exporter.lint import lint
 from headway.exporter.passes.vocabulary import most_used
 from headway.exporter.recipe import make_recipe
 from headway.exporter.targets.ort_format import (
@@ -197,3 +198,8 @@ def test_the_most_used_tokens_stay() -> None:
 
 def test_the_manifest_reads_back(mobile: Exported) -> None:
     assert Manifest.read(mobile.path).engine == mobile.manifest.engine
+
+
+def test_lint_says_what_to_do(mobile: Exported) -> None:
+    with pytest.raises(UsageError, match="lint the same model for --target ort"):
+        lint(mobile.path, "arm-dotprod")
