@@ -219,7 +219,7 @@ def full_build() -> Runtime:
     """What ONNX Runtime's packages for phones carry: the kernels of this installation, without those of x86 alone.
 
     `onnxruntime-android` and `onnxruntime-objc` are full builds of the same source as the Python package: the reduced
-    `onnxruntime-mobile` packages ended with release 1.18 (its release notes; "Remove deprecated mobile packages", pull request 20941 of
+    `onnxruntime-mobile` packages were given up in 1.18 and 1.19 (release notes; "Remove deprecated mobile packages", pull request 20941 of
     microsoft/onnxruntime). The aarch64 wheel of release 1.32.0 was asked the same way: it has every kernel counted here, and float16
     arithmetic besides.
     """
