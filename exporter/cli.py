@@ -451,6 +451,31 @@ def _bench_device(
 
 
 @app.command()
+def package(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    platform: Annotated[Literal["android", "ios", "web"], typer.Option("--for", help="What the app runs on.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the package.")],
+    max_mb: Annotated[
+        float | None, typer.Option("--max-mb", help="Largest size of all files together; a gate.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a package that is there.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Lay BUNDLE out for an app: model, tokenizer, licence, checksums and the code that runs it."""
+    from .packaging import package as run
+
+    with _needs_export():
+        done = run(bundle, platform, out, max_mb=max_mb, force=force)
+    if as_json:
+        _print_json({"path": str(done.path), "bytes": done.nbytes, "files": done.files})
+    elif not quiet:
+        for name, size in sorted(done.files.items(), key=lambda item: -item[1]):
+            _console().print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
+        _console().print(f"{done.nbytes / 1e6:9.3f} MB  {done.path}", soft_wrap=True)
+
+
+@app.command()
 def sensitivity(
     source: Annotated[str, typer.Argument(help="Any source that export takes.")],
     data: Annotated[Path, typer.Option("--data", help="Text like production's, as for compress.")],

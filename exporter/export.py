@@ -19,6 +19,7 @@ from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
 from .graph.quantized import is_quantized
+from .licence import LICENCE_FILES, declared_licence
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
@@ -205,6 +206,7 @@ def build_manifest(
             "fingerprint": source_fingerprint,
             "bytes": sum(p.stat().st_size for p in source.weights) or anatomy["bytes"],
             "text_fingerprint": text_fingerprint,
+            "license": declared_licence(source.directory),
         },
         anatomy=anatomy,
         lowering=lowering,
@@ -253,8 +255,7 @@ def _companions(directory: Path) -> list[str]:
         "modules.json",
         "sentence_bert_config.json",
         "config_sentence_transformers.json",
-        "LICENSE",
-        "LICENSE.txt",
+        *LICENCE_FILES,
     ]
     found = [n for n in names if (directory / n).is_file()]
     return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]

@@ -66,6 +66,10 @@ def lint(path: Path, target: str) -> list[Finding]:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
     manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
     file = path / manifest.artifact if manifest is not None else path
+    if file.suffix == ".ort":
+        raise UsageError(
+            f"{file}: a .ort file is compared with phones' kernels when it is made; lint the same model for --target ort"
+        )
     try:
         model = ir.load(file)
     except Exception as error:  # protobuf and onnx_ir raise their own kinds

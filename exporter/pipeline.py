@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -90,6 +91,7 @@ class Job:
     source_model: ir.Model
     encoder: TextEncoder
     batches: list[Batch]
+    batched: Callable[[TextEncoder], list[Batch]]
     texts: list[str]
     labels: np.ndarray | None
     workload: Workload
@@ -237,7 +239,7 @@ def _shrink(job: Job, spec: Any, staging: Path) -> dict[str, str]:
     if isinstance(spec, r.Fit):
         return _fit(job, spec)
     if isinstance(spec, r.TrimVocabulary):
-        return _trim(job, staging)
+        return _trim(job, spec, staging)
     if isinstance(spec, r.Quantize):
         return _quantize(job, spec)
     anatomy = job.anatomy
@@ -425,28 +427,29 @@ def _split(job: Job, spec: r.Split, anatomy: Anatomy) -> SplitMatrices:
     return SplitMatrices(ranks, inputs, outputs)
 
 
-def _trim(job: Job, staging: Path) -> dict[str, str]:
+def _trim(job: Job, spec: r.TrimVocabulary, staging: Path) -> dict[str, str]:
     """Cuts the vocabulary of model and tokenizer to what the text uses."""
-    from .passes.vocabulary import TrimVocabulary, tokens_to_keep, trim_directory
+    from .passes.vocabulary import TrimVocabulary, most_used, tokens_to_keep, trim_directory
 
     assert job.recipe.data is not None
     texts, _ = read_labelled(job.recipe.data, {}, job.recipe.column)
-    used = {i for e in job.encoder.encode(texts) for i in e.ids} | {job.encoder.info.pad_id}
+    counts = Counter(i for e in job.encoder.encode(texts) for i in e.ids)
+    counts[job.encoder.info.pad_id] += 1
     path = staging / job.encoder.info.file
-    kept = tokens_to_keep(json.loads(path.read_text(encoding="utf-8")), used)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    kept = tokens_to_keep(content, counts) if spec.tokens is None else most_used(content, counts, spec.tokens)
     before, after = TrimVocabulary(tuple(kept)).apply(job.model)
     TrimVocabulary(tuple(kept)).apply(job.source_model)
     trim_directory(staging, kept)
     info = job.encoder.info
     info.pad_id = kept.index(info.pad_id)
     job.encoder = TextEncoder(path, info)
-    new = {old: i for i, old in enumerate(kept)}
-    job.batches = [
-        Batch(b.feeds | {"input_ids": np.vectorize(new.__getitem__)(b.feeds["input_ids"]).astype(np.int64)}, b.rows)
-        for b in job.batches
-    ]
+    job.batches = job.batched(job.encoder)
     job.kept_tokens = kept
-    return {"vocabulary": f"{before} → {after} tokens"}
+    used = sum(counts[i] for i in kept) / counts.total()
+    return {
+        "vocabulary": f"{before} → {after} tokens" + (f", {100 * used:.1f} % of those in the text" if used < 1 else "")
+    }
 
 
 def _recover(job: Job, spec: r.Recover) -> Stage:

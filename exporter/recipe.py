@@ -82,9 +82,13 @@ class Split(_Strict):
 
 
 class TrimVocabulary(_Strict):
-    """Tokens that the text does not use go, but for special ones and single characters."""
+    """Tokens that the text does not use go, but for special ones and single characters.
+
+    With `tokens`, at most so many stay: those that the text uses most. Words of the others become several tokens.
+    """
 
     kind: Literal["trim_vocabulary"] = "trim_vocabulary"
+    tokens: int | None = Field(default=None, ge=1)
 
 
 class Share(_Strict):
@@ -205,7 +209,8 @@ class EngineOptions(_Strict):
 class Recipe(_Strict):
     """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
 
-    `column` of a table in `data` is the text; found where not named.
+    `column` of a table in `data` is the text; found where not named. `graph_optimization` is for ort-mobile, see
+    `targets.ort_mobile`.
     `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
     them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
     `verify`: "module" allows an artifact that no machine of this kind can run (coreml): what it is converted from is checked.
@@ -216,6 +221,7 @@ class Recipe(_Strict):
     task: str | None = None
     target: Literal[
         "ort",
+        "ort-mobile",
         "executorch",
         "litert",
         "coreml",
@@ -228,6 +234,7 @@ class Recipe(_Strict):
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()
     verify: Literal["artifact", "module"] = "artifact"
+    graph_optimization: Literal["baked", "device"] = "baked"
     data: Path | None = None
     column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
@@ -248,6 +255,8 @@ class Recipe(_Strict):
             raise ValueError(
                 f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow"
             )
+        if self.target != "ort-mobile" and self.graph_optimization != "baked":
+            raise ValueError(f"graph_optimization is for target ort-mobile, not for {self.target}")
         if self.target in _ON_GPUS and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
@@ -271,6 +280,8 @@ class Recipe(_Strict):
             del plain["engine"]
         if self.verify == "artifact":
             del plain["verify"]
+        if self.target != "ort-mobile":
+            del plain["graph_optimization"]
         if not self.passes:
             for name in ("passes", "calibration", "work", "max_drop"):
                 del plain[name]

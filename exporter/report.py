@@ -29,6 +29,11 @@ def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> 
     table.add_row("source weights", f"{source_bytes / 1e6:.1f} MB")
     table.add_row("artifact", f"{artifact_bytes / 1e6:.1f} MB")
     table.add_row("fused", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in manifest.lowering.items()))
+    record = manifest.engine or {}
+    if "sizes" in record:
+        table.add_row("artifact by kind", ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in record["sizes"].items()))
+    if record.get("runtime"):
+        table.add_row("runtime, estimate", f"{record['runtime']['bytes'] / 1e6:.1f} MB ({record['runtime']['of']})")
     for output in manifest.parity["outputs"]:
         table.add_row(f"parity, {output['name']}", f"max abs {output['max_abs']:.1e}, cosine {output['cosine']:.7f}")
     if manifest.engine and "checked" in manifest.engine:

@@ -43,7 +43,8 @@ def open_artifact(
     if target == "coreml" and providers is None:
         raise TargetError(f"{artifact}: a Core ML package runs on Apple's systems alone, in their own runtime")
     own = options.get("providers", ("CPUExecutionProvider",))
-    return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
+    model = artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
+    return OrtRunner(model, options, threads, own if providers is None else providers)
 
 
 class OrtRunner:

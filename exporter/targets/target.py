@@ -113,6 +113,12 @@ def target_of(recipe: Recipe) -> Target:
             from .ort import OrtTarget
 
             return OrtTarget(kernels=kernels_of(recipe))
+        case "ort-mobile":
+            if recipe.dtype == "bf16":
+                raise UsageError("target ort-mobile: bf16 has no kernels there; choose fp32 or fp16")
+            from .ort_mobile import OrtMobileTarget
+
+            return OrtMobileTarget(precision=recipe.dtype, optimized=recipe.graph_optimization)
         case "executorch":
             if recipe.dtype != "fp32":
                 raise UsageError(f"target executorch: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
