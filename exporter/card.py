@@ -13,7 +13,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     """Writes the card from the manifest; plots that lie in the directory are shown."""
     anatomy, source = manifest.anatomy, manifest.source
     blocks = anatomy.get("blocks", [])
-    artifact = sum(p.stat().st_size for p in directory.glob("model.onnx*"))
+    artifact = sum(p.stat().st_size for p in (*directory.glob("model.onnx*"), *directory.glob("onnx/*")))
     lines = [
         f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",
         "",

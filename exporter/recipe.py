@@ -212,7 +212,14 @@ class Recipe(_Strict):
     version: Literal[1] = 1
     source: str
     task: str | None = None
-    target: Literal["ort", "ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx"] = "ort"
+    target: Literal[
+        "ort",
+        "web",
+        "ort-cuda",
+        "ort-tensorrt",
+        "tensorrt",
+        "tensorrt-rtx",
+    ] = "ort"
     kernels: Literal["auto", "stock", "custom"] = "auto"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()
@@ -234,7 +241,7 @@ class Recipe(_Strict):
         behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in _QUANTIZING] if "recover" in kinds else []
         if behind:
             raise ValueError(f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow")
-        if self.target != "ort" and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
+        if self.target not in ("ort", "web") and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
