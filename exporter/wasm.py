@@ -1,6 +1,7 @@
 """Runs a model in onnxruntime-web's WebAssembly, in a Node process of its own, where Node and the package are at hand."""
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -26,8 +27,13 @@ def versions() -> dict[str, str] | str:
         return dict(json.loads(done.stdout))
     if "MODULE_NOT_FOUND" in done.stderr:
         return f"node finds no {PACKAGE} from {Path.cwd()}: npm install --ignore-scripts {PACKAGE}, or set NODE_PATH"
-    lines = [line for line in done.stderr.splitlines() if "Error" in line] or ["it gave no reason"]
-    return f"node cannot load {PACKAGE}: {lines[0].strip()}"
+    return f"node cannot load {PACKAGE}: {error_of(done.stderr)}"
+
+
+def error_of(stderr: str) -> str:
+    """The message of the error that ended a Node process."""
+    lines = stderr.splitlines()
+    return next((line.partition("Error: ")[2] for line in lines if re.match(r"\w*Error: ", line)), "it gave no reason")
 
 
 class WasmRunner:
@@ -50,8 +56,9 @@ class WasmRunner:
         header = {"tensors": [{"name": n, "type": str(a.dtype), "dims": a.shape} for n, a in arrays.items()]}
         text = json.dumps(header).encode()
         assert self._process.stdin is not None
-        for part in (struct.pack("<I", len(text)), text, *arrays.values()):
-            self._process.stdin.write(part)
+        self._process.stdin.write(struct.pack("<I", len(text)) + text)
+        for array in arrays.values():
+            self._process.stdin.write(array.data)
         self._process.stdin.flush()
         answer = self._receive()
         return {t["name"]: self._array(np.dtype(t["type"]), t["dims"]) for t in answer["tensors"]}

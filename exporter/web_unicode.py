@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parent / "web" / "unicode.json"
-_HANGUL = range(0xAC00, 0xD7A4)
-"""Syllables are taken apart by arithmetic. Source: The Unicode Standard, section 3.12."""
 
 
 def tables() -> dict[str, Any]:
-    """Sets of code points as `[first, last, first, last, …]`, maps as `[[from, to …], …]`, classes as `[[class, *set], …]`.
+    """Sets of code points as `[first, last, first, last, …]`, maps as `[[from, to …], …]`.
 
     `space`, `control`: what cleaning makes a space of, and drops. `accent`: what BERT strips of a decomposed text. `mark`: what
     the normaliser of accents alone strips. `punctuation`: what BERT makes words of its own of. `letter`, `number`: of the
-    expression that cuts text for byte-level BPE. `lower`, `decomposed` (canonically): maps. `order`: combining classes above 0.
+    expression that cuts text for byte-level BPE. `lower`: a map. `newer`: characters that the library's normal forms do not know:
+    of all others, every browser has the same normal forms, since those never change.
     """
     from tokenizers import normalizers, pre_tokenizers
 
@@ -36,10 +35,14 @@ def tables() -> dict[str, Any]:
     clean = normalizers.BertNormalizer(**(none | {"clean_text": True})).normalize_str
     strip = normalizers.BertNormalizer(**(none | {"strip_accents": True})).normalize_str
     strip_marks = normalizers.StripAccents().normalize_str
-    lower, decompose = normalizers.Lowercase().normalize_str, normalizers.NFD().normalize_str
+    lower, decompose = normalizers.Lowercase().normalize_str, normalizers.NFKD().normalize_str
     words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     runs = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
     last = "\u0345"  # the highest combining class there is: what combines moves in front of it
+
+    def newer(c: str) -> bool:
+        return unicodedata.category(c) == "Cn" or decompose(last + c) != unicodedata.normalize("NFKD", last + c)
+
     return {
         "space": _ranges(lambda c: clean(c) == " " and c != " "),
         "control": _ranges(lambda c: clean(c) == ""),
@@ -49,8 +52,7 @@ def tables() -> dict[str, Any]:
         "letter": _ranges(lambda c: len(runs(f"a{c}a")) == 1),
         "number": _ranges(lambda c: len(runs(f"1{c}1")) == 1),
         "lower": _changes(lower),
-        "decomposed": _changes(decompose, leave=_HANGUL),
-        "order": _classes(lambda c: unicodedata.combining(c) if c == last or decompose(last + c)[0] != last else 0),
+        "newer": _ranges(newer),
     }
 
 
@@ -73,17 +75,8 @@ def _as_ranges(numbers: Iterable[int]) -> list[int]:
     return found
 
 
-def _changes(to: Callable[[str], str], leave: range = range(0)) -> list[list[int]]:
-    changed = ((c, to(c)) for c in characters() if ord(c) not in leave)
-    return [[ord(c), *map(ord, new)] for c, new in changed if new != c]
-
-
-def _classes(of: Callable[[str], int]) -> list[list[int]]:
-    members: dict[int, list[int]] = {}
-    for c in characters():
-        if (number := of(c)) > 0:
-            members.setdefault(number, []).append(ord(c))
-    return [[number, *_as_ranges(found)] for number, found in sorted(members.items())]
+def _changes(to: Callable[[str], str]) -> list[list[int]]:
+    return [[ord(c), *map(ord, new)] for c in characters() if (new := to(c)) != c]
 
 
 if __name__ == "__main__":

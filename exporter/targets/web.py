@@ -12,17 +12,16 @@ from typing import Any
 
 import onnx_ir as ir
 
-
 from ..bundle import Manifest
 from ..errors import TargetError, UsageError
 from ..graph.anatomy import Anatomy
 from ..recipe import Half, Quantize, Recipe
 from ..runner import OrtRunner, Runner
 from ..wasm import WasmRunner, versions
+from ..web_tokenizer import compare_in_javascript
 from . import ort
 from .ort_int8 import CONTRIB
 from .spec import TargetSpec
-from .target import Text
 
 FOLDER = "onnx"
 SUFFIXES = {"fp32": "", "q8": "_quantized", "q4": "_q4", "fp16": "_fp16"}
@@ -102,7 +101,13 @@ def web_target(recipe: Recipe) -> WebTarget:
 
 
 def add_page(directory: Path, manifest: Manifest) -> None:
-    """Puts the page into a bundle, and tells transformers.js which of its dtypes the file is."""
+    """Puts the page into a bundle, and tells transformers.js which of its dtypes the file is.
+
+    GateError where the page would read text other than the source does.
+    """
+    if manifest.tokenizer is not None:
+        compared = compare_in_javascript(directory, manifest.tokenizer)
+        manifest.engine = (manifest.engine or {}) | {"tokenizer": compared}
     (directory / "web").mkdir(exist_ok=True)
     for name in PAGE_FILES:
         shutil.copyfile(_PAGE / name, directory / "web" / name)

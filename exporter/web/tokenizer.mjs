@@ -1,8 +1,7 @@
 // Text to token ids, as the `tokenizers` library makes them of a tokenizer.json: WordPiece, byte-level BPE and Unigram.
 //
 // Written after the library's file format. Characters are code points throughout. What depends on the version of Unicode comes
-// from unicode.json, which holds the library's own answers, so that ids do not depend on the browser. NFC, NFKC and NFKD are the
-// browser's: characters newer than the library's Unicode may differ there.
+// from unicode.json, which holds the library's own answers, so that ids do not depend on the browser.
 
 const SPACE = /[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 /** Ideographs, which BERT makes words of their own of. */
@@ -72,45 +71,28 @@ export class Tokenizer {
 
 class Tables {
   constructor(unicode) {
-    for (const name of ["space", "control", "accent", "mark", "punctuation", "letter", "number"]) {
+    for (const name of ["space", "control", "accent", "mark", "punctuation", "letter", "number", "newer"]) {
       this[name] = (c) => inRanges(unicode[name], c);
     }
-    const map = (pairs) => new Map(pairs.map(([from, ...to]) => [from, String.fromCodePoint(...to)]));
-    this.lower = map(unicode.lower);
-    this.decomposed = map(unicode.decomposed);
-    this.order = unicode.order;
+    this.lower = new Map(unicode.lower.map(([from, ...to]) => [from, String.fromCodePoint(...to)]));
   }
 
   lowercase(text) {
     return each(text, (c, s) => this.lower.get(c) ?? s);
   }
 
-  /** Canonical decomposition. Source: The Unicode Standard, sections 3.11 and 3.12. */
-  nfd(text) {
-    const whole = each(text, (c, s) => {
-      if (c < 0xc0) return s;
-      const syllable = c - 0xac00;
-      if (syllable < 0 || syllable >= 11172) return this.decomposed.get(c) ?? s;
-      const tail = syllable % 28;
-      const parts = [0x1100 + Math.floor(syllable / 588), 0x1161 + Math.floor((syllable % 588) / 28)];
-      return String.fromCodePoint(...parts, ...(tail ? [0x11a7 + tail] : []));
-    });
-    const characters = [...whole];
-    const classes = characters.map((s) => this.#order(s.codePointAt(0)));
-    for (let start = 0; start < characters.length; start++) {
-      if (classes[start] === 0) continue;
-      let end = start;
-      while (end < characters.length && classes[end] > 0) end++;
-      const run = Array.from({ length: end - start }, (_, i) => start + i).sort((a, b) => classes[a] - classes[b] || a - b);
-      characters.splice(start, end - start, ...run.map((i) => characters[i]));
-      start = end;
+  /** A normal form of what the library knows: characters that it does not know stand as they are, and between the others. */
+  normal(text, form) {
+    let [made, known] = ["", ""];
+    for (const s of text) {
+      if (!this.newer(s.codePointAt(0))) {
+        known += s;
+        continue;
+      }
+      made += known.normalize(form) + s;
+      known = "";
     }
-    return characters.join("");
-  }
-
-  #order(c) {
-    if (c < 0x300) return 0;
-    return this.order.find(([, ...ranges]) => inRanges(ranges, c))?.[0] ?? 0;
+    return made + known.normalize(form);
   }
 }
 
@@ -150,12 +132,11 @@ function normalizer(spec, tables) {
       return (text) => tables.lowercase(text);
     case "StripAccents":
       return (text) => each(text, (c, s) => (tables.mark(c) ? "" : s));
-    case "NFD":
-      return (text) => tables.nfd(text);
     case "NFC":
+    case "NFD":
     case "NFKC":
     case "NFKD":
-      return (text) => text.normalize(spec.type);
+      return (text) => tables.normal(text, spec.type);
     case "Strip": {
       const [left, right] = [spec.strip_left, spec.strip_right];
       return (text) => {
@@ -183,7 +164,7 @@ function bertNormalizer(spec, tables) {
   return (text) => {
     if (spec.clean_text) text = each(text, (c, s) => (tables.control(c) ? "" : tables.space(c) ? " " : s));
     if (spec.handle_chinese_chars) text = each(text, (c, s) => (inRanges(IDEOGRAPHS, c) ? ` ${s} ` : s));
-    if (strip) text = each(tables.nfd(text), (c, s) => (tables.accent(c) ? "" : s));
+    if (strip) text = each(tables.normal(text, "NFD"), (c, s) => (tables.accent(c) ? "" : s));
     return spec.lowercase ? tables.lowercase(text) : text;
   };
 }

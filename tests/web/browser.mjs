@@ -1,7 +1,7 @@
 // Opens a page in headless Chromium, types texts into its boxes, and prints what it answers, as one JSON object.
 //
 //     node browser.mjs URL SCREENSHOT TEXT…          the page of a bundle
-//     node browser.mjs URL transformers TASK TEXT    the same bundle by transformers.js
+//     node browser.mjs URL transformers TASK FOLDER TEXT    a bundle below the page, by transformers.js
 //     node browser.mjs                               unpacks the browser and says where it is
 //
 // CHROMIUM names a browser; without it, the one that @sparticuz/chromium carries is unpacked once, under node_modules.
@@ -46,10 +46,10 @@ async function usePage(page, screenshot, texts) {
   }));
 }
 
-/** What transformers.js's pipeline makes of the directory that the page lies in: the numbers of its result, flat. */
-async function useTransformers(page, task, text) {
+/** What transformers.js's pipeline makes of a directory below the page: numbers flat, or labels with scores. */
+async function useTransformers(page, task, folder, text) {
   return page.evaluate(
-    async ([task, text]) => {
+    async ([task, folder, text]) => {
       const { env, pipeline } = await import("@huggingface/transformers");
       env.allowRemoteModels = false;
       env.allowLocalModels = true;
@@ -57,11 +57,11 @@ async function useTransformers(page, task, text) {
       env.localModelPath = "/";
       env.backends.onnx.wasm.wasmPaths = "/node_modules/onnxruntime-web/dist/";
       env.backends.onnx.wasm.numThreads = 1;
-      const pipe = await pipeline(task, "bundle");
+      const pipe = await pipeline(task, folder);
       const made = await pipe(text, task === "feature-extraction" ? { pooling: "mean", normalize: true } : { top_k: null });
       return made.data ? Array.from(made.data) : made;
     },
-    [task, text],
+    [task, folder, text],
   );
 }
 
