@@ -14,7 +14,7 @@ function element(name, properties = {}, ...children) {
 function bars(scores) {
   return scores.slice(0, 6).map(({ label, score }) => {
     const filled = element("i");
-    filled.style.width = percent(score);
+    filled.style.width = `${100 * score}%`;
     return element("div", { className: "row" }, element("span", {}, label), element("div", { className: "bar" }, filled), element("b", {}, percent(score)));
   });
 }

@@ -328,6 +328,7 @@ def test_the_page_labels_a_text_as_python_does(classifier: Exported, runtime_bes
     assert best["score"] == pytest.approx(probability, abs=1e-4)
     assert found["shown"].split("\n")[0] == label
     assert f"{100 * probability:.1f} %" in found["shown"]
+    assert found["bars"] == pytest.approx([s["score"] for s in found["answer"]["scores"]], abs=0.01)
 
 
 @needs_node

@@ -42,6 +42,7 @@ async function usePage(page, screenshot, texts) {
     shown: document.getElementById("answer").innerText,
     time: document.getElementById("time").innerText,
     about: document.getElementById("about").innerText,
+    bars: Array.from(document.querySelectorAll(".bar"), (bar) => bar.firstChild.offsetWidth / bar.offsetWidth),
     isolated: crossOriginIsolated,
   }));
 }
