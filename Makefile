@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := kernels/cpu/libheadway_cpu.so
+WEB := tests/web/node_modules/.package-lock.json
 
 LITERT := .cache/litert
 
@@ -12,11 +13,17 @@ LITERT := .cache/litert
 demo: $(READY)
 	$(BIN)/headway demo
 
-test: lint types $(KERNELS)
+test: lint types $(KERNELS) $(WEB)
 	$(BIN)/python -m pytest -n 2
 
 $(KERNELS): $(READY) $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py)
 	$(BIN)/python kernels/cpu/build.py
+
+# Node packages by their locked checksums, and the browser that one of them carries. Without npm, tests of the web are skipped.
+$(WEB): tests/web/package.json tests/web/package-lock.json
+	@if command -v npm > /dev/null; then \
+	  npm ci --prefix tests/web --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error && node tests/web/browser.mjs && touch $@; \
+	else echo "npm is not installed: tests of the target web are skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -44,4 +51,4 @@ $(LITERT)/.ready: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .cache $(KERNELS)
+	rm -rf $(VENV) build .cache $(KERNELS) tests/web/node_modules

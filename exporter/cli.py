@@ -536,6 +536,19 @@ def lint(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made with --target web.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve the page of BUNDLE on this machine, with the headers that threads in WebAssembly need."""
+    from .serve import server
+
+    with server(bundle, port) as running:
+        print(f"http://127.0.0.1:{running.server_port}/", flush=True)
+        running.serve_forever()
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Directory of the bundle.")] = Path("build/minilm"),
     cache: Annotated[Path, typer.Option("--cache", help="Where downloads are kept.")] = Path(".cache/models"),

@@ -243,6 +243,10 @@ def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | 
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((directory / name).read_bytes())
+    if manifest.target == "web":
+        from .targets.web import add_page
+
+        add_page(staging, manifest)
     write_card(staging, manifest)
     manifest.files = file_records(staging)
     (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

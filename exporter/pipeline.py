@@ -136,10 +136,10 @@ class Job:
     def time(self, model: ir.Model) -> tuple[float, int]:
         """Milliseconds on the workload, paired with the source's, and bytes of the artifact.
 
-        What is made for a GPU is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
+        What is made for elsewhere is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
         """
         measured = self.target if isinstance(self.target, OrtTarget) else OrtTarget()
-        if measured is not self.target and is_quantized(model):
+        if self.target.spec.signed_values and is_quantized(model):
             # Signed int8 has no kernels there: the time is the float one's.
             return self.stages[-1].ms, read_anatomy(model).nbytes
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:

@@ -222,6 +222,7 @@ class Recipe(_Strict):
     target: Literal[
         "ort",
         "ort-mobile",
+        "web",
         "executorch",
         "litert",
         "coreml",

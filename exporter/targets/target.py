@@ -119,6 +119,10 @@ def target_of(recipe: Recipe) -> Target:
             from .ort_mobile import OrtMobileTarget
 
             return OrtMobileTarget(precision=recipe.dtype, optimized=recipe.graph_optimization)
+        case "web":
+            from .web import web_target
+
+            return web_target(recipe)
         case "executorch":
             if recipe.dtype != "fp32":
                 raise UsageError(f"target executorch: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
