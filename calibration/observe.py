@@ -131,6 +131,7 @@ def observe(
     values: Sequence[str],
     *,
     moments: Sequence[str] = (),
+    histograms: bool = True,
     workers: int = 1,
     source: str,
     text: str,
@@ -139,11 +140,12 @@ def observe(
 ) -> Observations:
     """Runs a canonical model over the text once and observes `values`; of those in `moments` also second moments.
 
+    Without `histograms` only extremes are kept: that is all min-max needs, and takes a third of the time off.
     `batches` may be a generator: they are taken one by one. `workers` threads share the graph and merge what they counted.
     `source` and `text` are fingerprints. Raises UsageError where there is no text or a value is not in the graph, and
     SourceError naming the value and the text where an activation is NaN or infinite.
     """
-    sums = gather(model, batches, values, moments=moments, workers=workers, on_batch=on_batch)
+    sums = gather(model, batches, values, moments=moments, histograms=histograms, workers=workers, on_batch=on_batch)
     if not sums.samples:
         raise UsageError("the calibration text is empty")
     return Observations(source, text, seed, sums.samples, sums.tokens, sums.results())
@@ -155,13 +157,14 @@ def gather(
     values: Sequence[str],
     *,
     moments: Sequence[str] = (),
+    histograms: bool = True,
     workers: int = 1,
     on_batch: Callable[[], None] = lambda: None,
 ) -> "Sums":
     """What `observe` counts, not yet brought together: sums of several processes or machines merge exactly, in any order."""
     session = _Session(model, list(dict.fromkeys([*values, *moments])))
     feed = _Feed(batches)
-    parts = [Sums(session.names, frozenset(moments)) for _ in range(max(workers, 1))]
+    parts = [Sums(session.names, frozenset(moments), counted=histograms) for _ in range(max(workers, 1))]
 
     def work(sums: Sums) -> None:
         try:
@@ -296,28 +299,27 @@ class _Session:
 
     def run(self, texts: Sequence[Text]) -> Iterator[tuple[list[Text], np.ndarray, dict[str, np.ndarray]]]:
         """Texts, their mask bool `[texts, sequence]`, and the values: of all together, or of one after the other."""
-        if len(texts) > 1 and self._together(texts):
-            yield list(texts), *self._run(texts)
-            return
+        if len(texts) > 1 and self.batched:
+            mask, together = self._run(texts)
+            if self._same_alone(texts, mask, together):
+                yield list(texts), mask, together
+                return
+            del together
         for one in texts:
             yield [one], *self._run([one])
 
-    def _together(self, texts: Sequence[Text]) -> bool:
+    def _same_alone(self, texts: Sequence[Text], mask: np.ndarray, together: dict[str, np.ndarray]) -> bool:
         """Whether these may share a run. Of each magnitude of lengths the first ones are compared, bit by bit, with running alone."""
         size = len(texts[-1]).bit_length()
         with self._lock:
             if self.batched and size not in self._checked:
                 self._checked.add(size)
-                self.batched = self._same_alone(texts)
+                for i, text in enumerate(texts):
+                    whole, alone = self._run([text])
+                    if not all(np.array_equal(rows(a, mask, i), rows(alone[n], whole, 0)) for n, a in together.items()):
+                        self.batched = False
+                        break
             return self.batched
-
-    def _same_alone(self, texts: Sequence[Text]) -> bool:
-        mask, together = self._run(texts)
-        for i, text in enumerate(texts):
-            whole, alone = self._run([text])
-            if not all(np.array_equal(rows(a, mask, i), rows(alone[n], whole, 0)) for n, a in together.items()):
-                return False
-        return True
 
     def _run(self, texts: Sequence[Text]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         longest = max(map(len, texts))
@@ -367,7 +369,8 @@ class _NotFinite(Exception):
 class Sums:
     """Running statistics of one worker; they can be pickled, and merged in any order."""
 
-    def __init__(self, names: Sequence[str], moments: frozenset[str] = frozenset()):
+    def __init__(self, names: Sequence[str], moments: frozenset[str] = frozenset(), *, counted: bool = True):
+        self.counted = counted
         self.samples = 0
         self.tokens = 0
         self.histograms = {n: Histogram() for n in names}
@@ -386,7 +389,10 @@ class Sums:
             bounds = float(low.min()), float(high.max())
             if not np.isfinite(bounds).all():
                 _refuse(name, array, mask, texts)
-            self.histograms[name].add(x, bounds)
+            if self.counted:
+                self.histograms[name].add(x, bounds)
+            else:
+                self.histograms[name].widen(*bounds)
             self._widen(name, low, high)
             if name in self.moments:
                 moments = self.moments[name] = self.moments[name] or Moments(x.shape[1])

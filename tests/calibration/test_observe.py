@@ -143,6 +143,16 @@ def test_statistics_are_those_of_all_real_tokens(classifier: ir.Model, values: l
         assert np.abs(one.histogram.counts - Histogram.of(x).counts).sum() < 0.02 * x.size
 
 
+def test_extremes_alone_are_the_same_extremes(classifier: ir.Model, values: list[str]) -> None:
+    whole = watch(classifier, batches(8), values)
+    made = watch(classifier, batches(64), values, histograms=False, workers=2)
+    for name, one in made.values.items():
+        assert one.range() == whole.values[name].range()
+        assert np.array_equal(one.channel_low, whole.values[name].channel_low)
+        with pytest.raises(UsageError, match="percentile ranges need histograms"):
+            one.range("percentile")
+
+
 def test_what_counts_as_a_row() -> None:
     """By token, by token stored back to back, or by text: also where a text is as long as a vector is wide."""
     mask = np.array([[True, True, True, True], [True, False, False, False]])
