@@ -1,9 +1,9 @@
-"""What the values of a model look like on text: ranges, histograms, channels, second moments, in one pass and bounded memory.
+"""What the values of a model look like on text: ranges, histograms, channels, second moments, samples, in one pass and bounded memory.
 
 The graph runs in ONNX Runtime, texts of similar length together; what is observed is read and let go of, batch by batch.
-Every statistic is exact or a sum of integers (`histogram`, `moments`), so results do not depend on how texts are handed
-over, in which order, with how much padding, or by how many workers, as long as the runtime gives a text the same activations
-beside others as alone. That is looked at while observing: where it does not, texts run alone.
+Every statistic is exact, a sum of integers (`histogram`, `moments`) or chosen by the texts (`sample`), so results do not
+depend on how texts are handed over, in which order, with how much padding, or by how many workers, as long as the runtime
+gives a text the same activations beside others as alone. That is looked at while observing: where it does not, texts run alone.
 """
 
 import json
@@ -22,8 +22,9 @@ from ..exporter.errors import SourceError, UsageError
 from .batches import Batch
 from .histogram import Histogram, Method
 from .moments import Moments
+from .sample import Sample, token_keys
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _WINDOW = 128
 """Texts that are sorted by length before they are run."""
@@ -38,7 +39,8 @@ class Observation:
     """One value over all tokens of the text; padding never counts. Of a value without tokens every text is a row.
 
     `channel_low` and `channel_high` float32 `[channels]`: minimum and maximum along the last axis; `moment` float32
-    `[channels, channels]` and `mean` float32 `[channels]`, where asked: means of `x xᵀ` and x over tokens.
+    `[channels, channels]` and `mean` float32 `[channels]`, where asked: means of `x xᵀ` and x over tokens; with them `sample`
+    float32 `[at most 256, channels]`: tokens chosen by chance.
     """
 
     histogram: Histogram
@@ -46,6 +48,7 @@ class Observation:
     channel_high: np.ndarray
     moment: np.ndarray | None = None
     mean: np.ndarray | None = None
+    sample: np.ndarray | None = None
 
     def range(
         self, method: Method = "min-max", *, percentile: float = 99.999, bits: int = 8, symmetric: bool = False
@@ -84,7 +87,7 @@ class Observations:
             arrays[f"counts/{name}"] = o.histogram.counts
             arrays |= {
                 f"{k}/{name}": a
-                for k in ("channel_low", "channel_high", "moment", "mean")
+                for k in ("channel_low", "channel_high", "moment", "mean", "sample")
                 if (a := getattr(o, k)) is not None
             }
             bounds[name] = {"exponent": o.histogram.exponent, "low": o.histogram.low, "high": o.histogram.high}
@@ -117,6 +120,7 @@ class Observations:
                     arrays[f"channel_high/{name}"],
                     arrays.get(f"moment/{name}"),
                     arrays.get(f"mean/{name}"),
+                    arrays.get(f"sample/{name}"),
                 )
                 for name, b in bounds.items()
             }
@@ -138,7 +142,7 @@ def observe(
     seed: int = 0,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Observations:
-    """Runs a canonical model over the text once and observes `values`; of those in `moments` also second moments.
+    """Runs a canonical model over the text once and observes `values`; of those in `moments` also second moments and a sample.
 
     Without `histograms` only extremes are kept: that is all min-max needs, and takes a third of the time off.
     `batches` may be a generator: they are taken one by one. `workers` threads share the graph and merge what they counted.
@@ -377,11 +381,13 @@ class Sums:
         self.low: dict[str, np.ndarray] = {}
         self.high: dict[str, np.ndarray] = {}
         self.moments: dict[str, Moments | None] = dict.fromkeys(sorted(moments))
+        self.kept: dict[str, Sample | None] = dict.fromkeys(sorted(moments))
 
     def add(self, texts: Sequence[Text], mask: np.ndarray, values: dict[str, np.ndarray]) -> None:
         """Counts what one run gave, and lets go of it value by value."""
         self.samples += len(texts)
         self.tokens += int(mask.sum())
+        keys = [token_keys(t.feeds["input_ids"]) for t in texts] if self.moments else []
         for name in list(values):
             array = values.pop(name)
             x = rows(array, mask)
@@ -396,8 +402,11 @@ class Sums:
             self._widen(name, low, high)
             if name in self.moments:
                 moments = self.moments[name] = self.moments[name] or Moments(x.shape[1])
-                for i in range(len(texts)):
-                    moments.add(rows(array, mask, i))
+                sample = self.kept[name] = self.kept[name] or Sample(x.shape[1])
+                for i, key in enumerate(keys):
+                    one = rows(array, mask, i)
+                    moments.add(one)
+                    sample.add(key[: len(one)], one)
 
     def merge(self, other: "Sums") -> None:
         """Takes in what another worker counted of the same values."""
@@ -413,14 +422,27 @@ class Sums:
                 self.moments[name] = its
             elif its is not None:
                 mine.merge(its)
+        for name, sample in other.kept.items():
+            own = self.kept[name]
+            if own is None:
+                self.kept[name] = sample
+            elif sample is not None:
+                own.merge(sample)
 
     def results(self) -> dict[str, Observation]:
         """The observations; sums of moments are let go of one by one."""
         made = {}
         for name, histogram in self.histograms.items():
             m = self.moments.pop(name, None)
-            found = (m.second_moment(), m.mean()) if m is not None else (None, None)
-            made[name] = Observation(histogram, self.low[name], self.high[name], *found)
+            s = self.kept.pop(name, None)
+            made[name] = Observation(
+                histogram,
+                self.low[name],
+                self.high[name],
+                moment=m.second_moment() if m is not None else None,
+                mean=m.mean() if m is not None else None,
+                sample=s.rows if s is not None else None,
+            )
         return made
 
     def _widen(self, name: str, low: np.ndarray, high: np.ndarray) -> None:

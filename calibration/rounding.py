@@ -93,29 +93,44 @@ def bias_shift(weight: np.ndarray, matrix: QuantizedMatrix, mean: np.ndarray) ->
 
 
 def migration(
-    low: np.ndarray, high: np.ndarray, moment: np.ndarray, weights: list[np.ndarray], *, bits: int = 8
+    low: np.ndarray, high: np.ndarray, sample: np.ndarray, weights: list[np.ndarray], *, per_token: bool, signed: bool
 ) -> np.ndarray:
-    """Divisors of a value's channels `[in]` that leave the least error when value and weights are rounded; mean logarithm 0.
+    """Divisors of a value's channels, float32 `[in]`, that leave the least error when value and weights are rounded; mean logarithm 0.
 
-    `low`, `high [in]`: ranges of the channels; `moment [in, in]`: their second moment; `weights`: all matrices `[in, out]`
-    that read the value. Divisors are powers (0, 1/8 … 1) of the channels' largest magnitude; of each the expected squared
-    error of the outputs is computed (rounding errors uniform and independent), and the best is taken. Where no power is
-    better than none all divisors are 1. Source of the idea: SmoothQuant (arXiv 2211.10438), section 4.
+    `low`, `high [in]`: ranges of the channels; `sample [tokens, in]`: what was seen; `weights`: all matrices `[in, out]` that
+    read the value. Divisors are powers (0, 1/8 … 1) of the channels' largest magnitude. With each the sample and the
+    matrices are rounded, values to each token's own range or to the range of all, and the best is taken: error is
+    relative to each token's own output, so that one with large values (a first token often has them) counts like any other.
+    Where no power is better than none all divisors are 1. Source of the idea: SmoothQuant (arXiv 2211.10438), section 4.
     """
     top = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
     top = np.maximum(top, 1e-3 * max(top.max(), 1e-30))
-    energy = np.maximum(np.diag(moment).astype(np.float64), 0)
-    rows = np.sum([np.square(w).sum(axis=1) for w in weights], axis=0)
+    values = sample.astype(np.float64)
+    energies = [np.square(values @ w).sum(axis=1) for w in weights]
     best, least = np.ones_like(top), np.inf
     for power in np.arange(9) / 8:
         divisor = top**power
         divisor /= np.exp(np.log(divisor).mean())
-        span = np.maximum((high / divisor).max(), 0) - np.minimum((low / divisor).min(), 0)
-        values = (span / (2**8 - 1)) ** 2 * (rows * divisor**2).sum()
-        matrices = sum(
-            np.square(np.abs(w * divisor[:, None]).max(axis=0) / largest(bits)).sum() * (energy / divisor**2).sum()
-            for w in weights
+        divided = values / divisor
+        ends = (
+            (divided.min(axis=1), divided.max(axis=1)) if per_token else ((low / divisor).min(), (high / divisor).max())
         )
-        if values + matrices < 0.999 * least:
-            best, least = divisor, values + matrices
+        off = _stepped(divided, *ends, signed=signed) - divided
+        error = 0.0
+        for weight, energy in zip(weights, energies, strict=True):
+            scaled = weight * divisor[:, None]
+            lost = nearest(scaled.astype(np.float32)).dequantized() - scaled
+            squared = np.square(off @ scaled).sum(axis=1) + np.square(divided @ lost).sum(axis=1)
+            error += float(np.divide(squared, energy, out=np.zeros_like(squared), where=energy > 0).mean())
+        if error < 0.999 * least:
+            best, least = divisor, error
     return best.astype(np.float32)
+
+
+def _stepped(x: np.ndarray, low: np.ndarray, high: np.ndarray, *, signed: bool) -> np.ndarray:
+    """`x [tokens, in]` rounded to 8 bits between ends of each token `[tokens]`, or of all `[]`; signed: 127 on each side of 0."""
+    low, high = np.minimum(low, 0.0)[..., None], np.maximum(high, 0.0)[..., None]
+    step = np.maximum(-low, high) / 127 if signed else (high - low) / 255
+    step = np.where(step > 0, step, 1.0)
+    least = -127.0 if signed else np.rint(low / step)
+    return np.clip(np.rint(x / step), least, least + (254 if signed else 255)) * step

@@ -65,7 +65,7 @@ def assert_equal(a: Observations, b: Observations) -> None:
     for name, one in a.values.items():
         other = b.values[name]
         assert one.histogram == other.histogram, name
-        for array in ("channel_low", "channel_high", "moment", "mean"):
+        for array in ("channel_low", "channel_high", "moment", "mean", "sample"):
             x, y = getattr(one, array), getattr(other, array)
             assert (x is None and y is None) or np.array_equal(x, y), (name, array)
 
