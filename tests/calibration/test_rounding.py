@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.rounding import bias_shift, gptq, largest, migration, nearest, scales
+from headway.calibration.rounding import bias_shift, gptq, largest, migration, migration_by_token, nearest, scales
 from headway.exporter.errors import UsageError
 from headway.exporter.graph.quantized import QuantizedMatrix, spread
 from headway.kernels.reference_int8 import quantize_rows
@@ -105,10 +105,10 @@ def test_migration_helps_where_a_channel_stands_out_and_only_there() -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((64, 32)).astype(np.float32) / 8
     x = rng.standard_normal((400, 64))
-    flat = migration(x.min(0), x.max(0), x, [weight], per_token=False, signed=False)
+    flat = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight])
     assert flat.max() / flat.min() < 2
     x[:, 7] *= 40
-    divisor = migration(x.min(0), x.max(0), x, [weight], per_token=False, signed=False).astype(np.float64)
+    divisor = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight]).astype(np.float64)
     assert divisor[7] > 4 * np.median(divisor)
 
     def off(d: np.ndarray) -> float:
@@ -133,9 +133,8 @@ def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> No
         y = (q.astype(np.float64) - zero) * scale @ w
         return float((np.square(y - x @ weight).sum(1) / np.square(x @ weight).sum(1)).mean())
 
-    by_token, by_range = (
-        migration(x.min(0), x.max(0), x, [weight], per_token=p, signed=False).astype(np.float64) for p in (True, False)
-    )
+    by_token = migration_by_token(x.min(0), x.max(0), x, [weight]).astype(np.float64)
+    by_range = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight]).astype(np.float64)
     powers = [np.abs(x).max(0) ** (p / 8) for p in range(9)]
     assert off(by_token) <= 1.05 * min(map(off, powers))
     assert off(by_token) < 0.9 * off(np.ones(64)) and off(by_token) < 0.9 * off(by_range)
