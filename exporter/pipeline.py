@@ -35,7 +35,7 @@ from .passes.quantize import StoreHalf
 from .passes.sharing import ShareWeights
 from .quality import Quality
 from .quantization import Plan as RoundingPlan
-from .quantization import activations_for, look, plan, quantized
+from .quantization import activations_for, look, needs_histograms, plan, quantized
 from .recover import Recovery, recover
 from .repair import repair
 from .runner import Runner
@@ -196,6 +196,7 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
         source=job.fingerprint,
         text=job.text,
         seed=job.recipe.calibration.seed,
+        histograms=needs_histograms(spec, activations),
         on_batch=lambda: job.step("observe values", of=len(job.batches)),
     )
     job.observed = seen.describe()
