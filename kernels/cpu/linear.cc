@@ -75,8 +75,8 @@ Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors
       values[static_cast<size_t>(panel * table_.panel * depth + row / group * width * group + inside * group + row % group)] =
           weight.data[row * outputs + column];
     }
-  if (table_.sizes) {
-    pairs_ = pair_bytes(values, depth, columns, table_.panel, table_.sizes);
+  if (table_.step) {
+    pairs_ = pair_bytes(values, depth, columns, table_.panel, table_.step);
     values.clear();
   }
 
@@ -91,7 +91,7 @@ Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors
   }
   for (int64_t row = 0; row < inputs; ++row)
     for (int64_t column = 0; column < outputs; ++column) sums[column] += weight.data[row * outputs + column];
-  weights_ = {inputs, outputs, depth, reinterpret_cast<int8_t*>(start), pairs_.panels.data(), scales, biases, sums,
+  weights_ = {inputs, outputs, depth, reinterpret_cast<int8_t*>(start), pairs_.panels.data(), pairs_.start.data(), scales, biases, sums,
               factors_.empty() ? nullptr : factors_.data()};
 }
 

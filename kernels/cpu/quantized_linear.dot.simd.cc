@@ -93,18 +93,18 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
   vst1q_s8(reinterpret_cast<int8_t*>(to), vcombine_s8(vqmovn_s16(half[0]), vqmovn_s16(half[1])));
 }
 
-#elif defined(__AVX2__)  // bytes with the row's sign moved to the weight
+#elif defined(__AVX2__)  // pairs of products in 16 bits, see `Panel`
 
-#define HEADWAY_MOVES_SIGNS
+#define HEADWAY_PAIRS
 constexpr int kGroup = 4, kShift = 128;
-using Value = int8_t[2];  // a number and its size, in different halves of a step
+using Value = int8_t[kPlanes];
 
 HEADWAY_INLINE Int load_weights(const int8_t* from) { return load_ints(from); }
 
 #if defined(__AVX512F__)
-HEADWAY_INLINE Int byte_products(Int sizes, Int words, Int weights) {  // pairs of them added up, to 16 bits
-  const __m512i moved = _mm512_mask_sub_epi8((__m512i)weights, _mm512_movepi8_mask((__m512i)words), __m512i{}, (__m512i)weights);
-  return (Int)_mm512_maddubs_epi16((__m512i)sizes, moved);
+HEADWAY_INLINE Int products(Int numbers, Int weights) { return (Int)_mm512_maddubs_epi16((__m512i)numbers, (__m512i)weights); }
+HEADWAY_INLINE Int with_signs(Int weights, Int numbers) {
+  return (Int)_mm512_mask_sub_epi8((__m512i)weights, _mm512_movepi8_mask((__m512i)numbers), __m512i{}, (__m512i)weights);
 }
 HEADWAY_INLINE Int add_shorts(Int a, Int b) { return (Int)_mm512_add_epi16((__m512i)a, (__m512i)b); }
 HEADWAY_INLINE Int widened(Int shorts) { return (Int)_mm512_madd_epi16((__m512i)shorts, _mm512_set1_epi16(1)); }
@@ -116,11 +116,11 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
   const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(first, second));
   _mm512_storeu_si512(to, bytes);
   _mm512_storeu_si512(to + 64, _mm512_abs_epi8(bytes));
+  _mm512_storeu_si512(to + 128, _mm512_xor_si512(bytes, _mm512_set1_epi8(INT8_MIN)));
 }
 #else
-HEADWAY_INLINE Int byte_products(Int sizes, Int words, Int weights) {
-  return (Int)_mm256_maddubs_epi16((__m256i)sizes, _mm256_sign_epi8((__m256i)weights, (__m256i)words));
-}
+HEADWAY_INLINE Int products(Int numbers, Int weights) { return (Int)_mm256_maddubs_epi16((__m256i)numbers, (__m256i)weights); }
+HEADWAY_INLINE Int with_signs(Int weights, Int numbers) { return (Int)_mm256_sign_epi8((__m256i)weights, (__m256i)numbers); }
 HEADWAY_INLINE Int add_shorts(Int a, Int b) { return (Int)_mm256_add_epi16((__m256i)a, (__m256i)b); }
 HEADWAY_INLINE Int widened(Int shorts) { return (Int)_mm256_madd_epi16((__m256i)shorts, _mm256_set1_epi16(1)); }
 HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
@@ -131,6 +131,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
   const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), _mm256_abs_epi8(bytes));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 64), _mm256_xor_si256(bytes, _mm256_set1_epi8(INT8_MIN)));
 }
 #endif
 
@@ -174,7 +175,7 @@ constexpr int kStep = 4 * kLanes;  // numbers quantised at once
 // Vectors of columns in a panel and rows in a tile: their sums, a panel's weights and a word of a row fill the registers.
 #if defined(__AVX512F__)
 constexpr int kPanel = 3, kTile = 8;
-#elif defined(HEADWAY_MOVES_SIGNS)
+#elif defined(HEADWAY_PAIRS)
 constexpr int kPanel = 2, kTile = 4;
 #elif defined(__x86_64__)
 constexpr int kPanel = 2, kTile = 6;
@@ -279,14 +280,14 @@ void quantize(const float* x, const float* factors, int64_t count, int64_t input
 
 // Few sums would wait for each other: each is kept in several parts. Whole numbers add up the same in any order.
 constexpr int parts_of(int sums) {
-#if defined(HEADWAY_MOVES_SIGNS)
+#if defined(HEADWAY_PAIRS)
   return static_cast<void>(sums), 1;  // the products themselves take longer
 #else
   return 4 * sums <= kPanel * kTile ? 4 : 2 * sums <= kPanel * kTile ? 2 : 1;
 #endif
 }
 
-#if defined(HEADWAY_MOVES_SIGNS)
+#if defined(HEADWAY_PAIRS)
 
 template <int kParts, int kRows, int kVectors>
 HEADWAY_INLINE void add_up(const LinearBlock& block, int64_t row, int64_t number, Int (&sums)[kParts][kRows][kVectors]) {
@@ -296,27 +297,37 @@ HEADWAY_INLINE void add_up(const LinearBlock& block, int64_t row, int64_t number
   const char* q = block.rows.values + row * pitch;
   const int8_t* w = panel.values;
   const int32_t* words = panel.words;
-
-  const auto products = [&](const char* from, int r, Int weights) {
-    return byte_products(broadcast(from + r * pitch + kStep), broadcast(from + r * pitch), weights);
-  };
-  for (int64_t pair = 0; pair < panel.pairs; ++pair, words += 2, w += 2 * kVectors * kVectorBytes) {
-    const char *a = q + words[0], *b = q + words[1];
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const Int first = products(a, r, load_weights(w + v * kVectorBytes));
-        const Int second = products(b, r, load_weights(w + (kVectors + v) * kVectorBytes));
-        sums[0][r][v] += widened(add_shorts(first, second));
-      }
-  }
+  for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) sums[0][r][v] = load_ints(block.weights->start + number * kPanel * kLanes + v * kLanes);
+
+  const auto plain = [&](const char* at, int r, const int8_t* from) {
+    return products(broadcast(at + r * pitch + 2 * kStep), load_weights(from));
+  };
+  const auto moved = [&](const char* at, int r, const int8_t* from) {
+    return products(broadcast(at + r * pitch + kStep), with_signs(load_weights(from), broadcast(at + r * pitch)));
+  };
+  const auto add_pairs = [&](int64_t count, const auto& products) {
+    for (int64_t pair = 0; pair < count; ++pair, words += 2, w += 2 * kVectors * kVectorBytes) {
+      const char *a = q + words[0], *b = q + words[1];
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const int8_t* from = w + v * kVectorBytes;
+          sums[0][r][v] += widened(add_shorts(products(a, r, from), products(b, r, from + kVectors * kVectorBytes)));
+        }
+    }
+  };
+  add_pairs(panel.plain_pairs, plain);
+  add_pairs(panel.moved_pairs, moved);
   for (int64_t single = 0; single < panel.singles; ++single, ++words, w += kVectors * kVectorBytes) {
     const char* a = q + words[0];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[0][r][v] += widened(products(a, r, load_weights(w + v * kVectorBytes)));
+      for (int v = 0; v < kVectors; ++v) sums[0][r][v] += widened(moved(a, r, w + v * kVectorBytes));
   }
 }
 
@@ -504,11 +515,11 @@ void multiply(const LinearBlock& block) {
 
 }  // namespace
 
-#if defined(HEADWAY_MOVES_SIGNS)
-constexpr int kSizes = kStep;
+#if defined(HEADWAY_PAIRS)
+constexpr int kTogether = kStep;
 #else
-constexpr int kSizes = 0;
+constexpr int kTogether = 0;
 #endif
-const LinearTable linear_table = {kLanes, kPanel * kLanes, kGroup, sizeof(Value), kSizes, quantize, multiply, activate};
+const LinearTable linear_table = {kLanes, kPanel * kLanes, kGroup, sizeof(Value), kTogether, quantize, multiply, activate};
 
 }  // namespace headway::HEADWAY_ISA

@@ -23,22 +23,27 @@ struct QuantizedRows {
   int32_t* zero;   // [rows]
 };
 
-// Where signs move: a row has its numbers as signed bytes, and beside them their sizes, 0 to 128; a product is that of the size and
-// of the weight with the number's sign. Four of them fit into 16 bits where the weights' sizes add up to 255 at most: so groups
-// come in pairs that keep this in every column, whichever they find, and those that find none come alone, of two products a
-// column. -128 has no opposite: it is -127, and -1 in a group of its own for the same inputs.
+// AVX2 without dot-product instructions: pmaddubsw adds up two products of an unsigned and a signed byte in 16 bits, and pairs of
+// groups fill these as far as they go in every column of a panel. Of a row's numbers a step (a few vectors' lanes) lies together
+// in three planes: less 128 as signed bytes a, as sizes |a|, and as they are, q. Groups come as
+//   - plain pairs, products q w: of four weights those of a sign add up to 128 at most (255 * 128 fits),
+//   - pairs with moved signs, products |a| (w with a's sign): of four weights the sizes add up to 255 at most (128 * 255 fits),
+//   - groups alone, with moved signs: two sizes always fit.
+// -128 has no opposite: where signs move it is -127, and -1 in another group for the same inputs.
 struct Panel {
-  const int8_t* values;    // of all groups, the pairs' first
-  const int32_t* words;    // where in a row each group's inputs are, in bytes
-  int64_t pairs, singles;
+  const int8_t* values;  // of all groups
+  const int32_t* words;  // where each group's inputs are in a row, in bytes
+  int64_t plain_pairs, moved_pairs, singles;
 };
+constexpr int kPlanes = 3;
 
 // [inputs, outputs] int8, in panels of some columns; within a panel group after group of inputs, each a few vectors of columns.
 struct PackedWeights {
   int64_t inputs, outputs;
   int64_t depth;                // inputs, rounded up; the rest has weight 0
   const int8_t* values;
-  const Panel* panels;          // instead of values, where signs move
+  const Panel* panels;          // instead of values, where a table has a `step`
+  const int32_t* start;         // [outputs] there: of the sums, so that plain pairs are counted like the others, by a
   const float *scale, *bias;    // [outputs, rounded up to whole vectors]
   const int32_t* sums;          // of each column
   const float* factors;         // [inputs]: what x is multiplied with before it is quantised; null: nothing
@@ -59,7 +64,7 @@ struct LinearTable {
   int panel;           // columns in a panel
   int group;           // inputs in a word of a row
   int value_bytes;     // of one quantised number
-  int sizes;           // where signs move: so many numbers of a row, then their sizes; 0 elsewhere
+  int step;            // numbers of a plane that lie together, see `Panel`; 0 where rows have no planes
   void (*quantize)(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows);
   void (*multiply)(const LinearBlock& block);
   void (*activate)(float* y, int64_t count, Activation activation);  // for tests
