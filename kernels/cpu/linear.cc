@@ -67,26 +67,32 @@ Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors
   const int64_t depth = up(inputs, kDepthMultiple), columns = up(outputs, lanes);
   panels_ = (outputs + table_.panel - 1) / table_.panel;
   pitch_ = (up(inputs, 64) + 64) * table_.value_bytes;  // a line more, so that rows do not share the cache's sets
-  memory_.resize(static_cast<size_t>(columns * (depth + 12)) + 63);
-  char* start = reinterpret_cast<char*>(up(reinterpret_cast<intptr_t>(memory_.data()), 64));
-  auto* values = reinterpret_cast<int8_t*>(start);
-  auto* sums = reinterpret_cast<int32_t*>(start + columns * depth);
-  auto* scales = reinterpret_cast<float*>(sums + columns);
-  float* biases = scales + columns;
-
+  std::vector<int8_t> values(static_cast<size_t>(columns * depth));
   for (int64_t row = 0; row < inputs; ++row)
     for (int64_t column = 0; column < outputs; ++column) {
       const int64_t panel = column / table_.panel, inside = column - panel * table_.panel;
       const int64_t width = std::min<int64_t>(table_.panel, columns - panel * table_.panel);
-      values[panel * table_.panel * depth + row / group * width * group + inside * group + row % group] =
+      values[static_cast<size_t>(panel * table_.panel * depth + row / group * width * group + inside * group + row % group)] =
           weight.data[row * outputs + column];
-      sums[column] += weight.data[row * outputs + column];
     }
+  if (table_.step) {
+    pairs_ = pair_bytes(values, depth, columns, table_.panel, table_.step);
+    values.clear();
+  }
+
+  memory_.resize(values.size() + static_cast<size_t>(columns * 12) + 63);
+  char* start = reinterpret_cast<char*>(up(reinterpret_cast<intptr_t>(memory_.data()), 64));
+  auto* scales = reinterpret_cast<float*>(std::copy(values.begin(), values.end(), start));
+  float* biases = scales + columns;
+  auto* sums = reinterpret_cast<int32_t*>(biases + columns);
   for (int64_t column = 0; column < outputs; ++column) {
     scales[column] = scale.data[one_scale ? 0 : column];
     biases[column] = bias ? bias.data[column] : 0.0f;
   }
-  weights_ = {inputs, outputs, depth, values, scales, biases, sums, factors_.empty() ? nullptr : factors_.data()};
+  for (int64_t row = 0; row < inputs; ++row)
+    for (int64_t column = 0; column < outputs; ++column) sums[column] += weight.data[row * outputs + column];
+  weights_ = {inputs, outputs, depth, reinterpret_cast<int8_t*>(start), pairs_.panels.data(), pairs_.start.data(), scales, biases, sums,
+              factors_.empty() ? nullptr : factors_.data()};
 }
 
 size_t Linear::bytes(int64_t rows) const { return static_cast<size_t>(rows * (pitch_ + 8)); }

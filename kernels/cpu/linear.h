@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "byte_pairs.h"
 #include "op.h"
 #include "quantized_linear.h"
 
@@ -51,6 +52,7 @@ class Linear {
   PackedWeights weights_{};
   int64_t panels_ = 0, pitch_ = 0;
   std::vector<char> memory_;
+  BytePairs pairs_;
   std::vector<float> factors_;
 };
 

@@ -93,36 +93,54 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
   vst1q_s8(reinterpret_cast<int8_t*>(to), vcombine_s8(vqmovn_s16(half[0]), vqmovn_s16(half[1])));
 }
 
+#elif defined(__AVX2__)  // pairs of products in 16 bits, see `Panel`
+
+#define HEADWAY_PAIRS
+constexpr int kGroup = 4, kShift = 128;
+using Value = int8_t[kPlanes];
+
+HEADWAY_INLINE Int load_weights(const int8_t* from) { return load_ints(from); }
+
+#if defined(__AVX512F__)
+HEADWAY_INLINE Int products(Int numbers, Int weights) { return (Int)_mm512_maddubs_epi16((__m512i)numbers, (__m512i)weights); }
+HEADWAY_INLINE Int with_signs(Int weights, Int numbers) {
+  return (Int)_mm512_mask_sub_epi8((__m512i)weights, _mm512_movepi8_mask((__m512i)numbers), __m512i{}, (__m512i)weights);
+}
+HEADWAY_INLINE Int add_shorts(Int a, Int b) { return (Int)_mm512_add_epi16((__m512i)a, (__m512i)b); }
+HEADWAY_INLINE Int widened(Int shorts) { return (Int)_mm512_madd_epi16((__m512i)shorts, _mm512_set1_epi16(1)); }
+HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
+  const __m512i added = _mm512_set1_epi16(static_cast<short>(zero));
+  const __m512i first = _mm512_add_epi16(_mm512_packs_epi32((__m512i)values[0], (__m512i)values[1]), added);
+  const __m512i second = _mm512_add_epi16(_mm512_packs_epi32((__m512i)values[2], (__m512i)values[3]), added);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_permutexvar_epi32(order, _mm512_packs_epi16(first, second));
+  _mm512_storeu_si512(to, bytes);
+  _mm512_storeu_si512(to + 64, _mm512_abs_epi8(bytes));
+  _mm512_storeu_si512(to + 128, _mm512_xor_si512(bytes, _mm512_set1_epi8(INT8_MIN)));
+}
 #else
+HEADWAY_INLINE Int products(Int numbers, Int weights) { return (Int)_mm256_maddubs_epi16((__m256i)numbers, (__m256i)weights); }
+HEADWAY_INLINE Int with_signs(Int weights, Int numbers) { return (Int)_mm256_sign_epi8((__m256i)weights, (__m256i)numbers); }
+HEADWAY_INLINE Int add_shorts(Int a, Int b) { return (Int)_mm256_add_epi16((__m256i)a, (__m256i)b); }
+HEADWAY_INLINE Int widened(Int shorts) { return (Int)_mm256_madd_epi16((__m256i)shorts, _mm256_set1_epi16(1)); }
+HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
+  const __m256i added = _mm256_set1_epi16(static_cast<short>(zero));
+  const __m256i first = _mm256_add_epi16(_mm256_packs_epi32((__m256i)values[0], (__m256i)values[1]), added);
+  const __m256i second = _mm256_add_epi16(_mm256_packs_epi32((__m256i)values[2], (__m256i)values[3]), added);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32), _mm256_abs_epi8(bytes));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 64), _mm256_xor_si256(bytes, _mm256_set1_epi8(INT8_MIN)));
+}
+#endif
+
+#else  // words of two int16
 
 constexpr int kGroup = 2, kShift = 0;
 using Value = int16_t;
 
-#if defined(__AVX512F__)
-HEADWAY_INLINE Int load_weights(const int8_t* from) {
-  return (Int)_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-}
-HEADWAY_INLINE Int add_products(Int sum, Int word, Int weights) {
-  return sum + (Int)_mm512_madd_epi16((__m512i)word, (__m512i)weights);
-}
-HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
-  const __m512i both = _mm512_add_epi16(_mm512_packs_epi32((__m512i)a, (__m512i)b), _mm512_set1_epi16(static_cast<short>(zero)));
-  const __m512i inside = _mm512_min_epi16(both, _mm512_set1_epi16(255));
-  _mm512_storeu_si512(to, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), inside));
-}
-#elif defined(__AVX2__)
-HEADWAY_INLINE Int load_weights(const int8_t* from) {
-  return (Int)_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-}
-HEADWAY_INLINE Int add_products(Int sum, Int word, Int weights) {
-  return sum + (Int)_mm256_madd_epi16((__m256i)word, (__m256i)weights);
-}
-HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
-  const __m256i both = _mm256_add_epi16(_mm256_packs_epi32((__m256i)a, (__m256i)b), _mm256_set1_epi16(static_cast<short>(zero)));
-  const __m256i inside = _mm256_min_epi16(both, _mm256_set1_epi16(255));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(inside, 0xd8));
-}
-#elif defined(__x86_64__)
+#if defined(__x86_64__)
 HEADWAY_INLINE Int load_weights(const int8_t* from) {
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
   return (Int)_mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
@@ -161,6 +179,8 @@ constexpr int kStep = 4 * kLanes;  // numbers quantised at once
 // Vectors of columns in a panel and rows in a tile: their sums, a panel's weights and a word of a row fill the registers.
 #if defined(__AVX512F__)
 constexpr int kPanel = 3, kTile = 8;
+#elif defined(HEADWAY_PAIRS)
+constexpr int kPanel = 2, kTile = 4;
 #elif defined(__x86_64__)
 constexpr int kPanel = 2, kTile = 6;
 #else
@@ -262,18 +282,69 @@ void quantize(const float* x, const float* factors, int64_t count, int64_t input
   else quantize_rows<false>(x, factors, count, inputs, rows);
 }
 
-// kRows rows by kVectors vectors of columns of panel `panel`.
-template <int kRows, int kVectors>
-void tile(const LinearBlock& block, int64_t row, int64_t panel) {
-  // Few sums would wait for each other: each is kept in several parts. Whole numbers add up the same in any order.
-  constexpr int kSums = kRows * kVectors, kParts = 4 * kSums <= kPanel * kTile ? 4 : 2 * kSums <= kPanel * kTile ? 2 : 1;
+// Few sums would wait for each other: each is kept in several parts. Whole numbers add up the same in any order.
+constexpr int parts_of(int sums) {
+#if defined(HEADWAY_PAIRS)
+  return static_cast<void>(sums), 1;  // the products themselves take longer
+#else
+  return 4 * sums <= kPanel * kTile ? 4 : 2 * sums <= kPanel * kTile ? 2 : 1;
+#endif
+}
+
+#if defined(HEADWAY_PAIRS)
+
+template <int kParts, int kRows, int kVectors>
+HEADWAY_INLINE void add_up(const LinearBlock& block, int64_t row, int64_t number, Int (&sums)[kParts][kRows][kVectors]) {
+  constexpr int kVectorBytes = kLanes * kGroup;
+  const Panel& panel = block.weights->panels[number];
+  const int64_t pitch = block.rows.pitch;
+  const char* q = block.rows.values + row * pitch;
+  const int8_t* w = panel.values;
+  const int32_t* words = panel.words;
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) sums[0][r][v] = load_ints(block.weights->start + number * kPanel * kLanes + v * kLanes);
+
+  const auto plain = [&](const char* at, int r, const int8_t* from) {
+    return products(broadcast(at + r * pitch + 2 * kStep), load_weights(from));
+  };
+  const auto moved = [&](const char* at, int r, const int8_t* from) {
+    return products(broadcast(at + r * pitch + kStep), with_signs(load_weights(from), broadcast(at + r * pitch)));
+  };
+  const auto add_pairs = [&](int64_t count, const auto& products) {
+    for (int64_t pair = 0; pair < count; ++pair, words += 2, w += 2 * kVectors * kVectorBytes) {
+      const char *a = q + words[0], *b = q + words[1];
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const int8_t* from = w + v * kVectorBytes;
+          sums[0][r][v] += widened(add_shorts(products(a, r, from), products(b, r, from + kVectors * kVectorBytes)));
+        }
+    }
+  };
+  add_pairs(panel.plain_pairs, plain);
+  add_pairs(panel.moved_pairs, moved);
+  for (int64_t single = 0; single < panel.singles; ++single, ++words, w += kVectors * kVectorBytes) {
+    const char* a = q + words[0];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[0][r][v] += widened(moved(a, r, w + v * kVectorBytes));
+  }
+}
+
+#else
+
+template <int kParts, int kRows, int kVectors>
+HEADWAY_INLINE void add_up(const LinearBlock& block, int64_t row, int64_t panel, Int (&sums)[kParts][kRows][kVectors]) {
   const PackedWeights& weights = *block.weights;
   const int64_t groups = weights.depth / kGroup, pitch = block.rows.pitch;
   constexpr int kVectorBytes = kLanes * kGroup;
   const int8_t* w = weights.values + panel * kPanel * kLanes * weights.depth;
   const char* q = block.rows.values + row * pitch;
 
-  Int sums[kParts][kRows][kVectors] = {};
   for (int64_t group = 0; group < groups; group += kParts) {
 #pragma GCC unroll 4
     for (int part = 0; part < kParts; ++part) {
@@ -290,6 +361,17 @@ void tile(const LinearBlock& block, int64_t row, int64_t panel) {
     w += kParts * kVectors * kVectorBytes;
     q += kParts * 4;
   }
+}
+
+#endif
+
+// kRows rows by kVectors vectors of columns of panel `panel`.
+template <int kRows, int kVectors>
+void tile(const LinearBlock& block, int64_t row, int64_t panel) {
+  constexpr int kParts = parts_of(kRows * kVectors);
+  const PackedWeights& weights = *block.weights;
+  Int sums[kParts][kRows][kVectors] = {};
+  add_up(block, row, panel, sums);
 
   const int64_t first = panel * kPanel * kLanes;
   const float* row_scale = block.rows.scale + row;
@@ -437,6 +519,11 @@ void multiply(const LinearBlock& block) {
 
 }  // namespace
 
-const LinearTable linear_table = {kLanes, kPanel * kLanes, kGroup, sizeof(Value), quantize, multiply, activate};
+#if defined(HEADWAY_PAIRS)
+constexpr int kTogether = kStep;
+#else
+constexpr int kTogether = 0;
+#endif
+const LinearTable linear_table = {kLanes, kPanel * kLanes, kGroup, sizeof(Value), kTogether, quantize, multiply, activate};
 
 }  // namespace headway::HEADWAY_ISA

@@ -110,7 +110,7 @@ def test_this_processor_is_tested_on_its_best_path() -> None:
     assert available()[0] == (b"baseline", 0) or len(available()) == 1
 
 
-@pytest.mark.parametrize("weight", [-128, 127])
+@pytest.mark.parametrize("weight", [-128, -127, 127])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_do_not_saturate(weight: int, sign: int) -> None:
     """All 255 (and, by a negative row, all -255) times the extreme weights: pairs of products leave 16 bits behind."""
@@ -125,10 +125,17 @@ def test_sums_do_not_saturate(weight: int, sign: int) -> None:
             np.testing.assert_array_equal(call("QuantizedLinear", x, weights, one), exact(x, weights, one), str(isa))
 
 
-def test_alternating_extremes() -> None:
+@pytest.mark.parametrize(
+    "weights_of",
+    [(-128, 127), (-128, 1), (31, 32, 33), (-31, -32, -33), (-64, -63, 63, 64), (-128, -65, 0, 64, 127)],
+    ids=str,
+)
+def test_extremes(weights_of: tuple[int, ...]) -> None:
+    """Rows of the least and largest numbers and of neither; weights of which four just fit into 16 bits, and just do not."""
     rng = np.random.default_rng(0)
     x = rng.choice(np.array([-1, 1, 0], F32), (13, 333))
-    weights = rng.choice(np.array([-128, 127], np.int8), (333, 67))
+    x[0], x[1], x[2] = 1, -1, np.resize([1, -1], 333)
+    weights = rng.choice(np.array(weights_of, np.int8), (333, 67))
     one = np.ones(1, F32)
     for isa in available():
         with path(*isa):
