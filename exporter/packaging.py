@@ -1,7 +1,7 @@
 """A bundle as a folder that an app takes in: Android assets, iOS resources, or an npm package, within a size.
 
-    android  src/main/assets/headway/  model, tokenizer, licence        src/main/kotlin/headway/Model.kt
-    ios      Resources/headway/        model, tokenizer, licence        Sources/Model.swift
+    android  src/main/assets/headway/  model, tokenizer, licence    src/main/kotlin/headway/  Model, Tokenizer    src/main/cpp/  its reader
+    ios      Resources/headway/        model, tokenizer, licence    Sources/                  Model, Tokenizer    Sources/tokenizer/
     web      the bundle's own files, index.js and package.json
 
 Beside them lie README.md, SHA256SUMS (as `sha256sum -c` reads it) and headway-package.json. The size that counts is that of all files
@@ -10,6 +10,7 @@ together. What the sources of snippets are written from is in `snippets`.
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from .bundle import Bundle, Manifest, file_records
 from .errors import GateError, SourceError
 from .licence import LICENCE_FILES
+from .reader import write_reader
 from .snippets import FOLDER, Snippet, snippet
 from .staging import staged
 
@@ -32,6 +34,16 @@ _PLACES: dict[Platform, tuple[str, str]] = {
     "web": ("", ""),
 }
 """Where model and source code go."""
+
+_NATIVE = {"android": "src/main/cpp", "ios": "Sources/tokenizer"}
+"""Where the tokenizer's reader in C++ goes."""
+
+_READER = {
+    "android": "Text becomes token ids by `Tokenizer` (Tokenizer.kt says how it is opened); name `src/main/cpp/CMakeLists.txt` in "
+    "`externalNativeBuild { cmake { path … } }`.",
+    "ios": "Text becomes token ids by `Tokenizer` (Tokenizer.swift says how it is opened); add `Sources/tokenizer` to target and "
+    "import paths.",
+}
 
 _NOT_FOR_WEB = ("recipe.yaml", "README.md", "package.json", "package-lock.json", "required_operators_and_types.config")
 
@@ -63,11 +75,13 @@ def package(
         for folder in (assets, sources):
             folder.mkdir(parents=True, exist_ok=True)
         copied = _copy_model(bundle, manifest, platform, assets)
+        read, tokenizer = copy_tokenizer(bundle, manifest, platform, staging)
+        copied += [p for p in read if p not in copied]
         (sources / code.file).write_text(code.text, encoding="utf-8")
         licence = _copy_licence(bundle, manifest, assets)
         if platform == "web":
             _write_npm(staging, bundle, out.resolve().name, manifest)
-        _write_readme(staging, manifest, platform, code, licence)
+        _write_readme(staging, manifest, platform, code, tokenizer, licence)
         about = _about(manifest, platform, licence, [p.relative_to(staging).as_posix() for p in copied])
         (staging / PACKAGE_FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         sums = file_records(staging)
@@ -133,25 +147,46 @@ def largest_tensors(bundle: Path, manifest: Manifest) -> list[tuple[str, int]]:
     return sorted(found, key=lambda t: (-t[1], t[0]))
 
 
-def copy_tokenizer_and_reader(bundle: Path, manifest: Manifest, out: Path, platform: Platform) -> list[Path]:
-    """The one place where text becomes ids on a device: the tokenizer's files, and the reader that goes with them.
+def copy_tokenizer(bundle: Path, manifest: Manifest, platform: Platform, staging: Path) -> tuple[list[Path], str]:
+    """The one place where text becomes ids on a device: what was copied, and a sentence about it.
 
-    `tokenizer.json` is written without its white space; that it says the same is checked with the tokenizers library.
+    Phones get the small reader of `reader` and its compact file, whose ids have been compared with the bundle's; where it does not
+    read the tokenizer exactly, `tokenizer.json` for the tokenizers library itself, as the web gets it.
     """
     if manifest.tokenizer is None:
-        return []
+        return [], "The model has no tokenizer."
+    refusal = ""
+    if platform != "web":
+        try:
+            return _copy_reader(bundle, platform, staging)
+        except SourceError as error:
+            refusal = f"The reader for phones does not read this tokenizer ({error}): the tokenizers library, built for the phone, reads "
     names = [manifest.tokenizer.file]
     if platform == "web":
         names += [n for n in ("tokenizer_config.json", "config.json") if n in manifest.files]
-    copied = []
-    for name in names:
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = json.loads((bundle / name).read_text(encoding="utf-8"))
-        target.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-        copied.append(target)
+    copied = [_without_white_space(bundle / name, staging / _PLACES[platform][0] / name) for name in names]
     _check_same_tokenizer(bundle / manifest.tokenizer.file, copied[0])
-    return copied
+    return copied, f"{refusal}`{manifest.tokenizer.file}`{' holds the tokenizer' if not refusal else ''}."
+
+
+def _copy_reader(bundle: Path, platform: Literal["android", "ios"], staging: Path) -> tuple[list[Path], str]:
+    assets, sources = (staging / place for place in _PLACES[platform])
+    native = staging / _NATIVE[platform]
+    with tempfile.TemporaryDirectory() as folder:
+        written = write_reader(bundle, Path(folder), platform)
+        copied = []
+        for file in written:
+            place = assets if file == written[0] else sources if file.suffix in (".kt", ".swift") else native
+            place.mkdir(parents=True, exist_ok=True)
+            copied.append(Path(shutil.move(file, place / file.name)))
+    return copied, _READER[platform]
+
+
+def _without_white_space(file: Path, to: Path) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    to.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    return to
 
 
 def _check_same_tokenizer(before: Path, after: Path) -> None:
@@ -181,7 +216,7 @@ def _copy_model(bundle: Path, manifest: Manifest, platform: Platform, assets: Pa
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle / name, target)
         copied.append(target)
-    return copied + [p for p in copy_tokenizer_and_reader(bundle, manifest, assets, platform) if p not in copied]
+    return copied
 
 
 def _licences(bundle: Path) -> list[str]:
@@ -235,7 +270,9 @@ _HOW: dict[Platform, str] = {
 }
 
 
-def _write_readme(staging: Path, manifest: Manifest, platform: Platform, code: Snippet, licence: str) -> None:
+def _write_readme(
+    staging: Path, manifest: Manifest, platform: Platform, code: Snippet, tokenizer: str, licence: str
+) -> None:
     tensors = [
         f"| {kind} | {t.name} | {t.dtype} | {', '.join(map(str, t.shape))} |"
         for kind, ts in (("input", manifest.inputs), ("output", manifest.outputs))
@@ -259,6 +296,8 @@ def _write_readme(staging: Path, manifest: Manifest, platform: Platform, code: S
         "| | name | dtype | shape |",
         "|---|---|---|---|",
         *tensors,
+        "",
+        tokenizer,
         "",
         licence,
         "",

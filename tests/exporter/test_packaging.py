@@ -14,11 +14,13 @@ import tree_sitter_kotlin
 import tree_sitter_swift
 from tokenizers import Tokenizer
 
+from headway.exporter import packaging
 from headway.exporter.bundle import Manifest, TensorInfo
 from headway.exporter.errors import GateError, SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.licence import declared_licence
 from headway.exporter.packaging import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
+from headway.exporter.reader.native import NativeReader, library
 from headway.exporter.recipe import make_recipe
 from headway.exporter.snippets import WRITERS, snippet
 
@@ -56,15 +58,50 @@ def test_everything_is_there_and_counted(platform, mobile: Exported, tmp_path: P
     about = json.loads((done.path / PACKAGE_FILE).read_text())
     assert about["platform"] == platform and all((done.path / f).is_file() for f in about["files"])
     assert MODEL[platform] in about["files"] and "onnxruntime" in (done.path / "README.md").read_text()
-    whole = json.loads((mobile.path / "tokenizer.json").read_text())
-    small = next(done.path.rglob("tokenizer.json"))
-    assert json.loads(small.read_text()) == whole
-    assert small.stat().st_size < 0.8 * (mobile.path / "tokenizer.json").stat().st_size
-    text = "the price of ＢＲＥＡＤ é 漢字 🙂"
-    assert (
-        Tokenizer.from_file(str(small)).encode(text).ids
-        == Tokenizer.from_file(str(mobile.path / "tokenizer.json")).encode(text).ids
-    )
+
+
+TEXT = "the price of ＢＲＥＡＤ é 漢字 🙂"
+
+
+def expected_ids(bundle: Path) -> list[int]:
+    return Tokenizer.from_file(str(bundle / "tokenizer.json")).encode(TEXT).ids
+
+
+@pytest.mark.parametrize("platform", ["android", "ios"])
+def test_phones_get_the_reader(platform, mobile: Exported, tmp_path: Path) -> None:
+    out = package(mobile.path, platform, tmp_path / "out").path
+    compact = next(out.rglob("tokenizer.bin"))
+    assert compact.parent == (out / MODEL[platform]).parent and not list(out.rglob("tokenizer.json"))
+    assert {p.name for p in (out / CODE[platform]).parent.glob("*.*")} == {
+        "android": {"Model.kt", "Tokenizer.kt"},
+        "ios": {"Model.swift", "Tokenizer.swift"},
+    }[platform]
+    native = next(out.rglob("headway_tokenizer.cc")).parent
+    assert (native / "headway_tokenizer.h").is_file()
+    assert (native / {"android": "CMakeLists.txt", "ios": "module.modulemap"}[platform]).is_file()
+    if library() is not None:
+        assert NativeReader(compact.read_bytes()).ids([TEXT]) == [expected_ids(mobile.path)]
+
+
+def test_the_web_gets_the_tokenizer_without_white_space(mobile: Exported, tmp_path: Path) -> None:
+    small = package(mobile.path, "web", tmp_path / "out").path / "tokenizer.json"
+    whole = mobile.path / "tokenizer.json"
+    assert json.loads(small.read_text()) == json.loads(whole.read_text())
+    assert small.stat().st_size < 0.8 * whole.stat().st_size
+    assert Tokenizer.from_file(str(small)).encode(TEXT).ids == expected_ids(mobile.path)
+
+
+def test_a_tokenizer_that_the_reader_refuses_goes_as_a_file(
+    mobile: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> list[Path]:
+        raise SourceError("pre-tokenizer 'UnicodeScripts' is not read")
+
+    monkeypatch.setattr(packaging, "write_reader", refuse)
+    out = package(mobile.path, "android", tmp_path / "out").path
+    small = out / "src/main/assets/headway/tokenizer.json"
+    assert Tokenizer.from_file(str(small)).encode(TEXT).ids == expected_ids(mobile.path)
+    assert "UnicodeScripts" in (out / "README.md").read_text() and not (out / "src/main/cpp").exists()
 
 
 def test_a_budget_missed_says_by_how_much_and_writes_nothing(mobile: Exported, tmp_path: Path) -> None:
