@@ -39,8 +39,8 @@ SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_value
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PROBABILITY_SCALE = "probability_scale"
-"""Metadata of an `Attention` node: the int8 step of its softmax's result. Without it the result stays float, and so does its
-product: what is not in the canonical graph is not rounded."""
+"""Metadata property of an `Attention` node, saved with the graph: the int8 step of its softmax's result, as a decimal number.
+Without it the result stays float, and so does its product: what is not in the canonical graph is not rounded."""
 
 F32 = ir.DataType.FLOAT
 
@@ -181,7 +181,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
     if bias is not None:
         scores = insert(node, "Add", [scores, _keys(bias)], name=f"{stem}.masked", dtype=F32, shape=square)
     weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
-    step = node.meta.get(PROBABILITY_SCALE)
+    step = node.metadata_props.get(PROBABILITY_SCALE)
     quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in (q, k, v))
     if quantised and step is not None:
         zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
