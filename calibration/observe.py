@@ -6,7 +6,6 @@ depend on how texts are handed over, in which order, with how much padding, or b
 gives a text the same activations beside others as alone. That is looked at while observing: where it does not, texts run alone.
 """
 
-import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..exporter.errors import SourceError, UsageError
+from . import stored
 from .batches import Batch
 from .histogram import Histogram, Method
 from .moments import Moments
@@ -79,8 +79,6 @@ class Observations:
 
     def save(self, stem: Path) -> None:
         """Writes `stem.safetensors` and `stem.json`."""
-        from safetensors.numpy import save_file
-
         arrays: dict[str, np.ndarray] = {}
         bounds: dict[str, Any] = {}
         for name, o in self.values.items():
@@ -91,26 +89,12 @@ class Observations:
                 if (a := getattr(o, k)) is not None
             }
             bounds[name] = {"exponent": o.histogram.exponent, "low": o.histogram.low, "high": o.histogram.high}
-        save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, stem.with_suffix(".safetensors"))
-        content = {**self.describe(), "values": bounds}
-        stem.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        stored.write(stem, arrays, {**self.describe(), "values": bounds})
 
     @classmethod
     def load(cls, stem: Path, *, source: str) -> "Observations":
         """Reads what `save` wrote; SourceError where it is unreadable or another model's."""
-        from safetensors.numpy import load_file
-
-        try:
-            described = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-            arrays = load_file(stem.with_suffix(".safetensors"))
-        except Exception as error:  # safetensors raises its own kinds
-            raise SourceError(f"{stem}: observations cannot be read ({error})") from error
-        if described.pop("schema_version", None) != SCHEMA_VERSION:
-            raise SourceError(f"{stem}: observations of another version; calibrate again")
-        if described["source"] != source:
-            raise SourceError(
-                f"{stem}: these observations were made on another model (its fingerprint differs); calibrate again"
-            )
+        described, arrays = stored.read(stem, version=SCHEMA_VERSION, source=source)
         try:
             bounds = described.pop("values")
             values = {

@@ -205,10 +205,11 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     def made(one: RoundingPlan) -> tuple[ir.Model, list[StructuralPass]]:
         return quantized(job.model, one, seen, spec, activations=activations, signed=signed)
 
-    def drop(one: RoundingPlan) -> float:
+    def judge(one: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
         job.step("search what stays float")
-        points = job.quality.measure(runs(made(one)[0]), job.encoder, job.kept_tokens)
-        return job.quality.source - points
+        tried = made(one)
+        points = job.quality.measure(runs(tried[0]), job.encoder, job.kept_tokens)
+        return job.quality.source - points, tried
 
     if spec.search:
         found = effects(
@@ -222,13 +223,15 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
             on_group=lambda name: job.step("sensitivity", of=len(chosen.groups)),
         )
         job.sensitivity = {e.group.name: e.error for e in found}
-        chosen, lost = mixed(chosen, found, drop, job.recipe.max_drop)
-        if lost is None:
+        best = mixed(chosen, found, judge, job.recipe.max_drop)
+        if best is None:
             raise GateError(
                 f"even one rounded group of matrices costs more than {job.recipe.max_drop:g} points of {job.quality.metric}: "
                 "raise --max-drop, or leave this model in float"
             )
-    job.model, passes = made(chosen)
+        chosen, (job.model, passes) = best
+    else:
+        job.model, passes = made(chosen)
     job.left_float = chosen.left
     job.reports += [one.report for one in passes if one.report is not None]
     count = sum(len(g.matrices) for g in chosen.groups)

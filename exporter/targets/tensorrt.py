@@ -48,8 +48,8 @@ SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_value
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PROBABILITY_SCALE = "probability_scale"
-"""Metadata of an `Attention` node: the int8 step of its softmax's result. Without it the result stays float, and so does its
-product: what is not in the canonical graph is not rounded."""
+"""Metadata property of an `Attention` node, saved with the graph: the int8 step of its softmax's result, as a decimal number.
+Without it the result stays float, and so does its product: what is not in the canonical graph is not rounded."""
 
 F32 = ir.DataType.FLOAT
 
@@ -171,7 +171,7 @@ def _to_opset(model: ir.Model) -> None:
 
 def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | None) -> bool:
     """Writes one canonical attention out, its values named after the module `stem`; True where both its products are int8."""
-    step = node.meta.get(PROBABILITY_SCALE)
+    step = node.metadata_props.get(PROBABILITY_SCALE)
     quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in node.inputs[:3])
     if kernels is not None and not quantised:
         replace(node.outputs[0], kernels.attention(graph, node, stem))

@@ -285,6 +285,17 @@ def test_queries_are_scaled_before_they_are_quantised(canonical) -> None:
         assert back.inputs[0].producer().inputs[0].producer().op_type == "Mul"
 
 
+def test_the_step_of_probabilities_survives_saving(canonical, tmp_path: Path) -> None:
+    model = canonical("bert")
+    feeds = batch(model)
+    quantise(model, feeds)
+    ir.save(model, tmp_path / "model.onnx")
+    again = ir.load(tmp_path / "model.onnx")
+    direct, found = lowered(model, "fp32", feeds), lowered(again, "fp32", feeds)
+    assert found.attention_int8 == direct.attention_int8 == found.attention > 0
+    assert np.array_equal(run(again, feeds), run(model, feeds))
+
+
 def break_zero_point(graph: ir.Graph) -> None:
     node = nodes(graph, "QuantizeLinear")[0]
     node.replace_input_with(2, initializer(graph, "three", np.array(3, np.int8)))
