@@ -15,6 +15,37 @@ constexpr const char* name_of() {
   else return "MaskedSoftmax";
 }
 
+// Where in bias the rows of x begin, one after the other.
+class Walk {
+ public:
+  // `steps`: how far bias moves for a step along each axis of x; empty where there is none.
+  Walk(const Shape& shape, const Shape& steps, int64_t row) : shape_(shape), steps_(steps), at_(steps.size(), 0) {
+    for (size_t axis = steps.size(); axis-- > 1;) {
+      const size_t before = axis - 1;
+      at_[before] = row % shape[before];
+      offset_ += at_[before] * steps[before];
+      row /= shape[before];
+    }
+  }
+
+  int64_t offset() const { return offset_; }
+
+  void next() {
+    for (size_t axis = steps_.size(); axis-- > 1;) {
+      const size_t before = axis - 1;
+      offset_ += steps_[before];
+      if (++at_[before] < shape_[before]) return;
+      offset_ -= at_[before] * steps_[before];
+      at_[before] = 0;
+    }
+  }
+
+ private:
+  const Shape &shape_, &steps_;
+  Shape at_;
+  int64_t offset_ = 0;
+};
+
 // y = softmax(scale * x + bias) over the last axis; bias broadcasts to x. Attribute `scale`, 1 where not given. To bytes: rounded
 // in the same pass with the attributes `y_scale` and `y_zero_point`.
 template <class T, class Out = T>
@@ -47,9 +78,10 @@ class MaskedSoftmax {
     context.parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t unit) {
       const T* pointers[kChunk];
       const int64_t first = static_cast<int64_t>(unit) * each, end = std::min(rows, first + each);
+      Walk walk(x.shape, steps, bias ? first : 0);
       for (int64_t row = first; row < end; row += kChunk) {
         const int64_t count = std::min(kChunk, end - row);
-        for (int64_t i = 0; bias && i < count; ++i) pointers[i] = bias.data + offset(row + i, x.shape, steps);
+        for (int64_t i = 0; bias && i < count; ++i, walk.next()) pointers[i] = bias.data + walk.offset();
         rows_({x.data + row * length, bias ? pointers : nullptr, bias && steps.back() ? 1 : 0, y + row * length, count, length,
                scale_, out_scale_, out_zero_});
       }
@@ -79,15 +111,6 @@ class MaskedSoftmax {
     if (!fits)
       throw Error("input 'bias' of shape " + to_string(bias.shape) + " does not broadcast to input 'x' of shape " + to_string(shape));
     return steps;
-  }
-
-  static int64_t offset(int64_t row, const Shape& shape, const Shape& steps) {
-    int64_t found = 0;
-    for (size_t axis = shape.size() - 1; axis-- > 0;) {
-      found += row % shape[axis] * steps[axis];
-      row /= shape[axis];
-    }
-    return found;
   }
 
   float scale_, out_scale_, out_zero_;

@@ -191,33 +191,13 @@ HEADWAY_INLINE Float load_upto(const float* from, int64_t count) {
   return count >= kLanes ? load(from) : count <= 0 ? Float{} : load_part(from, static_cast<int>(count), 0.0f);
 }
 
-// The second where the first is NaN.
-HEADWAY_INLINE Float smaller(Float a, Float b) {
-#if defined(__AVX512F__)
-  return _mm512_min_ps(a, b);
-#elif defined(__AVX2__)
-  return _mm256_min_ps(a, b);
-#else
-  return a < b ? a : b;
-#endif
-}
-HEADWAY_INLINE Float greater(Float a, Float b) {
-#if defined(__AVX512F__)
-  return _mm512_max_ps(a, b);
-#elif defined(__AVX2__)
-  return _mm256_max_ps(a, b);
-#else
-  return a > b ? a : b;
-#endif
-}
-
 using EveryLane = std::make_integer_sequence<int, kLanes>;
 
 // The largest lane, by folding halves.
 template <int kHalf = kLanes / 2, int... kLane>
 HEADWAY_INLINE float largest_lane(Float value, std::integer_sequence<int, kLane...> lanes) {
   if constexpr (kHalf == 0) return value[0];
-  else return largest_lane<kHalf / 2>(greater(value, __builtin_shufflevector(value, value, (kLane ^ kHalf)...)), lanes);
+  else return largest_lane<kHalf / 2>(larger(value, __builtin_shufflevector(value, value, (kLane ^ kHalf)...)), lanes);
 }
 
 HEADWAY_INLINE bool has_nan(Float value) {
@@ -241,14 +221,14 @@ void quantize_rows(const float* x, const float* factors, int64_t count, int64_t 
     Float least[4] = {}, most[4] = {}, bad[4] = {};  // bad: 0, or NaN once something was not finite
     const auto see = [&](int i, Float value) {
       least[i] = smaller(value, least[i]);
-      most[i] = greater(value, most[i]);
+      most[i] = larger(value, most[i]);
       bad[i] += value * Float{};
     };
     for (int64_t k = 0; k < whole; k += kStep)
       for (int i = 0; i < 4; ++i) see(i, at(k + i * kLanes));
     for (int64_t k = whole; k < inputs; k += kLanes) see(0, end(k));
     const float low = -largest_lane(-smaller(smaller(least[0], least[1]), smaller(least[2], least[3])), EveryLane{});
-    const float high = largest_lane(greater(greater(most[0], most[1]), greater(most[2], most[3])), EveryLane{});
+    const float high = largest_lane(larger(larger(most[0], most[1]), larger(most[2], most[3])), EveryLane{});
     const bool finite = !has_nan((bad[0] + bad[1]) + (bad[2] + bad[3]));
     const double range = static_cast<double>(high) - low;
     const bool flat = !(range >= 0x1p-100) || !finite;  // what is smaller counts as zeros: its steps would not be normal numbers

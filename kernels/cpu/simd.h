@@ -68,8 +68,25 @@ HEADWAY_INLINE Float unfused(Float value) {
 #endif
   return value;
 }
-// The larger; the second where the first is NaN.
-HEADWAY_INLINE Float larger(Float a, Float b) { return a > b ? a : b; }
+// The second where one is NaN.
+HEADWAY_INLINE Float larger(Float a, Float b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+HEADWAY_INLINE Float smaller(Float a, Float b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 HEADWAY_INLINE Float as_float(Int bits) { return reinterpret_cast<Float>(bits); }
 HEADWAY_INLINE Int as_int(Float bits) { return reinterpret_cast<Int>(bits); }
 
@@ -242,11 +259,11 @@ constexpr float kLog2E = 1.44269504f;
 // All exponentials are this one: log2(e) becomes part of a scale that is there anyway, and x - round(x) is exact without
 // splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest.
 HEADWAY_INLINE Float exp2(Float x) {
-  const Float inside = x < set(-127.0f) ? set(-127.0f) : x;
 #if defined(__AVX512F__)
-  const Float n = _mm512_roundscale_ps(inside, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Float r = inside - n;
+  const Float n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Float r = x - n;
 #else
+  const Float inside = larger(set(-127.0f), x);
   const Float shifted = inside + set(kRound);
   const Float r = inside - (shifted - set(kRound));
 #endif
