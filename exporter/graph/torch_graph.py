@@ -91,7 +91,10 @@ class TorchGraph:
 
     def compute(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
         """The results of one node."""
-        return OPERATORS[node.op_type](node, inputs)
+        plain = PLAIN.get(node.op_type, ())
+        return OPERATORS[node.op_type](
+            node, [x.tolist() if i in plain and x is not None else x for i, x in enumerate(inputs)]
+        )
 
     def change(self, name: str, tensor: Tensor) -> None:
         """Gives a weight another content, and remembers that."""
@@ -240,29 +243,25 @@ def _layer_norm(node: ir.Node, x: list[Any]) -> Tensor:
 def _pad(node: ir.Node, x: list[Any]) -> Tensor:
     if attribute(node, "mode", "constant") != "constant":
         raise SourceError(f"node {node.name!r}: only constant padding has a counterpart in torch yet")
-    pads, rank = x[1].tolist(), x[0].ndim
-    if len(x) > 3 and x[3] is not None:
-        axes = [a % rank for a in x[3].tolist()]
-        begins, ends = dict(zip(axes, pads, strict=False)), dict(zip(axes, pads[len(axes) :], strict=True))
-    else:
-        begins, ends = dict(enumerate(pads[:rank])), dict(enumerate(pads[rank:]))
+    pads, rank = x[1], x[0].ndim
+    axes = [a % rank for a in x[3]] if len(x) > 3 and x[3] is not None else list(range(rank))
+    begins, ends = dict(zip(axes, pads, strict=False)), dict(zip(axes, pads[len(axes) :], strict=True))
     flat = [n for axis in reversed(range(rank)) for n in (begins.get(axis, 0), ends.get(axis, 0))]
     return F.pad(x[0], flat, value=float(x[2]) if len(x) > 2 and x[2] is not None else 0.0)
 
 
-def _reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
+def reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
     def apply(node: ir.Node, x: list[Any]) -> Tensor:
-        axes = x[1].tolist() if len(x) > 1 and x[1] is not None else list(range(x[0].ndim))
+        axes = x[1] if len(x) > 1 and x[1] is not None else list(range(x[0].ndim))
         return function(x[0], dim=axes, keepdim=bool(attribute(node, "keepdims", 1)))
 
     return apply
 
 
 def _reshape(node: ir.Node, x: list[Any]) -> Tensor:
-    shape = x[1].tolist()
-    if not attribute(node, "allowzero", 0):
-        shape = [x[0].shape[i] if n == 0 else n for i, n in enumerate(shape)]
-    return x[0].reshape(shape)
+    keep = not attribute(node, "allowzero", 0)
+    # A symbolic size is not compared with 0: that would tie an exported graph to the answer.
+    return x[0].reshape([x[0].shape[i] if keep and isinstance(n, int) and n == 0 else n for i, n in enumerate(x[1])])
 
 
 def _shape(node: ir.Node, x: list[Any]) -> Tensor:
@@ -285,16 +284,16 @@ def _slice(_: ir.Node, x: list[Any]) -> Tensor:
 def _split(node: ir.Node, x: list[Any]) -> tuple[Tensor, ...]:
     axis = _axis(node, 0)
     if len(x) > 1 and x[1] is not None:
-        return tuple(torch.split(x[0], x[1].tolist(), dim=axis))
+        return tuple(torch.split(x[0], x[1], dim=axis))
     return tuple(torch.chunk(x[0], len(node.outputs), dim=axis))
 
 
 def _squeeze(_: ir.Node, x: list[Any]) -> Tensor:
-    return torch.squeeze(x[0], tuple(x[1].tolist())) if len(x) > 1 and x[1] is not None else torch.squeeze(x[0])
+    return torch.squeeze(x[0], tuple(x[1])) if len(x) > 1 and x[1] is not None else torch.squeeze(x[0])
 
 
 def _unsqueeze(_: ir.Node, x: list[Any]) -> Tensor:
-    axes = x[1].tolist()
+    axes = x[1] if isinstance(x[1], list) else [x[1]]
     result = x[0]
     for axis in sorted(a % (x[0].ndim + len(axes)) for a in axes):
         result = result.unsqueeze(axis)
@@ -328,6 +327,21 @@ def _masked_softmax(node: ir.Node, x: list[Any]) -> Tensor:
 def _softmax(node: ir.Node, x: list[Any]) -> Tensor:
     return torch.softmax(x[0], dim=_axis(node, -1))
 
+
+PLAIN = {
+    "Pad": (1, 3),
+    "ReduceL2": (1,),
+    "ReduceMax": (1,),
+    "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceSum": (1,),
+    "Reshape": (1,),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "Unsqueeze": (1,),
+}
+"""Places of inputs that operators take as plain numbers, not as tensors."""
 
 OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]] = {
     "Abs": lambda _, x: x[0].abs(),
@@ -374,11 +388,11 @@ OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]
     "QuantizeLinear": _quantize,
     "QuantizeTokens": _quantize_tokens,
     "Range": lambda _, x: torch.arange(x[0].item(), x[1].item(), x[2].item(), dtype=x[0].dtype),
-    "ReduceL2": _reduce(lambda t, dim, keepdim: torch.linalg.vector_norm(t, dim=dim, keepdim=keepdim)),
-    "ReduceMax": _reduce(torch.amax),
-    "ReduceMean": _reduce(torch.mean),
-    "ReduceMin": _reduce(torch.amin),
-    "ReduceSum": _reduce(torch.sum),
+    "ReduceL2": reduce(lambda t, dim, keepdim: torch.linalg.vector_norm(t, dim=dim, keepdim=keepdim)),
+    "ReduceMax": reduce(torch.amax),
+    "ReduceMean": reduce(torch.mean),
+    "ReduceMin": reduce(torch.amin),
+    "ReduceSum": reduce(torch.sum),
     "Relu": lambda _, x: torch.relu(x[0]),
     "Reshape": _reshape,
     "Shape": _shape,
@@ -392,7 +406,7 @@ OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]
     "Squeeze": _squeeze,
     "Sub": lambda _, x: x[0] - x[1],
     "Tanh": lambda _, x: torch.tanh(x[0]),
-    "Tile": lambda _, x: x[0].repeat(x[1].tolist()),
+    "Tile": lambda _, x: x[0].repeat(x[1]),
     "Transpose": lambda node, x: x[0].permute(tuple(attribute(node, "perm", tuple(reversed(range(x[0].ndim)))))),  # type: ignore[arg-type]
     "Unsqueeze": _unsqueeze,
     "Where": lambda _, x: torch.where(x[0], x[1], x[2]),

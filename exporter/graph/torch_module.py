@@ -19,7 +19,7 @@ from ..errors import SourceError
 from .edit import attribute, bias_add, bias_of, constant, consumers, dims, producer
 from .mask import PADDING_BIAS
 from .quantized import DOMAIN, TOKENS, matrix_of
-from .torch_graph import DTYPES, OPERATORS, as_tensor
+from .torch_graph import OPERATORS, PLAIN, as_tensor, reduce
 
 Tensor = torch.Tensor
 
@@ -209,7 +209,7 @@ class _Builder:
         return _Planned(_Step(_SIZES[node.op_type], node, {}), reads, node.outputs)
 
     def _of_tensors(self, node: ir.Node) -> _Planned:
-        function, plain = _OWN.get(node.op_type, (OPERATORS.get(node.op_type), ()))
+        function, plain = _OWN.get(node.op_type, (OPERATORS.get(node.op_type), PLAIN.get(node.op_type, ())))
         if function is None:
             raise SourceError(f"node {node.name!r}: {node.op_type} has no counterpart in torch yet")
         reads: list[_Computed | _Sizes] = []
@@ -451,54 +451,11 @@ def _slice(node: ir.Node, x: list[Any]) -> Tensor:
     return result
 
 
-def _reshape(node: ir.Node, x: list[Any]) -> Tensor:
-    keep = not attribute(node, "allowzero", 0)
-    return x[0].reshape([x[0].shape[i] if keep and isinstance(n, int) and n == 0 else n for i, n in enumerate(x[1])])
-
-
 def _expand(_: ir.Node, x: list[Any]) -> Tensor:
     missing = len(x[1]) - x[0].ndim
     shape = [1] * missing + list(x[0].shape)
     # An axis of 1 in the wish leaves the tensor's own length, as ONNX has it.
     return x[0].expand([own if isinstance(n, int) and n == 1 else n for own, n in zip(shape, x[1], strict=True)])
-
-
-def _unsqueeze(_: ir.Node, x: list[Any]) -> Tensor:
-    axes = x[1] if isinstance(x[1], list) else [x[1]]
-    result = x[0]
-    for axis in sorted(a % (x[0].ndim + len(axes)) for a in axes):
-        result = result.unsqueeze(axis)
-    return result
-
-
-def _reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
-    def apply(node: ir.Node, x: list[Any]) -> Tensor:
-        axes = x[1] if len(x) > 1 and x[1] is not None else list(range(x[0].ndim))
-        return function(x[0], dim=axes, keepdim=bool(attribute(node, "keepdims", 1)))
-
-    return apply
-
-
-def _pad(node: ir.Node, x: list[Any]) -> Tensor:
-    if attribute(node, "mode", "constant") != "constant":
-        raise SourceError(f"node {node.name!r}: only constant padding has a counterpart in torch yet")
-    pads, rank = x[1], x[0].ndim
-    axes = [a % rank for a in x[3]] if len(x) > 3 and x[3] is not None else list(range(rank))
-    begins, ends = dict(zip(axes, pads, strict=False)), dict(zip(axes, pads[len(axes) :], strict=True))
-    flat = [n for axis in reversed(range(rank)) for n in (begins.get(axis, 0), ends.get(axis, 0))]
-    return F.pad(x[0], flat, value=float(x[2]) if len(x) > 2 and x[2] is not None else 0.0)
-
-
-def _split(node: ir.Node, x: list[Any]) -> tuple[Tensor, ...]:
-    axis = int(attribute(node, "axis", 0))  # type: ignore[call-overload]
-    if len(x) > 1 and x[1] is not None:
-        return tuple(torch.split(x[0], x[1], dim=axis))
-    return tuple(torch.chunk(x[0], len(node.outputs), dim=axis))
-
-
-def _clip(_: ir.Node, x: list[Any]) -> Tensor:
-    low, high = (x[i] if len(x) > i else None for i in (1, 2))
-    return torch.clamp(x[0], low, high)
 
 
 def _of_two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
@@ -513,8 +470,7 @@ def _of_two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[ir.Node, 
 
 _OWN: dict[str, tuple[Callable[[ir.Node, list[Any]], Any], tuple[int, ...]]] = {
     "Attention": (_attention, ()),
-    "Cast": (lambda node, x: x[0].to(DTYPES[ir.DataType(int(attribute(node, "to")))]), ()),  # type: ignore[call-overload]
-    "Clip": (_clip, (1, 2)),
+    "Clip": (OPERATORS["Clip"], (1, 2)),
     "CumSum": (lambda _, x: torch.cumsum(x[0], x[1], dtype=x[0].dtype), (1,)),
     "Expand": (_expand, (1,)),
     "Gather": (_gather, (1,)),
@@ -522,21 +478,9 @@ _OWN: dict[str, tuple[Callable[[ir.Node, list[Any]], Any], tuple[int, ...]]] = {
     "GatherElements": (lambda node, x: torch.gather(x[0], int(attribute(node, "axis", 0)), x[1]), ()),  # type: ignore[call-overload]
     "Max": (_of_two(torch.maximum), ()),
     "Min": (_of_two(torch.minimum), ()),
-    "Pad": (_pad, (1, 2, 3)),
-    "Pow": (lambda _, x: torch.pow(x[0], x[1]), (1,)),
+    "Pad": (OPERATORS["Pad"], (1, 2, 3)),
+    "Pow": (OPERATORS["Pow"], (1,)),
     "Range": (lambda _, x: torch.arange(x[0], x[1], x[2]), (0, 1, 2)),
-    "ReduceL2": (_reduce(lambda t, dim, keepdim: (t * t).sum(dim=dim, keepdim=keepdim).sqrt()), (1,)),
-    "ReduceMax": (_reduce(torch.amax), (1,)),
-    "ReduceMean": (_reduce(torch.mean), (1,)),
-    "ReduceMin": (_reduce(torch.amin), (1,)),
-    "ReduceSum": (_reduce(torch.sum), (1,)),
-    "Reshape": (_reshape, (1,)),
+    "ReduceL2": (reduce(lambda t, dim, keepdim: (t * t).sum(dim=dim, keepdim=keepdim).sqrt()), (1,)),
     "Slice": (_slice, (1, 2, 3, 4)),
-    "Split": (_split, (1,)),
-    "Squeeze": (
-        lambda _, x: torch.squeeze(x[0], tuple(x[1])) if len(x) > 1 and x[1] is not None else torch.squeeze(x[0]),
-        (1,),
-    ),
-    "Tile": (lambda _, x: x[0].repeat(x[1]), (1,)),
-    "Unsqueeze": (_unsqueeze, (1,)),
 }
