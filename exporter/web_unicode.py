@@ -7,11 +7,14 @@ library itself is asked about every code point, and the answers travel with the 
 """
 
 import json
-import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from .reader.characters import CODES, Flag, letters
 
 FILE = Path(__file__).parent / "web" / "unicode.json"
 
@@ -37,7 +40,7 @@ def tables() -> dict[str, Any]:
     strip_marks = normalizers.StripAccents().normalize_str
     lower, decompose = normalizers.Lowercase().normalize_str, normalizers.NFKD().normalize_str
     words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    runs = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    flags = letters()
     last = "\u0345"  # the highest combining class there is: what combines moves in front of it
 
     def newer(c: str) -> bool:
@@ -49,20 +52,15 @@ def tables() -> dict[str, Any]:
         "accent": _ranges(lambda c: strip(c) == ""),
         "mark": _ranges(lambda c: strip_marks(c) == ""),
         "punctuation": _ranges(lambda c: len(words(f"a{c}a")) == 3),
-        "letter": _ranges(lambda c: len(runs(f"a{c}a")) == 1),
-        "number": _ranges(lambda c: len(runs(f"1{c}1")) == 1),
+        "letter": _as_ranges(np.flatnonzero(flags & Flag.LETTER).tolist()),
+        "number": _as_ranges(np.flatnonzero(flags & Flag.NUMBER).tolist()),
         "lower": _changes(lower),
         "newer": _ranges(newer),
     }
 
 
-def characters() -> Iterator[str]:
-    """Every character but surrogates."""
-    return (chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000)
-
-
 def _ranges(holds: Callable[[str], bool]) -> list[int]:
-    return _as_ranges(ord(c) for c in characters() if holds(c))
+    return _as_ranges(ord(c) for c in map(chr, CODES) if holds(c))
 
 
 def _as_ranges(numbers: Iterable[int]) -> list[int]:
@@ -76,7 +74,7 @@ def _as_ranges(numbers: Iterable[int]) -> list[int]:
 
 
 def _changes(to: Callable[[str], str]) -> list[list[int]]:
-    return [[ord(c), *map(ord, new)] for c in characters() if (new := to(c)) != c]
+    return [[ord(c), *map(ord, new)] for c in map(chr, CODES) if (new := to(c)) != c]
 
 
 if __name__ == "__main__":

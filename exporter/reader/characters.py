@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import SourceError
 
 CODE_POINTS = 0x110000
-_CODES = [c for c in range(CODE_POINTS) if not 0xD800 <= c < 0xE000]
+CODES = [c for c in range(CODE_POINTS) if not 0xD800 <= c < 0xE000]
 _CHUNK = 8192
 
 # Where characters are, and every 61st code point of the planes that are private or empty to this day.
@@ -100,7 +100,7 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
         _normalization(tokenizer.normalizer.normalize_str, found)
     if tokenizer.pre_tokenizer is not None:
         if json.loads(pre_tokenizer)["type"] == "ByteLevel":
-            found.flags |= _letters()
+            found.flags |= letters()
         else:
             _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
     if added:
@@ -121,7 +121,7 @@ def _between_bars(normalize: Normalize, texts: Sequence[str]) -> Iterator[str]:
 def _normalization(normalize: Normalize, found: Characters) -> None:
     if normalize(_BAR) != _BAR:
         raise SourceError(f"the normalizer changes {_BAR!r}, which is not foreseen")
-    codes = [c for c in _CODES if c != ord(_BAR)]
+    codes = [c for c in CODES if c != ord(_BAR)]
     made = dict(zip(codes, _between_bars(normalize, [chr(c) for c in codes]), strict=True))
     for code, text in made.items():
         char = chr(code)
@@ -148,7 +148,7 @@ def _hangul(code: int) -> str:
 
 def _anchors(normalize: Normalize) -> tuple[str, str] | None:
     """Two marks that stay, and change places when they stand in the wrong order; None where nothing does."""
-    marks = [chr(c) for c in _CODES if unicodedata.combining(chr(c))]
+    marks = [chr(c) for c in CODES if unicodedata.combining(chr(c))]
     stay = sorted((m for m in marks if normalize(m) == m), key=unicodedata.combining)
     backwards = "".join(reversed(stay))
     if normalize(backwards) == backwards:
@@ -245,15 +245,15 @@ def read_compositions() -> dict[tuple[int, int], int]:
 
 
 @lru_cache(maxsize=1)
-def _letters() -> np.ndarray:
+def letters() -> np.ndarray:
     """ByteLevel's: letters join with a letter before them, numbers with a number, separators with one, the rest with neither."""
     from tokenizers import pre_tokenizers
 
     flags = np.zeros(CODE_POINTS, np.uint8)
     split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
     pieces = [(" ", " "), ("'", "'")]  # which join with others in ways of their own
-    for start in range(0, len(_CODES), _CHUNK):
-        text = "".join(map(chr, _CODES[start : start + _CHUNK])).replace(" ", "").replace("'", "")
+    for start in range(0, len(CODES), _CHUNK):
+        text = "".join(map(chr, CODES[start : start + _CHUNK])).replace(" ", "").replace("'", "")
         pieces += [(text[at], text[at:stop]) for _, (at, stop) in split(text) if stop > at]
     for flag, before, behind in ((Flag.LETTER, "a", "!"), (Flag.NUMBER, "1", "!"), (Flag.SEPARATOR, "\n", "\n!")):
         width = len(before) + 1 + len(behind)
@@ -266,8 +266,8 @@ def _letters() -> np.ndarray:
 
 def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags: np.ndarray) -> None:
     """Separators stand in no word, isolated characters in one of their own; all others join with a letter on each side."""
-    for start in range(0, len(_CODES), _CHUNK):
-        codes = np.array(_CODES[start : start + _CHUNK])
+    for start in range(0, len(CODES), _CHUNK):
+        codes = np.array(CODES[start : start + _CHUNK])
         pieces = np.array([at for _, at in split("a" + "".join(f"{chr(c)}a" for c in codes))])
         covered = np.zeros(2 * len(codes) + 2, np.int32)
         np.add.at(covered, pieces[:, 0], 1)
