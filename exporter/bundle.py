@@ -91,6 +91,14 @@ class Manifest:
             raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
 
 
+def check_files(directory: Path, manifest: Manifest) -> None:
+    """Compares every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
+    for name, record in manifest.files.items():
+        with (directory / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
+                raise SourceError(f"{directory / name}: changed since the bundle was made")
+
+
 class TextEncoder:
     """Text to ids, exactly as the source's tokenizer, by the `tokenizers` library."""
 
@@ -159,10 +167,7 @@ class Bundle:
 
     def check_files(self) -> None:
         """Compares every file with the sha256 in the manifest; SourceError names one that was changed."""
-        for name, record in self.manifest.files.items():
-            with (self.path / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
-                    raise SourceError(f"{self.path / name}: changed since the bundle was made")
+        check_files(self.path, self.manifest)
 
     def __call__(self, texts: Sequence[Text], *, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Texts (or pairs) → outputs by name, float32, rows in the order of `texts`."""

@@ -1,8 +1,6 @@
 """From a source to a raw ONNX graph and a reference that answers for it. Imports torch; nothing at deploy time does."""
 
 import importlib
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ import onnx_ir as ir
 
 from .errors import SourceError
 from .fake_quant import check_learned, frozen
+from .quiet import quiet
 from .source import TASK_OUTPUTS, Source
 from .stack import find_stack, first_layer_only, repeat_layer
 
@@ -86,18 +85,13 @@ def _load(source: Source) -> tuple[Any, Source]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Third parties report to their own loggers and warnings; a user of Headway has no use for them."""
+    """As `quiet`, transformers' own log and progress bars included."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    with quiet():
+        yield
 
 
 def _from_directory(source: Source) -> Any:

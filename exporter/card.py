@@ -77,7 +77,9 @@ def _web_lines(record: Mapping[str, Any]) -> list[str]:
     tokens = record.get("tokenizer", {})
     theirs = tokens.get("transformers.js", "not compared")
     if isinstance(theirs, Mapping):
-        theirs = f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
+        theirs = (
+            f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
+        )
     return [
         "",
         "## In a browser",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .bundle import Bundle, Manifest, file_records
+from .bundle import Manifest, check_files, file_records
 from .errors import GateError, SourceError
 from .licence import LICENCE_FILES
 from .reader import write_reader
@@ -99,16 +99,8 @@ def checked(bundle: Path) -> Manifest:
         file = bundle / name
         if not file.is_file() or file.stat().st_size != record["bytes"]:
             raise SourceError(f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again")
-    Bundle.check_files(_Files(bundle, manifest))  # type: ignore[arg-type]
+    check_files(bundle, manifest)
     return manifest
-
-
-@dataclass(frozen=True)
-class _Files:
-    """As much of a bundle as its checksums need."""
-
-    path: Path
-    manifest: Manifest
 
 
 def check_budget(files: dict[str, int], max_mb: float | None, bundle: Path, manifest: Manifest) -> None:

@@ -116,12 +116,14 @@ def _known(dtype: str, names: Mapping[str, str]) -> str:
 
 _KOTLIN = {"int64": "Long", "int32": "Int"}
 _SWIFT = {"int64": "Int64", "int32": "Int32"}
+_CORE_ML = {"int64": "Int32", "int32": "Int32"}
+"""Packages take int32 alone."""
 
 
-def _kotlin_parameters(model: _Model, dtypes: Mapping[str, str] = _KOTLIN) -> str:
+def _kotlin_parameters(model: _Model) -> str:
     lines = []
     for i, tensor in enumerate(model.inputs):
-        kind = _known(tensor.dtype, dtypes)
+        kind = _known(tensor.dtype, _KOTLIN)
         default = (
             "" if i == 0 else f" = {kind}Array({model.ids}.size) {{ {_fill(tensor)}{'L' if kind == 'Long' else ''} }}"
         )
@@ -316,22 +318,23 @@ class Model(
     return Snippet("Model.kt", text, ('implementation("com.google.ai.edge.litert:litert:latest.release")',))
 
 
+def _swift_inputs(model: _Model, dtypes: Mapping[str, str] = _SWIFT) -> list[str]:
+    """The inputs as parameters; all but the first may be left out."""
+    return [
+        f"        {_camel(t.name)}: [{_known(t.dtype, dtypes)}]" + ("" if i == 0 else "? = nil")
+        for i, t in enumerate(model.inputs)
+    ]
+
+
 def _swift_parameters(model: _Model) -> str:
-    lines = []
-    for i, tensor in enumerate(model.inputs):
-        kind = _known(tensor.dtype, _SWIFT)
-        name = _camel(tensor.name)
-        lines.append(f"        {name}: [{kind}]" + ("" if i == 0 else "? = nil"))
-    if model.choices:
-        lines.append("        choices: Int = 2")
-    return ",\n".join(lines)
+    return ",\n".join(_swift_inputs(model) + (["        choices: Int = 2"] if model.choices else []))
 
 
-def _swift_filled(model: _Model) -> str:
+def _swift_filled(model: _Model, dtypes: Mapping[str, str] = _SWIFT) -> str:
     """The inputs nobody gave."""
     lines = []
     for tensor in model.inputs[1:]:
-        kind, name = _known(tensor.dtype, _SWIFT), _camel(tensor.name)
+        kind, name = _known(tensor.dtype, dtypes), _camel(tensor.name)
         lines.append(f"        let {name} = {name} ?? [{kind}](repeating: {_fill(tensor)}, count: {model.ids}.count)")
     return "\n".join(lines)
 
@@ -479,14 +482,8 @@ final class Model {{
 
 def _swift_coreml(model: _Model) -> Snippet:
     name, _ = _stem(model)
+    parameters = ",\n".join(_swift_inputs(model, _CORE_ML))
     feeds = "\n".join(f'            "{t.name}": try array({_camel(t.name)}),' for t in model.inputs)
-    parameters = ",\n".join(
-        f"        {_camel(t.name)}: [Int32]" + ("" if i == 0 else "? = nil") for i, t in enumerate(model.inputs)
-    )
-    filled = "\n".join(
-        f"        let {_camel(t.name)} = {_camel(t.name)} ?? [Int32](repeating: {_fill(t)}, count: {model.ids}.count)"
-        for t in model.inputs[1:]
-    )
     text = f"""{model.head()}
 import CoreML
 import Foundation
@@ -508,7 +505,7 @@ final class Model {{
 {parameters}
     ) throws -> [String: ModelResult] {{
         guard (1...Model.maxLength).contains({model.ids}.count) else {{ throw ModelError.length({model.ids}.count) }}
-{filled}
+{_swift_filled(model, _CORE_ML)}
         let feeds = try MLDictionaryFeatureProvider(dictionary: [
 {feeds}
         ])

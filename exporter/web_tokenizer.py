@@ -38,10 +38,10 @@ def compare_in_javascript(directory: Path, info: TokenizerInfo, count: int = LIN
     GateError naming the classes of text where the page's reader differs: a page must not answer other than the bundle. Where
     transformers.js's does, its classes are recorded.
     """
-    lines = unicode_lines(0, count)
-    expected = [e.ids for e in TextEncoder(directory / info.file, info).encode(lines)]
     if shutil.which("node") is None:
         return {"page": "not compared: node is not on the PATH"}
+    lines = unicode_lines(0, count)
+    expected = [e.ids for e in TextEncoder(directory / info.file, info).encode(lines)]
     page = compare_ids(expected, ids_in_javascript(directory, lines, info.max_length), lines)
     page.require("the tokenizer of the page")
     found: dict[str, Any] = {"lines": count, "page": "equal on all"}

@@ -15,7 +15,8 @@ from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import nodes
 from ..mobile_runners import RowRunner
-from .executorch import WAY_OUT, export_module, quiet, sequence_axis
+from ..quiet import quiet
+from .executorch import WAY_OUT, export_module, sequence_axis
 from .spec import TargetSpec
 from .target import Text
 

@@ -6,11 +6,7 @@ tables are looked up as they are. Imports torch and executorch where something i
 """
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +19,7 @@ from ..graph.anatomy import Anatomy
 from ..graph.edit import consumers, nodes, producer
 from ..graph.quantized import TOKENS, matrix_of
 from ..mobile_runners import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
+from ..quiet import quiet
 from .spec import TargetSpec
 from .target import Text
 
@@ -132,7 +129,7 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
         "outputs": [[str(v.name), sequence_axis(v)] for v in model.graph.outputs],
         "max_length": longest,
         "libraries": {name: version(name) for name in ("executorch", "torchao")},
-        "not_delegated": [{"operator": x.operator, "count": x.count, "modules": x.modules} for x in found],
+        "not_delegated": [asdict(x) for x in found],
     }
     (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -239,16 +236,3 @@ def sequence_axis(value: ir.Value) -> int | None:
     """The axis of an output that runs along the sequence."""
     shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
     return shape.index("sequence") if "sequence" in shape else None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps torch's and the lowering's notices about themselves off the user's screen."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -123,15 +123,15 @@ def target_of(recipe: Recipe) -> Target:
             from .web import web_target
 
             return web_target(recipe)
+        case "executorch" | "litert" if recipe.dtype != "fp32":
+            raise UsageError(
+                f"target {recipe.target}: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8"
+            )
         case "executorch":
-            if recipe.dtype != "fp32":
-                raise UsageError(f"target executorch: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
             from .executorch import ExecuTorchTarget
 
             return ExecuTorchTarget()
         case "litert":
-            if recipe.dtype != "fp32":
-                raise UsageError(f"target litert: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
             from .litert import LiteRtTarget
 
             return LiteRtTarget()
