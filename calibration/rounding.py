@@ -4,6 +4,8 @@ A matrix `W [in, out]` becomes `q · scale` with whole numbers `q` in ±(2^(bits
 each output channel, or for each block of inputs of an output channel.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -92,30 +94,69 @@ def bias_shift(weight: np.ndarray, matrix: QuantizedMatrix, mean: np.ndarray) ->
     return (mean.astype(np.float64) @ lost).astype(np.float32)
 
 
-def migration(
-    low: np.ndarray, high: np.ndarray, moment: np.ndarray, weights: list[np.ndarray], *, bits: int = 8
-) -> np.ndarray:
-    """Divisors of a value's channels `[in]` that leave the least error when value and weights are rounded; mean logarithm 0.
+def migration(low: np.ndarray, high: np.ndarray, moment: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+    """Divisors of a value's channels, float32 `[in]`, that leave the least error when it is rounded to one range and its matrices are.
 
     `low`, `high [in]`: ranges of the channels; `moment [in, in]`: their second moment; `weights`: all matrices `[in, out]`
-    that read the value. Divisors are powers (0, 1/8 … 1) of the channels' largest magnitude; of each the expected squared
-    error of the outputs is computed (rounding errors uniform and independent), and the best is taken. Where no power is
-    better than none all divisors are 1. Source of the idea: SmoothQuant (arXiv 2211.10438), section 4.
+    that read the value. Divisors are powers (0, 1/8 … 1) of the channels' largest magnitude, with mean logarithm 0; of each the
+    expected squared error of the outputs is computed (rounding errors uniform and independent), and the best is taken. Where no
+    power is better than none all divisors are 1. Source of the idea: SmoothQuant (arXiv 2211.10438), section 4.
     """
-    top = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
-    top = np.maximum(top, 1e-3 * max(top.max(), 1e-30))
     energy = np.maximum(np.diag(moment).astype(np.float64), 0)
     rows = np.sum([np.square(w).sum(axis=1) for w in weights], axis=0)
+
+    def error(divisor: np.ndarray) -> float:
+        span = np.maximum((high / divisor).max(), 0) - np.minimum((low / divisor).min(), 0)
+        values = (span / (2**8 - 1)) ** 2 * (rows * divisor**2).sum()
+        matrices = sum(
+            np.square(np.abs(w * divisor[:, None]).max(axis=0) / largest(8)).sum() * (energy / divisor**2).sum()
+            for w in weights
+        )
+        return float(values + matrices)
+
+    return _best_power(low, high, error)
+
+
+def migration_by_token(low: np.ndarray, high: np.ndarray, sample: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+    """As `migration`, where each token is rounded to a range of its own: a channel's extremes say little of those.
+
+    With each power the tokens of `sample [tokens, in]` and the matrices are rounded and the error is measured, relative to each
+    token's own output: one with large values (a first token often has them) counts like any other.
+    """
+    values = sample.astype(np.float64)
+    energies = [np.square(values @ w).sum(axis=1) for w in weights]
+
+    def error(divisor: np.ndarray) -> float:
+        divided = values / divisor
+        off = _rounded_tokens(divided) - divided
+        total = 0.0
+        for weight, energy in zip(weights, energies, strict=True):
+            scaled = weight * divisor[:, None]
+            lost = nearest(scaled.astype(np.float32)).dequantized() - scaled
+            squared = np.square(off @ scaled).sum(axis=1) + np.square(divided @ lost).sum(axis=1)
+            total += float(np.divide(squared, energy, out=np.zeros_like(squared), where=energy > 0).mean())
+        return total
+
+    return _best_power(low, high, error)
+
+
+def _best_power(low: np.ndarray, high: np.ndarray, error: Callable[[np.ndarray], float]) -> np.ndarray:
+    """The power of the channels' largest magnitudes with the least error; a higher one has to be a thousandth better."""
+    top = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
+    top = np.maximum(top, 1e-3 * max(top.max(), 1e-30))
     best, least = np.ones_like(top), np.inf
     for power in np.arange(9) / 8:
         divisor = top**power
         divisor /= np.exp(np.log(divisor).mean())
-        span = np.maximum((high / divisor).max(), 0) - np.minimum((low / divisor).min(), 0)
-        values = (span / (2**8 - 1)) ** 2 * (rows * divisor**2).sum()
-        matrices = sum(
-            np.square(np.abs(w * divisor[:, None]).max(axis=0) / largest(bits)).sum() * (energy / divisor**2).sum()
-            for w in weights
-        )
-        if values + matrices < 0.999 * least:
-            best, least = divisor, values + matrices
+        found = error(divisor)
+        if found < 0.999 * least:
+            best, least = divisor, found
     return best.astype(np.float32)
+
+
+def _rounded_tokens(x: np.ndarray) -> np.ndarray:
+    """Each row of `x [tokens, in]` to 256 levels between its own least and largest, 0 among them."""
+    low, high = np.minimum(x.min(axis=1, keepdims=True), 0), np.maximum(x.max(axis=1, keepdims=True), 0)
+    step = np.where(high > low, high - low, 255.0) / 255
+    zero = np.rint(-low / step)
+    return (np.clip(np.rint(x / step) + zero, 0, 255) - zero) * step

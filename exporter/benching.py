@@ -3,14 +3,15 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ..calibration.text import builtin_lines, read_lines
 from .bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
-from .bundle import MANIFEST, Bundle, file_records
+from .bundle import MANIFEST, Bundle, Manifest, file_records
 from .card import CARD, write_card
 from .errors import SourceError, TargetError, UsageError
 from .runner import OrtRunner
@@ -106,17 +107,27 @@ def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT_FILE).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
         return [*_plot(result, folder), folder / RESULT_FILE]
+    bundle.manifest.bench = result.to_json()
+    with revised(folder, bundle.manifest) as staging:
+        (staging / PLOT).unlink(missing_ok=True)
+        plots = _plot(result, staging)
+    return [*(folder / p.relative_to(staging) for p in plots), folder / MANIFEST]
+
+
+@contextmanager
+def revised(folder: Path, manifest: Manifest) -> Iterator[Path]:
+    """A bundle anew, with another manifest and its card, and what is put into the directory that is yielded: all of it or none.
+
+    Files are names for the old bundle's bytes: one that is to change is unlinked and made anew.
+    """
     with staged(folder, force=True) as staging:
         shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
-        for name in (PLOT, Path(CARD), Path(MANIFEST)):  # links to the old bundle's files: they are made anew
+        for name in (CARD, MANIFEST):
             (staging / name).unlink(missing_ok=True)
-        plots = _plot(result, staging)
-        manifest = bundle.manifest
-        manifest.bench = result.to_json()
+        yield staging
         write_card(staging, manifest)
         manifest.files = file_records(staging)
         (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    return [*(folder / p.relative_to(staging) for p in plots), folder / MANIFEST]
 
 
 def _plot(result: BenchResult, folder: Path) -> list[Path]:

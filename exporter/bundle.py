@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, UsageError
+from .records import MANIFEST as MANIFEST
+from .records import file_records as file_records
 from .runner import Runner, open_artifact
 
-MANIFEST = "headway.json"
 SCHEMA_VERSION = 1
 
 Text = str | tuple[str, str]
@@ -40,7 +41,7 @@ class TokenizerInfo:
 
 @dataclass
 class Manifest:
-    """`headway.json`, all of it. Timings live under `bench` and `compression`: everything else repeats exactly."""
+    """`headway.json`, all of it. Timings live under `bench`, `devices` and `compression`: everything else repeats exactly."""
 
     schema_version: int
     headway_version: str
@@ -61,6 +62,7 @@ class Manifest:
     bench: dict[str, Any] | None = None
     compression: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
+    devices: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -87,16 +89,6 @@ class Manifest:
             return cls(**raw)
         except (KeyError, TypeError) as error:
             raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
-
-
-def file_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """sha256 and bytes of every file below `directory`, the manifest itself left out."""
-    records = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        records[path.relative_to(directory).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
-    return records
 
 
 class TextEncoder:

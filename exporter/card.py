@@ -13,7 +13,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     """Writes the card from the manifest; plots that lie in the directory are shown."""
     anatomy, source = manifest.anatomy, manifest.source
     blocks = anatomy.get("blocks", [])
-    artifact = sum(p.stat().st_size for p in directory.glob("model.onnx*"))
+    artifact = sum(p.stat().st_size for p in {*directory.glob("model.onnx*"), directory / manifest.artifact})
     lines = [
         f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",
         "",
@@ -36,9 +36,15 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| artifact | {artifact / 1e6:.1f} MB |",
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
         *(_kernel_lines() if manifest.session_options.get("kernels") else []),
+        *(_web_lines(manifest.engine or {}) if manifest.target == "web" else []),
         *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
         "",
         "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
+        *(
+            ["", f"Checked was {manifest.engine['checked']}."]
+            if manifest.engine and "checked" in manifest.engine
+            else []
+        ),
         "",
         "| output | max abs | max rel | cosine | argmax agreement | worst on |",
         "|---|---|---|---|---|---|",
@@ -49,6 +55,8 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     ]
     if manifest.bench:
         lines += ["", "## Latency", "", *_bench_lines(manifest.bench)]
+    for record in manifest.devices:
+        lines += ["", f"## Latency on {record['machine']['model']}", "", *_device_lines(record)]
     for plot in sorted(directory.glob("plots/*.png")):
         lines += ["", f"![{plot.stem}](plots/{plot.name})"]
     (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -59,6 +67,31 @@ def _kernel_lines() -> list[str]:
         "",
         "The graph holds operators of Headway's own. `Bundle.open` loads them; with plain onnxruntime call",
         "`session_options.register_custom_ops_library(str(headway.kernels.cpu.library_path()))` first.",
+    ]
+
+
+def _web_lines(record: Mapping[str, Any]) -> list[str]:
+    """How the page is served, and what was compared in JavaScript."""
+    tokens = record.get("tokenizer", {})
+    theirs = tokens.get("transformers.js", "not compared")
+    if isinstance(theirs, Mapping):
+        theirs = f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
+    return [
+        "",
+        "## In a browser",
+        "",
+        "```",
+        "npm ci --ignore-scripts     # onnxruntime-web, beside the page",
+        "headway serve .             # or any server of files; threads need the two headers that this one sends",
+        "```",
+        "",
+        "The page needs `index.html`, `web/`, `headway.json`, the tokenizer's file, `onnx/` and of onnxruntime-web's `dist/` three",
+        "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
+        "too: `pipeline(task, directory)`.",
+        "",
+        f"Numbers were compared in: {record.get('checked', 'ONNX Runtime')}.",
+        f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
+        f"transformers.js's are {theirs}.",
     ]
 
 
@@ -127,4 +160,22 @@ def _bench_lines(bench: dict) -> list[str]:
         ]
         cells += [f"{ratio:.2f} ({low:.2f} to {high:.2f})" for ratio, low, high in ratios]
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _device_lines(record: dict) -> list[str]:
+    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    (name,), machine = record["contestants"], record["machine"]
+    statistics = [
+        k for k in ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms") if any(k in c for c in record["cases"])
+    ]
+    lines = [
+        f"{name}; {machine['cpu']}, {machine['system']}, {record['threads']} thread(s).",
+        "",
+        "| batch × length | runs | " + " | ".join(k.replace("_", ", ") for k in statistics) + " |",
+        "|---" * (len(statistics) + 2) + "|",
+    ]
+    for case in record["cases"]:
+        told = [f"{case[k][name]:.2f}" if k in case else "" for k in statistics]
+        lines.append(f"| {case['label']} | {case['runs']} | " + " | ".join(told) + " |")
     return lines

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .cli_kernels import kernels_app
+from .cli_tokenizer import tokenizer
 from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
 app = typer.Typer(
@@ -46,6 +47,12 @@ Column = Annotated[
     str | None, typer.Option("--column", help="Column of --data that is the text; found where not given.")
 ]
 Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.")]
+Verify = Annotated[
+    Literal["artifact", "module"] | None,
+    typer.Option(
+        "--verify", help="module: for coreml, whose artifact cannot be run here; what it is converted from is."
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
 
 
@@ -71,6 +78,7 @@ def export(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; for GPUs. int8 comes with a recipe's passes.")
     ] = None,
+    verify: Verify = None,
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="GPUs to build for with tensorrt-rtx, as sm_89,sm_120.")
     ] = None,
@@ -96,6 +104,7 @@ def export(
         "target": target if target != "ort" or "target" not in values else None,
         "kernels": kernels,
         "dtype": _dtype(dtype),
+        "verify": verify,
     }
     values |= {k: v for k, v in given.items() if v is not None}
     engine = ({"gpus": gpu.split(",")} if gpu else {}) | ({"plan": True} if plan else {})
@@ -183,6 +192,8 @@ def compress(
     samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to learn from.")] = 512,
     threads: Threads = 1,
     task: Task = None,
+    target: Annotated[str, typer.Option("--target", help="What it is made for.")] = "ort",
+    verify: Verify = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
     allow_pickle: Pickle = False,
     quiet: Quiet = False,
@@ -209,6 +220,8 @@ def compress(
         "command line",
         source=source,
         task=task,
+        target=target,
+        **({"verify": verify} if verify else {}),
         data=data,
         column=column,
         passes=passes,
@@ -355,19 +368,40 @@ def bench(
     ] = None,
     threads: Threads = 1,
     data: Data = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=3, help="Paired rounds of each case.")] = 15,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=3, help="Paired rounds of each case (15), or runs on a device (200).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory for JSON and plot; into the bundle where not given.")
+    ] = None,
+    device: Annotated[
+        Literal["adb"] | None, typer.Option("--device", help="adb: an Android device, by the runtime's own perf tool.")
+    ] = None,
+    serial: Annotated[str | None, typer.Option("--serial", help="Which device, where several are connected.")] = None,
+    tool: Annotated[
+        list[Path] | None,
+        typer.Option("--tool", help="The perf tool built for the device; again for each library that it needs."),
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option("--shape", help="Case on a device, as 1x32 (texts x tokens); may be repeated.")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure latency and throughput of BUNDLE, paired with others."""
+    if device is not None:
+        if against:
+            raise UsageError("--against is not measured on a device: bench each bundle there")
+        shapes = [_shape(s) for s in shape or []]
+        _bench_device(bundle, serial, tool or [], shapes, threads, data, rounds, out, quiet=quiet, as_json=as_json)
+        return
+    if serial or tool or shape:
+        raise UsageError("--serial, --tool and --shape belong to --device adb")
     from .benching import bench_bundle
 
     with _progress(None, quiet or as_json) as step:
         result, files = bench_bundle(
-            bundle, against or [], threads=threads, data=data, rounds=rounds, out=out, on_step=step
+            bundle, against or [], threads=threads, data=data, rounds=rounds or 15, out=out, on_step=step
         )
     if as_json:
         _print_json(result.to_json())
@@ -377,6 +411,68 @@ def bench(
         _console().print(bench_table(result))
         for file in files:
             _console().print(str(file), soft_wrap=True)
+
+
+def _bench_device(
+    bundle: Path,
+    serial: str | None,
+    tool: list[Path],
+    shapes: list[tuple[int, int]],
+    threads: int,
+    data: Path | None,
+    runs: int | None,
+    out: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from .adb import RUNS, bench_on_device, keep_device_record
+
+    with _progress(None, quiet or as_json) as step:
+        record = bench_on_device(
+            bundle,
+            serial=serial,
+            tool=tool,
+            shapes=shapes,
+            runs=runs or RUNS,
+            threads=threads,
+            data=data,
+            on_step=step,
+        )
+    files = keep_device_record(record, bundle, out)
+    if as_json:
+        _print_json(record)
+    elif not quiet:
+        from .report import device_table
+
+        _console().print(device_table(record))
+        for file in files:
+            _console().print(str(file), soft_wrap=True)
+
+
+@app.command()
+def package(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    platform: Annotated[Literal["android", "ios", "web"], typer.Option("--for", help="What the app runs on.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory of the package.")],
+    max_mb: Annotated[
+        float | None, typer.Option("--max-mb", help="Largest size of all files together; a gate.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a package that is there.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Lay BUNDLE out for an app: model, tokenizer, licence, checksums and the code that runs it."""
+    from .packaging import package as run
+
+    with _needs_export():
+        done = run(bundle, platform, out, max_mb=max_mb, force=force)
+    if as_json:
+        _print_json({"path": str(done.path), "bytes": done.nbytes, "files": done.files})
+    elif not quiet:
+        for name, size in sorted(done.files.items(), key=lambda item: -item[1]):
+            _console().print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
+        _console().print(f"{done.nbytes / 1e6:9.3f} MB  {done.path}", soft_wrap=True)
 
 
 @app.command()
@@ -440,6 +536,19 @@ def lint(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle made with --target web.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve the page of BUNDLE on this machine, with the headers that threads in WebAssembly need."""
+    from .serve import server
+
+    with server(bundle, port) as running:
+        print(f"http://127.0.0.1:{running.server_port}/", flush=True)
+        running.serve_forever()
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Directory of the bundle.")] = Path("build/minilm"),
     cache: Annotated[Path, typer.Option("--cache", help="Where downloads are kept.")] = Path(".cache/models"),
@@ -449,6 +558,9 @@ def demo(
     with _needs_export():
         from .demo import run_demo
     run_demo(out, cache, console=None if quiet else _console(), progress=lambda total: _progress(total, quiet))
+
+
+app.command()(tokenizer)
 
 
 def main() -> None:

@@ -121,7 +121,11 @@ def _begin(
     longest = encoder.info.max_length
     learn, judge = divide(len(texts), recipe.calibration)
     seed = recipe.calibration.seed
-    batches = make_batches(encoder, [texts[i] for i in learn], longest=longest, most_tokens=MOST_TOKENS, seed=seed)
+
+    def batched(encoder: TextEncoder) -> list[Batch]:
+        return make_batches(encoder, [texts[i] for i in learn], longest=longest, most_tokens=MOST_TOKENS, seed=seed)
+
+    batches = batched(encoder)
     _check_text(encoder, batches)
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
     quality.learn(runs(model), encoder)
@@ -141,6 +145,7 @@ def _begin(
         source_model=model,
         encoder=encoder,
         batches=batches,
+        batched=batched,
         texts=[t for i, t in enumerate(texts) if i not in judged],
         labels=labels[learn] if labels is not None else None,
         workload=workload,

@@ -1,7 +1,7 @@
 """Opens and runs TensorRT and TensorRT-RTX engines. Needs numpy, the library the engine was built with, and cuda-bindings.
 
 Buffers are allocated once, as large as the largest profile asks for. A batch goes to the profile that takes it; where
-answers do not depend on padding it is split by length, padded to the profile's longest and to a power of two of texts, so that
+answers do not depend on padding it is split by length, padded to one of a few lengths and to a power of two of texts, so that
 few shapes occur and each is captured once as a CUDA graph and replayed from then on.
 """
 
@@ -17,17 +17,10 @@ from typing import Any
 import numpy as np
 
 from .errors import SourceError, TargetError, UsageError
-from .runner import put_rows, real_lengths
+from .runner import check_mask, put_rows, real_lengths
+from .targets.tensorrt_build import PLAN_FILE, read_record
 
-ENGINE_FILE = "model.engine"
-PLAN_FILE = "plan.json"
 _MAGIC = b"vtrt"
-
-
-def read_record(engine: Path) -> dict[str, Any] | None:
-    """What was noted when the engine was built, or None: library, version, GPUs, driver, profiles, bytes."""
-    path = engine.with_suffix(".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -> "EngineRunner":
@@ -160,15 +153,16 @@ class EngineRunner:
         self.profiles = [(tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in plan["profiles"]]
         self.sequence_axis: dict[str, int | None] = plan["outputs"]
         self.regroup = regroup
-        record = read_record(engine) or {}
+        settings: dict[str, Any] = plan["settings"] | (read_record(engine) or {})  # trtexec leaves no record
+        self.padding_behind = bool(settings.get("kernels"))
         log = trt.Logger(trt.Logger.ERROR)
         self._library = trt.Runtime(log)
-        if record.get("version_compatible"):  # such an engine carries the runtime of the version that built it
+        if settings.get("version_compatible"):  # such an engine carries the runtime of the version that built it
             self._library.engine_host_code_allowed = True
         self.engine = self._library.deserialize_cuda_engine(engine.read_bytes())
         if self.engine is None:
             raise TargetError(f"{engine}: {trt.__name__} {trt.__version__} cannot load it on this GPU; {again}")
-        if record.get("stripped"):
+        if settings.get("stripped"):
             refit(trt, self.engine, engine.with_name("model.onnx"), log)
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         is_input = {n: self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
@@ -193,11 +187,13 @@ class EngineRunner:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Any batch: split by texts and lengths as the profiles want it, answers put together in the order given.
 
-        UsageError for a sequence longer than every profile.
+        UsageError for a sequence longer than every profile, or a mask that the engine's kernels do not take.
         """
         wanted = {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
         batch, length = wanted[self.input_names[0]].shape
         mask = feeds.get("attention_mask")
+        if self.padding_behind and mask is not None:
+            check_mask(mask)
         lengths = real_lengths(mask) if self.regroup and mask is not None else np.full(batch, length)
         results: dict[str, np.ndarray] = {}
         for rows, number in self._plan(lengths):
@@ -231,7 +227,7 @@ class EngineRunner:
         low, _, high = self.profiles[number]
         batch, length = next(iter(feeds.values())).shape
         if self.regroup:
-            shape = max(low[0], min(_power_of_two(batch), high[0])), high[1]
+            shape = max(low[0], min(_power_of_two(batch), high[0])), max(low[1], min(rung(length), high[1]))
         elif length < low[1] or batch < low[0]:
             raise UsageError(
                 f"a batch of {batch}x{length}: this profile begins at {low[0]}x{low[1]}, and padding would change it"
@@ -312,6 +308,12 @@ class EngineRunner:
 def _view(pointer: Any, nbytes: int) -> np.ndarray:
     """Bytes at an address, as an array that does not own them."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(pointer)))
+
+
+def rung(length: int) -> int:
+    """The next length that batches are padded to: 8, then two to each doubling (12, 16, 24, 32, 48 …)."""
+    whole = max(8, _power_of_two(length))
+    return whole * 3 // 4 if length <= whole * 3 // 4 and whole > 8 else whole
 
 
 def _power_of_two(number: int) -> int:

@@ -19,6 +19,7 @@ from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
 from .graph.quantized import is_quantized
+from .licence import LICENCE_FILES, declared_licence
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
@@ -205,6 +206,7 @@ def build_manifest(
             "fingerprint": source_fingerprint,
             "bytes": sum(p.stat().st_size for p in source.weights) or anatomy["bytes"],
             "text_fingerprint": text_fingerprint,
+            "license": declared_licence(source.directory),
         },
         anatomy=anatomy,
         lowering=lowering,
@@ -241,6 +243,10 @@ def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | 
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((directory / name).read_bytes())
+    if manifest.target == "web":
+        from .targets.web import add_page
+
+        add_page(staging, manifest)
     write_card(staging, manifest)
     manifest.files = file_records(staging)
     (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -253,8 +259,7 @@ def _companions(directory: Path) -> list[str]:
         "modules.json",
         "sentence_bert_config.json",
         "config_sentence_transformers.json",
-        "LICENSE",
-        "LICENSE.txt",
+        *LICENCE_FILES,
     ]
     found = [n for n in names if (directory / n).is_file()]
     return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
@@ -364,7 +369,8 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
 
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     known = [n for n in names if n in values]
-    if any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
+    plugins = any("plugin_namespace" in n.attributes for n in model.graph)
+    if plugins or any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
         return _run_typed(model, feeds, {n: values[n] for n in known})
     kept = list(model.graph.outputs)
     model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)

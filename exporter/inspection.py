@@ -101,7 +101,7 @@ def sensitivity_of(
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """What rounding each group of a source's matrices to int8 costs by itself; writes JSON and a plot to `out`."""
-    from .quantization import look, plan
+    from .quantization import look, needs_histograms, plan
     from .recipe import Quantize
     from .report import plot_sensitivity
     from .sensitivity import effects
@@ -117,7 +117,9 @@ def sensitivity_of(
     batches = make_batches(encoder, texts, longest=info.max_length, samples=samples)
     recipe = Quantize()
     chosen = plan(model, read_anatomy(model), recipe)
-    seen = look(model, chosen.groups, batches, source=source.fingerprint, text=fingerprint(texts), seed=0)
+    histograms = needs_histograms(recipe, activations)
+    marks = source.fingerprint, fingerprint(texts)
+    seen = look(model, chosen.groups, batches, source=marks[0], text=marks[1], seed=0, histograms=histograms)
     total = len(chosen.groups)
     found = effects(
         model,

@@ -1,7 +1,8 @@
 """What an artifact would do badly on a processor or runtime it was not made for: saturate, overflow, be refused, run slowly.
 
 Reads the ONNX file itself; findings name the module whose weight is concerned. Nothing here is measured on that target: what is
-said follows from number formats and operator sets. For what saturates see `Processor`.
+said follows from number formats and operator sets; of time it says what may be slow, to be measured there with `headway bench`.
+For what saturates see `Processor`.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ _INTEGER_PRODUCTS = {"MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, "Mat
 
 @dataclass(frozen=True)
 class Finding:
-    """`where` is the module or node; an "error" would give wrong answers or none, "slow" only time."""
+    """`where` is the module or node; an "error" would give wrong answers or none, "slow" may cost time."""
 
     severity: Severity
     where: str
@@ -46,12 +47,11 @@ class Processor:
     signed: bool = False
     contrib: bool = True
     own: bool = True
-    nibbles_fast: bool = True
 
 
 PROCESSORS = {
-    "x86-avx2": Processor(saturates=True, nibbles_fast=False),
-    "x86-vnni": Processor(nibbles_fast=False),
+    "x86-avx2": Processor(saturates=True),
+    "x86-vnni": Processor(),
     "arm-dotprod": Processor(),
     "arm-i8mm": Processor(),
     "ort-mobile": Processor(own=False),
@@ -66,6 +66,10 @@ def lint(path: Path, target: str) -> list[Finding]:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
     manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
     file = path / manifest.artifact if manifest is not None else path
+    if file.suffix == ".ort":
+        raise UsageError(
+            f"{file}: a .ort file is compared with phones' kernels when it is made; lint the same model for --target ort"
+        )
     try:
         model = ir.load(file)
     except Exception as error:  # protobuf and onnx_ir raise their own kinds
@@ -95,12 +99,14 @@ def _findings(graph: ir.Graph, processor: Processor, exact: bool) -> Iterator[Fi
     for node in nodes(graph, "MatMul"):
         found = matrix_of(node)
         if found is not None and _rounded_values(node) is None:
-            yield Finding("slow", _module(found[0]), "weight-only: the product runs in float32; saves bytes, not time")
-    for node in nodes(graph, "MatMulNBits"):
-        if not processor.nibbles_fast:
             yield Finding(
-                "slow", _module(node.inputs[1]), "int4 products take longer than float32 ones on this processor"
+                "slow",
+                _module(found[0]),
+                "weight-only: the product itself runs in float32; it saves bytes, whether time as well `headway bench` tells",
             )
+    for node in nodes(graph, "MatMulNBits"):
+        what = "int4 products may take longer than float32 ones there: `headway bench` tells"
+        yield Finding("slow", _module(node.inputs[1]), what)
 
 
 def _operator(node: ir.Node, processor: Processor) -> Iterator[Finding]:

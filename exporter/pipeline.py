@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +35,7 @@ from .passes.quantize import StoreHalf
 from .passes.sharing import ShareWeights
 from .quality import Quality
 from .quantization import Plan as RoundingPlan
-from .quantization import activations_for, look, plan, quantized
+from .quantization import activations_for, look, needs_histograms, plan, quantized
 from .recover import Recovery, recover
 from .repair import repair
 from .runner import Runner
@@ -90,6 +91,7 @@ class Job:
     source_model: ir.Model
     encoder: TextEncoder
     batches: list[Batch]
+    batched: Callable[[TextEncoder], list[Batch]]
     texts: list[str]
     labels: np.ndarray | None
     workload: Workload
@@ -134,10 +136,10 @@ class Job:
     def time(self, model: ir.Model) -> tuple[float, int]:
         """Milliseconds on the workload, paired with the source's, and bytes of the artifact.
 
-        What is made for a GPU is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
+        What is made for elsewhere is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
         """
         measured = self.target if isinstance(self.target, OrtTarget) else OrtTarget()
-        if measured is not self.target and is_quantized(model):
+        if self.target.spec.signed_values and is_quantized(model):
             # Signed int8 has no kernels there: the time is the float one's.
             return self.stages[-1].ms, read_anatomy(model).nbytes
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
@@ -185,7 +187,8 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
 def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     """Rounds matrices, tables and values; with `search`, as many as `max_drop` allows."""
     chosen = plan(job.model, job.anatomy, spec)
-    activations = activations_for(spec, kernels=kernels_of(job.recipe) != "stock")
+    by_token = job.target.spec.rounds_tokens or kernels_of(job.recipe) != "stock"
+    activations = activations_for(spec, kernels=by_token)
     seen = look(
         job.model,
         chosen.groups,
@@ -193,6 +196,7 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
         source=job.fingerprint,
         text=job.text,
         seed=job.recipe.calibration.seed,
+        histograms=needs_histograms(spec, activations),
         on_batch=lambda: job.step("observe values", of=len(job.batches)),
     )
     job.observed = seen.describe()
@@ -201,10 +205,11 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     def made(one: RoundingPlan) -> tuple[ir.Model, list[StructuralPass]]:
         return quantized(job.model, one, seen, spec, activations=activations, signed=signed)
 
-    def drop(one: RoundingPlan) -> float:
+    def judge(one: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
         job.step("search what stays float")
-        points = job.quality.measure(runs(made(one)[0]), job.encoder, job.kept_tokens)
-        return job.quality.source - points
+        tried = made(one)
+        points = job.quality.measure(runs(tried[0]), job.encoder, job.kept_tokens)
+        return job.quality.source - points, tried
 
     if spec.search:
         found = effects(
@@ -218,13 +223,15 @@ def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
             on_group=lambda name: job.step("sensitivity", of=len(chosen.groups)),
         )
         job.sensitivity = {e.group.name: e.error for e in found}
-        chosen, lost = mixed(chosen, found, drop, job.recipe.max_drop)
-        if lost is None:
+        best = mixed(chosen, found, judge, job.recipe.max_drop)
+        if best is None:
             raise GateError(
                 f"even one rounded group of matrices costs more than {job.recipe.max_drop:g} points of {job.quality.metric}: "
                 "raise --max-drop, or leave this model in float"
             )
-    job.model, passes = made(chosen)
+        chosen, (job.model, passes) = best
+    else:
+        job.model, passes = made(chosen)
     job.left_float = chosen.left
     job.reports += [one.report for one in passes if one.report is not None]
     count = sum(len(g.matrices) for g in chosen.groups)
@@ -236,7 +243,7 @@ def _shrink(job: Job, spec: Any, staging: Path) -> dict[str, str]:
     if isinstance(spec, r.Fit):
         return _fit(job, spec)
     if isinstance(spec, r.TrimVocabulary):
-        return _trim(job, staging)
+        return _trim(job, spec, staging)
     if isinstance(spec, r.Quantize):
         return _quantize(job, spec)
     anatomy = job.anatomy
@@ -424,28 +431,29 @@ def _split(job: Job, spec: r.Split, anatomy: Anatomy) -> SplitMatrices:
     return SplitMatrices(ranks, inputs, outputs)
 
 
-def _trim(job: Job, staging: Path) -> dict[str, str]:
+def _trim(job: Job, spec: r.TrimVocabulary, staging: Path) -> dict[str, str]:
     """Cuts the vocabulary of model and tokenizer to what the text uses."""
-    from .passes.vocabulary import TrimVocabulary, tokens_to_keep, trim_directory
+    from .passes.vocabulary import TrimVocabulary, most_used, tokens_to_keep, trim_directory
 
     assert job.recipe.data is not None
     texts, _ = read_labelled(job.recipe.data, {}, job.recipe.column)
-    used = {i for e in job.encoder.encode(texts) for i in e.ids} | {job.encoder.info.pad_id}
+    counts = Counter(i for e in job.encoder.encode(texts) for i in e.ids)
+    counts[job.encoder.info.pad_id] += 1
     path = staging / job.encoder.info.file
-    kept = tokens_to_keep(json.loads(path.read_text(encoding="utf-8")), used)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    kept = tokens_to_keep(content, counts) if spec.tokens is None else most_used(content, counts, spec.tokens)
     before, after = TrimVocabulary(tuple(kept)).apply(job.model)
     TrimVocabulary(tuple(kept)).apply(job.source_model)
     trim_directory(staging, kept)
     info = job.encoder.info
     info.pad_id = kept.index(info.pad_id)
     job.encoder = TextEncoder(path, info)
-    new = {old: i for i, old in enumerate(kept)}
-    job.batches = [
-        Batch(b.feeds | {"input_ids": np.vectorize(new.__getitem__)(b.feeds["input_ids"]).astype(np.int64)}, b.rows)
-        for b in job.batches
-    ]
+    job.batches = job.batched(job.encoder)
     job.kept_tokens = kept
-    return {"vocabulary": f"{before} → {after} tokens"}
+    used = sum(counts[i] for i in kept) / counts.total()
+    return {
+        "vocabulary": f"{before} → {after} tokens" + (f", {100 * used:.1f} % of those in the text" if used < 1 else "")
+    }
 
 
 def _recover(job: Job, spec: r.Recover) -> Stage:

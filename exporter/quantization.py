@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ..calibration.batches import Batch
 from ..calibration.observe import Observation, Observations, observe
-from ..calibration.rounding import bias_shift, gptq, migration, nearest
+from ..calibration.rounding import bias_shift, gptq, migration, migration_by_token, nearest
 from .errors import UsageError
 from .graph.anatomy import Anatomy, Projection, read_anatomy
 from .graph.edit import constant, consumers
@@ -126,11 +126,27 @@ def look(
     source: str,
     text: str,
     seed: int,
+    histograms: bool = True,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Observations:
-    """Observes every value that the groups' matrices read, second moments included."""
+    """Observes every value that the groups' matrices read, second moments included; see `needs_histograms`."""
     values = list(dict.fromkeys(v for g in chosen for v in g.values))
-    return observe(model, batches, values, moments=values, source=source, text=text, seed=seed, on_batch=on_batch)
+    return observe(
+        model,
+        batches,
+        values,
+        moments=values,
+        histograms=histograms,
+        source=source,
+        text=text,
+        seed=seed,
+        on_batch=on_batch,
+    )
+
+
+def needs_histograms(spec: Quantize, activations: str) -> bool:
+    """Whether ranges are read from histograms: not by token, and not where extremes are the range."""
+    return activations == "static" and spec.ranges != "min-max"
 
 
 def quantized(
@@ -149,7 +165,7 @@ def quantized(
 
     values = _Values(seen)
     if spec.migrate and activations != "none":
-        migrate = MigrateScales(_divisors(made, chosen.groups, values))
+        migrate = MigrateScales(_divisors(made, chosen.groups, values, per_token=activations == "per-token"))
         run(migrate)
         values.divide(made, migrate)
     wanted = {name for g in chosen.groups for name in g.matrices}
@@ -208,7 +224,7 @@ class _Values:
         return float((o.channel_low / d).min()), float((o.channel_high / d).max())
 
 
-def _divisors(model: ir.Model, chosen: Sequence[Group], values: _Values) -> dict[str, np.ndarray]:
+def _divisors(model: ir.Model, chosen: Sequence[Group], values: _Values, *, per_token: bool) -> dict[str, np.ndarray]:
     found = {}
     by_value: dict[str, list[str]] = {}
     blocks = read_anatomy(model).blocks
@@ -222,9 +238,13 @@ def _divisors(model: ir.Model, chosen: Sequence[Group], values: _Values) -> dict
         if name in inner:
             continue
         o = values.observed(name)
-        assert o.moment is not None
+        assert o.sample is not None and o.moment is not None
         arrays = [a for w in dict.fromkeys(weights) if (a := constant(model.graph.initializers[w])) is not None]
-        divisor = migration(o.channel_low, o.channel_high, o.moment, arrays)
+        divisor = (
+            migration_by_token(o.channel_low, o.channel_high, o.sample, arrays)
+            if per_token
+            else migration(o.channel_low, o.channel_high, o.moment, arrays)
+        )
         if divisor.max() > 1.0:
             found[name] = divisor
     return found

@@ -1,4 +1,7 @@
-"""Builds the engine of a bundle on the machine that will run it, from the graph and the plan that lie in it."""
+"""Builds the engine of a bundle on the machine that will run it, from the graph and the plan that lie in it.
+
+A bundle carries this module and what it imports, so that it needs numpy and the library that builds, and no Headway.
+"""
 
 import json
 import sys
@@ -6,19 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .bundle import MANIFEST, Manifest, file_records
-from .engine import ENGINE_FILE, PLAN_FILE
 from .errors import HeadwayError, SourceError
+from .records import MANIFEST, file_records
 from .targets.profiles import Profile
-from .targets.tensorrt_build import BuildSettings, build_engine, this_gpu
+from .targets.tensorrt_build import ENGINE_FILE, PLAN_FILE, BuildSettings, build_engine, this_gpu
 
 
 def rebuild(bundle: Path) -> dict[str, Any]:
     """Builds as the plan says, TensorRT-RTX for this machine's GPU where there is one; returns the engine's record."""
-    try:
-        plan = json.loads((bundle / PLAN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{bundle / PLAN_FILE}: cannot be read ({error})") from error
+    plan, manifest = (_read(bundle / name) for name in (PLAN_FILE, MANIFEST))
     settings = BuildSettings(**{**plan["settings"], "gpus": tuple(plan["settings"]["gpus"])})
     gpu = this_gpu()
     if plan["library"] == "tensorrt_rtx" and gpu is not None:
@@ -27,11 +26,18 @@ def rebuild(bundle: Path) -> dict[str, Any]:
         settings = replace(settings, cache=bundle / "timing.cache")
     profiles = [Profile(*(tuple(p[k]) for k in ("min", "opt", "max"))) for p in plan["profiles"]]
     record = build_engine(plan["library"], bundle / "model.onnx", profiles, settings, bundle / ENGINE_FILE)
-    manifest = Manifest.read(bundle)
-    manifest.files = file_records(bundle)
-    manifest.engine = (manifest.engine or {}) | record
-    (bundle / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    manifest["files"] = file_records(bundle)
+    manifest["engine"] = (manifest.get("engine") or {}) | record
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (bundle / MANIFEST).write_text(text, encoding="utf-8")
     return record
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read ({error})") from error
 
 
 def main(bundle: Path) -> int:

@@ -82,9 +82,13 @@ class Split(_Strict):
 
 
 class TrimVocabulary(_Strict):
-    """Tokens that the text does not use go, but for special ones and single characters."""
+    """Tokens that the text does not use go, but for special ones and single characters.
+
+    With `tokens`, at most so many stay: those that the text uses most. Words of the others become several tokens.
+    """
 
     kind: Literal["trim_vocabulary"] = "trim_vocabulary"
+    tokens: int | None = Field(default=None, ge=1)
 
 
 class Share(_Strict):
@@ -158,6 +162,7 @@ PassSpec = Annotated[
     Field(discriminator="kind"),
 ]
 
+_ON_GPUS = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx")
 _QUANTIZING = ("quantize", "float16")
 _REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "remove_parts", "split")
 
@@ -204,18 +209,33 @@ class EngineOptions(_Strict):
 class Recipe(_Strict):
     """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
 
-    `column` of a table in `data` is the text; found where not named.
+    `column` of a table in `data` is the text; found where not named. `graph_optimization` is for ort-mobile, see
+    `targets.ort_mobile`.
     `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
     them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
+    `verify`: "module" allows an artifact that no machine of this kind can run (coreml): what it is converted from is checked.
     """
 
     version: Literal[1] = 1
     source: str
     task: str | None = None
-    target: Literal["ort", "ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx"] = "ort"
+    target: Literal[
+        "ort",
+        "ort-mobile",
+        "web",
+        "executorch",
+        "litert",
+        "coreml",
+        "ort-cuda",
+        "ort-tensorrt",
+        "tensorrt",
+        "tensorrt-rtx",
+    ] = "ort"
     kernels: Literal["auto", "stock", "custom"] = "auto"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()
+    verify: Literal["artifact", "module"] = "artifact"
+    graph_optimization: Literal["baked", "device"] = "baked"
     data: Path | None = None
     column: str | None = None
     tolerance: float | None = Field(default=None, gt=0)
@@ -233,8 +253,12 @@ class Recipe(_Strict):
                 raise ValueError(f"pass {once} is given twice")
         behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in _QUANTIZING] if "recover" in kinds else []
         if behind:
-            raise ValueError(f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow")
-        if self.target != "ort" and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
+            raise ValueError(
+                f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow"
+            )
+        if self.target != "ort-mobile" and self.graph_optimization != "baked":
+            raise ValueError(f"graph_optimization is for target ort-mobile, not for {self.target}")
+        if self.target in _ON_GPUS and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
@@ -255,6 +279,10 @@ class Recipe(_Strict):
             del plain["dtype"]
         if self.engine == EngineOptions():
             del plain["engine"]
+        if self.verify == "artifact":
+            del plain["verify"]
+        if self.target != "ort-mobile":
+            del plain["graph_optimization"]
         if not self.passes:
             for name in ("passes", "calibration", "work", "max_drop"):
                 del plain[name]

@@ -29,8 +29,15 @@ def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> 
     table.add_row("source weights", f"{source_bytes / 1e6:.1f} MB")
     table.add_row("artifact", f"{artifact_bytes / 1e6:.1f} MB")
     table.add_row("fused", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in manifest.lowering.items()))
+    record = manifest.engine or {}
+    if "sizes" in record:
+        table.add_row("artifact by kind", ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in record["sizes"].items()))
+    if record.get("runtime"):
+        table.add_row("runtime, estimate", f"{record['runtime']['bytes'] / 1e6:.1f} MB ({record['runtime']['of']})")
     for output in manifest.parity["outputs"]:
         table.add_row(f"parity, {output['name']}", f"max abs {output['max_abs']:.1e}, cosine {output['cosine']:.7f}")
+    if manifest.engine and "checked" in manifest.engine:
+        table.add_row("checked", manifest.engine["checked"])
     return table
 
 
@@ -104,6 +111,18 @@ def bench_table(result: BenchResult) -> Table:
     if others:
         means = [x for name in others for x in ("", f"{result.geometric_mean(name):.2f}")]
         table.add_row("geometric mean", "", "", "", *means, style="bold")
+    return table
+
+
+def device_table(record: Mapping[str, Any]) -> Table:
+    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    (name,), machine = record["contestants"], record["machine"]
+    statistics = [f"{k}_ms" for k in ("mean", "p50", "p90", "p95", "p99", "min", "max")]
+    given = [k for k in statistics if any(k in case for case in record["cases"])]
+    title = f"{name} on {machine['model']} ({machine['cpu']}, {machine['system']}), {record['threads']} thread(s)"
+    table = _table(title, "case", "runs", *(k.replace("_", " ") for k in given))
+    for case in record["cases"]:
+        table.add_row(case["label"], str(case["runs"]), *(f"{case[k][name]:.2f}" if k in case else "" for k in given))
     return table
 
 

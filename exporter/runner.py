@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from ..kernels.cpu import MISSING, library_path
-from .errors import TargetError
+from .errors import TargetError, UsageError
 from .processor import X64_PRECISION, adds_bytes_exactly
 
 GROUP_COST = 16
@@ -32,8 +32,19 @@ def open_artifact(
         from .engine import open_engine
 
         return open_engine(artifact, options)
+    if target == "executorch" and providers is None:
+        from .mobile_runners import ExecuTorchRunner
+
+        return ExecuTorchRunner(artifact, options, threads)
+    if target == "litert" and providers is None:
+        from .mobile_runners import LiteRtRunner
+
+        return LiteRtRunner(artifact, threads)
+    if target == "coreml" and providers is None:
+        raise TargetError(f"{artifact}: a Core ML package runs on Apple's systems alone, in their own runtime")
     own = options.get("providers", ("CPUExecutionProvider",))
-    return OrtRunner(artifact.with_suffix(".onnx"), options, threads, own if providers is None else providers)
+    model = artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
+    return OrtRunner(model, options, threads, own if providers is None else providers)
 
 
 class OrtRunner:
@@ -144,6 +155,16 @@ def real_lengths(mask: np.ndarray) -> np.ndarray:
     """Position of the last real token of each row, plus one: `[batch]`."""
     reversed_first = np.argmax(mask[:, ::-1] != 0, axis=1)
     return np.where(mask.any(axis=1), mask.shape[1] - reversed_first, 1)
+
+
+def check_mask(mask: np.ndarray) -> None:
+    """UsageError where a row of a mask `[batch, sequence]` has padding before its last token, which kernels by length do not take."""
+    short = np.flatnonzero(mask.any(axis=1) & ((mask != 0).sum(axis=1) < real_lengths(mask)))
+    if short.size:
+        raise UsageError(
+            f"attention_mask, row {short[0]}: padding stands before a token; this bundle's kernels take it behind the text alone: "
+            "pad on the right, or export with --kernels stock"
+        )
 
 
 def group_by_length(lengths: np.ndarray, cost: int = GROUP_COST) -> list[np.ndarray]:

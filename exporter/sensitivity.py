@@ -5,6 +5,7 @@ Imports torch.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import onnx_ir as ir
 import torch
@@ -15,6 +16,8 @@ from ..calibration.observe import Observations
 from .graph.torch_graph import Tensor, TorchGraph
 from .quantization import Group, Plan, quantized
 from .recipe import Quantize
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,11 @@ def _off(graph: TorchGraph, batches: Sequence[Batch], wanted: Sequence[Mapping[s
 
 
 def mixed(
-    chosen: Plan, found: Sequence[Effect], drop_of: Callable[[Plan], float], most: float
-) -> tuple[Plan, float | None]:
-    """The plan that rounds the most work within `most` points, and its drop; None where even the last group costs more.
+    chosen: Plan, found: Sequence[Effect], judge: Callable[[Plan], tuple[float, Made]], most: float
+) -> tuple[Plan, Made] | None:
+    """The plan that rounds the most work within `most` points, and what was made of it; None where even the last group costs more.
 
+    `judge` makes what a plan says and tells how many points it loses.
     Groups go back to float in the order of error for each multiply-add saved, the dearest first; how many is found by
     bisection, since what is lost falls as more stay float.
     """
@@ -74,16 +78,17 @@ def mixed(
         left = chosen.left | {n: reason for g in gone for n in g.matrices}
         return replace(chosen, groups=[g for g in chosen.groups if g not in gone], left=left)
 
-    drop = drop_of(chosen)
+    drop, made = judge(chosen)
     if drop <= most:
-        return chosen, drop
+        return chosen, made
+    del made
     low, high, best = 0, len(order), None
     while low + 1 < high:
         middle = (low + high) // 2
         tried = with_float(middle)
-        drop = drop_of(tried)
+        drop, made = judge(tried)
         if drop <= most:
-            high, best = middle, (tried, drop)
+            high, best = middle, (tried, made)
         else:
             low = middle
-    return best if best is not None else (with_float(len(order)), None)
+    return best

@@ -11,19 +11,21 @@ from .errors import UsageError
 
 
 @contextmanager
-def staged(out: Path, *, force: bool) -> Iterator[Path]:
+def staged(out: Path, *, force: bool, marker: str = "headway.json") -> Iterator[Path]:
     """Yields a directory beside `out`; on success it becomes `out`, on any error it is removed and `out` is as before.
 
     Raises UsageError where `out` exists and `force` is not given, where its parent cannot be written, or the disk is full.
-    What a killed run left behind is cleared by the next.
+    What a killed run left behind is cleared by the next. `marker`: the file by which what may be replaced is known.
     """
     out = out.resolve()
     if out.parent.is_dir():
         _clear_abandoned(out)
     if out.exists() and not force:
         raise UsageError(f"{out} exists; pass --force to replace it")
-    if out.exists() and not (out / "headway.json").is_file() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UsageError(f"{out} exists and is no Headway bundle: it will not be replaced, not even with --force")
+    if out.exists() and not (out / marker).is_file() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UsageError(
+            f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with --force"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = _beside(out, "new", os.getpid())

@@ -9,7 +9,7 @@
 | `PaddedAttention` | q, k, v `[batch, sequence, heads * head_dim]`, lengths int32 `[batch]` | the same |
 | `PaddedAttentionBias` | the same, bias | the same |
 
-What each computes is in `reference`. Floating inputs and the output are of one type, FP16 or BF16.
+What each computes is in `reference`. Floating inputs and the output are of one type: FP16, BF16 or FP32.
 
 `register()` is called once in the process that builds the engine. TensorRT then times the tiles (`tactics`) for the shapes of the
 optimisation profile and stores the PTX of the best in the engine, which runs without Python. Attributes become constants of
@@ -20,10 +20,12 @@ told before its launch, and TensorRT's documentation does not say that it does.
 Source: TensorRT documentation, Python API, `tensorrt.plugin` (register, autotune, aot_impl).
 """
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import Parameter, Signature
 from typing import Any
+
+from .device import architecture
 
 NAMESPACE = "headway"
 OPS = (
@@ -34,6 +36,10 @@ OPS = (
     "PaddedAttention",
     "PaddedAttentionBias",
 )
+
+_SOFTMAX = {"scale": float, "longest": int}
+_ATTENTION = {"heads": int, "head_dim": int, "scale": float, "causal": int}
+"""Attributes and their types, in TensorRT's order."""
 
 SHARED_BYTES = 49_152
 """Of dynamic shared memory, that any kernel may have on any architecture."""
@@ -48,11 +54,8 @@ def register() -> tuple[str, ...]:
     import triton  # noqa: F401 - so that a missing compiler is noticed here and not in the midst of a build
 
     if not hasattr(getattr(trtp.op, NAMESPACE, None), OPS[0]):
-        _declare_softmax()
-        _declare_softmax_with_bias()
-        for padded in (False, True):
-            _declare_attention(padded)
-            _declare_attention_with_bias(padded)
+        for op in OPS:
+            _declare(op)
     return OPS
 
 
@@ -87,36 +90,22 @@ def _node(op: str, inputs: Sequence[Any], expected: int, attributes: Mapping[str
     return node
 
 
-def device_architecture() -> int:
-    """Compute capability of the current context's device, else of the first, as 90 for sm_90; asked of the driver itself.
+def attention_tactics(head_dim: int, bias: bool, itemsize: int = 2) -> dict[int, Any]:
+    """Tactic number → tile, those within `SHARED_BYTES` everywhere; numbers mean the same on every machine.
 
-    Raises OSError where there is no driver, RuntimeError where it has no device.
+    Elements of 4 bytes have tiles of their own: they are multiplied without tensor cores.
     """
-    driver = ctypes.CDLL("libcuda.so.1")
-    device, major, minor = ctypes.c_int(0), ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0):
-        raise RuntimeError("the CUDA driver finds no device")
-    driver.cuCtxGetDevice(ctypes.byref(device))  # where there is no context, the first device stays
-    for attribute, value in ((75, major), (76, minor)):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
-        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
-            raise RuntimeError("the CUDA driver does not tell the compute capability")
-    return 10 * major.value + minor.value
-
-
-def attention_tactics(head_dim: int, bias: bool) -> dict[int, Any]:
-    """Tactic number → tile, those within `SHARED_BYTES` everywhere; numbers mean the same on every machine."""
     from .triton.configs import AttentionConfig, padded_dim
 
-    tiles = (
-        AttentionConfig(16, 32, 1, 2), AttentionConfig(32, 32, 2, 2), AttentionConfig(32, 16, 2, 1), AttentionConfig(64, 16, 4, 2),
-        AttentionConfig(64, 32, 4, 1), AttentionConfig(64, 32, 4, 2), AttentionConfig(64, 64, 4, 2), AttentionConfig(128, 32, 4, 2),
-        AttentionConfig(128, 64, 8, 2),
-    )  # fmt: skip
+    half = ((16, 32, 1, 2), (32, 32, 2, 2), (32, 16, 2, 1), (64, 16, 4, 2), (64, 32, 4, 1), (64, 32, 4, 2), (64, 64, 4, 2),
+            (128, 32, 4, 2), (128, 64, 8, 2))  # fmt: skip
+    single = ((16, 16, 4, 1), (16, 32, 4, 1), (32, 16, 8, 1), (32, 32, 8, 1))
     fits = {}
-    for number, tile in enumerate(tiles, 1):
+    for number, each in enumerate(half if itemsize == 2 else single, 1):
+        tile = AttentionConfig(*each)
         rows = tile.block_m + 2 * tile.stages * tile.block_n
         scores = tile.block_m * tile.block_n * (2 if bias else 1)
-        if 2 * (rows * padded_dim(head_dim) + scores) < SHARED_BYTES:
+        if itemsize * (rows * padded_dim(head_dim) + scores) < SHARED_BYTES:
             fits[number] = tile
     return fits
 
@@ -128,122 +117,64 @@ def softmax_tactics(longest: int) -> dict[int, Any]:
     return dict(enumerate(softmax_candidates(longest), 1))
 
 
-def _declare_attention(padded: bool) -> None:
+def _declare(op: str) -> None:
+    """Declares one plugin. TensorRT reads what it takes from the signatures of three functions, which are made here."""
     import tensorrt.plugin as trtp
 
-    plugin = f"{NAMESPACE}::{'Padded' if padded else 'Packed'}Attention"
+    bias, make = op.endswith("Bias"), _attention if "Attention" in op else _softmax
+    tensors = (("q", "k", "v", "lengths") if make is _attention else ("x",)) + (("bias",) if bias else ())
+    attributes = _ATTENTION if make is _attention else _SOFTMAX
 
-    def describe(
-        q: trtp.TensorDesc,
-        k: trtp.TensorDesc,
-        v: trtp.TensorDesc,
-        lengths: trtp.TensorDesc,
-        heads: int,
-        head_dim: int,
-        scale: float,
-        causal: int,
-    ) -> trtp.TensorDesc:
-        return q.like()
+    def describe(*given: Any, **_: Any) -> Any:
+        return given[0].like()
 
-    def tune(q, k, v, lengths, head_dim, outputs) -> list[trtp.AutoTuneCombination]:
-        return _combinations("F,F,F,INT32,F", attention_tactics(head_dim, bias=False))
+    def tune(*given: Any) -> Any:
+        return _combinations(tensors, dict(zip(names, given, strict=False)))
 
-    def kernel(
-        q, k, v, lengths, heads, head_dim, scale, causal, outputs, tactic
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        return _attention(q, lengths, None, padded, heads, head_dim, scale, causal, tactic)
+    def kernel(*given: Any) -> Any:
+        return make(op, **dict(zip(names, given[:-2], strict=True)), tactic=given[-1])
 
-    trtp.register(plugin)(describe)
-    trtp.autotune(plugin)(tune)
-    trtp.aot_impl(plugin)(kernel)
+    def signed(function: Any, returns: Any, *extra: str) -> Any:
+        annotations = dict.fromkeys(tensors, trtp.TensorDesc) | attributes | dict.fromkeys(extra, Parameter.empty)
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [Parameter(name, kind, annotation=each) for name, each in annotations.items()]
+        function.__signature__ = Signature(parameters, return_annotation=returns)
+        return function
+
+    names, plugin = (*tensors, *attributes), f"{NAMESPACE}::{op}"
+    launch = tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]
+    trtp.register(plugin)(signed(describe, trtp.TensorDesc))
+    trtp.autotune(plugin)(signed(tune, list[trtp.AutoTuneCombination], "outputs"))
+    trtp.aot_impl(plugin)(signed(kernel, launch, "outputs", "tactic"))
 
 
-def _declare_attention_with_bias(padded: bool) -> None:
+def _combinations(tensors: Sequence[str], given: Mapping[str, Any]) -> list[Any]:
+    """Floating inputs and outputs of one type, and the tiles that there are for elements of that size."""
     import tensorrt.plugin as trtp
 
-    plugin = f"{NAMESPACE}::{'Padded' if padded else 'Packed'}AttentionBias"
-
-    def describe(
-        q: trtp.TensorDesc,
-        k: trtp.TensorDesc,
-        v: trtp.TensorDesc,
-        lengths: trtp.TensorDesc,
-        bias: trtp.TensorDesc,
-        heads: int,
-        head_dim: int,
-        scale: float,
-        causal: int,
-    ) -> trtp.TensorDesc:
-        return q.like()
-
-    def tune(q, k, v, lengths, bias, head_dim, outputs) -> list[trtp.AutoTuneCombination]:
-        return _combinations("F,F,F,INT32,F,F", attention_tactics(head_dim, bias=True))
-
-    def kernel(
-        q, k, v, lengths, bias, heads, head_dim, scale, causal, outputs, tactic
-    ) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        return _attention(q, lengths, bias, padded, heads, head_dim, scale, causal, tactic)
-
-    trtp.register(plugin)(describe)
-    trtp.autotune(plugin)(tune)
-    trtp.aot_impl(plugin)(kernel)
-
-
-def _declare_softmax() -> None:
-    import tensorrt.plugin as trtp
-
-    plugin = f"{NAMESPACE}::MaskedSoftmax"
-
-    def describe(x: trtp.TensorDesc, scale: float, longest: int) -> trtp.TensorDesc:
-        return x.like()
-
-    def tune(x, longest, outputs) -> list[trtp.AutoTuneCombination]:
-        return _combinations("F,F", softmax_tactics(longest))
-
-    def kernel(x, scale, longest, outputs, tactic) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        return _softmax(x, None, scale, longest, tactic)
-
-    trtp.register(plugin)(describe)
-    trtp.autotune(plugin)(tune)
-    trtp.aot_impl(plugin)(kernel)
-
-
-def _declare_softmax_with_bias() -> None:
-    import tensorrt.plugin as trtp
-
-    plugin = f"{NAMESPACE}::MaskedSoftmaxBias"
-
-    def describe(x: trtp.TensorDesc, bias: trtp.TensorDesc, scale: float, longest: int) -> trtp.TensorDesc:
-        return x.like()
-
-    def tune(x, bias, longest, outputs) -> list[trtp.AutoTuneCombination]:
-        return _combinations("F,F,F", softmax_tactics(longest))
-
-    def kernel(x, bias, scale, longest, outputs, tactic) -> tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]:
-        return _softmax(x, bias, scale, longest, tactic)
-
-    trtp.register(plugin)(describe)
-    trtp.autotune(plugin)(tune)
-    trtp.aot_impl(plugin)(kernel)
-
-
-def _combinations(types: str, tactics: Mapping[int, Any]) -> list[Any]:
-    """All floating inputs and outputs (F) of one type."""
-    import tensorrt.plugin as trtp
-
-    return [trtp.AutoTuneCombination(types.replace("F", "FP16|BF16"), "LINEAR", sorted(tactics))]
+    found = []
+    for types, itemsize in (("FP16|BF16", 2), ("FP32", 4)):
+        tactics = (
+            attention_tactics(given["head_dim"], "bias" in tensors, itemsize)
+            if "lengths" in tensors
+            else softmax_tactics(given["longest"])
+        )
+        inputs = ["INT32" if name == "lengths" else types for name in tensors]
+        found.append(trtp.AutoTuneCombination(",".join([*inputs, types]), "LINEAR", sorted(tactics)))
+    return found
 
 
 def _attention(
-    q: Any, lengths: Any, bias: Any, padded: bool, heads: int, head_dim: int, scale: float, causal: int, tactic: int
-) -> tuple[str, str, Any, Any]:
+    op: str, q: Any, k: Any, v: Any, lengths: Any, heads: int, head_dim: int, scale: float, causal: int, tactic: int, bias: Any = None
+) -> tuple[str, str, Any, Any]:  # fmt: skip
     import tensorrt.plugin as trtp
 
-    from .triton.build import attention_variant
+    from .triton.build import DTYPES, attention_variant
 
-    tile, arch = attention_tactics(head_dim, bias is not None)[tactic], device_architecture()
+    dtype, arch, padded = _dtype(q), architecture(), op.startswith("Padded")
+    tile = attention_tactics(head_dim, bias is not None, DTYPES[dtype])[tactic]
     variant = attention_variant(
-        arch, _dtype(q), head_dim, padded=padded, bias=bias is not None, causal=bool(causal), scale=scale, config=tile
+        arch, dtype, head_dim, padded=padded, bias=bias is not None, causal=bool(causal), scale=scale, config=tile
     )
     hidden, shape = heads * head_dim, q.shape_expr
     tokens = shape[0] * shape[1] if padded else shape[0]
@@ -262,7 +193,7 @@ def _attention(
     return _kernel(variant, arch, extras, (blocks, heads))
 
 
-def _softmax(x: Any, bias: Any, scale: float, longest: int, tactic: int) -> tuple[str, str, Any, Any]:
+def _softmax(op: str, x: Any, scale: float, longest: int, tactic: int, bias: Any = None) -> tuple[str, str, Any, Any]:
     import tensorrt.plugin as trtp
 
     from .triton.build import softmax_variant
@@ -277,11 +208,11 @@ def _softmax(x: Any, bias: Any, scale: float, longest: int, tactic: int) -> tupl
     if bias is not None:
         stride, axes = trtp.ShapeExpr(1), list(bias.shape_expr)
         if len(axes) != len(x.shape_expr):
-            raise ValueError(f"MaskedSoftmaxBias: the bias has {len(axes)} axes, x has {len(x.shape_expr)}")
+            raise ValueError(f"{op}: the bias has {len(axes)} axes, x has {len(x.shape_expr)}")
         for i, size in enumerate(reversed(axes)):
             extras[f"stride{3 - i}"] = 0 if _is(size, 1) else stride
             stride = stride * size
-    tile, arch = softmax_tactics(longest)[tactic], device_architecture()
+    tile, arch = softmax_tactics(longest)[tactic], architecture()
     variant = softmax_variant(
         arch,
         _dtype(x),
@@ -321,4 +252,5 @@ def _is_multiple(size: Any, of: int) -> bool:
 def _dtype(tensor: Any) -> str:
     import tensorrt
 
-    return {tensorrt.DataType.HALF: "fp16", tensorrt.DataType.BF16: "bf16"}[tensor.dtype]
+    kinds = tensorrt.DataType
+    return {kinds.HALF: "fp16", kinds.BF16: "bf16", kinds.FLOAT: "fp32"}[tensor.dtype]

@@ -60,7 +60,7 @@ def quantise(model: ir.Model, feeds: Mapping[str, np.ndarray], *, attention: boo
             node.replace_input_with(1, back)
         if attention and block.attention is not None:
             node = block.attention.node
-            node.meta[PROBABILITY_SCALE] = 1 / 127
+            node.metadata_props[PROBABILITY_SCALE] = str(1 / 127)
             for i in range(3):
                 node.replace_input_with(i, pair(node.inputs[i], node))
     graph.sort()

@@ -26,6 +26,10 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
     assert modules <= set(names)
     assert "headway/calibration/parity.txt" in names
     assert "headway/kernels/triton/configs.json" in names
+    phone = {f"headway/{p.relative_to(ROOT)}" for p in (ROOT / "exporter" / "reader" / "sources").iterdir()}
+    assert len(phone) == 7 and phone <= set(names)
+    page = {f"headway/exporter/web/{p.name}" for p in (ROOT / "exporter" / "web").iterdir() if p.is_file()}
+    assert page <= set(names)
 
 
 def test_the_command_starts_light() -> None:

@@ -27,6 +27,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "gpu"
 DTYPES = ("fp32", "fp16", "bf16", "int8")
+OWN = "fp16-kernels"
+"""float16 with Headway's own attention in place of TensorRT's."""
+
 CASES = ((1, 128), (8, 128), (32, 128), (32, None))
 """Texts and tokens; None: lengths as production has them."""
 
@@ -64,9 +67,10 @@ def prepare() -> None:
     source = minilm(ROOT / ".cache" / "models")
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "lines.txt").write_text("\n".join(builtin_lines()), encoding="utf-8")
-    for dtype in DTYPES:
+    for dtype in (*DTYPES, OWN):
         values: dict[str, Any] = {"source": str(source), "target": "tensorrt", "engine": {"plan": True}}
-        values["dtype"] = "fp16" if dtype == "int8" else dtype
+        values["dtype"] = "fp16" if dtype in ("int8", OWN) else dtype
+        values["kernels"] = "custom" if dtype == OWN else "auto"
         if dtype == "int8":
             values |= {"passes": [{"kind": "quantize"}], "data": BUILD / "lines.txt", "max_drop": 100.0}
         recipe = make_recipe("prepare", **values)
@@ -115,12 +119,13 @@ def ort_run(dtype: str, provider: str) -> Run:
 
 
 def engine_run(library: str, dtype: str) -> Run:
-    """Built on this machine, unless an engine for it is there."""
-    from headway.exporter.engine import ENGINE_FILE, PLAN_FILE, open_engine
+    """Built on this machine, unless an engine of this code and graph is there."""
+    from headway.exporter.engine import open_engine
     from headway.exporter.errors import TargetError
     from headway.exporter.rebuild import rebuild
+    from headway.exporter.targets.tensorrt_build import ENGINE_FILE, PLAN_FILE
 
-    bundle = BUILD / f"{library}-{dtype}"
+    bundle = BUILD / f"{library}-{dtype}-{code()}"
     if not bundle.exists():
         shutil.copytree(BUILD / dtype, bundle)
         plan = json.loads((bundle / PLAN_FILE).read_text(encoding="utf-8"))
@@ -145,6 +150,7 @@ def contestants(device: str) -> dict[str, Callable[[], Run]]:
         found[f"ONNX Runtime {dtype}"] = lambda d=dtype: ort_run(d, provider)
         for library in ("tensorrt", "tensorrt-rtx"):
             found[f"{library} {dtype}"] = lambda lib=library, d=dtype: engine_run(lib, d)
+    found["tensorrt fp16, Headway's attention"] = lambda: engine_run("tensorrt", OWN)
     return found
 
 
@@ -235,10 +241,11 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def code() -> str:
-    """What the results depend on: this file, the runner and the graphs."""
+    """What the results depend on: this file, what builds and runs engines, and the graphs."""
     digest = hashlib.sha256()
-    graphs = sorted(p for d in DTYPES for p in (BUILD / d).glob("model.onnx*"))
-    for path in [Path(__file__), ROOT / "exporter" / "engine.py", *graphs]:
+    graphs = sorted(p for d in (*DTYPES, OWN) for p in (BUILD / d).glob("model.onnx*"))
+    product = ("exporter/engine.py", "exporter/targets/tensorrt_build.py", "kernels/tensorrt_plugin.py")
+    for path in [Path(__file__), *(ROOT / name for name in product), *graphs]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
+from ...kernels import reference
 from ..errors import SourceError
 from .edit import attribute, constant
 from .quantized import DOMAIN
@@ -42,12 +43,12 @@ class TorchGraph:
     def __init__(self, model: ir.Model):
         self.nodes = list(model.graph)
         for node in self.nodes:
-            if node.op_type not in _OPERATORS or node.domain not in ("", "ai.onnx", DOMAIN):
+            if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx", DOMAIN):
                 raise SourceError(f"node {node.name!r}: {node.op_type} has no counterpart in torch yet")
         self.inputs = list(model.graph.inputs)
         self.outputs = list(model.graph.outputs)
         self.weights: dict[str, Tensor] = {
-            name: _tensor(constant(value)) for name, value in model.graph.initializers.items()
+            name: as_tensor(constant(value)) for name, value in model.graph.initializers.items()
         }
         self.changed: set[str] = set()
         self._names = {value: name for name, value in model.graph.initializers.items()}
@@ -90,7 +91,7 @@ class TorchGraph:
 
     def compute(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
         """The results of one node."""
-        return _OPERATORS[node.op_type](node, inputs)
+        return OPERATORS[node.op_type](node, inputs)
 
     def change(self, name: str, tensor: Tensor) -> None:
         """Gives a weight another content, and remembers that."""
@@ -111,7 +112,8 @@ class TorchGraph:
         return self.weights[name] if name is not None else values[value]
 
 
-def _tensor(array: np.ndarray | None) -> Tensor:
+def as_tensor(array: np.ndarray | None) -> Tensor:
+    """An array as a tensor that shares its memory; int4 becomes int8."""
     assert array is not None
     if array.dtype == ir.DataType.INT4.numpy():
         array = array.astype(np.int8)
@@ -310,11 +312,24 @@ def _argmax(node: ir.Node, x: list[Any]) -> Tensor:
     return torch.argmax(x[0], dim=axis, keepdim=keep)
 
 
+def _padded_attention(node: ir.Node, x: list[Any]) -> Tensor:
+    """`headway.PaddedAttention`, with a bias or without, as `kernels.reference` states it."""
+    q, k, v, lengths, bias = (*(t.double().numpy() for t in x), None)[:5]
+    heads, scale, causal = (attribute(node, name, 0) for name in ("heads", "scale", "causal"))
+    return torch.from_numpy(reference.padded_attention(q, k, v, lengths, heads, scale, bias, bool(causal))).float()  # type: ignore[arg-type]
+
+
+def _masked_softmax(node: ir.Node, x: list[Any]) -> Tensor:
+    """`headway.MaskedSoftmax`, with a bias or without, as `kernels.reference` states it."""
+    scores, bias = (*(t.double().numpy() for t in x), None)[:2]
+    return torch.from_numpy(reference.masked_softmax(scores, bias, attribute(node, "scale", 1.0))).float()  # type: ignore[arg-type]
+
+
 def _softmax(node: ir.Node, x: list[Any]) -> Tensor:
     return torch.softmax(x[0], dim=_axis(node, -1))
 
 
-_OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]] = {
+OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]] = {
     "Abs": lambda _, x: x[0].abs(),
     "Add": lambda _, x: x[0] + x[1],
     "And": lambda _, x: x[0] & x[1],
@@ -343,6 +358,8 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Less": lambda _, x: x[0] < x[1],
     "LessOrEqual": lambda _, x: x[0] <= x[1],
     "Log": lambda _, x: x[0].log(),
+    "MaskedSoftmax": _masked_softmax,
+    "MaskedSoftmaxBias": _masked_softmax,
     "MatMul": lambda _, x: x[0] @ x[1],
     "Max": lambda _, x: torch.stack(torch.broadcast_tensors(*x)).amax(0),
     "Min": lambda _, x: torch.stack(torch.broadcast_tensors(*x)).amin(0),
@@ -351,6 +368,8 @@ _OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]
     "Not": lambda _, x: ~x[0],
     "Or": lambda _, x: x[0] | x[1],
     "Pad": _pad,
+    "PaddedAttention": _padded_attention,
+    "PaddedAttentionBias": _padded_attention,
     "Pow": lambda _, x: x[0] ** x[1],
     "QuantizeLinear": _quantize,
     "QuantizeTokens": _quantize_tokens,

@@ -1,6 +1,6 @@
 """Passes that put whole numbers into the canonical graph. What the numbers are was decided before (`calibration.rounding`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -172,7 +172,7 @@ class MigrateScales(StructuralPass):
 class StoreHalf(StructuralPass):
     """Every float32 matrix and table is stored as float16 and cast back where it is read: half the bytes, float32 arithmetic.
 
-    A weight beyond float16's range (65,504) is refused by name.
+    Of a table, the rows that were looked up are cast. A weight beyond float16's range (65,504) is refused by name.
     """
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
@@ -191,18 +191,12 @@ class StoreHalf(StructuralPass):
             set_array(value, array.astype(np.float16))
             value.type = ir.TensorType(ir.DataType.FLOAT16)
             for reader in readers:
-                back = insert(
-                    reader,
-                    "Cast",
-                    [value],
-                    name=f"{reader.name}.{value.name}.float",
-                    dtype=ir.DataType.FLOAT,
-                    shape=list(array.shape),
-                    to=int(ir.DataType.FLOAT),
-                )
-                for i, read in enumerate(reader.inputs):
-                    if read is value:
-                        reader.replace_input_with(i, back)
+                if _is_lookup(reader, value):
+                    rows = reader.outputs[0]
+                    _cast_back(graph, rows, consumers(rows), f"{rows.name}.float")
+                    rows.type = ir.TensorType(ir.DataType.FLOAT16)
+                else:
+                    _cast_back(graph, value, [reader], f"{reader.name}.{value.name}.float")
         return dict.fromkeys(chosen, "float16")
 
 
@@ -221,6 +215,17 @@ def _shift_bias(graph: ir.Graph, product: ir.Node, shift: np.ndarray) -> None:
     array = constant(bias)
     if bias is not None and array is not None and len(consumers(bias)) == 1:
         set_array(bias, array + shift)
+
+
+def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name: str) -> None:
+    """Readers of a float16 value read it as float32."""
+    shape = list(half.shape) if half.shape is not None else None
+    to = ir.DataType.FLOAT
+    back = insert(first_of(graph, readers), "Cast", [half], name=name, dtype=to, shape=shape, to=int(to))
+    for reader in readers:
+        for i, read in enumerate(reader.inputs):
+            if read is half:
+                reader.replace_input_with(i, back)
 
 
 def _is_lookup(node: ir.Node, table: ir.Value) -> bool:

@@ -38,6 +38,21 @@ def tokens_to_keep(tokenizer: Mapping[str, Any], used: Collection[int]) -> list[
     return sorted(kept)
 
 
+def most_used(tokenizer: Mapping[str, Any], counts: Mapping[int, int], most: int) -> list[int]:
+    """Ids to keep, ascending, at most `most`: the fallback of `tokens_to_keep`, and what text uses oftenest by `counts`.
+
+    UsageError where the fallback alone is more.
+    """
+    needed = len(tokens_to_keep(tokenizer, ()))
+    if needed > most:
+        raise UsageError(f"{most} tokens are too few: special tokens and single characters alone are {needed}")
+    ranked = sorted(counts, key=lambda i: (-counts[i], i))
+    count = min(len(ranked), most)
+    while len(kept := tokens_to_keep(tokenizer, ranked[:count])) > most:  # a token may bring others with it
+        count = max(0, count - (len(kept) - most))
+    return kept
+
+
 def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
     """Token → id. SourceError names a kind of tokenizer that is not known."""
     kind = model.get("type")

@@ -51,15 +51,15 @@ class Fusions:
         return {**products, "attention": self.attention, "gelu": self.gelu, **packing}
 
 
-def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock") -> Fusions:
+def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True) -> Fusions:
     """Lowers a canonical model in place, with `kernels="custom"` onto packed tokens and Headway's own operators.
 
-    "auto" takes those operators too, and packs where that can be done. Raises TargetError naming the node where an expected
-    fusion did not happen, or which cannot run on packed tokens.
+    "auto" takes those operators too, and packs where that can be done. `nibbles` as in `lower_products`. Raises
+    TargetError naming the node where an expected fusion did not happen, or which cannot run on packed tokens.
     """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
-    fusions = Fusions(products=lower_products(model, kernels=kernels != "stock"))
+    fusions = Fusions(products=lower_products(model, kernels=kernels != "stock", nibbles=nibbles))
     remove_unused(model)
     if kernels == "custom" or (kernels == "auto" and _packs(model, anatomy)):
         fusions.packing = pack_tokens(model, anatomy)

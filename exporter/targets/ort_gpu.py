@@ -52,7 +52,8 @@ class OrtGpuTarget:
         if self.provider == TENSORRT:
             own = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"}
             own |= {"fp16": {"trt_fp16_enable": "1"}, "bf16": {"trt_bf16_enable": "1"}}.get(self.precision, {})
-        providers = [[self.provider, own], *([[CUDA, {}]] if self.provider == TENSORRT else [])]
+        plain = [CUDA, {"use_tf32": "0"}]  # on by default: products of float32 would be rounded to 10 bits
+        providers = [[TENSORRT, own], plain] if self.provider == TENSORRT else [plain]
         return {"graph_optimization_level": "all", "regroup": regroup, "providers": providers}
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:

@@ -47,8 +47,11 @@ class Products:
     weight_only: int = 0
 
 
-def lower_products(model: ir.Model, *, kernels: bool) -> Products:
-    """Lowers every product by a quantised matrix, in place. TargetError where one needs the kernels and there are none."""
+def lower_products(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Products:
+    """Lowers every product by a quantised matrix, in place. TargetError where one needs the kernels and there are none.
+
+    Without `nibbles` int4 matrices stay behind `DequantizeLinear`: for runtimes that multiply by them slower than by float ones.
+    """
     graph = model.graph
     made = Products()
     for node in nodes(graph, "MatMul"):
@@ -65,7 +68,7 @@ def lower_products(model: ir.Model, *, kernels: bool) -> Products:
         elif (q := _static_input(node)) is not None:
             _static(node, q, *found)
             made.static_int8 += 1
-        elif _in_nibbles(node, *found):
+        elif nibbles and _in_nibbles(node, *found):
             made.int4 += 1
         else:
             made.weight_only += 1

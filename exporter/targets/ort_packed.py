@@ -5,7 +5,6 @@ one runs on packed tokens as it is, and padding is put back only where something
 them. First tokens and masked means are taken from packed tokens. Weights keep their names; values get the suffix `.packed`.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from ...kernels.cpu import DOMAIN
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import attribute, constant, dims, initializer, insert, nodes, producer, remove_unused
-from ..graph.mask import PADDING_BIAS, padding_mask
+from .attention_terms import Terms, refusal, terms_of
 
 _UNARY = (
     *(
@@ -58,10 +57,10 @@ class Packing:
 def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
     """Packs a canonical model in place. Raises TargetError naming the attention that cannot run on packed tokens."""
     graph = model.graph
-    attentions = {n: _bias_of(n) for n in nodes(graph, "Attention") if n.domain == ""}
+    attentions = {n: terms_of(n) for n in nodes(graph, "Attention") if n.domain == ""}
     mixed = [b.attention.node for b in anatomy.blocks if b.attention is not None and b.attention.disentangled]
     if mixed:
-        raise _refusal(mixed[0], "its scores have disentangled terms")
+        raise refusal(mixed[0], "its scores have disentangled terms")
     if not attentions:
         raise TargetError("nothing to pack: the model has no attention; export it with --kernels stock")
     graph.sort()
@@ -77,61 +76,6 @@ def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
     )
 
 
-@dataclass(frozen=True)
-class _Bias:
-    """What is added to one attention's scores: the padding mask, a position bias, a window."""
-
-    mask: ir.Value
-    position: ir.Value | None
-    window: int | None
-
-
-def _refusal(node: ir.Node, why: str) -> TargetError:
-    return TargetError(f"node {node.name!r} cannot run on packed tokens: {why}; export with --kernels stock")
-
-
-def _bias_of(node: ir.Node) -> _Bias:
-    inputs = [v for v in node.inputs if v is not None]
-    if len(inputs) != len(node.inputs) or len(inputs) != 4:
-        raise _refusal(
-            node, "its scores have no padding mask" if len(inputs) == 3 else "it has inputs beyond q, k, v and bias"
-        )
-    if attribute(node, "kv_num_heads") != attribute(node, "q_num_heads") or dims(inputs[0]) != dims(inputs[2]):
-        raise _refusal(node, "queries, keys and values differ in size")
-    mask, position, window = None, None, None
-    queue = [inputs[3]]
-    while queue:
-        term = queue.pop()
-        name = str(term.name)
-        if name.split("#")[0] in (PADDING_BIAS, f"{PADDING_BIAS}.keys"):
-            mask = padding_mask(term)
-        elif found := re.fullmatch(rf"{re.escape(PADDING_BIAS)}\.window_(\d+)\.band(#\d+)?", name):
-            window = int(found[1])
-        elif name.startswith(f"{PADDING_BIAS}.") and (add := producer(term, "Add")) is not None:
-            queue += [v for v in add.inputs if v is not None]
-        elif position is None:
-            position = _one_batch(node, term)
-        else:
-            raise _refusal(node, f"value {name!r} is one position bias more than the kernel takes")
-    if mask is None:
-        raise _refusal(node, "its scores have no padding mask")
-    return _Bias(mask, position, window)
-
-
-def _one_batch(node: ir.Node, bias: ir.Value) -> ir.Value:
-    """A position bias as `[1, heads or 1, positions, positions]`, before it is spread over the batch."""
-    while (
-        (dims(bias) or [None])[0] != 1
-        and (spread := producer(bias, "Expand")) is not None
-        and spread.inputs[0] is not None
-    ):
-        bias = spread.inputs[0]
-    found = dims(bias) or []
-    if not (len(found) == 3 or (len(found) == 4 and found[0] == 1)):
-        raise _refusal(node, f"position bias {bias.name!r} of shape {bias.shape} differs by text")
-    return bias
-
-
 class _Packer:
     """Visits nodes in order of execution and keeps, for each value by token, its packed twin.
 
@@ -139,7 +83,7 @@ class _Packer:
     `kept`: values whose padded form exists beside the packed one.
     """
 
-    def __init__(self, graph: ir.Graph, attentions: dict[ir.Node, _Bias]):
+    def __init__(self, graph: ir.Graph, attentions: dict[ir.Node, Terms]):
         self.graph = graph
         self.attentions = attentions
         masks = {b.mask for b in attentions.values()}

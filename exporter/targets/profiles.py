@@ -44,13 +44,15 @@ def make_profiles(lengths: np.ndarray, longest: int, *, batch: int = 32) -> list
     return profiles
 
 
-def check_profiles(profiles: Sequence[Profile], lengths: np.ndarray) -> None:
-    """UsageError where a profile contradicts itself, or some of the text's lengths `[texts]` fall into none."""
+def check_profiles(profiles: Sequence[Profile], lengths: np.ndarray, longest: int) -> None:
+    """UsageError where a profile contradicts itself or goes beyond the model's `longest`, or a text's length falls into none."""
     for number, p in enumerate(profiles):
         if any(not 1 <= low <= best <= high for low, best, high in zip(p.min, p.opt, p.max, strict=True)):
             raise UsageError(
                 f"profile {number}: min {_x(p.min)}, opt {_x(p.opt)}, max {_x(p.max)} have to be in this order, from 1x1 up"
             )
+        if p.max[1] > longest:
+            raise UsageError(f"profile {number}: max {_x(p.max)}, and the model takes no more than {longest} tokens")
     outside = [int(n) for n in lengths if not any(p.takes(p.min[0], int(n)) for p in profiles)]
     if outside:
         taken = ", ".join(f"{p.min[1]} to {p.max[1]}" for p in profiles)

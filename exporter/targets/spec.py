@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class TargetSpec:
     """`neuron_multiple` and `rank_multiple`: widths between two multiples cost as much as the next one up.
 
-    `signed_values`: rounded values are int8 around zero point 0; else uint8 with a zero point.
+    `signed_values`: rounded values are int8 around zero point 0; else uint8 with a zero point. `rounds_tokens`: the runtime
+    itself finds a range for each token as it comes.
     """
 
     name: str
     neuron_multiple: int
     rank_multiple: int
     signed_values: bool = False
+    rounds_tokens: bool = False
 
     def grown(self, width: int, most: int) -> int:
         """The width at the next multiple, at most `most`: a cut between multiples would save nothing more."""

@@ -89,7 +89,7 @@ class Target(Protocol):
 
 
 def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
-    """Whose operators a recipe's bundle has: "auto" is stock where no pass wants ours, or where they are not built."""
+    """Whose operators a recipe's bundle for CPUs has: "auto" is stock where no pass wants ours, or where they are not built."""
     if recipe.target != "ort":
         return "stock"
     wanted = any(isinstance(p, Quantize) and p.activations in ("auto", "per-token") for p in recipe.passes)
@@ -98,7 +98,13 @@ def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
 
 def target_of(recipe: Recipe) -> Target:
     """The target that a recipe asks for, set up as it says. UsageError where its options do not go together."""
-    if recipe.target != "ort" and recipe.kernels == "custom":
+    if recipe.verify == "module" and recipe.target != "coreml":
+        raise UsageError(f"target {recipe.target}: its artifact itself is checked; leave verify out")
+    if recipe.target == "tensorrt-rtx" and recipe.kernels == "custom":
+        raise UsageError(
+            "target tensorrt-rtx: TensorRT-RTX has no plugins; leave --kernels out, or use the target tensorrt"
+        )
+    if recipe.target not in ("ort", "tensorrt") and recipe.kernels == "custom":
         raise UsageError(f"target {recipe.target}: its graph has plain operators alone so far; leave --kernels out")
     match recipe.target:
         case "ort":
@@ -107,6 +113,39 @@ def target_of(recipe: Recipe) -> Target:
             from .ort import OrtTarget
 
             return OrtTarget(kernels=kernels_of(recipe))
+        case "ort-mobile":
+            if recipe.dtype == "bf16":
+                raise UsageError("target ort-mobile: bf16 has no kernels there; choose fp32 or fp16")
+            from .ort_mobile import OrtMobileTarget
+
+            return OrtMobileTarget(precision=recipe.dtype, optimized=recipe.graph_optimization)
+        case "web":
+            from .web import web_target
+
+            return web_target(recipe)
+        case "executorch":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target executorch: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
+            from .executorch import ExecuTorchTarget
+
+            return ExecuTorchTarget()
+        case "litert":
+            if recipe.dtype != "fp32":
+                raise UsageError(f"target litert: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8")
+            from .litert import LiteRtTarget
+
+            return LiteRtTarget()
+        case "coreml":
+            if recipe.verify != "module":
+                raise UsageError(
+                    "target coreml converts only: its package runs on Apple's systems alone, so that it cannot be checked here. "
+                    "Say `verify: module` (--verify module) to have the module checked that it is converted from"
+                )
+            if recipe.dtype == "bf16":
+                raise UsageError("target coreml: bf16 has no place there; choose fp32 or fp16")
+            from .coreml import CoreMLTarget
+
+            return CoreMLTarget(recipe.dtype)
         case "ort-cuda" | "ort-tensorrt":
             from .ort_gpu import OrtGpuTarget
 

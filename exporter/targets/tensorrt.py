@@ -6,10 +6,8 @@ padding bias stays `[batch, 1, 1, sequence]` and broadcasts.
 Sources: TensorRT documentation, "Fused Attention", "Explicit Quantization", "Strongly Typed Networks".
 """
 
-import json
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,32 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from ..engine import ENGINE_FILE, PLAN_FILE, read_record
 from ..errors import TargetError, UsageError
 from ..graph.anatomy import Anatomy, AttentionPart
 from ..graph.canonical import small_enough_to_check
 from ..graph.edit import attribute, dims, initializer, insert, nodes, producer, remove_unused, replace, scalar
 from ..graph.mask import PADDING_BIAS
 from ..recipe import Recipe
-from ..runner import Runner
+from ..runner import Runner, check_mask
+from .attention_terms import refusal
 from .layers import name_nodes
 from .precision import Maxima, Precision, assign
 from .profiles import Profile, check_profiles, make_profiles
 from .qdq import lint
 from .spec import TargetSpec
 from .target import Text
-from .tensorrt_build import BuildSettings, build_engine, check_settings, missing, this_gpu
+from .tensorrt_build import (
+    ENGINE_FILE,
+    BuildSettings,
+    build_engine,
+    check_settings,
+    declare_kernels,
+    missing,
+    read_record,
+    this_gpu,
+)
+from .tensorrt_kernels import NAMESPACE, OwnKernels
+from .tensorrt_plan import MODEL_FILE, WEIGHTS_FILE, write_plan
 
 OPSET = 20
 SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_values=True)
@@ -39,8 +48,8 @@ SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_value
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PROBABILITY_SCALE = "probability_scale"
-"""Metadata of an `Attention` node: the int8 step of its softmax's result. Without it the result stays float, and so does its
-product: what is not in the canonical graph is not rounded."""
+"""Metadata property of an `Attention` node, saved with the graph: the int8 step of its softmax's result, as a decimal number.
+Without it the result stays float, and so does its product: what is not in the canonical graph is not rounded."""
 
 F32 = ir.DataType.FLOAT
 
@@ -52,28 +61,43 @@ class Lowered:
     attention: int = 0
     attention_int8: int = 0
     precision: Precision | None = None
+    kernels: OwnKernels | None = None
 
     def as_dict(self) -> dict[str, int]:
         found = {"attention": self.attention, "attention_int8": self.attention_int8}
+        if self.kernels is not None:
+            found |= {"attention_plugin": self.kernels.attentions, "softmax_plugin": self.kernels.softmaxes}
         if self.precision is not None:
             found |= {"casts": self.precision.casts, **self.precision.count()}
         return found
 
 
 def lower(
-    model: ir.Model, anatomy: Anatomy, dtype: str, feeds: Iterable[Mapping[str, np.ndarray]], *, rules: bool = True
+    model: ir.Model,
+    anatomy: Anatomy,
+    dtype: str,
+    feeds: Iterable[Mapping[str, np.ndarray]],
+    *,
+    rules: bool = True,
+    kernels: OwnKernels | None = None,
 ) -> Lowered:
     """Lowers a canonical model in place to `dtype` (fp32, fp16, bf16); `feeds` are batches that show the ranges of values.
 
-    Inputs stay int64, outputs float32. `rules` as in `precision.assign`. Raises TargetError naming the node that TensorRT has
-    no place for.
+    Inputs stay int64, outputs float32. `rules` as in `precision.assign`; with `kernels` attention is computed by Headway's own. Raises
+    TargetError naming the node that TensorRT, or the kernels, have no place for.
     """
     _check_domains(model.graph)
-    found = Lowered()
+    found = Lowered(kernels=kernels)
     modules = {b.attention.node: _module(b.attention) for b in anatomy.blocks if b.attention is not None}
     for node in nodes(model.graph, "Attention"):
-        found.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name))
+        found.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name), kernels)
         found.attention += 1
+    if kernels is not None:
+        mixed = [b.attention.node for b in anatomy.blocks if b.attention is not None and b.attention.disentangled]
+        if mixed:
+            raise refusal(mixed[0], "its scores have disentangled terms")
+        if not found.attention:
+            raise TargetError("the model has no attention for Headway's own kernels: export it with --kernels stock")
     if found.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
         raise TargetError("not every attention of the model was lowered")
     remove_unused(model)
@@ -145,8 +169,13 @@ def _to_opset(model: ir.Model) -> None:
     model.ir_version = min(model.ir_version or 9, 10)
 
 
-def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
+def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | None) -> bool:
     """Writes one canonical attention out, its values named after the module `stem`; True where both its products are int8."""
+    step = node.metadata_props.get(PROBABILITY_SCALE)
+    quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in node.inputs[:3])
+    if kernels is not None and not quantised:
+        replace(node.outputs[0], kernels.attention(graph, node, stem))
+        return False
     heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
     if kv_heads != heads or attribute(node, "is_causal", 0):
         raise TargetError(
@@ -178,11 +207,12 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str) -> bool:
     )
     square = [batch, heads, length, length]
     scores = insert(node, "MatMul", [query, key], name=f"{stem}.scores", dtype=F32, shape=square)
-    if bias is not None:
-        scores = insert(node, "Add", [scores, _keys(bias)], name=f"{stem}.masked", dtype=F32, shape=square)
-    weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
-    step = node.meta.get(PROBABILITY_SCALE)
-    quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in (q, k, v))
+    if bias is not None and kernels is not None:
+        weights = kernels.softmax(graph, node, scores, _keys(bias), f"{stem}.weights")
+    else:
+        if bias is not None:
+            scores = insert(node, "Add", [scores, _keys(bias)], name=f"{stem}.masked", dtype=F32, shape=square)
+        weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
     if quantised and step is not None:
         zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
         weights = _pair(graph, node, weights, float(step), zero)
@@ -250,8 +280,6 @@ def _keys(bias: ir.Value) -> ir.Value:
     return bias
 
 
-MODEL_FILE = "model.onnx"
-WEIGHTS_FILE = "model.onnx.data"
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 NUMPY_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -286,18 +314,21 @@ class EngineTarget:
             return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
         if self.library == "tensorrt" and this_gpu() is None:
             return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
+        if self.settings.kernels:
+            declare_kernels()
         if self.library == "tensorrt_rtx" and not self.settings.gpus:
             return "name the GPUs to build for: --gpu sm_89,sm_120"
         return None
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: Text) -> dict[str, int]:
-        return lower(model, anatomy, self.precision, (b.feeds for b in text.batches)).as_dict()
+        kernels = OwnKernels(text.longest) if self.settings.kernels else None
+        return lower(model, anatomy, self.precision, (b.feeds for b in text.batches), kernels=kernels).as_dict()
 
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         if any(len(v.shape or ()) != 2 for v in model.graph.inputs):
             raise UsageError(f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet")
         profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
-        check_profiles(profiles, text.lengths)
+        check_profiles(profiles, text.lengths, text.longest)
         ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
         write_plan(model, directory, self.library, self.settings, profiles)
         if not self.plan:
@@ -320,7 +351,8 @@ class EngineTarget:
     def record(self, directory: Path) -> dict[str, Any]:
         built = read_record(directory / ENGINE_FILE) or {}
         ran = bool(built) and this_gpu() is not None
-        return {"dtype": self.precision, "checked": "the engine" if ran else TypedRunner.what, **built}
+        what = TypedRunner.what + ("; plugin nodes were computed by their reference" if self.settings.kernels else "")
+        return {"dtype": self.precision, "checked": "the engine" if ran else what, **built}
 
 
 class TypedRunner:
@@ -332,12 +364,15 @@ class TypedRunner:
         from ..graph.typed_graph import TypedGraph
 
         self.graph = TypedGraph(ir.load(model))
+        self.padding_behind = any(n.domain == NAMESPACE for n in self.graph.nodes)
         self.input_names = tuple(str(v.name) for v in self.graph.inputs)
         self.output_names = tuple(str(v.name) for v in self.graph.outputs)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
 
+        if self.padding_behind:
+            check_mask(feeds["attention_mask"])
         with torch.no_grad():
             return {name: value.numpy() for name, value in self.graph(feeds).items()}
 
@@ -352,69 +387,7 @@ def engine_target(recipe: Recipe) -> EngineTarget:
         options.stripped,
         options.level,
         options.timing_cache,
+        kernels=recipe.kernels == "custom",
     )
     profiles = tuple(Profile(p.min, p.opt, p.max) for p in options.profiles)
     return EngineTarget(recipe.target, recipe.dtype, settings, options.plan, options.max_batch, profiles)
-
-
-def write_plan(
-    model: ir.Model, directory: Path, library: str, settings: BuildSettings, profiles: Sequence[Profile]
-) -> None:
-    """How the engine is built from the graph beside it: `plan.json`, a script, and for TensorRT one `trtexec` command."""
-    inputs = [str(v.name) for v in model.graph.inputs]
-    plan = {
-        "library": library,
-        "inputs": inputs,
-        "outputs": {str(v.name): _sequence_axis(v) for v in model.graph.outputs},
-        "profiles": [asdict(p) for p in profiles],
-        "settings": {k: v for k, v in asdict(settings).items() if k != "cache"},
-    }
-    (directory / PLAN_FILE).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    (directory / "build_engine.py").write_text(_SCRIPT, encoding="utf-8")
-    if library == "tensorrt":
-        command = shlex.join(trtexec(inputs, profiles, settings))
-        shell = (
-            f'#!/bin/sh\n# Builds {ENGINE_FILE} for the GPU of this machine.\ncd "$(dirname "$0")" && exec {command}\n'
-        )
-        (directory / "build.sh").write_text(shell, encoding="utf-8")
-
-
-def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildSettings) -> list[str]:
-    """The command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
-    command = ["trtexec", f"--onnx={MODEL_FILE}", f"--saveEngine={ENGINE_FILE}", "--stronglyTyped", "--skipInference"]
-    for number, profile in enumerate(profiles):
-        command.append(f"--profile={number}")
-        for kind in ("min", "opt", "max"):
-            shape = "x".join(map(str, getattr(profile, kind)))
-            command.append(f"--{kind}Shapes=" + ",".join(f"{name}:{shape}" for name in inputs))
-    levels = {"same": "sameComputeCapability", "ampere+": "ampere+"}
-    command.append("--timingCacheFile=timing.cache")
-    if settings.version_compatible:
-        command.append("--versionCompatible")
-    if settings.hardware != "none":
-        command.append(f"--hardwareCompatibilityLevel={levels[settings.hardware]}")
-    if settings.stripped:
-        command.append("--stripWeights")
-    if settings.level is not None:
-        command.append(f"--builderOptimizationLevel={settings.level}")
-    return command
-
-
-def _sequence_axis(value: ir.Value) -> int | None:
-    names = [d if isinstance(d, int) else d.value for d in value.shape] if value.shape is not None else []
-    return names.index("sequence") if "sequence" in names else None
-
-
-_SCRIPT = '''"""Builds the engine of this bundle for this machine's GPU: python build_engine.py. Needs headway and the library named."""
-
-import sys
-from pathlib import Path
-
-try:
-    from headway.exporter.rebuild import main
-except ModuleNotFoundError as error:
-    print(f"{error.name} is not installed: pip install headway", file=sys.stderr)
-    sys.exit(4)
-
-sys.exit(main(Path(__file__).resolve().parent))
-'''

@@ -14,9 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...kernels.device import architecture
 from ..errors import TargetError
 from .profiles import Profile
 
+ENGINE_FILE = "model.engine"
+PLAN_FILE = "plan.json"
 PACKAGES = {"tensorrt": "tensorrt>=10.9", "tensorrt_rtx": "tensorrt-rtx==1.7.1.116"}
 RTX_GPUS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
 RECORD_SUFFIX = ".json"
@@ -27,7 +30,7 @@ class BuildSettings:
     """`gpus`: for TensorRT-RTX, what to build for. `cache`: TensorRT's timing cache, read and written. `level` 0 to 5.
 
     `hardware`: `none`, `same` (any GPU of the same compute capability) or `ampere+`. `stripped`: without the weights, which
-    are refitted from the graph.
+    are refitted from the graph. `kernels`: the graph holds Headway's own, which are declared before it is read.
     """
 
     gpus: tuple[str, ...] = ()
@@ -36,6 +39,13 @@ class BuildSettings:
     stripped: bool = False
     level: int | None = None
     cache: Path | None = None
+    kernels: bool = False
+
+
+def read_record(engine: Path) -> dict[str, Any] | None:
+    """What was noted when the engine was built, or None: library, version, GPUs, driver, profiles, bytes."""
+    path = engine.with_suffix(RECORD_SUFFIX)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def missing(library: str) -> str | None:
@@ -70,7 +80,14 @@ def check_settings(library: str, settings: BuildSettings) -> None:
             raise TargetError(
                 "TensorRT builds for the GPU of the machine it runs on: leave --gpu out, or use tensorrt-rtx"
             )
+        if settings.kernels and (settings.version_compatible or settings.hardware != "none"):
+            raise TargetError(
+                "Headway's own kernels are compiled for the GPU that builds, and declared to one version of TensorRT: leave "
+                "version_compatible and hardware out, or export with --kernels stock"
+            )
         return
+    if settings.kernels:
+        raise TargetError("TensorRT-RTX has no plugins: use --kernels stock, or the target tensorrt")
     for gpu in settings.gpus:
         if gpu not in RTX_GPUS:
             raise TargetError(f"GPU {gpu!r}: TensorRT-RTX builds for {', '.join(RTX_GPUS)}")
@@ -90,6 +107,10 @@ def build_engine(
     """
     trt = find_library(library)
     check_settings(library, settings)
+    if library == "tensorrt_rtx" and not settings.gpus:
+        raise TargetError("there is no GPU here to build for: name some with --gpu, or build where the engine will run")
+    if settings.kernels:
+        declare_kernels()
     log = _log(trt)
     start = time.perf_counter()
     builder = trt.Builder(log)
@@ -118,6 +139,7 @@ def build_engine(
         "version_compatible": settings.version_compatible,
         "hardware": settings.hardware,
         "stripped": settings.stripped,
+        "kernels": settings.kernels,
         "profiles": [asdict(p) for p in profiles],
         "layers": network.num_layers,
         "bytes": engine.nbytes,
@@ -126,6 +148,20 @@ def build_engine(
     out.with_suffix(".log").write_text("\n".join(log.lines) + "\n", encoding="utf-8")
     out.with_suffix(RECORD_SUFFIX).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record
+
+
+def declare_kernels() -> None:
+    """Makes Headway's own kernels known to TensorRT. TargetError names what is missing."""
+    from ...kernels.tensorrt_plugin import register
+
+    try:
+        register()
+    except ImportError as error:
+        wanted = "'tensorrt>=10.9'" if str(error.name).startswith("tensorrt") else "'triton==3.6.0' (Linux)"
+        raise TargetError(
+            f"Headway's own kernels need {error.name}, which cannot be imported ({error}): pip install {wanted}, or export "
+            "with --kernels stock"
+        ) from error
 
 
 def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> None:
@@ -145,6 +181,7 @@ def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> None:
 
 def _configure(trt: ModuleType, config: Any, library: str, settings: BuildSettings) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: products of float32 would be rounded to 10 bits
     if settings.level is not None:
         config.builder_optimization_level = settings.level
     if library == "tensorrt_rtx":
@@ -166,22 +203,18 @@ def _read_cache(config: Any, path: Path | None) -> Any:
     if path is None:
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    if not config.set_timing_cache(cache, ignore_mismatch=False):  # another GPU's, or another version's: begun anew
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 def this_gpu() -> str | None:
-    """The compute capability of the first GPU here, as `sm_89`; None where there is none, or no CUDA library to ask."""
+    """The compute capability of the GPU here, as `sm_89`; None where there is none."""
     try:
-        from cuda.bindings import runtime
-    except ImportError:
+        return f"sm_{architecture()}"
+    except (OSError, RuntimeError):
         return None
-    attributes = runtime.cudaDeviceAttr
-    wanted = (attributes.cudaDevAttrComputeCapabilityMajor, attributes.cudaDevAttrComputeCapabilityMinor)
-    found = [runtime.cudaDeviceGetAttribute(a, 0) for a in wanted]
-    if any(int(status) != 0 for status, _ in found):
-        return None
-    return "sm_" + "".join(str(number) for _, number in found)
 
 
 def this_driver() -> str | None:

@@ -76,7 +76,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
 }
 #endif
 
-#elif defined(__ARM_FEATURE_DOTPROD)  // for Arm; never run there yet
+#elif defined(__ARM_FEATURE_DOTPROD)
 
 constexpr int kGroup = 4, kShift = 128;
 using Value = int8_t;
@@ -152,11 +152,15 @@ HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
   const __m128i both = _mm_add_epi16(_mm_packs_epi32((__m128i)a, (__m128i)b), _mm_set1_epi16(static_cast<short>(zero)));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi16(both, _mm_set1_epi16(255)));
 }
-#elif defined(__ARM_NEON)  // for Arm; never run there yet
-HEADWAY_INLINE Int load_weights(const int8_t* from) { return (Int)vreinterpretq_s32_s16(vmovl_s8(vld1_s8(from))); }
+#elif defined(__ARM_NEON)
+// The first inputs of all columns, then the second ones: a product with one number of a row is then added in one instruction.
+HEADWAY_INLINE Int load_weights(const int8_t* from) {
+  const int8x8_t order = vcreate_s8(0x0705030106040200);
+  return (Int)vreinterpretq_s32_s16(vmovl_s8(vtbl1_s8(vld1_s8(from), order)));
+}
 HEADWAY_INLINE Int add_products(Int sum, Int word, Int weights) {
   const int16x8_t a = vreinterpretq_s16_s32((int32x4_t)word), b = vreinterpretq_s16_s32((int32x4_t)weights);
-  return sum + (Int)vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
+  return (Int)vmlal_high_laneq_s16(vmlal_laneq_s16((int32x4_t)sum, vget_low_s16(b), a, 0), b, a, 1);
 }
 HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
   const int16x8_t both = vcombine_s16(vqmovn_s32((int32x4_t)a), vqmovn_s32((int32x4_t)b));

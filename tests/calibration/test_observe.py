@@ -65,7 +65,7 @@ def assert_equal(a: Observations, b: Observations) -> None:
     for name, one in a.values.items():
         other = b.values[name]
         assert one.histogram == other.histogram, name
-        for array in ("channel_low", "channel_high", "moment", "mean"):
+        for array in ("channel_low", "channel_high", "moment", "mean", "sample"):
             x, y = getattr(one, array), getattr(other, array)
             assert (x is None and y is None) or np.array_equal(x, y), (name, array)
 
@@ -141,6 +141,16 @@ def test_statistics_are_those_of_all_real_tokens(classifier: ir.Model, values: l
         assert np.allclose(one.moment, x.T.astype(np.float64) @ x / len(x), rtol=1e-3, atol=1e-4)
         assert np.allclose(one.mean, x.mean(0, dtype=np.float64), rtol=1e-3, atol=1e-4)
         assert np.abs(one.histogram.counts - Histogram.of(x).counts).sum() < 0.02 * x.size
+
+
+def test_extremes_alone_are_the_same_extremes(classifier: ir.Model, values: list[str]) -> None:
+    whole = watch(classifier, batches(8), values)
+    made = watch(classifier, batches(64), values, histograms=False, workers=2)
+    for name, one in made.values.items():
+        assert one.range() == whole.values[name].range()
+        assert np.array_equal(one.channel_low, whole.values[name].channel_low)
+        with pytest.raises(UsageError, match="percentile ranges need histograms"):
+            one.range("percentile")
 
 
 def test_what_counts_as_a_row() -> None:

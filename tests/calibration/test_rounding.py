@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.rounding import bias_shift, gptq, largest, migration, nearest, scales
+from headway.calibration.rounding import bias_shift, gptq, largest, migration, migration_by_token, nearest, scales
 from headway.exporter.errors import UsageError
 from headway.exporter.graph.quantized import QuantizedMatrix, spread
+from headway.kernels.reference_int8 import quantize_rows
 
 
 @st.composite
@@ -35,7 +36,7 @@ def test_scales_leave_no_more_error_than_the_largest_magnitude_would(weight: np.
     plain[plain == 0] = 1
     q = np.clip(np.rint(weight / plain), -largest(bits), largest(bits))
     ours, theirs = (np.square(weight - x).sum() for x in (made.dequantized().astype(np.float64), q * plain))
-    assert ours <= theirs * (1 + 1e-5) + 1e-30
+    assert ours <= theirs * (1 + 1e-3) + 1e-30  # scales are float32
 
 
 def test_channels_of_zeros_stay_zeros() -> None:
@@ -116,6 +117,27 @@ def test_migration_helps_where_a_channel_stands_out_and_only_there() -> None:
         return float(np.square(np.rint(y / step) * step @ w - x @ weight).mean())
 
     assert off(divisor) < 0.25 * off(np.ones(64))
+
+
+def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> None:
+    """Judged with the kernels' reference; a range of all tokens, of which one has an outlier forty times as large, would mislead."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 32)).astype(np.float32) / 8
+    x = rng.standard_normal((256, 64))
+    x[:, 9] *= 6
+    x[0, 9] = 240
+
+    def off(d: np.ndarray) -> float:
+        w = nearest((weight * d[:, None]).astype(np.float32)).dequantized()
+        q, scale, zero = quantize_rows(x / d)
+        y = (q.astype(np.float64) - zero) * scale @ w
+        return float((np.square(y - x @ weight).sum(1) / np.square(x @ weight).sum(1)).mean())
+
+    by_token = migration_by_token(x.min(0), x.max(0), x, [weight]).astype(np.float64)
+    by_range = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight]).astype(np.float64)
+    powers = [np.abs(x).max(0) ** (p / 8) for p in range(9)]
+    assert off(by_token) <= 1.05 * min(map(off, powers))
+    assert off(by_token) < 0.9 * off(np.ones(64)) and off(by_token) < 0.9 * off(by_range)
 
 
 def test_a_matrix_knows_its_blocks() -> None:

@@ -164,7 +164,10 @@ def path(tmp_path: Path) -> Path:
 def write(directory: Path) -> Path:
     file = directory / "model.engine"
     file.write_bytes(b"vtrt" + bytes(60))
-    plan = {"library": "tensorrt_rtx", "inputs": INPUTS, "outputs": {"tokens": 1, "pooled": None}, "profiles": PROFILES}
+    plan = {
+        "library": "tensorrt_rtx", "inputs": INPUTS, "outputs": {"tokens": 1, "pooled": None}, "profiles": PROFILES,
+        "settings": {"version_compatible": False, "stripped": False, "kernels": False},
+    }  # fmt: skip
     (directory / "plan.json").write_text(json.dumps(plan))
     record = {
         "library": "tensorrt_rtx", "version": "1.0", "gpus": ["sm_89"], "bytes": 64, "version_compatible": False,
@@ -210,7 +213,9 @@ def test_any_batch_is_answered_against_a_stand_in_for_the_gpu(
         extra_ = min(extra, 24 - max(lengths))
         check(runner, feeds(lengths, extra_))
     assert cuda.allocations == 2 * len((*INPUTS, *OUTPUTS))
-    assert cuda.captures <= (6 if regroup else 0)  # three paddings of the batch (1, 2, 4) in each of two profiles
+    assert cuda.captures <= (
+        12 if regroup else 0
+    )  # three paddings of the batch (1, 2, 4), of the length 8, 12, 16 and 24
 
 
 def test_a_shape_is_captured_once_and_replayed_against_a_stand_in_for_the_gpu(path: Path, monkeypatch) -> None:
@@ -221,6 +226,23 @@ def test_a_shape_is_captured_once_and_replayed_against_a_stand_in_for_the_gpu(pa
     assert (cuda.captures, cuda.launches) == (1, 2)
     check(runner, feeds([3, 20]))
     assert (cuda.captures, cuda.launches) == (3, 2)
+
+
+def test_short_texts_of_a_wide_profile_are_not_padded_to_its_end(path: Path, monkeypatch) -> None:
+    cuda = Cuda()
+    runner = opened(path, monkeypatch, cuda, regroup=True)
+    seen: list[tuple[int, int]] = []
+    launch = runner._launch
+    monkeypatch.setattr(runner, "_launch", lambda execution, shape: seen.append(shape) or launch(execution, shape))
+    for length in (3, 10, 13, 17):
+        check(runner, feeds([length]))
+    assert seen == [(1, 8), (1, 12), (1, 16), (1, 24)]
+
+
+def test_rungs_waste_less_than_half_and_are_few() -> None:
+    rungs = {engine.rung(n) for n in range(1, 513)}
+    assert len(rungs) == 13 and max(rungs) == 512
+    assert all(n <= engine.rung(n) < 1.5 * n for n in range(9, 513))
 
 
 def test_what_is_longer_than_every_profile_is_refused(path: Path, monkeypatch) -> None:
@@ -238,10 +260,21 @@ def test_another_gpu_or_version_is_one_sentence_with_the_way_out(path: Path, mon
         opened(path, monkeypatch, Cuda(), regroup=True, loads=False)
 
 
-@pytest.mark.parametrize("fits", [True, False])
-def test_an_engine_without_weights_is_refitted_from_the_graph(path: Path, monkeypatch, fits: bool) -> None:
-    record = json.loads(path.with_suffix(".json").read_text()) | {"stripped": True}
-    path.with_suffix(".json").write_text(json.dumps(record))
+def plan_says(path: Path, **settings_: bool) -> None:
+    plan = json.loads(path.with_name("plan.json").read_text())
+    path.with_name("plan.json").write_text(json.dumps(plan | {"settings": plan["settings"] | settings_}))
+
+
+@pytest.mark.parametrize(("fits", "by_trtexec"), [(True, False), (False, False), (True, True)])
+def test_an_engine_without_weights_is_refitted_from_the_graph(
+    path: Path, monkeypatch, fits: bool, by_trtexec: bool
+) -> None:
+    if by_trtexec:  # which writes no record
+        path.with_suffix(".json").unlink()
+        plan_says(path, stripped=True)
+    else:
+        record = json.loads(path.with_suffix(".json").read_text()) | {"stripped": True}
+        path.with_suffix(".json").write_text(json.dumps(record))
     asked: list[str] = []
     cuda = Cuda()
     stand_in = library(cuda)
@@ -254,6 +287,16 @@ def test_an_engine_without_weights_is_refitted_from_the_graph(path: Path, monkey
         with pytest.raises(TargetError, match="do not fit"):
             engine.open_engine(path, {"regroup": True}, cuda=cuda)
     assert asked == [str(path.with_name("model.onnx"))]
+
+
+def test_kernels_by_length_refuse_padding_before_text(path: Path, monkeypatch) -> None:
+    plan_says(path, kernels=True)
+    runner = opened(path, monkeypatch, Cuda(), regroup=True)
+    given_ = feeds([3, 5])
+    check(runner, given_)
+    given_["attention_mask"] = given_["attention_mask"][:, ::-1].copy()
+    with pytest.raises(UsageError, match="row 0: padding stands before a token"):
+        runner.run(given_)
 
 
 def test_a_failing_call_is_named(path: Path, monkeypatch) -> None:

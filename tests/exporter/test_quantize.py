@@ -184,7 +184,14 @@ def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations:
     lowered = made.clone()
     counts = target.lower(lowered, read_anatomy(lowered))
     kinds = {
-        "per-token": {"quantized_linear", "quantized_feed_forward", "packed_attention", "removed", "restored", "pooled"},
+        "per-token": {
+            "quantized_linear",
+            "quantized_feed_forward",
+            "packed_attention",
+            "removed",
+            "restored",
+            "pooled",
+        },
         "static": {"static_int8"},
         "none": {"weight_only"},
     }
@@ -329,13 +336,15 @@ def test_sensitivity_and_the_mixed_assignment(model: ir.Model, seen) -> None:
     assert len(found) == 16 and all(e.error > 0 for e in found)
     worst = {e.group.name for e in sorted(found, key=lambda e: -e.error / e.group.cost)[:3]}
 
-    def drop(one) -> float:
-        return 2.0 if worst & {g.name for g in one.groups} else 0.5
+    def judge(one) -> tuple[float, list[str]]:
+        names = [g.name for g in one.groups]
+        return (2.0 if worst & {*names} else 0.5), names
 
-    made, lost = mixed(chosen, found, drop, 1.0)
-    assert lost == 0.5 and {g.name for g in chosen.groups} - {g.name for g in made.groups} == worst
-    assert mixed(chosen, found, lambda _: 0.0, 1.0)[0] is chosen
-    assert mixed(chosen, found, lambda _: 9.0, 1.0)[1] is None
+    best = mixed(chosen, found, judge, 1.0)
+    assert best is not None and {g.name for g in chosen.groups} - {g.name for g in best[0].groups} == worst
+    assert best[1] == [g.name for g in best[0].groups]  # what was judged is handed over, not made again
+    assert mixed(chosen, found, lambda _: (0.0, "made"), 1.0) == (chosen, "made")
+    assert mixed(chosen, found, lambda _: (9.0, "made"), 1.0) is None
     assert isinstance(found[0], Effect)
 
 
@@ -499,7 +508,9 @@ def test_a_model_trained_with_rounding_keeps_its_scales(
     assert done.parity.outputs[0].max_abs < 5e-3
     ours = ir.load(done.path / "model.onnx").graph.initializers
     known = {v.const_value.numpy().tobytes() for v in ours.values() if v.const_value is not None}
-    learned = [m.scale for n, m in rounded_by_torch(classifier)[0].named_modules() if n.endswith((".weights", ".values"))]
+    learned = [
+        m.scale for n, m in rounded_by_torch(classifier)[0].named_modules() if n.endswith((".weights", ".values"))
+    ]
     assert len(learned) == 24
     assert all(scale.numpy().tobytes() in known for scale in learned)
 

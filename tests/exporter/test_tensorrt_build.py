@@ -26,23 +26,28 @@ class Library:
         def __init__(self) -> None: ...
 
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
-    BuilderFlag = SimpleNamespace(VERSION_COMPATIBLE="version", STRIP_PLAN="strip", REFIT_IDENTICAL="refit")
+    BuilderFlag = SimpleNamespace(
+        VERSION_COMPATIBLE="version", STRIP_PLAN="strip", REFIT_IDENTICAL="refit", TF32="tf32"
+    )
     HardwareCompatibilityLevel = SimpleNamespace(NONE=0, SAME_COMPUTE_CAPABILITY=2, AMPERE_PLUS=1)
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
 
     def __init__(self, refuses: str | None = None):
         self.refuses = refuses
         self.flags: list[str] = []
+        self.cache_is_of_another_gpu = False
         self.shapes: list[tuple] = []
         self.known: bytes | None = None
         self.network_flags = 0
         self.level = None
 
     def Builder(self, log: Any) -> Any:
+        self.flags[:] = ["tf32"]
         config = SimpleNamespace(
             set_flag=self.flags.append,
+            clear_flag=self.flags.remove,
             create_timing_cache=self._cache,
-            set_timing_cache=lambda _cache, ignore_mismatch: not ignore_mismatch,
+            set_timing_cache=lambda _cache, ignore_mismatch: not (self.known and self.cache_is_of_another_gpu),
             add_optimization_profile=lambda _profile: 0,
         )
         self.config = config
@@ -103,6 +108,21 @@ def test_the_timing_cache_is_kept_and_used_again_against_a_stand_in_for_the_libr
         build_engine("tensorrt", tmp_path / "m.onnx", PROFILES, settings, tmp_path / "m.engine")
         assert library.known == seen
     assert (tmp_path / "timing.cache").read_bytes() == b"timed timed "
+
+
+def test_a_timing_cache_of_another_gpu_is_begun_anew_against_a_stand_in_for_the_library(
+    library: Library, tmp_path: Path
+) -> None:
+    (tmp_path / "timing.cache").write_bytes(b"another ")
+    library.cache_is_of_another_gpu = True
+    settings = BuildSettings(cache=tmp_path / "timing.cache")
+    build_engine("tensorrt", tmp_path / "m.onnx", PROFILES, settings, tmp_path / "m.engine")
+    assert (tmp_path / "timing.cache").read_bytes() == b"timed "
+
+
+def test_an_engine_for_no_gpu_is_refused(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="no GPU here to build for"):
+        build_engine("tensorrt_rtx", tmp_path / "m.onnx", PROFILES, BuildSettings(), tmp_path / "m.engine")
 
 
 def test_a_refused_node_is_named_and_nothing_is_written(library: Library, tmp_path: Path) -> None:

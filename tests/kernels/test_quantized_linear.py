@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(cpu.library_path() is None, reason="no C++ compi
 F32 = np.float32
 CONSTANTS = {"QuantizedLinear": (1, 2, 3, 5), "QuantizedFeedForward": (1, 2, 3, 4, 5, 6, 8, 9)}
 ACTIVATIONS: tuple[Activation, ...] = ("none", "gelu", "gelu_tanh", "relu", "tanh")
-PATHS = [(b"baseline", 0), (b"avx2", 0), (b"avx2", 1), (b"avx512", 0), (b"avx512", 1)]
+PATHS = [(b"baseline", 0), (b"baseline", 1), (b"avx2", 0), (b"avx2", 1), (b"avx512", 0), (b"avx512", 1)]
 
 
 def library() -> ctypes.CDLL:

@@ -19,12 +19,12 @@ pytest.importorskip("tensorrt_lean_bindings", reason="the lean bindings are publ
 import onnx_ir as ir
 import tensorrt_lean_bindings as lean
 
+from headway.kernels import device
 from headway.kernels import tensorrt_plugin as plugins
 from headway.kernels.triton import build as builder
 from headway.kernels.triton.configs import AttentionConfig, SoftmaxConfig
 
 ARCH = 80
-ASK_THE_DRIVER = plugins.device_architecture
 
 
 class Dimension:
@@ -62,7 +62,7 @@ def trtp() -> Iterator[Any]:
     patch.setattr(lean, "ITensor", type("ITensor", (), {}), raising=False)
     patch.setattr(lean, "TensorFormat", SimpleNamespace(LINEAR="LINEAR"), raising=False)
     patch.setattr(lean, "IDimensionExpr", Dimension)
-    patch.setattr(plugins, "device_architecture", lambda: ARCH)
+    patch.setattr(plugins, "architecture", lambda: ARCH)
     patch.setitem(sys.modules, "tensorrt", lean)
     import tensorrt_lean_bindings.plugin as module
 
@@ -167,16 +167,16 @@ def test_types_and_tiles_that_tensorrt_tries(trtp: Any, op: str) -> None:
 
     definition = QDP_REGISTRY[f"headway::{op}"]
     count = len(definition.input_tensor_names)
-    attributes = (512,) if "Softmax" in op else (64,)
-    (tried,) = definition.autotune_func(*[None] * count, *attributes, None)
-    found = tried._get_combinations()
-    assert [c.types[0].name for c in found] == ["HALF", "BF16"]
+    attributes = (1.0, 512) if "Softmax" in op else (2, 64, 1.0, 0)
+    tried = definition.autotune_func(*[None] * count, *attributes, None)
+    found = [c for each in tried for c in each._get_combinations()]
+    assert [c.types[0].name for c in found] == ["HALF", "BF16", "FLOAT"]
     for c in found:
         floating = [t for t in c.types if t != lean.DataType.INT32]
         assert set(floating) == {c.types[0]}
         assert len(c.types) == count + 1
         assert ("Attention" in op) == (c.types[3:4] == [lean.DataType.INT32])
-        assert len(c.tactics) > 3
+        assert len(c.tactics) > 2
         assert min(c.tactics) > 0
 
 
@@ -204,6 +204,17 @@ def test_padded_attention_with_bias_launch(trtp: Any) -> None:
     assert got["extra"] == [7 * 33, 7, 33, 32, 32, 32, 0, 48]
     assert (got["grid_x"], got["grid_y"]) == (7 * -(-33 // tile.block_m), 2)
     assert parameters(got["ptx"]) == ["u64"] * 5 + ["u32"] * 8 + ["u64"]
+
+
+def test_attention_launch_in_float32(trtp: Any) -> None:
+    attributes = {"heads": 2, "head_dim": 128, "scale": 0.25, "causal": 0}
+    (tactic, tile), *rest = plugins.attention_tactics(128, True, itemsize=4).items()
+    assert len(rest) == 2
+    inputs = [("FLOAT", "7", "33", 256)] * 3 + [("INT32", "7"), ("FLOAT", 1, 48, 48)]
+    got = launched(trtp, "PaddedAttentionBias", inputs, attributes, tactic)
+    assert got["extra"] == [7 * 33, 7, 33, 256, 256, 256, 0, 48]
+    assert got["block_x"] == 32 * tile.warps and 0 < got["shared_mem"] <= plugins.SHARED_BYTES
+    assert "mma.sync" not in got["ptx"]  # a product of float32 is not one of TF32
 
 
 def test_softmax_launch(trtp: Any) -> None:
@@ -250,4 +261,4 @@ def test_without_a_driver_the_architecture_is_not_guessed() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises((OSError, RuntimeError)):
-        ASK_THE_DRIVER()
+        device.architecture()

@@ -1,0 +1,254 @@
+"""ExecuTorch: a `.pte` program for its XNNPACK delegate, float32, or int8 with the very integers and scales of the graph.
+
+The program takes one text of up to as many tokens as the model does; what other batches hold is run row by row. Products whose
+values are rounded by token are the delegate's dynamically quantised ones, which find each token's range as it comes. int8
+tables are looked up as they are. Imports torch and executorch where something is built, and nowhere else.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from ..errors import SourceError, TargetError
+from ..graph.anatomy import Anatomy
+from ..graph.edit import consumers, nodes, producer
+from ..graph.quantized import TOKENS, matrix_of
+from ..mobile_runners import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
+from .spec import TargetSpec
+from .target import Text
+
+SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
+"""XNNPACK packs matrices in strips of 8 or 16 columns."""
+
+MISSING = (
+    "target executorch needs the packages executorch and torchao, which are not here: pip install 'headway[executorch]'"
+)
+_EXAMPLE = 8
+_DELEGATE = "executorch_call_delegate"
+_NO_WORK = ("getitem", "sym_size")
+
+
+@dataclass(frozen=True)
+class Left:
+    """An operator that the delegate did not take: its name, how many of it, and the modules they are in."""
+
+    operator: str
+    count: int
+    modules: list[str]
+
+
+@dataclass(frozen=True)
+class ExecuTorchTarget:
+    """This module as a `Target`."""
+
+    spec: TargetSpec = SPEC
+    artifact: str = PROGRAM_FILE
+    dtype: str = "float32"
+
+    def available(self) -> str | None:
+        return None if find_spec("executorch") and find_spec("torchao") else MISSING
+
+    def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
+        """Checks that the program will hold every whole number as it is; the graph stays canonical."""
+        return check_rounding(model, "executorch", "XNNPACK")
+
+    def build(self, model: ir.Model, directory: Path, text: Text) -> None:
+        build(model, directory, text.longest)
+
+    def files(self, directory: Path) -> list[Path]:
+        return [p for p in [directory / PROGRAM_FILE] if p.is_file()]
+
+    def options(self, *, regroup: bool) -> dict[str, Any]:
+        return {"cut_padding": regroup}
+
+    def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> ExecuTorchRunner:
+        return ExecuTorchRunner(directory / self.artifact, options, threads)
+
+    def record(self, directory: Path) -> dict[str, Any]:
+        return json.loads((directory / RECORD_FILE).read_text(encoding="utf-8"))
+
+
+def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
+    """Counts what is in whole numbers. TargetError names the first rounding that the target would not compute as it stands."""
+    out = f"use --target ort for it, or round by token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
+    counts = {"attention": len(nodes(model.graph, "Attention")), "int8_products": 0, "int8_tables": 0}
+    for node in nodes(model.graph, "QuantizeLinear"):
+        raise TargetError(
+            f"node {node.name!r}: a value rounded to a fixed range is not what {engine} multiplies by a matrix here; {out}"
+        )
+    for node in nodes(model.graph, "MatMul"):
+        whole = matrix_of(node)
+        if whole is None:
+            continue
+        if whole[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]
+            raise TargetError(f"{whole[0].name}: {whole[0].dtype} in blocks is not what {engine} takes here; {out}")
+        if producer(node.inputs[0], TOKENS) is None:
+            raise TargetError(
+                f"{whole[0].name}: an int8 matrix whose other side is float is not what {engine} takes here; {out}"
+            )
+        counts["int8_products"] += 1
+    half = next((v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT16), None)
+    if half is not None:
+        raise TargetError(
+            f"{half.name}: stored as float16, which target {target} would store as float32; leave the float16 pass out"
+        )
+    counts["int8_tables"] = sum(
+        v.dtype == ir.DataType.INT8 and any(n.op_type == "Gather" for n in consumers(v))
+        for v in model.graph.initializers.values()
+    )
+    return {k: n for k, n in counts.items() if n}
+
+
+def build(model: ir.Model, directory: Path, longest: int) -> None:
+    """Writes the program for texts of 1 to `longest` tokens, and a record of what it takes and what the delegate left.
+
+    TargetError where an operator has no place in it, naming the operator, its module and the way out.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    with quiet():
+        module, exported = export_module(model, longest, _linear)
+        try:
+            edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+            found = left_over(edge.exported_program().graph, module.names)
+            program = edge.to_executorch()
+        except Exception as error:  # the lowering raises many kinds
+            raise TargetError(f"ExecuTorch cannot lower the model: {error}; {WAY_OUT}") from error
+    check_kernels(program.executorch_program, found)
+    with (directory / PROGRAM_FILE).open("wb") as file:
+        program.write_to_file(file)
+    record = {
+        "inputs": list(module.input_names),
+        "outputs": [[str(v.name), sequence_axis(v)] for v in model.graph.outputs],
+        "max_length": longest,
+        "libraries": {name: version(name) for name in ("executorch", "torchao")},
+        "not_delegated": [{"operator": x.operator, "count": x.count, "modules": x.modules} for x in found],
+    }
+    (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+WAY_OUT = "use --target ort or ort-mobile for this model"
+
+
+def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[Any, Any]:
+    """The torch module of a canonical model and what `torch.export` makes of it: one text, 1 to `longest` tokens.
+
+    `linear` as in `TorchModule`.
+    """
+    import torch
+
+    from ..graph.torch_module import Linear, TorchModule
+
+    try:
+        module = TorchModule(model, linear or Linear)
+    except SourceError as error:
+        raise TargetError(f"{error}; {WAY_OUT}") from error
+    example = tuple(torch.ones((1, min(_EXAMPLE, longest)), dtype=torch.int64) for _ in module.input_names)
+    # Where a model looks at neighbouring tokens, a few short lengths are special cases to the tracer. The program computes them all
+    # the same, which the check with one token shows.
+    for least in (1, 3, 4):
+        sequence = torch.export.Dim("sequence", min=least, max=longest)
+        try:
+            return module, torch.export.export(module, example, dynamic_shapes=(tuple({1: sequence} for _ in example),))
+        except Exception as error:  # torch.export raises many kinds
+            problem = error
+    raise TargetError(f"torch.export cannot trace the model at every length: {problem}; {WAY_OUT}") from problem
+
+
+def _linear(product: Any) -> Any:
+    from ..graph.torch_module import Linear
+
+    return Linear(product) if product.scale is None else _rounded(product)
+
+
+def _rounded(product: Any) -> Any:
+    """A product of whole numbers as the delegate knows it, with the graph's own integers and scales."""
+    import torch
+    from torch import nn
+    from torchao.quantization import IntxUnpackedToInt8Tensor
+
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            weight = IntxUnpackedToInt8Tensor(
+                qdata=product.weight,
+                scale=product.scale,
+                zero_point=torch.zeros_like(product.scale, dtype=torch.int8),
+                target_dtype=torch.int8,
+                block_size=(1, product.weight.shape[1]),
+                dtype=torch.float32,
+                activation_quantization="int8_asym_per_token",
+            )
+            self.weight = nn.Parameter(weight, requires_grad=False)
+            self.bias = nn.Parameter(product.bias, requires_grad=False) if product.bias is not None else None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(x, self.weight, self.bias)
+
+    return Rounded()
+
+
+def left_over(graph: Any, names: list[str]) -> list[Left]:
+    """What stands in an edge graph beside calls of the delegate. `names` are those of the module's steps."""
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        target = str(node.target)
+        if node.op != "call_function" or _DELEGATE in target or any(n in target for n in _NO_WORK):
+            continue
+        operator = getattr(node.target, "__name__", target)
+        found.setdefault(operator, []).append(_step_of(node, names))
+    return [Left(name, len(where), sorted({w for w in where if w})) for name, where in sorted(found.items())]
+
+
+def _step_of(node: Any, names: list[str]) -> str:
+    """The name of the step that an exported node comes from."""
+    for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
+        parts = str(path).split(".")
+        if "steps" in parts:
+            return names[int(parts[parts.index("steps") + 1])]
+    return ""
+
+
+def check_kernels(program: Any, found: list[Left]) -> None:
+    """Every operator that the delegate left needs a kernel in the runtime."""
+    from executorch.runtime import Runtime
+
+    known = set(Runtime.get().operator_registry.operator_names)
+    for plan in program.execution_plan:
+        for operator in plan.operators:
+            name = f"{operator.name}.{operator.overload}" if operator.overload else operator.name
+            if name not in known:
+                base = operator.name.split("::")[-1]
+                where = next((x.modules for x in found if base in x.operator), [])
+                raise TargetError(
+                    f"{name} ({', '.join(where) or 'module unknown'}) has no kernel in ExecuTorch's runtime; {WAY_OUT}"
+                )
+
+
+def sequence_axis(value: ir.Value) -> int | None:
+    """The axis of an output that runs along the sequence."""
+    shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+    return shape.index("sequence") if "sequence" in shape else None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps torch's and the lowering's notices about themselves off the user's screen."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,182 @@
+// A bundle, opened with onnxruntime-web: text in, answers out. Runs in browsers and in Node.
+
+import { Tokenizer } from "./tokenizer.mjs";
+
+/** What onnxruntime-web is told of the options that headway.json stores for a session. */
+export function sessionOptions(stored, executionProviders = ["wasm"]) {
+  const extra = {};
+  const put = (key, value) => {
+    const [group, ...rest] = key.split(".");
+    (extra[group] ??= {})[rest.join(".")] = value;
+  };
+  for (const [key, value] of Object.entries(stored.config ?? {})) put(key, value);
+  if (stored.disabled_optimizers?.length) put("optimization.disable_specified_optimizers", stored.disabled_optimizers.join(";"));
+  return { executionProviders, graphOptimizationLevel: stored.graph_optimization_level ?? "all", extra };
+}
+
+export class Bundle {
+  /**
+   * @param ort the onnxruntime-web module
+   * @param read `(name, json) => Promise` of a file of the bundle, as bytes or parsed
+   */
+  static async open(ort, read) {
+    const manifest = await read("headway.json", true);
+    const [file, unicode, bytes] = await Promise.all([
+      read(manifest.tokenizer.file, true),
+      read("web/unicode.json", true),
+      read(manifest.artifact, false),
+    ]);
+    const tokenizer = new Tokenizer(file, unicode, manifest.tokenizer);
+    const session = await ort.InferenceSession.create(bytes, sessionOptions(manifest.session_options));
+    return new Bundle(ort, manifest, tokenizer, session);
+  }
+
+  constructor(ort, manifest, tokenizer, session) {
+    Object.assign(this, { ort, manifest, tokenizer, session });
+  }
+
+  get task() {
+    return this.manifest.task;
+  }
+
+  label(index) {
+    return this.manifest.labels[String(index)] ?? `LABEL_${index}`;
+  }
+
+  /** One text, or a pair: outputs by name as `{data, dims}`, the encoding, and the milliseconds that each part took. */
+  async run(text, pair = null) {
+    const begun = performance.now();
+    const encoding = this.tokenizer.encode(text, pair);
+    const encoded = performance.now();
+    const outputs = await this.runIds([encoding]);
+    return { outputs, encoding, ms: { tokenizer: encoded - begun, model: performance.now() - encoded } };
+  }
+
+  /** Encodings of equal length, as one batch; with `choices`, as the choices of one question. */
+  async runIds(encodings, choices = false) {
+    const length = encodings[0].ids.length;
+    const dims = choices ? [1, encodings.length, length] : [encodings.length, length];
+    const columns = {
+      input_ids: (e) => e.ids,
+      attention_mask: (e) => e.mask ?? e.ids.map(() => 1),
+      token_type_ids: (e) => e.types,
+    };
+    const feeds = {};
+    for (const { name } of this.manifest.inputs) {
+      const values = encodings.flatMap(columns[name]);
+      feeds[name] = new this.ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
+    }
+    return this.session.run(feeds);
+  }
+
+  /** Embeddings: the vector of a text, as the model pools it, or the mean of its tokens. */
+  async embed(text) {
+    const { outputs, encoding, ms } = await this.run(text);
+    const pooled = outputs.sentence_embedding;
+    if (pooled) return { vector: pooled.data, tokens: encoding.ids.length, ms };
+    const { data, dims } = outputs.last_hidden_state;
+    const vector = new Float32Array(dims[2]);
+    for (let i = 0; i < data.length; i++) vector[i % dims[2]] += data[i] / dims[1];
+    return { vector, tokens: encoding.ids.length, ms };
+  }
+
+  /** Similarity of two texts: the cosine of their vectors. */
+  async similarity(text, other) {
+    const [a, b] = [await this.embed(text), await this.embed(other)];
+    const ms = { tokenizer: a.ms.tokenizer + b.ms.tokenizer, model: a.ms.model + b.ms.model };
+    return { similarity: cosine(a.vector, b.vector), tokens: a.tokens + b.tokens, ms };
+  }
+
+  /** Text classification: every label with its probability, likeliest first. */
+  async classify(text) {
+    const { outputs, encoding, ms } = await this.run(text);
+    const scores = Array.from(softmax(outputs.logits.data), (score, i) => ({ label: this.label(i), score }));
+    return { scores: scores.sort((a, b) => b.score - a.score), tokens: encoding.ids.length, ms };
+  }
+
+  /** Token classification: each token with its likeliest label and that label's probability. */
+  async tag(text) {
+    const { outputs, encoding, ms } = await this.run(text);
+    const [, , width] = outputs.logits.dims;
+    const tags = encoding.ids.map((id, i) => {
+      const row = softmax(outputs.logits.data.subarray(i * width, (i + 1) * width));
+      const best = argmax(row);
+      return { token: this.tokenizer.token(id), label: this.label(best), score: row[best] };
+    });
+    return { tags: tags.filter((_, i) => encoding.parts[i] !== null), tokens: encoding.ids.length, ms };
+  }
+
+  /** Fill-mask: the likeliest tokens at the first mask. */
+  async fill(text, count = 5) {
+    const { outputs, encoding, ms } = await this.run(text);
+    const at = encoding.ids.indexOf(this.maskId);
+    if (at < 0) throw new Error(`the text has no ${this.tokenizer.token(this.maskId)} to fill`);
+    const [, , width] = outputs.logits.dims;
+    const row = softmax(outputs.logits.data.subarray(at * width, (at + 1) * width));
+    const order = Array.from(row, (score, id) => ({ label: this.tokenizer.token(id), score }));
+    const scores = order.sort((a, b) => b.score - a.score).slice(0, count);
+    return { scores, tokens: encoding.ids.length, ms };
+  }
+
+  get maskId() {
+    for (const [id, token] of this.tokenizer.added) if (/mask/i.test(token)) return id;
+    throw new Error("the tokenizer has no token for a mask");
+  }
+
+  /** Question answering: the best span of the context, as its tokens, and the sum of its logits. */
+  async answer(question, context, longest = 30) {
+    const { outputs, encoding, ms } = await this.run(question, context);
+    const [starts, ends] = [outputs.start_logits.data, outputs.end_logits.data];
+    const inside = encoding.parts.map((part) => part === 1);
+    let best = { score: -Infinity, start: 0, end: -1 };
+    for (let start = 0; start < inside.length; start++) {
+      for (let end = start; inside[start] && end < Math.min(inside.length, start + longest) && inside[end]; end++) {
+        const score = starts[start] + ends[end];
+        if (score > best.score) best = { score, start, end };
+      }
+    }
+    const span = encoding.ids.slice(best.start, best.end + 1).map((id) => this.tokenizer.token(id));
+    return { answer: span, score: best.score, tokens: encoding.ids.length, ms };
+  }
+
+  /** Multiple choice: every option with its probability, in their order. */
+  async choose(question, options) {
+    if (options.length === 0) throw new Error("give at least one option");
+    const begun = performance.now();
+    const encodings = options.map((option) => this.tokenizer.encode(question, option));
+    const longest = Math.max(...encodings.map((e) => e.ids.length));
+    const info = this.manifest.tokenizer;
+    const fill = (values, value) => [...values, ...Array(longest - values.length).fill(value)];
+    const padded = encodings.map((e) => ({
+      ids: fill(e.ids, info.pad_id),
+      types: fill(e.types, info.pad_type_id),
+      mask: fill(e.ids.map(() => 1), 0),
+    }));
+    const encoded = performance.now();
+    const outputs = await this.runIds(padded, true);
+    const scores = Array.from(softmax(outputs.logits.data), (score, i) => ({ label: options[i], score }));
+    const ms = { tokenizer: encoded - begun, model: performance.now() - encoded };
+    return { scores, tokens: longest * options.length, ms };
+  }
+}
+
+export function softmax(logits) {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const raised = Float64Array.from(logits, (x) => Math.exp(x - most));
+  const sum = raised.reduce((a, b) => a + b, 0);
+  return raised.map((x) => x / sum);
+}
+
+export function cosine(a, b) {
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    ab += a[i] * b[i];
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+  }
+  return ab / Math.sqrt(aa * bb);
+}
+
+function argmax(row) {
+  return row.reduce((best, x, i) => (x > row[best] ? i : best), 0);
+}

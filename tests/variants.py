@@ -1,0 +1,83 @@
+"""Small canonical models as passes leave them, for tests of targets that start from what was compressed."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from headway.calibration.rounding import nearest
+from headway.exporter.capture import capture
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.edit import constant
+from headway.exporter.graph.quantized import QuantizedMatrix
+from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.passes.heads import RemoveHeads
+from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.passes.quantize import PER_TOKEN, QuantizeMatrices, QuantizeTables, QuantizeValues
+from headway.exporter.source import open_source
+
+import models
+
+Feeds = dict[str, np.ndarray]
+
+
+def canonical(directory: Path) -> ir.Model:
+    captured = capture(open_source(str(directory)))
+    return canonicalise(captured.model, longest=captured.source.positions).model
+
+
+def feeds(batch: int = 3, length: int = 9, *, padded: bool = True) -> Feeds:
+    """Random tokens; with `padded` the second row has a few less."""
+    ids = np.random.default_rng(length).integers(5, models.VOCABULARY - 1, (batch, length))
+    mask = np.ones_like(ids)
+    if padded and batch > 1:
+        mask[1, max(1, length - 4) :] = 0
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def answers(model: ir.Model, given: Feeds) -> Feeds:
+    """Outputs by torch, operator by operator."""
+    with torch.no_grad():
+        return {k: v.numpy() for k, v in TorchGraph(model)(given).items()}
+
+
+def apart(wanted: Feeds, got: Feeds, given: Feeds) -> float:
+    """The largest difference, at real tokens."""
+    mask = given["attention_mask"].astype(bool)
+    assert wanted.keys() == got.keys()
+    return max(
+        float(np.abs(w - got[k])[mask].max() if w.shape[:2] == mask.shape else np.abs(w - got[k]).max())
+        for k, w in wanted.items()
+    )
+
+
+def pruned(model: ir.Model) -> ir.Model:
+    """A copy with heads and neurons of uneven numbers, and one matrix of a low rank."""
+    made = model.clone()
+    RemoveHeads({0: [0, 2, 3]})(made)
+    RemoveNeurons({(0, 0): [1, 5, 9, 30, 31, 40, 50]})(made)
+    block = read_anatomy(made).blocks[-1]
+    assert block.attention is not None
+    SplitMatrices({block.attention.o.weight: 5})(made)
+    return made
+
+
+def rounded(model: ir.Model) -> tuple[ir.Model, dict[str, QuantizedMatrix]]:
+    """A copy with int8 matrices and tables whose values are rounded by token, and the matrices."""
+    made = model.clone()
+    anatomy = read_anatomy(made)
+    products = [n for b in anatomy.blocks for p in b.projections for n in p.nodes]
+    matrices = {}
+    for node in products:
+        array = constant(node.inputs[1])
+        assert array is not None
+        matrices[str(node.inputs[1].name)] = nearest(array, bits=8, block=None)  # type: ignore[union-attr]
+    values = {str(n.inputs[0].name): PER_TOKEN for n in products}  # type: ignore[union-attr]
+    tables = [name for name in anatomy.embeddings if "word_embeddings" in name]
+    QuantizeMatrices(matrices)(made)
+    QuantizeTables(tuple(tables))(made)
+    QuantizeValues(values)(made)
+    return made, matrices
