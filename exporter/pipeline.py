@@ -139,8 +139,9 @@ class Job:
         What is made for elsewhere is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
         """
         measured = self.target if isinstance(self.target, OrtTarget) else OrtTarget()
-        if self.target.spec.signed_values and is_quantized(model):
-            # Signed int8 has no kernels there: the time is the float one's.
+        spec = self.target.spec
+        if (spec.signed_values or spec.rounds_tokens) and is_quantized(model):
+            # Their forms of int8 have no kernels there: the time is the float one's.
             return self.stages[-1].ms, read_anatomy(model).nbytes
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             runner = open_model(model.clone(), Path(folder), self.workload.threads, measured)
