@@ -174,7 +174,10 @@ def _attention(
 
 
 def _padded(share: float, threads: int, rng: np.random.Generator) -> tuple[str, dict[str, Run]]:
-    """The same 16 sequences of 64 tokens in ever wider rectangles: what costs something beside the real tokens shows."""
+    """The same 16 sequences of 64 tokens in ever wider rectangles: packed attention does not see them, the padded form does.
+
+    A packed graph takes padding off once, and puts it back once where an output has tokens: those two by themselves as well.
+    """
     from onnx import helper
 
     batch, real, heads, head_dim = 16, 64, 12, 32
@@ -182,14 +185,17 @@ def _padded(share: float, threads: int, rng: np.random.Generator) -> tuple[str, 
     feeds = {n: rng.standard_normal((batch, length, heads * head_dim)).astype(np.float32) for n in "qkv"}
     mask = np.broadcast_to(np.arange(length) < real, (batch, length)).astype(np.int64)
     node = helper.make_node
-    ours = [node("RemovePadding", [n, "mask"], [f"p{n}", f"c{n}"], domain=DOMAIN) for n in "qkv"]
-    ours.append(node("PackedAttention", ["pq", "pk", "pv", "cq"], ["py"], domain=DOMAIN, heads=heads))
-    ours.append(node("RestorePadding", ["py", "mask"], ["y"], domain=DOMAIN))
+    packed = {f"p{n}": np.ascontiguousarray(feeds[n][:, :real].reshape(batch * real, -1)) for n in "qkv"}
+    ends = np.arange(0, batch * real + 1, real, dtype=np.int32)
+    alone = node("PackedAttention", ["pq", "pk", "pv", "ends"], ["y"], domain=DOMAIN, heads=heads)
+    around = [node("RemovePadding", ["q", "mask"], ["pq", "cq"], domain=DOMAIN)]
+    around.append(node("RestorePadding", ["pq", "mask"], ["y"], domain=DOMAIN))
     dense = node("PaddedAttention", [*"qkv", "lengths"], ["y"], domain=DOMAIN, heads=heads)
     stock = node("MultiHeadAttention", [*"qkv", "", "mask"], ["y"], domain="com.microsoft", num_heads=heads)
     lengths = np.full(batch, real, np.int32)
     runs = {
-        "headway": _session(ours, feeds | {"mask": mask}, threads),
+        "headway": _session([alone], packed | {"ends": ends}, threads),
+        "headway, padding off and on": _session(around, {"q": feeds["q"], "mask": mask}, threads),
         "headway, padded": _session([dense], feeds | {"lengths": lengths}, threads),
         "ONNX Runtime": _session([stock], feeds | {"mask": mask.astype(np.int32)}, threads),
     }
