@@ -51,6 +51,8 @@ struct Turn {
   Out* y;
 };
 
+constexpr int64_t kAhead = 1024;  // numbers that a large x is fetched ahead: a page, at whose end the processor itself stops
+
 // Vector by vector, whichever steps are asked for.
 template <bool kScore, bool kRaise, bool kFinish, bool kStream, class Row, class Out>
 HEADWAY_INLINE void take(const Constants& all, const Row& scores, Turn<Out>& turn) {
@@ -74,6 +76,7 @@ HEADWAY_INLINE void take(const Constants& all, const Row& scores, Turn<Out>& tur
     if constexpr (kFinish && kStream) stream(now.y + i, finished(i));
     else if constexpr (kFinish) store(now.y + i, finished(i));
     if constexpr (kRaise) raise(k, i);
+    if constexpr (kScore && kStream) __builtin_prefetch(scores.x + i + kAhead);
     if constexpr (kScore) score(k, i, scores(i));
   };
   int64_t i = 0;
