@@ -68,8 +68,9 @@ def bound(
 
 
 def layer(name: str, inputs: int, outputs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """int8 weights and what they stand for, all named with the prefix `name`."""
-    weight = rng.integers(-127, 128, (inputs, outputs)).astype(np.int8)
+    """int8 weights, distributed normally as trained ones are about, and what they stand for, named with the prefix `name`."""
+    drawn = rng.normal(size=(inputs, outputs))
+    weight = np.rint(drawn * (127 / np.abs(drawn).max(0))).astype(np.int8)
     scale = rng.uniform(0.5, 1.5, outputs).astype(np.float32) / np.float32(73 * np.sqrt(inputs))
     return {
         f"{name}q": weight,

@@ -113,49 +113,105 @@ Queries<In, Out> queries_of(const Tensor<In>& q, const Tensor<In>& k, const Tens
   return all;
 }
 
+// The scale and zero point of a byte tensor, attributes `<name>_scale` and `<name>_zero_point`; floats have none.
 template <class T>
-auto kernel_for() {
-  if constexpr (std::is_same_v<T, float>) return best_attention_table().float32;
-  else return best_attention_table().float16;
+Quantization quantization_of(const Node& node, const std::string& name) {
+  if constexpr (sizeof(T) > 1) return {};
+  const Quantization found{node.number((name + "_scale").c_str(), NAN),
+                           static_cast<float>(node.integer((name + "_zero_point").c_str(), 0))};
+  if (!(found.scale > 0.0f) || std::isinf(found.scale)) throw Error("attribute '" + name + "_scale' is missing or not above 0");
+  return found;
 }
 
-// q, k, v [tokens, heads * head_dim], cu_seqlens [sequences + 1], bias [heads or 1, positions, positions] → y like q.
-template <class T>
-class PackedAttention {
+template <class In, class Out>
+auto kernel_between() {
+  const AttentionTable& table = best_attention_table();
+  if constexpr (std::is_same_v<Out, float>) return table.float32;
+  else if constexpr (std::is_same_v<Out, Half>) return table.float16;
+  else if constexpr (std::is_same_v<In, uint8_t>) return table.uint8;
+  else if constexpr (std::is_same_v<In, int8_t>) return table.int8;
+  else if constexpr (std::is_same_v<Out, uint8_t>) return table.float_to_uint8;
+  else return table.float_to_int8;
+}
+
+// What the ops share: they differ in how they are told where sequences are.
+template <class In, class Out>
+class Attention {
  public:
-  static constexpr const char* kName = "PackedAttention";
-  static constexpr Port kInputs[] = {{"q", type_of<T>()},
-                                     {"k", type_of<T>()},
-                                     {"v", type_of<T>()},
-                                     {"cu_seqlens", ort::Type::kInt32},
-                                     {"bias", ort::Type::kFloat, kOptional}};
-  static constexpr Port kOutputs[] = {{"y", type_of<T>()}};
+  explicit Attention(const Node& node)
+      : options_(node),
+        q_(quantization_of<In>(node, "q")),
+        k_(quantization_of<In>(node, "k")),
+        v_(quantization_of<In>(node, "v")),
+        y_(quantization_of<Out>(node, "y")),
+        kernel_(kernel_between<In, Out>()) {}
 
-  explicit PackedAttention(const Node& node) : options_(node), kernel_(kernel_for<T>()) {}
+ protected:
+  // q, k and v, of `rank` axes and of one shape, which `axes` describes.
+  struct Inputs {
+    Tensor<In> q, k, v;
+  };
+  Inputs inputs_of(const Context& context, size_t rank, const char* axes) const {
+    Inputs all{context.input<In>(0), context.input<In>(1), context.input<In>(2)};
+    if (all.q.shape.size() != rank)
+      throw Error("input 'q' has shape " + to_string(all.q.shape) + ", " + axes + " is needed");
+    check_same(all.q, all.k);
+    check_same(all.q, all.v);
+    return all;
+  }
 
-  void compute(const Context& context) const {
-    const auto q = context.input<T>(0), k = context.input<T>(1), v = context.input<T>(2);
+  // Input 4 is the bias, for positions up to `longest`. Returns y; what lies outside of all sequences is left as it is.
+  Out* run(const Context& context, const Inputs& inputs, const std::vector<Sequence>& sequences, int64_t longest) const {
     const auto bias = context.input<float>(4);
-    if (q.shape.size() != 2) throw Error("input 'q' has shape " + to_string(q.shape) + ", [tokens, heads * head_dim] is needed");
-    check_same(q, k);
-    check_same(q, v);
-    const auto sequences = sequences_of(context.input<int32_t>(3), q.shape[0], "q");
-    int64_t longest = 0;
-    for (const Sequence& one : sequences) longest = std::max(longest, one.length);
     check_bias(bias, options_.heads, longest);
-    const auto all = queries_of<T, T>(q, k, v, context.output<T>(0, q.shape), options_);
+    auto all = queries_of<In, Out>(inputs.q, inputs.k, inputs.v, context.output<Out>(0, inputs.q.shape), options_);
+    all.in_q = q_, all.in_k = k_, all.in_v = v_, all.out = y_;
     attend(context, kernel_, options_, all, sequences, bias);
+    return all.y;
   }
 
  private:
   Options options_;
-  void (*kernel_)(const Queries<T, T>&);
+  Quantization q_, k_, v_, y_;
+  void (*kernel_)(const Queries<In, Out>&);
+};
+
+template <class In, class Out>
+constexpr const char* packed_name() {
+  if constexpr (sizeof(In) == 1) return "QuantizedPackedAttention";
+  else if constexpr (std::is_same_v<Out, uint8_t>) return "PackedAttentionToUint8";
+  else if constexpr (std::is_same_v<Out, int8_t>) return "PackedAttentionToInt8";
+  else return "PackedAttention";
+}
+
+// q, k, v [tokens, heads * head_dim], cu_seqlens [sequences + 1], bias [heads or 1, positions, positions] → y like q; to bytes:
+// rounded in the same pass; from bytes: k, q and v have scales too.
+template <class In, class Out = In>
+class PackedAttention : Attention<In, Out> {
+ public:
+  static constexpr const char* kName = packed_name<In, Out>();
+  static constexpr Port kInputs[] = {{"q", type_of<In>()},
+                                     {"k", type_of<In>()},
+                                     {"v", type_of<In>()},
+                                     {"cu_seqlens", ort::Type::kInt32},
+                                     {"bias", ort::Type::kFloat, kOptional}};
+  static constexpr Port kOutputs[] = {{"y", type_of<Out>()}};
+
+  using Attention<In, Out>::Attention;
+
+  void compute(const Context& context) const {
+    const auto inputs = this->inputs_of(context, 2, "[tokens, heads * head_dim]");
+    const auto sequences = sequences_of(context.input<int32_t>(3), inputs.q.shape[0], "q");
+    int64_t longest = 0;
+    for (const Sequence& one : sequences) longest = std::max(longest, one.length);
+    this->run(context, inputs, sequences, longest);
+  }
 };
 
 // q, k, v [batch, sequence, heads * head_dim], lengths [batch] (all of the sequence where not given), bias as above → y like q,
 // zeros from each row's length on.
 template <class T>
-class PaddedAttention {
+class PaddedAttention : Attention<T, T> {
  public:
   static constexpr const char* kName = "PaddedAttention";
   static constexpr Port kInputs[] = {{"q", type_of<T>()},
@@ -165,20 +221,14 @@ class PaddedAttention {
                                      {"bias", ort::Type::kFloat, kOptional}};
   static constexpr Port kOutputs[] = {{"y", type_of<T>()}};
 
-  explicit PaddedAttention(const Node& node) : options_(node), kernel_(kernel_for<T>()) {}
+  using Attention<T, T>::Attention;
 
   void compute(const Context& context) const {
-    const auto q = context.input<T>(0), k = context.input<T>(1), v = context.input<T>(2);
+    const auto inputs = this->inputs_of(context, 3, "[batch, sequence, heads * head_dim]");
     const auto lengths = context.input<int32_t>(3);
-    const auto bias = context.input<float>(4);
-    if (q.shape.size() != 3)
-      throw Error("input 'q' has shape " + to_string(q.shape) + ", [batch, sequence, heads * head_dim] is needed");
-    check_same(q, k);
-    check_same(q, v);
-    const int64_t batch = q.shape[0], positions = q.shape[1], hidden = q.shape[2];
+    const int64_t batch = inputs.q.shape[0], positions = inputs.q.shape[1], hidden = inputs.q.shape[2];
     if (lengths && lengths.shape != Shape{batch})
       throw Error("input 'lengths' has shape " + to_string(lengths.shape) + ", [" + std::to_string(batch) + "] is needed");
-    check_bias(bias, options_.heads, positions);
     std::vector<Sequence> sequences;
     for (int64_t row = 0; row < batch; ++row) {
       const int64_t length = lengths ? lengths.data[row] : positions;
@@ -187,84 +237,19 @@ class PaddedAttention {
                     std::to_string(positions) + " are possible");
       sequences.push_back({row * positions, length});
     }
-    T* y = context.output<T>(0, q.shape);
+    T* y = this->run(context, inputs, sequences, positions);
     for (const Sequence& one : sequences)
       std::fill(y + (one.first + one.length) * hidden, y + (one.first + positions) * hidden, T{});
-    attend(context, kernel_, options_, queries_of<T, T>(q, k, v, y, options_), sequences, bias);
   }
-
- private:
-  Options options_;
-  void (*kernel_)(const Queries<T, T>&);
-};
-
-// The scale and zero point of a byte tensor, attributes `<name>_scale` and `<name>_zero_point`.
-Quantization quantization_of(const Node& node, const char* name) {
-  const std::string stem = name;
-  const Quantization found{node.number((stem + "_scale").c_str(), NAN), static_cast<float>(node.integer((stem + "_zero_point").c_str(), 0))};
-  if (!(found.scale > 0.0f) || std::isinf(found.scale)) throw Error("attribute '" + stem + "_scale' is missing or not above 0");
-  return found;
-}
-
-template <class In, class Out>
-auto kernel_between() {
-  const AttentionTable& table = best_attention_table();
-  if constexpr (std::is_same_v<In, float> && std::is_same_v<Out, uint8_t>) return table.float_to_uint8;
-  else if constexpr (std::is_same_v<In, float>) return table.float_to_int8;
-  else if constexpr (std::is_same_v<In, uint8_t>) return table.uint8;
-  else return table.int8;
-}
-
-// PackedAttention that rounds its result to bytes in the same pass: from floats, or from bytes (then k, q and v have scales too).
-template <class In, class Out>
-class PackedAttentionToBytes {
- public:
-  static constexpr const char* kName = std::is_same_v<In, float> ? (std::is_same_v<Out, uint8_t> ? "PackedAttentionToUint8" : "PackedAttentionToInt8")
-                                                                 : "QuantizedPackedAttention";
-  static constexpr Port kInputs[] = {{"q", type_of<In>()},
-                                     {"k", type_of<In>()},
-                                     {"v", type_of<In>()},
-                                     {"cu_seqlens", ort::Type::kInt32},
-                                     {"bias", ort::Type::kFloat, kOptional}};
-  static constexpr Port kOutputs[] = {{"y", type_of<Out>()}};
-
-  explicit PackedAttentionToBytes(const Node& node)
-      : options_(node), out_(quantization_of(node, "y")), kernel_(kernel_between<In, Out>()) {
-    if constexpr (sizeof(In) == 1) {
-      q_ = quantization_of(node, "q");
-      k_ = quantization_of(node, "k");
-      v_ = quantization_of(node, "v");
-    }
-  }
-
-  void compute(const Context& context) const {
-    const auto q = context.input<In>(0), k = context.input<In>(1), v = context.input<In>(2);
-    const auto bias = context.input<float>(4);
-    if (q.shape.size() != 2) throw Error("input 'q' has shape " + to_string(q.shape) + ", [tokens, heads * head_dim] is needed");
-    check_same(q, k);
-    check_same(q, v);
-    const auto sequences = sequences_of(context.input<int32_t>(3), q.shape[0], "q");
-    int64_t longest = 0;
-    for (const Sequence& one : sequences) longest = std::max(longest, one.length);
-    check_bias(bias, options_.heads, longest);
-    auto all = queries_of<In, Out>(q, k, v, context.output<Out>(0, q.shape), options_);
-    all.in_q = q_, all.in_k = k_, all.in_v = v_, all.out = out_;
-    attend(context, kernel_, options_, all, sequences, bias);
-  }
-
- private:
-  Options options_;
-  Quantization q_, k_, v_, out_;
-  void (*kernel_)(const Queries<In, Out>&);
 };
 
 }  // namespace
 
 void register_attention(Library& library) {
-  library.add<PackedAttentionToBytes<float, uint8_t>>();
-  library.add<PackedAttentionToBytes<float, int8_t>>();
-  library.add<PackedAttentionToBytes<uint8_t, uint8_t>>();
-  library.add<PackedAttentionToBytes<int8_t, int8_t>>();
+  library.add<PackedAttention<float, uint8_t>>();
+  library.add<PackedAttention<float, int8_t>>();
+  library.add<PackedAttention<uint8_t>>();
+  library.add<PackedAttention<int8_t>>();
   library.add<PackedAttention<float>>();
   library.add<PackedAttention<Half>>();
   library.add<PaddedAttention<float>>();

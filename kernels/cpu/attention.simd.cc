@@ -15,7 +15,9 @@ constexpr int kBlock = 128;  // keys at once: their scores stay in the first-lev
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
 constexpr int kKeys = 6, kDims = 4;  // 16 registers
-#elif defined(__SSE2__) && !defined(__AVX2__)
+#elif defined(__AVX512F__)
+constexpr int kKeys = 8, kDims = 8;  // 16 sums are as many as the latency of a product needs
+#elif defined(__SSE2__)
 constexpr int kKeys = 4, kDims = 4;
 #else
 constexpr int kKeys = 12, kDims = 8;  // 32 registers
@@ -198,7 +200,7 @@ void tile(const Queries<In, Out>& a, int64_t first, int queries) {
     int row = 0;
     for (; row + kKeys <= keys; row += kKeys)
       multiply_keys<kKeys, kColumns>(k + row * pitch, pitch, head_dim, q, s + row * kWidth, most);
-    multiply_rest<kKeys / 2, kColumns>(k + row * pitch, pitch, head_dim, keys - row, q, s + row * kWidth, most);
+    multiply_rest<4, kColumns>(k + row * pitch, pitch, head_dim, keys - row, q, s + row * kWidth, most);
     const bool crosses = a.causal && key + keys - 1 > first;
     if (a.bias != nullptr || crosses || a.window >= 0) adjust<kColumns>(a, first, queries, key, keys, s, most);
 

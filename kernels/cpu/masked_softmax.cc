@@ -2,11 +2,14 @@
 
 #include <algorithm>
 
+#include "linear.h"
 #include "op.h"
 #include "register.h"
 
 namespace headway {
 namespace {
+
+constexpr int64_t kStreamed = 1 << 25;  // bytes of which no cache will hold much until they are read again
 
 template <class Out>
 constexpr const char* name_of() {
@@ -73,17 +76,21 @@ class MaskedSoftmax {
     const int64_t rows = product(x.shape) / length;
     const Shape steps = bias ? steps_of(bias, x.shape) : Shape{};
 
-    constexpr int64_t kChunk = 64;  // rows whose bias is looked up at once
+    const int64_t pitch = (length + 15) / 16 * 16;
+    const bool stream = product(x.shape) * static_cast<int64_t>(sizeof(Out)) >= kStreamed;
+
+    constexpr int64_t kChunk = 256;  // rows whose bias is looked up at once
     const int64_t each = std::max<int64_t>(1, 32768 / length);
     context.parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t unit) {
       const T* pointers[kChunk];
       const int64_t first = static_cast<int64_t>(unit) * each, end = std::min(rows, first + each);
+      const Scratch room(static_cast<size_t>(kRowsUnderWay * pitch) * sizeof(float));
       Walk walk(x.shape, steps, bias ? first : 0);
       for (int64_t row = first; row < end; row += kChunk) {
         const int64_t count = std::min(kChunk, end - row);
         for (int64_t i = 0; bias && i < count; ++i, walk.next()) pointers[i] = bias.data + walk.offset();
-        rows_({x.data + row * length, bias ? pointers : nullptr, bias && steps.back() ? 1 : 0, y + row * length, count, length,
-               scale_, out_scale_, out_zero_});
+        rows_({x.data + row * length, bias ? pointers : nullptr, bias && steps.back() ? 1 : 0, y + row * length,
+               reinterpret_cast<float*>(room.data()), pitch, count, length, scale_, stream, out_scale_, out_zero_});
       }
     });
   }

@@ -7,79 +7,148 @@ namespace {
 
 enum class Bias { kNone, kNumber, kColumns };
 
-// Scores, times log2(e), of up to kLanes columns from `i` on; columns beyond the row are -inf.
-//
-// Less `peak` where one is given. A score is rounded the same way with and without it: the largest less itself has to be 0.
-template <Bias kBias, bool kPart, class T, class Out>
-HEADWAY_INLINE Float scores(const SoftmaxRows<T, Out>& rows, const T* x, const T* bias, int64_t i, Float peak) {
-  const int rest = kPart ? static_cast<int>(rows.length - i) : kLanes;
-  Float value = kPart ? load_part(x + i, rest, 0.0f) : load(x + i);
-  value = unfused(value * set(rows.scale * kLog2E));
-  if constexpr (kBias == Bias::kNumber) value += set(load_one(bias) * kLog2E);
-  if constexpr (kBias == Bias::kColumns) value += (kPart ? load_part(bias + i, rest, 0.0f) : load(bias + i)) * set(kLog2E);
-  value -= peak;
-  if constexpr (kPart) {
+// What the rows of a call share, apart from memory that could be written meanwhile.
+struct Constants {
+  Float scale, out_scale, out_zero;
+  int64_t whole;  // columns in whole vectors
+  int rest;       // and those after them
+};
+
+// The scores of a row, times log2(e).
+template <Bias kBias, class T>
+struct Scores {
+  const T *x, *bias;
+  Float scale, number;
+
+  HEADWAY_INLINE Scores(const Constants& all, const T* x, const T* bias) : x(x), bias(bias), scale(all.scale), number{} {
+    if constexpr (kBias == Bias::kNumber) number = set(load_one(bias) * kLog2E);
+  }
+  HEADWAY_INLINE Float score(Float value, Float added) const {
+    if constexpr (kBias == Bias::kNone) return value * scale;
+    else if constexpr (kBias == Bias::kNumber) return value * scale + number;
+    else return value * scale + added * set(kLog2E);
+  }
+  HEADWAY_INLINE Float operator()(int64_t i) const {
+    return score(load(x + i), kBias == Bias::kColumns ? load(bias + i) : Float{});
+  }
+  HEADWAY_INLINE Float part(int64_t i, int count) const {  // other columns are -inf
     Int column;
     for (int lane = 0; lane < kLanes; ++lane) column[lane] = lane;
-    value = column < rest ? value : set(-kInfinity);
+    const Float value = score(load_part(x + i, count, 0.0f), kBias == Bias::kColumns ? load_part(bias + i, count, 0.0f) : Float{});
+    return column < count ? value : set(-kInfinity);
   }
-  return value;
+};
+
+// One step each of three rows. Between steps a row is kept as float32, in whole vectors: its scores, then its exponentials.
+template <class Out>
+struct Turn {
+  float* scored;        // to be filled with scores
+  Float most;           // the largest of them
+  float* raised;        // scores to become exponentials
+  Float peak, total;    // what is taken off first; their sum
+  const float* summed;  // exponentials to be multiplied and written to y
+  Float factor;
+  Out* y;
+};
+
+constexpr int64_t kAhead = 1024;  // numbers that a large x is fetched ahead: a page, at whose end the processor itself stops
+
+// Vector by vector, whichever steps are asked for.
+template <bool kScore, bool kRaise, bool kFinish, bool kStream, class Row, class Out>
+HEADWAY_INLINE void take(const Constants& all, const Row& scores, Turn<Out>& turn) {
+  const Turn<Out> now = turn;
+  Float most[4] = {set(-kInfinity), set(-kInfinity), set(-kInfinity), set(-kInfinity)}, total[4] = {};
+  const auto score = [&](int k, int64_t i, Float value) {
+    store(now.scored + i, value);
+    most[k] = larger(value, most[k]);
+  };
+  const auto raise = [&](int k, int64_t i) {
+    const Float e = exp2(load(now.raised + i) - now.peak);
+    store(now.raised + i, e);
+    total[k] += e;
+  };
+  const auto finished = [&](int64_t i) {
+    const Float e = load(now.summed + i) * now.factor;
+    if constexpr (sizeof(Out) == 1) return nearest(e / all.out_scale) + all.out_zero;
+    else return e;
+  };
+  const auto one = [&](int k, int64_t i) {
+    if constexpr (kFinish && kStream) stream(now.y + i, finished(i));
+    else if constexpr (kFinish) store(now.y + i, finished(i));
+    if constexpr (kRaise) raise(k, i);
+    if constexpr (kScore && kStream) __builtin_prefetch(scores.x + i + kAhead);
+    if constexpr (kScore) score(k, i, scores(i));
+  };
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= all.whole; i += 4 * kLanes)
+    for (int k = 0; k < 4; ++k) one(k, i + k * kLanes);
+  for (; i < all.whole; i += kLanes) one(0, i);
+  if (all.rest) {
+    if constexpr (kFinish) store_part(now.y + i, finished(i), all.rest);
+    if constexpr (kRaise) raise(1, i);
+    if constexpr (kScore) score(1, i, scores.part(i, all.rest));
+  }
+  if constexpr (kScore) turn.most = larger(larger(most[0], most[1]), larger(most[2], most[3]));
+  if constexpr (kRaise) turn.total = (total[0] + total[1]) + (total[2] + total[3]);
+}
+
+// What a row's exponentials are multiplied with. Nothing is left of a row without a key; one of scores beyond float32 stays NaN.
+HEADWAY_INLINE float factor_of(float largest, float sum) { return largest == -kInfinity && sum == 0.0f ? 0.0f : 1.0f / sum; }
+
+// Five rows are under way: one alone would mostly wait for its own largest score and its own sum. In turn r row r is scored, the
+// largest score of r - 1 is found, r - 2 is raised, the sum of r - 3 found, and r - 4 finished.
+template <Bias kBias, bool kStream, class T, class Out>
+void each_row(const SoftmaxRows<T, Out>& rows) {
+  const int64_t length = rows.length, count = rows.count;
+  const Constants all{set(rows.scale * kLog2E), set(rows.out_scale), set(rows.out_zero), length / kLanes * kLanes,
+                      static_cast<int>(length % kLanes)};
+  const SoftmaxRows<T, Out> given = rows;
+  float* kept[kRowsUnderWay];  // by row, the latest first
+  for (int64_t i = 0; i < kRowsUnderWay; ++i) kept[i] = given.room + i * given.room_pitch;
+  Turn<Out> turn{};
+  float raised_most = 0.0f, summed_most = 0.0f, factor = 0.0f;
+  for (int64_t r = 0; r < count + 4; ++r) {
+    const float most = largest_of(turn.most);
+    const float next_factor = factor_of(summed_most, sum_of(turn.total));
+    turn.scored = kept[0], turn.raised = kept[2], turn.summed = kept[4];
+    turn.peak = set(raised_most == -kInfinity ? 0.0f : raised_most);
+    turn.factor = set(factor);
+    turn.y = given.y + (r - 4) * length;
+    const bool scores = r < count, raises = r >= 2 && r < count + 2, finishes = r >= 4;
+    const int64_t here = scores ? r : 0;
+    const Scores<kBias, T> row(all, given.x + here * length, kBias == Bias::kNone ? nullptr : given.bias[here]);
+    if (scores && raises && finishes) {
+      take<true, true, true, kStream>(all, row, turn);
+    } else {
+      if (finishes) take<false, false, true, kStream>(all, row, turn);
+      if (raises) take<false, true, false, kStream>(all, row, turn);
+      if (scores) take<true, false, false, kStream>(all, row, turn);
+    }
+    summed_most = raised_most, raised_most = most, factor = next_factor;
+    float* const free = kept[4];
+    for (int64_t i = 4; i > 0; --i) kept[i] = kept[i - 1];
+    kept[0] = free;
+  }
 }
 
 template <Bias kBias, class T, class Out>
-HEADWAY_INLINE void row(const SoftmaxRows<T, Out>& rows, const T* x, const T* bias, Out* y) {
-  constexpr bool kKeeps = sizeof(Out) == 4;  // exponentials wait in y; anything shorter would round them twice: computed again
-  const int64_t length = rows.length, whole = length / kLanes * kLanes;
-  const Float zero = {};
-  Float most[4] = {set(-kInfinity), set(-kInfinity), set(-kInfinity), set(-kInfinity)};
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= whole; i += 4 * kLanes)
-    for (int k = 0; k < 4; ++k) most[k] = larger(scores<kBias, false>(rows, x, bias, i + k * kLanes, zero), most[k]);
-  for (; i < whole; i += kLanes) most[0] = larger(scores<kBias, false>(rows, x, bias, i, zero), most[0]);
-  if (whole < length) most[1] = larger(scores<kBias, true>(rows, x, bias, whole, zero), most[1]);
-  const float found = largest_of(larger(larger(most[0], most[1]), larger(most[2], most[3])));
-  const Float peak = set(found == -kInfinity ? 0.0f : found);
-
-  Float total[4] = {};
-  for (i = 0; i + 4 * kLanes <= whole; i += 4 * kLanes)
-    for (int k = 0; k < 4; ++k) {
-      const Float e = exp2(scores<kBias, false>(rows, x, bias, i + k * kLanes, peak));
-      total[k] += e;
-      if constexpr (kKeeps) store(y + i + k * kLanes, e);
+void streamed_or_not(const SoftmaxRows<T, Out>& rows) {
+  if constexpr (sizeof(Out) == 4) {
+    const bool aligned = (reinterpret_cast<uintptr_t>(rows.y) | static_cast<uintptr_t>(rows.length) * 4) % (kLanes * 4) == 0;
+    if (rows.stream && aligned) {
+      each_row<kBias, true>(rows);
+      streamed();
+      return;
     }
-  for (; i < whole; i += kLanes) {
-    const Float e = exp2(scores<kBias, false>(rows, x, bias, i, peak));
-    total[0] += e;
-    if constexpr (kKeeps) store(y + i, e);
   }
-  Float last = {};
-  if (whole < length) {
-    last = exp2(scores<kBias, true>(rows, x, bias, whole, peak));
-    total[1] += last;
-  }
-  const float sum = sum_of((total[0] + total[1]) + (total[2] + total[3]));
-  // Of a row without a key nothing is left; a row of scores beyond float32 stays NaN.
-  const Float factor = set(found == -kInfinity && sum == 0.0f ? 0.0f : 1.0f / sum);
-  auto finished = [&](Float e) {
-    if constexpr (sizeof(Out) == 1) return nearest(e * factor / set(rows.out_scale)) + set(rows.out_zero);
-    else return e * factor;
-  };
-  for (i = 0; i < whole; i += kLanes) {
-    if constexpr (kKeeps) store(y + i, finished(load(y + i)));
-    else store(y + i, finished(exp2(scores<kBias, false>(rows, x, bias, i, peak))));
-  }
-  if (whole < length) store_part(y + whole, finished(last), static_cast<int>(length - whole));
+  each_row<kBias, false>(rows);
 }
 
 template <class T, class Out>
 void all_rows(const SoftmaxRows<T, Out>& rows) {
-  for (int64_t r = 0; r < rows.count; ++r) {
-    const T* x = rows.x + r * rows.length;
-    Out* y = rows.y + r * rows.length;
-    if (rows.bias == nullptr) row<Bias::kNone>(rows, x, static_cast<const T*>(nullptr), y);
-    else if (rows.bias_step == 0) row<Bias::kNumber>(rows, x, rows.bias[r], y);
-    else row<Bias::kColumns>(rows, x, rows.bias[r], y);
-  }
+  if (rows.bias == nullptr) streamed_or_not<Bias::kNone>(rows);
+  else if (rows.bias_step == 0) streamed_or_not<Bias::kNumber>(rows);
+  else streamed_or_not<Bias::kColumns>(rows);
 }
 
 template <Float (*kFunction)(Float)>

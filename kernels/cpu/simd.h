@@ -57,6 +57,23 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 HEADWAY_INLINE Float set(float value) { return value - Float{}; }
 HEADWAY_INLINE Float load(const float* from) { return *reinterpret_cast<const LooseFloat*>(from); }
 HEADWAY_INLINE void store(float* to, Float value) { *reinterpret_cast<LooseFloat*>(to) = value; }
+// Past the caches, to an address that is a multiple of the vector's size; `streamed` makes all of it seen by other threads.
+HEADWAY_INLINE void stream(float* to, Float value) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, value);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, value);
+#elif defined(__x86_64__)
+  _mm_stream_ps(to, value);
+#else
+  store(to, value);
+#endif
+}
+HEADWAY_INLINE void streamed() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
 // Keeps the compiler from making one operation with one rounding of a product and what is added to it.
 HEADWAY_INLINE Float unfused(Float value) {
 #if defined(__AVX512F__)
@@ -94,6 +111,9 @@ HEADWAY_INLINE Int as_int(Float bits) { return reinterpret_cast<Int>(bits); }
 HEADWAY_INLINE Float load_part(const float* from, int count, float otherwise) {
 #if defined(__AVX512F__)
   return _mm512_mask_loadu_ps(set(otherwise), static_cast<__mmask16>((1u << count) - 1), from);
+#elif defined(__AVX2__)
+  const __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_blendv_ps(set(otherwise), _mm256_maskload_ps(from, there), _mm256_castsi256_ps(there));
 #else
   alignas(64) float lanes[kLanes];
   store(lanes, set(otherwise));
@@ -104,6 +124,9 @@ HEADWAY_INLINE Float load_part(const float* from, int count, float otherwise) {
 HEADWAY_INLINE void store_part(float* to, Float value, int count) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), value);
+#elif defined(__AVX2__)
+  const __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  _mm256_maskstore_ps(to, there, value);
 #else
   alignas(64) float lanes[kLanes];
   store(lanes, value);

@@ -116,6 +116,15 @@ def test_softmax_of_special_values(isa: str) -> None:
     assert np.isnan(cpu.run("MaskedSoftmax", [x[5:6]], scale=1e4)[0]).all()  # an overflow stays visible
 
 
+def test_a_large_softmax_gives_the_bits_of_its_parts(isa: str) -> None:
+    """Results beyond the size of caches are written past them."""
+    x = np.random.default_rng(0).standard_normal((4200, 2048), np.float32)
+    (whole,) = cpu.run("MaskedSoftmax", [x, x[:1]], scale=3.0, threads=2)
+    for first, count in ((0, 1), (1, 6), (4100, 100)):
+        (part,) = cpu.run("MaskedSoftmax", [x[first : first + count], x[:1]], scale=3.0)
+        np.testing.assert_array_equal(whole[first : first + count], part)
+
+
 @st.composite
 def attention_cases(draw: st.DrawFn) -> dict[str, Any]:
     rng = np.random.default_rng(draw(st.integers(0, 9999)))
