@@ -43,7 +43,7 @@ struct PackedWeights {
   int64_t depth;                // inputs, rounded up; the rest has weight 0
   const int8_t* values;
   const Panel* panels;          // instead of values, where a table has a `step`
-  const int32_t* start;         // [outputs] there: of the sums, so that plain pairs are counted like the others, by a
+  const int32_t* start;         // of the sums, there: as if plain pairs were products by a too; as many as scales
   const float *scale, *bias;    // [outputs, rounded up to whole vectors]
   const int32_t* sums;          // of each column
   const float* factors;         // [inputs]: what x is multiplied with before it is quantised; null: nothing
