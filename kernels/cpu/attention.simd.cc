@@ -11,17 +11,16 @@
 namespace headway::HEADWAY_ISA {
 namespace {
 
-constexpr int kBlock = 128;  // keys at once: their scores stay in the first-level cache
-
-#if defined(__AVX2__) && !defined(__AVX512F__)
-constexpr int kKeys = 6, kDims = 4;  // 16 registers
-#elif defined(__AVX512F__)
+#if defined(__AVX512F__)
 constexpr int kKeys = 8, kDims = 8;  // 16 sums are as many as the latency of a product needs
+#elif defined(__AVX2__)
+constexpr int kKeys = 6, kDims = 4;  // 16 registers
 #elif defined(__SSE2__)
 constexpr int kKeys = 4, kDims = 4;
 #else
 constexpr int kKeys = 12, kDims = 8;  // 32 registers
 #endif
+constexpr int kBlock = kLanes == 16 ? 256 : 128;  // keys at once: their scores stay in the first-level cache
 
 // Scores of kRows keys: s[row][query] = sum over head_dim of k * q. `q` is [head_dim][kColumns * kLanes].
 template <int kRows, int kColumns>
@@ -72,6 +71,20 @@ HEADWAY_INLINE void add_values(const float* v, int64_t pitch, int keys, const fl
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
     for (int c = 0; c < kColumns; ++c) store(y + r * kWidth + c * kLanes, sum[r][c]);
+}
+
+// Scores of kRows keys become exponentials, which are added to `total`.
+template <int kRows, int kColumns>
+HEADWAY_INLINE void raise(float* s, const Float* base, Float* total) {
+  Float p[kRows * kColumns];
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows * kColumns; ++i) p[i] = load(s + i * kLanes) - base[i % kColumns];
+  exp2(p);
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows * kColumns; ++i) {
+    store(s + i * kLanes, p[i]);
+    total[i % kColumns] += p[i];
+  }
 }
 
 // Calls multiply_keys or add_values for `rows` rows, rows < kRows.
@@ -163,6 +176,7 @@ HEADWAY_INLINE const float* as_floats(const In* from, int64_t& pitch, int rows, 
 template <int kColumns, class In, class Out>
 void tile(const Queries<In, Out>& a, int64_t first, int queries) {
   constexpr int kWidth = kColumns * kLanes;
+  constexpr int kRaised = 4 / kColumns;  // keys at once
   constexpr bool kBytes = sizeof(In) == 1;
   constexpr int kRoom = sizeof(In) == 4 ? 1 : kBlock * kLongestHead;
   alignas(64) float q[kLongestHead * kWidth], y[kLongestHead * kWidth], s[kBlock * kWidth], room[kRoom];
@@ -211,13 +225,9 @@ void tile(const Queries<In, Out>& a, int64_t first, int queries) {
       shrink[c] = exp2(before - base[c]);
       total[c] *= shrink[c];
     }
-    for (int r = 0; r < keys; ++r)
-#pragma GCC unroll 2
-      for (int c = 0; c < kColumns; ++c) {
-        const Float p = exp2(load(s + r * kWidth + c * kLanes) - base[c]);
-        store(s + r * kWidth + c * kLanes, p);
-        total[c] += p;
-      }
+    row = 0;
+    for (; row + kRaised <= keys; row += kRaised) raise<kRaised, kColumns>(s + row * kWidth, base, total);
+    for (; row < keys; ++row) raise<1, kColumns>(s + row * kWidth, base, total);
 
     pitch = a.pitch_v;
     const float* v = as_floats<In, Out>(a.v + key * pitch, pitch, keys, head_dim, a.in_v.zero, room);

@@ -280,28 +280,41 @@ constexpr float kLog2E = 1.44269504f;
 // 2^x for -126 <= x <= 127 within 2 ulp, 0 from -127 down (smaller numbers would cost many times as much); NaN for NaN.
 //
 // All exponentials are this one: log2(e) becomes part of a scale that is there anyway, and x - round(x) is exact without
-// splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest.
+// splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest. Several vectors take each step
+// together: one after the other, steps that wait for the one before would fill the processor's queue.
+template <int kCount>
+HEADWAY_INLINE void exp2(Float (&x)[kCount]) {
+  constexpr float kCoefficients[] = {0x1.5f3e52p-10f, 0x1.3b2d4cp-7f, 0x1.c6aee8p-5f, 0x1.ebfbdcp-3f, 0x1.62e43p-1f, 1.0f};
+  Float n[kCount], r[kCount], p[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+#if defined(__AVX512F__)
+    n[i] = _mm512_roundscale_ps(x[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    r[i] = x[i] - n[i];
+#else
+    x[i] = larger(set(-127.0f), x[i]);
+    n[i] = x[i] + set(kRound);  // n in the last bits
+    r[i] = x[i] - (n[i] - set(kRound));
+#endif
+    p[i] = set(0x1.41fbbcp-13f);
+  }
+#pragma GCC unroll 8
+  for (const float coefficient : kCoefficients)
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) p[i] = p[i] * r[i] + set(coefficient);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+#if defined(__AVX512F__)
+    x[i] = _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x[i], set(-126.0f), _CMP_NLT_UQ), p[i], n[i]);
+#else
+    x[i] = p[i] * power_of_two(as_int(n[i]) - kRoundBits);
+#endif
+  }
+}
 HEADWAY_INLINE Float exp2(Float x) {
-#if defined(__AVX512F__)
-  const Float n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Float r = x - n;
-#else
-  const Float inside = larger(set(-127.0f), x);
-  const Float shifted = inside + set(kRound);
-  const Float r = inside - (shifted - set(kRound));
-#endif
-  Float p = set(0x1.41fbbcp-13f);
-  p = p * r + set(0x1.5f3e52p-10f);
-  p = p * r + set(0x1.3b2d4cp-7f);
-  p = p * r + set(0x1.c6aee8p-5f);
-  p = p * r + set(0x1.ebfbdcp-3f);
-  p = p * r + set(0x1.62e43p-1f);
-  p = p * r + set(1.0f);
-#if defined(__AVX512F__)
-  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, set(-126.0f), _CMP_NLT_UQ), p, n);
-#else
-  return p * power_of_two(as_int(shifted) - kRoundBits);
-#endif
+  Float one[] = {x};
+  exp2(one);
+  return one[0];
 }
 
 }  // namespace
