@@ -77,7 +77,9 @@ def recipe_for(source: Path, target: str, dtype: str, data: Path) -> Recipe:
     if dtype == "int8":
         values["passes"] = [{"kind": "quantize"}]
     elif dtype == "fp16":
-        values |= {"dtype": "fp16"} if target == "ort-mobile" else {"passes": [{"kind": "float16"}]}
+        values |= {"dtype": "fp16"} if target in ("ort-mobile", "coreml") else {"passes": [{"kind": "float16"}]}
+    if target == "coreml":
+        values["verify"] = "module"
     return make_recipe("benchmark", **values)
 
 
@@ -108,6 +110,8 @@ def table_of(name: str, source: Path, data: Path, judge: Callable[[Path], float]
                 path = made(recipe, OUT / f"{name}-{target}-{dtype}")
                 manifest = Manifest.read(path)
                 _describe(row, path, manifest)
+                if target == "coreml":  # converted, and run by nothing here
+                    continue
                 bundle = Bundle.open(path, threads=1)
                 row.quality = judge(path) if judge is not None else None
                 opened[target, dtype] = WasmRunner(path / manifest.artifact, {}) if target == "web" else bundle.runner
@@ -198,9 +202,8 @@ def show(console: Console, name: str, rows: list[Row]) -> None:
         ratio = f"{row.ratio[0]:.2f} ({row.ratio[1]:.2f} to {row.ratio[2]:.2f})" if row.ratio else ""
         quality = f"{row.quality:.2f}" if row.quality is not None else "random weights"
         left = "?" if row.not_delegated is None else str(row.not_delegated)
-        table.add_row(
-            row.target, row.dtype, f"{row.mb:.1f}", f"{row.parity:.1e}", quality, f"{row.ms:.1f}", ratio, left, ""
-        )
+        figures = [quality, f"{row.ms:.1f}", ratio, left, ""] if row.ms else ["not run"] * 4
+        table.add_row(row.target, row.dtype, f"{row.mb:.1f}", f"{row.parity:.1e}", *figures)
     console.print(table)
 
 
