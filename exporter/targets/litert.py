@@ -26,6 +26,7 @@ from ..graph.anatomy import Anatomy
 from ..graph.edit import constant, nodes
 from ..graph.quantized import QuantizedMatrix, matrix_of
 from ..mobile_runners import LITERT_FILE, LITERT_RECORD, LiteRtRunner
+from ..quiet import quiet
 from .executorch import WAY_OUT, check_rounding, sequence_axis
 from .profiles import make_profiles
 from .spec import TargetSpec
@@ -116,8 +117,41 @@ def build(model: ir.Model, directory: Path, lengths: list[int], *, pad_id: int) 
         "pad_id": pad_id,
         "libraries": {"ai-edge-litert": version("ai-edge-litert")},
         "operators": operators,
+        "not_delegated": [{"operator": n, "count": c} for n, c in left_over(_operators(path)).items()],
     }
     (directory / LITERT_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def left_over(operators: list[dict[str, Any]]) -> dict[str, int]:
+    """Of operators as the interpreter lists them, after delegates took theirs: how many of each kind they left.
+
+    The list holds both what a delegate took and the node that does it now; what was taken lies between that node's ends.
+    """
+    delegates = [o for o in operators if o["op_name"] == "DELEGATE"]
+    makers = {tensor: o for o in operators if o["op_name"] != "DELEGATE" for tensor in o["outputs"]}
+    taken: set[int] = set()
+    for delegate in delegates:
+        begins, follow = set(delegate["inputs"]), list(delegate["outputs"])
+        while follow:
+            tensor = follow.pop()
+            maker = None if tensor in begins else makers.get(tensor)
+            if maker is not None and maker["index"] not in taken:
+                taken.add(maker["index"])
+                follow.extend(maker["inputs"])
+    return dict(Counter(o["op_name"] for o in operators if o not in delegates and o["index"] not in taken))
+
+
+def _operators(path: Path) -> list[dict[str, Any]]:
+    """Those of the first signature, as the runtime would execute them here, XNNPACK in it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with quiet():
+        interpreter = Interpreter(model_path=str(path))
+        interpreter.allocate_tensors()
+        return [
+            {"index": o["index"], "op_name": o["op_name"], **{k: o[k].tolist() for k in ("inputs", "outputs")}}
+            for o in interpreter._get_ops_details()
+        ]
 
 
 def _convert(model: ir.Model, path: Path, lengths: list[int]) -> None:

@@ -49,6 +49,8 @@ def test_a_bundle_answers_as_the_onnx_bundle(sentence_bundle: Exported, tmp_path
     assert done.parity.ok
     record = done.manifest.engine
     assert record is not None and record["lengths"][-1] == 64 and record["operators"]["FULLY_CONNECTED"] == 12
+    assert {"operator": "EMBEDDING_LOOKUP", "count": 2} in record["not_delegated"]
+    assert all(x["operator"] != "FULLY_CONNECTED" for x in record["not_delegated"])
     bundle, onnx = Bundle.open(tmp_path / "bundle"), Bundle.open(sentence_bundle.path)
     texts = ["the model", "a large train of small words runs with the price of bread in rain"]
     for name, wanted in onnx(texts).items():
@@ -95,6 +97,22 @@ def test_a_converter_that_fails_says_why(one_layer: ir.Model, tmp_path: Path) ->
     with pytest.raises(TargetError, match=f"{gelu.name}.*Mish has no counterpart.*--target ort"):
         litert.build(strange, tmp_path, [8], pad_id=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_delegates_left_is_what_is_not_between_their_ends() -> None:
+    """Tensors 0, 1 are inputs; a delegate does the product and the sum, and a second one the softmax."""
+    operators = [
+        {"index": 0, "op_name": "EMBEDDING_LOOKUP", "inputs": [0], "outputs": [2]},
+        {"index": 1, "op_name": "CAST", "inputs": [1], "outputs": [3]},
+        {"index": 2, "op_name": "FULLY_CONNECTED", "inputs": [2, 9], "outputs": [4]},
+        {"index": 3, "op_name": "ADD", "inputs": [4, 3], "outputs": [5]},
+        {"index": 4, "op_name": "CAST", "inputs": [5], "outputs": [6]},
+        {"index": 5, "op_name": "SOFTMAX", "inputs": [6], "outputs": [7]},
+        {"index": 6, "op_name": "DELEGATE", "inputs": [2, 3, 9], "outputs": [5]},
+        {"index": 7, "op_name": "DELEGATE", "inputs": [6], "outputs": [7]},
+    ]
+    assert litert.left_over(operators) == {"EMBEDDING_LOOKUP": 1, "CAST": 2}
+    assert litert.left_over(operators[:6]) == {o["op_name"]: 1 for o in operators[:6]} | {"CAST": 2}
 
 
 def test_no_text_is_padded_to_more_than_twice_its_length() -> None:
