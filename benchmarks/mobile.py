@@ -134,8 +134,7 @@ def _describe(row: Row, path: Path, manifest: Manifest) -> None:
     row.mb = size / 1e6 if size else (path / stem).stat().st_size / 1e6
     row.parity = max(o["max_abs"] for o in manifest.parity["outputs"])
     row.sizes = record.get("sizes")
-    left = record.get("not_delegated")
-    row.not_delegated = sum(x["count"] for x in left) if isinstance(left, list) else 0 if "ort" in row.target else None
+    row.not_delegated = sum(x["count"] for x in record.get("not_delegated", []))  # in ONNX Runtime nothing is delegated
 
 
 def _time(rows: list[Row], opened: dict[tuple[str, str], Runner], encoder: TextEncoder, rounds: int) -> None:
@@ -201,8 +200,7 @@ def show(console: Console, name: str, rows: list[Row]) -> None:
             continue
         ratio = f"{row.ratio[0]:.2f} ({row.ratio[1]:.2f} to {row.ratio[2]:.2f})" if row.ratio else ""
         quality = f"{row.quality:.2f}" if row.quality is not None else "random weights"
-        left = "?" if row.not_delegated is None else str(row.not_delegated)
-        figures = [quality, f"{row.ms:.1f}", ratio, left, ""] if row.ms else ["not run"] * 4
+        figures = [quality, f"{row.ms:.1f}", ratio, str(row.not_delegated), ""] if row.ms else ["not run"] * 4
         table.add_row(row.target, row.dtype, f"{row.mb:.1f}", f"{row.parity:.1e}", *figures)
     console.print(table)
 

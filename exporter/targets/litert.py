@@ -207,6 +207,23 @@ def hold_integers(path: Path, matrices: dict[str, QuantizedMatrix]) -> dict[str,
         raise TargetError(
             f"{min(missing)}: LiteRT's converter has rewritten this int8 matrix, so that its integers cannot be kept; {WAY_OUT}"
         )
+
+    class Quantization(schema.QuantizationParametersT):
+        """Of one matrix; written once, though every signature has a tensor for the matrix."""
+
+        def __init__(self, matrix: QuantizedMatrix):
+            super().__init__()
+            self.scale = matrix.scale.astype(np.float32)
+            self.zeroPoint = np.zeros(len(self.scale), np.int64)
+            self.quantizedDimension = 0
+            self.written: int | None = None
+
+        def Pack(self, builder: Any) -> int:
+            if self.written is None:
+                self.written = super().Pack(builder)
+            return self.written
+
+    quantizations = {i: Quantization(m) for i, (_, m) in buffers.items()}
     for graph in content.subgraphs:
         makers = {int(i): o for o in graph.operators for i in o.outputs}
         taken, idle = set(), []
@@ -220,13 +237,12 @@ def hold_integers(path: Path, matrices: dict[str, QuantizedMatrix]) -> dict[str,
             tensor = graph.tensors[there.inputs[0]]
             operator.inputs = np.array([operator.inputs[0], there.inputs[0], *operator.inputs[2:]], np.int32)
             operator.builtinOptions.asymmetricQuantizeInputs = True
-            tensor.type, tensor.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
-            tensor.quantization.scale = buffers[tensor.buffer][1].scale.astype(np.float32)
-            tensor.quantization.zeroPoint = np.zeros(len(tensor.quantization.scale), np.int64)
-            tensor.quantization.quantizedDimension = 0
+            tensor.type, tensor.quantization = schema.TensorType.INT8, quantizations[tensor.buffer]
             taken.add(tensor.buffer)
             idle += [back, there]
         graph.operators = [o for o in graph.operators if not any(o is i for i in idle)]
+        for operator in idle:  # their results keep a number and nothing else
+            graph.tensors[operator.outputs[0]].quantization = None
         lost = next((name for i, (name, _) in buffers.items() if i not in taken), None)
         if lost is not None:
             raise TargetError(f"{lost}: something other than a product reads this int8 matrix; {WAY_OUT}")
