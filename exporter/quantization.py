@@ -75,8 +75,11 @@ class Plan:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def plan(model: ir.Model, anatomy: Anatomy, spec: Quantize) -> Plan:
-    """Every matrix of the blocks and every large table, but what the recipe keeps in float or what cannot be rounded."""
+def plan(model: ir.Model, anatomy: Anatomy, spec: Quantize, *, int8_tables: bool = True) -> Plan:
+    """Every matrix of the blocks and every large table, but what the recipe keeps in float or what cannot be rounded.
+
+    No table where the target cannot look it up in int8 (`TargetSpec.int8_tables`).
+    """
     if is_quantized(model):
         raise UsageError("the model is quantised already: its own scales are kept")
     left: dict[str, str] = {}
@@ -96,6 +99,8 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: Quantize) -> Plan:
             left[name] = "too small to matter"
         elif _kept(name, spec):
             left[name] = "kept in float by the recipe"
+        elif not int8_tables:
+            left[name] = "the target looks tables up in float"
         elif spec.tables:
             tables.append(name)
     left |= {p.weight: "outside the blocks" for p in (*anatomy.before, *anatomy.head)}

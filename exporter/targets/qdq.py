@@ -20,6 +20,9 @@ def lint(graph: ir.Graph) -> list[str]:
         found += _parameters(node)
     for node in nodes(graph, "QuantizeLinear"):
         found += _pair(node)
+    for value in graph.initializers.values():
+        if value.dtype in (ir.DataType.INT8, ir.DataType.INT4):
+            found += _constant(value)
     products = {node: [dequantised(v) for v in node.inputs] for node in nodes(graph, "MatMul")}
     weight_only = not any(sides[0] for sides in products.values())
     for node, sides in products.items():
@@ -70,6 +73,11 @@ def _pair(node: ir.Node) -> list[str]:
         if step is not None and other is not None and not np.array_equal(step, other):
             found.append(f"{node.name}: quantises with another step than {reader.name} takes back")
     return found
+
+
+def _constant(value: ir.Value) -> list[str]:
+    others = [n for n in consumers(value) if n.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+    return [f"{value.name}: {n.op_type} {n.name} reads whole numbers, which only DequantizeLinear may" for n in others]
 
 
 def _weight(product: ir.Node, node: ir.Node) -> list[str]:

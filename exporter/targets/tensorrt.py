@@ -43,7 +43,7 @@ from .tensorrt_kernels import NAMESPACE, OwnKernels
 from .tensorrt_plan import MODEL_FILE, WEIGHTS_FILE, write_plan
 
 OPSET = 20
-SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_values=True)
+SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_values=True, int8_tables=False)
 """Tensor cores work in tiles; 64 columns is the narrowest that the wide kernels take."""
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from quantised import quantise
 
 from headway.calibration.rounding import nearest
-from headway.exporter import engine
+from headway.exporter import engine, quantization
 from headway.exporter.bundle import Bundle, Manifest
 from headway.exporter.capture import capture
 from headway.exporter.cli import _dtype
@@ -322,9 +322,16 @@ def break_axis(graph: ir.Graph) -> None:
     node.attributes["axis"] = ir.AttrInt64("axis", 0)
 
 
+def break_table(graph: ir.Graph) -> None:
+    table = graph.initializers["embeddings.word_embeddings.weight"]
+    table.const_value = ir.tensor(np.zeros(table.shape.numpy(), np.int8), name=table.name)
+    table.type = ir.TensorType(ir.DataType.INT8)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (break_table, "reads whole numbers"),
         (break_zero_point, "zero point 3, 0 is needed"),
         (break_unsigned, "uint8, int8 is needed"),
         (break_half, "first input is not quantised"),
@@ -634,27 +641,32 @@ def test_torch_reads_what_the_graph_says(canonical) -> None:
     np.testing.assert_array_equal(a, b)
 
 
-def test_a_recipe_that_quantises_gives_a_graph_that_tensorrt_fuses(bert: Path, tmp_path: Path) -> None:
-    """From text to ranges to a typed int8 graph; what is not static or not symmetric would be refused on the way."""
+@pytest.mark.parametrize("asked", [{}, {"activations": "none"}, {"weights": "int4"}])
+@pytest.mark.parametrize("engine", [{"plan": True}, pytest.param({"gpus": ["sm_89"]}, marks=needs_rtx)])
+def test_build_check_not_an_execution_check_of_a_recipe_that_quantises(
+    asked: dict, engine: dict, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From text to ranges to a typed graph that TensorRT fuses and the builder takes; tables, large ones too, stay float."""
+    monkeypatch.setattr(quantization, "_SMALL_TABLE", 0)
     words = " ".join(models.WORDS)
     (tmp_path / "lines.txt").write_text("\n".join(f"{words[i : i + 40 + i]}" for i in range(24)))
     recipe = Recipe(
         source=str(bert),
-        target="tensorrt",
+        target="tensorrt" if "plan" in engine else "tensorrt-rtx",
         dtype="fp16",
-        engine={"plan": True},
+        engine=engine,
         data=tmp_path / "lines.txt",
-        passes=[{"kind": "quantize"}],
+        passes=[{"kind": "quantize", **asked}],
         max_drop=100,
     )
     done = compress(recipe, tmp_path / "out")
     graph = ir.load(done.path / "model.onnx").graph
-    rounded = [
-        n
-        for n in nodes(graph, "MatMul")
-        if n.inputs[1].producer() is not None and "DequantizeLinear" in {n.inputs[1].producer().op_type}
-    ]
+    rounded = [n for n in nodes(graph, "MatMul") if (m := n.inputs[1].producer()) and m.op_type == "DequantizeLinear"]
     assert len(rounded) == 4 * 6 and lint(graph) == []
     assert {n.outputs[0].dtype for n in rounded} == {ir.DataType.FLOAT16}
-    assert done.manifest.parity["dtype"] == "int8" and done.parity.ok
-    assert done.manifest.compression is not None and "CPU" in done.manifest.compression["measured_in"]
+    assert graph.initializers["embeddings.word_embeddings.weight"].dtype == ir.DataType.FLOAT16
+    assert done.parity.ok and done.manifest.compression is not None
+    assert done.manifest.parity["dtype"] == "int8"
+    assert "CPU" in done.manifest.compression["measured_in"]
+    if "gpus" in engine:
+        assert done.manifest.engine is not None and done.manifest.engine["gpus"] == ["sm_89"]
