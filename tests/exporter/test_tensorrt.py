@@ -445,6 +445,20 @@ def test_what_rtx_cannot_make_is_said_before_it_is_tried() -> None:
             tensorrt_build.check_settings("tensorrt_rtx", settings_)
 
 
+@needs_rtx
+def test_rtx_is_asked_for_float32_that_is_float32_and_for_engines_that_can_be_captured() -> None:
+    trt = tensorrt_build.find_library("tensorrt_rtx")
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    config, flags = builder.create_builder_config(), trt.BuilderFlag
+    before = config.get_flag(flags.TF32), config.get_flag(flags.REQUIRE_USER_ALLOCATION)
+    tensorrt_build._configure(trt, config, "tensorrt_rtx", BuildSettings(GPUS))
+    assert (before, config.get_flag(flags.TF32), config.get_flag(flags.REQUIRE_USER_ALLOCATION)) == (
+        (True, False),
+        False,
+        True,
+    )
+
+
 def test_a_library_that_is_not_there_is_named_with_its_version(bert: Path, tmp_path: Path, monkeypatch) -> None:
     def absent(name: str):
         raise ImportError(f"No module named {name!r}")
