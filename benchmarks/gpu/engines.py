@@ -123,14 +123,17 @@ def engine_run(library: str, dtype: str) -> Run:
     from headway.exporter.engine import open_engine
     from headway.exporter.errors import TargetError
     from headway.exporter.rebuild import rebuild
-    from headway.exporter.targets.tensorrt_build import ENGINE_FILE, PLAN_FILE
+    from headway.exporter.targets.tensorrt_build import ENGINE_FILE, PLAN_FILE, find_library
 
-    bundle = BUILD / f"{library}-{dtype}-{code()}"
-    if not bundle.exists():
+    module, bundle, mark = library.replace("-", "_"), BUILD / f"{library}-{dtype}", BUILD / f"{library}-{dtype}.code"
+    find_library(module)
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != code():
+        shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(BUILD / dtype, bundle)
         plan = json.loads((bundle / PLAN_FILE).read_text(encoding="utf-8"))
-        plan["library"] = library.replace("-", "_")
+        plan["library"] = module
         (bundle / PLAN_FILE).write_text(json.dumps(plan), encoding="utf-8")
+        mark.write_text(code(), encoding="utf-8")  # last: a copy that was cut short is made again
     try:
         runner = open_engine(bundle / ENGINE_FILE, {"regroup": True})
     except TargetError:
@@ -244,8 +247,9 @@ def code() -> str:
     """What the results depend on: this file, what builds and runs engines, and the graphs."""
     digest = hashlib.sha256()
     graphs = sorted(p for d in (*DTYPES, OWN) for p in (BUILD / d).glob("model.onnx*"))
-    product = ("exporter/engine.py", "exporter/targets/tensorrt_build.py", "kernels/tensorrt_plugin.py")
-    for path in [Path(__file__), *(ROOT / name for name in product), *graphs]:
+    product = ("engine.py", "rebuild.py", "runner.py", "targets/tensorrt_build.py")
+    kernels = [ROOT / "kernels" / "tensorrt_plugin.py", *sorted((ROOT / "kernels" / "triton").glob("*.py"))]
+    for path in [Path(__file__), *(ROOT / "exporter" / name for name in product), *kernels, *graphs]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
