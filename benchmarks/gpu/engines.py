@@ -111,7 +111,7 @@ def torch_run(device: str, *, compiled: bool) -> Run:
     return run
 
 
-def ort_run(dtype: str, provider: str) -> Run:
+def ort_run(dtype: str, provider: tuple[str, Mapping[str, Any]]) -> Run:
     from headway.exporter.runner import OrtRunner
 
     runner = OrtRunner(BUILD / dtype / "model.onnx", {"regroup": True}, None, (provider,))
@@ -148,7 +148,8 @@ def contestants(device: str) -> dict[str, Callable[[], Run]]:
         "PyTorch": lambda: torch_run(device, compiled=False),
         "torch.compile": lambda: torch_run(device, compiled=True),
     }
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    plain = {"use_tf32": "0"}  # as in the product: float32 is float32 in every runtime
+    provider = ("CUDAExecutionProvider", plain) if device == "cuda" else ("CPUExecutionProvider", {})
     for dtype in DTYPES:
         found[f"ONNX Runtime {dtype}"] = lambda d=dtype: ort_run(d, provider)
         for library in ("tensorrt", "tensorrt-rtx"):
@@ -292,6 +293,12 @@ def main() -> int:
         return 0
     if arguments.wheels is not None:
         print("installed:", ", ".join(install(arguments.wheels)) or "nothing, the folder holds no wheels")
+    if importlib.util.find_spec("torch") is None:
+        print(
+            "torch is not installed: run this on a GPU machine that has torch, transformers and onnxruntime",
+            file=sys.stderr,
+        )
+        return NOT_AVAILABLE
     import torch
 
     if not torch.cuda.is_available():

@@ -95,6 +95,12 @@ def test_an_engine_is_built_once_for_its_code_and_graph(script: Any, monkeypatch
     assert len(built) == 3
 
 
+def test_float32_is_float32_in_onnxruntime_too(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaded, "ort_run", lambda dtype, provider: provider)
+    opened = loaded.contestants("cuda")["ONNX Runtime fp32"]()
+    assert opened == ("CUDAExecutionProvider", {"use_tf32": "0"})
+
+
 def test_int8_that_buys_nothing_is_said(loaded: Any) -> None:
     rows = {"tensorrt fp16": {"ms": 1.0}, "tensorrt int8": {"ms": 1.1}, "ONNX Runtime int8": {"ms": 0.5}}
     assert loaded.slow_int8({"1x128": {"contestants": rows}}) == [
