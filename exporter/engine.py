@@ -1,6 +1,7 @@
 """Opens and runs TensorRT and TensorRT-RTX engines. Needs numpy, the library the engine was built with, and cuda-bindings.
 
-Buffers are allocated once, as large as the largest profile asks for. A batch goes to the profile that takes it; where
+Buffers are allocated once, as large as the largest profile asks for, and so is the memory of intermediate values, which all
+contexts share: they run one after the other on one stream. A batch goes to the profile that takes it; where
 answers do not depend on padding it is split by length, padded to one of a few lengths and to a power of two of texts, so that
 few shapes occur and each is captured once as a CUDA graph and replayed from then on.
 """
@@ -143,6 +144,23 @@ def refit(trt: ModuleType, engine: Any, graph: Path, log: Any) -> None:
         raise TargetError(f"{graph}: the engine has no weights of its own, and these do not fit it")
 
 
+def _context_settings(trt: ModuleType, engine: Any, *, captured: bool) -> Any:
+    """What contexts are made with: memory that is given to them; for TensorRT-RTX, which compiles kernels where it runs, one cache of
+    them, and where graphs are captured no kernels that stand in while a shape's own are compiled: a graph would keep them.
+
+    Source: TensorRT-RTX documentation, "Working with Dynamic Shapes", "Working with Runtime Cache".
+    """
+    memory = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+        return memory
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(memory)
+    config.set_runtime_cache(config.create_runtime_cache())
+    if captured:
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    return config
+
+
 class EngineRunner:
     """A `Runner` for one engine. Inputs int64 `[batch, sequence]`, outputs float32."""
 
@@ -169,7 +187,9 @@ class EngineRunner:
         self.input_names = tuple(n for n in names if is_input[n])
         self.output_names = tuple(n for n in names if not is_input[n])
         self.stream = device.cudaStreamCreate()
-        self._strategy = trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
+        self._how = _context_settings(trt, self.engine, captured=regroup)
+        self._scratch_bytes = self.engine.device_memory_size_v2  # of the largest profile
+        self._scratch = device.cudaMalloc(self._scratch_bytes)
         most = max(p[2][0] for p in self.profiles), max(p[2][1] for p in self.profiles)
         self.buffers = {n: self._allocate(trt, n, most) for n in names}
         self._executions: dict[tuple[int, ...], _Execution] = {}
@@ -260,7 +280,7 @@ class EngineRunner:
         """The context for a profile and shape; where any shape may come, one for the profile, which takes the shape on."""
         key = (number, *shape) if self.regroup else (number,)
         if key not in self._executions:
-            context = self.engine.create_execution_context(self._strategy)
+            context = self._context()
             context.set_optimization_profile_async(number, int(self.stream))
             for buffer in self.buffers.values():
                 context.set_tensor_address(buffer.name, buffer.device)
@@ -271,13 +291,21 @@ class EngineRunner:
                 execution.context.set_input_shape(name, shape)
         return execution
 
+    def _context(self) -> Any:
+        """A new context on the shared memory."""
+        context = self.engine.create_execution_context(self._how)
+        if context is None:
+            raise TargetError("the engine has no room on this GPU: the library could not make an execution context")
+        context.set_device_memory(int(self._scratch), self._scratch_bytes)
+        return context
+
     def _launch(self, execution: _Execution, shape: tuple[int, int]) -> None:
         """Replays the shape's graph; the first time it runs plainly, then is captured."""
         if execution.graph is not None:
             self.device.cudaGraphLaunch(execution.graph, self.stream)
             return
         self._enqueue(execution.context, shape)
-        if not self.regroup:
+        if not self.regroup or not self._capturable(execution.context):
             return
         self.device.cudaStreamSynchronize(self.stream)
         modes = self.runtime.cudaStreamCaptureMode
@@ -285,6 +313,11 @@ class EngineRunner:
         self._enqueue(execution.context, shape)
         captured = self.device.cudaStreamEndCapture(self.stream)
         execution.graph = self.device.cudaGraphInstantiate(captured, 0)
+
+    def _capturable(self, context: Any) -> bool:
+        """TensorRT-RTX alone has contexts that cannot be captured, and says so."""
+        ask = getattr(context, "is_stream_capturable", None)
+        return ask is None or bool(ask(int(self.stream)))
 
     def _enqueue(self, context: Any, shape: tuple[int, int]) -> None:
         """Copies in, computes, copies out: all in order on the runner's stream."""

@@ -89,6 +89,7 @@ class OrtRunner:
             )
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
+        check_loaded(model, providers, self.session.get_providers())
         self.input_names = tuple(i.name for i in self.session.get_inputs())
         self._regroup = bool(chosen.get("regroup", False))
         outputs = self.session.get_outputs()
@@ -119,13 +120,27 @@ class OrtRunner:
 
 def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:
     """TargetError where the first provider is not in this build: the runtime would silently take another."""
-    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
-    known = onnxruntime.get_available_providers()
+    wanted, known = _first(providers), onnxruntime.get_available_providers()
     if wanted not in known:
         raise TargetError(
             f"{model} runs on {wanted}, which this ONNX Runtime {onnxruntime.__version__} does not have ({', '.join(known)}): "
             'pip install onnxruntime-gpu, or open it with providers=["CPUExecutionProvider"]'
         )
+
+
+def check_loaded(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]], loaded: Sequence[str]) -> None:
+    """TargetError where the first provider is in the build, but a session went on without it: its libraries or GPU are missing."""
+    wanted = _first(providers)
+    if wanted not in loaded:
+        raise TargetError(
+            f"{model} runs on {wanted}, which ONNX Runtime {onnxruntime.__version__} could not load here ({', '.join(loaded)} was "
+            "taken instead): it needs a GPU, a driver and CUDA's libraries of the versions that onnxruntime-gpu was built for, or open "
+            'it with providers=["CPUExecutionProvider"]'
+        )
+
+
+def _first(providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> str:
+    return providers[0] if isinstance(providers[0], str) else providers[0][0]
 
 
 def put_rows(

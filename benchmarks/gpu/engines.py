@@ -111,7 +111,7 @@ def torch_run(device: str, *, compiled: bool) -> Run:
     return run
 
 
-def ort_run(dtype: str, provider: str) -> Run:
+def ort_run(dtype: str, provider: tuple[str, Mapping[str, Any]]) -> Run:
     from headway.exporter.runner import OrtRunner
 
     runner = OrtRunner(BUILD / dtype / "model.onnx", {"regroup": True}, None, (provider,))
@@ -123,14 +123,17 @@ def engine_run(library: str, dtype: str) -> Run:
     from headway.exporter.engine import open_engine
     from headway.exporter.errors import TargetError
     from headway.exporter.rebuild import rebuild
-    from headway.exporter.targets.tensorrt_build import ENGINE_FILE, PLAN_FILE
+    from headway.exporter.targets.tensorrt_build import ENGINE_FILE, PLAN_FILE, find_library
 
-    bundle = BUILD / f"{library}-{dtype}-{code()}"
-    if not bundle.exists():
+    module, bundle, mark = library.replace("-", "_"), BUILD / f"{library}-{dtype}", BUILD / f"{library}-{dtype}.code"
+    find_library(module)
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != code():
+        shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(BUILD / dtype, bundle)
         plan = json.loads((bundle / PLAN_FILE).read_text(encoding="utf-8"))
-        plan["library"] = library.replace("-", "_")
+        plan["library"] = module
         (bundle / PLAN_FILE).write_text(json.dumps(plan), encoding="utf-8")
+        mark.write_text(code(), encoding="utf-8")  # last: a copy that was cut short is made again
     try:
         runner = open_engine(bundle / ENGINE_FILE, {"regroup": True})
     except TargetError:
@@ -145,7 +148,8 @@ def contestants(device: str) -> dict[str, Callable[[], Run]]:
         "PyTorch": lambda: torch_run(device, compiled=False),
         "torch.compile": lambda: torch_run(device, compiled=True),
     }
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    plain = {"use_tf32": "0"}  # as in the product: float32 is float32 in every runtime
+    provider = ("CUDAExecutionProvider", plain) if device == "cuda" else ("CPUExecutionProvider", {})
     for dtype in DTYPES:
         found[f"ONNX Runtime {dtype}"] = lambda d=dtype: ort_run(d, provider)
         for library in ("tensorrt", "tensorrt-rtx"):
@@ -244,8 +248,9 @@ def code() -> str:
     """What the results depend on: this file, what builds and runs engines, and the graphs."""
     digest = hashlib.sha256()
     graphs = sorted(p for d in (*DTYPES, OWN) for p in (BUILD / d).glob("model.onnx*"))
-    product = ("exporter/engine.py", "exporter/targets/tensorrt_build.py", "kernels/tensorrt_plugin.py")
-    for path in [Path(__file__), *(ROOT / name for name in product), *graphs]:
+    product = ("engine.py", "rebuild.py", "runner.py", "targets/tensorrt_build.py")
+    kernels = [ROOT / "kernels" / "tensorrt_plugin.py", *sorted((ROOT / "kernels" / "triton").glob("*.py"))]
+    for path in [Path(__file__), *(ROOT / "exporter" / name for name in product), *kernels, *graphs]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -288,6 +293,12 @@ def main() -> int:
         return 0
     if arguments.wheels is not None:
         print("installed:", ", ".join(install(arguments.wheels)) or "nothing, the folder holds no wheels")
+    if importlib.util.find_spec("torch") is None:
+        print(
+            "torch is not installed: run this on a GPU machine that has torch, transformers and onnxruntime",
+            file=sys.stderr,
+        )
+        return NOT_AVAILABLE
     import torch
 
     if not torch.cuda.is_available():

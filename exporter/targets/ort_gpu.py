@@ -12,6 +12,7 @@ from ..runner import OrtRunner, Runner
 from . import tensorrt
 from .spec import TargetSpec
 from .target import Text
+from .tensorrt_build import this_gpu
 
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -66,4 +67,4 @@ class OrtGpuTarget:
         return {"dtype": self.precision, "checked": self.provider if self._here() else what}
 
     def _here(self) -> bool:
-        return self.provider in onnxruntime.get_available_providers()
+        return self.provider in onnxruntime.get_available_providers() and this_gpu() is not None

@@ -185,6 +185,7 @@ def _configure(trt: ModuleType, config: Any, library: str, settings: BuildSettin
     if settings.level is not None:
         config.builder_optimization_level = settings.level
     if library == "tensorrt_rtx":
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it not every context can be captured
         config.num_compute_capabilities = len(settings.gpus)
         for i, gpu in enumerate(settings.gpus):
             config.set_compute_capability(getattr(trt.ComputeCapability, gpu.replace("_", "").upper()), i)

@@ -20,6 +20,7 @@ from headway.exporter import engine
 from headway.exporter.errors import TargetError, UsageError
 
 PROFILES = [{"min": [1, 1], "opt": [2, 8], "max": [4, 8]}, {"min": [1, 9], "opt": [2, 16], "max": [4, 24]}]
+SCRATCH_BYTES = 512
 INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("tokens", "pooled")
 
 
@@ -35,6 +36,7 @@ class Cuda:
         self.capability = dict(zip(("major", "minor"), capability, strict=True))
         self.memory: dict[int, Any] = {}
         self.recording: list[Callable[[], None]] | None = None
+        self.scratch: set[int] = set()
         self.captures = self.launches = self.allocations = 0
 
     def do(self, work: Callable[[], None]) -> None:
@@ -92,7 +94,13 @@ class Context:
         self.cuda, self.profile = cuda, 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
+        self.scratch: tuple[int, int] | None = None
         self.captured = False
+
+    def set_device_memory(self, address: int, nbytes: int) -> None:
+        assert not self.captured and nbytes == SCRATCH_BYTES == len(self.cuda.memory[address])
+        self.scratch = address, nbytes
+        self.cuda.scratch.add(address)
 
     def set_optimization_profile_async(self, number: int, _stream: int) -> bool:
         assert not self.captured
@@ -116,6 +124,7 @@ class Context:
         return {"tokens": (batch, length, 2), "pooled": (batch, 1)}[name]
 
     def execute_async_v3(self, _stream: int) -> bool:
+        assert self.scratch is not None, "a context without memory of its own has to be given some"
         self.captured = self.captured or self.cuda.recording is not None
         self.cuda.do(self._compute)
         return True
@@ -141,7 +150,8 @@ def library(cuda: Cuda, version: str = "1.0", loads: bool = True) -> Any:
         get_tensor_mode=lambda n: "in" if n in INPUTS else "out",
         get_tensor_shape=lambda n: shapes.get(n, (-1, -1)),
         get_tensor_dtype=lambda n: np.int64 if n in INPUTS else np.float32,
-        create_execution_context=lambda _strategy: Context(cuda),
+        device_memory_size_v2=SCRATCH_BYTES,
+        create_execution_context=lambda strategy: Context(cuda) if strategy == "given" else None,
     )
     logger = type("Logger", (), {"ERROR": 0, "__init__": lambda self, _level: None})
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda _bytes: loaded if loads else None)
@@ -151,7 +161,7 @@ def library(cuda: Cuda, version: str = "1.0", loads: bool = True) -> Any:
         Logger=logger,
         Runtime=lambda _log: runtime,
         TensorIOMode=SimpleNamespace(INPUT="in"),
-        ExecutionContextAllocationStrategy=SimpleNamespace(ON_PROFILE_CHANGE=1),
+        ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="given"),
         nptype=lambda dtype: dtype,
     )
 
@@ -212,7 +222,7 @@ def test_any_batch_is_answered_against_a_stand_in_for_the_gpu(
     for lengths in batches:
         extra_ = min(extra, 24 - max(lengths))
         check(runner, feeds(lengths, extra_))
-    assert cuda.allocations == 2 * len((*INPUTS, *OUTPUTS))
+    assert cuda.allocations == 2 * len((*INPUTS, *OUTPUTS)) + 1 and len(cuda.scratch) == 1
     assert cuda.captures <= (
         12 if regroup else 0
     )  # three paddings of the batch (1, 2, 4), of the length 8, 12, 16 and 24
@@ -226,6 +236,60 @@ def test_a_shape_is_captured_once_and_replayed_against_a_stand_in_for_the_gpu(pa
     assert (cuda.captures, cuda.launches) == (1, 2)
     check(runner, feeds([3, 20]))
     assert (cuda.captures, cuda.launches) == (3, 2)
+
+
+class Config:
+    """`IRuntimeConfig` of TensorRT-RTX."""
+
+    dynamic_shapes_kernel_specialization_strategy = "lazy"
+    memory = cache = None
+
+    def set_execution_context_allocation_strategy(self, memory: str) -> None:
+        self.memory = memory
+
+    def create_runtime_cache(self) -> object:
+        return object()
+
+    def set_runtime_cache(self, cache: object) -> bool:
+        self.cache = cache
+        return True
+
+
+@pytest.mark.parametrize(
+    ("regroup", "capturable", "kernels", "captures"),
+    [(True, True, "eager", 3), (True, False, "eager", 0), (False, True, "lazy", 0)],
+)
+def test_rtx_captures_only_the_kernels_of_the_shape_and_only_where_it_can(
+    path: Path, monkeypatch, regroup: bool, capturable: bool, kernels: str, captures: int
+) -> None:
+    cuda, configs = Cuda(), []
+    stand_in = library(cuda)
+    stand_in.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+    loaded = stand_in.Runtime(None).deserialize_cuda_engine(b"")
+    loaded.create_runtime_config = Config
+
+    def create(config: Config) -> Context:
+        configs.append(config)
+        context = Context(cuda)
+        context.is_stream_capturable = lambda _stream: capturable
+        return context
+
+    loaded.create_execution_context = create
+    monkeypatch.setattr(engine, "import_module", lambda _name: stand_in)
+    runner = engine.open_engine(path, {"regroup": regroup}, cuda=cuda)
+    for lengths in ([3, 5], [8, 1], [3, 20]):
+        check(runner, feeds(lengths))
+    assert {(c.memory, c.dynamic_shapes_kernel_specialization_strategy) for c in configs} == {("given", kernels)}
+    assert len({id(c.cache) for c in configs}) == 1 and configs[0].cache is not None
+    assert (cuda.captures, len(cuda.scratch)) == (captures, 1)
+
+
+def test_a_context_that_finds_no_room_is_said(path: Path, monkeypatch) -> None:
+    cuda = Cuda()
+    runner = opened(path, monkeypatch, cuda, regroup=True)
+    runner.engine.create_execution_context = lambda _how: None
+    with pytest.raises(TargetError, match="no room on this GPU"):
+        runner.run(feeds([3]))
 
 
 def test_short_texts_of_a_wide_profile_are_not_padded_to_its_end(path: Path, monkeypatch) -> None:

@@ -6,12 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from headway.exporter import engine, rebuild
+from headway.exporter.errors import TargetError
 from headway.exporter.export import export
 from headway.exporter.recipe import Recipe
+from headway.exporter.targets import tensorrt_build
 
 import models
 
@@ -56,6 +60,45 @@ def test_cases_are_measured_once_and_the_rest_in_the_next_slice(script: Any, tmp
     assert "| ONNX Runtime fp32 |" in path.with_suffix(".md").read_text()
     shutil.rmtree(tmp_path / "build" / "fp32")
     assert script.code() != first["code"]
+
+
+def test_an_engine_is_built_once_for_its_code_and_graph(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library, what builds and what runs are stand-ins."""
+    with pytest.raises(TargetError, match=r"pip install 'tensorrt>=10\.9'"):
+        script.engine_run("tensorrt", "fp32")
+    bundle = script.BUILD / "tensorrt-rtx-fp32"
+    assert not list(script.BUILD.glob("tensorrt*"))  # nothing is copied for a library that is not there
+    built: list[str] = []
+
+    def build(folder: Path) -> None:
+        built.append(json.loads((folder / "plan.json").read_text())["library"])
+        (folder / "model.engine").touch()
+
+    def opened(path: Path, options: dict[str, Any]) -> Any:
+        if not path.is_file():
+            raise TargetError("not built yet")
+        return SimpleNamespace(run=lambda feeds: {"sentence_embedding": feeds["input_ids"]})
+
+    monkeypatch.setattr(tensorrt_build, "find_library", lambda name: None)
+    monkeypatch.setattr(rebuild, "rebuild", build)
+    monkeypatch.setattr(engine, "open_engine", opened)
+    feeds = script.feeds_for(2, 8)
+    for _ in range(2):
+        assert script.engine_run("tensorrt-rtx", "fp32")(feeds) is feeds["input_ids"]
+    assert built == ["tensorrt_rtx"]
+    bundle.with_suffix(".code").unlink()  # as where the copy was cut short
+    (bundle / "model.onnx.data").unlink()
+    script.engine_run("tensorrt-rtx", "fp32")
+    assert (bundle / "model.onnx.data").is_file()
+    monkeypatch.setattr(script, "code", lambda: "other")
+    script.engine_run("tensorrt-rtx", "fp32")
+    assert len(built) == 3
+
+
+def test_float32_is_float32_in_onnxruntime_too(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaded, "ort_run", lambda dtype, provider: provider)
+    opened = loaded.contestants("cuda")["ONNX Runtime fp32"]()
+    assert opened == ("CUDAExecutionProvider", {"use_tf32": "0"})
 
 
 def test_int8_that_buys_nothing_is_said(loaded: Any) -> None:

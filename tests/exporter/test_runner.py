@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,6 +82,18 @@ def test_a_file_that_is_no_model_is_named(tmp_path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     with pytest.raises(TargetError, match=r"model\.onnx"):
         OrtRunner(tmp_path / "model.onnx")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_the_session_went_on_without_is_refused(
+    bert_bundle: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where onnxruntime-gpu is installed and its libraries are not: the runtime takes the CPU and says so in its log alone."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(
+        TargetError, match=r"CUDAExecutionProvider, which .* could not load here \(CPUExecutionProvider was taken"
+    ):
+        OrtRunner(bert_bundle.path / "model.onnx", providers=["CUDAExecutionProvider"])
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe import Recipe
 from headway.exporter.source import open_source
-from headway.exporter.targets import tensorrt, tensorrt_build
+from headway.exporter.targets import ort_gpu, tensorrt, tensorrt_build
 from headway.exporter.targets.layers import compare_modules, module_of, module_values
 from headway.exporter.targets.profiles import Profile, check_profiles, make_profiles
 from headway.exporter.targets.qdq import lint
@@ -452,6 +452,20 @@ def test_what_rtx_cannot_make_is_said_before_it_is_tried() -> None:
             tensorrt_build.check_settings("tensorrt_rtx", settings_)
 
 
+@needs_rtx
+def test_rtx_is_asked_for_float32_that_is_float32_and_for_engines_that_can_be_captured() -> None:
+    trt = tensorrt_build.find_library("tensorrt_rtx")
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    config, flags = builder.create_builder_config(), trt.BuilderFlag
+    before = config.get_flag(flags.TF32), config.get_flag(flags.REQUIRE_USER_ALLOCATION)
+    tensorrt_build._configure(trt, config, "tensorrt_rtx", BuildSettings(GPUS))
+    assert (before, config.get_flag(flags.TF32), config.get_flag(flags.REQUIRE_USER_ALLOCATION)) == (
+        (True, False),
+        False,
+        True,
+    )
+
+
 def test_a_library_that_is_not_there_is_named_with_its_version(bert: Path, tmp_path: Path, monkeypatch) -> None:
     def absent(name: str):
         raise ImportError(f"No module named {name!r}")
@@ -598,6 +612,15 @@ def test_onnxruntime_on_a_gpu_is_made_here_and_refuses_to_fall_back(bert: Path, 
     with pytest.raises(TargetError, match=rf"{provider}.*pip install onnxruntime-gpu"):
         Bundle.open(done.path)
     assert Bundle.open(done.path, providers=["CPUExecutionProvider"])(["the model"])
+
+
+def test_a_runtime_for_gpus_without_a_gpu_checked_nothing_on_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort_gpu, "this_gpu", lambda: None)
+    checked = ort_gpu.OrtGpuTarget("ort-cuda", "fp16").record(tmp_path)["checked"]
+    assert "CUDAExecutionProvider was not executed" in checked
+    monkeypatch.setattr(ort_gpu, "this_gpu", lambda: "sm_90")
+    assert ort_gpu.OrtGpuTarget("ort-cuda", "fp16").record(tmp_path)["checked"] == "CUDAExecutionProvider"
 
 
 def test_a_dtype_for_gpus_is_refused_on_the_cpu_target(bert: Path, tmp_path: Path) -> None:
