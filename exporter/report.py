@@ -9,7 +9,7 @@ from rich.table import Table
 from ..kernels.cpu.bench import Measured
 from .bench import BenchResult
 from .bundle import Manifest
-from .card import remark
+from .card import device_rows, remark
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -116,13 +116,12 @@ def bench_table(result: BenchResult) -> Table:
 
 def device_table(record: Mapping[str, Any]) -> Table:
     """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
-    (name,), machine = record["contestants"], record["machine"]
-    statistics = [f"{k}_ms" for k in ("mean", "p50", "p90", "p95", "p99", "min", "max")]
-    given = [k for k in statistics if any(k in case for case in record["cases"])]
+    name, machine = record["contestants"][0], record["machine"]
     title = f"{name} on {machine['model']} ({machine['cpu']}, {machine['system']}), {record['threads']} thread(s)"
-    table = _table(title, "case", "runs", *(k.replace("_", " ") for k in given))
-    for case in record["cases"]:
-        table.add_row(case["label"], str(case["runs"]), *(f"{case[k][name]:.2f}" if k in case else "" for k in given))
+    statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99", "min", "max"))
+    table = _table(title, "case", "runs", *(f"{k} ms" for k in statistics))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
