@@ -73,7 +73,7 @@ def _kernel_lines() -> list[str]:
 
 
 def _web_lines(record: Mapping[str, Any]) -> list[str]:
-    """How the page is served, and what was compared in JavaScript."""
+    """How the page is served, and whose token ids it gives."""
     tokens = record.get("tokenizer", {})
     theirs = tokens.get("transformers.js", "not compared")
     if isinstance(theirs, Mapping):
@@ -93,7 +93,6 @@ def _web_lines(record: Mapping[str, Any]) -> list[str]:
         "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
         "too: `pipeline(task, directory)`.",
         "",
-        f"Numbers were compared in: {record.get('checked', 'ONNX Runtime')}.",
         f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
         f"transformers.js's are {theirs}.",
     ]
