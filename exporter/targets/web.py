@@ -7,6 +7,7 @@ the weights are in the graph. Where Node and onnxruntime-web are at hand, an exp
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,20 @@ class WebTarget:
     def options(self, *, regroup: bool) -> dict[str, Any]:
         return ort.session_options(regroup=regroup)
 
+    @cached_property
+    def node(self) -> dict[str, str] | str:
+        """What an export is compared in, see `wasm.versions`."""
+        return versions()
+
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
-        if isinstance(versions(), dict):
-            return WasmRunner(directory / self.artifact, options)
+        if isinstance(self.node, dict):
+            return WasmRunner(directory / self.artifact, options, self.node)
         return OrtRunner(directory / self.artifact, options, threads)
 
     def record(self, directory: Path) -> dict[str, Any]:
-        found = versions()
-        if isinstance(found, str):
-            return {"checked": f"ONNX Runtime on the processor; WebAssembly was not run: {found}"}
-        return {"checked": "onnxruntime-web in Node", **found}
+        if isinstance(self.node, str):
+            return {"checked": f"ONNX Runtime on the processor; WebAssembly was not run: {self.node}"}
+        return {"checked": "onnxruntime-web in Node", **self.node}
 
 
 def web_target(recipe: Recipe) -> WebTarget:
