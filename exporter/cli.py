@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .cli_kernels import kernels_app
+from .cli_options import Json, Quiet, Threads
 from .cli_tokenizer import tokenizer
 from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
@@ -32,8 +33,6 @@ app.add_typer(kernels_app, name="kernels")
 _TYPER_INTERRUPTED = 130
 """What typer returns when the user interrupts a command."""
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
 Data = Annotated[
     Path | None,
@@ -53,7 +52,6 @@ Verify = Annotated[
         "--verify", help="module: for coreml, whose artifact cannot be run here; what it is converted from is."
     ),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
 
 
 @app.command()

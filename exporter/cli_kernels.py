@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_options import Json, Quiet, Threads
 from .errors import TargetError, UsageError
 
 kernels_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and measure the custom kernels.")
@@ -20,8 +21,8 @@ def build(
         list[int] | None,
         typer.Option("--head-dim", help="Width of a head; may be repeated. 32 and 64 where not given."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Compile the GPU kernels ahead of time to PTX and cubin; no GPU is needed."""
     try:
@@ -51,9 +52,9 @@ def build(
 
 @kernels_app.command("bench")
 def bench(
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")] = 1,
+    threads: Threads = 1,
     rounds: Annotated[int, typer.Option("--rounds", min=5, help="Paired rounds of each case.")] = 30,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Time the CPU kernels beside ONNX Runtime's operators and torch."""
     from .cli import _console, _needs_export, _print_json

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .cli_options import Json, Quiet
 from .errors import UsageError
 
 
@@ -19,8 +20,8 @@ def tokenizer(
         list[str] | None,
         typer.Option("--accept", help="graph: class of text in which other ids are borne; may be repeated."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write BUNDLE's tokenizer for a device, its token ids compared with the bundle's own."""
     from .cli import _console, _needs_export, _print_json
