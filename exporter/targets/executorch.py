@@ -18,6 +18,7 @@ from ..errors import SourceError, TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import consumers, nodes, producer
 from ..graph.quantized import TOKENS, matrix_of
+from ..json_file import read_json
 from ..mobile_runners import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
 from ..quiet import quiet
 from .spec import TargetSpec
@@ -71,7 +72,7 @@ class ExecuTorchTarget:
         return ExecuTorchRunner(directory / self.artifact, options, threads)
 
     def record(self, directory: Path) -> dict[str, Any]:
-        return json.loads((directory / RECORD_FILE).read_text(encoding="utf-8"))
+        return read_json(directory / RECORD_FILE)
 
 
 def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:

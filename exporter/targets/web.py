@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ..bundle import Manifest
 from ..errors import TargetError, UsageError
 from ..graph.anatomy import Anatomy
+from ..json_file import read_json
 from ..recipe import Half, Quantize, Recipe
 from ..runner import OrtRunner, Runner
 from ..wasm import WasmRunner, versions
@@ -123,7 +124,7 @@ def add_page(directory: Path, manifest: Manifest) -> None:
     config = directory / "config.json"
     if config.is_file():
         kinds = {f"{FOLDER}/model{suffix}.onnx": kind for kind, suffix in SUFFIXES.items()}
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = read_json(config)
         content["transformers.js_config"] = content.get("transformers.js_config", {}) | {
             "dtype": kinds[manifest.artifact]
         }
