@@ -4,9 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bundle import Manifest
+from .bundle import MANIFEST, Manifest, file_records
 
 CARD = "README.md"
+
+
+def seal(directory: Path, manifest: Manifest) -> None:
+    """The last step of a bundle: writes its card, and its manifest with the checksums of all that lies there."""
+    write_card(directory, manifest)
+    manifest.files = file_records(directory)
+    (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def write_card(directory: Path, manifest: Manifest) -> None:
