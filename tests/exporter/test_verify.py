@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headway.exporter.errors import GateError
 from headway.exporter.verify import Case, compare, first_divergence, make_cases
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
@@ -43,9 +44,9 @@ def test_nan_and_inf_never_agree(bad: float) -> None:
 
 
 def test_a_missing_output_or_another_shape_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'y'"):
+    with pytest.raises(GateError, match="'y'"):
         compare([CASE], [{"y": np.ones((2, 3, 4))}], lambda _: {}, per_token=["y"])
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(GateError, match="shape"):
         verdict(np.ones((2, 3, 4)), np.ones((2, 3, 5)))
 
 
