@@ -86,6 +86,7 @@ def first_of(graph: ir.Graph, wanted: Collection[ir.Node]) -> ir.Node:
 
 
 def attribute(node: ir.Node, name: str, default: object = None) -> object:
+    """An attribute's value, `default` where the node has none of that name."""
     attr = node.attributes.get(name)
     return default if attr is None else attr.value
 
