@@ -110,8 +110,8 @@ def _rounds(
 
     Early rounds split nothing: a split part cannot be cut further.
     """
-    table = tools.table
-    total = table.full if table is not None else read_anatomy(model).flops_per_token(tools.length) / 2
+    table, length = tools.table, tools.length
+    total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
     followed: list[Plan] = []
     for number in range(1, rounds + 1):
         last = number == rounds
@@ -121,8 +121,9 @@ def _rounds(
             model = tools.apply(model, plans[number - 1].passes(anatomy, evidence))
             followed.append(plans[number - 1])
         else:
+            parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
             wanted = total * (budget / total) ** (number / rounds)
-            model, plan = _one(model, anatomy, evidence, tools, wanted, last=last)
+            model, plan = _one(model, anatomy, evidence, parts, wanted, table, length, tools, exact=last)
             followed.append(plan)
         del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
         if not last:
@@ -131,11 +132,18 @@ def _rounds(
 
 
 def _one(
-    model: ir.Model, anatomy: Anatomy, evidence: Evidence, tools: Tools, wanted: float, *, last: bool
+    model: ir.Model,
+    anatomy: Anatomy,
+    evidence: Evidence,
+    parts: Sequence[Part],
+    wanted: float,
+    table: LatencyTable | None,
+    length: int,
+    tools: Tools,
+    *,
+    exact: bool,
 ) -> tuple[ir.Model, Plan]:
-    """One round: a plan within `wanted`, applied; the last one is measured and drawn tighter until it is met."""
-    table, length = tools.table, tools.length
-    parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
+    """One round: a plan within `wanted`, applied; where `exact`, measured and drawn tighter until it is met."""
     budget = wanted - (table.rest if table is not None else _rest(anatomy, parts, length))
     closest = math.inf
     for _ in range(_TRIES):
@@ -144,7 +152,7 @@ def _one(
         except GateError as error:
             raise Unreachable(str(error), closest) from error
         made = tools.apply(model, plan.passes(anatomy, evidence))
-        if tools.measure is None or not last:
+        if tools.measure is None or not exact:
             return made, plan
         tools.step("measure")
         measured = tools.measure(made)
