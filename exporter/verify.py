@@ -71,7 +71,8 @@ def make_cases(tokenize: Encode, lines: Sequence[str], longest: int, pad_id: int
 
     With `choices` every input gets the shape `[batch, choices, sequence]`.
     """
-    by_length = sorted(dict.fromkeys(lines), key=len)  # of equal lengths in their order: a set has another in each process
+    # Of equal lengths in their order: that of a set is another in each process.
+    by_length = sorted(dict.fromkeys(lines), key=len)
     picks = [by_length[int(q * (len(by_length) - 1))] for q in (0.1, 0.5, 0.9)]
     everything = " ".join(by_length[::-1])
     while len(everything) < longest * 12:

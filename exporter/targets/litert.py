@@ -27,10 +27,10 @@ from ..graph.edit import constant, nodes
 from ..graph.quantized import QuantizedMatrix, matrix_of
 from ..json_file import read_json
 from ..mobile_runners import LITERT_FILE, LITERT_RECORD, LiteRtRunner
-from .executorch import WAY_OUT, check_rounding, sequence_axis
 from .profiles import make_profiles
 from .spec import TargetSpec
 from .target import Text
+from .torch_export import WAY_OUT, check_rounding, sequence_axis
 
 SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 
