@@ -27,7 +27,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from rich.console import Console
-from rich.progress import Progress, TimeRemainingColumn
 from rich.table import Table
 
 from headway.calibration.text import builtin_lines
@@ -235,14 +234,8 @@ def main() -> None:
         result["cosine"][HIDDEN] = fidelity(base, integer, sets)
         _show(console, HIDDEN, result["cosine"][HIDDEN])
         save("int8-avx2", result)
-        with Progress(*Progress.get_default_columns(), TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task("1 thread")
-
-            def step(label: str, *, of: int) -> None:
-                bar.update(task, description=label, total=of, advance=1)
-
-            # No answer is refused: how wrong saturated ones are is what the cosines above say.
-            timed = run(peers[0].artifact, peers[1:], 1, arguments.rounds, step, least_cosine=-1)
+        # No answer is refused: how wrong saturated ones are is what the cosines above say.
+        timed = run(peers[0].artifact, peers[1:], 1, arguments.rounds, least_cosine=-1)
     console.print(bench_table(timed))
     result["speed"] = timed.to_json()
     save("int8-avx2", result)

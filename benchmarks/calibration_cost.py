@@ -34,10 +34,11 @@ from headway.exporter.source import open_source
 from .data import movies, sentences
 from .export_cost import cost
 from .models import minilm
-from .results import FOLDER, save
+from .results import kept, save
 
 WORK = Path("build/calibration-cost")
 MANY = Path("build/calibration-many")
+NAME = "calibration-cost"
 TEXTS = 512
 ROWS: dict[str, tuple[str, list[str]]] = {
     "min-max": ("min-max", []),
@@ -138,7 +139,7 @@ def main() -> None:
         "longest": longest,
         "imports": {k: vars(v) for k, v in bare.items()},
         "agreement": agreement(WORK, texts),
-        "rows": _kept().get("rows", {}),
+        "rows": kept(NAME).get("rows", {}),
     }
     table = Table(
         "ONNX Runtime's way",
@@ -172,15 +173,9 @@ def main() -> None:
             f"{peaks[1] / 1e6:.0f}", f"{peaks[0] / 1e6:.0f}", f"{peaks[1] / peaks[0]:.1f}", f"{above:.1f}",
         )  # fmt: skip
         Console(width=160).print(table)
-        save("calibration-cost", _kept() | results)
+        save(NAME, kept(NAME) | results)
     Console().print(results["agreement"])
     shutil.rmtree(WORK, ignore_errors=True)
-
-
-def _kept() -> dict[str, Any]:
-    """What earlier runs found."""
-    saved = FOLDER / "calibration-cost.json"
-    return json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
 
 
 def many() -> None:
@@ -189,7 +184,7 @@ def many() -> None:
     prepare(MANY, sentences())
     found = spend("headway", "entropy", MANY, "--workers", "1", "--memory")
     resident = json.loads((MANY / "memory.json").read_text(encoding="utf-8"))
-    path = save("calibration-cost", _kept() | {"many": vars(found) | {"resident": resident}})
+    path = save(NAME, kept(NAME) | {"many": vars(found) | {"resident": resident}})
     plot_memory(resident, path.with_name("calibration-memory.png"))
     shutil.rmtree(MANY, ignore_errors=True)
 

@@ -9,7 +9,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,11 +65,10 @@ def run(
     peers: Sequence[Peer],
     threads: int,
     rounds: int,
-    on_progress: Callable[..., None],
     *,
     least_cosine: float = 0.999,
 ) -> BenchResult:
-    """One paired run of all contestants, the bundle first; RuntimeError where one of them computes something else."""
+    """One paired run of all contestants, the bundle first, under a bar; RuntimeError where one computes something else."""
     opened = Bundle.open(bundle)
     assert opened.encoder is not None and opened.manifest.tokenizer is not None
     longest = opened.manifest.anatomy["embeddings"]["embeddings.position_embeddings.weight"][0]
@@ -97,9 +96,13 @@ def run(
                     )
         labels = {id(batch): case.label for case, batch in feeds.items()}
         contestants = [Contestant(w.peer.name, lambda batch, w=w: float(w.ask(labels[id(batch)]))) for w in workers]
-        result = measure(
-            contestants, feeds, rounds=rounds, threads=threads, seconds_per_case=90, on_progress=on_progress
-        )
+        with Progress(*Progress.get_default_columns(), TimeRemainingColumn(), transient=True) as bar:
+            task = bar.add_task(f"{threads} threads")
+
+            def step(label: str, *, of: int) -> None:
+                bar.update(task, description=label, total=of, advance=1)
+
+            result = measure(contestants, feeds, rounds=rounds, threads=threads, seconds_per_case=90, on_progress=step)
         for worker in workers:
             worker.process.kill()
     return result
@@ -133,13 +136,7 @@ def main() -> None:
     peers = [Peer("Headway kernels", "headway", Path(sys.executable), packed)]
     peers += all_peers(model, block["heads"], block["heads"] * block["head_dim"])
     for threads in arguments.threads:
-        with Progress(*Progress.get_default_columns(), TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task(f"{threads} threads")
-
-            def step(label: str, *, of: int, bar: Progress = bar, task=task) -> None:
-                bar.update(task, description=label, total=of, advance=1)
-
-            result = run(done.path, peers, threads, arguments.rounds, step)
+        result = run(done.path, peers, threads, arguments.rounds)
         console.print(bench_table(result))
         summary = verdict(result)
         console.print("\n".join(summary))

@@ -26,7 +26,6 @@ from headway.calibration.batches import Batch, make_batches
 from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.removal import Removal
 from headway.exporter.bench import machine
-from headway.exporter.bundle import TextEncoder
 from headway.exporter.capture import capture
 from headway.exporter.compress import MOST_TOKENS
 from headway.exporter.errors import GateError
@@ -45,7 +44,7 @@ from headway.exporter.runner import Runner
 from headway.exporter.search import Part, choose, find_parts
 from headway.exporter.source import open_source
 from headway.exporter.targets import ort
-from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
+from headway.exporter.tokenizer import source_encoder
 
 from .data import movies, news
 from .finetune import movie_classifier
@@ -103,9 +102,8 @@ def prepare(name: str, folder: Path) -> Bench:
     began = time.perf_counter()
     captured = capture(source)
     model = canonicalise(captured.model, longest=captured.source.positions).model
-    info = save_tokenizer(load_tokenizer(source.directory), captured.source.longest, folder)
-    encoder = TextEncoder(folder / info.file, info)
-    longest = info.max_length
+    encoder = source_encoder(captured.source, folder)
+    longest = encoder.info.max_length
     judged = make_batches(encoder, texts, longest=longest, tokens=2048)
     batches = make_batches(encoder, train, longest=longest, samples=512, most_tokens=MOST_TOKENS)
 
@@ -183,12 +181,8 @@ def ours(bench: Bench, speedup: float, *, repaired: bool, minutes: float = 0.0) 
     source, length = TorchGraph(bench.model), int(np.mean([n for _, n in bench.workload.shapes]))
     model, plans = fit(
         bench.model,
-        source,
-        bench.batches,
-        Tools(bench.learn, applied, time_of, ort.SPEC),
+        Tools(source, bench.batches, bench.table, length, bench.learn, applied, time_of, ort.SPEC),
         budget=bench.table.full / speedup,
-        table=bench.table,
-        length=length,
         rounds=[1, rounds_for(1 / speedup)] if repaired else [1],
     )
     if repaired:

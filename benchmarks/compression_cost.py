@@ -7,7 +7,6 @@ speed with 512 texts, from an empty cache. Prints a table, writes JSON.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from .data import movies
 from .export_cost import cost, weight_bytes
 from .finetune import movie_classifier
 from .models import bert_base
-from .results import FOLDER, save
+from .results import kept, save
 
 TEXTS = 640
 """A fifth is held out, which leaves 512 to learn from."""
@@ -39,8 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bert-base", action="store_true", help="only BERT-base's shape, added to what is there")
     models = {"BERT-base, random": bert_base()} if parser.parse_args().bert_base else {"MiniLM-L6": movie_classifier()}
-    saved = FOLDER / "compression-cost.json"
-    results = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+    results = kept("compression-cost")
     results["machine"] = machine()
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"

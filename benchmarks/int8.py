@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TimeRemainingColumn
 from rich.table import Table
 
 from headway import Bundle
@@ -131,14 +130,7 @@ def main() -> None:
     console.print(tasks)
     result = {"cosine": cosines, "mb": size, "tasks": tasks, "speed": {}}
     for threads in arguments.threads:
-        with Progress(*Progress.get_default_columns(), TimeRemainingColumn(), transient=True) as bar:
-            task = bar.add_task(f"{threads} threads")
-
-            def step(label: str, *, of: int, bar: Progress = bar, task=task) -> None:
-                bar.update(task, description=label, total=of, advance=1)
-
-            rivals = [own[0], own[2], *peers]
-            timed = run(made["int8"], rivals, threads, arguments.rounds, step, least_cosine=0.5)
+        timed = run(made["int8"], [own[0], own[2], *peers], threads, arguments.rounds, least_cosine=0.5)
         console.print(bench_table(timed))
         result["speed"][f"{threads} threads"] = timed.to_json()  # type: ignore[index]
         path = save("int8", result)

@@ -11,7 +11,6 @@ news, laid out for Android, everything counted. A bundle of the same recipe that
 """
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +38,7 @@ from .finetune import movie_classifier
 from .int8 import accuracy
 from .models import mobilebert
 from .phone_models import TASKS
-from .results import FOLDER, save
+from .results import kept, save
 
 OUT = Path("build/mobile")
 TARGETS = ("ort", "ort-mobile", "web", "executorch", "litert", "coreml")
@@ -207,9 +206,7 @@ def show(console: Console, name: str, rows: list[Row]) -> None:
 
 def keep(**parts: Any) -> None:
     """Replaces parts of the stored result; each part is measured by itself."""
-    path = FOLDER / "mobile.json"
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    save("mobile", stored | {"machine": machine()} | parts)
+    save("mobile", kept("mobile") | {"machine": machine()} | parts)
 
 
 def main() -> None:

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 from headway.calibration.text import builtin_lines
-from headway.exporter.bundle import TextEncoder
 from headway.exporter.capture import capture
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.source import open_source
-from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
+from headway.exporter.tokenizer import source_encoder
 
 from .models import minilm
 from .peers.environments import python_of
@@ -41,8 +40,7 @@ def main() -> None:
     RemoveHeads({b: [h for h in range(12) if h not in heads] for b, heads in gone.items()})(model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        info = save_tokenizer(load_tokenizer(source.directory), captured.source.longest, folder)
-        feeds = TextEncoder(folder / info.file, info)(builtin_lines()[:32])
+        feeds = source_encoder(captured.source, folder)(builtin_lines()[:32])
         (folder / "heads.json").write_text(json.dumps(gone), encoding="utf-8")
         np.savez(folder / "feeds.npz", **feeds)
         worker = Path(__file__).parent / "peers" / "pruned.py"

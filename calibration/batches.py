@@ -15,6 +15,7 @@ MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
 _AT_ONCE = 256
 
 Encode = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
+"""Texts, cut to so many tokens where a number is given → int64 `[texts, sequence]` by input name, as `TextEncoder` does it."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,19 @@ def make_batches(
         chosen, lengths = chosen[:fit], lengths[:fit]
     texts = [lines[i] for i in chosen]
     order = np.argsort(lengths, kind="stable")
-    batches: list[Batch] = []
+    groups = [order[span] for span in spans(lengths[order], tokens)]
+    return [Batch(encode([texts[i] for i in rows], longest), chosen[rows]) for rows in groups]
+
+
+def spans(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[slice]:
+    """Neighbours among ascending `lengths`, as many at a time as take at most `tokens` with their padding, but one at least."""
     start = 0
-    while start < len(order):
+    while start < len(lengths):
         end = start + 1
-        while end < len(order) and lengths[order[end]] * (end + 1 - start) <= tokens:
+        while end < len(lengths) and lengths[end] * (end + 1 - start) <= tokens:
             end += 1
-        rows = order[start:end]
-        batches.append(Batch(encode([texts[i] for i in rows], longest), chosen[rows]))
+        yield slice(start, end)
         start = end
-    return batches
 
 
 def check_known(batches: Sequence[Batch], special: Sequence[int], unknown: int | None) -> float:

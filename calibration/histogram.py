@@ -74,6 +74,7 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Histogram":
+        """Of an array of any shape, see `add`."""
         made = cls()
         made.add(values)
         return made

@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from ..exporter.errors import SourceError, UsageError
 from . import stored
-from .batches import Batch
+from .batches import Batch, spans
 from .histogram import Histogram, Method
 from .moments import Moments
 from .sample import Sample, token_keys
@@ -236,17 +236,11 @@ class _Feed:
                 yield Text({k: np.asarray(a)[number][real] for k, a in feeds.items()}, int(row))
 
 
-def portions(window: list[Text], tokens: int | None = None) -> Iterator[list[Text]]:
-    """Texts of similar length together, so many that they take `tokens` with their padding."""
-    tokens = tokens or _TOKENS
+def portions(window: list[Text]) -> Iterator[list[Text]]:
+    """Texts of similar length together, so many that they take `_TOKENS` tokens with their padding."""
     ordered = sorted(window, key=len)
-    start = 0
-    while start < len(ordered):
-        end = start + 1
-        while end < len(ordered) and len(ordered[end]) * (end + 1 - start) <= tokens:
-            end += 1
-        yield ordered[start:end]
-        start = end
+    for span in spans([len(text) for text in ordered], _TOKENS):
+        yield ordered[span]
 
 
 class _Session:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..calibration.batches import Encode
 from ..calibration.text import mixed_lengths
 from .processor import about
 
-Tokenize = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
 Feeds = dict[str, np.ndarray]
 
 IDLE_SECONDS = 0.1
@@ -121,7 +121,7 @@ def ratio_interval(
     return float(np.median(b) / np.median(a)), float(low), float(high)
 
 
-def feeds_for(case: Case, tokenize: Tokenize, lines: Sequence[str], longest: int, *, seed: int = 0) -> Feeds:
+def feeds_for(case: Case, tokenize: Encode, lines: Sequence[str], longest: int, *, seed: int = 0) -> Feeds:
     """int64 `[batch, length]` arrays of real text. Rectangles have no padding; a mixed batch has its production share."""
     rng = np.random.default_rng(seed)
     lengths = np.full(case.batch, case.length) if case.length else mixed_lengths(case.batch, min(longest, 62), seed)

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..calibration.text import builtin_lines, read_lines
 from .bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
-from .bundle import MANIFEST, Bundle, Manifest, file_records
-from .card import CARD, write_card
+from .bundle import MANIFEST, Bundle, Manifest
+from .card import CARD, seal
 from .errors import SourceError, TargetError, UsageError
 from .runner import OrtRunner
 from .staging import staged
@@ -125,9 +125,7 @@ def revised(folder: Path, manifest: Manifest) -> Iterator[Path]:
         for name in (CARD, MANIFEST):
             (staging / name).unlink(missing_ok=True)
         yield staging
-        write_card(staging, manifest)
-        manifest.files = file_records(staging)
-        (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        seal(staging, manifest)
 
 
 def _plot(result: BenchResult, folder: Path) -> list[Path]:

@@ -91,6 +91,14 @@ class Manifest:
             raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
 
 
+def check_whole(directory: Path, manifest: Manifest) -> None:
+    """SourceError names a file of a bundle that is missing or has another length than its manifest says."""
+    for name, record in manifest.files.items():
+        file = directory / name
+        if not file.is_file() or file.stat().st_size != record["bytes"]:
+            raise SourceError(f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again")
+
+
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Compares every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
     for name, record in manifest.files.items():
@@ -155,12 +163,7 @@ class Bundle:
         """
         directory = Path(path)
         manifest = Manifest.read(directory)
-        for name, record in manifest.files.items():
-            file = directory / name
-            if not file.is_file() or file.stat().st_size != record["bytes"]:
-                raise SourceError(
-                    f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again"
-                )
+        check_whole(directory, manifest)
         artifact = directory / manifest.artifact
         runner = open_artifact(manifest.target, artifact, manifest.session_options, threads, providers)
         return cls(directory, manifest, runner)

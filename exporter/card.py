@@ -1,12 +1,19 @@
 """The bundle's README: what it is, how it is opened, how near it is to its source, how fast."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .bundle import Manifest
+from .bundle import MANIFEST, Manifest, file_records
 
 CARD = "README.md"
+
+
+def seal(directory: Path, manifest: Manifest) -> None:
+    """The last step of a bundle: writes its card, and its manifest with the checksums of all that lies there."""
+    write_card(directory, manifest)
+    manifest.files = file_records(directory)
+    (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def write_card(directory: Path, manifest: Manifest) -> None:
@@ -73,7 +80,7 @@ def _kernel_lines() -> list[str]:
 
 
 def _web_lines(record: Mapping[str, Any]) -> list[str]:
-    """How the page is served, and what was compared in JavaScript."""
+    """How the page is served, and whose token ids it gives."""
     tokens = record.get("tokenizer", {})
     theirs = tokens.get("transformers.js", "not compared")
     if isinstance(theirs, Mapping):
@@ -93,7 +100,6 @@ def _web_lines(record: Mapping[str, Any]) -> list[str]:
         "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
         "too: `pipeline(task, directory)`.",
         "",
-        f"Numbers were compared in: {record.get('checked', 'ONNX Runtime')}.",
         f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
         f"transformers.js's are {theirs}.",
     ]
@@ -169,17 +175,23 @@ def _bench_lines(bench: dict) -> list[str]:
 
 def _device_lines(record: dict) -> list[str]:
     """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
-    (name,), machine = record["contestants"], record["machine"]
-    statistics = [
-        k for k in ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms") if any(k in c for c in record["cases"])
-    ]
-    lines = [
-        f"{name}; {machine['cpu']}, {machine['system']}, {record['threads']} thread(s).",
+    machine = record["machine"]
+    statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99"))
+    return [
+        f"{record['contestants'][0]}; {machine['cpu']}, {machine['system']}, {record['threads']} thread(s).",
         "",
-        "| batch × length | runs | " + " | ".join(k.replace("_", ", ") for k in statistics) + " |",
+        "| batch × length | runs | " + " | ".join(f"{k}, ms" for k in statistics) + " |",
         "|---" * (len(statistics) + 2) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
     ]
-    for case in record["cases"]:
-        told = [f"{case[k][name]:.2f}" if k in case else "" for k in statistics]
-        lines.append(f"| {case['label']} | {case['runs']} | " + " | ".join(told) + " |")
-    return lines
+
+
+def device_rows(record: Mapping[str, Any], statistics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Those of the statistics that a device's record has, and a row a case: label, runs, milliseconds by statistic."""
+    (name,), cases = record["contestants"], record["cases"]
+    given = [k for k in statistics if any(f"{k}_ms" in case for case in cases)]
+    rows = [
+        [c["label"], str(c["runs"]), *(f"{c[f'{k}_ms'][name]:.2f}" if f"{k}_ms" in c else "" for k in given)]
+        for c in cases
+    ]
+    return given, rows

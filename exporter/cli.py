@@ -1,14 +1,11 @@
 """`headway`: one verb a step, each usable alone. Exit codes are those of `errors`; heavy imports wait for the verb."""
 
 import gc
-import json
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -16,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .cli_kernels import kernels_app
+from .cli_shared import Json, Quiet, Threads, console, needs_export, print_json, print_paths, progress
 from .cli_tokenizer import tokenizer
 from .errors import HeadwayError, HeadwayWarning, Interrupted, TargetError, UsageError
 
@@ -32,8 +30,6 @@ app.add_typer(kernels_app, name="kernels")
 _TYPER_INTERRUPTED = 130
 """What typer returns when the user interrupts a command."""
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Task = Annotated[str | None, typer.Option("--task", help="Task; read from the source where not given.")]
 Data = Annotated[
     Path | None,
@@ -53,7 +49,6 @@ Verify = Annotated[
         "--verify", help="module: for coreml, whose artifact cannot be run here; what it is converted from is."
     ),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
 
 
 @app.command()
@@ -91,7 +86,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export SOURCE to a verified bundle."""
-    with _needs_export():
+    with needs_export():
         from .export import STEPS
         from .export import export as run
         from .recipe import make_recipe, read_recipe
@@ -118,10 +113,10 @@ def export(
     if made.passes:
         _compress(made, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
         return
-    with _progress(len(STEPS), quiet or as_json) as step:
+    with progress(len(STEPS), quiet or as_json) as step:
         done = run(made, out, force=force, allow_pickle=allow_pickle, on_step=step)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "path": str(done.path),
                 "source_bytes": done.source_bytes,
@@ -133,8 +128,8 @@ def export(
     elif not quiet:
         from .report import export_table
 
-        _console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
-        _console().print(f"bundle: {done.path}", soft_wrap=True)
+        console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
+        console().print(f"bundle: {done.path}", soft_wrap=True)
 
 
 def _dtype(text: str | None) -> str | None:
@@ -200,7 +195,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Remove heads, neurons and ranks from SOURCE until it is as fast as asked, repair it, and export it."""
-    with _needs_export():
+    with needs_export():
         from .recipe import make_recipe
     passes: list[dict[str, Any]] = [{"kind": "trim_vocabulary"}] if trim_vocabulary else []
     budget = {"speedup": speedup, "latency_ms": _number(latency, "ms", "--latency"), "flops": flops}
@@ -235,20 +230,20 @@ def compress(
 
 def _compress(made: Any, out: Path, *, force: bool, allow_pickle: bool, quiet: bool, as_json: bool) -> None:
     gc.enable()  # graphs are full of cycles, and a compression makes and drops many, with their weights
-    with _needs_export():
+    with needs_export():
         from .compress import compress as run
-    with _progress(len(made.passes) + 8, quiet or as_json) as step:
+    with progress(len(made.passes) + 8, quiet or as_json) as step:
         done = run(made, out, force=force, allow_pickle=allow_pickle, on_step=step)
     compression = done.manifest.compression
     assert compression is not None
     if as_json:
-        _print_json({"path": str(done.path), "artifact_bytes": done.artifact_bytes, **compression})
+        print_json({"path": str(done.path), "artifact_bytes": done.artifact_bytes, **compression})
     elif not quiet:
         from .report import export_table, stages_table
 
-        _console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
-        _console().print(stages_table(compression))
-        _console().print(f"bundle: {done.path}", soft_wrap=True)
+        console().print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
+        console().print(stages_table(compression))
+        console().print(f"bundle: {done.path}", soft_wrap=True)
 
 
 @app.command()
@@ -265,12 +260,12 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure what heads, neurons and ranks of SOURCE cost on this machine; kept in the user's cache."""
-    with _needs_export():
+    with needs_export():
         from .inspection import profile_model
         from .report import latency_table
     if target != "ort":
         raise TargetError(f"target {target!r} cannot be measured here; known: ort")
-    with _progress(None, quiet or as_json) as step:
+    with progress(None, quiet or as_json) as step:
         table = profile_model(
             source,
             task=task,
@@ -282,9 +277,9 @@ def profile(
             on_step=step,
         )
     if as_json:
-        _print_json(table.to_json())
+        print_json(table.to_json())
     elif not quiet:
-        _console().print(latency_table(table))
+        console().print(latency_table(table))
 
 
 def _number(text: str | None, unit: str, option: str) -> float | None:
@@ -319,16 +314,16 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Print what MODEL is made of."""
-    with _needs_export():
+    with needs_export():
         from .inspection import inspect_model
         from .report import anatomy_table, share_table
     found = inspect_model(model, task=task, length=length, time=time, allow_pickle=allow_pickle)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
-    _console().print(anatomy_table(found))
+    console().print(anatomy_table(found))
     if found.get("time_share"):
-        _console().print(share_table(found["time_share"], length))
+        console().print(share_table(found["time_share"], length))
 
 
 @app.command()
@@ -341,17 +336,17 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare BUNDLE with its source on real text again, and its files with their checksums."""
-    with _needs_export():
+    with needs_export():
         from .inspection import verify_bundle
         from .report import parity_table
-    with _progress(4, quiet or as_json) as step:
+    with progress(4, quiet or as_json) as step:
         verdict = verify_bundle(bundle, against, data, allow_pickle=allow_pickle, on_step=step)
     if as_json:
-        _print_json(verdict.to_json())
+        print_json(verdict.to_json())
     elif not quiet and verdict.parity is not None:
-        _console().print(parity_table(verdict.parity.to_json()))
+        console().print(parity_table(verdict.parity))
     elif not quiet:
-        _console().print(
+        console().print(
             f"{verdict.metric}: {verdict.quality:.2f} points (the source has {verdict.source_quality:.2f}; "
             f"{verdict.recorded:.2f} when the bundle was made)"
         )
@@ -399,18 +394,17 @@ def bench(
         raise UsageError("--serial, --tool and --shape belong to --device adb")
     from .benching import bench_bundle
 
-    with _progress(None, quiet or as_json) as step:
+    with progress(None, quiet or as_json) as step:
         result, files = bench_bundle(
             bundle, against or [], threads=threads, data=data, rounds=rounds or 15, out=out, on_step=step
         )
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     elif not quiet:
         from .report import bench_table
 
-        _console().print(bench_table(result))
-        for file in files:
-            _console().print(str(file), soft_wrap=True)
+        console().print(bench_table(result))
+        print_paths(files)
 
 
 def _bench_device(
@@ -428,7 +422,7 @@ def _bench_device(
 ) -> None:
     from .adb import RUNS, bench_on_device, keep_device_record
 
-    with _progress(None, quiet or as_json) as step:
+    with progress(None, quiet or as_json) as step:
         record = bench_on_device(
             bundle,
             serial=serial,
@@ -441,13 +435,12 @@ def _bench_device(
         )
     files = keep_device_record(record, bundle, out)
     if as_json:
-        _print_json(record)
+        print_json(record)
     elif not quiet:
         from .report import device_table
 
-        _console().print(device_table(record))
-        for file in files:
-            _console().print(str(file), soft_wrap=True)
+        console().print(device_table(record))
+        print_paths(files)
 
 
 @app.command()
@@ -465,14 +458,14 @@ def package(
     """Lay BUNDLE out for an app: model, tokenizer, licence, checksums and the code that runs it."""
     from .packaging import package as run
 
-    with _needs_export():
+    with needs_export():
         done = run(bundle, platform, out, max_mb=max_mb, force=force)
     if as_json:
-        _print_json({"path": str(done.path), "bytes": done.nbytes, "files": done.files})
+        print_json({"path": str(done.path), "bytes": done.nbytes, "files": done.files})
     elif not quiet:
         for name, size in sorted(done.files.items(), key=lambda item: -item[1]):
-            _console().print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
-        _console().print(f"{done.nbytes / 1e6:9.3f} MB  {done.path}", soft_wrap=True)
+            console().print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
+        console().print(f"{done.nbytes / 1e6:9.3f} MB  {done.path}", soft_wrap=True)
 
 
 @app.command()
@@ -491,10 +484,10 @@ def sensitivity(
     as_json: Json = False,
 ) -> None:
     """Round one group of SOURCE's matrices at a time to int8, and say what each costs."""
-    with _needs_export():
+    with needs_export():
         from .inspection import sensitivity_of
         from .report import sensitivity_table
-    with _progress(None, quiet or as_json) as step:
+    with progress(None, quiet or as_json) as step:
         found, files = sensitivity_of(
             source,
             task=task,
@@ -507,11 +500,10 @@ def sensitivity(
             on_step=step,
         )
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif not quiet:
-        _console().print(sensitivity_table(found))
-        for file in files:
-            _console().print(str(file), soft_wrap=True)
+        console().print(sensitivity_table(found))
+        print_paths(files)
 
 
 @app.command()
@@ -524,11 +516,11 @@ def lint(
     as_json: Json = False,
 ) -> None:
     """Say what in BUNDLE would saturate, overflow, be refused or run slowly on a target; exit 1 where answers would be wrong."""
-    with _needs_export():
+    with needs_export():
         from .lint import lint as run
     found = run(bundle, target)
     if as_json:
-        _print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in found])
+        print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in found])
     for finding in found if not as_json else []:
         print(f"{finding.where}: {finding.severity}: {finding.what}")
     if any(f.severity == "error" for f in found):
@@ -555,9 +547,9 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Export, verify and measure a real model (all-MiniLM-L6-v2)."""
-    with _needs_export():
+    with needs_export():
         from .demo import run_demo
-    run_demo(out, cache, console=None if quiet else _console(), progress=lambda total: _progress(total, quiet))
+    run_demo(out, cache, console=None if quiet else console(), progress=lambda total: progress(total, quiet))
 
 
 app.command()(tokenizer)
@@ -605,69 +597,6 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _fail(message: str, code: int) -> int:
     print(f"headway: {message}", file=sys.stderr)
     return code
-
-
-@contextmanager
-def _needs_export() -> Iterator[None]:
-    """A missing heavy library is named with the extra that brings it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise TargetError(f"this needs {error.name}, which is not installed: pip install 'headway[export]'") from error
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
-@contextmanager
-def _progress(total: int | None, hidden: bool) -> Iterator[Callable[..., None]]:
-    """A bar with an ETA on standard error; the yielded function names the step that begins."""
-    if hidden:
-        yield lambda *_args, **_more: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=total)
-        begun = 0
-
-        current = ""
-
-        def step(name: str, *, of: int | None = None, at: float | None = None) -> None:
-            nonlocal begun, current
-            if (
-                of is not None and total is not None and name.split(",")[0] != current
-            ):  # a long step has a bar of its own
-                bar.reset(task, total=of)
-                begun = 0
-            current = name.split(",")[0]
-            bar.update(task, description=name, completed=begun if at is None else at, total=of or total)
-            begun += 1
-
-        yield step
 
 
 if __name__ == "__main__":

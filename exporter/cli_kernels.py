@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_shared import Json, Quiet, Threads, console, needs_export, print_json, progress
 from .errors import TargetError, UsageError
 
 kernels_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and measure the custom kernels.")
@@ -20,21 +21,20 @@ def build(
         list[int] | None,
         typer.Option("--head-dim", help="Width of a head; may be repeated. 32 and 64 where not given."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Compile the GPU kernels ahead of time to PTX and cubin; no GPU is needed."""
     try:
         from ..kernels.triton import build as builder
     except ModuleNotFoundError as error:
         raise TargetError(f"this needs {error.name}, which is not installed: pip install 'headway[gpu]'") from error
-    from .cli import _console, _print_json, _progress
     from .staging import staged
 
     if out.exists():
         raise UsageError(f"{out} exists; remove it, or give another --out")
     architectures = _architectures(arch) or list(builder.ARCHITECTURES)
-    with _progress(1, quiet or as_json) as step, staged(out, force=False) as folder:
+    with progress(1, quiet or as_json) as step, staged(out, force=False) as folder:
         try:
             manifest = builder.build(folder, architectures, head_dim or (32, 64), on_step=step)
         except ValueError as error:
@@ -42,23 +42,22 @@ def build(
         except builder.BuildError as error:
             raise TargetError(str(error)) from error
     if as_json:
-        _print_json(manifest)
+        print_json(manifest)
     elif not quiet:
-        _console().print(_table(manifest))
+        console().print(_table(manifest))
         names = ", ".join(f"sm_{a}" for a in architectures)
-        _console().print(f"{len(manifest['kernels'])} kernels for {names}: {out}", soft_wrap=True)
+        console().print(f"{len(manifest['kernels'])} kernels for {names}: {out}", soft_wrap=True)
 
 
 @kernels_app.command("bench")
 def bench(
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")] = 1,
+    threads: Threads = 1,
     rounds: Annotated[int, typer.Option("--rounds", min=5, help="Paired rounds of each case.")] = 30,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Time the CPU kernels beside ONNX Runtime's operators and torch."""
-    from .cli import _console, _needs_export, _print_json
 
-    with _needs_export():
+    with needs_export():
         from ..kernels.cpu import MISSING, library_path
         from ..kernels.cpu.bench import measure
         from .report import kernels_table
@@ -66,9 +65,9 @@ def bench(
         raise TargetError(MISSING)
     rows = list(measure(threads, rounds))
     if as_json:
-        _print_json([row.to_json() for row in rows])
+        print_json([row.to_json() for row in rows])
     else:
-        _console().print(kernels_table(rows, threads))
+        console().print(kernels_table(rows, threads))
 
 
 def _architectures(given: list[str] | None) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .cli_shared import Json, Quiet, console, needs_export, print_json
 from .errors import UsageError
 
 
@@ -19,18 +20,17 @@ def tokenizer(
         list[str] | None,
         typer.Option("--accept", help="graph: class of text in which other ids are borne; may be repeated."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the files as JSON.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Write BUNDLE's tokenizer for a device, its token ids compared with the bundle's own."""
-    from .cli import _console, _needs_export, _print_json
     from .staging import staged
 
     if accept and target != "graph":
         raise UsageError(f"--accept goes with --for graph; the reader for {target} gives the same ids on all text")
     with staged(out, force=False) as folder:
         if target == "graph":
-            with _needs_export():
+            with needs_export():
                 from .in_graph import write_in_graph
 
                 written = write_in_graph(bundle, folder, accept or ())
@@ -40,7 +40,7 @@ def tokenizer(
             written = write_reader(bundle, folder, target)
         sizes = {path.name: path.stat().st_size for path in written}
     if as_json:
-        _print_json({"path": str(out), "files": sizes})
+        print_json({"path": str(out), "files": sizes})
     elif not quiet:
         for name, size in sizes.items():
-            _console().print(f"{size:>9,}  {out / name}", soft_wrap=True)
+            console().print(f"{size:>9,}  {out / name}", soft_wrap=True)

@@ -1,6 +1,5 @@
 """Export with passes: source → canonical graph → passes, each measured → target → verdict → bundle. Imports torch."""
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,10 +34,10 @@ from .graph.quantized import is_quantized
 from .latency import Workload, open_model
 from .pipeline import Job, Step, run_pass, runs
 from .quality import Quality
-from .source import Source, open_source, read_json
+from .source import Source, open_source
 from .staging import staged
 from .targets.target import Text, target_of
-from .tokenizer import load_tokenizer, save_tokenizer
+from .tokenizer import source_encoder
 
 MOST_TOKENS = 32_768
 """Calibration text beyond this many tokens changes nothing and takes time."""
@@ -96,8 +95,8 @@ def _capture(source: Source, texts: list[str], staging: Path, tolerance: float |
     """The canonical graph and the tokenizer. GateError where the graph is not the source: before anything is removed."""
     captured = capture(source)
     source = captured.source
-    info = save_tokenizer(load_tokenizer(source.directory), source.longest, staging)
-    encoder = TextEncoder(staging / info.file, info)
+    encoder = source_encoder(source, staging)
+    info = encoder.info
     cases = verify.make_cases(encoder, texts, info.max_length, info.pad_id)
     expected = [captured.reference.run(c.feeds) for c in cases]
     model = canonicalise(captured.model, longest=source.positions).model
@@ -214,9 +213,8 @@ def _finish(job: Job, whole: _Whole, texts: list[str], out: Path, staging: Path)
     manifest.compression = _summary(job)
     manifest.engine = target.record(staging)
     _plots(job, staging)
-    finish(staging, manifest, recipe.model_copy(update={"task": whole.source.task}), whole.source.directory)
-    if job.kept_tokens is not None:
-        _trimmed_config(staging, job.kept_tokens, manifest)
+    made_by = recipe.model_copy(update={"task": whole.source.task})
+    finish(staging, manifest, made_by, whole.source.directory, job.kept_tokens)
     return Exported(out, manifest, parity, manifest.source["bytes"], artifact_bytes)
 
 
@@ -242,18 +240,6 @@ def _check_text(encoder: TextEncoder, batches: Sequence[Batch]) -> None:
     special = [i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special]
     unknown = next((tokenizer.token_to_id(t) for t in ("[UNK]", "<unk>") if tokenizer.token_to_id(t) is not None), None)
     check_known(batches, special, unknown)
-
-
-def _trimmed_config(staging: Path, kept: Sequence[int], manifest: Any) -> None:
-    """The config that travels along has the new vocabulary."""
-    from .bundle import MANIFEST, file_records
-    from .passes.vocabulary import trimmed_config
-
-    path = staging / "config.json"
-    if path.is_file():
-        path.write_text(json.dumps(trimmed_config(read_json(path), kept), indent=2) + "\n", encoding="utf-8")
-        manifest.files = file_records(staging)
-        (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def _summary(job: Job) -> dict[str, Any]:

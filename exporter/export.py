@@ -1,5 +1,6 @@
 """The way a model takes: source → canonical graph → target → verdict → bundle."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,20 +13,21 @@ import onnx_ir as ir
 
 from ..calibration.text import builtin_lines, fingerprint, read_lines
 from . import verify
-from .bundle import MANIFEST, SCHEMA_VERSION, Manifest, TensorInfo, TextEncoder, TokenizerInfo, file_records
+from .bundle import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
 from .capture import Reference, capture
-from .card import write_card
+from .card import seal
 from .errors import GateError, SourceError, TargetError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.canonical import canonicalise
 from .graph.quantized import is_quantized
+from .json_file import read_json
 from .licence import LICENCE_FILES, declared_licence
 from .recipe import Recipe
 from .source import Source, open_source
 from .staging import staged
 from .targets import ort
 from .targets.target import Target, Text, target_of
-from .tokenizer import load_tokenizer, save_tokenizer
+from .tokenizer import source_encoder
 
 STEPS = (
     "read the source",
@@ -130,8 +132,8 @@ def _build(
         captured = capture(source, whole=whole)
         source, repeated = captured.source, captured.repeated
         weights = list(captured.model.graph.initializers.values())
-        info = save_tokenizer(load_tokenizer(source.directory), source.longest, staging)
-        encoder = TextEncoder(staging / info.file, info)
+        encoder = source_encoder(source, staging)
+        info = encoder.info
         cases = verify.make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
         answers = beside.submit(_answers, captured.reference, cases)
         on_step(STEPS[2])
@@ -235,8 +237,14 @@ def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[verify.Ca
     return not verify.compare([mixed], [alone], lambda _: cut, per_token=per_token).ok
 
 
-def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | None) -> None:
-    """Writes recipe, config, card and manifest; what other loaders need travels along."""
+def finish(
+    staging: Path,
+    manifest: Manifest,
+    recipe: Recipe,
+    directory: Path | None,
+    kept_tokens: Sequence[int] | None = None,
+) -> None:
+    """Writes recipe, config, card and manifest; what other loaders need travels along. `kept_tokens`: of a trimmed vocabulary."""
     (staging / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     if directory is not None:
         for name in _companions(directory):
@@ -247,9 +255,13 @@ def finish(staging: Path, manifest: Manifest, recipe: Recipe, directory: Path | 
         from .targets.web import add_page
 
         add_page(staging, manifest)
-    write_card(staging, manifest)
-    manifest.files = file_records(staging)
-    (staging / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    config = staging / "config.json"
+    if kept_tokens is not None and config.is_file():
+        from .passes.vocabulary import trimmed_config
+
+        trimmed = trimmed_config(read_json(config), kept_tokens)
+        config.write_text(json.dumps(trimmed, indent=2) + "\n", encoding="utf-8")
+    seal(staging, manifest)
 
 
 def _companions(directory: Path) -> list[str]:

@@ -36,8 +36,16 @@ _SLACK = 1.005
 
 @dataclass(frozen=True)
 class Tools:
-    """What the rounds are done with. `measure` gives a model's time in the units of the table; None where FLOPs are the budget."""
+    """What the rounds are done with: calibration `batches`, the `source` that is to be met on them, and what learns, cuts and times.
 
+    `table` and `measure`, which gives a model's time in the table's units, are None where FLOPs are the budget: multiply-adds per
+    token of sequences of `length` tokens.
+    """
+
+    source: TorchGraph
+    batches: Sequence[Batch]
+    table: LatencyTable | None
+    length: int
     learn: Callable[[ir.Model], Evidence]
     apply: Callable[[ir.Model, Sequence[StructuralPass]], ir.Model]
     measure: Callable[[ir.Model], float] | None
@@ -51,38 +59,29 @@ def rounds_for(share: float) -> int:
 
 
 def fit(
-    model: ir.Model,
-    source: TorchGraph,
-    batches: Sequence[Batch],
-    tools: Tools,
-    *,
-    budget: float,
-    table: LatencyTable | None,
-    length: int,
-    rounds: Sequence[int],
-    plans: Sequence[Plan] = (),
+    model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], plans: Sequence[Plan] = ()
 ) -> tuple[ir.Model, list[Plan]]:
     """A model within `budget`, and the plan of each round; `model` itself is not changed.
 
     Of several numbers of `rounds` the one is kept whose model, once repaired, answers nearest to the source. `budget` is the
-    whole model's: milliseconds of `table`, or multiply-adds per token at `length` where there is none. `plans` of an earlier
-    run are followed instead of searching. Raises Unreachable where the budget cannot be met.
+    whole model's: milliseconds of the table, or multiply-adds per token where there is none. `plans` of an earlier run are
+    followed instead of searching. Raises Unreachable where the budget cannot be met.
     """
     if plans:
-        return _rounds(model, source, batches, tools, budget, table, length, len(plans), plans)
+        return _rounds(model, tools, budget, len(plans), plans)
     best: tuple[float, ir.Model, list[Plan]] | None = None
     failure: Unreachable | None = None
     for count in sorted(set(rounds)):
         try:
-            made, followed = _rounds(model, source, batches, tools, budget, table, length, count, ())
+            made, followed = _rounds(model, tools, budget, count)
         except Unreachable as error:
             failure = error if failure is None or error.closest < failure.closest else failure
             continue
         if len(set(rounds)) == 1:
             return made, followed
         repaired = made.clone()
-        repair(source, repaired, batches, on_site=lambda name: tools.step(f"repair {name}"))
-        off = _off(source, repaired, batches)
+        _repair(repaired, tools)
+        off = _off(repaired, tools)
         if best is None or off < best[0]:
             best = off, made, followed
     if best is None:
@@ -91,28 +90,27 @@ def fit(
     return best[1], best[2]
 
 
-def _off(source: TorchGraph, model: ir.Model, batches: Sequence[Batch]) -> float:
+def _repair(model: ir.Model, tools: Tools) -> None:
+    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair {name}"))
+
+
+def _off(model: ir.Model, tools: Tools) -> float:
     """How far a model's answers are from the source's over the calibration text."""
     graph = TorchGraph(model)
     with torch.no_grad():
-        return sum(float(distance(graph(b.feeds), source(b.feeds), torch.from_numpy(b.mask))) for b in batches)
+        return sum(
+            float(distance(graph(b.feeds), tools.source(b.feeds), torch.from_numpy(b.mask))) for b in tools.batches
+        )
 
 
 def _rounds(
-    model: ir.Model,
-    source: TorchGraph,
-    batches: Sequence[Batch],
-    tools: Tools,
-    budget: float,
-    table: LatencyTable | None,
-    length: int,
-    rounds: int,
-    plans: Sequence[Plan],
+    model: ir.Model, tools: Tools, budget: float, rounds: int, plans: Sequence[Plan] = ()
 ) -> tuple[ir.Model, list[Plan]]:
     """As `fit`, in exactly so many rounds.
 
     Early rounds split nothing: a split part cannot be cut further.
     """
+    table, length = tools.table, tools.length
     total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
     followed: list[Plan] = []
     for number in range(1, rounds + 1):
@@ -129,7 +127,7 @@ def _rounds(
             followed.append(plan)
         del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
         if not last:
-            repair(source, model, batches, on_site=lambda name: tools.step(f"repair {name}"))
+            _repair(model, tools)
     return model, followed
 
 

@@ -15,6 +15,7 @@ import onnxruntime
 
 from .bundle import Manifest, TextEncoder, TokenizerInfo
 from .errors import SourceError, TargetError, UsageError
+from .json_file import read_json
 from .tokenizer_check import PLAIN, TokenAgreement, compare_ids, unicode_lines
 
 GRAPH_FILE = "tokenizer.onnx"
@@ -35,7 +36,7 @@ def write_in_graph(bundle_directory: Path, out: Path, accepted: Collection[str] 
     if info is None:
         raise UsageError(f"{bundle_directory}: this bundle has no tokenizer")
     path = bundle_directory / info.file
-    graph = text_graph(json.loads(path.read_text(encoding="utf-8")), info)
+    graph = text_graph(read_json(path), info)
     agreement = check_in_graph(graph, path, info, unicode_lines(0, CHECKED_LINES))
     known = {PLAIN, *(c.name for c in agreement.classes)}
     if unknown := sorted(set(accepted) - known):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 
 from ..calibration.batches import make_batches
 from ..calibration.text import builtin_lines, fingerprint, read_labelled, read_lines
 from . import verify
-from .bundle import Bundle, Manifest, TextEncoder
+from .bundle import MANIFEST, Bundle, Manifest
 from .capture import Reference, capture, load_reference
 from .errors import SourceError, UsageError
 from .export import describe
@@ -27,7 +28,9 @@ from .recipe import Recipe, read_recipe
 from .source import Source, open_source
 from .targets import ort
 from .targets.target import target_of
-from .tokenizer import load_tokenizer, save_tokenizer
+from .tokenizer import load_tokenizer, source_encoder
+
+_RUNS = 10
 
 
 def inspect_model(
@@ -35,16 +38,13 @@ def inspect_model(
 ) -> dict[str, Any]:
     """The anatomy of any source or bundle as plain numbers; with `time`, the measured share of each operator kind."""
     path = Path(spec)
-    if (path / "headway.json").is_file():
+    if (path / MANIFEST).is_file():
         manifest = Manifest.read(path)
         described = dict(manifest.anatomy)
         share = op_share(path / manifest.artifact, length) if time else {}
         return {"model": spec, "task": manifest.task, "length": length, **described, "time_share": share}
-    source = open_source(spec, task=task, allow_pickle=allow_pickle)
-    captured = capture(source)
-    source = captured.source
-    canonical = canonicalise(captured.model, longest=source.positions)
-    anatomy = read_anatomy(canonical.model)
+    source, model = _canonical(spec, task, allow_pickle)
+    anatomy = read_anatomy(model)
     found = {
         "model": spec,
         "task": source.task,
@@ -58,10 +58,15 @@ def inspect_model(
             raise UsageError(f"--length {length} is longer than the {source.positions} tokens this model takes")
         with tempfile.TemporaryDirectory() as folder:
             # Attention is written out here, so that softmax and products are nodes of their own.
-            decompose_attention(canonical.model)
-            ort.write(canonical.model, Path(folder))
+            decompose_attention(model)
+            ort.write(model, Path(folder))
             found["time_share"] = op_share(Path(folder) / ort.MODEL_FILE, length)
     return found
+
+
+def _canonical(spec: str, task: str | None, allow_pickle: bool) -> tuple[Source, ir.Model]:
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    return captured.source, canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def profile_model(
@@ -77,9 +82,7 @@ def profile_model(
 ) -> LatencyTable:
     """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
     on_step("capture the graph")
-    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
-    source = captured.source
-    model = canonicalise(captured.model, longest=source.positions).model
+    source, model = _canonical(spec, task, allow_pickle)
     if not shapes:
         tokenizer = load_tokenizer(source.directory)
         lines = read_lines(data) if data else builtin_lines()
@@ -107,14 +110,11 @@ def sensitivity_of(
     from .sensitivity import effects
 
     on_step("capture the graph")
-    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
-    source = captured.source
-    model = canonicalise(captured.model, longest=source.positions).model
+    source, model = _canonical(spec, task, allow_pickle)
     texts = read_lines(data, column)
     with tempfile.TemporaryDirectory() as folder:
-        info = save_tokenizer(load_tokenizer(source.directory), source.longest, Path(folder))
-        encoder = TextEncoder(Path(folder) / info.file, info)
-    batches = make_batches(encoder, texts, longest=info.max_length, samples=samples)
+        encoder = source_encoder(source, Path(folder))
+    batches = make_batches(encoder, texts, longest=encoder.info.max_length, samples=samples)
     recipe = Quantize()
     chosen = plan(model, read_anatomy(model), recipe)
     histograms = needs_histograms(recipe, activations)
@@ -146,10 +146,10 @@ def sensitivity_of(
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 
-def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dict[str, float]:
+def op_share(model: Path, length: int) -> dict[str, float]:
     """Measured share of time by operator kind on one thread, largest first; the shares sum to 1.
 
-    From ONNX Runtime's own profile of `runs` runs on `[batch, length]` random ids, the first run left out.
+    From ONNX Runtime's own profile of ten runs on `[1, length]` ids; a run before them is left out.
     """
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
@@ -160,16 +160,16 @@ def op_share(model: Path, length: int, *, batch: int = 1, runs: int = 10) -> dic
         session = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(ort.SLOW_FUSIONS)
         )
-        ones = np.ones((batch, length), np.int64)
+        ones = np.ones((1, length), np.int64)
         feeds = {
             i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5
             for i in session.get_inputs()
         }
-        for _ in range(runs + 1):
+        for _ in range(_RUNS + 1):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-    per_run = len(kernels) // (runs + 1)
+    per_run = len(kernels) // (_RUNS + 1)
     spent: Counter[str] = Counter()
     for event in kernels[per_run:]:
         spent[event["args"]["op_name"]] += event["dur"]
@@ -254,8 +254,7 @@ def _verify_compressed(
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
     with tempfile.TemporaryDirectory() as folder:
-        info = save_tokenizer(load_tokenizer(source.directory), source.longest, Path(folder))
-        whole = TextEncoder(Path(folder) / info.file, info)
+        whole = source_encoder(source, Path(folder))
     quality.learn(reference.run, whole)
     names = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
     kept = [i for name, _ in names if (i := whole.tokenizer.token_to_id(name)) is not None]

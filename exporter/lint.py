@@ -15,7 +15,8 @@ import onnx_ir as ir
 
 from .bundle import MANIFEST, Manifest
 from .errors import SourceError, UsageError
-from .graph.edit import constant, consumers, nodes, producer
+from .graph.edit import constant, module_of, nodes, producer
+from .graph.names import module_of_weight
 from .graph.quantized import DOMAIN, matrix_of
 from .processor import X64_PRECISION
 from .targets.ort_int8 import CONTRIB
@@ -164,15 +165,10 @@ def _rounded_values(node: ir.Node) -> ir.Node | None:
     return producer(back.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if back is not None else None
 
 
-def _module(weight: ir.Value | None) -> str:
-    """The Hugging Face module of a weight."""
-    name = str(weight.name) if weight is not None else "?"
-    return name.removesuffix(".packed").removesuffix(".weight")
+def _module(matrix: ir.Value | None) -> str:
+    name = str(matrix.name) if matrix is not None else "?"
+    return module_of_weight([name]) or name.removesuffix(".packed")
 
 
 def _place(node: ir.Node) -> str:
-    """The module nearest to a node: of a weight it reads, or of what reads its result."""
-    for value in (*node.inputs, *(v for o in node.outputs for n in consumers(o) for v in n.inputs)):
-        if value is not None and value.is_initializer() and str(value.name).endswith(".weight"):
-            return _module(value)
-    return str(node.name)
+    return module_of(node) or str(node.name)

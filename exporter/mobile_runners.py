@@ -4,14 +4,14 @@ ExecuTorch's runtime for Python takes torch tensors, so that torch is imported w
 Both take one text at a time: what a batch holds is run row by row.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .errors import SourceError, TargetError
+from .errors import TargetError
+from .json_file import read_json
 from .runner import put_rows, real_lengths
 
 PROGRAM_FILE = "model.pte"
@@ -70,7 +70,7 @@ class ExecuTorchRunner(RowRunner):
             raise TargetError(
                 f"{program}: its runtime is not here ({error}): pip install 'headway[executorch]'"
             ) from error
-        record = read_json_record(program.with_name(RECORD_FILE))
+        record = read_json(program.with_name(RECORD_FILE))
         super().__init__(
             record["inputs"],
             [(name, axis) for name, axis in record["outputs"]],
@@ -99,7 +99,7 @@ class LiteRtRunner(RowRunner):
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise TargetError(f"{model}: its runtime is not here ({error}): pip install 'headway[litert]'") from error
-        record = read_json_record(model.with_name(LITERT_RECORD))
+        record = read_json(model.with_name(LITERT_RECORD))
         self.lengths = sorted(record["lengths"])
         outputs = [(name, axis) for name, axis in record["outputs"]]
         super().__init__(record["inputs"], outputs, max_length=self.lengths[-1], cut_padding=True)
@@ -122,11 +122,3 @@ class LiteRtRunner(RowRunner):
             results[name] if axis is None else np.take(results[name], range(length), axis=axis)
             for name, axis in self._axes.items()
         ]
-
-
-def read_json_record(path: Path) -> dict[str, Any]:
-    """What was written beside an artifact. SourceError where it is missing."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({error}); export the model again") from error

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .bundle import Manifest, check_files, file_records
+from .bundle import Manifest, check_files, check_whole, file_records
 from .errors import GateError, SourceError
+from .json_file import read_json
 from .licence import LICENCE_FILES
 from .reader import write_reader
 from .snippets import FOLDER, Snippet, snippet
@@ -68,7 +69,9 @@ def package(
     Raises UsageError where the bundle's target does not run there, SourceError where the bundle is not whole, GateError where
     all files together have more than `max_mb` (10^6 bytes each): by how much, and the largest tensors.
     """
-    manifest = checked(bundle)
+    manifest = Manifest.read(bundle)
+    check_whole(bundle, manifest)
+    check_files(bundle, manifest)
     code = snippet(manifest, platform)
     with staged(out, force=force, marker=PACKAGE_FILE) as staging:
         assets, sources = (staging / place for place in _PLACES[platform])
@@ -90,17 +93,6 @@ def package(
         files = {name: int(record["bytes"]) for name, record in sums.items()} | {SUMS_FILE: len(text.encode())}
         check_budget(files, max_mb, bundle, manifest)
     return Packaged(out, files)
-
-
-def checked(bundle: Path) -> Manifest:
-    """The manifest of a bundle whose files are all there and unchanged. Nothing is opened: no runtime is needed."""
-    manifest = Manifest.read(bundle)
-    for name, record in manifest.files.items():
-        file = bundle / name
-        if not file.is_file() or file.stat().st_size != record["bytes"]:
-            raise SourceError(f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again")
-    check_files(bundle, manifest)
-    return manifest
 
 
 def check_budget(files: dict[str, int], max_mb: float | None, bundle: Path, manifest: Manifest) -> None:
@@ -176,7 +168,7 @@ def _copy_reader(bundle: Path, platform: Literal["android", "ios"], staging: Pat
 
 def _without_white_space(file: Path, to: Path) -> Path:
     to.parent.mkdir(parents=True, exist_ok=True)
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     to.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
     return to
 
@@ -300,7 +292,7 @@ def _write_readme(
 
 def _write_npm(staging: Path, bundle: Path, name: str, manifest: Manifest) -> None:
     own = bundle / "package.json"
-    theirs = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
+    theirs = read_json(own) if own.is_file() else {}
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name.lower()).strip("-_") or "model"
     files = _licences(bundle)
     content = {

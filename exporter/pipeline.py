@@ -362,6 +362,10 @@ def _fit(job: Job, spec: r.Fit) -> dict[str, str]:
         scale, goal = 1.0, 0.0
         budget, share = spec.flops * before.flops_per_token(length) / 2, spec.flops
     tools = Tools(
+        TorchGraph(job.source_model),
+        job.batches,
+        job.table,
+        length,
         job.learn,
         partial(_applied, job),
         (lambda m: job.time(m)[0] * scale) if job.table is not None else None,
@@ -371,12 +375,8 @@ def _fit(job: Job, spec: r.Fit) -> dict[str, str]:
     try:
         job.model, job.plans = fit(
             job.model,
-            TorchGraph(job.source_model),
-            job.batches,
             tools,
             budget=budget,
-            table=job.table,
-            length=length,
             rounds=[spec.rounds] if spec.rounds else [1, rounds_for(min(share, 1.0))],
             plans=_saved_plans(job),
         )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..calibration.batches import Encode
+
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-Encode = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
 
 _BATCH = 32
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from ..kernels.cpu.bench import Measured
 from .bench import BenchResult
 from .bundle import Manifest
-from .card import remark
+from .card import device_rows, remark
+from .verify import Parity
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -41,19 +42,18 @@ def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> 
     return table
 
 
-def parity_table(parity: Mapping[str, Any]) -> Table:
+def parity_table(parity: Parity) -> Table:
     """Each output's distance from the source."""
     table = _table("parity with the source", "output", "max abs", "max rel", "cosine", "argmax", "verdict", "worst on")
-    for o in parity["outputs"]:
-        ok = o["max_abs"] <= o["tolerance"] * max(1.0, o["largest"])
+    for o in parity.outputs:
         table.add_row(
-            o["name"],
-            f"{o['max_abs']:.2e}",
-            f"{o['max_rel']:.2e}",
-            f"{o['cosine']:.7f}",
-            f"{o['argmax_agreement']:.4f}",
-            "ok" if ok else "FAILED",
-            o["worst_case"],
+            o.name,
+            f"{o.max_abs:.2e}",
+            f"{o.max_rel:.2e}",
+            f"{o.cosine:.7f}",
+            f"{o.argmax_agreement:.4f}",
+            "ok" if o.ok else "FAILED",
+            o.worst_case,
         )
     return table
 
@@ -116,13 +116,12 @@ def bench_table(result: BenchResult) -> Table:
 
 def device_table(record: Mapping[str, Any]) -> Table:
     """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
-    (name,), machine = record["contestants"], record["machine"]
-    statistics = [f"{k}_ms" for k in ("mean", "p50", "p90", "p95", "p99", "min", "max")]
-    given = [k for k in statistics if any(k in case for case in record["cases"])]
+    name, machine = record["contestants"][0], record["machine"]
     title = f"{name} on {machine['model']} ({machine['cpu']}, {machine['system']}), {record['threads']} thread(s)"
-    table = _table(title, "case", "runs", *(k.replace("_", " ") for k in given))
-    for case in record["cases"]:
-        table.add_row(case["label"], str(case["runs"]), *(f"{case[k][name]:.2f}" if k in case else "" for k in given))
+    statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99", "min", "max"))
+    table = _table(title, "case", "runs", *(f"{k} ms" for k in statistics))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -243,12 +242,7 @@ def latency_table(table: Any) -> Table:
 
 def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
     """Bytes, milliseconds and quality after each pass, side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, all_axes = plt.subplots(1, 3, figsize=(10, 0.7 + 0.42 * len(stages)), layout="constrained", sharey=True)
+    figure, all_axes = _figure(10, 0.7 + 0.42 * len(stages), columns=3)
     names = [s["name"] for s in stages]
     series = (
         ("MB", [s["nbytes"] / 1e6 for s in stages]),
@@ -264,8 +258,6 @@ def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) ->
         axes.set_xlim(right=max(values) * 1.2)
         axes.set_yticks(range(len(stages)), names)
         axes.set_xlabel(label)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
     all_axes[0].invert_yaxis()
     _save(figure, path)
 
@@ -290,15 +282,16 @@ def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
 _COLOURS = ("#1b6ca8", "#e08e45", "#6a994e", "#9d6b99", "#b5b5b5", "#c1554e")
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of so many inches, and its axes: one, or an array of several with one vertical axis."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", sharey=True)
+    for one in axes if columns > 1 else (axes,):
+        one.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 

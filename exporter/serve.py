@@ -22,11 +22,14 @@ class _Handler(SimpleHTTPRequestHandler):
         """Says nothing: the address is printed once."""
 
 
-def server(directory: Path, port: int = 0, host: str = "127.0.0.1") -> ThreadingHTTPServer:
-    """A server of `directory`, not yet running; port 0 takes a free one. UsageError where there is no page or no port."""
+def server(directory: Path, port: int = 0) -> ThreadingHTTPServer:
+    """A server of `directory` for this machine alone, not yet running; port 0 takes a free one.
+
+    UsageError where there is no page or no port.
+    """
     if not (directory / "index.html").is_file():
         raise UsageError(f"{directory}: no index.html; export with --target web")
     try:
-        return ThreadingHTTPServer((host, port), partial(_Handler, directory=str(directory)))
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(directory)))
     except OSError as error:
         raise UsageError(f"port {port} cannot be listened on ({error.strerror}); choose another with --port") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import SourceError, UsageError
+from .json_file import read_json
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -97,19 +98,6 @@ def open_source(spec: str, *, task: str | None = None, allow_pickle: bool = Fals
     if path.is_absolute() or spec.startswith(".") or spec.count("/") != 1:
         raise SourceError(f"{spec}: no such file or directory")
     return _directory_source(_from_hub(spec), spec, task, allow_pickle)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; SourceError names the file and the line that is broken."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise SourceError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path}: a JSON object is expected")
-    return content
 
 
 def _from_hub(name: str) -> Path:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UsageError
+from .records import MANIFEST
 
 
 @contextmanager
-def staged(out: Path, *, force: bool, marker: str = "headway.json") -> Iterator[Path]:
+def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     """Yields a directory beside `out`; on success it becomes `out`, on any error it is removed and `out` is as before.
 
     Raises UsageError where `out` exists and `force` is not given, where its parent cannot be written, or the disk is full.

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from .bundle import TokenizerInfo
+from .bundle import TextEncoder, TokenizerInfo
 from .errors import SourceError
+from .source import Source
 
 _FILES = (
     "tokenizer.json",
@@ -38,6 +39,12 @@ def load_tokenizer(directory: Path | None) -> Any:
             f"{directory}: the tokenizer has no fast form, which is the one that runs without transformers"
         )
     return tokenizer
+
+
+def source_encoder(source: Source, directory: Path) -> TextEncoder:
+    """Writes a source's tokenizer to `directory`, and opens it as a bundle does; its `info` is what the bundle needs to know."""
+    info = save_tokenizer(load_tokenizer(source.directory), source.longest, directory)
+    return TextEncoder(directory / info.file, info)
 
 
 def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:

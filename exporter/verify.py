@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from ..calibration.batches import Encode
+from .errors import GateError
+
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """Largest absolute difference allowed, relative to the output's own magnitude where that exceeds 1.
 
@@ -12,8 +15,6 @@ Where values are rounded to whole numbers as they come, two right ways of adding
 different neighbours, and layer after layer carries that on: int8 compares an artifact with its own rounded graph, which its
 quality on held-out text is judged beside.
 """
-
-Tokenize = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ class Case:
     feeds: dict[str, np.ndarray] = field(repr=False)
 
 
-def make_cases(tokenize: Tokenize, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
+def make_cases(tokenize: Encode, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
     """Batches of real text: single lines, mixed lengths with little and much padding, one token, and the longest sequence.
 
     With `choices` every input gets the shape `[batch, choices, sequence]`.
     """
-    by_length = sorted(set(lines), key=len)
+    # Of equal lengths in their order: that of a set is another in each process.
+    by_length = sorted(dict.fromkeys(lines), key=len)
     picks = [by_length[int(q * (len(by_length) - 1))] for q in (0.1, 0.5, 0.9)]
     everything = " ".join(by_length[::-1])
     while len(everything) < longest * 12:
@@ -113,22 +115,21 @@ def compare(
     per_token: Collection[str],
     dtype: str = "float32",
     tolerance: float | None = None,
-    on_case: Callable[[], None] = lambda: None,
 ) -> Parity:
     """Runs `actual` on every case and compares with `expected`, output by output. NaN and Inf never agree.
 
-    Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1.
+    Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. GateError names an output that
+    is missing or has another shape.
     """
     worst: dict[str, OutputParity] = {}
     for case, wanted in zip(cases, expected, strict=True):
         got = actual(case.feeds)
         for name, reference in wanted.items():
             if name not in got or got[name].shape != reference.shape:
-                shape = got[name].shape if name in got else "nothing"
-                raise ValueError(f"output {name!r} has shape {shape}, the source gives {reference.shape}")
+                given = f"has shape {got[name].shape}" if name in got else "is missing"
+                raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
             found = _compare_output(name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token)
             worst[name] = _worse(worst[name], found) if name in worst else found
-        on_case()
     return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
 
 

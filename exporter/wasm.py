@@ -15,13 +15,14 @@ from .errors import TargetError
 
 WORKER = Path(__file__).parent / "web" / "worker.mjs"
 PACKAGE = "onnxruntime-web"
+NO_NODE = "node is not on the PATH: install Node.js 20 or newer"
 
 
 def versions() -> dict[str, str] | str:
     """Versions of Node and onnxruntime-web that would run a model; or why none would, and what to install."""
     node = shutil.which("node")
     if node is None:
-        return "node is not on the PATH: install Node.js 20 or newer"
+        return NO_NODE
     done = subprocess.run([node, WORKER], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return dict(json.loads(done.stdout))
@@ -37,10 +38,13 @@ def error_of(stderr: str) -> str:
 
 
 class WasmRunner:
-    """A `Runner`: one session on one thread. TargetError where it cannot be opened, or where a batch fails."""
+    """A `Runner`: one session on one thread. `found`: what `versions` said, asked here where not given.
 
-    def __init__(self, model: Path, options: Mapping[str, Any]):
-        found = versions()
+    TargetError where it cannot be opened, or where a batch fails.
+    """
+
+    def __init__(self, model: Path, options: Mapping[str, Any], found: dict[str, str] | str | None = None):
+        found = versions() if found is None else found
         if isinstance(found, str):
             raise TargetError(f"{model}: {found}")
         self.model, self.versions = model, found

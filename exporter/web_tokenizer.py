@@ -10,7 +10,7 @@ from typing import Any
 from .bundle import Text, TextEncoder, TokenizerInfo
 from .errors import TargetError
 from .tokenizer_check import compare_ids, unicode_lines
-from .wasm import error_of
+from .wasm import NO_NODE, error_of
 
 LINES = 10_000
 _READER = Path(__file__).parent / "web" / "ids.mjs"
@@ -20,7 +20,7 @@ def ids_in_javascript(directory: Path, texts: Sequence[Text], max_length: int, r
     """Token ids of texts by the page's reader, or by "transformers.js". TargetError where Node or the package is missing."""
     node = shutil.which("node")
     if node is None:
-        raise TargetError("node is not on the PATH: install Node.js 20 or newer")
+        raise TargetError(NO_NODE)
     command = [node, str(_READER), reader, str(directory), str(max_length)]
     done = subprocess.run(
         command, input=json.dumps(texts), capture_output=True, text=True, encoding="utf-8", check=False

@@ -8,13 +8,13 @@ library itself is asked about every code point, and the answers travel with the 
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .reader.characters import CODES, Flag, letters
+from .reader.characters import CODES, Characters, Flag, Kind, letters, read_characters
 
 FILE = Path(__file__).parent / "web" / "unicode.json"
 
@@ -27,40 +27,38 @@ def tables() -> dict[str, Any]:
     expression that cuts text for byte-level BPE. `lower`: a map. `newer`: characters that the library's normal forms do not know:
     of all others, every browser has the same normal forms, since those never change.
     """
-    from tokenizers import normalizers, pre_tokenizers
+    from tokenizers import normalizers
 
-    none: dict[str, Any] = {
-        "clean_text": False,
-        "handle_chinese_chars": False,
-        "strip_accents": False,
-        "lowercase": False,
-    }
-    clean = normalizers.BertNormalizer(**(none | {"clean_text": True})).normalize_str
-    strip = normalizers.BertNormalizer(**(none | {"strip_accents": True})).normalize_str
-    strip_marks = normalizers.StripAccents().normalize_str
-    lower, decompose = normalizers.Lowercase().normalize_str, normalizers.NFKD().normalize_str
-    words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    flags = letters()
+    bert = {"type": "BertNormalizer"} | dict.fromkeys(
+        ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"), False
+    )
+    clean = read_characters({"normalizer": bert | {"clean_text": True}})
+    words = read_characters({"pre_tokenizer": {"type": "BertPreTokenizer"}})
+    decompose = normalizers.NFKD().normalize_str
     last = "\u0345"  # the highest combining class there is: what combines moves in front of it
 
     def newer(c: str) -> bool:
         return unicodedata.category(c) == "Cn" or decompose(last + c) != unicodedata.normalize("NFKD", last + c)
 
     return {
-        "space": _ranges(lambda c: clean(c) == " " and c != " "),
-        "control": _ranges(lambda c: clean(c) == ""),
-        "accent": _ranges(lambda c: strip(c) == ""),
-        "mark": _ranges(lambda c: strip_marks(c) == ""),
-        "punctuation": _ranges(lambda c: len(words(f"a{c}a")) == 3),
-        "letter": _as_ranges(np.flatnonzero(flags & Flag.LETTER).tolist()),
-        "number": _as_ranges(np.flatnonzero(flags & Flag.NUMBER).tolist()),
-        "lower": _changes(lower),
-        "newer": _ranges(newer),
+        "space": _as_ranges(code for code, text in clean.mapped.items() if text == " "),
+        "control": _removed(clean),
+        "accent": _removed(read_characters({"normalizer": bert | {"strip_accents": True}})),
+        "mark": _removed(read_characters({"normalizer": {"type": "StripAccents"}})),
+        "punctuation": _flagged(words.flags, Flag.ISOLATED),
+        "letter": _flagged(letters(), Flag.LETTER),
+        "number": _flagged(letters(), Flag.NUMBER),
+        "lower": [[c, *map(ord, t)] for c, t in read_characters({"normalizer": {"type": "Lowercase"}}).mapped.items()],
+        "newer": _as_ranges(c for c in CODES if newer(chr(c))),
     }
 
 
-def _ranges(holds: Callable[[str], bool]) -> list[int]:
-    return _as_ranges(ord(c) for c in map(chr, CODES) if holds(c))
+def _removed(found: Characters) -> list[int]:
+    return _as_ranges(np.flatnonzero(np.isin(found.kinds, (Kind.REMOVED, Kind.REMOVED_STARTER))).tolist())
+
+
+def _flagged(flags: np.ndarray, flag: Flag) -> list[int]:
+    return _as_ranges(np.flatnonzero(flags & flag).tolist())
 
 
 def _as_ranges(numbers: Iterable[int]) -> list[int]:
@@ -71,10 +69,6 @@ def _as_ranges(numbers: Iterable[int]) -> list[int]:
         else:
             found += [number, number]
     return found
-
-
-def _changes(to: Callable[[str], str]) -> list[list[int]]:
-    return [[ord(c), *map(ord, new)] for c in map(chr, CODES) if (new := to(c)) != c]
 
 
 if __name__ == "__main__":

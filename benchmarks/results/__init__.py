@@ -12,3 +12,9 @@ def save(name: str, content: dict[str, Any]) -> Path:
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def kept(name: str) -> dict[str, Any]:
+    """What `save` wrote under this name before; empty where nothing was."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

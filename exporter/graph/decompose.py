@@ -3,19 +3,20 @@
 import numpy as np
 import onnx_ir as ir
 
+from ..errors import SourceError
 from .edit import attribute, initializer, insert, nodes, remove_unused, replace
 
 
 def decompose_attention(model: ir.Model) -> int:
     """Rewrites every canonical `Attention` in place as MatMul, Mul, Add, Softmax, MatMul; returns how many there were.
 
-    Source: ONNX operator specification, Attention-23. Causal attention is refused: its order is in no input.
+    Source: ONNX operator specification, Attention-23. SourceError names a causal attention: its order is in no input.
     """
     graph = model.graph
     found = nodes(graph, "Attention")
     for node in found:
         if attribute(node, "is_causal", 0):
-            raise NotImplementedError(f"{node.name}: causal attention is not written out yet")
+            raise SourceError(f"node {node.name!r}: a causal attention is not written out yet")
         _decompose(graph, node)
     remove_unused(model)
     return len(found)

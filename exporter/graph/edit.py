@@ -6,6 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from .names import module_of_weight
+
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
     """The node that makes `value`, if its op type is one of `op_types` (any, when none is given)."""
@@ -72,12 +74,19 @@ def bias_of(add: ir.Node | None) -> ir.Value | None:
     return next((v for v in add.inputs if is_vector(v)), None) if add is not None else None
 
 
+def module_of(node: ir.Node) -> str | None:
+    """The Hugging Face module nearest to a node: of a weight it reads, or of what reads its results; None where neither reads one."""
+    nearby = (*node.inputs, *(v for o in node.outputs for reader in consumers(o) for v in reader.inputs))
+    return module_of_weight(str(v.name) for v in nearby if v is not None and v.is_initializer())
+
+
 def first_of(graph: ir.Graph, wanted: Collection[ir.Node]) -> ir.Node:
     """The one of these nodes that runs first."""
     return next(n for n in graph if n in wanted)
 
 
 def attribute(node: ir.Node, name: str, default: object = None) -> object:
+    """An attribute's value, `default` where the node has none of that name."""
     attr = node.attributes.get(name)
     return default if attr is None else attr.value
 

@@ -66,10 +66,16 @@ def _read_unrounded(rounded: ir.Value, value: ir.Value) -> None:
 
 def _round(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> np.ndarray:
     """`QuantizeLinear`, per tensor or by channels of `axis`."""
-    shape = [-1 if i == axis % array.ndim else 1 for i in range(array.ndim)] if scale.ndim else []
     limits = np.iinfo(zero.dtype if zero is not None else np.uint8)
-    origin = zero.reshape(shape).astype(np.float64) if zero is not None else 0.0
-    return np.clip(np.rint(array / scale.reshape(shape)) + origin, limits.min, limits.max).astype(limits.dtype)
+    origin = _along(zero, axis, array.ndim).astype(np.float64) if zero is not None else 0.0
+    return np.clip(np.rint(array / _along(scale, axis, array.ndim)) + origin, limits.min, limits.max).astype(
+        limits.dtype
+    )
+
+
+def _along(vector: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """A scale or zero point as it meets an array of `rank` axes: one for all of it, or one for each place along `axis`."""
+    return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)]) if vector.ndim else vector
 
 
 def _take_tensor(
@@ -77,9 +83,8 @@ def _take_tensor(
 ) -> None:
     """A constant becomes float; of a matrix around zero the scales are noted."""
     axis = int(back.attributes["axis"].value) if "axis" in back.attributes else 1
-    shape = [-1 if i == axis % max(q.ndim, 1) else 1 for i in range(q.ndim)] if scale.ndim else []
-    origin = zero.astype(np.float32).reshape(shape) if zero is not None else np.zeros((), np.float32)
-    array = ((q.astype(np.float32) - origin) * scale.reshape(shape)).astype(np.float32)
+    origin = _along(zero.astype(np.float32), axis, q.ndim) if zero is not None else np.zeros((), np.float32)
+    array = ((q.astype(np.float32) - origin) * _along(scale, axis, q.ndim)).astype(np.float32)
     there = producer(back.inputs[0], "QuantizeLinear")
     source = there.inputs[0] if there is not None else back.inputs[0]
     name = str(source.name) if source is not None else str(back.outputs[0].name)

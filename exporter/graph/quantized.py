@@ -155,6 +155,7 @@ def hold_matrix(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> N
 
 
 def set_whole(weight: ir.Value, q: np.ndarray, bits: int) -> None:
+    """Gives an initializer whole numbers, int8 `[in, out]`, as its content: stored as int8, or as int4 where `bits` are 4 or fewer."""
     dtype = ir.DataType.INT8 if bits > 4 else ir.DataType.INT4
     array = q if bits > 4 else q.astype(dtype.numpy())
     weight.const_value = ir.Tensor(array, dtype=dtype, shape=ir.Shape(q.shape), name=weight.name)

@@ -251,6 +251,8 @@ def _pad(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Tensor]:
+    """An operator Reduce… from what torch has for it; without axes it goes over all of them."""
+
     def apply(node: ir.Node, x: list[Any]) -> Tensor:
         axes = x[1] if len(x) > 1 and x[1] is not None else list(range(x[0].ndim))
         return function(x[0], dim=axes, keepdim=bool(attribute(node, "keepdims", 1)))

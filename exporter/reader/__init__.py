@@ -4,7 +4,6 @@ What cannot be read exactly is refused, and where this machine has a C++ compile
 run against the bundle's own tokenizer first.
 """
 
-import json
 import shutil
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 
 from ..bundle import Manifest, TextEncoder, TokenizerInfo
 from ..errors import HeadwayWarning, UsageError
+from ..json_file import read_json
 from ..tokenizer_check import TokenAgreement, compare_ids, unicode_lines
 from .compact import compact_file
 from .native import SOURCES, NativeReader, library
@@ -36,7 +36,7 @@ def write_reader(bundle_directory: Path, out: Path, platform: Literal["android",
     if info is None:
         raise UsageError(f"{bundle_directory}: this bundle has no tokenizer, so there is nothing to read on a phone")
     path = bundle_directory / info.file
-    data = compact_file(json.loads(path.read_text(encoding="utf-8")), info)
+    data = compact_file(read_json(path), info)
     if library() is None:
         warnings.warn(
             "no C++ compiler on this machine: the tokenizer for phones was not compared with the bundle's",

@@ -16,9 +16,9 @@ from ..graph.anatomy import Anatomy
 from ..graph.edit import nodes
 from ..mobile_runners import RowRunner
 from ..quiet import quiet
-from .executorch import WAY_OUT, export_module, sequence_axis
 from .spec import TargetSpec
 from .target import Text
+from .torch_export import WAY_OUT, export_module, sequence_axis
 
 PACKAGE = "model.mlpackage"
 SPEC = TargetSpec("coreml", neuron_multiple=16, rank_multiple=16)

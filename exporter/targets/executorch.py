@@ -14,14 +14,14 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ..errors import SourceError, TargetError
+from ..errors import TargetError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import consumers, nodes, producer
-from ..graph.quantized import TOKENS, matrix_of
+from ..json_file import read_json
 from ..mobile_runners import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
 from ..quiet import quiet
 from .spec import TargetSpec
 from .target import Text
+from .torch_export import WAY_OUT, check_rounding, export_module, sequence_axis
 
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 """XNNPACK packs matrices in strips of 8 or 16 columns."""
@@ -29,7 +29,6 @@ SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tok
 MISSING = (
     "target executorch needs the packages executorch and torchao, which are not here: pip install 'headway[executorch]'"
 )
-_EXAMPLE = 8
 _DELEGATE = "executorch_call_delegate"
 _NO_WORK = ("getitem", "sym_size")
 
@@ -71,38 +70,7 @@ class ExecuTorchTarget:
         return ExecuTorchRunner(directory / self.artifact, options, threads)
 
     def record(self, directory: Path) -> dict[str, Any]:
-        return json.loads((directory / RECORD_FILE).read_text(encoding="utf-8"))
-
-
-def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
-    """Counts what is in whole numbers. TargetError names the first rounding that the target would not compute as it stands."""
-    out = f"use --target ort for it, or round by token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
-    counts = {"attention": len(nodes(model.graph, "Attention")), "int8_products": 0, "int8_tables": 0}
-    for node in nodes(model.graph, "QuantizeLinear"):
-        raise TargetError(
-            f"node {node.name!r}: a value rounded to a fixed range is not what {engine} multiplies by a matrix here; {out}"
-        )
-    for node in nodes(model.graph, "MatMul"):
-        whole = matrix_of(node)
-        if whole is None:
-            continue
-        if whole[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]
-            raise TargetError(f"{whole[0].name}: {whole[0].dtype} in blocks is not what {engine} takes here; {out}")
-        if producer(node.inputs[0], TOKENS) is None:
-            raise TargetError(
-                f"{whole[0].name}: an int8 matrix whose other side is float is not what {engine} takes here; {out}"
-            )
-        counts["int8_products"] += 1
-    half = next((v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT16), None)
-    if half is not None:
-        raise TargetError(
-            f"{half.name}: stored as float16, which target {target} would store as float32; leave the float16 pass out"
-        )
-    counts["int8_tables"] = sum(
-        v.dtype == ir.DataType.INT8 and any(n.op_type == "Gather" for n in consumers(v))
-        for v in model.graph.initializers.values()
-    )
-    return {k: n for k, n in counts.items() if n}
+        return read_json(directory / RECORD_FILE)
 
 
 def build(model: ir.Model, directory: Path, longest: int) -> None:
@@ -132,34 +100,6 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
         "not_delegated": [asdict(x) for x in found],
     }
     (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-WAY_OUT = "use --target ort or ort-mobile for this model"
-
-
-def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[Any, Any]:
-    """The torch module of a canonical model and what `torch.export` makes of it: one text, 1 to `longest` tokens.
-
-    `linear` as in `TorchModule`.
-    """
-    import torch
-
-    from ..graph.torch_module import Linear, TorchModule
-
-    try:
-        module = TorchModule(model, linear or Linear)
-    except SourceError as error:
-        raise TargetError(f"{error}; {WAY_OUT}") from error
-    example = tuple(torch.ones((1, min(_EXAMPLE, longest)), dtype=torch.int64) for _ in module.input_names)
-    # Where a model looks at neighbouring tokens, a few short lengths are special cases to the tracer. The program computes them all
-    # the same, which the check with one token shows.
-    for least in (1, 3, 4):
-        sequence = torch.export.Dim("sequence", min=least, max=longest)
-        try:
-            return module, torch.export.export(module, example, dynamic_shapes=(tuple({1: sequence} for _ in example),))
-        except Exception as error:  # torch.export raises many kinds
-            problem = error
-    raise TargetError(f"torch.export cannot trace the model at every length: {problem}; {WAY_OUT}") from problem
 
 
 def _linear(product: Any) -> Any:
@@ -230,9 +170,3 @@ def check_kernels(program: Any, found: list[Left]) -> None:
                 raise TargetError(
                     f"{name} ({', '.join(where) or 'module unknown'}) has no kernel in ExecuTorch's runtime; {WAY_OUT}"
                 )
-
-
-def sequence_axis(value: ir.Value) -> int | None:
-    """The axis of an output that runs along the sequence."""
-    shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
-    return shape.index("sequence") if "sequence" in shape else None

@@ -25,12 +25,13 @@ from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import constant, nodes
 from ..graph.quantized import QuantizedMatrix, matrix_of
+from ..json_file import read_json
 from ..mobile_runners import LITERT_FILE, LITERT_RECORD, LiteRtRunner
 from ..quiet import quiet
-from .executorch import WAY_OUT, check_rounding, sequence_axis
 from .profiles import make_profiles
 from .spec import TargetSpec
 from .target import Text
+from .torch_export import WAY_OUT, check_rounding, sequence_axis
 
 SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 
@@ -80,7 +81,7 @@ class LiteRtTarget:
         return LiteRtRunner(directory / self.artifact, threads)
 
     def record(self, directory: Path) -> dict[str, Any]:
-        return json.loads((directory / LITERT_RECORD).read_text(encoding="utf-8"))
+        return read_json(directory / LITERT_RECORD)
 
 
 def bucket_lengths(text: Text) -> list[int]:

@@ -15,7 +15,17 @@ import onnx_ir as ir
 from ...kernels.cpu import MISSING, library_path
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import attribute, consumers, dims, insert, nodes, producer, remove_unused, replace
+from ..graph.edit import (
+    attribute,
+    bias_of,
+    consumers,
+    insert,
+    nodes,
+    other_input,
+    producer,
+    remove_unused,
+    replace,
+)
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..processor import X64_PRECISION
 from ..runner import OrtRunner
@@ -32,8 +42,6 @@ SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
 """The runtime packs matrices in strips of 16 columns: a width between costs as much as the next multiple (measured)."""
 
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
-SLOW_PACKED_FUSIONS = ("MatMulAddFusion",)
-"""On matrices of two axes the runtime would copy the bias into every row of the result before it multiplies."""
 
 
 @dataclass
@@ -222,18 +230,11 @@ class _AttentionLowering:
 def _bias_of(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
     """`x, b` where `value` is `x + b` with a trained vector b and nothing else reads it."""
     add = producer(value, "Add")
-    if add is None or value is None or len(consumers(value)) != 1:
+    bias = bias_of(add)
+    if add is None or value is None or bias is None or len(consumers(value)) != 1:
         return None
-    for bias, rest in (add.inputs, tuple(reversed(add.inputs))):
-        if (
-            bias is not None
-            and rest is not None
-            and bias.is_initializer()
-            and len(dims(bias) or ()) == 1
-            and not rest.is_initializer()
-        ):
-            return rest, bias
-    return None
+    rest = other_input(add, bias)
+    return (rest, bias) if rest is not None and not rest.is_initializer() else None
 
 
 def _take_over(old: ir.Value, new: ir.Value) -> None:

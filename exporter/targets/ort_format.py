@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SourceError, TargetError
+from ..graph.names import module_of_weight
 
 X86_ONLY_DOMAINS = frozenset({"com.microsoft.nchwc"})
 """Kernels of blocked layouts exist on x86 alone: an optimised graph that holds one runs nowhere else."""
@@ -94,10 +95,9 @@ class OrtFile:
         return found
 
     def module_of(self, node: OrtNode) -> str:
-        """The Hugging Face module a node belongs to: of a weight it reads, or of what reads its result."""
-        nearby = [*node.inputs, *(v for o in node.outputs for n in self.readers.get(o, []) for v in n.inputs)]
-        weight = next((n for n in nearby if n in self.tensors and ".weight" in n), None)
-        return weight.partition(".weight")[0] if weight else (node.outputs[0] if node.outputs else node.name)
+        """The Hugging Face module nearest to a node, as `graph.edit.module_of`; where there is none, the node's result."""
+        nearby = (*node.inputs, *(v for o in node.outputs for n in self.readers.get(o, []) for v in n.inputs))
+        return module_of_weight(n for n in nearby if n in self.tensors) or (*node.outputs, node.name)[0]
 
 
 def read_ort(path: Path) -> OrtFile:

@@ -22,6 +22,7 @@ import onnxruntime
 
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
+from ..graph.edit import module_of
 from ..passes.quantize import StoreHalf
 from . import ort
 from .ort_format import OrtFile, check_operators, full_build, lacks, read_ort
@@ -146,13 +147,5 @@ def _explain(graph: ir.Graph) -> None:
     known = {(domain, op_type) for domain, op_type in full_build().kernels}
     for node in graph.all_nodes():
         if (node.domain, node.op_type) not in known:
-            module = _module(node)
+            module = module_of(node) or str(node.outputs[0].name)
             raise lacks(str(node.name), module, f"{node.domain or 'ai.onnx'}.{node.op_type}")
-
-
-def _module(node: ir.Node) -> str:
-    nearby = [*node.inputs, *(v for o in node.outputs for use in o.uses() for v in use.node.inputs)]
-    weight = next(
-        (str(v.name) for v in nearby if v is not None and v.is_initializer() and ".weight" in str(v.name)), ""
-    )
-    return weight.partition(".weight")[0] or str(node.outputs[0].name)

@@ -7,6 +7,7 @@ the weights are in the graph. Where Node and onnxruntime-web are at hand, an exp
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import onnx_ir as ir
 from ..bundle import Manifest
 from ..errors import TargetError, UsageError
 from ..graph.anatomy import Anatomy
+from ..json_file import read_json
 from ..recipe import Half, Quantize, Recipe
 from ..runner import OrtRunner, Runner
 from ..wasm import WasmRunner, versions
@@ -76,16 +78,20 @@ class WebTarget:
     def options(self, *, regroup: bool) -> dict[str, Any]:
         return ort.session_options(regroup=regroup)
 
+    @cached_property
+    def node(self) -> dict[str, str] | str:
+        """What an export is compared in, see `wasm.versions`."""
+        return versions()
+
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
-        if isinstance(versions(), dict):
-            return WasmRunner(directory / self.artifact, options)
+        if isinstance(self.node, dict):
+            return WasmRunner(directory / self.artifact, options, self.node)
         return OrtRunner(directory / self.artifact, options, threads)
 
     def record(self, directory: Path) -> dict[str, Any]:
-        found = versions()
-        if isinstance(found, str):
-            return {"checked": f"ONNX Runtime on the processor; WebAssembly was not run: {found}"}
-        return {"checked": "onnxruntime-web in Node", **found}
+        if isinstance(self.node, str):
+            return {"checked": f"ONNX Runtime on the processor; WebAssembly was not run: {self.node}"}
+        return {"checked": "onnxruntime-web in Node", **self.node}
 
 
 def web_target(recipe: Recipe) -> WebTarget:
@@ -118,7 +124,7 @@ def add_page(directory: Path, manifest: Manifest) -> None:
     config = directory / "config.json"
     if config.is_file():
         kinds = {f"{FOLDER}/model{suffix}.onnx": kind for kind, suffix in SUFFIXES.items()}
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = read_json(config)
         content["transformers.js_config"] = content.get("transformers.js_config", {}) | {
             "dtype": kinds[manifest.artifact]
         }

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.exporter import adb
+from headway.exporter import adb, perf_tools
 from headway.exporter.bundle import Bundle, Manifest
 from headway.exporter.errors import HeadwayError, TargetError, UsageError
 from headway.exporter.export import Exported
@@ -123,7 +123,7 @@ OutputX 0: tensor(sizes=[1, 1000], [
 
 
 def test_perf_test_is_read() -> None:
-    timing = adb.PerfTest().read(PERF_TEST, "")
+    timing = perf_tools.PerfTest().read(PERF_TEST, "")
     assert timing is not None
     assert (timing.runs, timing.each) == (5, [])
     assert timing.statistics == pytest.approx(
@@ -137,38 +137,41 @@ def test_perf_test_is_read() -> None:
             "p99": 101.519,
         }
     )
-    timing = adb.PerfTest().read(PERF_TEST, RESULTS)
+    timing = perf_tools.PerfTest().read(PERF_TEST, RESULTS)
     assert timing is not None
     assert timing.each == pytest.approx([95.8204, 99.5086, 101.519, 98.0, 99.962])
     other_unit = RESULTS.replace(",0.", ",")
-    timing = adb.PerfTest().read(PERF_TEST, other_unit)
+    timing = perf_tools.PerfTest().read(PERF_TEST, other_unit)
     assert timing is not None and timing.each == []
-    assert adb.PerfTest().read("there is no test data for model x\n", "") is None
+    assert perf_tools.PerfTest().read("there is no test data for model x\n", "") is None
 
 
 def test_benchmark_model_is_read() -> None:
-    timing = adb.BenchmarkModel().read(BENCHMARK_MODEL, "")
+    timing = perf_tools.BenchmarkModel().read(BENCHMARK_MODEL, "")
     assert timing is not None
     assert timing.runs == 25
     assert timing.statistics == pytest.approx(
         {"mean": 145.528, "p50": 141.253, "p95": 187.533, "min": 140.071, "max": 195.121}
     )
-    timing = adb.BenchmarkModel().read(BENCHMARK_MODEL_OLDER, "")
+    timing = perf_tools.BenchmarkModel().read(BENCHMARK_MODEL_OLDER, "")
     assert timing is not None
     assert timing.runs == 50
     assert timing.statistics == pytest.approx({"mean": 2950.34, "min": 2727.568, "max": 3189.954})
     only_warm_up = BENCHMARK_MODEL_OLDER.partition("Running benchmark for at least 50")[0]
-    assert adb.BenchmarkModel().read(only_warm_up, "") is None
+    assert perf_tools.BenchmarkModel().read(only_warm_up, "") is None
 
 
 def test_executor_runner_is_read() -> None:
-    timing = adb.ExecutorRunner().read(EXECUTOR_RUNNER, "")
+    timing = perf_tools.ExecutorRunner().read(EXECUTOR_RUNNER, "")
     assert timing is not None
     assert (timing.runs, timing.each, timing.statistics) == (2, [1.62, 1.58], {})
-    timing = adb.ExecutorRunner().read(EXECUTOR_RUNNER_OLDER, "")
+    timing = perf_tools.ExecutorRunner().read(EXECUTOR_RUNNER_OLDER, "")
     assert timing is not None
     assert (timing.runs, timing.each, timing.statistics) == (1, [], {"mean": 15.013292})
-    assert adb.ExecutorRunner().read("I executorch:executor_runner.cpp:195] Model executed successfully.\n", "") is None
+    assert (
+        perf_tools.ExecutorRunner().read("I executorch:executor_runner.cpp:195] Model executed successfully.\n", "")
+        is None
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -182,7 +185,7 @@ def test_a_tensor_in_protobuf(dtype: type, shape: list[int], name: str) -> None:
 
     shape = [n % 9 for n in shape[:-1]] + shape[-1:]
     array = np.random.default_rng(0).integers(-(2**20), 2**20, shape).astype(dtype)
-    back = onnx.TensorProto.FromString(adb.tensor_proto(name, array))
+    back = onnx.TensorProto.FromString(perf_tools.tensor_proto(name, array))
     assert back.name == name
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(back), array)
     assert onnx.numpy_helper.to_array(back).dtype == dtype

@@ -14,7 +14,7 @@ from headway.exporter.errors import TargetError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe import Recipe
 from headway.exporter.targets import litert
-from headway.exporter.targets.executorch import check_rounding
+from headway.exporter.targets.torch_export import check_rounding
 
 import models
 from variants import answers, apart, canonical, feeds, pruned, rounded

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headway.exporter.errors import GateError
 from headway.exporter.verify import Case, compare, first_divergence, make_cases
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
@@ -43,9 +44,9 @@ def test_nan_and_inf_never_agree(bad: float) -> None:
 
 
 def test_a_missing_output_or_another_shape_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'y'"):
+    with pytest.raises(GateError, match="'y'"):
         compare([CASE], [{"y": np.ones((2, 3, 4))}], lambda _: {}, per_token=["y"])
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(GateError, match="shape"):
         verdict(np.ones((2, 3, 4)), np.ones((2, 3, 5)))
 
 
@@ -78,3 +79,17 @@ def test_cases_cover_one_token_and_the_longest(longest: int) -> None:
     assert any((c.feeds["attention_mask"] == 0).any() for c in cases)
     assert max(s[1] for s in shapes) <= longest
     assert {len({v.shape for v in c.feeds.values()}) for c in cases} == {1}
+
+
+def test_cases_follow_from_the_order_of_the_text_alone() -> None:
+    """Not from that of a set, which each process has its own of: a bundle made again would have another manifest."""
+    lines = [f"line {i:03}" for i in range(101)]
+    asked: list[list[str]] = []
+
+    def tokenize(texts, most):
+        asked.append(list(texts))
+        ids = np.ones((len(texts), most or 4), np.int64)
+        return {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids * 0}
+
+    make_cases(tokenize, lines, 16, 0)
+    assert all([lines[i]] in asked for i in (10, 50, 90))
