@@ -1,12 +1,13 @@
 """Bundles and artifacts on arm64, without such a machine: numbers beside this machine's. Times would mean nothing and are not taken.
 
     python -m benchmarks.arm                       # MiniLM-L6 in float32 and int8, and Headway's own kernels
-    python -m benchmarks.arm ARTIFACT …            # bundles, or .onnx, .ort and .tflite files
+    python -m benchmarks.arm ARTIFACT …            # bundles, or .onnx, .ort, .tflite and .pte files
     python -m benchmarks.arm --kernels             # the kernels alone
     python -m benchmarks.arm --processor cortex-a53
 
 Programs for arm64 run one by one in QEMU's user-mode emulation: the aarch64 builds of Python, numpy, tokenizers, ONNX Runtime (or
-LiteRT), and the kernels cross-compiled. Every artifact answers the same texts here and there; compared are token ids, the largest
+LiteRT, or ExecuTorch's C++ libraries), and the kernels cross-compiled.
+Every artifact answers the same texts here and there; compared are token ids, the largest
 difference of any output relative to its own magnitude above 1, and the cosine of each text's answer. How much int8 answers move where
 only last bits of float32 differ is seen beside it: this machine with other operators fused. The kernels' own tests run there
 too, and their results on random shapes are compared with this machine's, to the bit where they have to be equal. Set up on first

@@ -1,11 +1,13 @@
 """Answers of one artifact, wherever it runs: `python arm_worker.py ARTIFACT BUNDLE TEXTS.json [--otherwise] ANSWERS.npz`.
 
-A bundle answers through `headway.Bundle`, from text, each text alone and all of them as one batch, padded. An `.onnx`, `.ort` or
-`.tflite` file answers the token ids of the bundle that it lies in, or else of BUNDLE. With --otherwise ONNX
+A bundle answers through `headway.Bundle`, from text, each text alone and all of them as one batch, padded. An `.onnx`, `.ort`,
+`.tflite` or `.pte` file answers the token ids of the bundle that it lies in, or else of BUNDLE. With --otherwise ONNX
 Runtime fuses other operators: those that a bundle leaves unfused, none of another file. Needs what a bundle needs.
 """
 
+import ctypes
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ from typing import Any
 import numpy as np
 
 from headway.exporter.bundle import MANIFEST, Bundle, Manifest, TextEncoder
+from headway.exporter.mobile_runners import RECORD_FILE, RowRunner
 from headway.exporter.runner import OrtRunner
 
 LENGTH = 32
 """Tokens that a text is cut to."""
+
+PTE_LIBRARY = "PTE_LIBRARY"
+"""Environment variable with the path of `peers/pte.cc`, compiled: set where torch is not at hand."""
 
 
 def answers(artifact: Path, tokenizer: Path, texts: list[str], *, otherwise: bool = False) -> dict[str, np.ndarray]:
@@ -39,7 +45,10 @@ def _open(artifact: Path, tokenizer: Path, otherwise: bool) -> tuple[Any, Any]:
     info = manifest.tokenizer
     assert info is not None
     encoder = TextEncoder(bundle_of / info.file, info)
-    if artifact.is_dir() and otherwise:
+    program = artifact / manifest.artifact if artifact.is_dir() else artifact
+    if program.suffix == ".pte" and PTE_LIBRARY in os.environ:
+        run = PteRunner(program, manifest.session_options).run
+    elif artifact.is_dir() and otherwise:
         options = {**manifest.session_options, "disabled_optimizers": []}
         run = OrtRunner(artifact / manifest.artifact, options, threads=1).run
     elif artifact.is_dir():
@@ -49,6 +58,34 @@ def _open(artifact: Path, tokenizer: Path, otherwise: bool) -> tuple[Any, Any]:
     else:
         run = OrtRunner(artifact, {"graph_optimization_level": "none"} if otherwise else {}, threads=1).run
     return (lambda texts: encoder(texts, min(LENGTH, info.max_length))), run
+
+
+class PteRunner(RowRunner):
+    """A `.pte` program on ExecuTorch's C++ runtime: its runtime for Python needs torch, whose arm64 wheel needs CUDA."""
+
+    def __init__(self, program: Path, options: dict[str, Any]):
+        self._library = ctypes.CDLL(os.environ[PTE_LIBRARY])
+        self._library.pte_open.restype = ctypes.c_void_p
+        self._program = ctypes.c_void_p(self._library.pte_open(str(program).encode()))
+        if not self._program:
+            raise SystemExit(f"{program}: ExecuTorch cannot load it")
+        record = json.loads(program.with_name(RECORD_FILE).read_text(encoding="utf-8"))
+        outputs = [(name, axis) for name, axis in record["outputs"]]
+        super().__init__(
+            record["inputs"], outputs, max_length=record["max_length"], cut_padding=bool(options.get("cut_padding"))
+        )
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        length = feeds["input_ids"].shape[1]
+        inputs = (ctypes.c_void_p * len(self.input_names))(*(feeds[n].ctypes.data for n in self.input_names))
+        found = (ctypes.POINTER(ctypes.c_float) * len(self.output_names))()
+        sizes = (ctypes.c_int64 * len(self.output_names))()
+        error = self._library.pte_run(self._program, inputs, len(inputs), length, found, sizes)
+        if error:
+            raise SystemExit(f"ExecuTorch: error {error}")
+        shapes = [(1, -1) if axis is None else (1, length, -1) for axis in self._axes.values()]
+        flat = [np.ctypeslib.as_array(p, (n,)).copy() for p, n in zip(found, sizes, strict=True)]
+        return [array.reshape(shape) for array, shape in zip(flat, shapes, strict=True)]
 
 
 def _litert(artifact: Path) -> Any:

@@ -28,7 +28,7 @@ from .runner import Runner
 from .targets.ort import OrtTarget
 from .targets.spec import TargetSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ROUNDS = 12
 _ORT = OrtTarget()
 _LEVELS = 8
@@ -187,7 +187,7 @@ def _measure(
         """No part costs less than its absence: where the measured difference says so, it is noise."""
         return {n: max(0.0, full * (share - none) / max(count, 1)) for n, share in parts.items()}
 
-    none_a, none_f = heads.get(0, 1.0), neurons.get(0, 1.0)
+    none_a, none_f = min(heads.get(0, 1.0), 1.0), min(neurons.get(0, 1.0), 1.0)
     return LatencyTable(
         spec.name,
         workload,
@@ -259,7 +259,13 @@ def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = 
 
 
 def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = ROUNDS) -> list[float]:
-    """Median milliseconds of each runner, all shapes of the workload run in turn in every round; the mean over shapes."""
+    """Median milliseconds of each runner, all shapes of the workload run in turn in every round; the mean over shapes.
+
+    One thread's time is the processor's: on a quiet machine the same as the clock's, and on a busy one the time that others had
+    the core does not count, which would make a cut model look slower or faster than it is. Threads that wait for each other
+    have the clock's alone.
+    """
+    now = time.thread_time_ns if workload.threads == 1 else time.perf_counter_ns
     feeds = workload.feeds(runners[0].input_names)
     times = np.zeros((rounds, len(feeds), len(runners)))
     for batch in feeds:
@@ -271,7 +277,7 @@ def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = RO
                 one = (j + turn) % len(runners)
                 if workload.threads > 1:
                     time.sleep(IDLE_SECONDS)
-                start = time.perf_counter_ns()
+                start = now()
                 runners[one].run(batch)
-                times[turn, i, one] = (time.perf_counter_ns() - start) / 1e6
+                times[turn, i, one] = (now() - start) / 1e6
     return [float(t) for t in np.median(times, axis=0).mean(axis=0)]

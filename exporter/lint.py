@@ -1,6 +1,6 @@
 """What an artifact would do badly on a processor or runtime it was not made for: saturate, overflow, be refused, run slowly.
 
-Reads the ONNX file itself; findings name the module whose weight is concerned. Nothing here is measured on that target: what is
+Reads the ONNX or `.ort` file itself; findings name the module whose weight is concerned. Nothing here is measured on that target: what is
 said follows from number formats and operator sets; of time it says what may be slow, to be measured there with `headway bench`.
 For what saturates see `Processor`.
 """
@@ -19,6 +19,7 @@ from .graph.edit import constant, module_of, nodes, producer
 from .graph.names import module_of_weight
 from .graph.quantized import DOMAIN, matrix_of
 from .processor import X64_PRECISION
+from .targets.ort_format import OrtFile, read_ort
 from .targets.ort_int8 import CONTRIB
 
 Severity = Literal["error", "slow"]
@@ -26,6 +27,9 @@ _INT16, _INT32 = 2**15 - 1, 2**31 - 1
 
 _INTEGER_PRODUCTS = {"MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3}
 """Operators that multiply bytes, and which input is the matrix."""
+
+_CURE = f"set session entry {X64_PRECISION}=1, use 7-bit weights, or Headway's kernels"
+_CURE_ORT = f"nothing optimises a .ort file when it is loaded, so that {X64_PRECISION} does not help: export for --target ort there"
 
 
 @dataclass(frozen=True)
@@ -61,24 +65,40 @@ PROCESSORS = {
 
 
 def lint(path: Path, target: str) -> list[Finding]:
-    """Findings about a bundle or an `.onnx` file on one of `PROCESSORS`, errors first."""
+    """Findings about a bundle, or an `.onnx` or `.ort` file, on one of `PROCESSORS`, errors first."""
     processor = PROCESSORS.get(target)
     if processor is None:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
     manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
     file = path / manifest.artifact if manifest is not None else path
     if file.suffix == ".ort":
-        raise UsageError(
-            f"{file}: a .ort file is compared with phones' kernels when it is made; lint the same model for --target ort"
-        )
-    try:
-        model = ir.load(file)
-    except Exception as error:  # protobuf and onnx_ir raise their own kinds
-        raise SourceError(f"{file}: not an ONNX file ({error})") from error
-    config = manifest.session_options.get("config", {}) if manifest is not None else {}
-    exact = str(config.get(X64_PRECISION, "0")) == "1"
-    found = [f for graph in _graphs(model) for f in _findings(graph, processor, exact)]
+        graphs, exact, cure = [_as_graph(read_ort(file))], False, _CURE_ORT
+    else:
+        try:
+            graphs = list(_graphs(ir.load(file)))
+        except Exception as error:  # protobuf and onnx_ir raise their own kinds
+            raise SourceError(f"{file}: not an ONNX file ({error})") from error
+        config = manifest.session_options.get("config", {}) if manifest is not None else {}
+        exact, cure = str(config.get(X64_PRECISION, "0")) == "1", _CURE
+    found = [f for graph in graphs for f in _findings(graph, processor, exact, cure)]
     return sorted(found, key=lambda f: f.severity)
+
+
+def _as_graph(file: OrtFile) -> ir.Graph:
+    """The operators of a `.ort` file and its int8 matrices, as far as findings look at them."""
+    values: dict[str, ir.Value] = {}
+    for t in file.tensors.values():
+        values[t.name] = ir.Value(name=t.name)
+        if t.dtype == "int8" and t.raw is not None:
+            values[t.name].const_value = ir.Tensor(t.raw.view(np.int8).reshape(t.shape), name=t.name)
+    initializers = [v for v in values.values() if v.const_value is not None]
+    made = []
+    for n in file.nodes:
+        inputs = [values.setdefault(i, ir.Value(name=i)) if i else None for i in n.inputs]
+        made.append(ir.Node(n.domain, n.op_type, inputs, num_outputs=len(n.outputs), name=n.name))
+        for value, name in zip(made[-1].outputs, n.outputs, strict=True):
+            value.name, values[name] = name, value
+    return ir.Graph([], [], nodes=made, initializers=initializers)
 
 
 def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
@@ -89,12 +109,12 @@ def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
                 yield attribute.value
 
 
-def _findings(graph: ir.Graph, processor: Processor, exact: bool) -> Iterator[Finding]:
+def _findings(graph: ir.Graph, processor: Processor, exact: bool, cure: str) -> Iterator[Finding]:
     for node in graph:
         yield from _operator(node, processor)
         matrix = _byte_matrix(node)
         if matrix is not None:
-            yield from _sums(node, matrix, processor, exact)
+            yield from _sums(node, matrix, processor, exact, cure)
     for node in nodes(graph, "QuantizeLinear"):
         yield from _zero_point(node, processor)
     for node in nodes(graph, "MatMul"):
@@ -131,7 +151,7 @@ def _zero_point(node: ir.Node, processor: Processor) -> Iterator[Finding]:
         )
 
 
-def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool) -> Iterator[Finding]:
+def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool, cure: str) -> Iterator[Finding]:
     """Saturation of 16-bit pairs, overflow of 32-bit sums: by the weights themselves, for the worst values."""
     array = constant(matrix)
     if array is None or array.dtype != np.int8:
@@ -144,8 +164,7 @@ def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool) ->
         yield Finding(
             "error",
             _module(matrix),
-            f"{int(over.sum())} of {len(over)} outputs can saturate: pairs of products exceed 16 bits; set session entry "
-            f"{X64_PRECISION}=1, use 7-bit weights, or Headway's kernels",
+            f"{int(over.sum())} of {len(over)} outputs can saturate: pairs of products exceed 16 bits; {cure}",
         )
     if (255 * np.abs(whole).sum(axis=0)).max(initial=0) > _INT32:
         yield Finding("error", _module(matrix), "32-bit sums can overflow: too many inputs")

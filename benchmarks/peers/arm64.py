@@ -11,19 +11,31 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
 from headway.kernels.cpu import build
 
+from ..arm_worker import PTE_LIBRARY
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOT = REPOSITORY / ".cache" / "arm"
 
 ARM_PACKAGES = ["python3", "libstdc++6"]
 HOST_PACKAGES = ["qemu-user-static", "g++-aarch64-linux-gnu"]
-RUNTIME = ["onnxruntime", "numpy", "tokenizers", "flatbuffers", "protobuf", "packaging", "typing_extensions"]
+RUNTIME = [
+    "onnxruntime",
+    "executorch",
+    "numpy",
+    "tokenizers",
+    "flatbuffers",
+    "protobuf",
+    "packaging",
+    "typing_extensions",
+]
 TESTS = ["onnx", "ml_dtypes", "hypothesis", "sortedcontainers", "pytest", "iniconfig", "pluggy", "Pygments", "psutil"]
 OTHERS = ["ai-edge-litert==2.3.0", "tqdm==4.70.1", "backports.strenum==1.2.8"]
 
@@ -57,6 +69,7 @@ class Machine:
     def python(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> list[str]:
         """The command that runs Python, with `headway` and the kernels built for it."""
         settings = {"PYTHONPATH": f"{ROOT / 'package'}:{ROOT / 'site'}", "PYTHONDONTWRITEBYTECODE": "1"}
+        settings[PTE_LIBRARY] = str(pte())
         handed = [a for k, v in (settings | dict(environment or {})).items() for a in ("-E", f"{k}={v}")]
         interpreter = ROOT / "arm64" / "usr" / "bin" / "python3"
         emulator = [str(ROOT / "host" / "usr" / "bin" / "qemu-aarch64-static"), "-cpu", self.processor.name]
@@ -190,9 +203,33 @@ def kernels() -> Path:
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:16]
     library = ROOT / "kernels" / digest / build.LIBRARY
     if not library.is_file():
-        host = ROOT / "host"
-        compiler = f"{host / 'usr' / 'bin' / 'aarch64-linux-gnu-g++'} --sysroot={host}"
-        libraries = str(host / "usr" / "lib" / "x86_64-linux-gnu")  # the assembler's and the linker's own
-        with patch.dict(os.environ, CXX=compiler, LD_LIBRARY_PATH=libraries):
+        with _cross_compiler():
             build.build(library, machine="aarch64")
     return library
+
+
+def pte() -> Path:
+    """`pte.cc` for arm64, linked to the libraries of ExecuTorch's wheel."""
+    source = Path(__file__).with_name("pte.cc")
+    library = ROOT / "kernels" / hashlib.sha256(source.read_bytes()).hexdigest()[:16] / "libpte.so"
+    if not library.is_file():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        wheel = ROOT / "site" / "executorch"
+        flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-DC10_USING_CUSTOM_GENERATED_MACROS"]
+        include = wheel / "include"
+        flags += [f"-I{include}", f"-I{include / 'executorch' / 'runtime' / 'core' / 'portable_type' / 'c10'}"]
+        names = ("", "_kernels_optimized", "_kernels_quantized", "_backend_xnnpack", "_threadpool")
+        link = [f"-L{wheel / 'lib'}", f"-Wl,-rpath,{wheel / 'lib'}", "-Wl,--no-as-needed"]
+        with _cross_compiler() as compiler:
+            command = [*compiler.split(), *flags, str(source), "-o", str(library), *link]
+            subprocess.run([*command, *(f"-lexecutorch{n}" for n in names)], check=True)
+    return library
+
+
+@contextmanager
+def _cross_compiler() -> Iterator[str]:
+    host = ROOT / "host"
+    compiler = f"{host / 'usr' / 'bin' / 'aarch64-linux-gnu-g++'} --sysroot={host}"
+    libraries = str(host / "usr" / "lib" / "x86_64-linux-gnu")  # the assembler's and the linker's own
+    with patch.dict(os.environ, CXX=compiler, LD_LIBRARY_PATH=libraries):
+        yield compiler

@@ -10,6 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import SourceError, TargetError
 from ..graph.names import module_of_weight
 
@@ -56,12 +58,13 @@ class OrtNode:
 
 @dataclass(frozen=True)
 class OrtTensor:
-    """A trained tensor or another constant."""
+    """A trained tensor or another constant. `raw`: its bytes, as uint8 `[nbytes]`."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+    raw: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass
@@ -127,7 +130,8 @@ def _read_graph(graph: Any, outside: Mapping[str, str], found: OrtFile, fbs: Any
     for tensor in map(graph.Initializers, range(graph.InitializersLength())):
         shape = tuple(tensor.Dims(i) for i in range(tensor.DimsLength()))
         name, dtype = _text(tensor.Name()), _TYPES.get(tensor.DataType(), str(tensor.DataType()))
-        found.tensors[name] = OrtTensor(name, dtype, shape, tensor.RawDataLength())
+        length = tensor.RawDataLength()
+        found.tensors[name] = OrtTensor(name, dtype, shape, length, tensor.RawDataAsNumpy() if length else None)
     for node in map(graph.Nodes, range(graph.NodesLength())):
         inputs = tuple(_text(node.Inputs(i)) for i in range(node.InputsLength()))
         outputs = tuple(_text(node.Outputs(i)) for i in range(node.OutputsLength()))

@@ -200,6 +200,12 @@ def test_the_manifest_reads_back(mobile: Exported) -> None:
     assert Manifest.read(mobile.path).engine == mobile.manifest.engine
 
 
-def test_lint_says_what_to_do(mobile: Exported) -> None:
-    with pytest.raises(UsageError, match="lint the same model for --target ort"):
-        lint(mobile.path, "arm-dotprod")
+def test_lint_reads_ort_files(mobile: Exported, rounded: Exported) -> None:
+    """A .ort file runs as it stands: the session entry that makes target ort's sums exact cannot help it."""
+    assert lint(mobile.path, "x86-avx2") == []
+    found = lint(rounded.path, "x86-avx2")
+    places = {f.where for f in found if f.severity == "error" and "can saturate" in f.what}
+    assert "encoder.layer.0.attention.self.query" in places and len(places) == 6 * 4
+    assert all("export for --target ort" in f.what for f in found)
+    assert lint(rounded.path, "arm-dotprod") == [] == lint(rounded.path, "ort-mobile")
+    assert lint(rounded.path / "model.ort", "x86-avx2") == found

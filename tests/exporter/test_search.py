@@ -1,5 +1,6 @@
 """Search and latency table: exact choices, budgets that cannot be met, costs that never fall as levels rise."""
 
+import time
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,11 @@ from headway.calibration.removal import Removal
 from headway.exporter import latency
 from headway.exporter.capture import capture
 from headway.exporter.errors import GateError
-from headway.exporter.fit import rounds_for
+from headway.exporter.fit import Tools, fit, rounds_for
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.latency import LatencyTable, Workload, measure_table, part_matrices
+from headway.exporter.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
 from headway.exporter.passes.lowrank import break_even
 from headway.exporter.search import Option, Part, choose, find_parts
 from headway.exporter.source import open_source
@@ -52,13 +53,16 @@ def table(rank_cost: float = 0.1) -> LatencyTable:
     return LatencyTable("ort", WORK, 7.0, 1.0, heads, neurons, {16: rank_cost}, {16: 2 * rank_cost})
 
 
-def test_noise_makes_no_cost_negative(model, evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_makes_no_cost_negative(
+    model, evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a busy machine a cut model may look slower than the whole one."""
     rng = np.random.default_rng(0)
     monkeypatch.setattr(latency, "paired_times", lambda *_, **__: [1.0, float(rng.uniform(0.2, 1.5))])
     found = measure_table(model, WORK, ort.SPEC, cache=tmp_path)
     tables = (found.heads, found.neurons, found.attention_rank, found.neuron_rank)
     assert min(cost for costs in tables for cost in costs.values()) == 0
+    assert found.rest <= found.full
     parts = find_parts(model, read_anatomy(model), evidence, found, ort.SPEC)
     choose(parts, read_anatomy(model), 0.5 * sum(max(o.cost for o in p.options) for p in parts))
 
@@ -166,6 +170,55 @@ def test_costs_never_fall_as_levels_rise(costs: dict[int, float], a: int, b: int
 @pytest.mark.parametrize(("speedup", "rounds"), [(1.2, 1), (1.5, 1), (1.6, 2), (2.0, 2), (2.25, 2), (3.0, 3), (5.0, 4)])
 def test_no_round_takes_more_than_a_third(speedup: float, rounds: int) -> None:
     assert rounds_for(1 / speedup) == rounds
+
+
+@pytest.mark.parametrize("rest", [0.0, 1.0, 3.0])
+def test_a_wrong_table_costs_no_more_than_the_budget_asks(model, evidence: Evidence, rest: float) -> None:
+    """A table that gives too much of the time to what cannot go had the search cut to four times the speed where two were asked."""
+    true = table()
+    wrong = LatencyTable(
+        "ort",
+        WORK,
+        true.full,
+        rest,
+        *({n: c * (true.full - rest) / 6 for n, c in costs.items()} for costs in (true.heads, true.neurons)),
+    )
+
+    def apply(whole, passes):
+        made = whole.clone()
+        for one in passes:
+            one(made)
+        return made
+
+    def measure(made) -> float:
+        parts = [(b.attention, b.feed_forwards) for b in read_anatomy(made).blocks]
+        costs = [
+            (true.attention(a.heads) if a else 0.0) + sum(true.feed_forward(f.width) for f in fs) for a, fs in parts
+        ]
+        return 1.0 + sum(costs)
+
+    assert measure(model) == pytest.approx(true.full)
+    tools = Tools(lambda _: evidence, apply, measure, ort.SPEC)
+    made, (plan,) = fit(model, TorchGraph(model), [], tools, budget=3.5, table=wrong, length=9, rounds=[1])
+    assert 0.95 * 3.5 <= measure(made) <= 3.5 * 1.005
+    assert read_anatomy(made) and (plan.heads or plan.neurons)
+
+
+def test_time_that_others_had_the_core_does_not_count() -> None:
+    """A run that is kept waiting takes no longer than one that is not."""
+
+    class Waiting:
+        input_names = ("input_ids",)
+
+        def __init__(self, seconds: float):
+            self.seconds = seconds
+
+        def run(self, feeds) -> dict[str, np.ndarray]:
+            time.sleep(self.seconds)
+            return {}
+
+    quick, kept_waiting = paired_times([Waiting(0.0), Waiting(0.02)], WORK, rounds=5)  # type: ignore[list-item]
+    assert quick < 10 and kept_waiting < 10
 
 
 def test_workload_follows_the_text() -> None:
