@@ -1,7 +1,7 @@
 """Bundles and artifacts on arm64, without such a machine: numbers beside this machine's. Times would mean nothing and are not taken.
 
     python -m benchmarks.arm                       # MiniLM-L6 in float32 and int8, and Headway's own kernels
-    python -m benchmarks.arm ARTIFACT …            # bundles, or .onnx, .ort, .tflite and .pte files
+    python -m benchmarks.arm ARTIFACT …            # bundles (of .pte too), or .onnx, .ort and .tflite files
     python -m benchmarks.arm --kernels             # the kernels alone
     python -m benchmarks.arm --processor cortex-a53
 

@@ -1,7 +1,7 @@
 """Answers of one artifact, wherever it runs: `python arm_worker.py ARTIFACT BUNDLE TEXTS.json [--otherwise] ANSWERS.npz`.
 
-A bundle answers through `headway.Bundle`, from text, each text alone and all of them as one batch, padded. An `.onnx`, `.ort`,
-`.tflite` or `.pte` file answers the token ids of the bundle that it lies in, or else of BUNDLE. With --otherwise ONNX
+A bundle answers through `headway.Bundle`, from text, each text alone and all of them as one batch, padded. An `.onnx`, `.ort` or
+`.tflite` file answers the token ids of the bundle that it lies in, or else of BUNDLE. With --otherwise ONNX
 Runtime fuses other operators: those that a bundle leaves unfused, none of another file. Needs what a bundle needs.
 """
 
@@ -45,9 +45,8 @@ def _open(artifact: Path, tokenizer: Path, otherwise: bool) -> tuple[Any, Any]:
     info = manifest.tokenizer
     assert info is not None
     encoder = TextEncoder(bundle_of / info.file, info)
-    program = artifact / manifest.artifact if artifact.is_dir() else artifact
-    if program.suffix == ".pte" and PTE_LIBRARY in os.environ:
-        run = PteRunner(program, manifest.session_options).run
+    if artifact.is_dir() and manifest.artifact.endswith(".pte") and PTE_LIBRARY in os.environ:
+        run = PteRunner(artifact / manifest.artifact, manifest.session_options).run
     elif artifact.is_dir() and otherwise:
         options = {**manifest.session_options, "disabled_optimizers": []}
         run = OrtRunner(artifact / manifest.artifact, options, threads=1).run

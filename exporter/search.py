@@ -58,7 +58,13 @@ class Plan:
     loss: float = 0.0
 
     def passes(self, anatomy: Anatomy, evidence: Evidence | None) -> list[StructuralPass]:
-        """In an order in which block numbers stay true: an attention that goes whole renumbers what follows."""
+        """In an order in which block numbers stay true: an attention that goes whole renumbers what follows.
+
+        So does, where the first attention went in an earlier round, what was left of its block.
+        """
+        first = anatomy.blocks[0]
+        leading = [self.neurons.get((0, number)) for number in range(len(first.feed_forwards))]
+        gone = int(first.attention is None and all(kept == [] for kept in leading))
         found: list[StructuralPass] = []
         if self.neurons:
             found.append(RemoveNeurons(self.neurons))
@@ -66,7 +72,7 @@ class Plan:
             inputs, outputs = split_moments(anatomy, evidence, self.ranks) if evidence else ({}, {})
             found.append(SplitMatrices(self.ranks, inputs, outputs))
         if self.heads:
-            found.append(RemoveHeads(self.heads))
+            found.append(RemoveHeads({block - gone: kept for block, kept in self.heads.items()}))
         return found
 
 

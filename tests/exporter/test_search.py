@@ -20,8 +20,9 @@ from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
+from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import break_even
-from headway.exporter.search import Option, Part, choose, find_parts
+from headway.exporter.search import Option, Part, Plan, choose, find_parts
 from headway.exporter.source import open_source
 from headway.exporter.targets import ort
 from headway.exporter.targets.spec import TargetSpec
@@ -198,10 +199,22 @@ def test_a_wrong_table_costs_no_more_than_the_budget_asks(model, evidence: Evide
         return 1.0 + sum(costs)
 
     assert measure(model) == pytest.approx(true.full)
-    tools = Tools(lambda _: evidence, apply, measure, ort.SPEC)
-    made, (plan,) = fit(model, TorchGraph(model), [], tools, budget=3.5, table=wrong, length=9, rounds=[1])
+    tools = Tools(TorchGraph(model), [], wrong, 9, lambda _: evidence, apply, measure, ort.SPEC)
+    made, (plan,) = fit(model, tools, budget=3.5, rounds=[1])
     assert 0.95 * 3.5 <= measure(made) <= 3.5 * 1.005
     assert read_anatomy(made) and (plan.heads or plan.neurons)
+
+
+def test_a_block_that_lost_its_attention_before_may_go_whole(model) -> None:
+    """What follows has another number then; heads would be taken from the block behind the one that was meant."""
+    cut = model.clone()
+    RemoveHeads({0: []})(cut)
+    (leading, meant, *_), count = read_anatomy(cut).blocks, len(read_anatomy(cut).blocks)
+    assert leading.attention is None and meant.attention is not None and meant.attention.heads > 1
+    for one in Plan(heads={1: [0]}, neurons={(0, 0): []}).passes(read_anatomy(cut), None):
+        one(cut)
+    after = read_anatomy(cut).blocks
+    assert len(after) == count - 1 and after[0].attention is not None and after[0].attention.heads == 1
 
 
 def test_time_that_others_had_the_core_does_not_count() -> None:
