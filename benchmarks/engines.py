@@ -4,8 +4,9 @@
 
 Parity is the typed graph's, computed in torch with every result rounded to its dtype. Nothing is executed on a GPU, and
 nothing here says how fast an engine is. "Own graph" is the float32 graph of the same variant, "source" the unchanged model.
-int8 is the crudest there is, one step a tensor from the largest value seen, attention and probabilities included: a test of the
-builder, not of what `quantize` reaches. Weights of the low-rank and uneven variants are not repaired.
+"int8" is what a recipe's pass `quantize` makes, calibrated on other lines than those compared. "crude int8" is one step a tensor
+from the largest value seen, attention and probabilities included: a test of the builder. Weights of the low-rank and uneven
+variants are not repaired.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
+from headway.calibration.batches import make_batches
 from headway.calibration.text import builtin_lines
 from headway.exporter.bench import machine
 from headway.exporter.bundle import TextEncoder
@@ -28,6 +30,8 @@ from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.quantization import look, plan, quantized
+from headway.exporter.recipe import Quantize
 from headway.exporter.source import open_source
 from headway.exporter.targets import tensorrt
 from headway.exporter.targets.profiles import make_profiles
@@ -36,19 +40,34 @@ from headway.exporter.targets.target import Text
 from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
 from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
 
+from .data import sentences
 from .models import minilm
 from .results import save
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from quantised import quantise
 
-VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "uneven+fp16", "low-rank+fp16")
+VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "crude int8+fp16", "uneven+fp16", "low-rank+fp16")
+COMPARED = 16
+CALIBRATION = 448
 
 
-def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray]) -> str:
-    """Makes a canonical model the variant; returns the dtype it is lowered to."""
+def calibrated(model: ir.Model, text: Text) -> ir.Model:
+    """The model in static int8, from English sentences and the lines that are not compared."""
+    lines = [*text.lines[COMPARED:], *sentences()[:CALIBRATION]]
+    batches = make_batches(text.encoder, lines, longest=256)
+    asked = Quantize()
+    chosen = plan(model, read_anatomy(model), asked, int8_tables=tensorrt.SPEC.int8_tables)
+    seen = look(model, chosen.groups, batches, source="", text="", seed=0, histograms=False)
+    return quantized(model, chosen, seen, asked, activations="static", signed=tensorrt.SPEC.signed_values)[0]
+
+
+def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Text) -> tuple[ir.Model, str]:
+    """A canonical model as the variant, and the dtype it is lowered to."""
     kind, _, dtype = variant.rpartition("+")
     if kind == "int8":
+        model = calibrated(model, text)
+    elif kind == "crude int8":
         quantise(model, feeds)
     elif kind == "uneven":
         blocks = read_anatomy(model).blocks
@@ -56,7 +75,7 @@ def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray]) -> str:
         RemoveNeurons({(b.index, 0): range(1536 - 64 * b.index) for b in blocks})(model)
     elif kind == "low-rank":
         SplitMatrices({f.up.weight: 128 for b in read_anatomy(model).blocks for f in b.feed_forwards})(model)
-    return dtype
+    return model, dtype
 
 
 def answers(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -92,11 +111,10 @@ def main() -> None:
         info = save_tokenizer(load_tokenizer(captured.source.directory), captured.source.longest, directory)
         text = Text(TextEncoder(directory / info.file, info), builtin_lines(), most_tokens=1024)
         profiles = make_profiles(text.lengths, text.longest)
-        feeds = text.encoder(text.lines[:16], 48)
+        feeds = text.encoder(text.lines[:COMPARED], 48)
         original = answers(canonical.clone(), feeds)
         for variant in VARIANTS:
-            model = canonical.clone()
-            dtype = change(model, variant, feeds)
+            model, dtype = change(canonical.clone(), variant, feeds, text)
             wanted = answers(model, feeds)
             found = tensorrt.lower(model, read_anatomy(model), dtype, [b.feeds for b in text.batches])
             got = answers(model, feeds)
