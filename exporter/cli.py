@@ -565,8 +565,9 @@ def main() -> None:
     warnings.simplefilter("default", HeadwayWarning)
     warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
     code = _run()
-    if "torch" in sys.modules:
-        # Taking torch down takes a second and frees nothing that the system would not.
+    if "torch" in sys.modules or code == Interrupted.exit_code:
+        # Taking torch down takes a second and frees nothing that the system would not. And an interpreter that was interrupted while it
+        # ran generated code, as a dataclass's, would end itself by the signal, whatever code is asked for.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

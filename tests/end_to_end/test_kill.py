@@ -62,3 +62,18 @@ def test_interrupted_politely(bert: Path, tmp_path: Path) -> None:
         assert process.returncode == 5, message
         assert "interrupted" in message
         assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_in_generated_code(tmp_path: Path) -> None:
+    """Python ends a module's process by the signal where the interrupt came to code compiled from text, as a dataclass's is."""
+    (tmp_path / "interrupted.py").write_text(
+        "from headway.exporter import cli\n"
+        "def app(**_):\n"
+        "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 5 and "interrupted" in done.stderr
