@@ -126,7 +126,7 @@ def _rounds(
         else:
             parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
             wanted = total * (budget / total) ** (number / rounds)
-            model, plan = _one(model, anatomy, evidence, parts, wanted, table, length, tools, exact=last)
+            model, plan = _one(model, anatomy, evidence, parts, wanted, tools, exact=last)
             followed.append(plan)
         del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
         if not last:
@@ -140,8 +140,6 @@ def _one(
     evidence: Evidence,
     parts: Sequence[Part],
     wanted: float,
-    table: LatencyTable | None,
-    length: int,
     tools: Tools,
     *,
     exact: bool,
@@ -150,7 +148,7 @@ def _one(
 
     The table may be wrong either way: a plan that is too slow is drawn tighter, one that is faster than it has to be looser.
     """
-    budget = wanted - (table.rest if table is not None else _rest(anatomy, parts, length))
+    budget = wanted - (tools.table.rest if tools.table is not None else _rest(anatomy, parts, tools.length))
     low, high, closest = -math.inf, math.inf, math.inf
     met: tuple[ir.Model, Plan] | None = None
     for _ in range(_TRIES):
