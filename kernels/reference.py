@@ -6,11 +6,14 @@ keys must be finite. Packed sequences lie back to back without padding; sequence
 """
 
 from itertools import pairwise
+from math import erf
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array = NDArray[np.float64]
+Activation = Literal["none", "gelu", "gelu_tanh", "relu", "tanh"]
 
 
 def masked_softmax(x: ArrayLike, bias: ArrayLike | None = None, scale: float = 1.0) -> Array:
@@ -68,6 +71,44 @@ def padded_attention(
     return out
 
 
+def activate(x: ArrayLike, activation: Activation) -> Array:
+    """GELU by the error function or by tanh (Hendrycks & Gimpel, Gaussian Error Linear Units), max(x, 0), tanh, or nothing."""
+    x = np.asarray(x, np.float64)
+    match activation:
+        case "none":
+            return x
+        case "gelu":
+            return x * 0.5 * (1 + _erf(x / np.sqrt(2)))
+        case "gelu_tanh":
+            return x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+        case "relu":
+            return np.maximum(x, 0)
+        case "tanh":
+            return np.tanh(x)
+    raise ValueError(f"no activation {activation!r}")
+
+
+def skip_layer_normalization(
+    x: ArrayLike,
+    skip: ArrayLike | None,
+    gamma: ArrayLike,
+    beta: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    epsilon: float = 1e-5,
+) -> tuple[Array, Array]:
+    """Layer norm over the last axis of x + bias + skip, and that sum; what is None is left out.
+
+    `x` and `skip` are `[..., width]`, the others `[width]`. Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
+    """
+    total = np.asarray(x, np.float64)
+    for added in (bias, skip):
+        if added is not None:
+            total = total + np.asarray(added, np.float64)
+    off = total - total.mean(-1, keepdims=True)
+    y = off / np.sqrt(np.square(off).mean(-1, keepdims=True) + epsilon) * np.asarray(gamma, np.float64)
+    return y + (0.0 if beta is None else np.asarray(beta, np.float64)), total
+
+
 def quantize(x: ArrayLike, scale: float, zero_point: int = 0, dtype: DTypeLike = np.uint8) -> NDArray:
     """round(x / scale) + zero_point, halves to even, saturated: `QuantizeLinear` of ONNX."""
     limits = np.iinfo(np.dtype(dtype))
@@ -95,3 +136,7 @@ def _attention(q: Array, k: Array, v: Array, heads: int, scale: float, bias: Arr
     with np.errstate(invalid="ignore", over="ignore"):
         weights = masked_softmax(by_head[0] @ by_head[1].swapaxes(1, 2), added, scale)
         return (weights @ by_head[2]).swapaxes(0, 1).reshape(v.shape)
+
+
+def _erf(x: Array) -> Array:
+    return np.array([erf(each) for each in x.ravel()], np.float64).reshape(x.shape)

@@ -3,14 +3,11 @@
 Every token has its own range, so its result does not depend on its neighbours in the batch or on padding.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .reference import Array
+from .reference import Activation, Array, activate
 
-Activation = Literal["none", "gelu", "gelu_tanh", "relu", "tanh"]
 SMALLEST_RANGE = 2.0**-100
 """Rows within less count as zeros: their steps would not be normal numbers of float32."""
 
@@ -78,26 +75,3 @@ def quantized_feed_forward(
     """Two layers, the activation between them; what the first gives is rounded to float32 and quantised by row again."""
     between = quantized_linear(x, weight_up, scale_up, bias_up, None, activation)
     return quantized_linear(between, weight_down, scale_down, bias_down, residual)
-
-
-def activate(x: ArrayLike, activation: Activation) -> Array:
-    """GELU by the error function or by tanh (Hendrycks & Gimpel, Gaussian Error Linear Units), max(x, 0), tanh, or nothing."""
-    x = np.asarray(x, np.float64)
-    match activation:
-        case "none":
-            return x
-        case "gelu":
-            return x * 0.5 * (1 + _erf(x / np.sqrt(2)))
-        case "gelu_tanh":
-            return x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-        case "relu":
-            return np.maximum(x, 0)
-        case "tanh":
-            return np.tanh(x)
-    raise ValueError(f"no activation {activation!r}")
-
-
-def _erf(x: Array) -> Array:
-    from math import erf
-
-    return np.array([erf(each) for each in x.ravel()], np.float64).reshape(x.shape)

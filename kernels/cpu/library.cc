@@ -22,6 +22,8 @@ namespace headway {
   OP(masked_softmax) \
   OP(attention) \
   OP(padding) \
+  OP(activation) \
+  OP(layer_norm) \
   OP(quantized_linear)
 
 #define HEADWAY_DECLARE(op) void register_##op(Library&);

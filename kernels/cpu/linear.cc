@@ -144,12 +144,4 @@ void Linear::run(const Context& context, const float* x, int64_t rows, float* y,
   });
 }
 
-Activation activation_of(const Node& node, const char* otherwise) {
-  static constexpr const char* kNames[] = {"none", "gelu", "gelu_tanh", "relu", "tanh"};
-  const std::string name = node.text("activation", otherwise);
-  for (int i = 0; i < 5; ++i)
-    if (name == kNames[i]) return static_cast<Activation>(i);
-  throw Error("attribute 'activation' is '" + name + "', not one of none, gelu, gelu_tanh, relu, tanh");
-}
-
 }  // namespace headway

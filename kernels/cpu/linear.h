@@ -56,7 +56,4 @@ class Linear {
   std::vector<float> factors_;
 };
 
-// The attribute `activation`.
-Activation activation_of(const Node& node, const char* otherwise = "none");
-
 }  // namespace headway

@@ -152,8 +152,12 @@ class Context {
     return tensor_of<T>(api_, value, inputs_[index]);
   }
 
+  // Null for an optional output that nobody reads.
   template <class T>
   T* output(size_t index, const Shape& shape) const {
+    size_t count = 0;
+    check(api_, ort::output_count(api_, context_, &count));
+    if (index >= count) return nullptr;
     ort::Value* value = nullptr;
     check(api_, ort::output(api_, context_, index, shape.data(), shape.size(), &value));
     void* data = nullptr;

@@ -82,6 +82,7 @@ constexpr Slot<85, Status*(const KernelInfo*, const char*, float*)> attribute_fl
 constexpr Slot<86, Status*(const KernelInfo*, const char*, int64_t*)> attribute_int;
 constexpr Slot<87, Status*(const KernelInfo*, const char*, char*, size_t*)> attribute_string;
 constexpr Slot<88, Status*(const KernelContext*, size_t*)> input_count;
+constexpr Slot<89, Status*(const KernelContext*, size_t*)> output_count;
 constexpr Slot<90, Status*(const KernelContext*, size_t, const Value**)> input;
 constexpr Slot<91, Status*(KernelContext*, size_t, const int64_t*, size_t, Value**)> output;
 constexpr Slot<93, void(Status*)> release_status;

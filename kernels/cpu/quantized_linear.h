@@ -9,11 +9,9 @@
 
 #include <cstdint>
 
-#include "isa.h"
+#include "activation.h"
 
 namespace headway {
-
-enum class Activation { kNone, kGelu, kGeluTanh, kRelu, kTanh };
 
 // Rows of x as whole numbers: x = scale * (q - zero), and q between 0 and 255 (less `shift` where the processor wants signed bytes).
 struct QuantizedRows {
@@ -67,7 +65,6 @@ struct LinearTable {
   int step;            // numbers of a plane that lie together, see `Panel`; 0 where rows have no planes
   void (*quantize)(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows);
   void (*multiply)(const LinearBlock& block);
-  void (*activate)(float* y, int64_t count, Activation activation);  // for tests
 };
 HEADWAY_DOT_TABLES(LinearTable, linear_table)
 

@@ -106,6 +106,21 @@ HEADWAY_INLINE Float smaller(Float a, Float b) {
 }
 HEADWAY_INLINE Float as_float(Int bits) { return reinterpret_cast<Float>(bits); }
 HEADWAY_INLINE Int as_int(Float bits) { return reinterpret_cast<Int>(bits); }
+HEADWAY_INLINE Float absolute(Float x) { return as_float(as_int(x) & 0x7fffffff); }
+
+// a * b + c rounded once, so that instruction sets with and without such an instruction agree.
+HEADWAY_INLINE Float fused(Float a, Float b, Float c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__ARM_NEON)
+  return (Float)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  for (int i = 0; i < kLanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#endif
+}
 
 // The first `count` lanes, 0 < count < kLanes; others are `otherwise` and their memory is not touched.
 HEADWAY_INLINE Float load_part(const float* from, int count, float otherwise) {
@@ -132,6 +147,10 @@ HEADWAY_INLINE void store_part(float* to, Float value, int count) {
   store(lanes, value);
   for (int i = 0; i < count; ++i) to[i] = lanes[i];
 #endif
+}
+
+HEADWAY_INLINE Float load_upto(const float* from, int64_t count) {
+  return count >= kLanes ? load(from) : count <= 0 ? Float{} : load_part(from, static_cast<int>(count), 0.0f);
 }
 
 // float16 storage: arithmetic is float32 throughout.

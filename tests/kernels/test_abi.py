@@ -24,6 +24,7 @@ NAMES = {
     "attribute_int": "KernelInfoGetAttribute_int64",
     "attribute_string": "KernelInfoGetAttribute_string",
     "input_count": "KernelContext_GetInputCount",
+    "output_count": "KernelContext_GetOutputCount",
     "input": "KernelContext_GetInput",
     "output": "KernelContext_GetOutput",
     "release_status": "ReleaseStatus",

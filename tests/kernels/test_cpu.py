@@ -277,9 +277,51 @@ def test_every_number_of_threads_gives_the_same_bits() -> None:
     x = rng.standard_normal((64, 5000)).astype(np.float32)
     attended = [cpu.run("PackedAttention", [q, k, v, ends], heads=4, threads=t)[0] for t in (1, 2, 3, 4)]
     softened = [cpu.run("MaskedSoftmax", [x, x[:1]], threads=t)[0] for t in (1, 2, 3, 4)]
-    for results in (attended, softened):
+    normed = [cpu.run("SkipLayerNormalization", [x, -x, x[0], None, x[1]], threads=t)[0] for t in (1, 2, 3, 4)]
+    activated = [cpu.run("BiasActivation", [x, x[1]], activation="gelu", threads=t)[0] for t in (1, 2, 3, 4)]
+    for results in (attended, softened, normed, activated):
         for other in results[1:]:
             np.testing.assert_array_equal(results[0], other)
+
+
+WIDTHS = st.sampled_from([1, 2, 15, 16, 17, 64, 100, 257, 384])
+
+
+@quick
+@given(st.integers(0, 999), st.integers(0, 40), WIDTHS, st.booleans(), st.booleans(), st.booleans())
+def test_skip_layer_normalization(seed: int, rows: int, width: int, skips: bool, shifted: bool, biased: bool) -> None:
+    rng = np.random.default_rng(seed)
+    x, skip = (rng.standard_normal((2, rows, width)) * 10.0 ** rng.integers(-3, 4)).astype(np.float32)
+    gamma, beta, bias = rng.standard_normal((3, width)).astype(np.float32)
+    inputs = [x, skip if skips else None, gamma, beta if shifted else None, bias if biased else None]
+    wanted, total = reference.skip_layer_normalization(*inputs, epsilon=np.float32(1e-12))
+    # What is uncertain about a sum is relative to its terms, and grows as far as the norm raises them.
+    spread = total.std(-1, keepdims=True)
+    sizes = np.abs(x) + np.abs(skip) * skips + np.abs(bias) * biased
+    allowed = (
+        2e-6 * (1 + sizes.max(-1, keepdims=True, initial=0) / np.maximum(spread, 1e-6)) * np.abs(gamma).max() + 1e-6
+    )
+    for name in SETS:
+        LIBRARY.headway_isa(name)
+        y, s = cpu.run("SkipLayerNormalization", inputs, outputs=[np.float32] * 2, epsilon=1e-12)
+        (alone,) = cpu.run("SkipLayerNormalization", inputs, epsilon=1e-12)
+        np.testing.assert_array_equal(alone, y)
+        assert (np.abs(y - wanted) <= allowed).all()
+        np.testing.assert_allclose(s, total, rtol=0, atol=3e-7 * float(sizes.max(initial=0)))
+
+
+@quick
+@given(st.integers(0, 999), st.integers(0, 40), WIDTHS, st.sampled_from(["none", "gelu", "gelu_tanh", "relu", "tanh"]))
+def test_bias_activation(seed: int, rows: int, width: int, activation: reference.Activation) -> None:
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal((rows, width)) * 10.0 ** rng.integers(-3, 3)).astype(np.float32)
+    bias = rng.standard_normal(width).astype(np.float32) if seed % 3 else None
+    total = x + bias if bias is not None else x  # in float32, as it is there
+    for name in SETS:
+        LIBRARY.headway_isa(name)
+        (y,) = cpu.run("BiasActivation", [x, bias], activation=activation)
+        wanted = reference.activate(total, activation)
+        np.testing.assert_allclose(y, wanted, rtol=3e-7, atol=3e-7 * float(np.abs(total).max(initial=0)))
 
 
 @quick
@@ -355,6 +397,17 @@ def test_wrong_dtypes_and_shapes_elsewhere() -> None:
         cpu.run("RemovePadding", [x, np.array([[1, 1, 0], [0, 1, 1]])], outputs=[np.float32, np.int32], ordered=1)
     with pytest.raises(Exception, match=r"RestorePadding.*'packed'"):
         cpu.run("RestorePadding", [x[0], np.ones((2, 2), np.int64)])
+    vector = np.zeros(4, np.float32)
+    with pytest.raises(Exception, match=r"SkipLayerNormalization.*'skip'"):
+        cpu.run("SkipLayerNormalization", [x, x[:1], vector])
+    with pytest.raises(Exception, match=r"SkipLayerNormalization.*'gamma'"):
+        cpu.run("SkipLayerNormalization", [x, x, vector[:3]])
+    with pytest.raises(Exception, match=r"SkipLayerNormalization.*'bias'"):
+        cpu.run("SkipLayerNormalization", [x, None, vector, None, x])
+    with pytest.raises(Exception, match=r"BiasActivation.*'bias'"):
+        cpu.run("BiasActivation", [x, vector[:1]], activation="gelu")
+    with pytest.raises(Exception, match=r"BiasActivation.*'silu'"):
+        cpu.run("BiasActivation", [x, vector], activation="silu")
     with pytest.raises(Exception, match=r"PoolTokens.*'mode'"):
         cpu.run("PoolTokens", [x[0], np.array([0, 3], np.int32)], mode="median")
 
