@@ -157,6 +157,37 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def put(
+    at: ir.Node, result: ir.Value, op_type: str, inputs: Sequence[ir.Value | None], *, domain: str, **attributes: object
+) -> ir.Node:
+    """Puts one operator before `at` in the place of all that made `result`, under its name, which callers and verification know.
+
+    Inputs that are None at the end are left out. Returns the new node, with one output.
+    """
+    given = list(inputs)
+    while given and given[-1] is None:
+        given.pop()
+    node = ir.node(op_type, given, attributes=attributes, domain=domain, name=f"{result.name}.lowered")  # type: ignore[arg-type]
+    new = node.outputs[0]
+    new.type = ir.TensorType(result.dtype or ir.DataType.FLOAT)
+    graph = at.graph
+    assert isinstance(graph, ir.Graph)
+    graph.insert_before(at, node)
+    replace(result, new)
+    new.name, result.name = result.name, f"{result.name}.whole"
+    return node
+
+
+def read_once(value: ir.Value) -> bool:
+    """True where one node reads a value and it is no output of the graph."""
+    return len(consumers(value)) == 1 and not value.is_graph_output()
+
+
+def same_shape(value: ir.Value | None, other: ir.Value) -> bool:
+    """True for a computed value of the same sizes as another: a residual, not something that is broadcast."""
+    return value is not None and not value.is_initializer() and value.shape is not None and value.shape == other.shape
+
+
 def ancestors(value: ir.Value, stop: Collection[ir.Value] = (), *, by_shape: bool = True) -> Iterator[ir.Value]:
     """`value` and everything it is computed from, nearest first; not past a value in `stop`.
 

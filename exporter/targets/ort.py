@@ -18,17 +18,19 @@ from ..graph.anatomy import Anatomy
 from ..graph.edit import (
     attribute,
     bias_of,
-    consumers,
     insert,
     nodes,
     other_input,
     producer,
+    put,
+    read_once,
     remove_unused,
     replace,
 )
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..processor import X64_PRECISION
 from ..runner import OrtRunner
+from .ort_elementwise import Elementwise, lower_elementwise
 from .ort_int8 import CONTRIB, Products, lower_products
 from .ort_packed import Packing, pack_tokens
 from .spec import TargetSpec
@@ -42,6 +44,8 @@ SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
 """The runtime packs matrices in strips of 16 columns: a width between costs as much as the next multiple (measured)."""
 
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
+SLOW_PACKED_FUSION = "MatMulAddFusion"
+"""Makes a `Gemm` of a product on packed tokens and its bias: as fast on one thread, a twentieth slower in all on two."""
 
 
 @dataclass
@@ -52,11 +56,13 @@ class Fusions:
     gelu: int = 0
     products: Products = field(default_factory=Products)
     packing: Packing | None = None
+    elementwise: Elementwise = field(default_factory=Elementwise)
 
     def as_dict(self) -> dict[str, int]:
         products = {k: v for k, v in asdict(self.products).items() if v}
         packing = asdict(self.packing) if self.packing else {}
-        return {**products, "attention": self.attention, "gelu": self.gelu, **packing}
+        elementwise = {k: v for k, v in asdict(self.elementwise).items() if v}
+        return {**products, "attention": self.attention, "gelu": self.gelu, **packing, **elementwise}
 
 
 def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True) -> Fusions:
@@ -77,6 +83,9 @@ def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibb
         if block.attention is not None and not block.attention.disentangled:
             lowering.lower(block.attention.node)
             fusions.attention += 1
+    if kernels != "stock":
+        fusions.elementwise = lower_elementwise(model)
+        remove_unused(model)
     for node in nodes(graph, "Gelu"):
         _gelu(node)
         fusions.gelu += 1
@@ -100,7 +109,7 @@ def session_options(*, regroup: bool, kernels: Kernels = "stock") -> dict[str, A
     """
     options = {
         "graph_optimization_level": "all",
-        "disabled_optimizers": list(SLOW_FUSIONS),
+        "disabled_optimizers": [*SLOW_FUSIONS, *([SLOW_PACKED_FUSION] if kernels != "stock" else [])],
         "regroup": regroup,
         "config": {X64_PRECISION: "1", "session.disable_quant_qdq": "1"},
     }
@@ -231,18 +240,10 @@ def _bias_of(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
     """`x, b` where `value` is `x + b` with a trained vector b and nothing else reads it."""
     add = producer(value, "Add")
     bias = bias_of(add)
-    if add is None or value is None or bias is None or len(consumers(value)) != 1:
+    if add is None or value is None or bias is None or not read_once(value):
         return None
     rest = other_input(add, bias)
     return (rest, bias) if rest is not None and not rest.is_initializer() else None
-
-
-def _take_over(old: ir.Value, new: ir.Value) -> None:
-    """`new` stands in for `old` under its name, which callers and verification know."""
-    name = old.name
-    replace(old, new)
-    old.name = f"{name}.unfused"
-    new.name = name
 
 
 def _gelu(node: ir.Node) -> None:
@@ -252,12 +253,7 @@ def _gelu(node: ir.Node) -> None:
         op_type, inputs = "FastGelu", list(_bias_of(node.inputs[0]) or node.inputs)
     else:
         op_type, inputs = "Gelu", list(node.inputs)
-    _take_over(
-        result,
-        insert(
-            node, op_type, inputs, name=f"{result.name}.fused", domain=CONTRIB, dtype=result.dtype, shape=result.shape
-        ),
-    )
+    put(node, result, op_type, inputs, domain=CONTRIB)
 
 
 def _check(graph: ir.Graph) -> None:

@@ -18,22 +18,19 @@ from ..graph.edit import (
     constant,
     consumers,
     initializer,
-    insert,
     is_vector,
     nodes,
     other_input,
     producer,
+    put,
+    read_once,
     remove_unused,
+    same_shape,
 )
 from ..graph.quantized import DOMAIN, TOKENS, matrix_of
+from .ort_elementwise import activation_of
 
 CONTRIB = "com.microsoft"
-_ACTIVATIONS = {
-    ("Gelu", "none"): "gelu",
-    ("Gelu", "tanh"): "gelu_tanh",
-    ("Relu", "none"): "relu",
-    ("Tanh", "none"): "tanh",
-}
 
 
 @dataclass
@@ -90,22 +87,22 @@ def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     assert rounded is not None
     tokens = producer(rounded, TOKENS)
     assert tokens is not None
-    result, bias, residual, activation = node.outputs[0], None, None, "none"
+    result, bias, residual, activation = node.outputs[0], None, None, None
     add = bias_add(node)
-    if add is not None and _alone(result):
+    if add is not None and read_once(result):
         bias, result = bias_of(add), add.outputs[0]
     following = consumers(result)
-    if _alone(result) and following[0].op_type in ("Gelu", "Relu", "Tanh"):
-        activation = _ACTIVATIONS[following[0].op_type, str(attribute(following[0], "approximate", "none"))]
+    if read_once(result) and activation_of(following[0]) is not None:
+        activation = activation_of(following[0])
         result = following[0].outputs[0]
-    elif _alone(result) and following[0].op_type == "Add" and _same_shape(other_input(following[0], result), result):
+    elif read_once(result) and following[0].op_type == "Add" and same_shape(other_input(following[0], result), result):
         residual = other_input(following[0], result)
         result = following[0].outputs[0]
     last = result.producer()
     assert last is not None
     x, factors = _undivided(tokens.inputs[0])
     inputs = [x, q, scale, bias, residual, factors]
-    _put(last, result, "QuantizedLinear", inputs, domain=DOMAIN, activation=activation)
+    put(last, result, "QuantizedLinear", inputs, domain=DOMAIN, activation=activation or "none")
 
 
 def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
@@ -121,7 +118,7 @@ def _feed_forward(up: ir.Node) -> bool:
     """Two linear layers with an activation and nothing else between become one operator."""
     between = up.outputs[0]
     readers = consumers(between)
-    if attribute(up, "activation") == "none" or not _alone(between) or readers[0].op_type != "QuantizedLinear":
+    if attribute(up, "activation") == "none" or not read_once(between) or readers[0].op_type != "QuantizedLinear":
         return False
     down = readers[0]
     if down.inputs[0] is not between or attribute(down, "activation") != "none" or _rest(up)[1]:
@@ -130,7 +127,7 @@ def _feed_forward(up: ir.Node) -> bool:
         return False
     (_, residual, factors_down), factors_up = _rest(down), _rest(up)[2]
     inputs = [*up.inputs[:4], *down.inputs[1:4], residual, factors_up, factors_down]
-    _put(
+    put(
         down,
         down.outputs[0],
         "QuantizedFeedForward",
@@ -157,12 +154,12 @@ def _static(node: ir.Node, back: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     """`MatMulIntegerToFloat`, with the bias where there is one."""
     result, bias = node.outputs[0], None
     add = bias_add(node)
-    if add is not None and _alone(result):
+    if add is not None and read_once(result):
         bias, result = bias_of(add), add.outputs[0]
     last = result.producer()
     assert last is not None
     whole, step, zero = back.inputs[0], back.inputs[1], back.inputs[2] if len(back.inputs) > 2 else None
-    _put(last, result, "MatMulIntegerToFloat", [whole, q, step, scale, zero, None, bias], domain=CONTRIB)
+    put(last, result, "MatMulIntegerToFloat", [whole, q, step, scale, zero, None, bias], domain=CONTRIB)
 
 
 def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
@@ -182,25 +179,5 @@ def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
         initializer(graph, f"{q.name}.packed", np.ascontiguousarray(packed)),
         initializer(graph, f"{scale.name}.packed", np.ascontiguousarray(steps.T).reshape(-1)),
     ]
-    _put(node, node.outputs[0], "MatMulNBits", inputs, domain=CONTRIB, K=rows, N=columns, bits=4, block_size=block)
+    put(node, node.outputs[0], "MatMulNBits", inputs, domain=CONTRIB, K=rows, N=columns, bits=4, block_size=block)
     return True
-
-
-def _put(at: ir.Node, result: ir.Value, op_type: str, inputs: list[ir.Value | None], **attributes: object) -> None:
-    """Puts one operator in the place of everything that made `result`, under the name of the result."""
-    while inputs and inputs[-1] is None:
-        inputs.pop()
-    name, shape = result.name, result.shape
-    new = insert(at, op_type, inputs, name=f"{name}.lowered", dtype=ir.DataType.FLOAT, shape=shape, **attributes)  # type: ignore[arg-type]
-    ir.convenience.replace_all_uses_with(result, new, replace_graph_outputs=True)
-    result.name = f"{name}.whole"
-    new.name = name
-
-
-def _alone(value: ir.Value) -> bool:
-    return len(consumers(value)) == 1 and not value.is_graph_output()
-
-
-def _same_shape(value: ir.Value | None, result: ir.Value) -> bool:
-    """True for another computed value of the same sizes: a residual, not something that is broadcast."""
-    return value is not None and not value.is_initializer() and value.shape is not None and value.shape == result.shape

@@ -191,6 +191,7 @@ def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations:
             "removed",
             "restored",
             "pooled",
+            "norms",
         },
         "static": {"static_int8"},
         "none": {"weight_only"},
