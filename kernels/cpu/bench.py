@@ -17,6 +17,7 @@ Run = Callable[[], object]
 
 SOFTMAX = ((12, 128, 128), (96, 128, 128), (12, 512, 512), (16, 1024, 1024))
 ATTENTION = ((1, 128, 12, 32), (8, 128, 12, 32), (1, 512, 12, 32), (1, 128, 12, 64), (1, 512, 12, 64))
+ROWS = ((32, 384), (1024, 384), (1024, 768))
 SHARES = (0.0, 0.25, 0.5, 0.75)
 SETTLE_SECONDS = 5e-3
 
@@ -64,6 +65,10 @@ def measure(threads: int = 1, rounds: int = 30, seconds: float = 3.0) -> Iterato
     rng = np.random.default_rng(0)
     for shape in SOFTMAX:
         yield _paired(*_softmax(shape, threads, rng), rounds, seconds, threads)
+    for rows, hidden in ROWS:
+        yield _paired(*_norm(rows, hidden, threads, rng), rounds, seconds, threads)
+    for rows, hidden in ROWS:
+        yield _paired(*_gelu(rows, 4 * hidden, threads, rng), rounds, seconds, threads)
     rate = _product_rate(threads)
     for batch, length, heads, head_dim in ATTENTION:
         name, runs = _attention(batch, length, heads, head_dim, threads, rng)
@@ -165,6 +170,50 @@ def _softmax(shape: tuple[int, int, int], threads: int, rng: np.random.Generator
         other = torch.empty(x.shape)
         runs["limit"] = lambda: other.copy_(source)
     return Measured("masked softmax", "x".join(map(str, shape)), "copy"), runs
+
+
+def _norm(rows: int, width: int, threads: int, rng: np.random.Generator) -> tuple[Measured, dict[str, Run]]:
+    """A layer norm with the bias and the residual before it."""
+    from onnx import helper
+
+    node = helper.make_node
+    feeds = {n: rng.standard_normal((rows, width)).astype(np.float32) for n in ("x", "skip")}
+    feeds |= {n: rng.standard_normal(width).astype(np.float32) for n in ("gamma", "beta", "bias")}
+    ours = node("SkipLayerNormalization", ["x", "skip", "gamma", "beta", "bias"], ["y"], domain=DOMAIN)
+    stock = [
+        node("Add", ["x", "bias"], ["biased"]),
+        node("Add", ["biased", "skip"], ["total"]),
+        node("LayerNormalization", ["total", "gamma", "beta"], ["y"]),
+    ]
+    runs = {"headway": _session([ours], feeds, threads), "ONNX Runtime": _session(stock, feeds, threads)}
+    target = np.empty_like(feeds["x"])
+    runs["limit"] = lambda: np.add(feeds["x"], feeds["skip"], out=target)
+    if (torch := _torch(threads)) is not None:
+        x, skip, gamma, beta, bias = (torch.from_numpy(a) for a in feeds.values())
+        made = torch.empty(x.shape)
+        runs["torch"] = lambda: torch.nn.functional.layer_norm(x + bias + skip, (width,), gamma, beta)
+        runs["limit"] = lambda: torch.add(x, skip, out=made)
+    return Measured("bias, residual and norm", f"{rows}x{width}", "addition"), runs
+
+
+def _gelu(rows: int, width: int, threads: int, rng: np.random.Generator) -> tuple[Measured, dict[str, Run]]:
+    """The exact GELU with the bias before it."""
+    from onnx import helper
+
+    node = helper.make_node
+    feeds = {"x": rng.standard_normal((rows, width)).astype(np.float32)}
+    feeds["bias"] = rng.standard_normal(width).astype(np.float32)
+    ours = node("BiasActivation", ["x", "bias"], ["y"], domain=DOMAIN, activation="gelu")
+    stock = [node("Add", ["x", "bias"], ["biased"]), node("Gelu", ["biased"], ["y"], domain="com.microsoft")]
+    runs = {"headway": _session([ours], feeds, threads), "ONNX Runtime": _session(stock, feeds, threads)}
+    target = np.empty_like(feeds["x"])
+    runs["limit"] = lambda: np.copyto(target, feeds["x"])
+    if (torch := _torch(threads)) is not None:
+        x, bias = (torch.from_numpy(a) for a in feeds.values())
+        other = torch.empty(x.shape)
+        runs["torch"] = lambda: torch.nn.functional.gelu(x + bias)
+        runs["limit"] = lambda: other.copy_(x)
+    return Measured("bias and GELU", f"{rows}x{width}", "copy"), runs
 
 
 def _attention(
