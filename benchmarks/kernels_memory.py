@@ -72,6 +72,9 @@ def good_calls(rng: np.random.Generator) -> Iterator[Call]:
     padded = [(*some(3, 2, n, 16), rng.integers(0, n + 1, 2).astype(np.int32)) for n in sizes(15)]
     yield from bound("PaddedAttention", padded, heads=2)
     yield from bound("PoolTokens", [(some(n, 8), ends_of(rng, n)) for n in sizes(30)], mode="sum")
+    normed = [(*some(2, n, 8), *some(3, 8)) for n in sizes(30)]
+    yield from bound("SkipLayerNormalization", normed)
+    yield from bound("BiasActivation", [(x, bias) for x, *_, bias in normed], activation="gelu")
     masks = [rng.integers(0, 2, (2, n)) for n in sizes(15)]
     yield from bound("RemovePadding", [(some(*m.shape, 8), m) for m in masks], outputs=2)
     yield from bound("RestorePadding", [(some(int(m.sum()), 8), m) for m in masks])

@@ -68,7 +68,10 @@ def _norm(node: ir.Node) -> bool:
     total, gamma, beta = (*node.inputs, None)[:3]
     if total is None or total.dtype != ir.DataType.FLOAT or any(v.uses() for v in node.outputs[1:]):
         return False
-    if attribute(node, "axis", -1) not in (-1, len(total.shape or ()) - 1):
+    shape = dims(total)
+    if not shape or attribute(node, "axis", -1) not in (-1, len(shape) - 1):
+        return False
+    if any(v is not None and dims(v) != shape[-1:] for v in (gamma, beta)):
         return False
     x, skip, bias = _addends(total)
     kept = x is not total and not read_once(total)

@@ -103,7 +103,7 @@ def test_activations_answer_as_before(op: str, biased: bool) -> None:
 
 
 def test_what_does_not_fit_stays() -> None:
-    """A residual that is broadcast, a bias of one number, sums that others read too, another axis."""
+    """A residual that is broadcast, a bias of one number, sums that others read too, a weight of another rank, another axis."""
     rng = np.random.default_rng(0)
     plain = weights(rng) | {"one": np.ones(1, np.float32)}
     model = model_of([node("Add", ["x", "r"], ["s"]), norm("s")], ["y"], plain, r=[1, WIDTH])
@@ -116,5 +116,7 @@ def test_what_does_not_fit_stays() -> None:
     model = model_of(shared, ["y", "z"], plain)
     lower_elementwise(model)
     assert len(nodes(model.graph, "BiasActivation")[0].inputs) == 1
+    model = model_of([norm("x")], ["y"], plain | {"gamma": np.ones((1, WIDTH), np.float32)})
+    assert lower_elementwise(model) == Elementwise()
     model = model_of([norm("x", axis=0)], ["y"], plain)
     assert lower_elementwise(model) == Elementwise()
