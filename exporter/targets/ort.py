@@ -17,20 +17,16 @@ from ..errors import TargetError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import (
     attribute,
-    bias_of,
     insert,
     nodes,
-    other_input,
-    producer,
     put,
-    read_once,
     remove_unused,
     replace,
 )
 from ..graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ..processor import X64_PRECISION
 from ..runner import OrtRunner
-from .ort_elementwise import Elementwise, lower_elementwise
+from .ort_elementwise import Elementwise, lower_elementwise, without_bias
 from .ort_int8 import CONTRIB, Products, lower_products
 from .ort_packed import Packing, pack_tokens
 from .spec import TargetSpec
@@ -236,21 +232,12 @@ class _AttentionLowering:
         return self._padding
 
 
-def _bias_of(value: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
-    """`x, b` where `value` is `x + b` with a trained vector b and nothing else reads it."""
-    add = producer(value, "Add")
-    bias = bias_of(add)
-    if add is None or value is None or bias is None or not read_once(value):
-        return None
-    rest = other_input(add, bias)
-    return (rest, bias) if rest is not None and not rest.is_initializer() else None
-
-
 def _gelu(node: ir.Node) -> None:
     """The runtime's own GELU: exact without bias (faster than its biased form), tanh with the bias where there is one."""
     result = node.outputs[0]
     if attribute(node, "approximate", "none") == "tanh":
-        op_type, inputs = "FastGelu", list(_bias_of(node.inputs[0]) or node.inputs)
+        assert node.inputs[0] is not None
+        op_type, inputs = "FastGelu", list(without_bias(node.inputs[0]))
     else:
         op_type, inputs = "Gelu", list(node.inputs)
     put(node, result, op_type, inputs, domain=CONTRIB)

@@ -57,7 +57,7 @@ def _activation(node: ir.Node) -> bool:
     x, activation = node.inputs[0], activation_of(node)
     if activation is None or x is None or x.dtype != ir.DataType.FLOAT:
         return False
-    plain, bias = _without_bias(x)
+    plain, bias = without_bias(x)
     if bias is None and node.op_type != "Gelu":  # nothing is gained by itself
         return False
     put(node, node.outputs[0], "BiasActivation", [plain, bias], domain=DOMAIN, activation=activation)
@@ -90,7 +90,7 @@ def _norm(node: ir.Node) -> bool:
 
 def _addends(total: ir.Value) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
     """`x, skip, bias` that make up a sum; `total` itself where it is none."""
-    x, bias = _without_bias(total, alone=False)
+    x, bias = without_bias(total, alone=False)
     if x is total:
         add = producer(total, "Add")
         sides = add.inputs if add is not None else ()
@@ -99,7 +99,7 @@ def _addends(total: ir.Value) -> tuple[ir.Value, ir.Value | None, ir.Value | Non
         one, other = sides
         assert one is not None and other is not None
         for x, skip in ((one, other), (other, one)):
-            plain, bias = _without_bias(x)
+            plain, bias = without_bias(x)
             if bias is not None:
                 return plain, skip, bias
         return one, other, None
@@ -109,7 +109,7 @@ def _addends(total: ir.Value) -> tuple[ir.Value, ir.Value | None, ir.Value | Non
     return x, None, bias
 
 
-def _without_bias(value: ir.Value, *, alone: bool = True) -> tuple[ir.Value, ir.Value | None]:
+def without_bias(value: ir.Value, *, alone: bool = True) -> tuple[ir.Value, ir.Value | None]:
     """A value before a vector as long as its last axis was added, and that vector; nothing is taken off what others read."""
     add, shape = producer(value, "Add"), dims(value)
     if add is None or not shape or shape[-1] is None or (alone and not read_once(value)):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from headway.exporter.graph.edit import nodes
+from headway.exporter.graph.edit import nodes, remove_unused
+from headway.exporter.targets import ort
 from headway.exporter.targets.ort_elementwise import Elementwise, lower_elementwise
 from headway.kernels.cpu import library_path
 
@@ -100,6 +101,20 @@ def test_activations_answer_as_before(op: str, biased: bool) -> None:
     assert lower_elementwise(model) == Elementwise(activations=int(biased or op.startswith("Gelu")))
     model.graph.sort()
     np.testing.assert_allclose(run(model, feeds)[0], wanted, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_runtimes_own_tanh_gelu_takes_the_bias(biased: bool) -> None:
+    rng = np.random.default_rng(0)
+    first = node("Add", ["x", "bias"], ["h"]) if biased else node("Neg", ["x"], ["h"])
+    model = model_of([first, node("Gelu", ["h"], ["y"], approximate="tanh")], ["y"], weights(rng))
+    feeds = {n: rng.standard_normal((7, WIDTH)).astype(np.float32) for n in "xr"}
+    (wanted,) = run(model, feeds)
+    model.graph.opset_imports[ort.CONTRIB] = 1
+    ort._gelu(nodes(model.graph, "Gelu")[0])
+    remove_unused(model)
+    assert [n.op_type for n in model.graph] == ["FastGelu"] if biased else ["Neg", "FastGelu"]
+    np.testing.assert_allclose(run(model, feeds)[0], wanted, rtol=0, atol=1e-5)
 
 
 def test_what_does_not_fit_stays() -> None:
