@@ -136,7 +136,6 @@ def test_statistics_are_those_of_all_real_tokens(classifier: ir.Model, values: l
         assert one.histogram.low == pytest.approx(x.min(), abs=1e-4)
         assert one.histogram.high == pytest.approx(x.max(), abs=1e-4)
         assert np.allclose(one.channel_low, x.min(0), atol=1e-4) and np.allclose(one.channel_high, x.max(0), atol=1e-4)
-        assert np.array_equal(one.channel_abs, np.maximum(-one.channel_low, one.channel_high))
         assert one.moment is not None and one.mean is not None
         assert np.allclose(one.moment, x.T.astype(np.float64) @ x / len(x), rtol=1e-3, atol=1e-4)
         assert np.allclose(one.mean, x.mean(0, dtype=np.float64), rtol=1e-3, atol=1e-4)
