@@ -28,7 +28,7 @@ from headway.exporter.cli import _dtype
 from headway.exporter.compress import compress
 from headway.exporter.demo import fetch_minilm
 from headway.exporter.errors import SourceError, TargetError, UsageError
-from headway.exporter.export import Exported, export
+from headway.exporter.export import Exported, export, run_inside
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant, initializer, nodes
@@ -43,11 +43,11 @@ from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe import Recipe
 from headway.exporter.source import open_source
 from headway.exporter.targets import ort_gpu, tensorrt, tensorrt_build
-from headway.exporter.targets.layers import compare_modules, module_of, module_values
+from headway.exporter.targets.layers import module_of, module_values
 from headway.exporter.targets.profiles import Profile, check_profiles, make_profiles
 from headway.exporter.targets.qdq import lint
 from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
-from headway.exporter.verify import TOLERANCE
+from headway.exporter.verify import TOLERANCE, first_divergence
 
 import models
 
@@ -642,9 +642,9 @@ def test_layers_lead_back_to_modules(canonical) -> None:
     fused = "[encoder.layer.0.attention.self.scores + encoder.layer.0.attention.self.masked]"
     assert module_of(fused, modules) == "encoder.layer.0.attention.self"
     assert module_of("Reformatting CopyNode", modules) is None
-    found = compare_modules(model, typed, feeds)
-    assert [d.module for d in found] == list(modules)
-    assert all(d.relative < 0.01 for d in found)
+    values = [run_inside(m, feeds, list(modules)) for m in (model, typed)]
+    assert list(values[0]) == list(values[1]) == list(modules)
+    assert first_divergence(list(modules), *values, feeds["attention_mask"], 0.01) is None
 
 
 def test_the_first_module_that_differs_is_found(canonical) -> None:
@@ -652,8 +652,9 @@ def test_the_first_module_that_differs_is_found(canonical) -> None:
     big(model), big(typed)
     feeds = batch(model)
     lowered(typed, "fp16", feeds, rules=False)
-    found = compare_modules(model, typed, feeds)
-    assert next(d.module for d in found if not d.relative < 0.1) == "encoder.layer.0.output.dense"
+    names = list(module_values(typed.graph))
+    values = [run_inside(m, feeds, names) for m in (model, typed)]
+    assert first_divergence(names, *values, feeds["attention_mask"], 0.1) == "encoder.layer.0.output.dense"
 
 
 def test_torch_reads_what_the_graph_says(canonical) -> None:
