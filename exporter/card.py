@@ -40,7 +40,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| blocks | {len(blocks)} |",
         f"| heads per block | {_summary([b['heads'] for b in blocks])} |",
         f"| intermediate size per block | {_summary([w for b in blocks for w in b['intermediate_size']])} |",
-        f"| longest sequence | {manifest.tokenizer.max_length if manifest.tokenizer else '?'} tokens |",
+        f"| longest sequence | {manifest.tokenizer.max_length} tokens |",
         f"| source weights | {source['bytes'] / 1e6:.1f} MB |",
         f"| artifact | {artifact / 1e6:.1f} MB |",
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
