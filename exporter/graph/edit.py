@@ -98,6 +98,12 @@ def dims(value: ir.Value | None) -> list[int | None] | None:
     return [d if isinstance(d, int) else None for d in value.shape]
 
 
+def sequence_axis(value: ir.Value) -> int | None:
+    """The axis that runs along the sequence; None where none does."""
+    shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+    return shape.index("sequence") if "sequence" in shape else None
+
+
 def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
     """Of a two-input node, the input that is not `value`."""
     first, second = node.inputs
