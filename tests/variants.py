@@ -1,5 +1,6 @@
-"""Small canonical models as passes leave them, for tests of targets that start from what was compressed."""
+"""Small canonical models, as they are captured and as passes leave them, for tests that start from there."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,15 @@ import models
 Feeds = dict[str, np.ndarray]
 
 
-def canonical(directory: Path) -> ir.Model:
+@cache
+def _captured(directory: Path) -> ir.Model:
     captured = capture(open_source(str(directory)))
     return canonicalise(captured.model, longest=captured.source.positions).model
+
+
+def canonical(directory: Path) -> ir.Model:
+    """The canonical model of a source's directory: a fresh one, though it is captured once."""
+    return _captured(directory).clone()
 
 
 def feeds(batch: int = 3, length: int = 9, *, padded: bool = True) -> Feeds:

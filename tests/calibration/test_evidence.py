@@ -1,6 +1,9 @@
 """Evidence: gradients against brute force, independence of batches and padding; batches; removal against brute force."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,21 +13,16 @@ from headway.calibration.batches import Batch, check_known, make_batches
 from headway.calibration.evidence import FLOOR, collect
 from headway.calibration.objective import distance, per_row
 from headway.calibration.removal import removal_order
-from headway.exporter.capture import capture
 from headway.exporter.errors import HeadwayWarning, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.source import open_source
 
-import models
+from variants import canonical
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory):
-    directory = models.make_model(tmp_path_factory.mktemp("classifier"), "bert", "text-classification")
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
+def classifier(bert_classifier: Path) -> ir.Model:
+    return canonical(bert_classifier)
 
 
 def batch(rows: list[list[int]], first: int = 0, width: int | None = None) -> Batch:

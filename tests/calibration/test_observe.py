@@ -15,24 +15,19 @@ from headway.calibration import observe as module
 from headway.calibration.batches import Batch
 from headway.calibration.histogram import Histogram
 from headway.calibration.observe import Observations, Sums, gather, observe, rows
-from headway.exporter.capture import capture
 from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.source import open_source
 
-import models
+from variants import canonical
 
 RNG = np.random.default_rng(0)
 TEXTS = [RNG.integers(5, 250, n).tolist() for n in [1, 2, 64, *RNG.integers(3, 40, 90)]]
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
-    directory = models.make_model(tmp_path_factory.mktemp("observed"), "bert", "text-classification")
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
+def classifier(bert_classifier: Path) -> ir.Model:
+    return canonical(bert_classifier)
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,9 @@ import torch
 
 from headway import Bundle
 from headway.calibration.batches import make_batches
-from headway.exporter.capture import capture
 from headway.exporter.compress import compress
 from headway.exporter.errors import GateError, SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.inspection import verify_bundle
@@ -29,9 +27,9 @@ from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.recipe import make_recipe
 from headway.exporter.recover import recover
 from headway.exporter.repair import repair
-from headway.exporter.source import open_source
 
 import models
+from variants import canonical
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,11 +58,6 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hidden_size=64,
         intermediate_size=256,
     )
-
-
-def canonical(directory: Path) -> ir.Model:
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def batches(count: int = 40, seed: int = 0) -> list:

@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from headway import Bundle
 from headway.calibration.batches import Batch
 from headway.calibration.rounding import nearest
-from headway.exporter.capture import capture
 from headway.exporter.compress import compress
 from headway.exporter.errors import GateError, SourceError, TargetError, UsageError
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.quantized import tokens_function
 from headway.exporter.graph.torch_graph import TorchGraph
@@ -39,18 +37,13 @@ from headway.exporter.pipeline import runs
 from headway.exporter.quantization import groups, look, plan, quantized
 from headway.exporter.recipe import Quantize, Recipe, make_recipe
 from headway.exporter.sensitivity import Effect, effects, mixed
-from headway.exporter.source import open_source
 from headway.exporter.targets.ort import OrtTarget
 from headway.kernels.cpu import library_path
 
 import models
+from variants import canonical
 
 needs_kernels = pytest.mark.skipif(library_path() is None, reason="the kernels were not built: no C++ compiler")
-
-
-def canonical(directory: Path) -> ir.Model:
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def batches(count: int = 6, seed: int = 0) -> list[Batch]:
