@@ -348,9 +348,9 @@ def _fixed(node: ir.Node) -> bool:
     return shape is not None and all(d is not None for d in shape)
 
 
-def _ahead(value: ir.Value, limit: int = 64) -> list[ir.Value]:
-    """Values computed from `value`, nearest first, at most `limit`."""
-    return list(islice(reach(value, lambda v: (out for node in consumers(v) for out in node.outputs)), 1, limit + 1))
+def _ahead(value: ir.Value) -> list[ir.Value]:
+    """The 64 nearest values computed from `value`, nearest first."""
+    return list(islice(reach(value, lambda v: (out for node in consumers(v) for out in node.outputs)), 1, 65))
 
 
 def _after(value: ir.Value, node: ir.Node) -> Projection:
