@@ -1,7 +1,6 @@
 """Compression end to end on small models: verified, measured, repaired, resumed, refused."""
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -41,11 +40,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = random.Random(1)
-    lines = [" ".join(rng.choices(models.WORDS, k=rng.randint(2, 20))) for _ in range(150)]
-    path = tmp_path_factory.mktemp("text") / "lines.jsonl"
-    path.write_text("\n".join(json.dumps({"text": t, "label": i % 2}) for i, t in enumerate(dict.fromkeys(lines))))
-    return path
+    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 150)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Whole numbers in the canonical graph and in the artifact: against torch, against the float model, refused where they do not fit."""
 
-import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -343,11 +341,7 @@ def test_sensitivity_and_the_mixed_assignment(model: ir.Model, seen) -> None:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = random.Random(1)
-    lines = [" ".join(rng.choices(models.WORDS, k=rng.randint(2, 20))) for _ in range(120)]
-    path = tmp_path_factory.mktemp("text") / "lines.jsonl"
-    path.write_text("\n".join(json.dumps({"text": t, "label": i % 2}) for i, t in enumerate(dict.fromkeys(lines))))
-    return path
+    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 120)
 
 
 @pytest.fixture(scope="module")
