@@ -231,11 +231,10 @@ def test_time_that_others_had_the_core_does_not_count() -> None:
 
 
 def test_workload_follows_the_text() -> None:
-    made = Workload.of(np.arange(1, 101), batch=2)
-    assert [b for b, _ in made.shapes] == [2] * 4
-    assert [n for _, n in made.shapes] == [13, 38, 63, 88]
+    made = Workload.of(np.arange(1, 101))
+    assert made.shapes == ((1, 13), (1, 38), (1, 63), (1, 88))
     feeds = made.feeds(["input_ids", "attention_mask"])
-    assert feeds[0]["input_ids"].shape == (2, 13) and feeds[0]["attention_mask"].all()
+    assert feeds[0]["input_ids"].shape == (1, 13) and feeds[0]["attention_mask"].all()
 
 
 def test_grown_to_the_multiple_that_pays() -> None:
