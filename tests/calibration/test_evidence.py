@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.batches import Batch, check_known, make_batches
+from headway.calibration.batches import check_known, make_batches
 from headway.calibration.evidence import FLOOR, collect
 from headway.calibration.objective import distance, per_row
 from headway.calibration.removal import removal_order
@@ -17,21 +17,12 @@ from headway.exporter.errors import HeadwayWarning, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 
-from variants import canonical
+from variants import batch, canonical
 
 
 @pytest.fixture(scope="module")
 def classifier(bert_classifier: Path) -> ir.Model:
     return canonical(bert_classifier)
-
-
-def batch(rows: list[list[int]], first: int = 0, width: int | None = None) -> Batch:
-    width = width or max(map(len, rows))
-    ids, mask = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, 1
-    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return Batch(feeds, np.arange(first, first + len(rows)))
 
 
 TEXTS = [list(range(5, 5 + n)) for n in (4, 6, 6, 9, 11, 3)]

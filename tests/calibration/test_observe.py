@@ -19,7 +19,7 @@ from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 
-from variants import canonical
+from variants import batch, canonical
 
 RNG = np.random.default_rng(0)
 TEXTS = [RNG.integers(5, 250, n).tolist() for n in [1, 2, 64, *RNG.integers(3, 40, 90)]]
@@ -36,15 +36,6 @@ def values(classifier: ir.Model) -> list[str]:
     anatomy = read_anatomy(classifier)
     projections = [p for b in anatomy.blocks for p in b.projections] + list(anatomy.head)
     return list(dict.fromkeys(str(p.input.name) for p in projections))
-
-
-def batch(texts: list[list[int]], first: int = 0, width: int | None = None, filler: int = 0) -> Batch:
-    width = width or max(map(len, texts))
-    ids, mask = np.full((len(texts), width), filler, np.int64), np.zeros((len(texts), width), np.int64)
-    for i, text in enumerate(texts):
-        ids[i, : len(text)], mask[i, : len(text)] = text, 1
-    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return Batch(feeds, np.arange(first, first + len(texts)))
 
 
 def batches(size: int, texts: list[list[int]] = TEXTS) -> list[Batch]:
