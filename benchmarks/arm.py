@@ -33,7 +33,7 @@ from headway.exporter.bundle import MANIFEST, Manifest
 
 from . import arm_operators, arm_worker
 from .peers.arm64 import PROCESSORS, Machine, machines, versions
-from .results import FOLDER, save
+from .results import kept, save
 
 TEXTS = 6
 TESTS = ("tests/kernels/test_cpu.py", "tests/kernels/test_quantized_linear.py")
@@ -209,8 +209,7 @@ def main() -> None:
     console = Console(width=200)
     emulated = machines(arguments.processor)
     names = [m.processor.name for m in emulated]
-    stored = FOLDER / "arm.json"
-    result = json.loads(stored.read_text(encoding="utf-8")) if stored.is_file() else {}
+    result = kept("arm")
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.kernels:
             given = {p.parent.name + "/" + p.name if p.is_file() else p.name: p for p in arguments.artifacts}

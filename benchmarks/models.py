@@ -16,14 +16,14 @@ def minilm(cache: Path = CACHE) -> Path:
     return fetch_minilm(cache)
 
 
-def bert_base(cache: Path = CACHE) -> Path:
+def bert_base() -> Path:
     """Random weights in BERT-base's shape (12 layers, hidden 768), with MiniLM's tokenizer."""
-    return _random(cache / "bert-base-random", cache, layers=12, hidden=768)
+    return _random(CACHE / "bert-base-random", layers=12, hidden=768)
 
 
-def mobilebert(cache: Path = CACHE) -> Path:
+def mobilebert() -> Path:
     """Random weights in MobileBERT's shape (24 layers, hidden 512, bottleneck 128), with MiniLM's tokenizer."""
-    directory = cache / "mobilebert-random"
+    directory = CACHE / "mobilebert-random"
     if (directory / "done").is_file():
         return directory
     import torch
@@ -31,24 +31,24 @@ def mobilebert(cache: Path = CACHE) -> Path:
 
     torch.manual_seed(0)
     MobileBertModel(MobileBertConfig()).save_pretrained(directory)
-    _lend_tokenizer(directory, cache)
+    _lend_tokenizer(directory)
     return directory
 
 
-def _lend_tokenizer(directory: Path, cache: Path) -> None:
+def _lend_tokenizer(directory: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-        shutil.copy(minilm(cache) / name, directory / name)
+        shutil.copy(minilm() / name, directory / name)
     (directory / "done").touch()
 
 
-def big_encoder(cache: Path = CACHE, gigabytes: float = 3.0) -> Path:
-    """Random weights of at least `gigabytes` (hidden 2,048, as many layers as that takes)."""
+def big_encoder() -> Path:
+    """Random weights of at least 3 GB (hidden 2,048, as many layers as that takes)."""
     hidden = 2048
-    layers = int(gigabytes * 1e9 / 4 / (12 * hidden * hidden)) + 1
-    return _random(cache / f"encoder-{gigabytes:g}GB-random", cache, layers=layers, hidden=hidden)
+    layers = int(3e9 / 4 / (12 * hidden * hidden)) + 1
+    return _random(CACHE / "encoder-3GB-random", layers=layers, hidden=hidden)
 
 
-def _random(directory: Path, cache: Path, *, layers: int, hidden: int) -> Path:
+def _random(directory: Path, *, layers: int, hidden: int) -> Path:
     """Writes a random BERT shard by shard: never more than one layer in memory."""
     if (directory / "done").is_file():
         return directory
@@ -75,7 +75,7 @@ def _random(directory: Path, cache: Path, *, layers: int, hidden: int) -> Path:
         groups.setdefault(".".join(name.split(".")[:3]) if name.startswith("encoder.layer") else "rest", []).append(
             name
         )
-    for number, (group, names) in enumerate(groups.items()):
+    for number, names in enumerate(groups.values()):
         file = f"model-{number:05d}.safetensors"
         tensors = {n: torch.randn(shapes[n], generator=generator) * 0.02 for n in names}
         for name in tensors:
@@ -83,9 +83,8 @@ def _random(directory: Path, cache: Path, *, layers: int, hidden: int) -> Path:
                 tensors[name] += 1
         save_file(tensors, directory / file)
         weight_map |= dict.fromkeys(names, file)
-        del group
     (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    _lend_tokenizer(directory, cache)
+    _lend_tokenizer(directory)
     return directory
 
 

@@ -77,7 +77,6 @@ def run_javascript(bundle: Path) -> dict[str, float]:
     shutil.rmtree(folder / "package", ignore_errors=True)
     package(bundle, "web", folder / "package")
     opened = Bundle.open(bundle, threads=1)
-    assert opened.encoder is not None
     text = "a text that a page would read"
     ids = opened.encoder.encode([text])[0].ids
     (folder / "run.mjs").write_text(_RUN)

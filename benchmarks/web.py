@@ -76,7 +76,6 @@ def main() -> None:
     made = bundles(model)
     opened = {name: Bundle.open(path) for name, path in made.items()}
     encoder = opened[FLOAT].encoder
-    assert encoder is not None
     files: dict[str, tuple[str, Any]] = {
         name: (str(path / opened[name].manifest.artifact), opened[name].manifest.session_options)
         for name, path in made.items()

@@ -1,25 +1,21 @@
-"""What calibration found out: statistics and importances of every place where structure can be removed. Imports torch.
+"""What calibration found out about every projection of a model, and where structure can be removed. Imports torch.
 
 A *site* is a projection whose inputs can go: the output projection of an attention (by heads), the second matrix of a
-feed-forward (by neurons). For each site the gradients of its gates are kept, text by text, from which diagonal and block
-Fisher information follow (Michel et al. 2019; Kwon et al. 2022, section 4). For every projection of a block: the second
-moment of its inputs, each token weighted by how much the outputs depend on what is read there, and the second moment of
-the gradient at its output. Padding never counts.
+feed-forward (by neurons). Of every projection of a block: the second moment of its inputs, each token weighted by how much
+the outputs depend on what is read there, and the second moment of the gradient at its output. Padding never counts.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
 
-from ..exporter.errors import SourceError, UsageError
+from ..exporter.errors import UsageError
 from ..exporter.graph.anatomy import Anatomy, Projection
 from ..exporter.graph.torch_graph import TorchGraph
-from . import stored
 from .batches import Batch
 from .objective import labelled, probe
 
@@ -59,11 +55,10 @@ def sites(anatomy: Anatomy) -> list[Site]:
 
 @dataclass
 class Evidence:
-    """Arrays, float32. Second moments are keyed by the name of the value they are of, gates by site.
+    """Arrays, float32, by the name of the value they are of.
 
     `inputs [n, n]` and `mean [n]`: weighted second and first moments of a projection's inputs; `outputs [out, out]`: second
-    moment of the gradient at its output, or its diagonal `[out]` where a projection widens; `gates [texts, units]`:
-    gradient of each unit's gate, texts in batch order.
+    moment of the gradient at its output, or its diagonal `[out]` where a projection widens.
     """
 
     source: str
@@ -72,44 +67,13 @@ class Evidence:
     samples: int
     tokens: int
     labelled: bool
-    inputs: dict[str, np.ndarray] = field(default_factory=dict)
-    mean: dict[str, np.ndarray] = field(default_factory=dict)
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)
-    gates: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def importance(self, site: str) -> np.ndarray:
-        """Diagonal Fisher information of each unit's gate, `[units]`."""
-        return np.square(self.gates[site]).sum(axis=0)
-
-    def fisher(self, site: str) -> np.ndarray:
-        """Block Fisher information of a site's gates, `[units, units]`."""
-        return self.gates[site].T @ self.gates[site]
-
-    def save(self, stem: Path) -> None:
-        """Writes `stem.safetensors` and `stem.json`."""
-        arrays = {
-            f"{kind}/{name}": array
-            for kind in ("inputs", "mean", "outputs", "gates")
-            for name, array in getattr(self, kind).items()
-        }
-        stored.write(stem, arrays, self.describe())
+    inputs: dict[str, np.ndarray]
+    mean: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
 
     def describe(self) -> dict[str, Any]:
         names = ("source", "text", "seed", "samples", "tokens", "labelled")
         return {"schema_version": SCHEMA_VERSION, **{n: getattr(self, n) for n in names}}
-
-    @classmethod
-    def load(cls, stem: Path, *, source: str) -> "Evidence":
-        """Reads what `save` wrote; SourceError where it is unreadable or another model's."""
-        described, arrays = stored.read(stem, version=SCHEMA_VERSION, source=source)
-        try:
-            made = cls(**described)
-            for key, array in arrays.items():
-                kind, _, name = key.partition("/")
-                getattr(made, kind)[name] = array
-        except (AttributeError, TypeError) as error:
-            raise SourceError(f"{stem}: a field is missing or unknown ({error}); calibrate again") from error
-        return made
 
 
 def collect(
@@ -120,40 +84,32 @@ def collect(
     source: str,
     text: str,
     labels: np.ndarray | None = None,
-    gradients: bool = True,
     seed: int = 0,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Evidence:
-    """Runs the source model over the batches, forwards and backwards, and gathers every site's statistics.
+    """Runs the source model over the batches, forwards and backwards, and gathers every projection's statistics.
 
-    `labels [texts]` are class numbers, for models with `logits [texts, classes]`. Without `gradients` only forward
-    statistics are gathered: a gate's score is then the energy that its unit puts out.
+    `labels [texts]` are class numbers, for models with `logits [texts, classes]`.
     """
-    places = sites(anatomy)
     _check_labels(graph, batches, labels)
     projections = {p.output: p for b in anatomy.blocks for p in b.projections}
-    sums = _Sums(places, list(projections.values()))
+    sums = _Sums(list(projections.values()))
     tokens = 0
     for number, batch in enumerate(batches):
         mask = torch.from_numpy(batch.mask)
         inner: dict[ir.Value, torch.Tensor] = {}
-        hooks = {v: _keeper(inner, v, gradients) for v in sums.inputs}
+        hooks = {v: _keeper(inner, v, True) for v in sums.inputs}
         hooks |= {v: _keeper(inner, v, False) for v in projections if v not in hooks}
-        with torch.set_grad_enabled(gradients):
-            outputs = graph(batch.feeds, hooks)
-            slopes: dict[ir.Value, torch.Tensor] = {}
-            if gradients:
-                generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-                loss = (
-                    probe(outputs, mask, generator)
-                    if labels is None
-                    else labelled(outputs, torch.from_numpy(labels[batch.rows]))
-                )
-                wanted = list({*projections, *(s.projection.input for s in places)} & inner.keys())
-                slopes = dict(zip(wanted, torch.autograd.grad(loss, [inner[v] for v in wanted]), strict=True))
-        del outputs
+        outputs = graph(batch.feeds, hooks)
+        if labels is None:
+            loss = probe(outputs, mask, torch.Generator().manual_seed(seed * 1_000_003 + number))
+        else:
+            loss = labelled(outputs, torch.from_numpy(labels[batch.rows]))
+        slopes = torch.autograd.grad(loss, [inner[v] for v in projections])
+        del outputs, loss
         with torch.no_grad():
-            sums.add({v: x.detach() for v, x in inner.items()}, slopes, mask.reshape(-1, mask.shape[-1]))
+            values = {v: x.detach() for v, x in inner.items()}
+            sums.add(values, dict(zip(projections, slopes, strict=True)), mask.reshape(-1, mask.shape[-1]))
         tokens += int(mask.sum())
         on_batch()
     return Evidence(
@@ -164,8 +120,7 @@ def collect(
 class _Sums:
     """Running sums of all statistics. Values are `[texts, sequence, features]`."""
 
-    def __init__(self, places: Sequence[Site], projections: Sequence[Projection]):
-        self.places = places
+    def __init__(self, projections: Sequence[Projection]):
         self.readers: dict[ir.Value, list[Projection]] = {}
         for p in projections:
             self.readers.setdefault(p.input, []).append(p)
@@ -178,29 +133,19 @@ class _Sums:
             else torch.zeros(p.out_features)
             for p in projections
         }
-        self.gates: dict[str, list[torch.Tensor]] = {s.name: [] for s in places}
 
     def add(
         self, inner: dict[ir.Value, torch.Tensor], slopes: dict[ir.Value, torch.Tensor], mask: torch.Tensor
     ) -> None:
         for value, readers in self.readers.items():
             x = inner[value][mask]
-            w = _token_weights([slopes[p.output] for p in readers if p.output in slopes], mask)[mask][:, None]
+            w = _token_weights([slopes[p.output] for p in readers], mask)[mask][:, None]
             self.inputs[value] += (x * w).T @ x
             self.first[value] += (x * w).sum(0)
             self.weight[value] += float(w.sum())
         for value, total in self.outputs.items():
-            if value in slopes:
-                g = slopes[value][mask]
-                total += g.T @ g if total.ndim == 2 else g.square().sum(0)
-        for site in self.places:
-            x = inner[site.projection.input]
-            if site.projection.input in slopes:
-                gate = (x * slopes[site.projection.input]).sum(1).unflatten(-1, (site.units, site.unit)).sum(-1)
-            else:
-                energy = (x.square() * mask[..., None]).sum(1)
-                gate = energy.unflatten(-1, (site.units, site.unit)).sum(-1).sqrt()
-            self.gates[site.name].append(gate)
+            g = slopes[value][mask]
+            total += g.T @ g if total.ndim == 2 else g.square().sum(0)
 
     def results(self, tokens: int) -> dict[str, dict[str, np.ndarray]]:
         """Means of the sums, made in place: of a large model they are as large as its weights."""
@@ -211,17 +156,14 @@ class _Sums:
         return {
             "inputs": {str(v.name): x.div_(self.weight[v]).numpy() for v, x in self.inputs.items()},
             "mean": {str(v.name): x.div_(self.weight[v]).numpy() for v, x in self.first.items()},
-            "outputs": {
+            "outputs": {  # where nothing depends on an output, every direction of it counts alike
                 str(v.name): (x.div_(tokens) if x.any() else identity(x)).numpy() for v, x in self.outputs.items()
             },
-            "gates": {name: torch.cat(parts).numpy() for name, parts in self.gates.items()},
         }
 
 
 def _token_weights(slopes: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     """How much the outputs depend on each token, `[texts, sequence]`; the mean of each text is 1, whatever its batch."""
-    if not slopes:
-        return mask.float()
     energy = torch.stack([g.square().sum(-1) for g in slopes]).sum(0) * mask
     mean = energy.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
     return torch.where(mask, (1 - FLOOR) * energy / mean.clamp_min(1e-30) + FLOOR, 0.0)

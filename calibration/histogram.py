@@ -17,7 +17,6 @@ from ..exporter.errors import UsageError
 BINS = 4096
 """Bins on each side of zero; the one around zero is shared."""
 
-METHODS = ("min-max", "percentile", "entropy", "mse")
 Method = Literal["min-max", "percentile", "entropy", "mse"]
 
 _SIZE = 2 * BINS - 1

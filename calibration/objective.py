@@ -5,10 +5,13 @@ scalar whose gradient `g` has `E[g gᵀ]` equal to that matrix: for logits the g
 drawn from the model itself (Kunstner et al. 2019, section 2), for vectors a random projection.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+
+from .batches import Batch
 
 TEMPERATURE = 2.0
 """Softens the model's own answers: confident ones would say nothing (K-prune, arXiv 2308.03449, uses the same value)."""
@@ -66,3 +69,16 @@ def distance(
         else:
             total = total + (rows - wanted[name]).square().sum()
     return total
+
+
+def distance_over(
+    student: Callable[[Mapping[str, np.ndarray]], Mapping[str, torch.Tensor]],
+    batches: Sequence[Batch],
+    teacher: Iterable[Mapping[str, torch.Tensor]],
+) -> float:
+    """`distance` summed over batches; `teacher` gives the source's outputs batch by batch."""
+    with torch.no_grad():
+        return sum(
+            float(distance(student(b.feeds), wanted, torch.from_numpy(b.mask)))
+            for b, wanted in zip(batches, teacher, strict=True)
+        )

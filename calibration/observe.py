@@ -6,6 +6,7 @@ depend on how texts are handed over, in which order, with how much padding, or b
 gives a text the same activations beside others as alone. That is looked at while observing: where it does not, texts run alone.
 """
 
+import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ import numpy as np
 import onnx_ir as ir
 
 from ..exporter.errors import SourceError, UsageError
-from . import stored
 from .batches import Batch, spans
 from .histogram import Histogram, Method
 from .moments import Moments
@@ -56,11 +56,6 @@ class Observation:
         """Lowest and highest value to represent, as `Histogram.range` finds them."""
         return self.histogram.range(method, percentile=percentile, bits=bits, symmetric=symmetric)
 
-    @property
-    def channel_abs(self) -> np.ndarray:
-        """Absolute maximum by channel, float32 `[channels]`."""
-        return np.maximum(np.abs(self.channel_low), np.abs(self.channel_high))
-
 
 @dataclass
 class Observations:
@@ -79,22 +74,36 @@ class Observations:
 
     def save(self, stem: Path) -> None:
         """Writes `stem.safetensors` and `stem.json`."""
+        from safetensors.numpy import save_file
+
         arrays: dict[str, np.ndarray] = {}
         bounds: dict[str, Any] = {}
         for name, o in self.values.items():
-            arrays[f"counts/{name}"] = o.histogram.counts
+            arrays[f"counts/{name}"] = np.ascontiguousarray(o.histogram.counts)
             arrays |= {
-                f"{k}/{name}": a
+                f"{k}/{name}": np.ascontiguousarray(a)
                 for k in ("channel_low", "channel_high", "moment", "mean", "sample")
                 if (a := getattr(o, k)) is not None
             }
             bounds[name] = {"exponent": o.histogram.exponent, "low": o.histogram.low, "high": o.histogram.high}
-        stored.write(stem, arrays, {**self.describe(), "values": bounds})
+        save_file(arrays, stem.with_suffix(".safetensors"))
+        text = json.dumps({**self.describe(), "values": bounds}, indent=2) + "\n"
+        stem.with_suffix(".json").write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, stem: Path, *, source: str) -> "Observations":
-        """Reads what `save` wrote; SourceError where it is unreadable or another model's."""
-        described, arrays = stored.read(stem, version=SCHEMA_VERSION, source=source)
+        """Reads what `save` wrote; SourceError where it is unreadable, another version's or another model's."""
+        from safetensors.numpy import load_file
+
+        try:
+            described = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+            arrays = load_file(stem.with_suffix(".safetensors"))
+        except Exception as error:  # safetensors raises its own kinds
+            raise SourceError(f"{stem}: what calibration found cannot be read ({error}); calibrate again") from error
+        if not isinstance(described, dict) or described.pop("schema_version", None) != SCHEMA_VERSION:
+            raise SourceError(f"{stem}: written by another version; calibrate again")
+        if described.get("source") != source:
+            raise SourceError(f"{stem}: found on another model (its fingerprint differs); calibrate again")
         try:
             bounds = described.pop("values")
             values = {

@@ -219,8 +219,6 @@ def _jobs(
     data: Path | None,
 ) -> list[tuple[Case, Job]]:
     info = manifest.tokenizer
-    if info is None:
-        raise UsageError(f"{path}: this bundle has no tokenizer to make text into ids")
     encoder = TextEncoder(path / info.file, info)
     lines = read_lines(data) if data else builtin_lines()
     cases = [Case(*shape) for shape in shapes] or [c for c in CASES if (c.length or 0) <= info.max_length]

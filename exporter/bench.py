@@ -108,16 +108,14 @@ class BenchResult:
         return cls(list(raw["contestants"]), int(raw["threads"]), cases, dict(raw["machine"]))
 
 
-def ratio_interval(
-    a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 2000, level: float = 0.95
-) -> tuple[float, float, float]:
-    """median(b) / median(a) and its bootstrap interval, resampling rounds (`a[i]` and `b[i]` were measured together).
+def ratio_interval(a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
+    """median(b) / median(a) and its 95 % bootstrap interval, resampling rounds (`a[i]` and `b[i]` were measured together).
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, percentile interval (section 13.3).
     """
     picks = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
     ratios = np.median(b[picks], axis=1) / np.median(a[picks], axis=1)
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(ratios, [0.025, 0.975])
     return float(np.median(b) / np.median(a)), float(low), float(high)
 
 

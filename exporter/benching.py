@@ -13,7 +13,7 @@ from ..calibration.text import builtin_lines, read_lines
 from .bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
 from .bundle import MANIFEST, Bundle, Manifest
 from .card import CARD, seal
-from .errors import SourceError, TargetError, UsageError
+from .errors import SourceError, TargetError
 from .runner import OrtRunner
 from .staging import staged
 
@@ -37,8 +37,6 @@ def bench_bundle(
     same number of threads. A rival that answers differently is refused: its time would mean nothing.
     """
     bundle = Bundle.open(path, threads=threads)
-    if bundle.encoder is None or bundle.manifest.tokenizer is None:
-        raise UsageError(f"{path}: this bundle has no tokenizer to make text into ids")
     longest = bundle.manifest.tokenizer.max_length
     lines = read_lines(data) if data else builtin_lines()
     feeds = {

@@ -50,7 +50,7 @@ class Manifest:
     artifact: str
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
-    tokenizer: TokenizerInfo | None
+    tokenizer: TokenizerInfo
     session_options: dict[str, Any]
     source: dict[str, Any]
     anatomy: dict[str, Any]
@@ -85,7 +85,7 @@ class Manifest:
         try:
             raw["inputs"] = [TensorInfo(**x) for x in raw["inputs"]]
             raw["outputs"] = [TensorInfo(**x) for x in raw["outputs"]]
-            raw["tokenizer"] = TokenizerInfo(**raw["tokenizer"]) if raw["tokenizer"] else None
+            raw["tokenizer"] = TokenizerInfo(**raw["tokenizer"])
             return cls(**raw)
         except (KeyError, TypeError) as error:
             raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
@@ -153,7 +153,7 @@ class Bundle:
         self.manifest = manifest
         self.runner = runner
         info = manifest.tokenizer
-        self.encoder = TextEncoder(path / info.file, info) if info else None
+        self.encoder = TextEncoder(path / info.file, info)
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> "Bundle":
@@ -179,14 +179,11 @@ class Bundle:
         return self._outputs(self._encode(texts), batch_size)
 
     def _encode(self, texts: Sequence[Text]) -> list[Any]:
-        if self.encoder is None:
-            raise UsageError(f"{self.path}: this bundle has no tokenizer; give ids to bundle.runner.run")
         if isinstance(texts, str):
             raise UsageError("a list of texts is expected, not one string")
         return self.encoder.encode(texts)
 
     def _outputs(self, encodings: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
-        assert self.encoder is not None
         # Neighbours in length share a batch, so that little of it is padding.
         order = np.argsort([len(e.ids) for e in encodings], kind="stable")
         longest = max((len(e.ids) for e in encodings), default=0)
@@ -242,16 +239,11 @@ class Bundle:
         self._expect("multiple-choice")
         found = []
         for question, options in questions:
-            batch = self._batch([(question, option) for option in options])
+            batch = self.encoder.batch(self._encode([(question, option) for option in options]))
             logits = self.runner.run({name: array[None] for name, array in batch.items()})["logits"][0]
             best = int(logits.argmax())
             found.append((best, float(_softmax(logits)[best])))
         return found
-
-    def _batch(self, texts: Sequence[Text]) -> dict[str, np.ndarray]:
-        encodings = self._encode(texts)
-        assert self.encoder is not None
-        return self.encoder.batch(encodings)
 
     def _label(self, index: int) -> str:
         return self.manifest.labels.get(str(index), f"LABEL_{index}")

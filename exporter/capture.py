@@ -164,9 +164,9 @@ def _from_factory(source: Source) -> tuple[Any, Path | None]:
     return model.eval(), Path(directory) if directory else None
 
 
-def _first_lines(error: Exception, count: int = 3) -> str:
+def _first_lines(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:count]) or type(error).__name__
+    return " ".join(lines[:3]) or type(error).__name__
 
 
 def input_names(model: Any) -> list[str]:

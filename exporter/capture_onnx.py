@@ -1,6 +1,5 @@
 """An existing `.onnx` file as a source: read lazily, so that files of any size fit, and run by ONNX Runtime to compare."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import onnxruntime
 
 from .capture import Captured
 from .errors import SourceError
+from .passes.sharing import share
 from .source import Source
 
 
@@ -32,7 +32,7 @@ def capture_onnx(source: Source) -> Captured:
     if missing:
         raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
     _load_small(model)
-    share_equal_matrices(model)
+    share(model.graph, axes=2, least=256)  # exporters write a shared weight once a use
     reference = OnnxReference(path)
     reference.session  # noqa: B018  loads now, so that a damaged file is reported before any work
     return Captured(model, reference, source)
@@ -44,21 +44,6 @@ def _load_small(model: ir.Model) -> None:
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes < 1 << 16:
             value.const_value = ir.Tensor(tensor.numpy().copy(), name=value.name)
-
-
-def share_equal_matrices(model: ir.Model) -> None:
-    """Matrices that are equal to the last bit become one initializer: exporters write a shared weight once a use."""
-    kept: dict[tuple, ir.Value] = {}
-    for value in list(model.graph.initializers.values()):
-        tensor = value.const_value
-        if tensor is None or len(tensor.shape) < 2 or tensor.size < 256:
-            continue
-        key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
-        if key in kept:
-            ir.convenience.replace_all_uses_with(value, kept[key])
-            del model.graph.initializers[str(value.name)]
-        else:
-            kept[key] = value
 
 
 class OnnxReference:

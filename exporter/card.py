@@ -40,7 +40,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| blocks | {len(blocks)} |",
         f"| heads per block | {_summary([b['heads'] for b in blocks])} |",
         f"| intermediate size per block | {_summary([w for b in blocks for w in b['intermediate_size']])} |",
-        f"| longest sequence | {manifest.tokenizer.max_length if manifest.tokenizer else '?'} tokens |",
+        f"| longest sequence | {manifest.tokenizer.max_length} tokens |",
         f"| source weights | {source['bytes'] / 1e6:.1f} MB |",
         f"| artifact | {artifact / 1e6:.1f} MB |",
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
@@ -120,10 +120,7 @@ def _stage_lines(compression: dict) -> list[str]:
     ]
     for stage in compression["stages"]:
         changes = "; ".join(f"{k}: {v}" for k, v in stage["changes"].items())
-        lines.append(
-            f"| {stage['name']} | {changes} | {stage['nbytes'] / 1e6:.1f} | {stage['ms']:.2f} | {first['ms'] / stage['ms']:.2f} "
-            f"| {stage['quality']:.2f} | {remark(stage)} |"
-        )
+        lines.append(f"| {stage['name']} | {changes} | {' | '.join(stage_figures(stage, first))} |")
     left = compression.get("left_in_float") or {}
     reasons: dict[str, list[str]] = {}
     for name, reason in left.items():
@@ -132,9 +129,11 @@ def _stage_lines(compression: dict) -> list[str]:
     return lines
 
 
-def remark(stage: Mapping[str, Any]) -> str:
-    """What has to be said of a pass that bought nothing."""
-    return "undone: not faster" if stage["undone"] else "bought nothing" if stage["paid"] is False else ""
+def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    """MB, ms, speed-up over the `first` stage and quality after a pass, and what has to be said of one that bought nothing."""
+    remark = "undone: not faster" if stage["undone"] else "bought nothing" if stage["paid"] is False else ""
+    times = f"{stage['ms']:.2f}", f"{first['ms'] / stage['ms']:.2f}"
+    return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
 
 
 def _summary(values: list[int]) -> str:

@@ -7,7 +7,6 @@ few shapes occur and each is captured once as a CUDA graph and replayed from the
 """
 
 import ctypes
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import SourceError, TargetError, UsageError
+from .errors import TargetError, UsageError
+from .json_file import read_json
 from .runner import check_mask, put_rows, real_lengths
 from .targets.tensorrt_build import PLAN_FILE, read_record
 
@@ -29,7 +29,7 @@ def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -
 
     `cuda` stands in for `cuda.bindings.runtime`.
     """
-    plan = _read_plan(engine.with_name(PLAN_FILE))
+    plan = read_json(engine.with_name(PLAN_FILE))
     again = f"the graph is in the bundle: build it anew here with `python {engine.with_name('build_engine.py')}`"
     if not engine.is_file():
         raise TargetError(f"{engine}: not built yet, the bundle holds a plan; {again}")
@@ -40,13 +40,6 @@ def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -
     device = _Device(cuda)
     check_gpu(engine, record, device.gpu(), again)
     return EngineRunner(trt, device, engine, plan, regroup=bool(options.get("regroup")), again=again)
-
-
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from error
 
 
 def check_file(engine: Path, record: Mapping[str, Any] | None, again: str) -> None:

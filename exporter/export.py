@@ -68,28 +68,15 @@ def export(
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
         lines = read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines()
-        built = _build(source, target, lines, staging, recipe.tolerance, on_step)
+        built = _build(recipe, source, target, lines, staging, on_step)
         if not built.parity.ok and built.repeated:
-            built = _build(source, target, lines, staging, recipe.tolerance, on_step, whole=True)
+            built = _build(recipe, source, target, lines, staging, on_step, whole=True)
         if not built.parity.ok:
             built.parity.first_divergence = diagnose(built.source, target, built.text, built.cases, built.parity)
             raise GateError(parity_failure(built.parity))
         on_step(STEPS[6])
         artifact_bytes = check_size(target.files(staging), recipe)
-        manifest = build_manifest(
-            recipe,
-            target,
-            built.source,
-            built.fingerprint,
-            fingerprint(lines),
-            tokenizer=built.tokenizer,
-            inputs=built.inputs,
-            outputs=built.outputs,
-            options=built.options,
-            anatomy=built.anatomy,
-            lowering=built.lowering,
-            parity=built.parity,
-        )
+        manifest = built.manifest
         manifest.engine = target.record(staging)
         finish(staging, manifest, recipe.model_copy(update={"task": source.task}), built.source.directory)
     return Exported(out, manifest, built.parity, manifest.source["bytes"], artifact_bytes)
@@ -99,26 +86,20 @@ def export(
 class _Built:
     """What one pass from source to verified artifact found out."""
 
+    manifest: Manifest
     source: Source
-    fingerprint: str
     text: Text
     cases: list[verify.Case]
     parity: verify.Parity
-    tokenizer: TokenizerInfo
-    inputs: list[TensorInfo]
-    outputs: list[TensorInfo]
-    options: dict[str, Any]
-    anatomy: dict[str, Any]
-    lowering: dict[str, int]
     repeated: bool
 
 
 def _build(
+    recipe: Recipe,
     source: Source,
     target: Target,
     lines: list[str],
     staging: Path,
-    tolerance: float | None,
     on_step: Step,
     *,
     whole: bool = False,
@@ -159,10 +140,22 @@ def _build(
     on_step(STEPS[5])
     options = target.options(regroup=not padding_matters(expected, cases, per_token))
     runner = target.open(staging, options)
-    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=dtype, tolerance=tolerance)
-    return _Built(
-        source, identity.result(), text, cases, parity, info, inputs, outputs, options, described, lowering, repeated
+    parity = verify.compare(cases, expected, runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance)
+    manifest = build_manifest(
+        recipe,
+        target,
+        source,
+        identity.result(),
+        fingerprint(lines),
+        tokenizer=info,
+        inputs=inputs,
+        outputs=outputs,
+        options=options,
+        anatomy=described,
+        lowering=lowering,
+        parity=parity,
     )
+    return _Built(manifest, source, text, cases, parity, repeated)
 
 
 def check_available(target: Target) -> None:

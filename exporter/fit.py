@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-import torch
 
 from ..calibration.batches import Batch
 from ..calibration.evidence import Evidence
-from ..calibration.objective import distance
+from ..calibration.objective import distance_over
 from .errors import GateError
 from .graph.anatomy import Anatomy, read_anatomy
 from .graph.torch_graph import TorchGraph
@@ -84,7 +83,7 @@ def fit(
             return made, followed
         repaired = made.clone()
         _repair(repaired, tools)
-        off = _off(repaired, tools)
+        off = distance_over(TorchGraph(repaired), tools.batches, (tools.source(b.feeds) for b in tools.batches))
         if best is None or off < best[0]:
             best = off, made, followed
     if best is None:
@@ -95,15 +94,6 @@ def fit(
 
 def _repair(model: ir.Model, tools: Tools) -> None:
     repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair {name}"))
-
-
-def _off(model: ir.Model, tools: Tools) -> float:
-    """How far a model's answers are from the source's over the calibration text."""
-    graph = TorchGraph(model)
-    with torch.no_grad():
-        return sum(
-            float(distance(graph(b.feeds), tools.source(b.feeds), torch.from_numpy(b.mask))) for b in tools.batches
-        )
 
 
 def _rounds(

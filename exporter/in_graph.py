@@ -33,8 +33,6 @@ def write_in_graph(bundle_directory: Path, out: Path, accepted: Collection[str] 
     they differ, and nothing is written; SourceError where the tokenizer is not BERT's; TargetError without onnxruntime-extensions.
     """
     info = Manifest.read(bundle_directory).tokenizer
-    if info is None:
-        raise UsageError(f"{bundle_directory}: this bundle has no tokenizer")
     path = bundle_directory / info.file
     graph = text_graph(read_json(path), info)
     agreement = check_in_graph(graph, path, info, unicode_lines(0, CHECKED_LINES))

@@ -215,8 +215,6 @@ def verify_bundle(
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
     reference = load_reference(source)
-    if info is None or encoder is None:
-        raise SourceError(f"{path}: this bundle has no tokenizer to make text into ids")
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data)
@@ -248,7 +246,7 @@ def _verify_compressed(
     """A compressed bundle is another model on purpose: what counts is the quality it keeps on the text held out."""
     from .compress import class_names, divide
 
-    assert bundle.encoder is not None and bundle.manifest.compression is not None and recipe.data is not None
+    assert bundle.manifest.compression is not None and recipe.data is not None
     texts, labels = read_labelled(data or recipe.data, class_names(source.config), None if data else recipe.column)
     judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length

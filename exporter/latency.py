@@ -43,10 +43,10 @@ class Workload:
     threads: int = 1
 
     @classmethod
-    def of(cls, lengths: np.ndarray, *, batch: int = 1, threads: int = 1) -> "Workload":
-        """The user's own lengths: the middles of the four quarters of `lengths [texts]`, in tokens."""
+    def of(cls, lengths: np.ndarray, *, threads: int = 1) -> "Workload":
+        """Texts alone, at the user's own lengths: the middles of the four quarters of `lengths [texts]`, in tokens."""
         middles = np.quantile(lengths, [0.125, 0.375, 0.625, 0.875]).round().astype(int)
-        return cls(tuple((batch, max(int(n), 1)) for n in middles), threads)
+        return cls(tuple((1, max(int(n), 1)) for n in middles), threads)
 
     def feeds(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
         """One batch of each shape, without padding; ids small enough for any vocabulary that was trimmed."""

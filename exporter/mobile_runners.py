@@ -18,6 +18,8 @@ PROGRAM_FILE = "model.pte"
 RECORD_FILE = "model.pte.json"
 LITERT_FILE = "model.tflite"
 LITERT_RECORD = "model.tflite.json"
+SIGNATURE = "tokens_{}"
+"""Names of a LiteRT file's signatures, by their length."""
 
 
 class RowRunner:
@@ -114,7 +116,7 @@ class LiteRtRunner(RowRunner):
         length = feeds[self.input_names[0]].shape[1]
         bucket = next(n for n in self.lengths if n >= length)
         if bucket not in self._signatures:
-            self._signatures[bucket] = self._interpreter.get_signature_runner(f"tokens_{bucket}")
+            self._signatures[bucket] = self._interpreter.get_signature_runner(SIGNATURE.format(bucket))
         extra = ((0, 0), (0, bucket - length))
         padded = {k: np.pad(v.astype(np.int32), extra, constant_values=self._pad.get(k, 0)) for k, v in feeds.items()}
         results = self._signatures[bucket](**padded)

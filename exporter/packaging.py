@@ -137,8 +137,6 @@ def copy_tokenizer(bundle: Path, manifest: Manifest, platform: Platform, staging
     Phones get the small reader of `reader` and its compact file, whose ids have been compared with the bundle's; where it does not
     read the tokenizer exactly, `tokenizer.json` for the tokenizers library itself, as the web gets it.
     """
-    if manifest.tokenizer is None:
-        return [], "The model has no tokenizer."
     refusal = ""
     if platform != "web":
         try:
@@ -187,7 +185,7 @@ def _check_same_tokenizer(before: Path, after: Path) -> None:
 def _copy_model(bundle: Path, manifest: Manifest, platform: Platform, assets: Path) -> list[Path]:
     copied = []
     if platform == "web":  # a page's own files come along
-        skipped = {*_NOT_FOR_WEB, *_licences(bundle), *([manifest.tokenizer.file] if manifest.tokenizer else [])}
+        skipped = {*_NOT_FOR_WEB, *_licences(bundle), manifest.tokenizer.file}
         names = [n for n in manifest.files if n not in skipped and not n.startswith("plots/")]
     else:
         names = [

@@ -414,7 +414,7 @@ def _what_became(before: Anatomy, after: Anatomy) -> dict[str, str]:
 
 
 def _split(job: Job, spec: r.Split, anatomy: Anatomy) -> SplitMatrices:
-    names = {p.weight: 0 for b in anatomy.blocks for p in b.projections if p.rank is None}
+    names = dict.fromkeys(p.weight for b in anatomy.blocks for p in b.projections if p.rank is None)
     inputs: dict[str, np.ndarray] = {}
     outputs: dict[str, np.ndarray] = {}
     if spec.method != "plain":

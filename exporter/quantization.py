@@ -5,7 +5,7 @@ the migration of scales between a value and the matrices behind it, the rounding
 bias, and for targets that want ranges beforehand the range of each value.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -170,7 +170,7 @@ def quantized(
 
     values = _Values(seen)
     if spec.migrate and activations != "none":
-        migrate = MigrateScales(_divisors(made, chosen.groups, values, per_token=activations == "per-token"))
+        migrate = MigrateScales(_divisors(made, chosen.groups, seen.values, per_token=activations == "per-token"))
         run(migrate)
         values.divide(made, migrate)
     wanted = {name for g in chosen.groups for name in g.matrices}
@@ -208,15 +208,9 @@ class _Values:
     def now(self, name: str) -> str:
         return self._names.get(name, name)
 
-    def _original(self, name: str) -> str:
-        return next((k for k, v in self._names.items() if v == name), name)
-
-    def observed(self, name: str) -> Observation:
-        return self._seen[self._original(name)]
-
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Second moment `[in, in]` and mean `[in]` of what is read under this (present) name."""
-        original = self._original(name)
+        original = next((k for k, v in self._names.items() if v == name), name)
         o, d = self._seen[original], self._divisors.get(original)
         assert o.moment is not None and o.mean is not None
         return (o.moment, o.mean) if d is None else (o.moment / np.outer(d, d), o.mean / d)
@@ -229,7 +223,9 @@ class _Values:
         return float((o.channel_low / d).min()), float((o.channel_high / d).max())
 
 
-def _divisors(model: ir.Model, chosen: Sequence[Group], values: _Values, *, per_token: bool) -> dict[str, np.ndarray]:
+def _divisors(
+    model: ir.Model, chosen: Sequence[Group], seen: Mapping[str, Observation], *, per_token: bool
+) -> dict[str, np.ndarray]:
     found = {}
     by_value: dict[str, list[str]] = {}
     blocks = read_anatomy(model).blocks
@@ -242,7 +238,7 @@ def _divisors(model: ir.Model, chosen: Sequence[Group], values: _Values, *, per_
     for name, weights in by_value.items():
         if name in inner:
             continue
-        o = values.observed(name)
+        o = seen[name]
         assert o.sample is not None and o.moment is not None
         arrays = [a for w in dict.fromkeys(weights) if (a := constant(model.graph.initializers[w])) is not None]
         divisor = (

@@ -9,7 +9,7 @@ from rich.table import Table
 from ..kernels.cpu.bench import Measured
 from .bench import BenchResult
 from .bundle import Manifest
-from .card import device_rows, remark
+from .card import device_rows, stage_figures
 from .verify import Parity
 
 
@@ -181,15 +181,7 @@ def stages_table(compression: Mapping[str, Any]) -> Table:
     table = _table(title, "after", "changes", "MB", "ms", "speed-up", compression["metric"], "")
     first = compression["stages"][0]
     for stage in compression["stages"]:
-        table.add_row(
-            stage["name"],
-            summary_of_changes(stage["changes"]),
-            f"{stage['nbytes'] / 1e6:.1f}",
-            f"{stage['ms']:.2f}",
-            f"{first['ms'] / stage['ms']:.2f}",
-            f"{stage['quality']:.2f}",
-            remark(stage),
-        )
+        table.add_row(stage["name"], summary_of_changes(stage["changes"]), *stage_figures(stage, first))
     return table
 
 

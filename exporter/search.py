@@ -5,7 +5,7 @@ over the parts picks the set that loses least within the budget. Source: ZipLM (
 measured table; the losses are those of `calibration.removal`, on one scale for every part.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -77,7 +77,7 @@ class Plan:
 
 
 def split_moments(
-    anatomy: Anatomy, evidence: Evidence, names: Mapping[str, int]
+    anatomy: Anatomy, evidence: Evidence, names: Collection[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Second moments by weight name, summed over the uses of a shared weight."""
     inputs: dict[str, np.ndarray] = {}
@@ -162,7 +162,7 @@ def _square(moment: np.ndarray) -> np.ndarray:
 
 
 def _levels(site: Site, spec: TargetSpec) -> list[int]:
-    """Numbers of units that may stay, ascending, the whole last: heads by groups that share keys, neurons by the target's multiple."""
+    """Numbers of units that may stay, ascending, the whole last: any of heads, of neurons the target's multiples, at most some 64."""
     if site.is_attention:
         return list(range(site.units + 1))
     step = max(spec.neuron_multiple, site.units // 64 // spec.neuron_multiple * spec.neuron_multiple)
@@ -210,7 +210,7 @@ def _rank_options(
         faster = {r: whole.cost - len(members) * s for r, s in saved.items() if s > 0}
     if not faster:
         return []
-    names = {n: 0 for n, _, _ in matrices}
+    names = [n for n, _, _ in matrices]
     inputs, outputs = split_moments(anatomy, evidence, names)
     energies = []
     for name in names:

@@ -3,7 +3,7 @@
 Imports torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 
 from ..calibration.batches import Batch
-from ..calibration.objective import distance
+from ..calibration.objective import distance_over
 from ..calibration.observe import Observations
-from .graph.torch_graph import Tensor, TorchGraph
+from .graph.torch_graph import TorchGraph
 from .quantization import Group, Plan, quantized
 from .recipe import Quantize
 
@@ -43,22 +43,15 @@ def effects(
     graph = TorchGraph(model)
     with torch.no_grad():
         wanted = [graph(b.feeds) for b in batches]
+    texts = sum(len(b.rows) for b in batches)
     found = []
     for group in chosen.groups:
         on_group(group.name)
         made, _ = quantized(
             model, replace(chosen, groups=[group], tables=()), seen, spec, activations=activations, signed=signed
         )
-        found.append(Effect(group, _off(TorchGraph(made), batches, wanted)))
+        found.append(Effect(group, distance_over(TorchGraph(made), batches, wanted) / texts))
     return found
-
-
-def _off(graph: TorchGraph, batches: Sequence[Batch], wanted: Sequence[Mapping[str, Tensor]]) -> float:
-    with torch.no_grad():
-        total = sum(
-            float(distance(graph(b.feeds), w, torch.from_numpy(b.mask))) for b, w in zip(batches, wanted, strict=True)
-        )
-    return total / sum(len(b.rows) for b in batches)
 
 
 def mixed(

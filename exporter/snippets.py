@@ -57,7 +57,7 @@ class _Model:
             manifest.artifact,
             manifest.inputs,
             manifest.outputs,
-            manifest.tokenizer.max_length if manifest.tokenizer else 512,
+            manifest.tokenizer.max_length,
             [manifest.labels[k] for k in sorted(manifest.labels, key=int)],
             {k: str(v) for k, v in manifest.session_options.get("config", {}).items()},
             manifest.headway_version,

@@ -25,6 +25,12 @@ def bert(workshop: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bert_classifier(workshop: Path) -> Path:
+    """A random BERT directory of two layers, with two classes."""
+    return models.make_model(workshop / "classifier", "bert", "text-classification")
+
+
+@pytest.fixture(scope="session")
 def bert_bundle(bert: Path, workshop: Path) -> Exported:
     return export(Recipe(source=str(bert)), workshop / "bert-bundle")
 

@@ -130,6 +130,14 @@ def make_model(
     return directory
 
 
+def write_labelled(path: Path, count: int) -> Path:
+    """At most `count` lines of random words, each with one of two labels."""
+    rng = random.Random(1)
+    lines = dict.fromkeys(" ".join(rng.choices(WORDS, k=rng.randint(2, 20))) for _ in range(count))
+    path.write_text("\n".join(json.dumps({"text": t, "label": i % 2}) for i, t in enumerate(lines)))
+    return path
+
+
 def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) -> None:
     """A small tokenizer of the family's kind: WordPiece, byte-level BPE or Unigram."""
     rng = random.Random(0)

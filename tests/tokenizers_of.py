@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from struct import pack
 
+import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from headway.calibration.text import builtin_lines
@@ -88,32 +89,31 @@ def charsmap(rules: Mapping[str, str]) -> bytes:
 
     Source: the comments of darts-clone's `DoubleArrayUnit`: label in bits 0-7, leaf in bit 8, scale of the offset in bit 9.
     """
-    trie: dict = {}
-    texts, starts = bytearray(), {}
-    for key, value in rules.items():
-        starts[key] = len(texts)
-        texts += value.encode() + b"\0"
-        node = trie
+    states: list[dict[int, int]] = [
+        {}
+    ]  # each leads from a byte to the next one; it takes the units from 256 (number + 1) on
+    ends: dict[int, str] = {}
+    for key, text in rules.items():
+        state = 0
         for byte in key.encode():
-            node = node.setdefault(byte, {})
-        node[None] = starts[key]
-    units: dict[int, int] = {0: 0}
-
-    def place(node: dict, at: int, label: int) -> None:
-        children = [0 if k is None else k for k in node]
-        offset = next(o for o in range(1, 1 << 20) if all((at ^ o ^ c) not in units for c in children) and at ^ o)
-        units[at] = offset << 10 | (None in node) << 8 | label
-        for child in children:
-            units[at ^ offset ^ child] = 0
-        for key, child in node.items():
-            if key is None:
-                units[at ^ offset] = 1 << 31 | child
-            else:
-                place(child, at ^ offset ^ key, key)
-
-    place(trie, 0, 0)
-    array = [units.get(i, 0) for i in range(-(-(max(units) + 1) // 256) * 256)]
-    return pack(f"<I{len(array)}I", 4 * len(array), *array) + bytes(texts)
+            if byte not in states[state]:
+                states[state][byte] = len(states)
+                states.append({})
+            state = states[state][byte]
+        ends[state] = text
+    units = np.zeros(256 * (len(states) + 1), "<u4")
+    units[0] = 256 << 10
+    texts = bytearray()
+    for number, following in enumerate(states):
+        base = 256 * (number + 1)
+        if number in ends:
+            units[base] = 1 << 31 | len(texts)
+            texts += ends[number].encode() + b"\0"
+        for byte, state in following.items():
+            at = base ^ byte
+            step = at ^ 256 * (state + 1)
+            units[at] = byte | (state in ends) << 8 | (step << 10 if step < 1 << 21 else step >> 8 << 10 | 1 << 9)
+    return pack("<I", units.nbytes) + units.tobytes() + bytes(texts)
 
 
 KINDS = {

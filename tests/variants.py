@@ -1,11 +1,14 @@
-"""Small canonical models as passes leave them, for tests of targets that start from what was compressed."""
+"""Small canonical models, as they are captured and as passes leave them, for tests that start from there."""
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import torch
 
+from headway.calibration.batches import Batch
 from headway.calibration.rounding import nearest
 from headway.exporter.capture import capture
 from headway.exporter.graph.anatomy import read_anatomy
@@ -24,9 +27,15 @@ import models
 Feeds = dict[str, np.ndarray]
 
 
-def canonical(directory: Path) -> ir.Model:
+@cache
+def _captured(directory: Path) -> ir.Model:
     captured = capture(open_source(str(directory)))
     return canonicalise(captured.model, longest=captured.source.positions).model
+
+
+def canonical(directory: Path) -> ir.Model:
+    """The canonical model of a source's directory: a fresh one, though it is captured once."""
+    return _captured(directory).clone()
 
 
 def feeds(batch: int = 3, length: int = 9, *, padded: bool = True) -> Feeds:
@@ -36,6 +45,16 @@ def feeds(batch: int = 3, length: int = 9, *, padded: bool = True) -> Feeds:
     if padded and batch > 1:
         mask[1, max(1, length - 4) :] = 0
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def batch(texts: Sequence[Sequence[int]], first: int = 0, width: int | None = None, filler: int = 0) -> Batch:
+    """Texts of token ids, numbered from `first` on; padded with `filler` to the longest, or to `width`."""
+    width = width or max(map(len, texts))
+    ids, mask = np.full((len(texts), width), filler, np.int64), np.zeros((len(texts), width), np.int64)
+    for i, text in enumerate(texts):
+        ids[i, : len(text)], mask[i, : len(text)] = text, 1
+    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return Batch(made, np.arange(first, first + len(texts)))
 
 
 def answers(model: ir.Model, given: Feeds) -> Feeds:

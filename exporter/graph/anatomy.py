@@ -3,13 +3,26 @@
 Everything is read from nodes and weight shapes, never from a config, so it stays true after heads or neurons are removed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import onnx_ir as ir
 
 from ..errors import SourceError
 from .attention import normalises_scores
-from .edit import ancestors, attribute, bias_add, consumers, dims, is_projection, nodes, producer, projection_weight
+from .edit import (
+    ancestors,
+    attribute,
+    bias_add,
+    consumers,
+    dims,
+    is_projection,
+    nodes,
+    producer,
+    projection_weight,
+    reach,
+)
 from .quantized import readers_through, unrounded
 
 _ACTIVATIONS = ("Gelu", "Relu", "Tanh", "Sigmoid", "Swish", "Mish", "Elu", "LeakyRelu", "HardSwish", "Softplus")
@@ -266,22 +279,13 @@ def content_values(graph: ir.Graph) -> set[ir.Value]:
 
 def _projections_behind(value: ir.Value | None) -> list[ir.Node]:
     """The nearest MatMuls by trained matrices that `value` is computed from."""
-    found: list[ir.Node] = []
-    seen: set[ir.Value] = set()
-    queue = [value] if value is not None else []
-    while queue:
-        current = queue.pop(0)
-        if current in seen:
-            continue
-        seen.add(current)
+
+    def onward(current: ir.Value) -> Iterable[ir.Value | None]:
         node = current.producer()
-        if node is None:
-            continue
-        if is_projection(node):
-            found.append(node)
-        elif node.op_type != "Shape":
-            queue.extend(v for v in node.inputs if v is not None)
-    return list(dict.fromkeys(found))
+        return () if node is None or is_projection(node) or node.op_type == "Shape" else node.inputs
+
+    made_by = (v.producer() for v in reach(value, onward)) if value is not None else ()
+    return list(dict.fromkeys(n for n in made_by if n is not None and is_projection(n)))
 
 
 def _the_projection_behind(value: ir.Value | None, node: ir.Node, role: str) -> Projection:
@@ -344,17 +348,9 @@ def _fixed(node: ir.Node) -> bool:
     return shape is not None and all(d is not None for d in shape)
 
 
-def _ahead(value: ir.Value, limit: int = 64) -> list[ir.Value]:
-    """Values computed from `value`, nearest first, at most `limit`."""
-    found: list[ir.Value] = []
-    queue = [value]
-    while queue and len(found) < limit:
-        for node in consumers(queue.pop(0)):
-            for out in node.outputs:
-                if out not in found:
-                    found.append(out)
-                    queue.append(out)
-    return found
+def _ahead(value: ir.Value) -> list[ir.Value]:
+    """The 64 nearest values computed from `value`, nearest first."""
+    return list(islice(reach(value, lambda v: (out for node in consumers(v) for out in node.outputs)), 1, 65))
 
 
 def _after(value: ir.Value, node: ir.Node) -> Projection:

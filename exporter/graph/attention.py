@@ -3,7 +3,7 @@
 Recognised: the opset-23 `Attention` on 4-D heads that `torch.onnx` emits, and the decomposed form
 `softmax(scale * Q K^T + terms) V` in all its spellings (scale before or after the product, additive or `Where` masks, NaN
 guards, dropout). A softmax over attention scores that fits neither is disentangled attention (DeBERTa), left in
-ordinary ops but counted, or an error naming the node.
+ordinary ops, or an error naming the node.
 """
 
 from dataclasses import dataclass, field
@@ -47,14 +47,13 @@ class Match:
 
 def canonicalise_attention(
     model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value | None, longest: int
-) -> list[ir.Node]:
-    """Rewrites every attention in place; returns the softmax nodes of disentangled attentions, left as they are.
+) -> None:
+    """Rewrites every attention in place, but disentangled ones, which stay as they are.
 
     Raises SourceError naming the node for an attention that is of neither kind.
     """
     builder = BiasBuilder(model, mask, ids)
     kinds: dict[ir.Value, MaskKind | None] = {}
-    disentangled: list[ir.Node] = []
     found: list[Match] = []
     for node in nodes(model.graph, "Attention", "Softmax"):
         if node.op_type == "Softmax" and not normalises_scores(node):
@@ -62,9 +61,7 @@ def canonicalise_attention(
         match = _fused(node) if node.op_type == "Attention" else _decomposed(node, prober)
         if match is not None:
             found.append(match)
-        elif _is_disentangled(node):
-            disentangled.append(node)
-        else:
+        elif not _is_disentangled(node):
             raise SourceError(
                 f"node {node.name or node.outputs[0].name!r} ({node.op_type}) normalises attention scores, but is no form of "
                 "attention known here; re-export the model with attn_implementation='sdpa', without graph optimisation"
@@ -78,7 +75,6 @@ def canonicalise_attention(
                 kinds[term] = classify(prober, term, mask, longest)
     for match in found:
         _rewrite(model.graph, match, kinds, builder)
-    return disentangled
 
 
 def _fused(node: ir.Node) -> Match:

@@ -6,7 +6,7 @@ initializers under their source parameter's name and never copied; values named 
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -27,16 +27,10 @@ _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 
 @dataclass
 class Canonical:
-    """A canonical model. `disentangled` counts attentions left in ordinary ops; `sources` maps value → source value.
-
-    `rounded` products have the source's own whole numbers; `left_off` of its roundings no target computes, see `qdq`.
-    """
+    """A canonical model; `sources` maps the names of its values to those of the source's."""
 
     model: ir.Model
-    disentangled: int = 0
-    sources: dict[str, str] = field(default_factory=dict)
-    rounded: int = 0
-    left_off: int = 0
+    sources: dict[str, str]
 
 
 def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
@@ -66,16 +60,16 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     if graph.opset_imports.get("", 0) == OPSET:
         common.ShapeInferencePass()(model)
     prober = Prober(model, _vocabulary(graph, ids))
-    left = canonicalise_attention(model, prober, _flat(mask), _flat(ids), longest)
+    canonicalise_attention(model, prober, _flat(mask), _flat(ids), longest)
     graph.sort()
     _fold(model)
     _check_mask_arithmetic(graph)
     sources = _name_values(graph)
-    rounded = put_rounding(model, taken)
+    put_rounding(model, taken)
     common.ShapeInferencePass()(model)
     if small_enough_to_check(model):
         common.CheckerPass()(model)
-    return Canonical(model, len(left), sources, rounded, taken.left_off)
+    return Canonical(model, sources)
 
 
 def _check_operators(model: ir.Model) -> None:

@@ -1,6 +1,7 @@
 """Small questions and edits on `onnx_ir` graphs that every pass asks."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -98,6 +99,12 @@ def dims(value: ir.Value | None) -> list[int | None] | None:
     return [d if isinstance(d, int) else None for d in value.shape]
 
 
+def sequence_axis(value: ir.Value) -> int | None:
+    """The axis that runs along the sequence; None where none does."""
+    shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+    return shape.index("sequence") if "sequence" in shape else None
+
+
 def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
     """Of a two-input node, the input that is not `value`."""
     first, second = node.inputs
@@ -193,17 +200,23 @@ def ancestors(value: ir.Value, stop: Collection[ir.Value] = (), *, by_shape: boo
 
     With `by_shape=False` what matters only through its shape is left out.
     """
-    seen: set[ir.Value] = set()
-    queue = [value]
-    while queue:
-        current = queue.pop(0)
-        if current in seen:
-            continue
-        seen.add(current)
-        yield current
+
+    def inputs(current: ir.Value) -> Iterable[ir.Value | None]:
         node = current.producer()
-        if node is not None and current not in stop and (by_shape or node.op_type != "Shape"):
-            queue.extend(v for v in node.inputs if v is not None)
+        return node.inputs if node and current not in stop and (by_shape or node.op_type != "Shape") else ()
+
+    return reach(value, inputs)
+
+
+def reach(value: ir.Value, onward: Callable[[ir.Value], Iterable[ir.Value | None]]) -> Iterator[ir.Value]:
+    """`value` and where `onward` leads from it, step by step: nearest first, each once."""
+    seen, queue = {value}, deque([value])
+    while queue:
+        yield (current := queue.popleft())
+        for following in onward(current):
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
 
 
 def nodes(graph: ir.Graph, *op_types: str) -> list[ir.Node]:

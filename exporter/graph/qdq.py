@@ -3,7 +3,7 @@
 Exporters leave `QuantizeLinear` and `DequantizeLinear` wherever a framework had an observer, which hides the layers from every
 match. So pairs are taken off before canonical form is looked for; those in front of products by trained matrices, and the
 matrices' own, go back on afterwards with exactly their scales and zero points. Pairs elsewhere (inside attention, around
-norms, on residuals) round what no target here computes in whole numbers: they are left off and counted.
+norms, on residuals) round what no target here computes in whole numbers: they are left off.
 """
 
 from dataclasses import dataclass, field
@@ -19,11 +19,10 @@ _UNSIGNED_OFFSET = 128
 
 @dataclass
 class Taken:
-    """Scales of matrices by initializer, scale and zero point of what products read by product, and how many pairs were left off."""
+    """Scales of matrices by initializer, scale and zero point of what products read by product."""
 
     matrices: dict[ir.Value, np.ndarray] = field(default_factory=dict)
     values: dict[ir.Node, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    left_off: int = 0
 
 
 def take_rounding(model: ir.Model) -> Taken:
@@ -46,11 +45,9 @@ def take_rounding(model: ir.Model) -> Taken:
                 for node in consumers(back.outputs[0]):
                     if node.op_type == "MatMul" and node.inputs[0] is back.outputs[0]:
                         taken.values[node] = (np.array(step, np.float32), np.array(zero))
-                taken.left_off += 1
                 _read_unrounded(back.outputs[0], there.inputs[0])
     remove_unused(model)
     taken.values = {n: s for n, s in taken.values.items() if projection_weight(n) is not None}
-    taken.left_off -= len(taken.values)
     return taken
 
 
@@ -105,8 +102,8 @@ def _take_tensor(
         taken.matrices[weight] = scale.astype(np.float32)
 
 
-def put_rounding(model: ir.Model, taken: Taken) -> int:
-    """Puts what was taken in front of the canonical graph's products; returns how many products compute in whole numbers.
+def put_rounding(model: ir.Model, taken: Taken) -> None:
+    """Puts what was taken in front of the canonical graph's products.
 
     A matrix that canonical form merged, split or shares with lookups stays float.
     """
@@ -129,7 +126,6 @@ def put_rounding(model: ir.Model, taken: Taken) -> int:
         hold_matrix(graph, weight, QuantizedMatrix(q.clip(-128, 127).astype(np.int8), np.array(wide, np.float32)))
     order = {n: i for i, n in enumerate(graph)}
     made: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
-    count = 0
     for node in sorted((n for n in taken.values if n in present), key=order.__getitem__):
         scale, zero = taken.values[node]
         value = node.inputs[0]
@@ -139,5 +135,3 @@ def put_rounding(model: ir.Model, taken: Taken) -> int:
         if key not in made:
             made[key] = round_fixed(graph, node, value, scale, zero)
         node.replace_input_with(0, made[key])
-        count += 1
-    return count

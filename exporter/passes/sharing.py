@@ -22,22 +22,27 @@ class ShareWeights(StructuralPass):
     tolerance: float = 0.0
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
-        changes = {}
-        kept: dict[tuple, list[ir.Value]] = {}
-        for value in list(model.graph.initializers.values()):
-            array = constant(value)
-            if array is None or array.size < 2 or value.is_graph_output():
-                continue
-            near = self.tolerance > 0 and array.ndim == 2 and array.dtype.kind == "f"
-            key = (array.dtype, array.shape, "near" if near else hashlib.sha256(array.tobytes()).digest())
-            twin = next((v for v in kept.get(key, []) if not near or _near(constant(v), array, self.tolerance)), None)
-            if twin is None:
-                kept.setdefault(key, []).append(value)
-                continue
-            changes[str(value.name)] = f"is {twin.name}"
-            ir.convenience.replace_all_uses_with(value, twin)
-            del model.graph.initializers[str(value.name)]
-        return changes
+        return {name: f"is {twin}" for name, twin in share(model.graph, tolerance=self.tolerance).items()}
+
+
+def share(graph: ir.Graph, *, tolerance: float = 0.0, axes: int = 0, least: int = 2) -> dict[str, str]:
+    """Shares initializers of at least so many `axes` and elements; returns the name of the one that stays by that of each that went."""
+    gone: dict[str, str] = {}
+    kept: dict[tuple, list[ir.Value]] = {}
+    for value in list(graph.initializers.values()):
+        array = constant(value)
+        if array is None or array.ndim < axes or array.size < least or value.is_graph_output():
+            continue
+        near = tolerance > 0 and array.ndim == 2 and array.dtype.kind == "f"
+        key = (array.dtype, array.shape, "near" if near else hashlib.sha256(array.tobytes()).digest())
+        twin = next((v for v in kept.get(key, []) if not near or _near(constant(v), array, tolerance)), None)
+        if twin is None:
+            kept.setdefault(key, []).append(value)
+            continue
+        gone[str(value.name)] = str(twin.name)
+        ir.convenience.replace_all_uses_with(value, twin)
+        del graph.initializers[str(value.name)]
+    return gone
 
 
 def _near(first: np.ndarray | None, second: np.ndarray, tolerance: float) -> bool:

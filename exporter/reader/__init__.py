@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..bundle import Manifest, TextEncoder, TokenizerInfo
-from ..errors import HeadwayWarning, UsageError
+from ..errors import HeadwayWarning
 from ..json_file import read_json
 from ..tokenizer_check import TokenAgreement, compare_ids, unicode_lines
 from .compact import compact_file
@@ -33,8 +33,6 @@ def write_reader(bundle_directory: Path, out: Path, platform: Literal["android",
     differ from the bundle's on this machine. Without a C++ compiler here they are not compared, and a HeadwayWarning says so.
     """
     info = Manifest.read(bundle_directory).tokenizer
-    if info is None:
-        raise UsageError(f"{bundle_directory}: this bundle has no tokenizer, so there is nothing to read on a phone")
     path = bundle_directory / info.file
     data = compact_file(read_json(path), info)
     if library() is None:

@@ -13,12 +13,12 @@ import onnx_ir as ir
 
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import nodes
+from ..graph.edit import nodes, sequence_axis
 from ..mobile_runners import RowRunner
 from ..quiet import quiet
 from .spec import TargetSpec
 from .target import Text
-from .torch_export import WAY_OUT, export_module, sequence_axis
+from .torch_export import WAY_OUT, export_module
 
 PACKAGE = "model.mlpackage"
 SPEC = TargetSpec("coreml", neuron_multiple=16, rank_multiple=16)

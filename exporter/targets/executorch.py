@@ -16,12 +16,13 @@ import onnx_ir as ir
 
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
+from ..graph.edit import sequence_axis
 from ..json_file import read_json
 from ..mobile_runners import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
 from ..quiet import quiet
 from .spec import TargetSpec
 from .target import Text
-from .torch_export import WAY_OUT, check_rounding, export_module, sequence_axis
+from .torch_export import WAY_OUT, check_rounding, export_module
 
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 """XNNPACK packs matrices in strips of 8 or 16 columns."""

@@ -1,23 +1,10 @@
-"""From an engine's layers back to the source's modules, and how far each module's result is from what it should be."""
+"""From an engine's layers back to the source's modules."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-import numpy as np
 import onnx_ir as ir
 
 from ..graph.edit import projection_weight
-
-
-@dataclass(frozen=True)
-class LayerDifference:
-    """One module's result in the typed graph against the float32 one, at real positions."""
-
-    module: str
-    dtype: str
-    max_abs: float
-    relative: float
-    """Norm of the difference over norm of the float32 result."""
 
 
 def module_values(graph: ir.Graph) -> dict[str, ir.Value]:
@@ -52,28 +39,3 @@ def module_of(layer: str, modules: Iterable[str]) -> str | None:
         if name and (best is None or len(name) > len(best)):
             best = name
     return best
-
-
-def compare_modules(
-    reference: ir.Model, typed: ir.Model, feeds: Mapping[str, np.ndarray], mask: np.ndarray | None = None
-) -> list[LayerDifference]:
-    """Differences of all modules both graphs have, in order of execution. `mask [batch, sequence]`: real positions."""
-    import torch
-
-    from ..graph.typed_graph import TypedGraph
-
-    graphs = [TypedGraph(m) for m in (reference, typed)]
-    values = [module_values(m.graph) for m in (reference, typed)]
-    shared = [name for name in values[1] if name in values[0]]
-    with torch.no_grad():
-        wanted, got = (g.run(g.feeds(feeds), [v[n] for n in shared]) for g, v in zip(graphs, values, strict=True))
-    real = torch.from_numpy((mask if mask is not None else feeds["attention_mask"]).astype(bool))
-    found = []
-    for name in shared:
-        a, b = wanted[values[0][name]].double(), got[values[1][name]].double()
-        if a.shape[: real.ndim] == real.shape:
-            a, b = a[real], b[real]
-        dtype = values[1][name].dtype
-        relative = float((a - b).norm() / a.norm().clamp_min(1e-30))
-        found.append(LayerDifference(name, dtype.name.lower() if dtype else "", float((a - b).abs().max()), relative))
-    return found

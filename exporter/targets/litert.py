@@ -23,7 +23,7 @@ import onnx_ir as ir
 
 from ..errors import TargetError
 from ..graph.anatomy import Anatomy
-from ..graph.edit import constant, nodes
+from ..graph.edit import constant, nodes, sequence_axis
 from ..graph.quantized import QuantizedMatrix, matrix_of
 from ..json_file import read_json
 from ..mobile_runners import LITERT_FILE, LITERT_RECORD, LiteRtRunner
@@ -31,7 +31,7 @@ from ..quiet import quiet
 from .profiles import make_profiles
 from .spec import TargetSpec
 from .target import Text
-from .torch_export import WAY_OUT, check_rounding, sequence_axis
+from .torch_export import WAY_OUT, check_rounding
 
 SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 

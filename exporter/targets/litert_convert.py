@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-SIGNATURE = "tokens_{}"
+from ..mobile_runners import SIGNATURE
 
 
 def convert(source: Path, out: Path, lengths: list[int]) -> None:

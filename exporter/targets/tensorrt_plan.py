@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from ... import kernels as kernels_package
+from ..graph.edit import sequence_axis
 from .profiles import Profile
 from .tensorrt_build import ENGINE_FILE, PLAN_FILE, BuildSettings
 
@@ -39,7 +40,7 @@ def write_plan(
     plan = {
         "library": library,
         "inputs": inputs,
-        "outputs": {str(v.name): _sequence_axis(v) for v in model.graph.outputs},
+        "outputs": {str(v.name): sequence_axis(v) for v in model.graph.outputs},
         "profiles": [asdict(p) for p in profiles],
         "settings": {k: v for k, v in asdict(settings).items() if k != "cache"},
     }
@@ -80,11 +81,6 @@ def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildS
     if settings.level is not None:
         command.append(f"--builderOptimizationLevel={settings.level}")
     return command
-
-
-def _sequence_axis(value: ir.Value) -> int | None:
-    names = [d if isinstance(d, int) else d.value for d in value.shape] if value.shape is not None else []
-    return names.index("sequence") if "sequence" in names else None
 
 
 def carry_builder(directory: Path, kernels: bool) -> None:

@@ -66,9 +66,3 @@ def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[An
         except Exception as error:  # torch.export raises many kinds
             problem = error
     raise TargetError(f"torch.export cannot trace the model at every length: {problem}; {WAY_OUT}") from problem
-
-
-def sequence_axis(value: ir.Value) -> int | None:
-    """The axis of an output that runs along the sequence."""
-    shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
-    return shape.index("sequence") if "sequence" in shape else None

@@ -113,9 +113,8 @@ def add_page(directory: Path, manifest: Manifest) -> None:
 
     GateError where the page would read text other than the source does.
     """
-    if manifest.tokenizer is not None:
-        compared = compare_in_javascript(directory, manifest.tokenizer)
-        manifest.engine = (manifest.engine or {}) | {"tokenizer": compared}
+    compared = compare_in_javascript(directory, manifest.tokenizer)
+    manifest.engine = (manifest.engine or {}) | {"tokenizer": compared}
     (directory / "web").mkdir(exist_ok=True)
     for name in PAGE_FILES:
         shutil.copyfile(_PAGE / name, directory / "web" / name)

@@ -38,7 +38,6 @@ def test_feeds_have_the_shape_that_was_asked_for(case: Case, bert_bundle: Export
     from headway import Bundle
 
     encoder = Bundle.open(bert_bundle.path).encoder
-    assert encoder is not None
     feeds = feeds_for(case, encoder, builtin_lines(), 64)
     mask = feeds["attention_mask"]
     assert mask.shape[0] == case.batch

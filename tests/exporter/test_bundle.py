@@ -69,7 +69,6 @@ def test_ids_are_the_source_tokenizer_s_on_ten_thousand_lines(family: str, tmp_p
     bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     lines = mixed_unicode(10_000)
-    assert bundle.encoder is not None
     ours = [e.ids for e in bundle.encoder.encode(lines)]
     theirs = tokenizer(lines, truncation=True, max_length=bundle.manifest.tokenizer.max_length)["input_ids"]  # type: ignore[union-attr]
     assert ours == theirs
@@ -101,7 +100,6 @@ def test_sentence_embeddings(pooling: str, dense: bool, tmp_path: Path) -> None:
     source = models.make_sentence_model(tmp_path / "source", pooling, dense=dense)
     bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
     outputs = bundle(TEXTS)
-    assert bundle.encoder is not None
     mask = bundle.encoder(TEXTS)["attention_mask"].astype(np.float64)[:, :, None]
     states = outputs["last_hidden_state"].astype(np.float64)
     lengths = mask.sum(1)

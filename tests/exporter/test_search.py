@@ -13,30 +13,27 @@ from hypothesis import strategies as st
 from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.removal import Removal
 from headway.exporter import latency
-from headway.exporter.capture import capture
 from headway.exporter.errors import GateError
 from headway.exporter.fit import Tools, fit, rounds_for
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import break_even
 from headway.exporter.search import Option, Part, Plan, choose, find_parts
-from headway.exporter.source import open_source
 from headway.exporter.targets import ort
 from headway.exporter.targets.spec import TargetSpec
 
 import models
+from variants import canonical
 
 WORK = Workload(((1, 9),))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory):
-    directory = models.make_model(tmp_path_factory.mktemp("bert"), "bert", intermediate_size=256, hidden_size=64)
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
+    directory = tmp_path_factory.mktemp("bert")
+    return canonical(models.make_model(directory, "bert", intermediate_size=256, hidden_size=64))
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +127,7 @@ def test_flops_stand_in_for_time(model, evidence: Evidence) -> None:
 
 
 def test_shared_layers_are_one_decision(tmp_path: Path) -> None:
-    captured = capture(open_source(str(models.make_model(tmp_path, "albert"))))
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonical(models.make_model(tmp_path, "albert"))
     anatomy = read_anatomy(model)
     from headway.calibration.batches import Batch
 
@@ -235,11 +231,10 @@ def test_time_that_others_had_the_core_does_not_count() -> None:
 
 
 def test_workload_follows_the_text() -> None:
-    made = Workload.of(np.arange(1, 101), batch=2)
-    assert [b for b, _ in made.shapes] == [2] * 4
-    assert [n for _, n in made.shapes] == [13, 38, 63, 88]
+    made = Workload.of(np.arange(1, 101))
+    assert made.shapes == ((1, 13), (1, 38), (1, 63), (1, 88))
     feeds = made.feeds(["input_ids", "attention_mask"])
-    assert feeds[0]["input_ids"].shape == (2, 13) and feeds[0]["attention_mask"].all()
+    assert feeds[0]["input_ids"].shape == (1, 13) and feeds[0]["attention_mask"].all()
 
 
 def test_grown_to_the_multiple_that_pays() -> None:

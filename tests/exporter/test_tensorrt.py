@@ -23,14 +23,12 @@ from quantised import quantise
 from headway.calibration.rounding import nearest
 from headway.exporter import engine, quantization
 from headway.exporter.bundle import Bundle, Manifest
-from headway.exporter.capture import capture
 from headway.exporter.cli import _dtype
 from headway.exporter.compress import compress
 from headway.exporter.demo import fetch_minilm
 from headway.exporter.errors import SourceError, TargetError, UsageError
-from headway.exporter.export import Exported, export
+from headway.exporter.export import Exported, export, run_inside
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.graph.typed_graph import TypedGraph
@@ -41,15 +39,15 @@ from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe import Recipe
-from headway.exporter.source import open_source
 from headway.exporter.targets import ort_gpu, tensorrt, tensorrt_build
-from headway.exporter.targets.layers import compare_modules, module_of, module_values
+from headway.exporter.targets.layers import module_of, module_values
 from headway.exporter.targets.profiles import Profile, check_profiles, make_profiles
 from headway.exporter.targets.qdq import lint
 from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
-from headway.exporter.verify import TOLERANCE
+from headway.exporter.verify import TOLERANCE, first_divergence
 
 import models
+from variants import canonical as of_directory
 
 FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta")
 GPUS = ("sm_86", "sm_89", "sm_120")
@@ -60,14 +58,13 @@ needs_rtx = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 @pytest.fixture(scope="session")
 def canonical(tmp_path_factory: pytest.TempPathFactory):
-    """A fresh canonical model of a family, captured once."""
+    """A fresh canonical model of a family."""
 
     @cache
-    def captured(family: str) -> ir.Model:
-        directory = minilm() if family == "minilm" else models.make_model(tmp_path_factory.mktemp(family), family)
-        return canonicalise(capture(open_source(str(directory))).model, longest=64).model
+    def source(family: str) -> Path:
+        return minilm() if family == "minilm" else models.make_model(tmp_path_factory.mktemp(family), family)
 
-    return lambda family: captured(family).clone()
+    return lambda family: of_directory(source(family))
 
 
 def minilm() -> Path:
@@ -642,9 +639,9 @@ def test_layers_lead_back_to_modules(canonical) -> None:
     fused = "[encoder.layer.0.attention.self.scores + encoder.layer.0.attention.self.masked]"
     assert module_of(fused, modules) == "encoder.layer.0.attention.self"
     assert module_of("Reformatting CopyNode", modules) is None
-    found = compare_modules(model, typed, feeds)
-    assert [d.module for d in found] == list(modules)
-    assert all(d.relative < 0.01 for d in found)
+    values = [run_inside(m, feeds, list(modules)) for m in (model, typed)]
+    assert list(values[0]) == list(values[1]) == list(modules)
+    assert first_divergence(list(modules), *values, feeds["attention_mask"], 0.01) is None
 
 
 def test_the_first_module_that_differs_is_found(canonical) -> None:
@@ -652,8 +649,9 @@ def test_the_first_module_that_differs_is_found(canonical) -> None:
     big(model), big(typed)
     feeds = batch(model)
     lowered(typed, "fp16", feeds, rules=False)
-    found = compare_modules(model, typed, feeds)
-    assert next(d.module for d in found if not d.relative < 0.1) == "encoder.layer.0.output.dense"
+    names = list(module_values(typed.graph))
+    values = [run_inside(m, feeds, names) for m in (model, typed)]
+    assert first_divergence(names, *values, feeds["attention_mask"], 0.1) == "encoder.layer.0.output.dense"
 
 
 def test_torch_reads_what_the_graph_says(canonical) -> None:

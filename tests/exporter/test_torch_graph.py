@@ -14,6 +14,7 @@ from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.source import open_source
 
 import models
+from variants import canonical
 
 TASKS = ("fill-mask", "question-answering", "token-classification")
 
@@ -47,9 +48,7 @@ def test_sentence_heads(pooling: str, tmp_path: Path) -> None:
 
 
 def test_pieces_give_what_the_whole_gives(bert: Path) -> None:
-    captured = capture(open_source(str(bert)))
-    model = canonicalise(captured.model, longest=captured.source.positions).model
-    graph = TorchGraph(model)
+    graph = TorchGraph(canonical(bert))
     feeds = {"input_ids": np.arange(5, 13)[None], "attention_mask": np.ones((1, 8), np.int64)}
     feeds["token_type_ids"] = np.zeros_like(feeds["input_ids"])
     with torch.no_grad():

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 import torch
 import transformers
@@ -14,10 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from headway import Bundle
-from headway.exporter.capture import capture
 from headway.exporter.compress import compress
 from headway.exporter.errors import SourceError, UsageError
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.vocabulary import (
@@ -28,16 +25,11 @@ from headway.exporter.passes.vocabulary import (
     trimmed_config,
 )
 from headway.exporter.recipe import make_recipe
-from headway.exporter.source import open_source
 
 import models
+from variants import canonical
 
 CORPUS = ["the model runs small heads", "a layer of text and bread", "time of rain with the large price"]
-
-
-def canonical(directory: Path) -> ir.Model:
-    captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
 
 
 def kept_for(directory: Path) -> tuple[dict, list[int]]:

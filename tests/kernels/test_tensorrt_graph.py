@@ -15,17 +15,14 @@ import onnx_ir as ir
 import pytest
 
 from headway.exporter.bundle import Bundle
-from headway.exporter.capture import capture
 from headway.exporter.errors import TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import insert, nodes, replace
 from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.inspection import verify_bundle
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.recipe import Recipe
-from headway.exporter.source import open_source
 from headway.exporter.targets import tensorrt, tensorrt_build
 from headway.exporter.targets.profiles import Profile
 from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
@@ -34,6 +31,7 @@ from headway.exporter.verify import TOLERANCE
 
 import models
 import triton_worker as worker
+from variants import canonical as of_directory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from quantised import quantise
@@ -46,12 +44,10 @@ def canonical(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ir.Mo
     """A fresh canonical model with heads 16 wide: padding alone (bert), a position bias (mpnet), windows (modernbert)."""
 
     @cache
-    def captured(family: str) -> ir.Model:
-        folder = tmp_path_factory.mktemp(family)
-        source = open_source(str(models.make_model(folder / "m", family, hidden_size=64)))
-        return canonicalise(capture(source).model, longest=LONGEST).model
+    def source(family: str) -> Path:
+        return models.make_model(tmp_path_factory.mktemp(family) / "m", family, hidden_size=64)
 
-    return lambda family: captured(family).clone()
+    return lambda family: of_directory(source(family))
 
 
 def batch(model: ir.Model, lengths: tuple[int, ...] = (40, 7, 23)) -> dict[str, np.ndarray]:
