@@ -44,9 +44,19 @@ def load_tokenizer(directory: Path | None) -> Any:
 
 
 def source_encoder(source: Source, directory: Path) -> TextEncoder:
-    """Writes a source's tokenizer to `directory`, and opens it as a bundle does; its `info` is what the bundle needs to know."""
+    """Writes a source's tokenizer to `directory`, and opens it as a bundle does; its `info` is what the bundle needs to know.
+
+    SourceError where it gives ids that the model has no row for.
+    """
     info = save_tokenizer(load_tokenizer(source.directory), source.longest, directory)
-    return TextEncoder(directory / info.file, info)
+    encoder = TextEncoder(directory / info.file, info)
+    known = source.config.get("vocab_size")
+    needed = max(encoder.tokenizer.get_vocab_size(with_added_tokens=False), info.pad_id + 1)
+    if known is not None and needed > known:
+        raise SourceError(
+            f"{source.directory}: the tokenizer has {needed} tokens, config.json says vocab_size = {known}: they belong to different models"
+        )
+    return encoder
 
 
 def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:
