@@ -3,14 +3,13 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from ..calibration.batches import make_batches
 from ..calibration.text import builtin_lines, fingerprint, read_labelled, read_lines
@@ -25,6 +24,7 @@ from .graph.decompose import decompose_attention
 from .latency import LatencyTable, Workload, measure_table
 from .quality import Quality
 from .recipe import Recipe, read_recipe
+from .runner import OrtRunner, graph_of
 from .source import Source, open_source
 from .targets import ort
 from .targets.target import target_of
@@ -41,7 +41,7 @@ def inspect_model(
     if (path / MANIFEST).is_file():
         manifest = Manifest.read(path)
         described = dict(manifest.anatomy)
-        share = op_share(path / manifest.artifact, length) if time else {}
+        share = _bundle_share(path, manifest, length) if time else {}
         return {"model": spec, "task": manifest.task, "length": length, **described, "time_share": share}
     source, model = _canonical(spec, task, allow_pickle)
     anatomy = read_anatomy(model)
@@ -62,6 +62,17 @@ def inspect_model(
             ort.write(model, Path(folder))
             found["time_share"] = op_share(Path(folder) / ort.MODEL_FILE, length)
     return found
+
+
+def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, float]:
+    """Of the graph that ONNX Runtime runs; a bundle for TensorRT has one beside its engine."""
+    graph = graph_of(path / manifest.artifact)
+    if not graph.is_file():
+        raise UsageError(f"{path}: a bundle for {manifest.target}; --time measures what ONNX Runtime runs")
+    info = manifest.tokenizer
+    if info is not None and length > info.max_length:
+        raise UsageError(f"--length {length} is longer than the {info.max_length} tokens this model takes")
+    return op_share(graph, length, manifest.session_options)
 
 
 def _canonical(spec: str, task: str | None, allow_pickle: bool) -> tuple[Source, ir.Model]:
@@ -146,23 +157,18 @@ def sensitivity_of(
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 
-def op_share(model: Path, length: int) -> dict[str, float]:
+def op_share(model: Path, length: int, options: Mapping[str, Any] | None = None) -> dict[str, float]:
     """Measured share of time by operator kind on one thread, largest first; the shares sum to 1.
 
-    From ONNX Runtime's own profile of ten runs on `[1, length]` ids; a run before them is left out.
+    From ONNX Runtime's own profile of ten runs on `[1, length]` ids; a run before them is left out. `options` as a bundle's
+    runner takes them.
     """
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(ort.SLOW_FUSIONS)
-        )
-        ones = np.ones((1, length), np.int64)
+        settings = options or ort.session_options(regroup=False)
+        session = OrtRunner(model, settings, threads=1, profile=Path(folder) / "profile").session
+        fill = {"attention_mask": 1, "token_type_ids": 0}
         feeds = {
-            i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5
+            i.name: np.full((*[1] * (len(i.shape) - 1), length), fill.get(i.name, 5), np.int64)
             for i in session.get_inputs()
         }
         for _ in range(_RUNS + 1):

@@ -19,6 +19,7 @@ from .graph.edit import constant, module_of, nodes, producer
 from .graph.names import module_of_weight
 from .graph.quantized import DOMAIN, matrix_of
 from .processor import X64_PRECISION
+from .runner import graph_of
 from .targets.ort_format import OrtFile, read_ort
 from .targets.ort_int8 import CONTRIB
 
@@ -70,7 +71,7 @@ def lint(path: Path, target: str) -> list[Finding]:
     if processor is None:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
     manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
-    file = path / manifest.artifact if manifest is not None else path
+    file = graph_of(path / manifest.artifact) if manifest is not None else path
     if file.suffix == ".ort":
         graphs, exact, cure = [_as_graph(read_ort(file))], False, _CURE_ORT
     else:

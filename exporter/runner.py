@@ -43,15 +43,19 @@ def open_artifact(
     if target == "coreml" and providers is None:
         raise TargetError(f"{artifact}: a Core ML package runs on Apple's systems alone, in their own runtime")
     own = options.get("providers", ("CPUExecutionProvider",))
-    model = artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
-    return OrtRunner(model, options, threads, own if providers is None else providers)
+    return OrtRunner(graph_of(artifact), options, threads, own if providers is None else providers)
+
+
+def graph_of(artifact: Path) -> Path:
+    """The file that ONNX Runtime reads: an engine's graph lies beside it."""
+    return artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
 
 
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
     With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
-    much as real ones. What outputs hold at padded positions means nothing.
+    much as real ones. What outputs hold at padded positions means nothing. `profile`: where the runtime writes its own.
     """
 
     def __init__(
@@ -60,10 +64,14 @@ class OrtRunner:
         options: Mapping[str, Any] | None = None,
         threads: int | None = None,
         providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ("CPUExecutionProvider",),
+        profile: Path | None = None,
     ):
         check_providers(model, providers)
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
+        if profile is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(profile)
         if threads is not None:
             settings.intra_op_num_threads = threads
         chosen = dict(options or {})

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from .errors import SourceError, UsageError
 from .json_file import read_json
+from .records import MANIFEST
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -186,6 +187,8 @@ def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
     if files:
         return tuple(files)
     pickles = sorted(directory.glob("pytorch_model*.bin"))
+    if not pickles and (directory / MANIFEST).is_file():
+        raise SourceError(f"{directory}: a Headway bundle, no model: give the source that its recipe.yaml names")
     if not pickles:
         raise SourceError(f"{directory}: no weights; expected model.safetensors (or its index and shards)")
     if not allow_pickle:

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from headway.exporter.errors import UsageError
+from headway.exporter.export import Exported, export
 from headway.exporter.inspection import inspect_model
+from headway.exporter.lint import lint
+from headway.exporter.recipe import make_recipe
+from headway.kernels.cpu import library_path
 
 import models
 
@@ -24,3 +28,28 @@ def test_numbers_of_a_bert(tmp_path: Path) -> None:
 def test_a_length_beyond_the_positions_is_refused(bert: Path) -> None:
     with pytest.raises(UsageError, match="67"):
         inspect_model(str(bert), task=None, length=67, time=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("multiple-choice", {}),
+        pytest.param(
+            "feature-extraction",
+            {"kernels": "custom"},
+            marks=pytest.mark.skipif(library_path() is None, reason="the kernels are not built here"),
+        ),
+        ("feature-extraction", {"target": "tensorrt", "engine": {"plan": True}}),
+    ],
+)
+def test_bundles_of_every_kind_are_timed_and_linted(task: str, options: dict, tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", task=task)
+    bundle = export(make_recipe("test", source=str(source), **options), tmp_path / "out").path
+    found = inspect_model(str(bundle), task=None, length=20, time=True)
+    assert sum(found["time_share"].values()) == pytest.approx(1)
+    assert lint(bundle, "x86-vnni") == []
+
+
+def test_a_length_beyond_a_bundle_s_is_refused(bert_bundle: Exported) -> None:
+    with pytest.raises(UsageError, match="65"):
+        inspect_model(str(bert_bundle.path), task=None, length=65, time=True)

@@ -69,6 +69,12 @@ def test_corrupt_onnx(tmp_path: Path) -> None:
     assert "model.onnx" in str(error)
 
 
+def test_a_bundle_is_no_source(bert_bundle: Exported, tmp_path: Path) -> None:
+    error = refused(bert_bundle.path, tmp_path / "out")
+    assert error.exit_code == 3
+    assert "recipe.yaml" in str(error)
+
+
 def test_wrong_task(copy: Path, tmp_path: Path) -> None:
     error = refused(copy, tmp_path / "out", task="text-classification")
     assert error.exit_code == 3
@@ -100,6 +106,13 @@ def test_broken_config(copy: Path, tmp_path: Path) -> None:
     error = refused(copy, tmp_path / "out")
     assert error.exit_code == 3
     assert "config.json" in str(error)
+
+
+def test_a_tokenizer_of_a_larger_model(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", vocab_size=60)
+    error = refused(source, tmp_path / "out")
+    assert error.exit_code == 3
+    assert "vocab_size = 60" in str(error)
 
 
 def test_missing_tokenizer(copy: Path, tmp_path: Path) -> None:
