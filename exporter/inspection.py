@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import onnxruntime
 from ..calibration.batches import make_batches
 from ..calibration.text import builtin_lines, fingerprint, read_labelled, read_lines
 from . import verify
-from .bundle import MANIFEST, Bundle, Manifest
+from .bundle import MANIFEST, Bundle, Manifest, check_files, check_whole
 from .capture import Reference, capture, load_reference
 from .errors import SourceError, UsageError
 from .export import describe
@@ -25,12 +25,15 @@ from .graph.decompose import decompose_attention
 from .latency import LatencyTable, Workload, measure_table
 from .quality import Quality
 from .recipe import Recipe, read_recipe
+from .runner import session_options
 from .source import Source, open_source
+from .staging import output_folder
 from .targets import ort
 from .targets.target import target_of
 from .tokenizer import load_tokenizer, source_encoder
 
 _RUNS = 10
+_FUSED = {"disabled_optimizers": ort.SLOW_FUSIONS}
 
 
 def inspect_model(
@@ -40,8 +43,10 @@ def inspect_model(
     path = Path(spec)
     if (path / MANIFEST).is_file():
         manifest = Manifest.read(path)
+        if task not in (None, manifest.task):
+            raise UsageError(f"{spec} is a bundle, made for {manifest.task}: leave --task out, or give its source")
         described = dict(manifest.anatomy)
-        share = op_share(path / manifest.artifact, length) if time else {}
+        share = _share_of_bundle(path, manifest, length) if time else {}
         return {"model": spec, "task": manifest.task, "length": length, **described, "time_share": share}
     source, model = _canonical(spec, task, allow_pickle)
     anatomy = read_anatomy(model)
@@ -64,6 +69,18 @@ def inspect_model(
     return found
 
 
+def _share_of_bundle(path: Path, manifest: Manifest, length: int) -> dict[str, float]:
+    """`op_share` of a bundle's artifact as it is opened. UsageError where ONNX Runtime does not run it, or not at this length."""
+    artifact = path / manifest.artifact
+    if artifact.suffix not in (".onnx", ".ort"):
+        raise UsageError(f"{artifact}: operators are timed in ONNX Runtime, which target {manifest.target} is not for")
+    if manifest.tokenizer is not None and length > manifest.tokenizer.max_length:
+        raise UsageError(
+            f"--length {length} is longer than the {manifest.tokenizer.max_length} tokens this model takes"
+        )
+    return op_share(artifact, length, manifest.session_options)
+
+
 def _canonical(spec: str, task: str | None, allow_pickle: bool) -> tuple[Source, ir.Model]:
     captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
     return captured.source, canonicalise(captured.model, longest=captured.source.positions).model
@@ -83,6 +100,9 @@ def profile_model(
     """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
     on_step("capture the graph")
     source, model = _canonical(spec, task, allow_pickle)
+    widest = max((n for _, n in shapes), default=0)
+    if widest > source.positions:
+        raise UsageError(f"a batch of {widest} tokens is longer than the {source.positions} tokens this model takes")
     if not shapes:
         tokenizer = load_tokenizer(source.directory)
         lines = read_lines(data) if data else builtin_lines()
@@ -140,29 +160,29 @@ def sensitivity_of(
             for e in found
         ],
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (output_folder(out) / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     plot_sensitivity(content["groups"], out / "sensitivity.png")  # type: ignore[arg-type]
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 
-def op_share(model: Path, length: int) -> dict[str, float]:
+def op_share(model: Path, length: int, options: Mapping[str, Any] = _FUSED) -> dict[str, float]:
     """Measured share of time by operator kind on one thread, largest first; the shares sum to 1.
 
     From ONNX Runtime's own profile of ten runs on `[1, length]` ids; a run before them is left out.
     """
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        settings = session_options(model, options, threads=1)
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(ort.SLOW_FUSIONS)
+            str(model),
+            settings,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(options.get("disabled_optimizers", ())),
         )
-        ones = np.ones((1, length), np.int64)
+        values = {"attention_mask": 1, "token_type_ids": 0}
         feeds = {
-            i.name: ones if i.name == "attention_mask" else ones * 0 if i.name == "token_type_ids" else ones * 5
+            i.name: np.full((*[1] * (len(i.shape) - 1), length), values.get(i.name, 5), np.int64)
             for i in session.get_inputs()
         }
         for _ in range(_RUNS + 1):
@@ -205,8 +225,10 @@ def verify_bundle(
 ) -> Verdict:
     """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
     on_step("read the bundle")
-    bundle = _opened(path)
-    bundle.check_files()
+    manifest = Manifest.read(path)
+    check_whole(path, manifest)
+    check_files(path, manifest)
+    bundle = _opened(path, manifest)
     info, encoder = bundle.manifest.tokenizer, bundle.encoder
     recipe = read_recipe(path / "recipe.yaml")
     spec = against or recipe.source
@@ -233,9 +255,8 @@ def verify_bundle(
     return Verdict(parity.ok, parity)
 
 
-def _opened(path: Path) -> Bundle:
+def _opened(path: Path, manifest: Manifest) -> Bundle:
     """The bundle; one for a GPU that is not here with its typed graph in place of the engine."""
-    manifest = Manifest.read(path)
     if manifest.target == "ort":
         return Bundle.open(path)
     target = target_of(read_recipe(path / "recipe.yaml"))

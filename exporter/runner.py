@@ -47,6 +47,28 @@ def open_artifact(
     return OrtRunner(model, options, threads, own if providers is None else providers)
 
 
+def session_options(model: Path, options: Mapping[str, Any], threads: int | None) -> onnxruntime.SessionOptions:
+    """What a bundle's own options ask of ONNX Runtime. TargetError where `model` needs Headway's kernels and they are not built."""
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+    levels = onnxruntime.GraphOptimizationLevel
+    settings.graph_optimization_level = {"all": levels.ORT_ENABLE_ALL, "none": levels.ORT_DISABLE_ALL}[
+        options.get("graph_optimization_level", "all")
+    ]
+    for key, value in options.get("config", {}).items():
+        if key == X64_PRECISION and adds_bytes_exactly():
+            continue
+        settings.add_session_config_entry(key, str(value))
+    if options.get("kernels"):
+        library = library_path()
+        if library is None:
+            raise TargetError(f"{model}: {MISSING}")
+        settings.register_custom_ops_library(str(library))
+    return settings
+
+
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
 
@@ -62,24 +84,8 @@ class OrtRunner:
         providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ("CPUExecutionProvider",),
     ):
         check_providers(model, providers)
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        if threads is not None:
-            settings.intra_op_num_threads = threads
         chosen = dict(options or {})
-        levels = onnxruntime.GraphOptimizationLevel
-        settings.graph_optimization_level = {"all": levels.ORT_ENABLE_ALL, "none": levels.ORT_DISABLE_ALL}[
-            chosen.get("graph_optimization_level", "all")
-        ]
-        for key, value in chosen.get("config", {}).items():
-            if key == X64_PRECISION and adds_bytes_exactly():
-                continue
-            settings.add_session_config_entry(key, str(value))
-        if chosen.get("kernels"):
-            library = library_path()
-            if library is None:
-                raise TargetError(f"{model}: {MISSING}")
-            settings.register_custom_ops_library(str(library))
+        settings = session_options(model, chosen, threads)
         try:
             self.session = onnxruntime.InferenceSession(
                 str(model),

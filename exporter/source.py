@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from .errors import SourceError, UsageError
 from .json_file import read_json
+from .records import MANIFEST
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -95,6 +96,8 @@ def open_source(spec: str, *, task: str | None = None, allow_pickle: bool = Fals
         return _directory_source(path, spec, task, allow_pickle)
     if ":" in spec and not path.exists():
         return Source("factory", spec, task or "feature-extraction", None, {})
+    if path.is_file():
+        raise SourceError(f"{spec}: neither a model's directory nor an .onnx file")
     if path.is_absolute() or spec.startswith(".") or spec.count("/") != 1:
         raise SourceError(f"{spec}: no such file or directory")
     return _directory_source(_from_hub(spec), spec, task, allow_pickle)
@@ -134,6 +137,8 @@ def _onnx_source(path: Path, task: str | None) -> Source:
 
 
 def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle: bool) -> Source:
+    if (directory / MANIFEST).is_file():
+        raise SourceError(f"{directory} is a Headway bundle, made already: give the source that it was made from")
     if not (directory / "config.json").is_file():
         found = sorted(directory.glob("*.onnx"))
         hint = f"; to read {found[0].name}, give its path" if found else ""

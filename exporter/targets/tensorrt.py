@@ -197,7 +197,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
             node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=F32, shape=[batch, length, *apart[1::2]]
         )
         shape = [[batch, length, *apart[1::2]][i] for i in perm]
-        return insert(node, "Transpose", [rows], name=f"{stem}.{name}", dtype=F32, shape=shape, perm=perm)
+        return insert(node, "Transpose", [rows], name=f"{stem}.{name}.heads", dtype=F32, shape=shape, perm=perm)
 
     q = _scaled(graph, node, q, float(attribute(node, "scale")), f"{stem}.q.scaled")  # type: ignore[arg-type]
     query, key, value = (

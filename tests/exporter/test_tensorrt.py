@@ -51,7 +51,7 @@ from headway.exporter.verify import TOLERANCE
 
 import models
 
-FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta")
+FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta", "mpnet")
 GPUS = ("sm_86", "sm_89", "sm_120")
 PROFILE = [Profile((1, 1), (4, 16), (8, 32))]
 MISSING = tensorrt_build.missing("tensorrt_rtx")
