@@ -17,6 +17,8 @@ from ..exporter.errors import UsageError
 FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
 
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+_OTHER_TABLES = {".json": ".jsonl, one object a line", ".tsv": ".csv, with commas"}
+"""Read as plain text, their syntax and labels would pass for text."""
 _COLUMNS = ("text", "sentence", "content", "review", "document")
 
 _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
@@ -77,18 +79,25 @@ def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
     cleaned = _clean(lines)
     if not cleaned:
         raise UsageError(f"{path}: holds no text")
+    try:
+        "\n".join(cleaned).encode()
+    except UnicodeEncodeError as error:  # JSON can name half of a pair of surrogates
+        raise UsageError(f"{path}: holds a lone surrogate, which no tokenizer reads ({error})") from error
     return cleaned
 
 
 def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | None]:
     """All texts of a source as they stand there, and their labels where it has some."""
-    kind = "datasets directory" if path.is_dir() else path.suffix.lstrip(".") or "text"
+    suffix = path.suffix.lower()
+    kind = "datasets directory" if path.is_dir() else suffix.lstrip(".") or "text"
+    if suffix in _OTHER_TABLES and not path.is_dir():
+        raise UsageError(f"{path}: {suffix} is not read; save it as {_OTHER_TABLES[suffix]}")
     try:
-        if str(path) == "-" or not (path.is_dir() or path.suffix in _TABLES):
+        if str(path) == "-" or not (path.is_dir() or suffix in _TABLES):
             if column is not None:
                 raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
-            return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8").splitlines(), None
-        table = _arrow(path) if path.is_dir() or path.suffix == ".parquet" else _rows(path)
+            return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8-sig").splitlines(), None
+        table = _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, ValueError, csv.Error) as error:
@@ -111,14 +120,26 @@ class _Table:
 
 
 def _rows(path: Path) -> _Table:
-    with path.open(encoding="utf-8", newline="") as file:
-        read = csv.DictReader(file) if path.suffix == ".csv" else (json.loads(x) for x in file if x.strip())
+    is_csv = path.suffix.lower() == ".csv"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        read = csv.DictReader(file, strict=True) if is_csv else (json.loads(x) for x in file if x.strip())
         rows: list[dict[str, object]] = list(read)
     if not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{path}: every line has to be an object with named fields")
-    first = rows[0] if rows else {}
-    strings = [n for n in first if isinstance(first[n], str)]
-    return _Table(list(first), strings, len(rows), lambda name: [row.get(name) for row in rows])
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if is_csv:
+        _check_columns(path, rows, names)
+    strings = [n for n in names if any(isinstance(row.get(n), str) for row in rows)]
+    return _Table(names, strings, len(rows), lambda name: [row.get(name) for row in rows])
+
+
+def _check_columns(path: Path, rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> None:
+    """Texts with commas that are not quoted would be cut, and other separators leave everything in one column."""
+    if None in names:
+        number = next(i for i, row in enumerate(rows) if None in row)
+        raise UsageError(f"{path}: row {number + 1} has more fields than the header; put texts with commas in quotes")
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise UsageError(f"{path}: the header {names[0]!r} is one column; columns are separated by commas")
 
 
 def _arrow(path: Path) -> _Table:
@@ -146,7 +167,12 @@ def _arrow(path: Path) -> _Table:
                 parts += [pa.Table.from_batches([b]).select(columns) for b in stream]
         return pa.concat_tables(parts) if parts else schema.empty_table().select(columns)
 
-    strings = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    def is_text(kind: pa.DataType) -> bool:
+        if pa.types.is_dictionary(kind):  # as categories are stored
+            kind = kind.value_type
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+    strings = [f.name for f in schema if is_text(f.type)]
     count = len(table(strings[:1] or schema.names[:1]))
     return _Table(list(schema.names), strings, count, lambda name: table([name]).column(name).to_pylist())
 
@@ -170,7 +196,8 @@ def _column(path: Path, table: _Table, wanted: str | None) -> str:
         if wanted not in table.names:
             raise UsageError(f"{path}: there is no column {wanted!r}; found {', '.join(table.names)}")
         return wanted
-    name = next((n for n in _COLUMNS if n in table.texts), table.texts[0] if len(table.texts) == 1 else None)
+    texts = [n for n in table.texts if n not in _LABELS]
+    name = next((n for n in _COLUMNS if n in texts), texts[0] if len(texts) == 1 else None)
     if name is None:
         raise UsageError(
             f"{path}: which column is the text? Found {table.texts}; call it 'text', or name one with --column"
@@ -183,7 +210,7 @@ def _stdin() -> tuple[str, ...]:
     """Standard input, which can be read only once."""
     if sys.stdin.isatty():
         raise UsageError("-: standard input is a terminal; pipe text into the command, one a line")
-    return tuple(sys.stdin.buffer.read().decode("utf-8").splitlines())
+    return tuple(sys.stdin.buffer.read().decode("utf-8-sig").splitlines())
 
 
 def _clean(lines: Iterable[str]) -> list[str]:

@@ -26,6 +26,7 @@ from .benching import RESULT_FILE, revised
 from .bundle import MANIFEST, Manifest, TextEncoder
 from .errors import SourceError, TargetError, UsageError
 from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Job, Timing, Tool
+from .staging import output_folder
 
 RUNS = 200
 CASES = (Case(1, 32), Case(1, 128))
@@ -165,8 +166,7 @@ def bench_on_device(
 def keep_device_record(record: dict[str, Any], path: Path, out: Path | None) -> list[Path]:
     """Writes a record to `out`, or into the bundle: manifest and card, beside those of other devices. Returns the files."""
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        file = out / RESULT_FILE
+        file = output_folder(out) / RESULT_FILE
         file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return [file]
     manifest = Manifest.read(path)

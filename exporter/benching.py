@@ -11,11 +11,11 @@ import numpy as np
 
 from ..calibration.text import builtin_lines, read_lines
 from .bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
-from .bundle import MANIFEST, Bundle, Manifest
+from .bundle import MANIFEST, Bundle, Manifest, check_files
 from .card import CARD, seal
 from .errors import SourceError, TargetError
 from .runner import OrtRunner
-from .staging import staged
+from .staging import output_folder, staged
 
 RESULT_FILE = "bench.json"
 PLOT = Path("plots") / "latency.png"
@@ -102,8 +102,9 @@ def _as_dict(result: object) -> Mapping[str, np.ndarray]:
 def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:
     """Writes JSON and plot to `folder`; or, into a bundle, manifest, card and plot, all of them or none."""
     if bundle is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULT_FILE).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+        (output_folder(folder) / RESULT_FILE).write_text(
+            json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8"
+        )
         return [*_plot(result, folder), folder / RESULT_FILE]
     bundle.manifest.bench = result.to_json()
     with revised(folder, bundle.manifest) as staging:
@@ -118,6 +119,9 @@ def revised(folder: Path, manifest: Manifest) -> Iterator[Path]:
 
     Files are names for the old bundle's bytes: one that is to change is unlinked and made anew.
     """
+    check_files(
+        folder, manifest
+    )  # checksums are taken anew: what was damaged meanwhile must not pass for the bundle's own
     with staged(folder, force=True) as staging:
         shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
         for name in (CARD, MANIFEST):

@@ -1,6 +1,5 @@
 """A bundle: the directory that production loads. Opening and running one needs onnxruntime, tokenizers and numpy only."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ import numpy as np
 
 from .errors import SourceError, UsageError
 from .records import MANIFEST as MANIFEST
+from .records import check_records
 from .records import file_records as file_records
 from .runner import Runner, open_artifact
 
@@ -101,10 +101,7 @@ def check_whole(directory: Path, manifest: Manifest) -> None:
 
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Compares every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
-    for name, record in manifest.files.items():
-        with (directory / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != record["sha256"]:
-                raise SourceError(f"{directory / name}: changed since the bundle was made")
+    check_records(directory, manifest.files)
 
 
 class TextEncoder:

@@ -204,6 +204,8 @@ def compress(
         passes += [{"kind": "repair"}] if repair else []
     if recover is not None:
         passes.append({"kind": "recover", "minutes": _number(recover, "-minutes", "--recover")})
+    if search and quantize in (None, "float16"):
+        raise UsageError("--search leaves matrices out of rounding: give --quantize int8 or int4 with it")
     if quantize == "float16":
         passes.append({"kind": "float16"})
     elif quantize is not None:
@@ -367,7 +369,8 @@ def bench(
         int | None, typer.Option("--rounds", min=3, help="Paired rounds of each case (15), or runs on a device (200).")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory for JSON and plot; into the bundle where not given.")
+        Path | None,
+        typer.Option("--out", file_okay=False, help="Directory for JSON and plot; into the bundle where not given."),
     ] = None,
     device: Annotated[
         Literal["adb"] | None, typer.Option("--device", help="adb: an Android device, by the runtime's own perf tool.")
@@ -476,7 +479,9 @@ def sensitivity(
     activations: Annotated[
         Literal["per-token", "static", "none"], typer.Option("--activations", help="How values are rounded.")
     ] = "per-token",
-    out: Annotated[Path, typer.Option("--out", help="Directory for JSON and plot.")] = Path("sensitivity"),
+    out: Annotated[Path, typer.Option("--out", file_okay=False, help="Directory for JSON and plot.")] = Path(
+        "sensitivity"
+    ),
     samples: Annotated[int, typer.Option("--samples", min=1, help="Texts to compare on.")] = 128,
     task: Task = None,
     allow_pickle: Pickle = False,

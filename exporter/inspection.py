@@ -14,7 +14,7 @@ import onnx_ir as ir
 from ..calibration.batches import make_batches
 from ..calibration.text import builtin_lines, fingerprint, read_labelled, read_lines
 from . import verify
-from .bundle import MANIFEST, Bundle, Manifest
+from .bundle import MANIFEST, Bundle, Manifest, check_files
 from .capture import Reference, capture, load_reference
 from .errors import SourceError, UsageError
 from .export import describe
@@ -26,11 +26,13 @@ from .quality import Quality
 from .recipe import Recipe, read_recipe
 from .runner import OrtRunner, graph_of
 from .source import Source, open_source
+from .staging import output_folder
 from .targets import ort
 from .targets.target import target_of
 from .tokenizer import load_tokenizer, source_encoder
 
 _RUNS = 10
+_FUSED = {"disabled_optimizers": ort.SLOW_FUSIONS}
 
 
 def inspect_model(
@@ -40,6 +42,8 @@ def inspect_model(
     path = Path(spec)
     if (path / MANIFEST).is_file():
         manifest = Manifest.read(path)
+        if task not in (None, manifest.task):
+            raise UsageError(f"{spec} is a bundle, made for {manifest.task}: leave --task out, or give its source")
         described = dict(manifest.anatomy)
         share = _bundle_share(path, manifest, length) if time else {}
         return {"model": spec, "task": manifest.task, "length": length, **described, "time_share": share}
@@ -94,6 +98,9 @@ def profile_model(
     """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
     on_step("capture the graph")
     source, model = _canonical(spec, task, allow_pickle)
+    widest = max((n for _, n in shapes), default=0)
+    if widest > source.positions:
+        raise UsageError(f"a batch of {widest} tokens is longer than the {source.positions} tokens this model takes")
     if not shapes:
         tokenizer = load_tokenizer(source.directory)
         lines = read_lines(data) if data else builtin_lines()
@@ -151,8 +158,7 @@ def sensitivity_of(
             for e in found
         ],
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (output_folder(out) / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     plot_sensitivity(content["groups"], out / "sensitivity.png")  # type: ignore[arg-type]
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
@@ -211,8 +217,9 @@ def verify_bundle(
 ) -> Verdict:
     """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
     on_step("read the bundle")
-    bundle = _opened(path)
-    bundle.check_files()
+    manifest = Manifest.read(path)
+    check_files(path, manifest)
+    bundle = _opened(path, manifest)
     info, encoder = bundle.manifest.tokenizer, bundle.encoder
     recipe = read_recipe(path / "recipe.yaml")
     spec = against or recipe.source
@@ -237,9 +244,8 @@ def verify_bundle(
     return Verdict(parity.ok, parity)
 
 
-def _opened(path: Path) -> Bundle:
+def _opened(path: Path, manifest: Manifest) -> Bundle:
     """The bundle; one for a GPU that is not here with its typed graph in place of the engine."""
-    manifest = Manifest.read(path)
     if manifest.target == "ort":
         return Bundle.open(path)
     target = target_of(read_recipe(path / "recipe.yaml"))

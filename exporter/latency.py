@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,10 @@ class Workload:
         return cls(tuple((1, max(int(n), 1)) for n in middles), threads)
 
     def feeds(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        """One batch of each shape, without padding; ids small enough for any vocabulary that was trimmed."""
+        """One batch of each shape, without padding; ids small enough for any vocabulary, trimmed or of amino acids."""
         made = []
         for batch, length in self.shapes:
-            ids = np.arange(batch * length, dtype=np.int64).reshape(batch, length) % 64 + 5
+            ids = np.arange(batch * length, dtype=np.int64).reshape(batch, length) % 3 + 3
             known = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
             made.append({n: known.get(n, np.zeros_like(ids)) for n in names})
         return made
@@ -121,7 +122,8 @@ def measure_table(
     anatomy = read_anatomy(model)
     path = (cache or _cache()) / f"{_fingerprint(anatomy, workload, spec)}.json"
     if path.is_file() and not refresh:
-        return LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
+        with suppress(ValueError, KeyError, TypeError):  # a damaged one is measured again
+            return LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
     table = _measure(model, anatomy, workload, spec, on_level)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")

@@ -25,6 +25,7 @@ from .graph.anatomy import Anatomy, read_anatomy
 from .graph.edit import constant
 from .graph.quantized import is_quantized
 from .graph.torch_graph import TorchGraph
+from .json_file import read_json
 from .latency import LatencyTable, Workload, measure_table, open_model, paired_times
 from .passes.base import REPORT_LENGTH, PassReport, StructuralPass
 from .passes.heads import RemoveHeads, columns_of
@@ -512,7 +513,7 @@ def _saved_plans(job: Job) -> list[Plan]:
     path = _plan_file(job)
     if not path.is_file():
         return []
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw = read_json(path)
     if raw["recipe"] != job.recipe.to_yaml() or raw["source"] != job.fingerprint:
         return []
     return [

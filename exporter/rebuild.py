@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import HeadwayError, SourceError
-from .records import MANIFEST, file_records
+from .records import MANIFEST, check_records, file_records
 from .targets.profiles import Profile
 from .targets.tensorrt_build import ENGINE_FILE, PLAN_FILE, BuildSettings, build_engine, this_gpu
 
@@ -18,6 +18,7 @@ from .targets.tensorrt_build import ENGINE_FILE, PLAN_FILE, BuildSettings, build
 def rebuild(bundle: Path) -> dict[str, Any]:
     """Builds as the plan says, TensorRT-RTX for this machine's GPU where there is one; returns the engine's record."""
     plan, manifest = (_read(bundle / name) for name in (PLAN_FILE, MANIFEST))
+    check_records(bundle, {n: r for n, r in manifest["files"].items() if n.startswith("model.onnx")})
     settings = BuildSettings(**{**plan["settings"], "gpus": tuple(plan["settings"]["gpus"])})
     gpu = this_gpu()
     if plan["library"] == "tensorrt_rtx" and gpu is not None:

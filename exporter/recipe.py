@@ -10,7 +10,7 @@ from .errors import UsageError
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Fit(_Strict):
@@ -163,6 +163,7 @@ PassSpec = Annotated[
 ]
 
 _ON_GPUS = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx")
+_ENGINES = ("tensorrt", "tensorrt-rtx")
 _QUANTIZING = ("quantize", "float16")
 _REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "remove_parts", "split")
 
@@ -258,6 +259,12 @@ class Recipe(_Strict):
             )
         if self.target != "ort-mobile" and self.graph_optimization != "baked":
             raise ValueError(f"graph_optimization is for target ort-mobile, not for {self.target}")
+        if self.target not in _ENGINES and self.engine != EngineOptions():
+            raise ValueError(
+                f"engine, --gpu and --plan are for targets tensorrt and tensorrt-rtx, not for {self.target}"
+            )
+        if self.column is not None and self.data is None:
+            raise ValueError("column names a column of data, and no data is given")
         if self.target in _ON_GPUS and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):

@@ -96,6 +96,8 @@ def open_source(spec: str, *, task: str | None = None, allow_pickle: bool = Fals
         return _directory_source(path, spec, task, allow_pickle)
     if ":" in spec and not path.exists():
         return Source("factory", spec, task or "feature-extraction", None, {})
+    if path.is_file():
+        raise SourceError(f"{spec}: neither a model's directory nor an .onnx file")
     if path.is_absolute() or spec.startswith(".") or spec.count("/") != 1:
         raise SourceError(f"{spec}: no such file or directory")
     return _directory_source(_from_hub(spec), spec, task, allow_pickle)
@@ -135,6 +137,8 @@ def _onnx_source(path: Path, task: str | None) -> Source:
 
 
 def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle: bool) -> Source:
+    if (directory / MANIFEST).is_file():
+        raise SourceError(f"{directory} is a Headway bundle, no model: give the source that its recipe.yaml names")
     if not (directory / "config.json").is_file():
         found = sorted(directory.glob("*.onnx"))
         hint = f"; to read {found[0].name}, give its path" if found else ""
@@ -187,8 +191,6 @@ def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
     if files:
         return tuple(files)
     pickles = sorted(directory.glob("pytorch_model*.bin"))
-    if not pickles and (directory / MANIFEST).is_file():
-        raise SourceError(f"{directory}: a Headway bundle, no model: give the source that its recipe.yaml names")
     if not pickles:
         raise SourceError(f"{directory}: no weights; expected model.safetensors (or its index and shards)")
     if not allow_pickle:

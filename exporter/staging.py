@@ -46,6 +46,15 @@ def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def output_folder(out: Path) -> Path:
+    """`out` as a directory, made where it is not there. UsageError where it cannot be one."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made a directory ({error.strerror})") from error
+    return out
+
+
 def _beside(out: Path, kind: str, pid: int) -> Path:
     return out.parent / f".{out.name}.{kind}-{pid}"
 

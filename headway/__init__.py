@@ -1,5 +1,6 @@
 """Headway: makes a trained Transformer deployable, and proves that it still computes the same."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -15,4 +16,7 @@ def __getattr__(name: str) -> object:
         from headway.exporter.bundle import Bundle
 
         return Bundle
+    if name == "kernels":
+        import_module("headway.kernels.cpu")
+        return import_module("headway.kernels")
     raise AttributeError(f"module 'headway' has no attribute {name!r}")

@@ -3,8 +3,10 @@
 What is checked is the torch module that it is converted from, and the user has to ask for that (`verify: module`).
 """
 
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,7 @@ def convert(
 
     TargetError where the converter refuses.
     """
-    with quiet():
+    with quiet(), redirect_stderr(StringIO()):  # the converter draws bars of its own
         import coremltools as ct
 
         module, exported = export_module(model, longest)

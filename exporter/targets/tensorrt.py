@@ -20,6 +20,7 @@ from ..graph.anatomy import Anatomy, AttentionPart
 from ..graph.canonical import small_enough_to_check
 from ..graph.edit import attribute, dims, initializer, insert, nodes, producer, remove_unused, replace, scalar
 from ..graph.mask import PADDING_BIAS
+from ..graph.quantized import TOKENS
 from ..recipe import Recipe
 from ..runner import Runner, check_mask
 from .attention_terms import refusal
@@ -148,6 +149,10 @@ def observe(model: ir.Model, feeds: Iterable[Mapping[str, np.ndarray]]) -> Maxim
 
 def _check_domains(graph: ir.Graph) -> None:
     for node in graph:
+        if node.op_type == TOKENS:
+            raise TargetError(
+                f"node {node.name!r}: values rounded by token need Headway's kernels, which GPUs have none of: ask for static ranges"
+            )
         if node.domain not in ("", "ai.onnx"):
             raise TargetError(
                 f"node {node.name!r} ({node.domain}.{node.op_type}) is another runtime's own operator, TensorRT has none such"
@@ -197,7 +202,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
             node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=F32, shape=[batch, length, *apart[1::2]]
         )
         shape = [[batch, length, *apart[1::2]][i] for i in perm]
-        return insert(node, "Transpose", [rows], name=f"{stem}.{name}", dtype=F32, shape=shape, perm=perm)
+        return insert(node, "Transpose", [rows], name=f"{stem}.{name}.heads", dtype=F32, shape=shape, perm=perm)
 
     q = _scaled(graph, node, q, float(attribute(node, "scale")), f"{stem}.q.scaled")  # type: ignore[arg-type]
     query, key, value = (

@@ -41,6 +41,11 @@ def test_builtin_lines_are_varied() -> None:
         ("b.csv", "sentence,text2,text\na,b,one\nc,d,two\n"),
         ("a.jsonl", '{"id": 1, "content": "one"}\n{"id": 2, "content": "two"}\n'),
         ("c.jsonl", '{"id": 1, "body": "one"}\n{"id": 2, "body": "two"}\n'),
+        ("late.jsonl", '{"label": "no"}\n{"text": "one", "label": "yes"}\n{"text": "two"}\n'),
+        ("A.CSV", "text,label\none,1\ntwo,0\n"),
+        ("mark.txt", "\ufeffone\ntwo\n"),
+        ("mark.csv", "\ufefftext,label\none,1\ntwo,0\n"),
+        ("mark.jsonl", '\ufeff{"text": "one"}\n{"text": "two"}\n'),
     ],
 )
 def test_files(tmp_path: Path, name: str, content: str) -> None:
@@ -57,6 +62,13 @@ def test_files(tmp_path: Path, name: str, content: str) -> None:
         ("bad.jsonl", b'{"text": ', "cannot be read"),
         ("list.jsonl", b"[1]\n", "object"),
         ("missing.txt", None, "No such file"),
+        ("commas.csv", b"text,label\nx,1\ngood, but slow,1\n", "row 2 has more fields"),
+        ("semicolons.csv", b"text;label\nx;1\n", "separated by commas"),
+        ("quote.csv", b'text,label\n"x,1\ny,0\n', "end of data"),
+        ("labels.jsonl", b'{"number": 1, "label": "good"}\n', "which column"),
+        ("half.jsonl", b'{"text": "a\\ud800"}\n', "surrogate"),
+        ("a.json", b'[{"text": "x"}]', r"\.jsonl"),
+        ("a.tsv", b"text\tlabel\nx\t1\n", r"\.csv"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
@@ -111,6 +123,13 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
             read_lines(path, "texts")
     found = {k: v for k, v in ROWS.items() if k != "note"}
     assert read_lines(write_dataset(tmp_path / "one", found, shards=1)) == ["one", "two"]
+
+
+def test_a_column_of_categories_is_text(tmp_path: Path) -> None:
+    coded = pa.array(["one", "two"]).dictionary_encode()
+    pq.write_table(pa.table({"text": coded, "label": ["yes", "no"]}), tmp_path / "a.parquet")
+    texts, labels = read_labelled(tmp_path / "a.parquet", {"no": 0, "yes": 1})
+    assert texts == ["one", "two"] and labels is not None and labels.tolist() == [1, 0]
 
 
 def test_splits_of_a_dataset(tmp_path: Path) -> None:

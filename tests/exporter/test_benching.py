@@ -6,7 +6,7 @@ import pytest
 
 import headway
 from headway.exporter.benching import bench_bundle
-from headway.exporter.errors import SourceError
+from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.export import export
 from headway.exporter.recipe import Recipe
 
@@ -34,6 +34,24 @@ def test_result_goes_elsewhere_when_asked(tmp_path: Path) -> None:
     _, files = bench_bundle(out, [], threads=1, data=None, rounds=3, out=tmp_path / "bench")
     assert {f.name for f in files} == {"bench.json", "latency.png"}
     assert (out / "headway.json").read_bytes() == before
+
+
+def test_a_damaged_bundle_does_not_get_new_checksums(tmp_path: Path) -> None:
+    out = export(Recipe(source=str(models.make_model(tmp_path / "source"))), tmp_path / "out").path
+    weights = out / "model.onnx.data"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    before = (out / "headway.json").read_bytes()
+    with pytest.raises(SourceError, match=r"model\.onnx\.data: changed"):
+        bench_bundle(out, [], threads=1, data=None, rounds=3, out=None)
+    assert (out / "headway.json").read_bytes() == before
+
+
+def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
+    out = export(Recipe(source=str(models.make_model(tmp_path / "source"))), tmp_path / "out").path
+    with pytest.raises(UsageError, match=r"headway\.json"):
+        bench_bundle(out, [], threads=1, data=None, rounds=3, out=out / "headway.json")
 
 
 def test_another_model_is_no_rival(tmp_path: Path) -> None:

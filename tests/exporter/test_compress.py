@@ -1,6 +1,7 @@
 """Compression end to end on small models: verified, measured, repaired, resumed, refused."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -310,6 +311,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         ([{"kind": "fit", "flops": 0.5, "speedup": 2}], "exactly one"),
         ([{"kind": "fit"}], "exactly one"),
         ([{"kind": "fit", "speedup": 0.5}], "greater than 1"),
+        ([{"kind": "fit", "speedup": math.inf}], "finite number"),
         ([{"kind": "share", "tolerance": 0.1}], "put a repair behind it"),
         ([{"kind": "remove_blocks"}], "one of blocks, every and least_important"),
         ([{"kind": "quantise"}], "does not match any of the expected tags"),
@@ -319,6 +321,19 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
 def test_orders_that_cannot_work_are_refused(passes: list, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         make_recipe("recipe.yaml", source="x", passes=passes)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"engine": {"plan": True}}, "not for ort"),
+        ({"engine": {"gpus": ["sm_89"]}, "target": "ort-cuda"}, "not for ort-cuda"),
+        ({"column": "body"}, "no data is given"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(values: dict, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        make_recipe("recipe.yaml", source="x", **values)
 
 
 def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -354,6 +369,7 @@ def test_the_command_line_profiles(classifier: Path) -> None:
         (["--speedup", "2", "--shape", "8"], 2, "texts x tokens is expected"),
         (["--speedup", "2", "--shape", "1x999"], 2, "longer than the model's"),
         (["--speedup", "2", "--flops", "0.5"], 2, "exactly one"),
+        (["--quantize", "float16", "--search"], 2, "give --quantize int8 or int4 with it"),
         ([], 2, "say what to do"),
         (["--speedup", "100"], 1, "cannot be met"),
     ],

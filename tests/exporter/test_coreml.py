@@ -20,11 +20,14 @@ needed = pytest.mark.skipif(CoreMLTarget().available() is not None, reason="need
 
 
 @needed
-def test_a_package_is_labelled_convert_only(sentence_bundle: Exported, tmp_path: Path) -> None:
+def test_a_package_is_labelled_convert_only(
+    sentence_bundle: Exported, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     import coremltools
 
     source = sentence_bundle.path.parent / "sentence"
     done = export(Recipe(source=str(source), target="coreml", verify="module"), tmp_path / "bundle")
+    assert capfd.readouterr().err == ""  # the converter's own progress is not the user's
     assert done.parity.ok
     assert done.manifest.engine == {"convert_only": True, "dtype": "fp32", "checked": CHECKED}
     assert f"Checked was {CHECKED}." in (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")

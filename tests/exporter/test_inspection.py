@@ -1,14 +1,17 @@
 """`headway inspect`: numbers against the configuration they were made from, by hand."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from headway.exporter.errors import UsageError
+import headway
+from headway.exporter.compress import compress
+from headway.exporter.errors import SourceError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.inspection import inspect_model
+from headway.exporter.inspection import inspect_model, profile_model, verify_bundle
 from headway.exporter.lint import lint
-from headway.exporter.recipe import make_recipe
+from headway.exporter.recipe import Recipe, make_recipe
 from headway.kernels.cpu import library_path
 
 import models
@@ -53,3 +56,35 @@ def test_bundles_of_every_kind_are_timed_and_linted(task: str, options: dict, tm
 def test_a_length_beyond_a_bundle_s_is_refused(bert_bundle: Exported) -> None:
     with pytest.raises(UsageError, match="65"):
         inspect_model(str(bert_bundle.path), task=None, length=65, time=True)
+
+
+def test_a_shape_beyond_the_positions_is_refused(bert: Path) -> None:
+    with pytest.raises(UsageError, match="67"):
+        profile_model(str(bert), task=None, data=None, shapes=[(1, 67)], threads=1, refresh=False)
+
+
+def test_operators_of_a_bundle_are_timed_as_it_opens(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n".join(f"{w} of the rain" for w in models.WORDS))
+    recipe = Recipe(source=str(bert), data=tmp_path / "text.txt", passes=[{"kind": "quantize"}], max_drop=100)  # type: ignore[list-item]
+    rounded = compress(recipe, tmp_path / "out").path
+    found = inspect_model(str(rounded), task=None, length=20, time=True)
+    assert (
+        "QuantizedLinear" in found["time_share"] or not headway.Bundle.open(rounded).manifest.session_options["kernels"]
+    )
+    with pytest.raises(UsageError, match="--length 128 is longer than the 64"):
+        inspect_model(str(rounded), task=None, length=128, time=True)
+    with pytest.raises(UsageError, match="made for feature-extraction"):
+        inspect_model(str(bert_bundle.path), task="fill-mask", length=20, time=False)
+
+
+def test_a_bundle_is_no_source(bert_bundle: Exported) -> None:
+    with pytest.raises(SourceError, match="is a Headway bundle"):
+        profile_model(str(bert_bundle.path), task=None, data=None, shapes=[(1, 8)], threads=1, refresh=False)
+
+
+def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path: Path) -> None:
+    for name in ("config.json", "model.onnx", "tokenizer.json"):
+        copy = Path(shutil.copytree(bert_bundle.path, tmp_path / name))
+        (copy / name).unlink()
+        with pytest.raises(SourceError, match=f"{name}: missing"):
+            verify_bundle(copy, None, None)

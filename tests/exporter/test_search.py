@@ -151,10 +151,17 @@ def test_latency_table_is_measured_once_and_read_again(model, tmp_path: Path) ->
         model, WORK, ort.SPEC, cache=tmp_path, on_level=lambda *_, **__: pytest.fail("measured again")
     )
     assert again == first
+    next(tmp_path.glob("*.json")).write_text('{"target": ')  # damaged: measured again
+    assert measure_table(model, WORK, ort.SPEC, cache=tmp_path).heads.keys() == first.heads.keys()
     other = Workload(((1, 9),), threads=2)
     told.clear()
     measure_table(model, other, ort.SPEC, cache=tmp_path, on_level=lambda name, **_: told.append(name))
     assert told and len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_a_workload_s_ids_are_in_the_smallest_vocabulary() -> None:
+    (feeds,) = Workload(((8, 64),)).feeds(("input_ids",))
+    assert feeds["input_ids"].shape == (8, 64) and feeds["input_ids"].max() < 6
 
 
 @given(st.dictionaries(st.integers(0, 40), st.floats(0, 9), min_size=1), st.integers(0, 40), st.integers(0, 40))

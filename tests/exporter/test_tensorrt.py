@@ -6,6 +6,7 @@ Builds run through TensorRT-RTX, which builds for GPUs that are not there. Nothi
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -48,8 +49,9 @@ from headway.exporter.verify import TOLERANCE, first_divergence
 
 import models
 from variants import canonical as of_directory
+from variants import rounded
 
-FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta")
+FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta", "mpnet")
 GPUS = ("sm_86", "sm_89", "sm_120")
 PROFILE = [Profile((1, 1), (4, 16), (8, 32))]
 MISSING = tensorrt_build.missing("tensorrt_rtx")
@@ -442,6 +444,12 @@ def test_another_runtimes_operator_is_named(canonical) -> None:
         lowered(model, "fp32", batch(model))
 
 
+def test_values_rounded_by_token_are_refused_with_the_way_out(canonical) -> None:
+    model, _ = rounded(canonical("bert"))
+    with pytest.raises(TargetError, match=r"by token.*ask for static ranges"):
+        lowered(model, "fp16", batch(model))
+
+
 @needs_rtx
 def test_what_rtx_cannot_make_is_said_before_it_is_tried() -> None:
     for settings_ in (BuildSettings(("sm_90",)), BuildSettings(("sm_89",), stripped=True)):
@@ -551,6 +559,15 @@ def test_plan_script_runs_up_to_the_missing_library(plan_bundle: Exported) -> No
     )
     assert done.returncode == 4
     assert "pip install 'tensorrt>=10.9'" in done.stderr
+
+
+def test_plan_script_builds_from_no_damaged_graph(plan_bundle: Exported, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(plan_bundle.path, tmp_path / "copy"))
+    weights = bytearray((copy / "model.onnx.data").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.onnx.data").write_bytes(weights)
+    done = subprocess.run([sys.executable, copy / "build_engine.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "model.onnx.data: changed" in done.stderr) == (3, True), done.stderr
 
 
 def test_plan_bundle_says_what_it_is_and_opens_as_onnx(plan_bundle: Exported) -> None:
