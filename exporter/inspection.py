@@ -220,7 +220,7 @@ def verify_bundle(
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
-    reference = load_reference(source)
+    reference, source = load_reference(source)
     if info is None or encoder is None:
         raise SourceError(f"{path}: this bundle has no tokenizer to make text into ids")
     on_step("run the source on text")

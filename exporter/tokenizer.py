@@ -56,6 +56,12 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
         raise SourceError(
             f"{source.directory}: the tokenizer has {needed} tokens, config.json says vocab_size = {known}: they belong to different models"
         )
+    added = encoder.tokenizer.num_special_tokens_to_add(is_pair=False)
+    if info.max_length <= added:
+        raise SourceError(
+            f"{source.directory}: a text may have {info.max_length} tokens, and the tokenizer adds {added}: nothing is left of it. "
+            "See max_position_embeddings in config.json and model_max_length in tokenizer_config.json"
+        )
     return encoder
 
 
