@@ -250,6 +250,28 @@ def test_an_onnx_file_is_compressed_with_gradients_too(bert: Path, text: Path, t
     assert stages[-1]["quality"] >= stages[-2]["quality"] - 0.5
 
 
+def test_a_compressed_factory_is_verified_again(
+    classifier: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokenizer and classes are known only when it is loaded."""
+    (tmp_path / "compressed_factory.py").write_text(
+        "import transformers\n"
+        f"def made():\n    return transformers.AutoModelForSequenceClassification.from_pretrained({str(classifier)!r})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = make_recipe(
+        "test",
+        source="compressed_factory:made",
+        task="text-classification",
+        data=text,
+        passes=[{"kind": "float16"}],
+        max_drop=100,
+    )
+    done = compress(recipe, tmp_path / "out")
+    verdict = verify_bundle(done.path, None, None)
+    assert verdict.ok and verdict.metric == done.manifest.compression["metric"] == "accuracy"  # type: ignore[index]
+
+
 def test_a_split_that_is_not_faster_is_undone(classifier: Path, text: Path, tmp_path: Path) -> None:
     """Matrices of 64 columns: two small products are never faster than one here, whatever is saved on paper."""
     recipe = make_recipe(
@@ -326,6 +348,14 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         ([{"kind": "remove_blocks"}], "one of blocks, every and least_important"),
         ([{"kind": "quantise"}], "does not match any of the expected tags"),
         ([{"kind": "fit", "flops": 0.5}, {"kind": "fit", "flops": 0.4}], "given twice"),
+        (
+            [{"kind": "remove_heads", "keep": {0: 2, 1: []}}, {"kind": "remove_neurons", "keep": {2: 16}}],
+            "leaves block 1 no attention",
+        ),
+        (
+            [{"kind": "remove_parts", "attentions": [1]}, {"kind": "remove_blocks", "every": 2}],
+            "put remove_blocks in front",
+        ),
     ],
 )
 def test_orders_that_cannot_work_are_refused(passes: list, says: str) -> None:
