@@ -100,7 +100,8 @@ def _leave_types_out(path: Path) -> None:
             one.update(made)
         for piece in [*one.get("single", []), *one.get("pair", [])]:
             next(iter(piece.values()))["type_id"] = 0
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    if content != read_json(path):
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _as_template(bert: dict[str, Any]) -> dict[str, Any]:
