@@ -26,6 +26,7 @@ from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.layers import RemoveParts
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.quality import Quality
 from headway.exporter.recipe import make_recipe
 from headway.exporter.recover import recover
 from headway.exporter.repair import repair
@@ -248,6 +249,20 @@ def test_an_onnx_file_is_compressed_with_gradients_too(bert: Path, text: Path, t
     assert done.manifest.source["kind"] == "onnx"
     stages = done.manifest.compression["stages"]  # type: ignore[index]
     assert stages[-1]["quality"] >= stages[-2]["quality"] - 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_other_sentence_vectors_lose_points_however_few_the_texts(count: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(count, 8))
+
+    def encode(texts, longest):
+        return {"attention_mask": np.ones((len(texts), 4), np.int64)}
+
+    quality = Quality([str(i) for i in range(count)], 8)
+    quality.learn(lambda _: {"sentence_embedding": vectors}, encode)
+    assert quality.measure(lambda _: {"sentence_embedding": vectors}, encode) == pytest.approx(100)
+    others = np.random.default_rng(1).normal(size=(count, 8))
+    assert quality.measure(lambda _: {"sentence_embedding": others}, encode) < 99
 
 
 def test_a_compressed_factory_is_verified_again(
