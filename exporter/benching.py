@@ -71,7 +71,7 @@ def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
             f"{spec} would run in PyTorch, but {error.name} is not installed: pip install 'headway[export]'"
         ) from error
     torch.set_num_threads(threads)
-    reference = load_reference(open_source(spec, task=bundle.manifest.task))
+    reference, _ = load_reference(open_source(spec, task=bundle.manifest.task))
     return Contestant(f"PyTorch {torch.__version__.split('+')[0]}", reference.run)
 
 

@@ -1,6 +1,7 @@
 """From a source to a raw ONNX graph and a reference that answers for it. Imports torch; nothing at deploy time does."""
 
 import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,15 +62,15 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
         return captured
 
 
-def load_reference(source: Source) -> Reference:
-    """The source model alone, ready to run, without tracing it."""
+def load_reference(source: Source) -> tuple[Reference, Source]:
+    """The source model alone, ready to run, without tracing it, and the source with what only loading it could tell."""
     if source.kind == "onnx":
         from .capture_onnx import OnnxReference
 
-        return OnnxReference(Path(source.spec))
+        return OnnxReference(Path(source.spec)), source
     with _quiet():
         wrapped, source = _load(source)
-    return TorchReference(wrapped)
+    return TorchReference(wrapped), source
 
 
 def _load(source: Source) -> tuple[Any, Source]:
@@ -161,7 +162,7 @@ def _from_factory(source: Source) -> tuple[Any, Path | None]:
     )
     if not isinstance(model, torch.nn.Module):
         raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
-    return model.eval(), Path(directory) if directory else None
+    return model.eval().float(), Path(directory) if directory else None
 
 
 def _first_lines(error: Exception) -> str:
@@ -171,11 +172,9 @@ def _first_lines(error: Exception) -> str:
 
 def input_names(model: Any) -> list[str]:
     """Inputs of a torch model: those of the three that its `forward` takes and its config uses."""
-    import inspect
-
     accepted = inspect.signature(model.forward).parameters
     names = ["input_ids", "attention_mask"]
-    if "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1:
+    if "token_type_ids" in accepted and getattr(getattr(model, "config", None), "type_vocab_size", 2) > 1:
         names.append("token_type_ids")
     return names
 
@@ -187,6 +186,9 @@ def wrap(model: Any, source: Source) -> Any:
     from .sentence import sentence_head
 
     names = input_names(model)
+    accepted = inspect.signature(model.forward).parameters.values()
+    named = any(p.name == "return_dict" or p.kind is p.VAR_KEYWORD for p in accepted)
+    how = {"return_dict": True} if named else {}
     outputs = TASK_OUTPUTS[source.task]
     head = sentence_head(source.sentence_modules) if source.task == "sentence-embedding" else torch.nn.ModuleList()
     if source.task == "sentence-embedding" and not len(head):
@@ -202,7 +204,11 @@ def wrap(model: Any, source: Source) -> Any:
             self.extra: list[Any] = []
 
         def forward(self, *inputs: Any) -> tuple[Any, ...]:
-            result = self.model(**dict(zip(names, inputs, strict=True)), return_dict=True)
+            result = self.model(**dict(zip(names, inputs, strict=True)), **how)
+            if not isinstance(result, Mapping):
+                raise SourceError(
+                    f"{source.spec}: the model gives {type(result).__name__}: a dict with {list(outputs)} is expected"
+                )
             found = {name: result[name] for name in outputs if name in result}
             if len(self.head):
                 vector = result["last_hidden_state"]
@@ -212,7 +218,8 @@ def wrap(model: Any, source: Source) -> Any:
             missing = [name for name in outputs if name not in found]
             if missing:
                 raise SourceError(
-                    f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}"
+                    f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}: "
+                    "choose another --task"
                 )
             return (*(found[name] for name in outputs), *self.extra)
 
@@ -248,7 +255,7 @@ def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
     import torch
 
     shape = (2, 3, 7) if source.task == "multiple-choice" else (2, 7)
-    vocabulary = int(getattr(wrapped.model.config, "vocab_size", 100))
+    vocabulary = int(getattr(getattr(wrapped.model, "config", None), "vocab_size", 100))
     ids = torch.arange(int(np.prod(shape))).reshape(shape) % max(vocabulary - 1, 1) + 1
     mask = torch.ones_like(ids)
     mask[..., 1, 5:] = 0
@@ -301,8 +308,15 @@ class TorchReference:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
 
-        with torch.inference_mode():
-            results = self.module(*[torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self.module.names])
+        try:
+            with torch.inference_mode():
+                results = self.module(*[torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self.module.names])
+        except SourceError:
+            raise
+        except Exception as error:  # whatever a model's own code raises
+            raise SourceError(
+                f"the source itself does not run on ids of shape {feeds['input_ids'].shape}: {_first_lines(error)}"
+            ) from error
         return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:

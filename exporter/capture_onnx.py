@@ -70,7 +70,14 @@ class OnnxReference:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         wanted = {i.name: feeds[i.name] for i in self.session.get_inputs()}
-        return dict(zip([o.name for o in self.session.get_outputs()], self.session.run(None, wanted), strict=True))
+        try:
+            found = self.session.run(None, wanted)
+        except Exception as error:  # onnxruntime raises its own unrelated exception types
+            shape = feeds["input_ids"].shape
+            raise SourceError(
+                f"{self.path}: the source itself does not run on ids of shape {shape}: {error}"
+            ) from error
+        return dict(zip([o.name for o in self.session.get_outputs()], found, strict=True))
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
         model = ir.load(self.path)

@@ -71,6 +71,8 @@ def compress(
             raise UsageError("multiple-choice models are exported, but not compressed yet")
         on_step("capture the graph")
         whole = _capture(source, texts, staging, recipe.tolerance)
+        if source.kind == "factory":  # its classes are known only now
+            labels = read_labelled(data, class_names(whole.source.config), recipe.column)[1]
         on_step("measure the source")
         job = _begin(whole, recipe, texts, labels, out.resolve(), Path(folder), on_step)
         for spec in recipe.passes:

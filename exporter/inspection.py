@@ -227,7 +227,7 @@ def verify_bundle(
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
-    reference = load_reference(source)
+    reference, source = load_reference(source)
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data)

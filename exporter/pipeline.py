@@ -189,6 +189,8 @@ def run_pass(job: Job, spec: Any, staging: Path) -> None:
 def _quantize(job: Job, spec: r.Quantize) -> dict[str, str]:
     """Rounds matrices, tables and values; with `search`, as many as `max_drop` allows."""
     chosen = plan(job.model, job.anatomy, spec, int8_tables=job.target.spec.int8_tables)
+    if not chosen.groups:
+        raise UsageError("quantize: no matrix of the blocks is left to round")
     by_token = job.target.spec.rounds_tokens or kernels_of(job.recipe) != "stock"
     activations = activations_for(spec, kernels=by_token)
     seen = look(

@@ -17,7 +17,8 @@ class Quality:
     """Held-out texts and the source's answers to them. Figures are points: 100 is the source itself, or every label right.
 
     Without `labels` the figure is agreement with the source: equal answers for logits, Pearson correlation of all pairwise
-    similarities for sentence vectors, mean cosine for token vectors. With class numbers `[texts]` it is accuracy.
+    similarities for sentence vectors (mean cosine of one or two), mean cosine for token vectors. With class numbers `[texts]` it
+    is accuracy.
     """
 
     texts: list[str]
@@ -59,7 +60,7 @@ class Quality:
         pairs = [(w, g) for w, g in zip(wanted, given, strict=True) if w.shape == g.shape]
         if not pairs:
             return 0.0
-        if name == "sentence_embedding":
+        if name == "sentence_embedding" and len(self.texts) > 2:  # of one or two texts there is nothing to correlate
             return 100.0 * _similarity_correlation(np.concatenate(wanted), np.concatenate(given))
         if name.endswith("logits") and wanted[0].shape[-1] > 1:
             same = [np.mean(w.argmax(axis=-1) == g.argmax(axis=-1)) for w, g in pairs]

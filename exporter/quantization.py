@@ -82,6 +82,9 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: Quantize, *, int8_tables: bool
     """
     if is_quantized(model):
         raise UsageError("the model is quantised already: its own scales are kept")
+    for name in spec.keep:
+        if not any(_covers(name, n) for n in model.graph.initializers):
+            raise UsageError(f"quantize: keep: there is no module or weight {name!r} in the model")
     left: dict[str, str] = {}
     chosen = []
     for group in groups(anatomy):
@@ -108,7 +111,12 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: Quantize, *, int8_tables: bool
 
 
 def _kept(name: str, spec: Quantize) -> bool:
-    return any(name == k or name.startswith(f"{k}.") for k in spec.keep)
+    return any(_covers(k, name) for k in spec.keep)
+
+
+def _covers(kept: str, name: str) -> bool:
+    """Whether a weight is, or belongs to the module, that a recipe names."""
+    return name == kept or name.startswith(f"{kept}.")
 
 
 def _obstacle(model: ir.Model, group: Group, spec: Quantize) -> str | None:
@@ -208,9 +216,15 @@ class _Values:
     def now(self, name: str) -> str:
         return self._names.get(name, name)
 
+    def _original(self, name: str) -> str:
+        return next((k for k, v in self._names.items() if v == name), name)
+
+    def has(self, name: str) -> bool:
+        return self._original(name) in self._seen
+
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Second moment `[in, in]` and mean `[in]` of what is read under this (present) name."""
-        original = next((k for k, v in self._names.items() if v == name), name)
+        original = self._original(name)
         o, d = self._seen[original], self._divisors.get(original)
         assert o.moment is not None and o.mean is not None
         return (o.moment, o.mean) if d is None else (o.moment / np.outer(d, d), o.mean / d)
@@ -259,7 +273,8 @@ def _matrices(model: ir.Model, wanted: Iterable[str], values: _Values, spec: Qua
         weight = model.graph.initializers[name]
         array = constant(weight)
         assert array is not None
-        read = [str(n.inputs[0].name) for n in consumers(weight) if n.inputs[0] is not None]
+        # A table of relative positions, projected by the matrices of queries and keys, is no value of the text: it stays float.
+        read = [r for n in consumers(weight) if n.inputs[0] is not None and values.has(r := str(n.inputs[0].name))]
         moments, means = zip(*(values.moments(r) for r in read), strict=True)
         bits = 8 if spec.weights == "int8" else 4
         block = spec.block if spec.block and len(array) % spec.block == 0 else None

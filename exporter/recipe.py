@@ -162,6 +162,19 @@ PassSpec = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+def _chooses(one: PassSpec) -> bool:
+    """Whether a pass finds its blocks itself."""
+    return isinstance(one, RemoveBlocks) and one.least_important is not None
+
+
+def _without_attention(one: PassSpec) -> list[int]:
+    """Blocks that a pass leaves without attention."""
+    if isinstance(one, RemoveHeads):
+        return [b for b, kept in one.keep.items() if not kept]
+    return list(one.attentions) if isinstance(one, RemoveParts) else []
+
+
 _ON_GPUS = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx")
 _ENGINES = ("tensorrt", "tensorrt-rtx")
 _QUANTIZING = ("quantize", "float16")
@@ -268,6 +281,16 @@ class Recipe(_Strict):
         if self.target in _ON_GPUS and any(isinstance(p, Fit) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
+            if isinstance(one, RemoveHeads | RemoveNeurons | RemoveBlocks | RemoveParts) and not _chooses(one):
+                for before in self.passes[:i]:
+                    bare = _without_attention(before)
+                    if bare:
+                        raise ValueError(
+                            f"{one.kind} behind {before.kind}, which leaves block {bare[0]} no attention: a block without one is "
+                            f"counted to the block before, so that numbers would mean others; put {one.kind} in front"
+                        )
+            if isinstance(one, Quantize) and "float16" in kinds[:i]:
+                raise ValueError("quantize behind float16: its matrices are float16 by then; put quantize in front")
             if one.kind == "repair" and not any(k in (*_REMOVING, "share") for k in kinds[:i]):
                 raise ValueError("repair has nothing to repair: put it behind the passes that remove")
             if isinstance(one, Share) and one.tolerance and "repair" not in kinds[i:]:

@@ -56,6 +56,12 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
         raise SourceError(
             f"{source.directory}: the tokenizer has {needed} tokens, config.json says vocab_size = {known}: they belong to different models"
         )
+    added = encoder.tokenizer.num_special_tokens_to_add(is_pair=False)
+    if info.max_length <= added:
+        raise SourceError(
+            f"{source.directory}: a text may have {info.max_length} tokens, and the tokenizer adds {added}: nothing is left of it. "
+            "See max_position_embeddings in config.json and model_max_length in tokenizer_config.json"
+        )
     return encoder
 
 
@@ -94,7 +100,8 @@ def _leave_types_out(path: Path) -> None:
             one.update(made)
         for piece in [*one.get("single", []), *one.get("pair", [])]:
             next(iter(piece.values()))["type_id"] = 0
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    if content != read_json(path):
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _as_template(bert: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from .layers import drop_part
 
 _ORIGINAL = "original_heads"
 _SHAPED_BY = ("Reshape", "Expand", "Tile")
+_AXIS_OF_MERGED = 2
+"""Of a merged projection's five axes `[batch, sequence, 3, heads, width]` the one that is no count of heads where those are three."""
 
 
 @dataclass
@@ -165,7 +167,11 @@ def _note_shape(value: ir.Value, old: int, new: int, head_dim: int) -> None:
     if value.shape is None:
         return
     *leading, last = list(value.shape)
-    counted = [new if d == old else d if isinstance(d, int) or str(d.value).isidentifier() else None for d in leading]
+    kept = _AXIS_OF_MERGED if len(leading) == 4 and old == 3 else None
+    counted = [
+        new if d == old and i != kept else d if isinstance(d, int) or str(d.value).isidentifier() else None
+        for i, d in enumerate(leading)
+    ]
     value.shape = ir.Shape([*counted, new * head_dim if last == old * head_dim else last])
 
 
@@ -177,7 +183,7 @@ def _bias_per_head(graph: ir.Graph, node: ir.Node, kept: list[int], old: int) ->
         return
     if shape[1] != old:
         raise UsageError(f"attention {node.name!r}: its bias has {shape[1]} slices for {old} heads")
-    index = initializer(graph, f"{node.name}.kept_heads", np.asarray(kept, np.int64))
+    index = initializer(graph, f"{node.name}.kept_heads.{len(kept)}", np.asarray(kept, np.int64))
     picked = insert(node, "Gather", [bias, index], name=f"{bias.name}.of.{node.name}", dtype=bias.dtype, axis=1)
     node.replace_input_with(3, picked)
 
@@ -189,14 +195,21 @@ def _reshape_heads(graph: ir.Graph, node: ir.Node, old: int, new: int, head_dim:
     node.replace_input_with(1, _renumbered(graph, node, shape, old, new, head_dim))
 
 
-def _renumbered(graph: ir.Graph, reader: ir.Node, value: ir.Value, old: int, new: int, head_dim: int) -> ir.Value:
+def _renumbered(
+    graph: ir.Graph, reader: ir.Node, value: ir.Value, old: int, new: int, head_dim: int, *, ends: bool = True
+) -> ir.Value:
+    """`ends`: the last entry is the shape's last, where alone all heads' columns stand (elsewhere a length may be as many)."""
     array = constant(value)
     if array is not None:
         flat = array.reshape(-1).astype(np.int64)
         changed = flat.copy()
-        changed[flat == old * head_dim] = new * head_dim
-        inner = slice(None) if len(flat) == 1 else slice(None, -1)  # a last entry is a head's own width, never a count
-        changed[inner][flat[inner] == old] = new
+        if ends and flat[-1] == old * head_dim:
+            changed[-1] = new * head_dim
+        counts = flat == old
+        counts[-1] &= len(flat) == 1  # a last entry is a head's own width, never a count
+        if len(flat) == 5 and old == 3:
+            counts[_AXIS_OF_MERGED] = False
+        changed[counts] = new
         if np.array_equal(changed, flat):
             return value
         name = f"{value.name}.{'x'.join(map(str, changed)).replace('-', 'm')}"
@@ -208,10 +221,11 @@ def _renumbered(graph: ir.Graph, reader: ir.Node, value: ir.Value, old: int, new
     fresh = []
     for position, v in enumerate(inputs):
         last = node.op_type == "Concat" and position == len(inputs) - 1 and len(inputs) > 1
+        merged = node.op_type == "Concat" and position == _AXIS_OF_MERGED and len(inputs) == 5 and old == 3
         fresh.append(
             v
-            if v is None or (last and _is_count(v, old, head_dim))
-            else _renumbered(graph, reader, v, old, new, head_dim)
+            if v is None or merged or (last and _is_count(v, old, head_dim))
+            else _renumbered(graph, reader, v, old, new, head_dim, ends=ends and (last or len(inputs) == 1))
         )
     if all(a is b for a, b in zip(fresh, inputs, strict=True)):
         return value

@@ -24,6 +24,7 @@ from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.layers import RemoveParts
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.quality import Quality
 from headway.exporter.recipe import make_recipe
 from headway.exporter.recover import recover
 from headway.exporter.repair import repair
@@ -239,6 +240,42 @@ def test_an_onnx_file_is_compressed_with_gradients_too(bert: Path, text: Path, t
     assert stages[-1]["quality"] >= stages[-2]["quality"] - 0.5
 
 
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_other_sentence_vectors_lose_points_however_few_the_texts(count: int) -> None:
+    vectors = np.random.default_rng(0).normal(size=(count, 8))
+
+    def encode(texts, longest):
+        return {"attention_mask": np.ones((len(texts), 4), np.int64)}
+
+    quality = Quality([str(i) for i in range(count)], 8)
+    quality.learn(lambda _: {"sentence_embedding": vectors}, encode)
+    assert quality.measure(lambda _: {"sentence_embedding": vectors}, encode) == pytest.approx(100)
+    others = np.random.default_rng(1).normal(size=(count, 8))
+    assert quality.measure(lambda _: {"sentence_embedding": others}, encode) < 99
+
+
+def test_a_compressed_factory_is_verified_again(
+    classifier: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokenizer and classes are known only when it is loaded."""
+    (tmp_path / "compressed_factory.py").write_text(
+        "import transformers\n"
+        f"def made():\n    return transformers.AutoModelForSequenceClassification.from_pretrained({str(classifier)!r})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = make_recipe(
+        "test",
+        source="compressed_factory:made",
+        task="text-classification",
+        data=text,
+        passes=[{"kind": "float16"}],
+        max_drop=100,
+    )
+    done = compress(recipe, tmp_path / "out")
+    verdict = verify_bundle(done.path, None, None)
+    assert verdict.ok and verdict.metric == done.manifest.compression["metric"] == "accuracy"  # type: ignore[index]
+
+
 def test_a_split_that_is_not_faster_is_undone(classifier: Path, text: Path, tmp_path: Path) -> None:
     """Matrices of 64 columns: two small products are never faster than one here, whatever is saved on paper."""
     recipe = make_recipe(
@@ -316,6 +353,14 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         ([{"kind": "remove_blocks"}], "one of blocks, every and least_important"),
         ([{"kind": "quantise"}], "does not match any of the expected tags"),
         ([{"kind": "fit", "flops": 0.5}, {"kind": "fit", "flops": 0.4}], "given twice"),
+        (
+            [{"kind": "remove_heads", "keep": {0: 2, 1: []}}, {"kind": "remove_neurons", "keep": {2: 16}}],
+            "leaves block 1 no attention",
+        ),
+        (
+            [{"kind": "remove_parts", "attentions": [1]}, {"kind": "remove_blocks", "every": 2}],
+            "put remove_blocks in front",
+        ),
     ],
 )
 def test_orders_that_cannot_work_are_refused(passes: list, says: str) -> None:

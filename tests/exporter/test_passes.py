@@ -136,6 +136,19 @@ def test_heads_removed_twice_know_where_they_came_from(bert_model: ir.Model) -> 
     assert largest_difference(answers(model), answers(once)) == 0
 
 
+@pytest.mark.parametrize("family", sorted(set(models.FAMILIES) - {"albert"}))
+def test_heads_going_one_by_one_are_gone_as_at_once(family: str, family_models: dict[str, ir.Model]) -> None:
+    """Whatever the count is in between: three heads look like queries, keys and values in a merged projection's shape."""
+    once, model = family_models[family].clone(), family_models[family].clone()
+    RemoveHeads({0: [2], 1: [1, 3]})(once)
+    for kept in ([0, 1, 2], [1, 2], [1]):
+        RemoveHeads({0: kept})(model)
+    RemoveHeads({1: [0, 1, 3]})(model)
+    RemoveHeads({1: [1, 2]})(model)
+    assert largest_difference(answers(model), answers(once)) < 1e-6
+    assert largest_difference(answers(once), by_runtime(model)) < 1e-5
+
+
 def test_attention_without_heads_leaves_residual_and_its_constant(bert_model: ir.Model) -> None:
     model = bert_model.clone()
     part = read_anatomy(model).blocks[1].attention

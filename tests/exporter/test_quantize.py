@@ -204,6 +204,25 @@ def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations:
         assert distance(rounded, answers(model, batch)) < 0.05
 
 
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_matrices_that_project_positions_too_are_rounded(weights: str, tmp_path: Path) -> None:
+    """DeBERTa's queries and keys share theirs with its table of relative positions, which is no value of the text."""
+    model = canonical(models.make_model(tmp_path / "model", "deberta-v2"))
+    spec = Quantize(weights=weights)  # type: ignore[arg-type]
+    chosen = plan(model, read_anatomy(model), spec)
+    seen = look(model, chosen.groups, batches(), source="s", text="t", seed=0)
+    how = "static" if weights == "int8" else "none"
+    made, _ = quantized(model, chosen, seen, spec, activations=how, signed=False)
+    target, lowered = OrtTarget(), made.clone()
+    target.lower(lowered, read_anatomy(lowered))
+    target.build(lowered, tmp_path)
+    runner = target.open(tmp_path, target.options(regroup=False), 1)
+    for batch in batches(3, seed=5):
+        rounded = answers(made, batch)
+        assert distance(next(iter(runner.run(batch.feeds).values()))[batch.mask], rounded) < 0.02
+        assert distance(rounded, answers(model, batch)) < (0.05 if weights == "int8" else 0.3)
+
+
 @needs_kernels
 def test_by_token_a_text_does_not_depend_on_its_neighbours(model: ir.Model, seen, tmp_path: Path) -> None:
     spec = Quantize()
@@ -294,6 +313,8 @@ def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> Non
         QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
     with pytest.raises(UsageError, match="no product by a quantised matrix"):
         QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
+    with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
+        plan(model, read_anatomy(model), Quantize(keep=["encoder.layer.1", "encoder.layer.11"]))
     spec = Quantize(keep=["encoder.layer.1"])
     chosen = plan(model, read_anatomy(model), spec)
     assert len(chosen.groups) == 12
@@ -313,6 +334,7 @@ def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> Non
         ([{"kind": "quantize"}, {"kind": "split", "keep": 0.5}], "split behind quantize"),
         ([{"kind": "float16"}, {"kind": "remove_heads", "keep": {0: 1}}], "remove_heads behind float16"),
         ([{"kind": "quantize"}, {"kind": "quantize"}], "given twice"),
+        ([{"kind": "float16"}, {"kind": "quantize"}], "put quantize in front"),
         ([{"kind": "quantize", "weights": "int4", "activations": "static"}], "weight-only"),
     ],
 )
