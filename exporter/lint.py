@@ -71,6 +71,10 @@ def lint(path: Path, target: str) -> list[Finding]:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
     manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
     file = path / manifest.artifact if manifest is not None else path
+    if manifest is not None and file.suffix not in (".onnx", ".ort"):  # the graph lies beside an engine
+        file = file.with_suffix(".onnx")
+        if not file.is_file():
+            raise UsageError(f"{path}: a bundle for {manifest.target} has no ONNX graph that lint could read")
     if file.suffix == ".ort":
         graphs, exact, cure = [_as_graph(read_ort(file))], False, _CURE_ORT
     else:
