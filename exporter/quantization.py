@@ -5,7 +5,7 @@ the migration of scales between a value and the matrices behind it, the rounding
 bias, and for targets that want ranges beforehand the range of each value.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,8 +84,10 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: Quantize, *, int8_tables: bool
         raise UsageError("the model is quantised already: its own scales are kept")
     left: dict[str, str] = {}
     chosen = []
-    for group in groups(anatomy):
-        reason = _obstacle(model, group, spec)
+    found = groups(anatomy)
+    values = {v for g in found for v in g.values}
+    for group in found:
+        reason = _obstacle(model, group, values, spec)
         if reason is None:
             chosen.append(group)
         else:
@@ -111,7 +113,7 @@ def _kept(name: str, spec: Quantize) -> bool:
     return any(name == k or name.startswith(f"{k}.") for k in spec.keep)
 
 
-def _obstacle(model: ir.Model, group: Group, spec: Quantize) -> str | None:
+def _obstacle(model: ir.Model, group: Group, values: Collection[str], spec: Quantize) -> str | None:
     for name in group.matrices:
         weight = model.graph.initializers.get(name)
         if weight is None:
@@ -120,6 +122,8 @@ def _obstacle(model: ir.Model, group: Group, spec: Quantize) -> str | None:
             return "kept in float by the recipe"
         if any(n.op_type != "MatMul" or n.inputs[1] is not weight for n in consumers(weight)):
             return "also read by something other than products"
+        if any(n.inputs[0].name not in values for n in consumers(weight)):  # DeBERTa's positions, by the keys' matrix
+            return "also multiplies what is not a block's own"
     return None
 
 

@@ -297,6 +297,13 @@ def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
     assert all((array := constant(z)) is not None and array.dtype == np.int8 and not array.any() for z in zeros)
 
 
+def test_a_matrix_that_multiplies_positions_too_stays_float(tmp_path: Path) -> None:
+    deberta = canonical(models.make_model(tmp_path / "source", "deberta-v2"))
+    chosen = plan(deberta, read_anatomy(deberta), Quantize())
+    assert "not a block's own" in chosen.left["encoder.layer.0.attention.self.key_proj.weight"]
+    assert chosen.groups and not any("key_proj" in w for g in chosen.groups for w in g.matrices)
+
+
 def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
     with pytest.raises(UsageError, match="no such matrix"):
         QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
