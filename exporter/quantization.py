@@ -5,7 +5,7 @@ the migration of scales between a value and the matrices behind it, the rounding
 bias, and for targets that want ranges beforehand the range of each value.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,7 +113,7 @@ def _kept(name: str, spec: Quantize) -> bool:
     return any(name == k or name.startswith(f"{k}.") for k in spec.keep)
 
 
-def _obstacle(model: ir.Model, group: Group, values: Collection[str], spec: Quantize) -> str | None:
+def _obstacle(model: ir.Model, group: Group, values: set[str], spec: Quantize) -> str | None:
     for name in group.matrices:
         weight = model.graph.initializers.get(name)
         if weight is None:
@@ -122,7 +122,8 @@ def _obstacle(model: ir.Model, group: Group, values: Collection[str], spec: Quan
             return "kept in float by the recipe"
         if any(n.op_type != "MatMul" or n.inputs[1] is not weight for n in consumers(weight)):
             return "also read by something other than products"
-        if any(n.inputs[0].name not in values for n in consumers(weight)):  # DeBERTa's positions, by the keys' matrix
+        read = {str(n.inputs[0].name) for n in consumers(weight) if n.inputs[0] is not None}
+        if not read <= values:  # DeBERTa multiplies its positions by the same matrices
             return "also multiplies what is not a block's own"
     return None
 
