@@ -72,6 +72,8 @@ def lint(path: Path, target: str) -> list[Finding]:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
     manifest = Manifest.read(path) if (path / MANIFEST).is_file() else None
     file = graph_of(path / manifest.artifact) if manifest is not None else path
+    if manifest is not None and not file.is_file():
+        raise UsageError(f"{path}: a bundle for {manifest.target} has no ONNX graph that lint could read")
     if file.suffix == ".ort":
         graphs, exact, cure = [_as_graph(read_ort(file))], False, _CURE_ORT
     else:

@@ -331,7 +331,9 @@ class EngineTarget:
 
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         if any(len(v.shape or ()) != 2 for v in model.graph.inputs):
-            raise UsageError(f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet")
+            raise UsageError(
+                f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet; --target ort-cuda takes them"
+            )
         profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
         check_profiles(profiles, text.lengths, text.longest)
         ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)

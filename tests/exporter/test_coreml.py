@@ -9,6 +9,7 @@ import pytest
 from headway.exporter.bundle import Bundle
 from headway.exporter.errors import TargetError, UsageError
 from headway.exporter.export import Exported, export
+from headway.exporter.lint import lint
 from headway.exporter.recipe import Recipe
 from headway.exporter.targets.coreml import CHECKED, CoreMLTarget
 from headway.exporter.targets.target import target_of
@@ -38,6 +39,8 @@ def test_a_package_is_labelled_convert_only(
     assert [o.name for o in description.output] == ["last_hidden_state", "sentence_embedding"]
     with pytest.raises(TargetError, match="Apple's systems alone"):
         Bundle.open(tmp_path / "bundle")
+    with pytest.raises(UsageError, match="no ONNX graph"):
+        lint(tmp_path / "bundle", "arm-dotprod")
 
 
 def test_it_has_to_be_asked_for() -> None:

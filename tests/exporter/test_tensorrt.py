@@ -34,6 +34,7 @@ from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.inspection import verify_bundle
+from headway.exporter.lint import lint as lint_bundle
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
@@ -579,6 +580,7 @@ def test_plan_bundle_says_what_it_is_and_opens_as_onnx(plan_bundle: Exported) ->
     opened = Bundle.open(plan_bundle.path, providers=["CPUExecutionProvider"])
     assert opened(["the model", "a"])["last_hidden_state"].shape[0] == 2
     onnx.checker.check_model(str(plan_bundle.path / "model.onnx"), full_check=True)
+    assert lint_bundle(plan_bundle.path, "tensorrt") == []
 
 
 def test_a_bundle_for_a_gpu_is_verified_by_its_typed_graph(plan_bundle: Exported) -> None:
