@@ -71,7 +71,7 @@ def bench(
 
 
 def _architectures(given: list[str] | None) -> list[int]:
-    names = [name.strip() for text in given or [] for name in text.split(",") if name.strip()]
+    names = [name.strip() for text in given or [] for name in text.split(",")]
     try:
         return sorted({int(name.removeprefix("sm_")) for name in names})
     except ValueError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .bundle import Manifest, check_files, check_whole, file_records
-from .errors import GateError, SourceError
+from .errors import GateError, SourceError, UsageError
 from .json_file import read_json
 from .licence import LICENCE_FILES
 from .reader import write_reader
@@ -66,9 +66,11 @@ def package(
 ) -> Packaged:
     """Writes the folder for `platform` at `out`, whole or not at all.
 
-    Raises UsageError where the bundle's target does not run there, SourceError where the bundle is not whole, GateError where
-    all files together have more than `max_mb` (10^6 bytes each): by how much, and the largest tensors.
+    Raises UsageError where the bundle's target does not run there or `max_mb` is no size, SourceError where the bundle is not
+    whole, GateError where all files together have more than `max_mb` (10^6 bytes each): by how much, and the largest tensors.
     """
+    if max_mb is not None and not max_mb > 0:
+        raise UsageError(f"--max-mb {max_mb:g}: a size above 0 is expected")
     manifest = Manifest.read(bundle)
     check_whole(bundle, manifest)
     check_files(bundle, manifest)

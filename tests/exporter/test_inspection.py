@@ -1,5 +1,6 @@
 """`headway inspect`: numbers against the configuration they were made from, by hand."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -88,3 +89,7 @@ def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path
         (copy / name).unlink()
         with pytest.raises(SourceError, match=f"{name}: missing"):
             verify_bundle(copy, None, None)
+    manifest = json.loads((copy / "headway.json").read_text(encoding="utf-8"))
+    (copy / "headway.json").write_text(json.dumps(manifest | {"files": {}}), encoding="utf-8")
+    with pytest.raises(SourceError, match=r"no checksum of model\.onnx"):
+        verify_bundle(copy, None, None)

@@ -113,6 +113,8 @@ def test_a_budget_missed_says_by_how_much_and_writes_nothing(mobile: Exported, t
     assert "0.05 MB over" in message and f"{total:.2f} MB" in message
     assert "bert.embeddings.word_embeddings.weight 38,400 bytes" in message
     assert list(tmp_path.iterdir()) == [tmp_path / "fits"]
+    with pytest.raises(UsageError, match="--max-mb nan"):
+        package(mobile.path, "android", tmp_path / "out", max_mb=float("nan"))
     package(mobile.path, "android", tmp_path / "just", max_mb=done.nbytes / 1e6)
 
 

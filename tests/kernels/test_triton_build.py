@@ -212,6 +212,7 @@ def test_the_command_writes_what_its_manifest_says(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(("--arch", "sm_75"), "sm_75 is not supported"), (("--arch", "hopper"), "compute capabilities are expected"),
+     (("--arch", ""), "compute capabilities are expected"),
      (("--arch", "80", "--head-dim", "8"), "head_dim 8 is not supported")],
 )  # fmt: skip
 def test_wrong_options_are_refused(
