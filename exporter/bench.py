@@ -19,6 +19,9 @@ Feeds = dict[str, np.ndarray]
 IDLE_SECONDS = 0.1
 """Between two contestants: ONNX Runtime's threads spin for up to 50 ms after a run and would take the next one's processor."""
 
+_IDLE_OF_MANY = 0.25
+"""Where contestants have several threads: those of OpenMP's runtimes spin for 200 ms."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -166,7 +169,7 @@ def measure(
                 continue
             for i in range(len(contestants)):
                 contestant = contestants[(i + turn) % len(contestants)]
-                time.sleep(IDLE_SECONDS)
+                time.sleep(IDLE_SECONDS if threads == 1 else _IDLE_OF_MANY)
                 start = time.perf_counter_ns()
                 contestant.run(batch)
                 times[contestant.name].append((time.perf_counter_ns() - start) / 1e6)
