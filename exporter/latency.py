@@ -279,6 +279,7 @@ def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = RO
                 one = (j + turn) % len(runners)
                 if workload.threads > 1:
                     time.sleep(IDLE_SECONDS)
+                    runners[one].run(batch)  # threads that slept may share a processor for their first milliseconds
                 start = now()
                 runners[one].run(batch)
                 times[turn, i, one] = (now() - start) / 1e6
