@@ -40,6 +40,9 @@ def results(cases: int = 40) -> dict[str, np.ndarray]:
         both = [x, up, wide, numbers(outer), down, narrow, numbers(inner), numbers(rows, inner)]
         keep("QuantizedFeedForward", case, both, constants=range(1, 7), activation=ACTIVATIONS[case % 5])
 
+        keep("BiasActivation", case, [x, numbers(inner)], activation=ACTIVATIONS[case % 5])
+        keep("SkipLayerNormalization", case, [x, numbers(rows, inner), *numbers(3, inner)])
+
         heads, width = int(rng.integers(1, 5)), int(rng.choice([1, 7, 16, 26, 32, 64, 80]))
         lengths = rng.integers(0, 70, 3)
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
