@@ -3,10 +3,12 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from headway.kernels import cpu
 from headway.kernels.cpu import build
 
 HERE = Path(build.__file__).parent
@@ -85,3 +87,9 @@ def test_slots_are_where_the_header_has_them(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_line_for_plain_onnxruntime_needs_headway_alone() -> None:
+    code = "import headway; print(headway.kernels.cpu.library_path())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(cpu.library_path())
