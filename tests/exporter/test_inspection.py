@@ -91,5 +91,5 @@ def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path
             verify_bundle(copy, None, None)
     manifest = json.loads((copy / "headway.json").read_text(encoding="utf-8"))
     (copy / "headway.json").write_text(json.dumps(manifest | {"files": {}}), encoding="utf-8")
-    with pytest.raises(SourceError, match=r"no checksum of model\.onnx"):
+    with pytest.raises(SourceError, match="no checksums"):
         verify_bundle(copy, None, None)
