@@ -119,9 +119,8 @@ def revised(folder: Path, manifest: Manifest) -> Iterator[Path]:
 
     Files are names for the old bundle's bytes: one that is to change is unlinked and made anew.
     """
-    check_files(
-        folder, manifest
-    )  # checksums are taken anew: what was damaged meanwhile must not pass for the bundle's own
+    # Checksums are taken anew: what was damaged meanwhile must not pass for the bundle's own.
+    check_files(folder, manifest)
     with staged(folder, force=True) as staging:
         shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
         for name in (CARD, MANIFEST):

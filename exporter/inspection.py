@@ -73,9 +73,8 @@ def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, floa
     graph = graph_of(path / manifest.artifact)
     if not graph.is_file():
         raise UsageError(f"{path}: a bundle for {manifest.target}; --time measures what ONNX Runtime runs")
-    info = manifest.tokenizer
-    if info is not None and length > info.max_length:
-        raise UsageError(f"--length {length} is longer than the {info.max_length} tokens this model takes")
+    if length > (longest := manifest.tokenizer.max_length):
+        raise UsageError(f"--length {length} is longer than the {longest} tokens this model takes")
     return op_share(graph, length, manifest.session_options)
 
 

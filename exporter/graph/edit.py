@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -164,24 +165,27 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """`new` stands in for `old` under its name, which callers and verification know."""
+    replace(old, new)
+    new.name, old.name = old.name, f"{old.name}.whole"
+
+
 def put(
-    at: ir.Node, result: ir.Value, op_type: str, inputs: Sequence[ir.Value | None], *, domain: str, **attributes: object
+    at: ir.Node, result: ir.Value, op_type: str, inputs: Sequence[ir.Value | None], *, domain: str, **attributes: Any
 ) -> ir.Node:
-    """Puts one operator before `at` in the place of all that made `result`, under its name, which callers and verification know.
+    """Puts one operator before `at` in the place of all that made `result`, under its name.
 
     Inputs that are None at the end are left out. Returns the new node, with one output.
     """
     given = list(inputs)
     while given and given[-1] is None:
         given.pop()
-    node = ir.node(op_type, given, attributes=attributes, domain=domain, name=f"{result.name}.lowered")  # type: ignore[arg-type]
-    new = node.outputs[0]
-    new.type = ir.TensorType(result.dtype or ir.DataType.FLOAT)
-    graph = at.graph
-    assert isinstance(graph, ir.Graph)
-    graph.insert_before(at, node)
-    replace(result, new)
-    new.name, result.name = result.name, f"{result.name}.whole"
+    dtype = result.dtype or ir.DataType.FLOAT
+    new = insert(at, op_type, given, name=f"{result.name}.lowered", domain=domain, dtype=dtype, **attributes)
+    take_over(result, new)
+    node = new.producer()
+    assert node is not None
     return node
 
 

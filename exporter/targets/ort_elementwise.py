@@ -15,8 +15,8 @@ from ..graph.edit import (
     producer,
     put,
     read_once,
-    replace,
     same_shape,
+    take_over,
 )
 
 _ACTIVATIONS = {
@@ -81,10 +81,7 @@ def _norm(node: ir.Node) -> bool:
     )
     if kept:  # others read the sum as well: it comes from here, so that it is added up once
         made.resize_outputs(2)
-        again, name = made.outputs[1], total.name
-        again.type = total.type
-        replace(total, again)
-        total.name, again.name = f"{name}.whole", name
+        take_over(total, made.outputs[1])
     return True
 
 

@@ -92,8 +92,7 @@ def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     if add is not None and read_once(result):
         bias, result = bias_of(add), add.outputs[0]
     following = consumers(result)
-    if read_once(result) and activation_of(following[0]) is not None:
-        activation = activation_of(following[0])
+    if read_once(result) and (activation := activation_of(following[0])) is not None:
         result = following[0].outputs[0]
     elif read_once(result) and following[0].op_type == "Add" and same_shape(other_input(following[0], result), result):
         residual = other_input(following[0], result)

@@ -26,9 +26,7 @@ class BiasActivation {
       throw Error("input 'bias' must be [" + std::to_string(width) + "], not " + to_string(bias.shape));
     float* y = context.output<float>(0, x.shape);
     if (count == 0) return;
-    const int64_t rows = count / width, each = std::max<int64_t>(1, kShare / width);
-    context.parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t part) {
-      const int64_t first = static_cast<int64_t>(part) * each, end = std::min(rows, first + each);
+    context.parallel_rows(count / width, width, kShare, [&](int64_t first, int64_t end) {
       for (int64_t row = first; row < end; ++row)
         activate_(x.data + row * width, bias.data, y + row * width, width, activation_);
     });

@@ -1,7 +1,5 @@
 #include "layer_norm.h"
 
-#include <algorithm>
-
 #include "op.h"
 #include "register.h"
 
@@ -37,11 +35,10 @@ class SkipLayerNormalization {
     float* y = context.output<float>(0, x.shape);
     float* sum = context.output<float>(1, x.shape);
     if (count == 0) return;
-    const int64_t rows = count / width, each = std::max<int64_t>(1, kShare / width);
-    context.parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t part) {
-      const int64_t row = static_cast<int64_t>(part) * each, first = row * width;
+    context.parallel_rows(count / width, width, kShare, [&](int64_t row, int64_t end) {
+      const int64_t first = row * width;
       normalise_({x.data + first, skip ? skip.data + first : nullptr, bias.data, gamma.data, beta.data, y + first,
-                  sum != nullptr ? sum + first : nullptr, std::min(each, rows - row), width, epsilon_});
+                  sum != nullptr ? sum + first : nullptr, end - row, width, epsilon_});
     });
   }
 

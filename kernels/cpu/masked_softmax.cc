@@ -80,10 +80,8 @@ class MaskedSoftmax {
     const bool stream = product(x.shape) * static_cast<int64_t>(sizeof(Out)) >= kStreamed;
 
     constexpr int64_t kChunk = 256;  // rows whose bias is looked up at once
-    const int64_t each = std::max<int64_t>(1, 32768 / length);
-    context.parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t unit) {
+    context.parallel_rows(rows, length, 32768, [&](int64_t first, int64_t end) {
       const T* pointers[kChunk];
-      const int64_t first = static_cast<int64_t>(unit) * each, end = std::min(rows, first + each);
       const Scratch room(static_cast<size_t>(kRowsUnderWay * pitch) * sizeof(float));
       Walk walk(x.shape, steps, bias ? first : 0);
       for (int64_t row = first; row < end; row += kChunk) {

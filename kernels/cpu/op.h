@@ -176,6 +176,16 @@ class Context {
     check(api_, ort::parallel_for(api_, context_, call, total, 0, const_cast<Body*>(&body)));
   }
 
+  // Calls `body(first, end)` for ranges of rows on the runtime's threads, about `share` numbers in each range.
+  template <class Body>
+  void parallel_rows(int64_t rows, int64_t width, int64_t share, const Body& body) const {
+    const int64_t each = width < share ? share / width : 1;
+    parallel(static_cast<size_t>((rows + each - 1) / each), [&](size_t part) {
+      const int64_t first = static_cast<int64_t>(part) * each;
+      body(first, rows - first < each ? rows : first + each);
+    });
+  }
+
  private:
   const ort::Api* api_;
   ort::KernelContext* context_;
