@@ -43,7 +43,6 @@ def _open(artifact: Path, tokenizer: Path, otherwise: bool) -> tuple[Any, Any]:
     bundle_of = next((p for p in (artifact, *artifact.resolve().parents) if (p / MANIFEST).is_file()), tokenizer)
     manifest = Manifest.read(bundle_of)
     info = manifest.tokenizer
-    assert info is not None
     encoder = TextEncoder(bundle_of / info.file, info)
     if artifact.is_dir() and manifest.artifact.endswith(".pte") and PTE_LIBRARY in os.environ:
         run = PteRunner(artifact / manifest.artifact, manifest.session_options).run

@@ -70,7 +70,6 @@ def run(
 ) -> BenchResult:
     """One paired run of all contestants, the bundle first, under a bar; RuntimeError where one computes something else."""
     opened = Bundle.open(bundle)
-    assert opened.encoder is not None and opened.manifest.tokenizer is not None
     longest = opened.manifest.anatomy["embeddings"]["embeddings.position_embeddings.weight"][0]
     feeds = {case: feeds_for(case, opened.encoder, builtin_lines(), longest) for case in DEFAULT_CASES}
     with tempfile.TemporaryDirectory() as folder:
