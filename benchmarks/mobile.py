@@ -117,6 +117,7 @@ def table_of(name: str, source: Path, data: Path, judge: Callable[[Path], float]
                 encoder = encoder or bundle.encoder
             except HeadwayError as error:
                 row.reason = str(error)
+    assert encoder is not None
     _time(rows, opened, encoder, rounds)
     return rows
 
