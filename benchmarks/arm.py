@@ -27,9 +27,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import machine
-from headway.exporter.bundle import MANIFEST, Manifest
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.measure import machine
+from headway.manifest import MANIFEST, Manifest
 
 from . import arm_operators, arm_worker
 from .peers.arm64 import PROCESSORS, Machine, machines, versions

@@ -29,8 +29,8 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.report import bench_table
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.cli.tables import bench_table
 
 from .compare import run
 from .data import movies

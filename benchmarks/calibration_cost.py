@@ -26,10 +26,10 @@ import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
-from headway.exporter.bench import machine, ratio_interval
-from headway.exporter.capture import capture
+from headway.exporter.bench.measure import machine, ratio_interval
+from headway.exporter.capture.capture import capture
 from headway.exporter.graph.canonical import canonicalise
-from headway.exporter.source import open_source
+from headway.exporter.source.source import open_source
 
 from .data import movies, sentences
 from .export_cost import cost

@@ -23,28 +23,28 @@ from rich.console import Console
 from rich.table import Table
 
 from headway.calibration.batches import Batch, make_batches
-from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.removal import Removal
-from headway.exporter.bench import machine
-from headway.exporter.capture import capture
-from headway.exporter.compress import MOST_TOKENS
-from headway.exporter.errors import GateError
-from headway.exporter.fit import Tools, fit, rounds_for
+from headway.errors import GateError
+from headway.exporter.bench.measure import machine
+from headway.exporter.capture.capture import capture
+from headway.exporter.compress.evidence import Evidence, collect, sites
+from headway.exporter.compress.fit import Tools, fit, rounds_for
+from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, open_model, paired_times
+from headway.exporter.compress.recover import recover
+from headway.exporter.compress.repair import repair
+from headway.exporter.compress.samples import MOST_TOKENS
+from headway.exporter.compress.search import Part, choose, find_parts
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.latency import LatencyTable, Workload, measure_table, open_model, paired_times
 from headway.exporter.passes.base import StructuralPass
-from headway.exporter.passes.layers import RemoveBlocks
+from headway.exporter.passes.blocks import RemoveBlocks
 from headway.exporter.passes.lowrank import SplitMatrices, break_even
-from headway.exporter.recover import recover
-from headway.exporter.repair import repair
-from headway.exporter.runner import Runner
-from headway.exporter.search import Part, choose, find_parts
-from headway.exporter.source import open_source
-from headway.exporter.targets import ort
-from headway.exporter.tokenizer import source_encoder
+from headway.exporter.source.source import open_source
+from headway.exporter.source.tokenizer import source_encoder
+from headway.exporter.targets.ort import target as ort
+from headway.runners.base import Runner
 
 from .data import movies, news
 from .finetune import movie_classifier

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from headway import Bundle
-from headway.exporter.bundle import Manifest
 from headway.exporter.export import export
-from headway.exporter.packaging import package
-from headway.exporter.recipe import make_recipe
-from headway.exporter.snippets import WRITERS, snippet
+from headway.exporter.package.app import package
+from headway.exporter.package.snippets.writers import WRITERS, snippet
+from headway.exporter.recipe.recipe import make_recipe
+from headway.manifest import Manifest
 
 from .models import minilm
 from .results import save

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from ..exporter.errors import HeadwayWarning, UsageError
+from ..errors import HeadwayWarning, UsageError
 
 MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
 """Parts of unknown tokens from which text is refused, and warned about: text of the right language has well below 1 %."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..exporter.errors import UsageError
+from ..errors import UsageError
 
 BINS = 4096
 """Bins on each side of zero; the one around zero is shared."""

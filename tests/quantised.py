@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, dims, initializer, insert
-from headway.exporter.targets.tensorrt import PROBABILITY_SCALE, observe
+from headway.exporter.targets.tensorrt.lower import PROBABILITY_SCALE, observe
 
 
 def quantise(model: ir.Model, feeds: Mapping[str, np.ndarray], *, attention: bool = True) -> None:

@@ -57,7 +57,7 @@ def headway(path, threads):
     import headway as ours
 
     if "HEADWAY_COPIES" in os.environ:  # benchmarks.avx2 hides instructions from libraries, not from the system's own list
-        from headway.exporter import processor
+        from headway import processor
 
         processor.about = lambda: ("", frozenset())
     runner = ours.Bundle.open(path, threads=threads).runner

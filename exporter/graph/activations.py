@@ -7,7 +7,7 @@ from onnxscript.rewriter import RewriteRule, RewriteRuleSet, pattern
 from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 from onnxscript.rewriter.rules.fusion._layer_norm import layer_normalization_rules
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import nodes
 
 _ROOT_2 = math.sqrt(2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import (
     ancestors,
     attribute,

@@ -14,12 +14,12 @@ from onnxscript import optimizer, version_converter
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .activations import single_node_activations
 from .attention import canonicalise_attention
 from .edit import ancestors, attribute, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
-from .qdq import put_rounding, take_rounding
+from .source_rounding import put_rounding, take_rounding
 
 OPSET = 23
 _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import ancestors, initializer, insert
 from .probe import Prober
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import attribute, bias_add, bias_of, constant, consumers, dims, producer
 from .mask import PADDING_BIAS
 from .quantized import DOMAIN, TOKENS, matrix_of

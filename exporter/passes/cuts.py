@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Projection
 from ..graph.edit import bias_add, constant, consumers, is_vector
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import constant, consumers, initializer, insert, replace
 from .base import StructuralPass

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...calibration.rounding import QuantizedMatrix
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
 from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
-    QuantizedMatrix,
     fixed_scale,
     hold_matrix,
     matrix_of,

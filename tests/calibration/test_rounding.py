@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.rounding import bias_shift, gptq, largest, migration, migration_by_token, nearest, scales
-from headway.exporter.errors import UsageError
-from headway.exporter.graph.quantized import QuantizedMatrix, spread
+from headway.calibration.rounding import (
+    QuantizedMatrix,
+    bias_shift,
+    gptq,
+    largest,
+    migration,
+    migration_by_token,
+    nearest,
+    scales,
+    spread,
+)
+from headway.errors import UsageError
 from headway.kernels.reference_int8 import quantize_rows
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.calibration.batches import draw, stream_batches
-from headway.calibration.text import (
+from headway.calibration.corpus import (
     _stdin,
     builtin_lines,
     fingerprint,
@@ -21,7 +21,7 @@ from headway.calibration.text import (
     read_lines,
     required,
 )
-from headway.exporter.errors import UsageError
+from headway.errors import UsageError
 
 
 def test_builtin_lines_are_varied() -> None:

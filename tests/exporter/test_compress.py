@@ -14,20 +14,20 @@ import torch
 
 from headway import Bundle
 from headway.calibration.batches import make_batches
-from headway.exporter.compress import compress
-from headway.exporter.errors import GateError, SourceError, UsageError
+from headway.errors import GateError, SourceError, UsageError
+from headway.exporter.compress.quality import Quality
+from headway.exporter.compress.recover import recover
+from headway.exporter.compress.repair import repair
+from headway.exporter.compression import compress
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.inspection import verify_bundle
+from headway.exporter.passes.blocks import RemoveParts
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.layers import RemoveParts
 from headway.exporter.passes.neurons import RemoveNeurons
-from headway.exporter.quality import Quality
-from headway.exporter.recipe import make_recipe
-from headway.exporter.recover import recover
-from headway.exporter.repair import repair
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.verification import verify_bundle
 
 import models
 from variants import canonical
@@ -382,7 +382,7 @@ def test_what_would_be_ignored_is_refused(values: dict, says: str) -> None:
 
 
 def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headway.exporter.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "headway.exporter.cli.app", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.bundle import Bundle
-from headway.exporter.errors import TargetError, UsageError
+from headway.bundle import Bundle
+from headway.errors import TargetError, UsageError
+from headway.exporter.check.lint import lint
 from headway.exporter.export import Exported, export
-from headway.exporter.lint import lint
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets.coreml import CHECKED, CoreMLTarget
-from headway.exporter.targets.target import target_of
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.phones.coreml import CHECKED, CoreMLTarget
+from headway.exporter.targets.registry import target_of
 
 import models
 from variants import canonical, rounded

@@ -5,12 +5,12 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.capture import capture
+from headway.exporter.capture.capture import capture
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalise
-from headway.exporter.recipe import Recipe
-from headway.exporter.source import open_source
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.source.source import open_source
 
 import models
 from variants import canonical

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from headway.exporter.errors import SourceError
+from headway.errors import SourceError
 from headway.exporter.graph.activations import single_node_activations
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.attention import canonicalise_attention

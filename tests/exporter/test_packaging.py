@@ -14,15 +14,15 @@ import tree_sitter_kotlin
 import tree_sitter_swift
 from tokenizers import Tokenizer
 
-from headway.exporter import packaging
-from headway.exporter.bundle import Manifest, TensorInfo
-from headway.exporter.errors import GateError, SourceError, UsageError
+from headway.errors import GateError, SourceError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.licence import declared_licence
-from headway.exporter.packaging import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
-from headway.exporter.reader.native import NativeReader, library
-from headway.exporter.recipe import make_recipe
-from headway.exporter.snippets import WRITERS, snippet
+from headway.exporter.package import app as packaging
+from headway.exporter.package.app import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
+from headway.exporter.package.snippets.writers import WRITERS, snippet
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.source.license import declared_licence
+from headway.exporter.tokenizer.reader.native import NativeReader, library
+from headway.manifest import Manifest, TensorInfo
 
 import models
 
@@ -120,7 +120,7 @@ def test_a_budget_missed_says_by_how_much_and_writes_nothing(mobile: Exported, t
 
 def test_the_command_s_exit_codes(mobile: Exported, bert_bundle: Exported, tmp_path: Path) -> None:
     def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "headway.exporter.cli", "package", *map(str, arguments)]
+        command = [sys.executable, "-m", "headway.exporter.cli.app", "package", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     out = tmp_path / "out"

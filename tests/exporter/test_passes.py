@@ -13,15 +13,15 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.evidence import sites
-from headway.exporter.errors import UsageError
+from headway.errors import UsageError
+from headway.exporter.compress.evidence import sites
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import REPORT_LENGTH
+from headway.exporter.passes.blocks import RemoveBlocks, RemoveParts
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads, columns_of, original_heads
-from headway.exporter.passes.layers import RemoveBlocks, RemoveParts
 from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, global_ranks, tail_energy
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.sharing import ShareWeights

@@ -21,32 +21,38 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quantised import quantise
 
+from headway.bundle import Bundle
 from headway.calibration.rounding import nearest
-from headway.exporter import engine, quantization
-from headway.exporter.bundle import Bundle, Manifest
-from headway.exporter.cli import _dtype
-from headway.exporter.compress import compress
-from headway.exporter.demo import fetch_minilm
-from headway.exporter.errors import SourceError, TargetError, UsageError
-from headway.exporter.export import Exported, export, run_inside
+from headway.engine import build as tensorrt_build
+from headway.engine.build import BuildSettings, build_engine
+from headway.engine.profiles import Profile, check_profiles, make_profiles
+from headway.errors import SourceError, TargetError, UsageError
+from headway.exporter.check.diagnose import run_inside
+from headway.exporter.check.lint import lint as lint_bundle
+from headway.exporter.check.parity import TOLERANCE, first_divergence
+from headway.exporter.cli.app import _dtype
+from headway.exporter.cli.demo import fetch_minilm
+from headway.exporter.compress import rounding_plan as quantization
+from headway.exporter.compression import compress
+from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.graph.typed_graph import TypedGraph
-from headway.exporter.inspection import verify_bundle
-from headway.exporter.lint import lint as lint_bundle
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import QuantizeMatrices
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets import ort_gpu, tensorrt, tensorrt_build
-from headway.exporter.targets.layers import module_of, module_values
-from headway.exporter.targets.profiles import Profile, check_profiles, make_profiles
-from headway.exporter.targets.qdq import lint
-from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
-from headway.exporter.verify import TOLERANCE, first_divergence
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.tensorrt import lower as tensorrt
+from headway.exporter.targets.tensorrt import ort_gpu
+from headway.exporter.targets.tensorrt.int8_check import lint
+from headway.exporter.targets.tensorrt.layer_names import module_of, module_values
+from headway.exporter.targets.tensorrt.target import NUMPY_NAMES
+from headway.exporter.verification import verify_bundle
+from headway.manifest import Manifest
+from headway.runners import tensorrt as engine
 
 import models
 from variants import canonical as of_directory
@@ -100,7 +106,7 @@ def lowered(model: ir.Model, dtype: str, feeds: dict[str, np.ndarray], *, rules:
 
 
 def within(dtype: str, got: np.ndarray, wanted: np.ndarray) -> bool:
-    allowed = TOLERANCE[tensorrt.NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
+    allowed = TOLERANCE[NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
     return bool(np.abs(got - wanted).max() <= allowed)
 
 

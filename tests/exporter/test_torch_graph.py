@@ -7,11 +7,11 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from headway.exporter.capture import capture
-from headway.exporter.errors import SourceError
+from headway.errors import SourceError
+from headway.exporter.capture.capture import capture
 from headway.exporter.graph.canonical import canonicalise
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.source import open_source
+from headway.exporter.source.source import open_source
 
 import models
 from variants import canonical

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.kernels import cpu
+from headway.kernels.reference import Activation, activate
 from headway.kernels.reference_int8 import (
     SMALLEST_RANGE,
-    Activation,
-    activate,
     quantize_rows,
     quantized_feed_forward,
     quantized_linear,
