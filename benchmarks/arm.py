@@ -170,7 +170,7 @@ def check_kernels(emulated: list[Machine], console: Console, folder: Path) -> di
 
 
 def _onnx(path: Path) -> bool:
-    """Whether ONNX Runtime's optimiser still has work when the artifact is opened."""
+    """Whether ONNX Runtime's optimizer still has work when the artifact is opened."""
     return (path if path.is_file() else path / Manifest.read(path).artifact).suffix == ".onnx"
 
 

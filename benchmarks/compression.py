@@ -35,7 +35,7 @@ from headway.exporter.compress.repair import repair
 from headway.exporter.compress.samples import MOST_TOKENS
 from headway.exporter.compress.search import Part, choose, find_parts
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import StructuralPass
@@ -101,7 +101,7 @@ def prepare(name: str, folder: Path) -> Bench:
     source = open_source(str(path))
     began = time.perf_counter()
     captured = capture(source)
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonicalize(captured.model, longest=captured.source.positions).model
     encoder = source_encoder(captured.source, folder)
     longest = encoder.info.max_length
     judged = make_batches(encoder, texts, longest=longest, tokens=2048)
@@ -299,18 +299,18 @@ def plot(result: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, both = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    colours = ("#1b6ca8", "#7fb2d6", "#e08e45", "#b5b5b5", "#6a994e", "#c1554e", "#10405f")
+    colors = ("#1b6ca8", "#7fb2d6", "#e08e45", "#b5b5b5", "#6a994e", "#c1554e", "#10405f")
     methods = list(dict.fromkeys(r["method"] for r in result["rows"][1:]))
     for axes, key, label in zip(
         both, ("quality", "agreement"), (result["metric"], "agreement with the source"), strict=True
     ):
         source = result["rows"][0].get(key, 100.0)
         axes.axhspan(source - 1, source, color="#dddddd", label="within 1 point of the source")
-        for method, colour in zip(methods, colours, strict=False):
+        for method, color in zip(methods, colors, strict=False):
             found = (r for r in result["rows"] if r["method"] == method and key in r)
             rows = sorted(found, key=lambda r: r["speedup"])
             points = [r["speedup"] for r in rows], [r[key] for r in rows]
-            axes.plot(*points, "o-", color=colour, label=method, markersize=4)
+            axes.plot(*points, "o-", color=color, label=method, markersize=4)
         axes.set_xlabel(f"measured speed-up in ONNX Runtime ({result['workload']})", fontsize=8)
         axes.set_ylabel(label)
         for side in ("top", "right"):

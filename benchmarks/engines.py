@@ -27,7 +27,7 @@ from headway.exporter.bench.measure import machine
 from headway.exporter.capture.capture import capture
 from headway.exporter.compress.rounding_plan import look, plan, quantized
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
@@ -45,7 +45,7 @@ from .models import minilm
 from .results import save
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from quantised import quantise
+from quantized import quantize
 
 VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "crude int8+fp16", "uneven+fp16", "low-rank+fp16")
 COMPARED = 16
@@ -68,7 +68,7 @@ def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Te
     if kind == "int8":
         model = calibrated(model, text)
     elif kind == "crude int8":
-        quantise(model, feeds)
+        quantize(model, feeds)
     elif kind == "uneven":
         blocks = read_anatomy(model).blocks
         RemoveHeads({b.index: range(12 - 2 * (b.index % 3)) for b in blocks})(model)
@@ -94,7 +94,7 @@ def main() -> None:
     settings = BuildSettings(tuple(arguments.gpu.split(",")))
     source = open_source(str(minilm()))
     captured = capture(source)
-    canonical = canonicalise(captured.model, longest=source.positions).model
+    canonical = canonicalize(captured.model, longest=source.positions).model
     table = Table(
         "variant",
         "max abs to own graph",

@@ -87,8 +87,8 @@ def run_javascript(bundle: Path) -> dict[str, float]:
 
 def main() -> None:
     done = export(make_recipe("benchmark", source=str(minilm()), target="ort-mobile"), OUT, force=True)
-    labelled = replace(done.manifest, labels={"0": 'costs $10 or "more"', "1": "free"})
-    result = {"kotlin": compile_kotlin(labelled), "javascript": run_javascript(done.path)}
+    labeled = replace(done.manifest, labels={"0": 'costs $10 or "more"', "1": "free"})
+    result = {"kotlin": compile_kotlin(labeled), "javascript": run_javascript(done.path)}
     print(json.dumps(result, indent=2))
     save("snippets", result)
 

@@ -97,7 +97,7 @@ def make_batches(
 
 
 def spans(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[slice]:
-    """Neighbours among ascending `lengths`, as many at a time as take at most `tokens` with their padding, but one at least."""
+    """Neighbors among ascending `lengths`, as many at a time as take at most `tokens` with their padding, but one at least."""
     start = 0
     while start < len(lengths):
         end = start + 1

@@ -53,7 +53,7 @@ def read_lines(path: Path, column: str | None = None) -> list[str]:
 _LABELS = ("label", "labels", "class", "target")
 
 
-def read_labelled(
+def read_labeled(
     path: Path, classes: Mapping[str, int], column: str | None = None
 ) -> tuple[list[str], np.ndarray | None]:
     """Texts as `read_lines` gives them, and where the table has a column `label` (or labels, class, target) their classes.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ..calibration.corpus import read_labelled, required
+from ..calibration.corpus import read_labeled, required
 from ..errors import GateError, UsageError
 from .capture.capture import capture
 from .check.diagnose import padding_matters, parity_failure
@@ -16,7 +16,7 @@ from .compress.samples import class_names
 from .compress.steps import run_pass
 from .export import Exported
 from .graph.anatomy import describe, read_anatomy
-from .graph.canonical import canonicalise
+from .graph.canonical import canonicalize
 from .graph.quantized import is_quantized
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
@@ -47,13 +47,13 @@ def compress(
     with staged(out, force=force) as staging, tempfile.TemporaryDirectory() as folder:
         on_step("read the source")
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        texts, labels = read_labelled(data, class_names(source.config), recipe.column)
+        texts, labels = read_labeled(data, class_names(source.config), recipe.column)
         if source.task == "multiple-choice":
             raise UsageError("multiple-choice models are exported, but not compressed yet")
         on_step("capture the graph")
         whole = _capture(source, texts, staging, recipe.tolerance)
         if source.kind == "factory":  # its classes are known only now
-            labels = read_labelled(data, class_names(whole.source.config), recipe.column)[1]
+            labels = read_labeled(data, class_names(whole.source.config), recipe.column)[1]
         on_step("measure the source")
         job = begin_job(whole, recipe, texts, labels, out.resolve(), Path(folder), on_step)
         for spec in recipe.passes:
@@ -71,7 +71,7 @@ def _capture(source: Source, texts: list[str], staging: Path, tolerance: float |
     info = encoder.info
     cases = make_cases(encoder, texts, info.max_length, info.pad_id)
     expected = [captured.reference.run(c.feeds) for c in cases]
-    model = canonicalise(captured.model, longest=source.positions).model
+    model = canonicalize(captured.model, longest=source.positions).model
     for value in model.graph.initializers.values():  # the reference, which lets go of its weights, lent them
         if value.const_value is not None:
             value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)

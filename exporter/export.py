@@ -15,7 +15,7 @@ from .capture.capture import capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.parity import Case, Parity, compare, make_cases
 from .graph.anatomy import describe, read_anatomy
-from .graph.canonical import canonicalise
+from .graph.canonical import canonicalize
 from .graph.quantized import is_quantized
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
@@ -29,7 +29,7 @@ from .targets.registry import target_of
 STEPS = (
     "read the source",
     "capture the graph",
-    "canonicalise",
+    "canonicalize",
     "lower and write",
     "run the source on text",
     "verify",
@@ -114,7 +114,7 @@ def _build(
         cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
         answers = beside.submit(_answers, captured.reference, cases)
         on_step(STEPS[2])
-        model = canonicalise(captured.model, longest=source.positions).model
+        model = canonicalize(captured.model, longest=source.positions).model
         anatomy = read_anatomy(model)
         check_config(source, anatomy)
         described = describe(anatomy)

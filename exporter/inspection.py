@@ -16,7 +16,7 @@ from ..runners.open import graph_of
 from ..runners.ort import OrtRunner
 from .capture.capture import capture
 from .graph.anatomy import describe, read_anatomy
-from .graph.canonical import canonicalise
+from .graph.canonical import canonicalize
 from .graph.decompose import decompose_attention
 from .source.source import Source, open_source
 from .targets.ort.target import MODEL_FILE, SLOW_FUSIONS, session_options, write
@@ -70,7 +70,7 @@ def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, floa
 
 def canonical_graph(spec: str, task: str | None, allow_pickle: bool) -> tuple[Source, ir.Model]:
     captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
-    return captured.source, canonicalise(captured.model, longest=captured.source.positions).model
+    return captured.source, canonicalize(captured.model, longest=captured.source.positions).model
 
 
 def op_share(model: Path, length: int, options: Mapping[str, Any] | None = None) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..bundle import Bundle
-from ..calibration.corpus import builtin_lines, read_labelled, read_lines
+from ..calibration.corpus import builtin_lines, read_labeled, read_lines
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
 from .capture.base import Reference
@@ -89,7 +89,7 @@ def _verify_compressed(
     from .compress.samples import class_names, divide
 
     assert bundle.manifest.compression is not None and recipe.data is not None
-    texts, labels = read_labelled(data or recipe.data, class_names(source.config), None if data else recipe.column)
+    texts, labels = read_labeled(data or recipe.data, class_names(source.config), None if data else recipe.column)
     judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)

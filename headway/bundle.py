@@ -57,7 +57,7 @@ class Bundle:
         return self.encoder.encode(texts)
 
     def _outputs(self, encodings: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
-        # Neighbours in length share a batch, so that little of it is padding.
+        # Neighbors in length share a batch, so that little of it is padding.
         order = np.argsort([len(e.ids) for e in encodings], kind="stable")
         longest = max((len(e.ids) for e in encodings), default=0)
         per_token = {o.name for o in self.manifest.outputs if "sequence" in o.shape}
@@ -85,9 +85,9 @@ class Bundle:
         return [(self._label(int(b)), float(p[b])) for p, b in zip(probabilities, best, strict=True)]
 
     def entities(self, texts: Sequence[str], *, batch_size: int = 32, outside: str = "O") -> list[list[dict[str, Any]]]:
-        """Labelled spans of each text: `label`, `start`, `end` (characters), `text`, `score` (token-classification).
+        """Labeled spans of each text: `label`, `start`, `end` (characters), `text`, `score` (token-classification).
 
-        Neighbouring tokens of one label join, `B-` and `I-` prefixes heeded; `outside` is the label of no entity.
+        Neighboring tokens of one label join, `B-` and `I-` prefixes heeded; `outside` is the label of no entity.
         """
         encodings = self._encode(texts)
         self._expect("token-classification")

@@ -12,7 +12,7 @@ from headway.calibration.batches import Batch
 from headway.calibration.rounding import QuantizedMatrix, nearest
 from headway.exporter.capture.capture import capture
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
@@ -29,7 +29,7 @@ Feeds = dict[str, np.ndarray]
 @cache
 def _captured(directory: Path) -> ir.Model:
     captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
+    return canonicalize(captured.model, longest=captured.source.positions).model
 
 
 def canonical(directory: Path) -> ir.Model:

@@ -55,7 +55,7 @@ def find_headway() -> None:
 
 
 def prepare() -> None:
-    """Typed graphs and plans of each dtype; int8 is the product's own quantisation of every block."""
+    """Typed graphs and plans of each dtype; int8 is the product's own quantization of every block."""
     sys.path.insert(0, str(ROOT))
     from headway.calibration.corpus import builtin_lines
     from headway.exporter.compression import compress

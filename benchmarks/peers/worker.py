@@ -56,7 +56,9 @@ def ctranslate2_int8(path, threads):
 def headway(path, threads):
     import headway as ours
 
-    if "HEADWAY_COPIES" in os.environ:  # benchmarks.avx2 hides instructions from libraries, not from the system's own list
+    if (
+        "HEADWAY_COPIES" in os.environ
+    ):  # benchmarks.avx2 hides instructions from libraries, not from the system's own list
         from headway import processor
 
         processor.about = lambda: ("", frozenset())

@@ -47,7 +47,7 @@ def _load_small(model: ir.Model) -> None:
 
 
 class OnnxReference:
-    """The source file itself, in ONNX Runtime without graph optimisation."""
+    """The source file itself, in ONNX Runtime without graph optimization."""
 
     def __init__(self, path: Path):
         self.path = path

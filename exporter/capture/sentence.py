@@ -1,4 +1,4 @@
-"""Pooling and normalisation of sentence-transformers directories, as torch modules that are captured with the encoder."""
+"""Pooling and normalization of sentence-transformers directories, as torch modules that are captured with the encoder."""
 
 from pathlib import Path
 from typing import Any

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ..capture.capture import capture
 from ..graph.anatomy import read_anatomy
-from ..graph.canonical import canonicalise
+from ..graph.canonical import canonicalize
 from ..source.source import Source
 from ..targets.base import Target, Text
 from ..targets.ort.target import MODEL_FILE, open_runner, session_options, write
@@ -34,7 +34,7 @@ def diagnose(source: Source, target: Target, text: Text, cases: list[Case], pari
     case = next((c for c in cases if any(o.worst_case == c.name for o in parity.outputs if not o.ok)), cases[0])
     captured = capture(source)
     source = captured.source
-    canonical = canonicalise(captured.model, longest=source.positions)
+    canonical = canonicalize(captured.model, longest=source.positions)
     names = list(canonical.sources)
     wanted = [canonical.sources[n] for n in names] if source.kind == "onnx" else names
     inside = captured.reference.inside(case.feeds, wanted)

@@ -12,7 +12,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """Largest absolute difference allowed, relative to the output's own magnitude where that exceeds 1.
 
 Where values are rounded to whole numbers as they come, two right ways of adding the same products round some of them to
-different neighbours, and layer after layer carries that on: int8 compares an artifact with its own rounded graph, which its
+different neighbors, and layer after layer carries that on: int8 compares an artifact with its own rounded graph, which its
 quality on held-out text is judged beside.
 """
 

@@ -141,7 +141,7 @@ def _dtype(text: str | None) -> str | None:
     if text == "int8":
         raise UsageError(
             "int8 needs the ranges of activations, which are learned from text: give a --recipe with data and a pass that "
-            "quantises; --dtype says what the rest is computed in"
+            "quantizes; --dtype says what the rest is computed in"
         )
     return text
 
@@ -463,7 +463,7 @@ def package(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Lay BUNDLE out for an app: model, tokenizer, licence, checksums and the code that runs it."""
+    """Lay BUNDLE out for an app: model, tokenizer, license, checksums and the code that runs it."""
     from ..package.app import package as run
 
     with needs_export():

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 
 from ...calibration.batches import Batch
-from ...calibration.objective import labelled, probe
+from ...calibration.objective import labeled, probe
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, Projection
 from ..graph.torch_graph import TorchGraph
@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Site:
-    """Where units (heads or neurons) can be removed: `unit` neighbouring inputs of `projection` belong to one."""
+    """Where units (heads or neurons) can be removed: `unit` neighboring inputs of `projection` belong to one."""
 
     name: str
     block: int
@@ -66,13 +66,13 @@ class Evidence:
     seed: int
     samples: int
     tokens: int
-    labelled: bool
+    labeled: bool
     inputs: dict[str, np.ndarray]
     mean: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
 
     def describe(self) -> dict[str, Any]:
-        names = ("source", "text", "seed", "samples", "tokens", "labelled")
+        names = ("source", "text", "seed", "samples", "tokens", "labeled")
         return {"schema_version": SCHEMA_VERSION, **{n: getattr(self, n) for n in names}}
 
 
@@ -104,7 +104,7 @@ def collect(
         if labels is None:
             loss = probe(outputs, mask, torch.Generator().manual_seed(seed * 1_000_003 + number))
         else:
-            loss = labelled(outputs, torch.from_numpy(labels[batch.rows]))
+            loss = labeled(outputs, torch.from_numpy(labels[batch.rows]))
         slopes = torch.autograd.grad(loss, [inner[v] for v in projections])
         del outputs, loss
         with torch.no_grad():

@@ -43,12 +43,6 @@ class CapturedSource:
     regroup: bool
 
 
-
-
-
-
-
-
 Step = Callable[..., None]
 
 

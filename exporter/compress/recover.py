@@ -61,11 +61,11 @@ def recover(
         if tensor.dtype == torch.float32 and tensor.ndim and tensor.numel() > 1 and not _is_table(model, name)
     }
     graph.weights.update(trained)
-    optimiser = torch.optim.AdamW(trained.values(), lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained.values(), lr=RATE, weight_decay=0.0)
     pairs = _pairs(source_anatomy, read_anatomy(model))
     done, key = Recovery(), _key(trained, batches)
     if state is not None and state.is_file():
-        done = _load(state, key, trained, optimiser)
+        done = _load(state, key, trained, optimizer)
     rows = _order(batches, seed)
     for _ in range(done.texts and len(done.losses)):
         next(rows)
@@ -73,14 +73,14 @@ def recover(
     allowed, running = minutes * 60.0, None
     try:
         while (spent := time.monotonic() - began) < allowed:
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1.0, (spent + 1.0) / (0.03 * allowed + 1.0)) * max(0.02, 1.0 - spent / allowed)
             batch = batches[next(rows)]
             loss = _loss(source, graph, batch, pairs)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
             value = float(loss.detach())
             running = value if running is None else 0.95 * running + 0.05 * value
             done.texts += len(batch.rows)
@@ -88,11 +88,11 @@ def recover(
             done.losses.append((done.seconds, value))
             on_step(done.seconds, allowed, running)
             if state is not None and time.monotonic() - saved > _SAVE_EVERY:
-                _save(state, key, done, trained, optimiser)
+                _save(state, key, done, trained, optimizer)
                 saved = time.monotonic()
     except KeyboardInterrupt:
         if state is not None:
-            _save(state, key, done, trained, optimiser)
+            _save(state, key, done, trained, optimizer)
         raise
     for name, tensor in trained.items():
         set_array(model.graph.initializers[name], tensor.detach().numpy())
@@ -204,13 +204,13 @@ def _key(trained: Mapping[str, torch.Tensor], batches: Sequence[Batch]) -> str:
 
 
 def _save(
-    state: Path, key: str, done: Recovery, trained: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer
+    state: Path, key: str, done: Recovery, trained: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
     from safetensors.torch import save_file
 
     arrays = {f"weight/{n}": t.detach().contiguous() for n, t in trained.items()}
     for n, t in trained.items():
-        moments = optimiser.state.get(t, {})
+        moments = optimizer.state.get(t, {})
         arrays |= {f"{k}/{n}": v.contiguous() for k, v in moments.items() if torch.is_tensor(v)}
     arrays["losses"] = torch.tensor(done.losses, dtype=torch.float64).reshape(-1, 2)
     beside = state.with_suffix(".part")
@@ -218,7 +218,7 @@ def _save(
     beside.replace(state)
 
 
-def _load(state: Path, key: str, trained: Mapping[str, torch.Tensor], optimiser: torch.optim.Optimizer) -> Recovery:
+def _load(state: Path, key: str, trained: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> Recovery:
     from safetensors import safe_open
 
     try:
@@ -232,7 +232,7 @@ def _load(state: Path, key: str, trained: Mapping[str, torch.Tensor], optimiser:
                 for name, tensor in trained.items():
                     tensor.copy_(file.get_tensor(f"weight/{name}"))
                     if f"exp_avg/{name}" in names:
-                        optimiser.state[tensor] = {
+                        optimizer.state[tensor] = {
                             k: file.get_tensor(f"{k}/{name}") for k in ("step", "exp_avg", "exp_avg_sq")
                         }
     except OSError as error:

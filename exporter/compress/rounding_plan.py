@@ -68,7 +68,7 @@ def groups(anatomy: Anatomy) -> list[Group]:
 
 @dataclass
 class Plan:
-    """What quantisation will do, and what stays float with the reason."""
+    """What quantization will do, and what stays float with the reason."""
 
     groups: list[Group]
     tables: tuple[str, ...]
@@ -81,7 +81,7 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: 
     No table where the target cannot look it up in int8 (`TargetSpec.int8_tables`).
     """
     if is_quantized(model):
-        raise UsageError("the model is quantised already: its own scales are kept")
+        raise UsageError("the model is quantized already: its own scales are kept")
     for name in spec.keep:
         if not any(_covers(name, n) for n in model.graph.initializers):
             raise UsageError(f"quantize: keep: there is no module or weight {name!r} in the model")

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 
 from ...calibration.batches import make_batches
-from ...calibration.corpus import read_labelled
+from ...calibration.corpus import read_labeled
 from ...errors import GateError, UsageError
 from ...text import TextEncoder
 from ..check.parity import TOLERANCE
@@ -343,7 +343,7 @@ def _trim(job: Job, spec: TrimVocabularySpec, staging: Path) -> dict[str, str]:
     from ..passes.vocabulary import TrimVocabulary, most_used, tokens_to_keep, trim_directory
 
     assert job.recipe.data is not None
-    texts, _ = read_labelled(job.recipe.data, {}, job.recipe.column)
+    texts, _ = read_labeled(job.recipe.data, {}, job.recipe.column)
     counts = Counter(i for e in job.encoder.encode(texts) for i in e.ids)
     counts[job.encoder.info.pad_id] += 1
     path = staging / job.encoder.info.file

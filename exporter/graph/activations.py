@@ -46,7 +46,7 @@ def _rules() -> RewriteRuleSet:
 
 
 def single_node_activations(model: ir.Model) -> None:
-    """Rewrites in place; raises SourceError where an `Erf` is left over, since it can only be a GELU not recognised."""
+    """Rewrites in place; raises SourceError where an `Erf` is left over, since it can only be a GELU not recognized."""
     if nodes(model.graph, "Erf", "Tanh", "Gemm", "ReduceMean"):
         _rules().apply_to_model(model)
     left = nodes(model.graph, "Erf")

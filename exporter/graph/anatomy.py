@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .attention import normalises_scores
+from .attention import normalizes_scores
 from .edit import (
     ancestors,
     attribute,
@@ -148,7 +148,7 @@ class Anatomy:
 def read_anatomy(model: ir.Model) -> Anatomy:
     """Reads the anatomy. Raises SourceError naming the first node that does not fit; a model without attention has no blocks."""
     graph = model.graph
-    anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalises_scores(n)]
+    anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalizes_scores(n)]
     depth = _depths(graph, anchors)
     attentions = [_attention(n) for n in anchors]
     taken = {n for a in attentions for p in (a.q, a.k, a.v, a.o) for n in p.nodes}

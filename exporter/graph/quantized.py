@@ -59,7 +59,7 @@ def tokens_function() -> ir.Function:
 
 
 def matrix_of(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """`q, scale` of a MatMul by a quantised matrix; None of another node."""
+    """`q, scale` of a MatMul by a quantized matrix; None of another node."""
     made = producer(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
     if made is None or made.inputs[0] is None or made.inputs[1] is None:
         return None

@@ -263,7 +263,7 @@ class _Matrix:
     """The weight is held as `[out, in]`."""
     result: ir.Value
     made_of: tuple[ir.Node, ...] = ()
-    """Nodes before the product: dequantisation, a transposed table, rounding by token."""
+    """Nodes before the product: dequantization, a transposed table, rounding by token."""
     add: ir.Node | None = None
 
 

@@ -1,7 +1,7 @@
 """A bundle as a folder that an app takes in: Android assets, iOS resources, or an npm package, within a size.
 
-    android  src/main/assets/headway/  model, tokenizer, licence    src/main/kotlin/headway/  Model, Tokenizer    src/main/cpp/  its reader
-    ios      Resources/headway/        model, tokenizer, licence    Sources/                  Model, Tokenizer    Sources/tokenizer/
+    android  src/main/assets/headway/  model, tokenizer, license    src/main/kotlin/headway/  Model, Tokenizer    src/main/cpp/  its reader
+    ios      Resources/headway/        model, tokenizer, license    Sources/                  Model, Tokenizer    Sources/tokenizer/
     web      the bundle's own files, index.js and package.json
 
 Beside them lie README.md, SHA256SUMS (as `sha256sum -c` reads it) and headway-package.json. The size that counts is that of all files
@@ -20,7 +20,7 @@ from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import Manifest, check_files, check_whole, file_records
 from ..publish.staging import staged
-from ..source.license import LICENCE_FILES
+from ..source.license import LICENSE_FILES
 from ..tokenizer.reader import write_reader
 from .snippets.common import FOLDER, Snippet
 from .snippets.writers import snippet
@@ -83,11 +83,11 @@ def package(
         read, tokenizer = copy_tokenizer(bundle, manifest, platform, staging)
         copied += [p for p in read if p not in copied]
         (sources / code.file).write_text(code.text, encoding="utf-8")
-        licence = _copy_licence(bundle, manifest, assets)
+        license = _copy_license(bundle, manifest, assets)
         if platform == "web":
             _write_npm(staging, bundle, out.resolve().name, manifest)
-        _write_readme(staging, manifest, platform, code, tokenizer, licence)
-        about = _about(manifest, platform, licence, [p.relative_to(staging).as_posix() for p in copied])
+        _write_readme(staging, manifest, platform, code, tokenizer, license)
+        about = _about(manifest, platform, license, [p.relative_to(staging).as_posix() for p in copied])
         (staging / PACKAGE_FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         sums = file_records(staging)
         text = "".join(f"{record['sha256']}  {name}\n" for name, record in sums.items())
@@ -106,7 +106,7 @@ def check_budget(files: dict[str, int], max_mb: float | None, bundle: Path, mani
     rest = total - max(files.values())
     raise GateError(
         f"the package has {total / 1e6:.2f} MB, {total / 1e6 - max_mb:.2f} MB over the {max_mb:g} allowed ({rest / 1e6:.2f} MB of it "
-        f"beside the model). Largest tensors: {largest}. Quantise them, trim the vocabulary (recipe: trim_vocabulary with tokens) or cut "
+        f"beside the model). Largest tensors: {largest}. Quantize them, trim the vocabulary (recipe: trim_vocabulary with tokens) or cut "
         "(fit). Nothing was written"
     )
 
@@ -187,7 +187,7 @@ def _check_same_tokenizer(before: Path, after: Path) -> None:
 def _copy_model(bundle: Path, manifest: Manifest, platform: Platform, assets: Path) -> list[Path]:
     copied = []
     if platform == "web":  # a page's own files come along
-        skipped = {*_NOT_FOR_WEB, *_licences(bundle), manifest.tokenizer.file}
+        skipped = {*_NOT_FOR_WEB, *_licenses(bundle), manifest.tokenizer.file}
         names = [n for n in manifest.files if n not in skipped and not n.startswith("plots/")]
     else:
         names = [
@@ -203,28 +203,28 @@ def _copy_model(bundle: Path, manifest: Manifest, platform: Platform, assets: Pa
     return copied
 
 
-def _licences(bundle: Path) -> list[str]:
-    return [n for n in LICENCE_FILES if (bundle / n).is_file()]
+def _licenses(bundle: Path) -> list[str]:
+    return [n for n in LICENSE_FILES if (bundle / n).is_file()]
 
 
-def _copy_licence(bundle: Path, manifest: Manifest, assets: Path) -> str:
-    """Copies the licence files of the source, and says in a sentence what there is."""
-    files = _licences(bundle)
+def _copy_license(bundle: Path, manifest: Manifest, assets: Path) -> str:
+    """Copies the license files of the source, and says in a sentence what there is."""
+    files = _licenses(bundle)
     for name in files:
         shutil.copyfile(bundle / name, assets / name)
     declared = manifest.source.get("license")
     if files:
-        return f"The model's licence is in {', '.join(files)}."
+        return f"The model's license is in {', '.join(files)}."
     if declared:
         (assets / "LICENSE-MODEL.txt").write_text(f"license: {declared}\n", encoding="utf-8")
-        return f"The model's source has no licence file; its model card says `license: {declared}`, which LICENSE-MODEL.txt repeats."
+        return f"The model's source has no license file; its model card says `license: {declared}`, which LICENSE-MODEL.txt repeats."
     return (
-        "The model's source has no licence file and its model card names none: find out under which terms the model may be "
+        "The model's source has no license file and its model card names none: find out under which terms the model may be "
         "passed on before you ship it."
     )
 
 
-def _about(manifest: Manifest, platform: Platform, licence: str, files: Sequence[str]) -> dict[str, Any]:
+def _about(manifest: Manifest, platform: Platform, license: str, files: Sequence[str]) -> dict[str, Any]:
     raw = json.loads(manifest.to_json())
     kept = (
         "headway_version",
@@ -242,7 +242,7 @@ def _about(manifest: Manifest, platform: Platform, licence: str, files: Sequence
         "schema_version": 1,
         "platform": platform,
         **{k: raw[k] for k in kept},
-        "licence": licence,
+        "license": license,
         "files": list(files),
     }
 
@@ -255,7 +255,7 @@ _HOW: dict[Platform, str] = {
 
 
 def _write_readme(
-    staging: Path, manifest: Manifest, platform: Platform, code: Snippet, tokenizer: str, licence: str
+    staging: Path, manifest: Manifest, platform: Platform, code: Snippet, tokenizer: str, license: str
 ) -> None:
     tensors = [
         f"| {kind} | {t.name} | {t.dtype} | {', '.join(map(str, t.shape))} |"
@@ -283,7 +283,7 @@ def _write_readme(
         "",
         tokenizer,
         "",
-        licence,
+        license,
         "",
         f"`sha256sum -c {SUMS_FILE}` checks the files. The code was written for these names and shapes and has not run on a device.",
     ]
@@ -294,7 +294,7 @@ def _write_npm(staging: Path, bundle: Path, name: str, manifest: Manifest) -> No
     own = bundle / "package.json"
     theirs = read_json(own) if own.is_file() else {}
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name.lower()).strip("-_") or "model"
-    files = _licences(bundle)
+    files = _licenses(bundle)
     content = {
         "name": plain,
         "version": "1.0.0",

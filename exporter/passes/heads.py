@@ -58,7 +58,7 @@ def original_heads(part: AttentionPart) -> tuple[int, ...]:
 
 
 def columns_of(heads: Sequence[int], head_dim: int) -> np.ndarray:
-    """Columns that belong to `heads` where each has `head_dim` neighbouring ones."""
+    """Columns that belong to `heads` where each has `head_dim` neighboring ones."""
     return (np.asarray(heads, np.int64)[:, None] * head_dim + np.arange(head_dim)).reshape(-1)
 
 

@@ -13,7 +13,7 @@ from ...json_file import read_json
 from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
 from ..check.parity import Parity
 from ..recipe.recipe import Recipe
-from ..source.license import LICENCE_FILES, declared_licence
+from ..source.license import LICENSE_FILES, declared_license
 from ..source.source import Source
 from ..targets.base import Target
 from .card import seal
@@ -53,7 +53,7 @@ def build_manifest(
             "fingerprint": source_fingerprint,
             "bytes": sum(p.stat().st_size for p in source.weights) or anatomy["bytes"],
             "text_fingerprint": text_fingerprint,
-            "license": declared_licence(source.directory),
+            "license": declared_license(source.directory),
         },
         anatomy=anatomy,
         lowering=lowering,
@@ -99,13 +99,13 @@ def finish(
 
 
 def _companions(directory: Path) -> list[str]:
-    """Small files by which Optimum and sentence-transformers open the same directory, and the source's licence."""
+    """Small files by which Optimum and sentence-transformers open the same directory, and the source's license."""
     names = [
         "config.json",
         "modules.json",
         "sentence_bert_config.json",
         "config_sentence_transformers.json",
-        *LICENCE_FILES,
+        *LICENSE_FILES,
     ]
     found = [n for n in names if (directory / n).is_file()]
     return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]

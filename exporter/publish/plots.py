@@ -24,8 +24,8 @@ def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) ->
         ("ms", [s["ms"] for s in stages]),
         (f"{metric}, points", [s["quality"] for s in stages]),
     )
-    for axes, (label, values), colour in zip(all_axes, series, COLORS, strict=False):
-        axes.barh(range(len(stages)), values, color=colour, height=0.7)
+    for axes, (label, values), color in zip(all_axes, series, COLORS, strict=False):
+        axes.barh(range(len(stages)), values, color=color, height=0.7)
         for i, value in enumerate(values):
             axes.annotate(
                 f"{value:.4g}", (value, i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8

@@ -114,7 +114,7 @@ class Recipe(StrictModel):
         behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in QUANTIZING] if "recover" in kinds else []
         if behind:
             raise ValueError(
-                f"recover comes last: {behind[0]} behind it would undo what it learned; only quantisation may follow"
+                f"recover comes last: {behind[0]} behind it would undo what it learned; only quantization may follow"
             )
         if self.target != "ort-mobile" and self.graph_optimization != "baked":
             raise ValueError(f"graph_optimization is for target ort-mobile, not for {self.target}")
@@ -145,7 +145,7 @@ class Recipe(StrictModel):
                 raise ValueError("sharing near-equal tensors changes the answers: put a repair behind it")
             if one.kind not in QUANTIZING and any(k in QUANTIZING for k in kinds[:i]):
                 raise ValueError(
-                    f"{one.kind} behind {kinds[i - 1]}: a quantised matrix is neither cut, split nor solved for"
+                    f"{one.kind} behind {kinds[i - 1]}: a quantized matrix is neither cut, split nor solved for"
                 )
             if one.kind in REMOVING and "repair" in kinds[:i]:
                 raise ValueError(f"{one.kind} behind a repair would undo it: repair comes after all that remove")

@@ -49,7 +49,7 @@ def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _has(config: Any, name: str) -> bool:
-    try:  # Optimum's normalised configs raise for a name they do not map
+    try:  # Optimum's normalized configs raise for a name they do not map
         getattr(config, name)
     except AttributeError:
         return False

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING", "NOTICE")
+LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING", "NOTICE")
 _CARD = "README.md"
 
 
-def declared_licence(directory: Path | None) -> str | None:
+def declared_license(directory: Path | None) -> str | None:
     """The line `license: …` in the head of a model card (YAML between two lines `---`), as `apache-2.0`; None without one."""
     path = directory / _CARD if directory is not None else None
     if path is None or not path.is_file():

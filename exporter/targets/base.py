@@ -39,7 +39,7 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class Text:
-    """Text like production's: what a target checks ranges on, and learns lengths from. Tokenised where it is asked for."""
+    """Text like production's: what a target checks ranges on, and learns lengths from. Tokenized where it is asked for."""
 
     encoder: TextEncoder
     lines: Sequence[str]

@@ -46,7 +46,7 @@ def target_of(recipe: Recipe) -> Target:
             return web_target(recipe)
         case "executorch" | "litert" if recipe.dtype != "fp32":
             raise UsageError(
-                f"target {recipe.target}: {recipe.dtype} is for GPUs; leave dtype out, or quantise to int8"
+                f"target {recipe.target}: {recipe.dtype} is for GPUs; leave dtype out, or quantize to int8"
             )
         case "executorch":
             from .phones.executorch import ExecuTorchTarget

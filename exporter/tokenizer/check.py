@@ -218,7 +218,7 @@ _MAKERS: dict[str, _Maker] = {
 
 _WORDS = (  # noqa: SIM905
     "the parcel came on Tuesday and I'd like a refund Naïve cafe 3.14 don't e-mail@example.com (see below) $20 C++ unbelievably "
-    'internationalisation tokenizers https://example.org/a?b=c#d HELLO World well-known re-enter 1,000,000 a_b "quoted" ok!!! ...'
+    'internationalization tokenizers https://example.org/a?b=c#d HELLO World well-known re-enter 1,000,000 a_b "quoted" ok!!! ...'
 ).split()
 
 

@@ -1,4 +1,4 @@
-"""Optimisation profiles: which batches an engine is built for, from the lengths of the user's own text."""
+"""Optimization profiles: which batches an engine is built for, from the lengths of the user's own text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

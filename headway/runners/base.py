@@ -62,7 +62,7 @@ def check_mask(mask: np.ndarray) -> None:
 def group_by_length(lengths: np.ndarray, cost: int = GROUP_COST) -> list[np.ndarray]:
     """Splits rows into groups that are cheapest to run, each padded to its own longest.
 
-    Minimises `sum(rows * longest + cost)` over groups, exactly, by dynamic programming over the sorted lengths.
+    Minimizes `sum(rows * longest + cost)` over groups, exactly, by dynamic programming over the sorted lengths.
     Returns arrays of row numbers.
     """
     order = np.argsort(lengths, kind="stable")

@@ -470,7 +470,13 @@ def test_what_is_wrong_with_the_tool_is_said(phone: Phone, bert_bundle: Exported
 def test_an_interruption_leaves_nothing_behind(phone: Phone, bert_bundle: Exported, tmp_path: Path) -> None:
     waits = "i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done"
     tool = phone.program(phone.home / "perf", f"#!/bin/sh\necho $$ > {phone.home}/running\n{waits}\n")
-    command = [sys.executable, "-c", "from headway.exporter.cli.app import main; main()", "bench", str(bert_bundle.path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from headway.exporter.cli.app import main; main()",
+        "bench",
+        str(bert_bundle.path),
+    ]
     process = subprocess.Popen([*command, "--device", "adb", "--tool", str(tool)], stderr=subprocess.PIPE, text=True)
     running = phone.home / "running"
     deadline = time.monotonic() + 60

@@ -21,7 +21,7 @@ needed = pytest.mark.skipif(CoreMLTarget().available() is not None, reason="need
 
 
 @needed
-def test_a_package_is_labelled_convert_only(
+def test_a_package_is_labeled_convert_only(
     sentence_bundle: Exported, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     import coremltools

@@ -224,7 +224,7 @@ def test_matrices_that_project_positions_too_are_rounded(weights: str, tmp_path:
 
 
 @needs_kernels
-def test_by_token_a_text_does_not_depend_on_its_neighbours(model: ir.Model, seen, tmp_path: Path) -> None:
+def test_by_token_a_text_does_not_depend_on_its_neighbors(model: ir.Model, seen, tmp_path: Path) -> None:
     spec = QuantizeSpec()
     made, _ = quantized(
         model, plan(model, read_anatomy(model), spec), seen, spec, activations="per-token", signed=False
@@ -281,7 +281,7 @@ def test_half_is_half(model: ir.Model) -> None:
         StoreHalf()(big)
 
 
-def test_uneven_and_split_models_are_quantised_too(bert: Path) -> None:
+def test_uneven_and_split_models_are_quantized_too(bert: Path) -> None:
     from headway.exporter.passes.heads import RemoveHeads
     from headway.exporter.passes.lowrank import SplitMatrices
 
@@ -311,7 +311,7 @@ def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
 def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
     with pytest.raises(UsageError, match="no such matrix"):
         QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
-    with pytest.raises(UsageError, match="no product by a quantised matrix"):
+    with pytest.raises(UsageError, match="no product by a quantized matrix"):
         QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
     with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
         plan(model, read_anatomy(model), QuantizeSpec(keep=["encoder.layer.1", "encoder.layer.11"]))
@@ -320,7 +320,7 @@ def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> Non
     assert len(chosen.groups) == 12
     assert chosen.left["encoder.layer.1.output.dense.weight"] == "kept in float by the recipe"
     made, _ = quantized(model, chosen, seen, spec, activations="per-token", signed=False)
-    with pytest.raises(UsageError, match="quantised already"):
+    with pytest.raises(UsageError, match="quantized already"):
         plan(made, read_anatomy(made), spec)
     with pytest.raises(TargetError, match="kernels"):
         OrtTarget().lower(made, read_anatomy(made))
@@ -364,7 +364,7 @@ def test_sensitivity_and_the_mixed_assignment(model: ir.Model, seen) -> None:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 120)
+    return models.write_labeled(tmp_path_factory.mktemp("text") / "lines.jsonl", 120)
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +415,7 @@ def test_a_drop_beyond_the_gate_writes_nothing(classifier: Path, text: Path, tmp
     assert not (tmp_path / "bundle").exists()
 
 
-def quantised_file(directory: Path, operators: list[str]) -> Path:
+def quantized_file(directory: Path, operators: list[str]) -> Path:
     """A file as ONNX Runtime's own tool writes it: QDQ pairs around every operator named."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from test_onnx_sources import torchscript_file  # type: ignore[import-not-found]
@@ -451,7 +451,7 @@ def quantised_file(directory: Path, operators: list[str]) -> Path:
 )
 def test_a_file_with_its_own_scales_keeps_them(operators: list[str], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    path = quantised_file(tmp_path / "source", operators)
+    path = quantized_file(tmp_path / "source", operators)
     theirs = {str(v.name): v.const_value.numpy() for v in ir.load(path).graph.initializers.values() if v.const_value}
     done = export(Recipe(source=str(path)), tmp_path / "out")
     assert done.parity.dtype == "int8" and done.manifest.lowering["static_int8"] == 12
@@ -463,7 +463,7 @@ def test_a_file_with_its_own_scales_keeps_them(operators: list[str], tmp_path: P
 
 
 def rounded_by_torch(directory: Path, seen_text: bool = True):
-    """A classifier whose encoder layers carry torch.ao's FakeQuantize, as quantisation-aware training leaves it."""
+    """A classifier whose encoder layers carry torch.ao's FakeQuantize, as quantization-aware training leaves it."""
     import transformers
     from torch.ao import quantization as q
 

@@ -70,7 +70,7 @@ def test_noise_makes_no_cost_negative(
     st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4), min_size=1, max_size=4)
 )
 def test_choice_is_the_best_there_is(raw: list[list[tuple[int, int]]]) -> None:
-    """Against all combinations; costs are whole parts of the budget, so that quantising rounds nothing."""
+    """Against all combinations; costs are whole parts of the budget, so that quantizing rounds nothing."""
     budget = 10
     parts = [_part(i, [Option(float(c), float(loss), 0) for c, loss in options]) for i, options in enumerate(raw)]
     sums = [(sum(c for c, _ in pick), sum(loss for _, loss in pick)) for pick in product(*raw)]

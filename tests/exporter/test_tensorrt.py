@@ -19,7 +19,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from quantised import quantise
+from quantized import quantize
 
 from headway.bundle import Bundle
 from headway.calibration.rounding import nearest
@@ -113,7 +113,7 @@ def within(dtype: str, got: np.ndarray, wanted: np.ndarray) -> bool:
 def variants(model: ir.Model, kind: str, feeds: dict[str, np.ndarray]) -> str:
     """Changes a canonical model to a variant; returns the dtype it is lowered to."""
     if kind.startswith("int8"):
-        quantise(model, feeds)
+        quantize(model, feeds)
         return kind.removeprefix("int8+")
     blocks = read_anatomy(model).blocks
     weights = [p.weight for b in blocks for p in b.projections]
@@ -280,10 +280,10 @@ def test_two_masks_together_still_fit_float16(canonical) -> None:
 # --- int8 rules ---------------------------------------------------------------------------------------------------------
 
 
-def test_queries_are_scaled_before_they_are_quantised(canonical) -> None:
+def test_queries_are_scaled_before_they_are_quantized(canonical) -> None:
     model = canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
+    quantize(model, feeds)
     lowered(model, "fp32", feeds)
     for product in [n for n in nodes(model.graph, "MatMul") if str(n.name).endswith(".scores")]:
         back = product.inputs[0].producer().inputs[0].producer().inputs[0].producer()  # Transpose, Reshape
@@ -294,7 +294,7 @@ def test_queries_are_scaled_before_they_are_quantised(canonical) -> None:
 def test_the_step_of_probabilities_survives_saving(canonical, tmp_path: Path) -> None:
     model = canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
+    quantize(model, feeds)
     ir.save(model, tmp_path / "model.onnx")
     again = ir.load(tmp_path / "model.onnx")
     direct, found = lowered(model, "fp32", feeds), lowered(again, "fp32", feeds)
@@ -314,8 +314,8 @@ def break_unsigned(graph: ir.Graph) -> None:
 
 def break_half(graph: ir.Graph) -> None:
     node = next(n for n in nodes(graph, "MatMul") if n.inputs[1].producer() is not None)
-    quantise_node = node.inputs[0].producer().inputs[0].producer()
-    node.replace_input_with(0, quantise_node.inputs[0])
+    quantize_node = node.inputs[0].producer().inputs[0].producer()
+    node.replace_input_with(0, quantize_node.inputs[0])
 
 
 def break_step(graph: ir.Graph) -> None:
@@ -340,25 +340,25 @@ def break_table(graph: ir.Graph) -> None:
         (break_table, "reads whole numbers"),
         (break_zero_point, "zero point 3, 0 is needed"),
         (break_unsigned, "uint8, int8 is needed"),
-        (break_half, "first input is not quantised"),
+        (break_half, "first input is not quantized"),
         (break_step, "another step than"),
         (break_axis, "one step a row"),
     ],
 )
 def test_what_tensorrt_does_not_fuse_is_found(change, message: str, canonical) -> None:
     model = canonical("bert")
-    quantise(model, batch(model))
+    quantize(model, batch(model))
     assert lint(model.graph) == []
     change(model.graph)
     assert any(message in problem for problem in lint(model.graph))
 
 
-def test_a_quantised_graph_that_would_not_be_int8_is_refused(canonical) -> None:
+def test_a_quantized_graph_that_would_not_be_int8_is_refused(canonical) -> None:
     model = canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
+    quantize(model, feeds)
     break_half(model.graph)
-    with pytest.raises(TargetError, match="first input is not quantised"):
+    with pytest.raises(TargetError, match="first input is not quantized"):
         lowered(model, "fp32", feeds)
 
 
@@ -689,7 +689,7 @@ def test_torch_reads_what_the_graph_says(canonical) -> None:
 
 @pytest.mark.parametrize("asked", [{}, {"activations": "none"}, {"weights": "int4"}])
 @pytest.mark.parametrize("engine", [{"plan": True}, pytest.param({"gpus": ["sm_89"]}, marks=needs_rtx)])
-def test_build_check_not_an_execution_check_of_a_recipe_that_quantises(
+def test_build_check_not_an_execution_check_of_a_recipe_that_quantizes(
     asked: dict, engine: dict, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From text to ranges to a typed graph that TensorRT fuses and the builder takes; tables, large ones too, stay float."""

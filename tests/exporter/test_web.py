@@ -53,7 +53,10 @@ def node_packages() -> Iterator[None]:
     """Node finds what `make test` has installed. Exports compare fewer lines here: tests of token ids compare all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NODE_PATH", str(PACKAGES))
-        patch.setattr("headway.exporter.targets.web.page_tokenizer.compare_in_javascript", partial(compare_in_javascript, count=FEW))
+        patch.setattr(
+            "headway.exporter.targets.web.page_tokenizer.compare_in_javascript",
+            partial(compare_in_javascript, count=FEW),
+        )
         yield
 
 

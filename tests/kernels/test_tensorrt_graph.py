@@ -37,7 +37,7 @@ import triton_worker as worker
 from variants import canonical as of_directory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from quantised import quantise
+from quantized import quantize
 
 LONGEST = 64
 
@@ -131,8 +131,8 @@ def test_padding_before_text_gives_no_number_at_all(family: str, canonical) -> N
 def test_int8_probabilities_keep_both_products_and_have_the_plugins_softmax(canonical) -> None:
     model, stock = canonical("bert"), canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
-    quantise(stock, feeds)
+    quantize(model, feeds)
+    quantize(stock, feeds)
     found = lowered(model, "fp16", feeds)
     tensorrt.lower(stock, read_anatomy(stock), "fp16", [feeds])
     assert found.kernels is not None and (found.kernels.softmaxes, found.attention_int8) == (2, 2)

@@ -1,4 +1,4 @@
-"""Products by quantised matrices, as ONNX Runtime runs them fastest: explicit operators, none left for its optimiser to find.
+"""Products by quantized matrices, as ONNX Runtime runs them fastest: explicit operators, none left for its optimizer to find.
 
 Values rounded by token become Headway's own `QuantizedLinear` and `QuantizedFeedForward`, which take bias, activation and
 residual along. Values rounded to a fixed range become the runtime's `MatMulIntegerToFloat`. Int4 matrices in blocks become its
@@ -45,7 +45,7 @@ class Products:
 
 
 def lower_products(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Products:
-    """Lowers every product by a quantised matrix, in place. TargetError where one needs the kernels and there are none.
+    """Lowers every product by a quantized matrix, in place. TargetError where one needs the kernels and there are none.
 
     Without `nibbles` int4 matrices stay behind `DequantizeLinear`: for runtimes that multiply by them slower than by float ones.
     """
@@ -144,7 +144,7 @@ def _rest(linear: ir.Node) -> tuple[ir.Value | None, ir.Value | None, ir.Value |
 
 
 def _static_input(node: ir.Node) -> ir.Node | None:
-    """The DequantizeLinear behind a quantised value that a product reads."""
+    """The DequantizeLinear behind a quantized value that a product reads."""
     back = producer(node.inputs[0], "DequantizeLinear")
     return back if back is not None and producer(back.inputs[0], "QuantizeLinear") is not None else None
 

@@ -81,7 +81,7 @@ def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
 class _Packer:
     """Visits nodes in order of execution and keeps, for each value by token, its packed twin.
 
-    `packed`: value → twin. `scalars`: values that are no tokens but depend on packed ones (ranges of dynamic quantisation).
+    `packed`: value → twin. `scalars`: values that are no tokens but depend on packed ones (ranges of dynamic quantization).
     `kept`: values whose padded form exists beside the packed one.
     """
 

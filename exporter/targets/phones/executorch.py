@@ -1,7 +1,7 @@
 """ExecuTorch: a `.pte` program for its XNNPACK delegate, float32, or int8 with the very integers and scales of the graph.
 
 The program takes one text of up to as many tokens as the model does; what other batches hold is run row by row. Products whose
-values are rounded by token are the delegate's dynamically quantised ones, which find each token's range as it comes. int8
+values are rounded by token are the delegate's dynamically quantized ones, which find each token's range as it comes. int8
 tables are looked up as they are. Imports torch and executorch where something is built, and nowhere else.
 """
 

@@ -1,4 +1,4 @@
-"""LiteRT: a `.tflite` file with a signature for each of a few lengths, all of the same weights; float32 or dynamically quantised int8.
+"""LiteRT: a `.tflite` file with a signature for each of a few lengths, all of the same weights; float32 or dynamically quantized int8.
 
 The runtime takes no symbolic length, so that a text is padded to the next length there is; the lengths follow the text's own. The
 converter, litert-torch, does not fit beside transformers 5: it runs in an environment of its own, see `litert_convert`.

@@ -23,7 +23,7 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
     from ...graph.torch_module import Linear, NamedModule, Product, TorchModule
 
     class Whole(torch.nn.Module):
-        """A matrix of whole numbers, dequantised by a node that the converter keeps: nothing is folded into it."""
+        """A matrix of whole numbers, dequantized by a node that the converter keeps: nothing is folded into it."""
 
         def __init__(self, product: Product):
             super().__init__()

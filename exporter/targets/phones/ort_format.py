@@ -16,7 +16,7 @@ from ....errors import SourceError, TargetError
 from ...graph.names import module_of_weight
 
 X86_ONLY_DOMAINS = frozenset({"com.microsoft.nchwc"})
-"""Kernels of blocked layouts exist on x86 alone: an optimised graph that holds one runs nowhere else."""
+"""Kernels of blocked layouts exist on x86 alone: an optimized graph that holds one runs nowhere else."""
 
 _TYPES = {
     1: "float",

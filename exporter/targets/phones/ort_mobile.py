@@ -1,7 +1,7 @@
 """ONNX Runtime on phones: the graph of target `ort`, written in ORT format (`.ort`), and what a reduced build of the runtime needs.
 
-A `.ort` file is run as it stands: no optimiser sees it when it is loaded, so what is to be fused has to be fused here. The
-lowering of target `ort` leaves little to find; the runtime's own optimiser then goes up to its level "extended", without layouts
+A `.ort` file is run as it stands: no optimizer sees it when it is loaded, so what is to be fused has to be fused here. The
+lowering of target `ort` leaves little to find; the runtime's own optimizer then goes up to its level "extended", without layouts
 that only x86 has, without the sums of bytes that only old x86 processors need, and without folding constants, which would
 unfold int8 and float16 weights to float32. With `graph_optimization: device` the rest is recorded instead, and
 replayed by the runtime on the phone, which leaves whole nodes to accelerators there.

@@ -57,7 +57,7 @@ def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[An
     except SourceError as error:
         raise TargetError(f"{error}; {WAY_OUT}") from error
     example = tuple(torch.ones((1, min(_EXAMPLE, longest)), dtype=torch.int64) for _ in module.input_names)
-    # Where a model looks at neighbouring tokens, a few short lengths are special cases to the tracer. The program computes them all
+    # Where a model looks at neighboring tokens, a few short lengths are special cases to the tracer. The program computes them all
     # the same, which the check with one token shows.
     for least in (1, 3, 4):
         sequence = torch.export.Dim("sequence", min=least, max=longest)

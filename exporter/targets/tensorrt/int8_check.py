@@ -1,4 +1,4 @@
-"""Is a quantised graph one that TensorRT computes in int8? What it does not fuse, it computes slower than without.
+"""Is a quantized graph one that TensorRT computes in int8? What it does not fuse, it computes slower than without.
 
 Source: TensorRT documentation, "Explicit Quantization": symmetric, zero point 0, one step a tensor for activations and one a
 column for weights, both inputs of a product. A graph that rounds weights alone (int8, or int4 in blocks) is of a kind of its
@@ -23,20 +23,20 @@ def lint(graph: ir.Graph) -> list[str]:
     for value in graph.initializers.values():
         if value.dtype in (ir.DataType.INT8, ir.DataType.INT4):
             found += _constant(value)
-    products = {node: [dequantised(v) for v in node.inputs] for node in nodes(graph, "MatMul")}
+    products = {node: [dequantized(v) for v in node.inputs] for node in nodes(graph, "MatMul")}
     weight_only = not any(sides[0] for sides in products.values())
     for node, sides in products.items():
         float_softmax = producer(node.inputs[0], "Softmax") is not None
         if any(sides) and not all(sides) and not weight_only and not float_softmax:
             which = "second" if sides[0] else "first"
-            found.append(f"{node.name}: the {which} input is not quantised, the other is: the product is not int8")
+            found.append(f"{node.name}: the {which} input is not quantized, the other is: the product is not int8")
         weight = producer(node.inputs[1], "DequantizeLinear")
         if weight is not None and is_projection(node):
             found += _weight(node, weight)
     return found
 
 
-def dequantised(value: ir.Value | None) -> bool:
+def dequantized(value: ir.Value | None) -> bool:
     """True for what a DequantizeLinear makes, moved about or not."""
     node = producer(value, "DequantizeLinear", *_MOVES)
     while node is not None and node.op_type != "DequantizeLinear":
@@ -71,7 +71,7 @@ def _pair(node: ir.Node) -> list[str]:
     for reader in readers:
         other = constant(reader.inputs[1]) if reader.op_type == "DequantizeLinear" else step
         if step is not None and other is not None and not np.array_equal(step, other):
-            found.append(f"{node.name}: quantises with another step than {reader.name} takes back")
+            found.append(f"{node.name}: quantizes with another step than {reader.name} takes back")
     return found
 
 

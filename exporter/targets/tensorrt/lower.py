@@ -160,8 +160,8 @@ def _to_opset(model: ir.Model) -> None:
 def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | None) -> bool:
     """Writes one canonical attention out, its values named after the module `stem`; True where both its products are int8."""
     step = node.metadata_props.get(PROBABILITY_SCALE)
-    quantised = step is not None and all(producer(x, "DequantizeLinear") is not None for x in node.inputs[:3])
-    if kernels is not None and not quantised:
+    quantized = step is not None and all(producer(x, "DequantizeLinear") is not None for x in node.inputs[:3])
+    if kernels is not None and not quantized:
         replace(node.outputs[0], kernels.attention(graph, node, stem))
         return False
     heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
@@ -201,7 +201,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
         if bias is not None:
             scores = insert(node, "Add", [scores, _keys(bias)], name=f"{stem}.masked", dtype=F32, shape=square)
         weights = insert(node, "Softmax", [scores], name=f"{stem}.weights", dtype=F32, shape=square, axis=-1)
-    if quantised and step is not None:
+    if quantized and step is not None:
         zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
         weights = _pair(graph, node, weights, float(step), zero)
     mixed = insert(node, "MatMul", [weights, value], name=f"{stem}.mixed", dtype=F32, shape=apart)
@@ -211,25 +211,25 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
     )  # fmt: skip
     joined = insert(node, "Reshape", [back, join], name=f"{stem}.joined", dtype=F32, shape=result.shape)
     replace(result, joined)
-    return quantised
+    return quantized
 
 
 def _scaled(graph: ir.Graph, node: ir.Node, q: ir.Value | None, scale: float, name: str) -> ir.Value:
-    """Queries times `scale`. Quantised ones are scaled before they are quantised, by a step that grows with them: same integers."""
+    """Queries times `scale`. Quantized ones are scaled before they are quantized, by a step that grows with them: same integers."""
     factor = initializer(graph, f"attention_scale_{scale:.9g}", np.array(scale, np.float32))
-    dequantise = producer(q, "DequantizeLinear")
-    quantise = producer(dequantise.inputs[0], "QuantizeLinear") if dequantise is not None else None
-    if dequantise is None or quantise is None:
+    dequantize = producer(q, "DequantizeLinear")
+    quantize = producer(dequantize.inputs[0], "QuantizeLinear") if dequantize is not None else None
+    if dequantize is None or quantize is None:
         return insert(node, "Mul", [q, factor], name=name, dtype=F32, shape=q.shape if q is not None else None)
-    step = scalar(quantise.inputs[1])
+    step = scalar(quantize.inputs[1])
     if step is None:
         raise TargetError(
-            f"node {quantise.name!r}: activations are quantised with one step a tensor, not one a channel"
+            f"node {quantize.name!r}: activations are quantized with one step a tensor, not one a channel"
         )
-    source = quantise.inputs[0]
+    source = quantize.inputs[0]
     shape = source.shape if source is not None else None
     product = insert(node, "Mul", [source, factor], name=name, dtype=F32, shape=shape)
-    return _pair(graph, node, product, step * scale, quantise.inputs[2])
+    return _pair(graph, node, product, step * scale, quantize.inputs[2])
 
 
 def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, step: float, zero: ir.Value | None) -> ir.Value:
@@ -244,7 +244,7 @@ def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, step: float, zero: 
         shape=value.shape,
     )
     return insert(
-        before, "DequantizeLinear", [short, scale, zero], name=f"{value.name}.dequantised", dtype=F32, shape=value.shape
+        before, "DequantizeLinear", [short, scale, zero], name=f"{value.name}.dequantized", dtype=F32, shape=value.shape
     )
 
 

@@ -23,7 +23,15 @@ MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 SCRIPT_FILE = "build_engine.py"
 BUILDER = "builder"
-_MODULES = ("errors", "manifest", "engine/__init__", "engine/build", "engine/profiles", "engine/rebuild", "engine/record")
+_MODULES = (
+    "errors",
+    "manifest",
+    "engine/__init__",
+    "engine/build",
+    "engine/profiles",
+    "engine/rebuild",
+    "engine/record",
+)
 _KERNELS = ("tensorrt_plugin", *(f"triton/{name}" for name in ("__init__", "attention", "build", "configs", "softmax")))
 
 
@@ -83,7 +91,8 @@ def carry_builder(directory: Path, kernels: bool) -> None:
     own, kernel_sources = Path(str(headway.__file__)).parent, Path(str(kernels_package.__file__)).parent
     files = {f"{name}.py": own / f"{name}.py" for name in _MODULES}
     files |= {
-        f"kernels/{name}.py": kernel_sources / f"{name}.py" for name in ("__init__", "device", *(_KERNELS if kernels else ()))
+        f"kernels/{name}.py": kernel_sources / f"{name}.py"
+        for name in ("__init__", "device", *(_KERNELS if kernels else ()))
     }
     if kernels:
         files["kernels/triton/configs.json"] = kernel_sources / "triton" / "configs.json"

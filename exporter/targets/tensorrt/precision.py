@@ -5,7 +5,7 @@ the reasons for float32, the first that holds:
 
 * `position`: what does not depend on the token ids (mask arithmetic, rotary angles) is small, and exact in float32;
 * `operator`: sums and powers of activations (norms, GELU, reductions) leave float16's range long before their results do;
-* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantisation step held to less than 8 bits;
+* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantization step held to less than 8 bits;
 * `range`: an input or result that came within a factor of 2 of the low dtype's largest number on calibration text.
 """
 

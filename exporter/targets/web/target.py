@@ -67,7 +67,7 @@ class WebTarget:
         size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
         if size > LARGEST:
             raise TargetError(
-                f"{size / 1e9:.1f} GB of weights: a page can load {LARGEST / 1e9:g} GB; cut or quantise the model"
+                f"{size / 1e9:.1f} GB of weights: a page can load {LARGEST / 1e9:g} GB; cut or quantize the model"
             )
         (directory / FOLDER).mkdir(exist_ok=True)
         ir.save(model, directory / self.artifact)

@@ -23,7 +23,7 @@ def tables() -> dict[str, Any]:
     """Sets of code points as `[first, last, first, last, …]`, maps as `[[from, to …], …]`.
 
     `space`, `control`: what cleaning makes a space of, and drops. `accent`: what BERT strips of a decomposed text. `mark`: what
-    the normaliser of accents alone strips. `punctuation`: what BERT makes words of its own of. `letter`, `number`: of the
+    the normalizer of accents alone strips. `punctuation`: what BERT makes words of its own of. `letter`, `number`: of the
     expression that cuts text for byte-level BPE. `lower`: a map. `newer`: characters that the library's normal forms do not know:
     of all others, every browser has the same normal forms, since those never change.
     """

@@ -117,7 +117,7 @@ function unknown(what, kind) {
   return new Error(`tokenizer.json: ${what} ${kind} is not known to Headway's page; transformers.js may read it`);
 }
 
-// ---- normalisers
+// ---- normalizers
 
 function normalizer(spec, tables) {
   if (!spec) return (text) => text;
@@ -155,7 +155,7 @@ function normalizer(spec, tables) {
     case "Precompiled":
       return precompiled(spec.precompiled_charsmap);
     default:
-      throw unknown("normaliser", spec.type);
+      throw unknown("normalizer", spec.type);
   }
 }
 
@@ -325,7 +325,7 @@ function splitBy(text, spec) {
     case "Isolated":
       return marked.map(([p]) => p);
     default:
-      throw unknown("behaviour of Split,", spec.behavior);
+      throw unknown("behavior of Split,", spec.behavior);
   }
 }
 
@@ -468,7 +468,7 @@ class Unigram extends Vocabulary {
     const found = [];
     for (let end = n; end > 0; end = best[end].start) {
       const id = best[end].id;
-      if (id !== this.unknown || found.at(-1) !== id) found.push(id); // neighbours that are not known are one
+      if (id !== this.unknown || found.at(-1) !== id) found.push(id); // neighbors that are not known are one
     }
     ids.push(...found.reverse());
   }

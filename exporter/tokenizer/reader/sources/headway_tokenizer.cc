@@ -145,7 +145,7 @@ size_t valid_prefix(std::string_view text) {
   return i;
 }
 
-// Byte strings → numbers. Nodes stand level by level, so that the children of one are neighbours, sorted by their byte.
+// Byte strings → numbers. Nodes stand level by level, so that the children of one are neighbors, sorted by their byte.
 class Trie {
  public:
   static constexpr uint32_t kNone = ~0u;
@@ -277,7 +277,7 @@ class Characters {
   struct Class {
     Kind kind;
     uint8_t flags;
-    uint8_t rank;  // of a mark that is sorted among its neighbours; 0: none
+    uint8_t rank;  // of a mark that is sorted among its neighbors; 0: none
     uint8_t join;  // how it joins into clusters: a Join, or kExtends with bits
   };
 
@@ -846,7 +846,7 @@ class Unigram {
       if (!single) offer(one, unknown_score_ + before, unknown_);
       start = one;
     }
-    // From the end; unknown neighbours become one.
+    // From the end; unknown neighbors become one.
     const size_t from = out.size();
     for (size_t stop = size; stop > 0;) {
       const Best& last = best[stop];

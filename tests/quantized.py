@@ -10,8 +10,8 @@ from headway.exporter.graph.edit import constant, dims, initializer, insert
 from headway.exporter.targets.tensorrt.lower import PROBABILITY_SCALE, observe
 
 
-def quantise(model: ir.Model, feeds: Mapping[str, np.ndarray], *, attention: bool = True) -> None:
-    """Quantises the blocks' products in place: inputs one step a tensor, weights one a column; with `attention` its inputs."""
+def quantize(model: ir.Model, feeds: Mapping[str, np.ndarray], *, attention: bool = True) -> None:
+    """Quantizes the blocks' products in place: inputs one step a tensor, weights one a column; with `attention` its inputs."""
     graph, largest = model.graph, observe(model, [feeds])
     zero = initializer(graph, "zero_point_int8", np.array(0, np.int8))
     pairs: dict[ir.Value, ir.Value] = {}
