@@ -403,7 +403,7 @@ def bench(
     from ..bench.bench_bundle import bench_bundle
 
     with progress(None, quiet or as_json) as step:
-        result, files = bench_bundle(
+        result = bench_bundle(
             bundle, against or [], threads=threads, data=data, rounds=rounds or 15, out=out, on_step=step
         )
     if as_json:
@@ -412,7 +412,7 @@ def bench(
         from .tables import bench_table
 
         console().print(bench_table(result))
-        print_paths(files)
+        print_paths(result.files)
 
 
 def _bench_device(
