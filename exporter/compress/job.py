@@ -20,10 +20,8 @@ from ..graph.quantized import is_quantized
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import PassReport
 from ..recipe.recipe import Recipe
-from ..source.source import Source
 from ..targets.base import Target
 from ..targets.ort.target import OrtTarget
-from ..targets.registry import target_of
 from .evidence import Evidence, collect
 from .latency import LatencyTable, Workload, open_model, paired_times
 from .quality import Quality
@@ -31,23 +29,11 @@ from .recover import Recovery
 from .samples import FEW_TEXTS, MOST_TOKENS, check_text, divide
 from .search import Plan
 
-
-@dataclass
-class CapturedSource:
-    """The source, captured and found to be the same as its graph."""
-
-    source: Source
-    model: ir.Model
-    encoder: TextEncoder
-    per_token: list[str]
-    regroup: bool
-
-
 Step = Callable[..., None]
 
 
-def runs(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """A canonical model as a function of feeds, by torch."""
+def as_function(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Return a canonical model as a function of feeds, run by torch."""
     graph = TorchGraph(model)
 
     def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -145,21 +131,24 @@ class Job:
     def measure(self, name: str, changes: dict[str, str]) -> Stage:
         """Builds the model as it is, times it beside the uncompressed one, and judges it."""
         ms, nbytes = self.time(self.model)
-        points = self.quality.measure(runs(self.model), self.encoder, self.kept_tokens)
+        points = self.quality.measure(as_function(self.model), self.encoder, self.kept_tokens)
         return Stage(name, nbytes, ms, points, changes)
 
 
 def begin_job(
-    whole: CapturedSource,
     recipe: Recipe,
+    target: Target,
+    model: ir.Model,
+    encoder: TextEncoder,
+    source_fingerprint: str,
     texts: list[str],
     labels: np.ndarray | None,
+    *,
     out: Path,
     folder: Path,
-    on_step: Step,
+    step: Step,
 ) -> Job:
-    """Divides the text, measures the source, and sets the work up."""
-    encoder, model = whole.encoder, whole.model
+    """Divide the text, measure the source, and set the work up."""
     longest = encoder.info.max_length
     learn, judge = divide(len(texts), recipe.calibration)
     seed = recipe.calibration.seed
@@ -170,7 +159,7 @@ def begin_job(
     batches = batched(encoder)
     check_text(encoder, batches)
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
-    quality.learn(runs(model), encoder)
+    quality.learn(as_function(model), encoder)
     threads = recipe.work.threads
     lengths = np.concatenate([b.mask.sum(axis=-1).ravel() for b in batches])
     workload = (
@@ -182,7 +171,7 @@ def begin_job(
     judged = set(judge.tolist()) if len(texts) >= FEW_TEXTS else set()
     job = Job(
         recipe=recipe,
-        target=target_of(recipe),
+        target=target,
         model=model.clone(),
         source_model=model,
         encoder=encoder,
@@ -194,9 +183,9 @@ def begin_job(
         quality=quality,
         baseline=open_model(model.clone(), folder / "baseline", threads),
         folder=folder,
-        fingerprint=whole.source.fingerprint,
+        fingerprint=source_fingerprint,
         text=fingerprint(texts),
-        step=on_step,
+        step=step,
         out=out,
     )
     job.stages.append(job.measure("source", {}))

@@ -17,9 +17,9 @@ from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint, read_lines
 from ...calibration.objective import distance_over
 from ...calibration.observe import Observations
+from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
-from ..inspection import canonical_graph
 from ..publish.staging import output_folder
 from ..recipe.passes import QuantizeSpec
 from ..source.tokenizer import source_encoder
@@ -45,7 +45,7 @@ def sensitivity_of(
     from .sensitivity import effects
 
     on_step("capture the graph")
-    source, model = canonical_graph(spec, task, allow_pickle)
+    source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     texts = read_lines(data, column)
     with tempfile.TemporaryDirectory() as folder:
         encoder = source_encoder(source, Path(folder))

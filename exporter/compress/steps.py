@@ -43,7 +43,7 @@ from ..recipe.passes import (
 from ..targets.registry import kernels_of
 from .evidence import sites
 from .fit import Tools, Unreachable, fit, rounds_for
-from .job import Job, Stage, runs
+from .job import Job, Stage, as_function
 from .latency import measure_table
 from .recover import recover
 from .repair import repair
@@ -115,7 +115,7 @@ def _quantize(job: Job, spec: QuantizeSpec) -> dict[str, str]:
     def judge(one: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
         job.step("search what stays float")
         tried = made(one)
-        points = job.quality.measure(runs(tried[0]), job.encoder, job.kept_tokens)
+        points = job.quality.measure(as_function(tried[0]), job.encoder, job.kept_tokens)
         return job.quality.source - points, tried
 
     if spec.search:

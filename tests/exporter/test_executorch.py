@@ -10,7 +10,6 @@ import pytest
 
 from headway.bundle import Bundle
 from headway.errors import TargetError, UsageError
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.edit import constant, nodes
 from headway.exporter.passes.quantize import QuantizeMatrices, QuantizeValues, StoreHalf
@@ -81,7 +80,7 @@ def test_a_compression_for_it_rounds_by_token(tmp_path: Path) -> None:
     recipe = Recipe(
         source=str(source), target="executorch", data=tmp_path / "text.txt", passes=[QuantizeSpec()], max_drop=50
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.lowering["int8_products"] == 6
     assert min(o.cosine for o in done.parity.outputs) > 0.999
     assert done.manifest.compression["stages"][-1]["changes"]["values"] == "per-token"  # type: ignore[index]

@@ -10,7 +10,6 @@ import headway
 from headway.errors import SourceError, UsageError
 from headway.exporter.check.lint import lint
 from headway.exporter.compress.profile import profile_model
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.inspection import inspect_model
 from headway.exporter.recipe.recipe import Recipe, make_recipe
@@ -69,7 +68,7 @@ def test_a_shape_beyond_the_positions_is_refused(bert: Path) -> None:
 def test_operators_of_a_bundle_are_timed_as_it_opens(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("\n".join(f"{w} of the rain" for w in models.WORDS))
     recipe = Recipe(source=str(bert), data=tmp_path / "text.txt", passes=[{"kind": "quantize"}], max_drop=100)  # type: ignore[list-item]
-    rounded = compress(recipe, tmp_path / "out").path
+    rounded = export(recipe, tmp_path / "out").path
     found = inspect_model(str(rounded), task=None, length=20, time=True)
     assert (
         "QuantizedLinear" in found["time_share"] or not headway.Bundle.open(rounded).manifest.session_options["kernels"]

@@ -13,7 +13,6 @@ from headway import Bundle
 from headway.errors import SourceError, TargetError, UsageError
 from headway.exporter.bench.bench_bundle import bench_bundle
 from headway.exporter.check.lint import lint
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.passes.vocabulary import most_used
 from headway.exporter.recipe.recipe import make_recipe
@@ -59,7 +58,7 @@ def rounded(bert: Path, workshop: Path) -> Exported:
         calibration={"samples": 24},
         max_drop=100,
     )
-    return compress(recipe, workshop / "rounded-bundle")
+    return export(recipe, workshop / "rounded-bundle")
 
 
 def test_it_answers_as_the_stock_graph(mobile: Exported, bert_bundle: Exported) -> None:

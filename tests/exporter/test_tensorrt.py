@@ -33,7 +33,6 @@ from headway.exporter.check.parity import TOLERANCE, first_divergence
 from headway.exporter.cli.app import _dtype
 from headway.exporter.cli.demo import fetch_minilm
 from headway.exporter.compress import rounding_plan as quantization
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, initializer, nodes
@@ -705,7 +704,7 @@ def test_build_check_not_an_execution_check_of_a_recipe_that_quantizes(
         passes=[{"kind": "quantize", **asked}],
         max_drop=100,
     )
-    done = compress(recipe, tmp_path / "out")
+    done = export(recipe, tmp_path / "out")
     graph = ir.load(done.path / "model.onnx").graph
     rounded = [n for n in nodes(graph, "MatMul") if (m := n.inputs[1].producer()) and m.op_type == "DequantizeLinear"]
     assert len(rounded) == 4 * 6 and lint(graph) == []

@@ -17,7 +17,6 @@ import pytest
 
 from headway import Bundle
 from headway.errors import GateError, TargetError, UsageError
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
 from headway.exporter.targets.registry import target_of
@@ -137,7 +136,7 @@ def test_passes_choose_the_file_name_and_the_numbers_hold_in_wasm(
     data = tmp_path / "text.txt"
     data.write_text("\n".join(["a small model of text", "the price of bread", "rain and time", "word and piece"] * 3))
     recipe = make_recipe("test", source=str(bert), target="web", data=data, passes=[one], max_drop=100)
-    made = compress(recipe, tmp_path / "bundle")
+    made = export(recipe, tmp_path / "bundle")
     assert made.manifest.artifact == artifact
     assert json.loads((made.path / "config.json").read_text())["transformers.js_config"]["dtype"] == dtype
     bundle = Bundle.open(made.path)
