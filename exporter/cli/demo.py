@@ -235,7 +235,7 @@ def _print(
 
 def _say(console: Any, line: str) -> None:
     if console is not None:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
 
 def _download(requirement: str, cache: Path, pattern: str, *options: str) -> Path:

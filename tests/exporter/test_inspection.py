@@ -1,7 +1,5 @@
 """`headway inspect`: numbers against the configuration they were made from, by hand."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from headway.exporter.compress.profile import profile_model
 from headway.exporter.export import Exported, export
 from headway.exporter.inspection import inspect_model
 from headway.exporter.recipe.recipe import Recipe, make_recipe
-from headway.exporter.verification import verify_bundle
 from headway.kernels.cpu import library_path
 
 import models
@@ -82,15 +79,3 @@ def test_operators_of_a_bundle_are_timed_as_it_opens(bert: Path, bert_bundle: Ex
 def test_a_bundle_is_no_source(bert_bundle: Exported) -> None:
     with pytest.raises(SourceError, match="is a Headway bundle"):
         profile_model(str(bert_bundle.path), task=None, data=None, shapes=[(1, 8)], threads=1, refresh=False)
-
-
-def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path: Path) -> None:
-    for name in ("config.json", "model.onnx", "tokenizer.json"):
-        copy = Path(shutil.copytree(bert_bundle.path, tmp_path / name))
-        (copy / name).unlink()
-        with pytest.raises(SourceError, match=f"{name}: missing"):
-            verify_bundle(copy, None, None)
-    manifest = json.loads((copy / "headway.json").read_text(encoding="utf-8"))
-    (copy / "headway.json").write_text(json.dumps(manifest | {"files": {}}), encoding="utf-8")
-    with pytest.raises(SourceError, match="no checksums"):
-        verify_bundle(copy, None, None)

@@ -30,7 +30,6 @@ from headway.errors import SourceError, TargetError, UsageError
 from headway.exporter.check.diagnose import run_inside
 from headway.exporter.check.lint import lint as lint_bundle
 from headway.exporter.check.parity import TOLERANCE, first_divergence
-from headway.exporter.cli.app import _dtype
 from headway.exporter.cli.demo import fetch_minilm
 from headway.exporter.compress import rounding_plan as quantization
 from headway.exporter.export import Exported, export
@@ -359,11 +358,6 @@ def test_a_quantized_graph_that_would_not_be_int8_is_refused(canonical) -> None:
     break_half(model.graph)
     with pytest.raises(TargetError, match="first input is not quantized"):
         lowered(model, "fp32", feeds)
-
-
-def test_int8_without_evidence_is_refused() -> None:
-    with pytest.raises(UsageError, match="ranges of activations"):
-        _dtype("int8")
 
 
 # --- engines ------------------------------------------------------------------------------------------------------------
