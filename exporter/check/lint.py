@@ -20,6 +20,7 @@ from ...runners.open import graph_of
 from ..graph.edit import constant, module_of, nodes, producer
 from ..graph.names import module_of_weight
 from ..graph.quantized import DOMAIN, matrix_of
+from ..recipe.targets import TARGETS, GraphRules
 from ..targets.ort.int8 import CONTRIB
 from ..targets.phones.ort_format import OrtFile, read_ort
 
@@ -41,26 +42,26 @@ class Finding:
     what: str
 
 
+_ANY_CPU = GraphRules(own=True)
+
+
 @dataclass(frozen=True)
 class Processor:
-    """What counts about a target. `saturates`: products of unsigned by signed bytes are added in pairs in signed 16 bits (x86 before
-    VNNI: `vpmaddubsw`). `signed`: rounded values have to be int8 with zero point 0. `contrib`, `own`: whether the runtime
-    knows com.microsoft's operators, and can load Headway's.
+    """What counts about a processor, or about the runtime of a target.
+
+    `saturates`: products of unsigned by signed bytes are added in pairs in signed 16 bits (x86 before VNNI: `vpmaddubsw`).
     """
 
     saturates: bool = False
-    signed: bool = False
-    contrib: bool = True
-    own: bool = True
+    graph: GraphRules = _ANY_CPU
 
 
-PROCESSORS = {
+PROCESSORS: dict[str, Processor] = {
     "x86-avx2": Processor(saturates=True),
     "x86-vnni": Processor(),
     "arm-dotprod": Processor(),
     "arm-i8mm": Processor(),
-    "ort-mobile": Processor(own=False),
-    "tensorrt": Processor(signed=True, contrib=False, own=False),
+    **{name: Processor(graph=entry.graph) for name, entry in TARGETS.items() if entry.graph is not None},
 }
 
 
@@ -133,18 +134,18 @@ def _findings(graph: ir.Graph, processor: Processor, exact: bool, cure: str) -> 
 
 
 def _operator(node: ir.Node, processor: Processor) -> Iterator[Finding]:
-    if node.domain == DOMAIN and not processor.own:
+    if node.domain == DOMAIN and not processor.graph.own:
         yield Finding(
             "error", _place(node), f"{DOMAIN}.{node.op_type} cannot be loaded there: export with stock operators"
         )
-    if node.domain == CONTRIB and not processor.contrib:
+    if node.domain == CONTRIB and not processor.graph.contrib:
         yield Finding("error", _place(node), f"{CONTRIB}.{node.op_type} is not known there: export for that target")
-    if processor.signed and node.op_type in ("DynamicQuantizeLinear", "MatMulInteger"):
+    if processor.graph.signed and node.op_type in ("DynamicQuantizeLinear", "MatMulInteger"):
         yield Finding("error", _place(node), f"{node.op_type} is not parsed there: calibrate static ranges")
 
 
 def _zero_point(node: ir.Node, processor: Processor) -> Iterator[Finding]:
-    if not processor.signed or len(node.inputs) < 3:
+    if not processor.graph.signed or len(node.inputs) < 3:
         return
     zero = constant(node.inputs[2])
     if zero is not None and (zero.dtype == np.uint8 or zero.any()):

@@ -20,12 +20,12 @@ from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import Manifest, check_files, check_whole, file_records
 from ..publish.staging import staged
+from ..recipe.targets import Platform
 from ..source.license import LICENSE_FILES
 from ..tokenizer.reader import write_reader
 from .snippets.common import FOLDER, Snippet
 from .snippets.writers import snippet
 
-Platform = Literal["android", "ios", "web"]
 PACKAGE_FILE = "headway-package.json"
 SUMS_FILE = "SHA256SUMS"
 _LARGEST = 5
@@ -274,7 +274,7 @@ def _write_readme(
                 f"The model file was written by onnxruntime {manifest.libraries['onnxruntime']}; use that version or a later one.",
                 "",
             ]
-            if manifest.target == "ort-mobile"
+            if manifest.artifact.endswith(".ort")
             else []
         ),
         "| | name | dtype | shape |",

@@ -13,9 +13,11 @@ from ...json_file import read_json
 from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
 from ..check.parity import Parity
 from ..recipe.recipe import Recipe
+from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
 from ..source.source import Source
 from ..targets.base import Target
+from ..targets.registry import target_of
 from .card import seal
 
 _LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
@@ -59,6 +61,7 @@ def build_manifest(
         lowering=lowering,
         parity=parity.to_json(),
         libraries={name: _version(name) for name in _LIBRARIES},
+        runner=TARGETS[recipe.target].runner,
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
     )
 
@@ -82,13 +85,10 @@ def finish(
     (staging / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     if directory is not None:
         for name in _companions(directory):
-            target = staging / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((directory / name).read_bytes())
-    if manifest.target == "web":
-        from ..targets.web.target import add_page
-
-        add_page(staging, manifest)
+            copy = staging / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((directory / name).read_bytes())
+    target_of(recipe).finish(staging, manifest)
     config = staging / "config.json"
     if kept_tokens is not None and config.is_file():
         from ..passes.vocabulary import trimmed_config

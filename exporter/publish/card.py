@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...manifest import MANIFEST, Manifest, file_records
+from ..targets.registry import card_lines
 
 CARD = "README.md"
 
@@ -45,7 +46,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| artifact | {artifact / 1e6:.1f} MB |",
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
         *(_kernel_lines() if manifest.session_options.get("kernels") else []),
-        *(_web_lines(manifest.engine or {}) if manifest.target == "web" else []),
+        *card_lines(manifest),
         *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
         "",
         "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
@@ -76,32 +77,6 @@ def _kernel_lines() -> list[str]:
         "",
         "The graph holds operators of Headway's own. `Bundle.open` loads them; with plain onnxruntime call",
         "`session_options.register_custom_ops_library(str(headway.kernels.cpu.library_path()))` first.",
-    ]
-
-
-def _web_lines(record: Mapping[str, Any]) -> list[str]:
-    """How the page is served, and whose token ids it gives."""
-    tokens = record.get("tokenizer", {})
-    theirs = tokens.get("transformers.js", "not compared")
-    if isinstance(theirs, Mapping):
-        theirs = (
-            f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
-        )
-    return [
-        "",
-        "## In a browser",
-        "",
-        "```",
-        "npm ci --ignore-scripts     # onnxruntime-web, beside the page",
-        "headway serve .             # or any server of files; threads need the two headers that this one sends",
-        "```",
-        "",
-        "The page needs `index.html`, `web/`, `headway.json`, the tokenizer's file, `onnx/` and of onnxruntime-web's `dist/` three",
-        "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
-        "too: `pipeline(task, directory)`.",
-        "",
-        f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
-        f"transformers.js's are {theirs}.",
     ]
 
 

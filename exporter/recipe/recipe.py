@@ -1,10 +1,11 @@
 """The recipe: one short YAML file that says what to make. Every bundle holds the resolved one that made it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from ...errors import UsageError
 from .passes import (
@@ -22,9 +23,22 @@ from .passes import (
     chooses,
     without_attention,
 )
+from .targets import TARGETS, targets_with
 
-_ON_GPUS = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx")
-_ENGINES = ("tensorrt", "tensorrt-rtx")
+
+def _known_target(name: str) -> str:
+    if name in TARGETS:
+        return name
+    *others, last = map(repr, TARGETS)
+    raise PydanticCustomError(
+        "literal_error", "Input should be {expected}", {"expected": f"{', '.join(others)} or {last}"}
+    )
+
+
+TargetName = Annotated[
+    str, AfterValidator(_known_target), Field(json_schema_extra=lambda schema: schema.update(enum=list(TARGETS)))
+]
+"""One of `TARGETS`."""
 
 
 class Calibration(StrictModel):
@@ -79,18 +93,7 @@ class Recipe(StrictModel):
     version: Literal[1] = 1
     source: str
     task: str | None = None
-    target: Literal[
-        "ort",
-        "ort-mobile",
-        "web",
-        "executorch",
-        "litert",
-        "coreml",
-        "ort-cuda",
-        "ort-tensorrt",
-        "tensorrt",
-        "tensorrt-rtx",
-    ] = "ort"
+    target: TargetName = "ort"
     kernels: Literal["auto", "stock", "custom"] = "auto"
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     engine: EngineOptions = EngineOptions()
@@ -116,15 +119,17 @@ class Recipe(StrictModel):
             raise ValueError(
                 f"recover comes last: {behind[0]} behind it would undo what it learned; only quantization may follow"
             )
-        if self.target != "ort-mobile" and self.graph_optimization != "baked":
-            raise ValueError(f"graph_optimization is for target ort-mobile, not for {self.target}")
-        if self.target not in _ENGINES and self.engine != EngineOptions():
+        target = TARGETS[self.target]
+        if "graph_optimization" not in target.options and self.graph_optimization != "baked":
+            fitting = targets_with("graph_optimization")
+            raise ValueError(f"graph_optimization is for target {fitting}, not for {self.target}")
+        if "engine" not in target.options and self.engine != EngineOptions():
             raise ValueError(
-                f"engine, --gpu and --plan are for targets tensorrt and tensorrt-rtx, not for {self.target}"
+                f"engine, --gpu and --plan are for targets {targets_with('engine')}, not for {self.target}"
             )
         if self.column is not None and self.data is None:
             raise ValueError("column names a column of data, and no data is given")
-        if self.target in _ON_GPUS and any(isinstance(p, FitSpec) and p.flops is None for p in self.passes):
+        if target.device == "gpu" and any(isinstance(p, FitSpec) and p.flops is None for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         for i, one in enumerate(self.passes):
             if isinstance(
@@ -153,13 +158,13 @@ class Recipe(StrictModel):
 
     def to_yaml(self) -> str:
         plain = self.model_dump(mode="json", exclude_none=True)
-        if self.target == "ort":
+        if TARGETS[self.target].device == "cpu":
             del plain["dtype"]
         if self.engine == EngineOptions():
             del plain["engine"]
         if self.verify == "artifact":
             del plain["verify"]
-        if self.target != "ort-mobile":
+        if "graph_optimization" not in TARGETS[self.target].options:
             del plain["graph_optimization"]
         if not self.passes:
             for name in ("passes", "calibration", "work", "max_drop"):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import onnx_ir as ir
 
 from ...calibration.batches import Batch, make_batches
 from ...errors import TargetError
+from ...manifest import Manifest
 from ...runners.base import Runner
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy
@@ -66,7 +68,7 @@ class Text:
 
 
 class Target(Protocol):
-    """Writes canonical models its own way, and opens what it wrote.
+    """Writes canonical models its own way, and opens what it wrote. `TARGETS` names the function that makes one from a recipe.
 
     `artifact` is the file in a bundle that a runner opens; `dtype` names the tolerance that parity is judged by, see
     `verify.TOLERANCE`.
@@ -82,7 +84,7 @@ class Target(Protocol):
     def dtype(self) -> str: ...
 
     def available(self) -> str | None:
-        """Why nothing can be built here, and what to do; None where it can."""
+        """Why nothing can be built here, and what to do; None where it can. Never raises."""
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: Text) -> dict[str, int]:
         """Lowers a canonical model in place; returns how many of each kind of operator were made.
@@ -104,6 +106,17 @@ class Target(Protocol):
 
     def record(self, directory: Path) -> dict[str, Any] | None:
         """What the manifest says about how the artifact was built and checked; None where there is nothing to say."""
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        """Writes what else the bundle of a verified artifact holds, and adds to the manifest what is to be said of it."""
+
+
+def installed(*packages: str) -> bool:
+    """Return whether Python would find all of these packages."""
+    try:
+        return all(find_spec(name) is not None for name in packages)
+    except (ImportError, ValueError):  # a module of that name that has no spec
+        return False
 
 
 def check_available(target: Target) -> None:

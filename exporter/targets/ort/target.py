@@ -14,12 +14,15 @@ import onnx_ir as ir
 
 from ....errors import TargetError
 from ....kernels.cpu import MISSING, library_path
+from ....manifest import Manifest
 from ....processor import X64_PRECISION
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import attribute, insert, nodes, put, remove_unused, replace
 from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
+from ...recipe.recipe import Recipe
 from ..base import TargetSpec
+from ..registry import kernels_of
 from .elementwise import Elementwise, lower_elementwise, without_bias
 from .int8 import CONTRIB, Products, lower_products
 from .packed import Packing, pack_tokens
@@ -149,8 +152,16 @@ class OrtTarget:
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)
 
-    def record(self, directory: Path) -> None:
+    def record(self, directory: Path) -> dict[str, Any] | None:
         return None
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def ort_target(recipe: Recipe) -> OrtTarget:
+    """The target that a recipe describes."""
+    return OrtTarget(kernels=kernels_of(recipe))
 
 
 class _AttentionLowering:

@@ -5,7 +5,6 @@ What is checked is the torch module that it is converted from, and the user has 
 
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ....errors import TargetError
+from ....manifest import Manifest
 from ....runners.rows import RowRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import nodes, sequence_axis
 from ...quiet import quiet
-from ..base import TargetSpec, Text
+from ...recipe.recipe import Recipe
+from ..base import TargetSpec, Text, installed
 from .torch_export import WAY_OUT, export_module
 
 PACKAGE = "model.mlpackage"
@@ -38,7 +39,7 @@ class CoreMLTarget:
     module: Any = field(default=None, init=False, repr=False)
 
     def available(self) -> str | None:
-        return None if find_spec("coremltools") else MISSING
+        return None if installed("coremltools") else MISSING
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
         """The graph stays canonical. Whole numbers are refused: what became of them could not be looked at."""
@@ -66,6 +67,14 @@ class CoreMLTarget:
 
     def record(self, directory: Path) -> dict[str, Any]:
         return {"convert_only": True, "dtype": self.precision, "checked": CHECKED}
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def coreml_target(recipe: Recipe) -> CoreMLTarget:
+    """The target that a recipe describes."""
+    return CoreMLTarget(recipe.dtype)
 
 
 _NOT_TAKEN = (ir.DataType.INT8, ir.DataType.INT4, ir.DataType.FLOAT16)

@@ -8,7 +8,6 @@ tables are looked up as they are. Imports torch and executorch where something i
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ import onnx_ir as ir
 
 from ....errors import TargetError
 from ....json_file import read_json
+from ....manifest import Manifest
 from ....runners.rows import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import sequence_axis
 from ...quiet import quiet
-from ..base import TargetSpec, Text
+from ...recipe.recipe import Recipe
+from ..base import TargetSpec, Text, installed
 from .torch_export import WAY_OUT, check_rounding, export_module
 
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
@@ -52,7 +53,7 @@ class ExecuTorchTarget:
     dtype: str = "float32"
 
     def available(self) -> str | None:
-        return None if find_spec("executorch") and find_spec("torchao") else MISSING
+        return None if installed("executorch", "torchao") else MISSING
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
         """Checks that the program will hold every whole number as it is; the graph stays canonical."""
@@ -72,6 +73,14 @@ class ExecuTorchTarget:
 
     def record(self, directory: Path) -> dict[str, Any]:
         return read_json(directory / RECORD_FILE)
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def executorch_target(recipe: Recipe) -> ExecuTorchTarget:
+    """The target that a recipe describes."""
+    return ExecuTorchTarget()
 
 
 def build(model: ir.Model, directory: Path, longest: int) -> None:

@@ -14,7 +14,6 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,14 @@ from ....calibration.rounding import QuantizedMatrix
 from ....engine.profiles import make_profiles
 from ....errors import TargetError
 from ....json_file import read_json
+from ....manifest import Manifest
 from ....runners.rows import LITERT_FILE, LITERT_RECORD, LiteRtRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import constant, nodes, sequence_axis
 from ...graph.quantized import matrix_of
 from ...quiet import quiet
-from ..base import TargetSpec, Text
+from ...recipe.recipe import Recipe
+from ..base import TargetSpec, Text, installed
 from .torch_export import WAY_OUT, check_rounding
 
 SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
@@ -55,7 +56,7 @@ class LiteRtTarget:
     dtype: str = "float32"
 
     def available(self) -> str | None:
-        if not find_spec("ai_edge_litert"):
+        if not installed("ai_edge_litert"):
             return MISSING
         return None if converter() else NO_CONVERTER
 
@@ -83,6 +84,14 @@ class LiteRtTarget:
     def record(self, directory: Path) -> dict[str, Any]:
         return read_json(directory / LITERT_RECORD)
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def litert_target(recipe: Recipe) -> LiteRtTarget:
+    """The target that a recipe describes."""
+    return LiteRtTarget()
+
 
 def bucket_lengths(text: Text) -> list[int]:
     """Lengths of signatures: quantiles of the text's own, the longest there is, and doublings where more than half were padding."""
@@ -97,7 +106,7 @@ def bucket_lengths(text: Text) -> list[int]:
 
 def converter() -> str | None:
     """The Python that has litert-torch: this one, or the one that the environment variable names."""
-    if find_spec("litert_torch"):
+    if installed("litert_torch"):
         return sys.executable
     named = os.environ.get(PYTHON)
     return named if named and Path(named).is_file() else None

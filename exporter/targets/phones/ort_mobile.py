@@ -24,6 +24,7 @@ from ....errors import TargetError
 from ...graph.anatomy import Anatomy
 from ...graph.edit import module_of
 from ...passes.quantize import StoreHalf
+from ...recipe.recipe import Recipe
 from ..base import TargetSpec
 from ..ort.target import MODEL_FILE as ONNX_FILE
 from ..ort.target import SLOW_FUSIONS, OrtTarget, files, write
@@ -75,7 +76,7 @@ class OrtMobileTarget(OrtTarget):
         config = {_REPLAY: "1"} if self.optimized == "device" else {}
         return {"graph_optimization_level": "all", "regroup": regroup, "config": config}
 
-    def record(self, directory: Path) -> dict[str, Any]:  # type: ignore[override]
+    def record(self, directory: Path) -> dict[str, Any]:
         """Bytes by kind, operators, and how large the runtime is that they were estimated from."""
         found = read_ort(directory / MODEL_FILE)
         return {
@@ -101,6 +102,12 @@ class OrtMobileTarget(OrtTarget):
         path.write_text(f"# what {MODEL_FILE} needs\n" + "\n".join(kept) + "\n", encoding="utf-8")
         for extra in models[1:]:
             extra.unlink()
+
+
+def ort_mobile_target(recipe: Recipe) -> OrtMobileTarget:
+    """The target that a recipe describes."""
+    assert recipe.dtype != "bf16"
+    return OrtMobileTarget(precision=recipe.dtype, optimized=recipe.graph_optimization)
 
 
 def convert(source: Path, target: Path, optimized: Literal["baked", "device", "apply"]) -> None:

@@ -8,9 +8,11 @@ import onnx_ir as ir
 import onnxruntime
 
 from ....engine.build import this_gpu
+from ....manifest import Manifest
 from ....runners.base import Runner
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
+from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text
 from .lower import SPEC, lower
 from .plan import MODEL_FILE, WEIGHTS_FILE
@@ -69,5 +71,13 @@ class OrtGpuTarget:
         what = TypedRunner.what.replace("the engine", self.provider)
         return {"dtype": self.precision, "checked": self.provider if self._here() else what}
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
     def _here(self) -> bool:
         return self.provider in onnxruntime.get_available_providers() and this_gpu() is not None
+
+
+def ort_gpu_target(recipe: Recipe) -> OrtGpuTarget:
+    """The target that a recipe describes."""
+    return OrtGpuTarget(recipe.target, recipe.dtype)

@@ -9,7 +9,8 @@ import onnx_ir as ir
 from ....engine.build import BuildSettings, build_engine, check_settings, declare_kernels, missing, this_gpu
 from ....engine.profiles import Profile, check_profiles, make_profiles
 from ....engine.record import ENGINE_FILE, read_record
-from ....errors import UsageError
+from ....errors import TargetError, UsageError
+from ....manifest import Manifest
 from ....runners.base import Runner
 from ...graph.anatomy import Anatomy
 from ...recipe.recipe import Recipe
@@ -45,16 +46,19 @@ class EngineTarget:
         return NUMPY_NAMES[self.precision]
 
     def available(self) -> str | None:
-        check_settings(self.library, self.settings)
-        if self.plan:
-            return None
-        reason = missing(self.library)
-        if reason is not None:
-            return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
-        if self.library == "tensorrt" and this_gpu() is None:
-            return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
-        if self.settings.kernels:
-            declare_kernels()
+        try:
+            check_settings(self.library, self.settings)
+            if self.plan:
+                return None
+            reason = missing(self.library)
+            if reason is not None:
+                return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
+            if self.library == "tensorrt" and this_gpu() is None:
+                return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
+            if self.settings.kernels:
+                declare_kernels()
+        except TargetError as error:
+            return str(error)
         if self.library == "tensorrt_rtx" and not self.settings.gpus:
             return "name the GPUs to build for: --gpu sm_89,sm_120"
         return None
@@ -94,6 +98,9 @@ class EngineTarget:
         ran = bool(built) and this_gpu() is not None
         what = TypedRunner.what + ("; plugin nodes were computed by their reference" if self.settings.kernels else "")
         return {"dtype": self.precision, "checked": "the engine" if ran else what, **built}
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
 
 
 def engine_target(recipe: Recipe) -> EngineTarget:

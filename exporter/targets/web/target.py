@@ -6,6 +6,7 @@ the weights are in the graph. Where Node and onnxruntime-web are at hand, an exp
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ....errors import TargetError, UsageError
+from ....errors import TargetError
 from ....json_file import read_json
 from ....manifest import Manifest
 from ....runners.base import Runner
@@ -93,13 +94,12 @@ class WebTarget:
             return {"checked": f"ONNX Runtime on the processor; WebAssembly was not run: {self.node}"}
         return {"checked": "onnxruntime-web in Node", **self.node}
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        add_page(directory, manifest)
+
 
 def web_target(recipe: Recipe) -> WebTarget:
     """The target that a recipe describes."""
-    if recipe.dtype != "fp32":
-        raise UsageError(
-            f"target web: {recipe.dtype} is for GPUs; a recipe's pass float16 stores the weights in half the bytes"
-        )
     kinds = [
         "fp16" if isinstance(p, HalfSpec) else {"int8": "q8", "int4": "q4"}[p.weights]
         for p in recipe.passes
@@ -128,3 +128,29 @@ def add_page(directory: Path, manifest: Manifest) -> None:
             "dtype": kinds[manifest.artifact]
         }
         config.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def card_lines(manifest: Manifest) -> list[str]:
+    """Return the card's lines on how the page is served, and whose token ids it gives."""
+    tokens = (manifest.engine or {}).get("tokenizer", {})
+    theirs = tokens.get("transformers.js", "not compared")
+    if isinstance(theirs, Mapping):
+        theirs = (
+            f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
+        )
+    return [
+        "",
+        "## In a browser",
+        "",
+        "```",
+        "npm ci --ignore-scripts     # onnxruntime-web, beside the page",
+        "headway serve .             # or any server of files; threads need the two headers that this one sends",
+        "```",
+        "",
+        "The page needs `index.html`, `web/`, `headway.json`, the tokenizer's file, `onnx/` and of onnxruntime-web's `dist/` three",
+        "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
+        "too: `pipeline(task, directory)`.",
+        "",
+        f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
+        f"transformers.js's are {theirs}.",
+    ]
