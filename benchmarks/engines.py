@@ -10,7 +10,6 @@ variants are not repaired.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -43,9 +42,7 @@ from headway.text import TextEncoder
 from .data import sentences
 from .models import minilm
 from .results import save
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from quantized import quantize
+from tests.support.quantized import quantize
 
 VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "crude int8+fp16", "uneven+fp16", "low-rank+fp16")
 COMPARED = 16

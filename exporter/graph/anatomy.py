@@ -14,7 +14,7 @@ from ...errors import SourceError
 from .attention import normalizes_scores
 from .edit import (
     ancestors,
-    attribute,
+    attribute_int,
     bias_add,
     consumers,
     dims,
@@ -298,8 +298,8 @@ def _the_projection_behind(value: ir.Value | None, node: ir.Node, role: str) -> 
 
 def _attention(node: ir.Node) -> AttentionPart:
     if node.op_type == "Attention":
-        heads = int(attribute(node, "q_num_heads", 0))  # type: ignore[call-overload]
-        kv_heads = int(attribute(node, "kv_num_heads", heads))  # type: ignore[call-overload]
+        heads = attribute_int(node, "q_num_heads", 0)
+        kv_heads = attribute_int(node, "kv_num_heads", heads)
         q, k, v = (
             _the_projection_behind(node.inputs[i], node, role) for i, role in enumerate(("query", "key", "value"))
         )

@@ -14,7 +14,9 @@ import onnx_ir as ir
 from ...errors import SourceError
 from .edit import (
     ancestors,
-    attribute,
+    attribute_float,
+    attribute_int,
+    attribute_ints,
     constant,
     consumers,
     dims,
@@ -22,6 +24,7 @@ from .edit import (
     insert,
     is_projection,
     nodes,
+    optional_float,
     other_input,
     producer,
     replace,
@@ -82,11 +85,13 @@ def _fused(node: ir.Node) -> Match:
         raise SourceError(
             f"node {node.name!r}: Attention with key/value cache outputs is a decoder step, which is not supported yet"
         )
-    if attribute(node, "softcap", 0.0):
+    if attribute_float(node, "softcap", 0.0):
         raise SourceError(f"node {node.name!r}: Attention with softcap is not supported")
     q, k, v = node.inputs[:3]
     assert q is not None and k is not None and v is not None
-    return Match(node, q, k, v, _scale(node, q), node.outputs[0], _terms(node), bool(attribute(node, "is_causal", 0)))
+    return Match(
+        node, q, k, v, _scale(node, q), node.outputs[0], _terms(node), bool(attribute_int(node, "is_causal", 0))
+    )
 
 
 def _terms(node: ir.Node) -> list[ir.Value]:
@@ -94,9 +99,9 @@ def _terms(node: ir.Node) -> list[ir.Value]:
 
 
 def _scale(node: ir.Node, q: ir.Value) -> float:
-    given = attribute(node, "scale")
+    given = optional_float(node, "scale")
     if given is not None:
-        return float(given)  # type: ignore[arg-type]
+        return given
     shape = dims(q)
     head_dim = shape[-1] if shape else None
     if head_dim is None:
@@ -275,7 +280,7 @@ def _rewrite(graph: ir.Graph, match: Match, kinds: dict[ir.Value, MaskKind | Non
         v, _ = _merge_heads(graph, match.v, anchor)
     else:
         q, k, v = match.q, match.k, match.v
-        heads, kv_heads = int(attribute(anchor, "q_num_heads")), int(attribute(anchor, "kv_num_heads"))  # type: ignore[call-overload]
+        heads, kv_heads = attribute_int(anchor, "q_num_heads"), attribute_int(anchor, "kv_num_heads")
     bias = builder.bias(kind, positions, anchor)
     made = insert(
         anchor,
@@ -379,7 +384,7 @@ def _unpermute(value: ir.Value) -> ir.Value | None:
 
 
 def _perm(node: ir.Node) -> list[int]:
-    return list(attribute(node, "perm", []))  # type: ignore[call-overload]
+    return attribute_ints(node, "perm", [])
 
 
 def _joined(out: ir.Value, heads: int) -> ir.Value | None:

@@ -14,7 +14,15 @@ import torch.nn.functional as F
 
 from ...errors import SourceError
 from ...kernels import reference
-from .edit import attribute, constant
+from .edit import (
+    attribute_float,
+    attribute_int,
+    attribute_ints,
+    attribute_string,
+    constant,
+    optional_float,
+    optional_int,
+)
 from .quantized import DOMAIN
 
 Tensor = torch.Tensor
@@ -133,25 +141,25 @@ def _last_uses(nodes: Sequence[ir.Node]) -> dict[ir.Value, ir.Node]:
 
 
 def _axis(node: ir.Node, default: int) -> int:
-    return int(attribute(node, "axis", default))  # type: ignore[call-overload]
+    return attribute_int(node, "axis", default)
 
 
 def _attention(node: ir.Node, x: list[Any]) -> Tensor:
     """Attention-23 on 3-D inputs; float mask added to the scores."""
-    heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
+    heads, kv_heads = (attribute_int(node, n) for n in ("q_num_heads", "kv_num_heads"))
     q, k, v = (
         t.unflatten(-1, (h, -1)).transpose(1, 2) for t, h in zip(x[:3], (heads, kv_heads, kv_heads), strict=True)
     )
     if kv_heads != heads:
         k, v = (t.repeat_interleave(heads // kv_heads, dim=1) for t in (k, v))
     mask = x[3] if len(x) > 3 else None
-    causal = bool(attribute(node, "is_causal", 0))
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=attribute(node, "scale"))  # type: ignore[arg-type]
+    causal, scale = bool(attribute_int(node, "is_causal", 0)), optional_float(node, "scale")
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
     return mixed.transpose(1, 2).flatten(2)
 
 
 def _cast(node: ir.Node, x: list[Any]) -> Tensor:
-    return x[0].to(DTYPES[ir.DataType(int(attribute(node, "to")))])  # type: ignore[call-overload]
+    return x[0].to(DTYPES[ir.DataType(attribute_int(node, "to"))])
 
 
 def _clip(_: ir.Node, x: list[Any]) -> Tensor:
@@ -160,7 +168,7 @@ def _clip(_: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _cumsum(node: ir.Node, x: list[Any]) -> Tensor:
-    if attribute(node, "exclusive", 0) or attribute(node, "reverse", 0):
+    if attribute_int(node, "exclusive", 0) or attribute_int(node, "reverse", 0):
         raise SourceError(f"node {node.name!r}: exclusive or reverse CumSum has no counterpart in torch yet")
     return torch.cumsum(x[0], int(x[1]), dtype=x[0].dtype)
 
@@ -182,7 +190,7 @@ def _spread(node: ir.Node, x: Tensor, vector: Tensor) -> Tensor:
     """A scale or zero point as it meets `x`: of everything, by channel of `axis`, or by block of it."""
     if vector.numel() == 1:
         return vector.reshape(())
-    axis, block = _axis(node, 1), int(attribute(node, "block_size", 0))  # type: ignore[call-overload]
+    axis, block = _axis(node, 1), attribute_int(node, "block_size", 0)
     if block:
         return vector.repeat_interleave(block, dim=axis)
     shape = [1] * x.ndim
@@ -220,7 +228,7 @@ def _gather_elements(node: ir.Node, x: list[Any]) -> Tensor:
 
 def _gather_nd(node: ir.Node, x: list[Any]) -> Tensor:
     data, index = x[0], x[1]
-    batch = int(attribute(node, "batch_dims", 0))  # type: ignore[call-overload]
+    batch = attribute_int(node, "batch_dims", 0)
     grids = torch.meshgrid(*(torch.arange(n) for n in data.shape[:batch]), indexing="ij") if batch else ()
     extra = index.ndim - 1 - batch
     leading = tuple(g.reshape(*g.shape, *[1] * extra) for g in grids)
@@ -228,20 +236,20 @@ def _gather_nd(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _gemm(node: ir.Node, x: list[Any]) -> Tensor:
-    a = x[0].T if attribute(node, "transA", 0) else x[0]
-    b = x[1].T if attribute(node, "transB", 0) else x[1]
-    result = float(attribute(node, "alpha", 1.0)) * (a @ b)  # type: ignore[arg-type]
-    return result + float(attribute(node, "beta", 1.0)) * x[2] if len(x) > 2 and x[2] is not None else result  # type: ignore[arg-type]
+    a = x[0].T if attribute_int(node, "transA", 0) else x[0]
+    b = x[1].T if attribute_int(node, "transB", 0) else x[1]
+    result = attribute_float(node, "alpha", 1.0) * (a @ b)
+    return result + attribute_float(node, "beta", 1.0) * x[2] if len(x) > 2 and x[2] is not None else result
 
 
 def _layer_norm(node: ir.Node, x: list[Any]) -> Tensor:
     start = _axis(node, -1) % x[0].ndim
     bias = x[2] if len(x) > 2 else None
-    return F.layer_norm(x[0], x[0].shape[start:], x[1], bias, float(attribute(node, "epsilon", 1e-5)))  # type: ignore[arg-type]
+    return F.layer_norm(x[0], x[0].shape[start:], x[1], bias, attribute_float(node, "epsilon", 1e-5))
 
 
 def _pad(node: ir.Node, x: list[Any]) -> Tensor:
-    if attribute(node, "mode", "constant") != "constant":
+    if attribute_string(node, "mode", "constant") != "constant":
         raise SourceError(f"node {node.name!r}: only constant padding has a counterpart in torch yet")
     pads, rank = x[1], x[0].ndim
     axes = [a % rank for a in x[3]] if len(x) > 3 and x[3] is not None else list(range(rank))
@@ -255,20 +263,20 @@ def reduce(function: Callable[..., Tensor]) -> Callable[[ir.Node, list[Any]], Te
 
     def apply(node: ir.Node, x: list[Any]) -> Tensor:
         axes = x[1] if len(x) > 1 and x[1] is not None else list(range(x[0].ndim))
-        return function(x[0], dim=axes, keepdim=bool(attribute(node, "keepdims", 1)))
+        return function(x[0], dim=axes, keepdim=bool(attribute_int(node, "keepdims", 1)))
 
     return apply
 
 
 def _reshape(node: ir.Node, x: list[Any]) -> Tensor:
-    keep = not attribute(node, "allowzero", 0)
+    keep = not attribute_int(node, "allowzero", 0)
     # A symbolic size is not compared with 0: that would tie an exported graph to the answer.
     return x[0].reshape([x[0].shape[i] if keep and isinstance(n, int) and n == 0 else n for i, n in enumerate(x[1])])
 
 
 def _shape(node: ir.Node, x: list[Any]) -> Tensor:
-    start, end = (attribute(node, name) for name in ("start", "end"))
-    return torch.tensor(list(x[0].shape)[start:end], dtype=torch.int64)  # type: ignore[index]
+    start, end = (optional_int(node, name) for name in ("start", "end"))
+    return torch.tensor(list(x[0].shape)[start:end], dtype=torch.int64)
 
 
 def _slice(_: ir.Node, x: list[Any]) -> Tensor:
@@ -307,8 +315,8 @@ def _expand(_: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _argmax(node: ir.Node, x: list[Any]) -> Tensor:
-    axis, keep = _axis(node, 0), bool(attribute(node, "keepdims", 1))
-    if attribute(node, "select_last_index", 0):
+    axis, keep = _axis(node, 0), bool(attribute_int(node, "keepdims", 1))
+    if attribute_int(node, "select_last_index", 0):
         return x[0].shape[axis] - 1 - torch.argmax(x[0].flip(axis), dim=axis, keepdim=keep)
     return torch.argmax(x[0], dim=axis, keepdim=keep)
 
@@ -316,14 +324,15 @@ def _argmax(node: ir.Node, x: list[Any]) -> Tensor:
 def _padded_attention(node: ir.Node, x: list[Any]) -> Tensor:
     """`headway.PaddedAttention`, with a bias or without, as `kernels.reference` states it."""
     q, k, v, lengths, bias = (*(t.double().numpy() for t in x), None)[:5]
-    heads, scale, causal = (attribute(node, name, 0) for name in ("heads", "scale", "causal"))
-    return torch.from_numpy(reference.padded_attention(q, k, v, lengths, heads, scale, bias, bool(causal))).float()  # type: ignore[arg-type]
+    heads, scale = attribute_int(node, "heads", 0), attribute_float(node, "scale", 0.0)
+    causal = bool(attribute_int(node, "causal", 0))
+    return torch.from_numpy(reference.padded_attention(q, k, v, lengths, heads, scale, bias, causal)).float()
 
 
 def _masked_softmax(node: ir.Node, x: list[Any]) -> Tensor:
     """`headway.MaskedSoftmax`, with a bias or without, as `kernels.reference` states it."""
     scores, bias = (*(t.double().numpy() for t in x), None)[:2]
-    return torch.from_numpy(reference.masked_softmax(scores, bias, attribute(node, "scale", 1.0))).float()  # type: ignore[arg-type]
+    return torch.from_numpy(reference.masked_softmax(scores, bias, attribute_float(node, "scale", 1.0))).float()
 
 
 def _softmax(node: ir.Node, x: list[Any]) -> Tensor:
@@ -365,7 +374,7 @@ OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
-    "Gelu": lambda node, x: F.gelu(x[0], approximate=str(attribute(node, "approximate", "none"))),
+    "Gelu": lambda node, x: F.gelu(x[0], approximate=attribute_string(node, "approximate", "none")),
     "Gemm": _gemm,
     "Greater": lambda _, x: x[0] > x[1],
     "GreaterOrEqual": lambda _, x: x[0] >= x[1],
@@ -409,7 +418,7 @@ OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Tensor | tuple[Tensor, ...]]
     "Sub": lambda _, x: x[0] - x[1],
     "Tanh": lambda _, x: torch.tanh(x[0]),
     "Tile": lambda _, x: x[0].repeat(x[1]),
-    "Transpose": lambda node, x: x[0].permute(tuple(attribute(node, "perm", tuple(reversed(range(x[0].ndim)))))),  # type: ignore[arg-type]
+    "Transpose": lambda node, x: x[0].permute(attribute_ints(node, "perm", range(x[0].ndim - 1, -1, -1))),
     "Unsqueeze": _unsqueeze,
     "Where": lambda _, x: torch.where(x[0], x[1], x[2]),
 }

@@ -16,7 +16,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import SourceError
-from .edit import attribute, bias_add, bias_of, constant, consumers, dims, producer
+from .edit import (
+    attribute_float,
+    attribute_int,
+    attribute_string,
+    bias_add,
+    bias_of,
+    constant,
+    consumers,
+    dims,
+    optional_float,
+    optional_int,
+    producer,
+)
 from .mask import PADDING_BIAS
 from .quantized import DOMAIN, TOKENS, matrix_of
 from .torch_graph import OPERATORS, PLAIN, as_tensor, reduce
@@ -302,12 +314,13 @@ def _matrix(node: ir.Node) -> _Matrix | None:
 
 def _gemm(node: ir.Node) -> _Matrix | None:
     x, weight, bias = (*node.inputs, None)[:3]
-    plain = all(attribute(node, name, 1.0) == 1.0 for name in ("alpha", "beta")) and not attribute(node, "transA", 0)
+    plain = all(attribute_float(node, name, 1.0) == 1.0 for name in ("alpha", "beta"))
+    plain = plain and not attribute_int(node, "transA", 0)
     if x is None or weight is None or not plain or not weight.is_initializer() or weight.dtype != ir.DataType.FLOAT:
         return None
     if bias is not None and (not bias.is_initializer() or len(dims(bias) or ()) != 1):
         return None
-    return _Matrix(x, weight, None, bias, False, bool(attribute(node, "transB", 0)), node.outputs[0])
+    return _Matrix(x, weight, None, bias, False, bool(attribute_int(node, "transB", 0)), node.outputs[0])
 
 
 def _named(node: ir.Node, result: ir.Value) -> str:
@@ -338,8 +351,8 @@ def _plain(value: ir.Value | None) -> Any:
 
 
 def _shape(node: ir.Node, x: list[Any]) -> list[Any]:
-    start, end = (attribute(node, name) for name in ("start", "end"))
-    return list(x[0].shape)[start:end]  # type: ignore[index]
+    start, end = (optional_int(node, name) for name in ("start", "end"))
+    return list(x[0].shape)[start:end]
 
 
 def _each(function: Callable[[Any, Any], Any]) -> Callable[[ir.Node, list[Any]], Any]:
@@ -394,12 +407,12 @@ def _attention(node: ir.Node, x: list[Any]) -> Tensor:
     With one text the heads stand in the place of the batch: no axis but the sequence is left to infer when heads are divided and
     joined, which delegates ask for.
     """
-    heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
-    if attribute(node, "is_causal", 0):
+    heads, kv_heads = (attribute_int(node, n) for n in ("q_num_heads", "kv_num_heads"))
+    if attribute_int(node, "is_causal", 0):
         raise SourceError(f"node {node.name!r}: a causal attention has no counterpart in a torch module yet")
     batch, mask = x[0].shape[0], x[3] if len(x) > 3 else None
-    given = attribute(node, "scale")
-    scale = float(given) if given is not None else (x[0].shape[2] // heads) ** -0.5  # type: ignore[arg-type]
+    given = optional_float(node, "scale")
+    scale = given if given is not None else (x[0].shape[2] // heads) ** -0.5
     alone = isinstance(batch, int) and batch == 1
     q, k, v = (
         t.view(*(() if alone else (batch,)), -1, h, t.shape[2] // h)
@@ -418,14 +431,14 @@ def _attention(node: ir.Node, x: list[Any]) -> Tensor:
 
 def _gelu(node: ir.Node, x: list[Any]) -> Tensor:
     """The tanh form is written out: delegates compute the exact one for either."""
-    if attribute(node, "approximate", "none") == "none":
+    if attribute_string(node, "approximate", "none") == "none":
         return F.gelu(x[0])
     inner = (x[0] * x[0] * x[0] * 0.044715 + x[0]) * (2 / np.pi) ** 0.5
     return x[0] * 0.5 * (torch.tanh(inner) + 1)
 
 
 def _gather(node: ir.Node, x: list[Any]) -> Tensor:
-    axis, table, index = int(attribute(node, "axis", 0)), x[0], x[1]  # type: ignore[call-overload]
+    axis, table, index = attribute_int(node, "axis", 0), x[0], x[1]
     if isinstance(index, int):
         return table.select(axis, index)
     if isinstance(index, list):
@@ -475,7 +488,7 @@ _OWN: dict[str, tuple[Callable[[ir.Node, list[Any]], Any], tuple[int, ...]]] = {
     "Expand": (_expand, (1,)),
     "Gather": (_gather, (1,)),
     "Gelu": (_gelu, ()),
-    "GatherElements": (lambda node, x: torch.gather(x[0], int(attribute(node, "axis", 0)), x[1]), ()),  # type: ignore[call-overload]
+    "GatherElements": (lambda node, x: torch.gather(x[0], attribute_int(node, "axis", 0), x[1]), ()),
     "Max": (_of_two(torch.maximum), ()),
     "Min": (_of_two(torch.minimum), ()),
     "Pad": (OPERATORS["Pad"], (1, 2, 3)),

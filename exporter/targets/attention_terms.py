@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ...errors import TargetError
-from ..graph.edit import attribute, dims, producer
+from ..graph.edit import attribute_int, dims, producer
 from ..graph.mask import PADDING_BIAS, padding_mask
 
 
@@ -35,7 +35,7 @@ def terms_of(node: ir.Node) -> Terms:
         raise refusal(
             node, "its scores have no padding mask" if len(inputs) == 3 else "it has inputs beyond q, k, v and bias"
         )
-    if attribute(node, "kv_num_heads") != attribute(node, "q_num_heads") or dims(inputs[0]) != dims(inputs[2]):
+    if attribute_int(node, "kv_num_heads") != attribute_int(node, "q_num_heads") or dims(inputs[0]) != dims(inputs[2]):
         raise refusal(node, "queries, keys and values differ in size")
     mask, position, window, band = None, None, None, None
     queue = [inputs[3]]

@@ -22,7 +22,7 @@ from headway.exporter.recipe.recipe import Recipe, read_recipe
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
 from headway.text import TextEncoder
 
-import models
+from tests.support import models
 
 TEXTS = [
     "the model runs",

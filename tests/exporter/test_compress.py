@@ -29,8 +29,8 @@ from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.verification import verify_bundle
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 
 @pytest.fixture(scope="module", autouse=True)

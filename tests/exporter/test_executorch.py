@@ -19,8 +19,8 @@ from headway.exporter.targets.phones import executorch
 from headway.exporter.targets.registry import target_of
 from headway.runners.rows import RowRunner
 
-import models
-from variants import answers, apart, canonical, feeds, pruned, rounded
+from tests.support import models
+from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
 
 needed = pytest.mark.skipif(
     executorch.ExecuTorchTarget().available() is not None, reason="needs executorch and torchao (extra executorch)"

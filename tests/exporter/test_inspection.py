@@ -13,7 +13,7 @@ from headway.exporter.inspection import inspect_model
 from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.kernels.cpu import library_path
 
-import models
+from tests.support import models
 
 
 def test_numbers_of_a_bert(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.phones import litert
 from headway.exporter.targets.phones.torch_export import check_rounding
 
-import models
-from variants import answers, apart, canonical, feeds, pruned, rounded
+from tests.support import models
+from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
 
 PYTHON = Path(__file__).parents[2] / ".cache" / "litert" / "bin" / "python"
 

@@ -30,7 +30,7 @@ from headway.exporter.targets.registry import target_of
 from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest
 
-import models
+from tests.support import models
 
 TEXTS = ["the model runs", "a large language model with small heads and layers of bread", "rain"]
 LINES = [" ".join(models.WORDS[i : i + n]) for n in (2, 4, 7) for i in range(0, 18)]

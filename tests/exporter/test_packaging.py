@@ -25,7 +25,7 @@ from headway.exporter.source.license import declared_license
 from headway.exporter.tokenizer.reader.native import NativeReader, library
 from headway.manifest import Manifest, TensorInfo
 
-import models
+from tests.support import models
 
 MODEL = {"android": "src/main/assets/headway/model.ort", "ios": "Resources/headway/model.ort", "web": "model.ort"}
 CODE = {"android": "src/main/kotlin/headway/Model.kt", "ios": "Sources/Model.swift", "web": "index.js"}

@@ -37,8 +37,8 @@ from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.exporter.targets.ort.target import OrtTarget
 from headway.kernels.cpu import library_path
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 needs_kernels = pytest.mark.skipif(library_path() is None, reason="the kernels were not built: no C++ compiler")
 
@@ -417,7 +417,8 @@ def test_a_drop_beyond_the_gate_writes_nothing(classifier: Path, text: Path, tmp
 def quantized_file(directory: Path, operators: list[str]) -> Path:
     """A file as ONNX Runtime's own tool writes it: QDQ pairs around every operator named."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from test_onnx_sources import torchscript_file  # type: ignore[import-not-found]
+
+    from tests.support.onnx_files import torchscript_file
 
     plain = torchscript_file(directory, "bert", 17, "sdpa")
 

@@ -24,8 +24,8 @@ from headway.exporter.passes.lowrank import break_even
 from headway.exporter.targets.base import TargetSpec
 from headway.exporter.targets.ort import target as ort
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 WORK = Workload(((1, 9),))
 

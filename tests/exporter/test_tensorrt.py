@@ -19,7 +19,6 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from quantized import quantize
 
 from headway.bundle import Bundle
 from headway.calibration.rounding import nearest
@@ -52,9 +51,10 @@ from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest
 from headway.runners import tensorrt as engine
 
-import models
-from variants import canonical as of_directory
-from variants import rounded
+from tests.support import models
+from tests.support.quantized import quantize
+from tests.support.variants import canonical as of_directory
+from tests.support.variants import rounded
 
 FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta", "mpnet")
 GPUS = ("sm_86", "sm_89", "sm_120")

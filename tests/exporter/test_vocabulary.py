@@ -26,8 +26,8 @@ from headway.exporter.passes.vocabulary import (
 )
 from headway.exporter.recipe.recipe import make_recipe
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 CORPUS = ["the model runs small heads", "a layer of text and bread", "time of rain with the large price"]
 

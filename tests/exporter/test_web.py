@@ -28,8 +28,7 @@ from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest, TokenizerInfo
 from headway.text import TextEncoder
 
-import models
-import tokenizers_of
+from tests.support import models, tokenizers_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "tests" / "web" / "node_modules"

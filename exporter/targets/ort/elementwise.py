@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ....kernels.cpu import DOMAIN
-from ...graph.edit import attribute, dims, nodes, producer, put, read_once, same_shape, take_over
+from ...graph.edit import (
+    attribute_float,
+    attribute_int,
+    attribute_string,
+    dims,
+    nodes,
+    producer,
+    put,
+    read_once,
+    same_shape,
+    take_over,
+)
 
 _ACTIVATIONS = {
     ("Gelu", "none"): "gelu",
@@ -28,7 +39,9 @@ class Elementwise:
 
 def activation_of(node: ir.Node) -> str | None:
     """What the kernels call a node's activation; None where it is no such node."""
-    return _ACTIVATIONS.get((node.op_type, str(attribute(node, "approximate", "none")))) if node.domain == "" else None
+    return (
+        _ACTIVATIONS.get((node.op_type, attribute_string(node, "approximate", "none"))) if node.domain == "" else None
+    )
 
 
 def lower_elementwise(model: ir.Model) -> Elementwise:
@@ -60,13 +73,13 @@ def _norm(node: ir.Node) -> bool:
     if total is None or total.dtype != ir.DataType.FLOAT or any(v.uses() for v in node.outputs[1:]):
         return False
     shape = dims(total)
-    if not shape or attribute(node, "axis", -1) not in (-1, len(shape) - 1):
+    if not shape or attribute_int(node, "axis", -1) not in (-1, len(shape) - 1):
         return False
     if any(v is not None and dims(v) != shape[-1:] for v in (gamma, beta)):
         return False
     x, skip, bias = _addends(total)
     kept = x is not total and not read_once(total)
-    epsilon = attribute(node, "epsilon", 1e-5)
+    epsilon = attribute_float(node, "epsilon", 1e-5)
     made = put(
         node, node.outputs[0], "SkipLayerNormalization", [x, skip, gamma, beta, bias], domain=DOMAIN, epsilon=epsilon
     )

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ....errors import TargetError
 from ...graph.edit import (
-    attribute,
+    attribute_string,
     bias_add,
     bias_of,
     constant,
@@ -117,10 +117,14 @@ def _feed_forward(up: ir.Node) -> bool:
     """Two linear layers with an activation and nothing else between become one operator."""
     between = up.outputs[0]
     readers = consumers(between)
-    if attribute(up, "activation") == "none" or not read_once(between) or readers[0].op_type != "QuantizedLinear":
+    if (
+        attribute_string(up, "activation") == "none"
+        or not read_once(between)
+        or readers[0].op_type != "QuantizedLinear"
+    ):
         return False
     down = readers[0]
-    if down.inputs[0] is not between or attribute(down, "activation") != "none" or _rest(up)[1]:
+    if down.inputs[0] is not between or attribute_string(down, "activation") != "none" or _rest(up)[1]:
         return False
     if up.inputs[3] is None or len(down.inputs) < 4 or down.inputs[3] is None:
         return False
@@ -132,7 +136,7 @@ def _feed_forward(up: ir.Node) -> bool:
         "QuantizedFeedForward",
         inputs,
         domain=DOMAIN,
-        activation=attribute(up, "activation"),
+        activation=attribute_string(up, "activation"),
     )
     return True
 

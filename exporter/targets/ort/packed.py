@@ -14,7 +14,17 @@ import onnx_ir as ir
 from ....errors import TargetError
 from ....kernels.cpu import DOMAIN
 from ...graph.anatomy import Anatomy
-from ...graph.edit import attribute, constant, dims, initializer, insert, nodes, producer, remove_unused
+from ...graph.edit import (
+    attribute_float,
+    attribute_int,
+    constant,
+    dims,
+    initializer,
+    insert,
+    nodes,
+    producer,
+    remove_unused,
+)
 from ..attention_terms import Terms, refusal, terms_of
 
 _UNARY = (
@@ -129,9 +139,9 @@ class _Packer:
         q, k, v = (self._packed_of(x, node) for x in node.inputs[:3] if x is not None)
         assert self.ends is not None
         settings: dict[str, Any] = {
-            "heads": attribute(node, "q_num_heads"),
-            "scale": attribute(node, "scale"),
-            "causal": int(attribute(node, "is_causal", 0)),  # type: ignore[call-overload]
+            "heads": attribute_int(node, "q_num_heads"),
+            "scale": attribute_float(node, "scale"),
+            "causal": attribute_int(node, "is_causal", 0),
         }
         if bias.window is not None:
             settings["window"] = bias.window
@@ -184,11 +194,11 @@ class _Packer:
         if kind in _BROADCAST and len({len(v.shape or ()) for v in tokens}) == 1:
             flat = [v if v is None or v in tokens else self._without_ones(v) for v in node.inputs]
             fits = all((f is None) == (v is None) for f, v in zip(flat, node.inputs, strict=True))
-            return _Plan(flat, {}) if fits and attribute(node, "axis", -1) in (-1, 1) else None
-        if kind in _NORMS and tokens == [node.inputs[0]] and attribute(node, "axis", -1) in (-1, rank - 1):
+            return _Plan(flat, {}) if fits and attribute_int(node, "axis", -1) in (-1, 1) else None
+        if kind in _NORMS and tokens == [node.inputs[0]] and attribute_int(node, "axis", -1) in (-1, rank - 1):
             return _Plan(list(node.inputs), {"axis": ir.AttrInt64("axis", -1)})
         if kind in _LAST_AXIS and len(tokens) == len(inputs) - (kind == "Split" and len(inputs) == 2):
-            axis = int(attribute(node, "axis", 0 if kind == "Split" else -1))  # type: ignore[call-overload]
+            axis = attribute_int(node, "axis", 0 if kind == "Split" else -1)
             return (
                 _Plan(list(node.inputs), {"axis": ir.AttrInt64("axis", -1)})
                 if axis in (-1, rank - 1) and rank > 2
@@ -239,11 +249,11 @@ class _Packer:
         source, mode = node.inputs[0], None
         if source is None or len(source.shape or ()) != 3:
             return False
-        if node.op_type == "Gather" and source in self.packed and attribute(node, "axis", 0) == 1:
+        if node.op_type == "Gather" and source in self.packed and attribute_int(node, "axis", 0) == 1:
             index = constant(node.inputs[1])
             if index is not None and index.ndim == 0 and int(index) == 0:
                 mode, self.ordered = "first", True
-        elif node.op_type == "ReduceSum" and not attribute(node, "keepdims", 1):
+        elif node.op_type == "ReduceSum" and not attribute_int(node, "keepdims", 1):
             axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
             weighted = producer(source, "Mul")
             if axes is not None and axes.ravel().tolist() in ([1], [-2]) and weighted is not None:

@@ -18,7 +18,7 @@ from ....manifest import Manifest
 from ....processor import X64_PRECISION
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
-from ...graph.edit import attribute, insert, nodes, put, remove_unused, replace
+from ...graph.edit import attribute_float, attribute_int, attribute_string, insert, nodes, put, remove_unused, replace
 from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec
@@ -204,10 +204,10 @@ class _AttentionLowering:
         return {
             "dtype": ir.DataType.FLOAT,
             "shape": result.shape,
-            "num_heads": attribute(node, "q_num_heads"),
-            "scale": attribute(node, "scale"),
+            "num_heads": attribute_int(node, "q_num_heads"),
+            "scale": attribute_float(node, "scale"),
             "mask_filter_value": MASKED,
-            "unidirectional": int(attribute(node, "is_causal", 0)),  # type: ignore[call-overload]
+            "unidirectional": attribute_int(node, "is_causal", 0),
         }
 
     def _branch(self, node: ir.Node, name: str, inputs: list[ir.Value | None]) -> ir.Graph:
@@ -237,7 +237,7 @@ class _AttentionLowering:
 def _gelu(node: ir.Node) -> None:
     """The runtime's own GELU: exact without bias (faster than its biased form), tanh with the bias where there is one."""
     result = node.outputs[0]
-    if attribute(node, "approximate", "none") == "tanh":
+    if attribute_string(node, "approximate", "none") == "tanh":
         assert node.inputs[0] is not None
         op_type, inputs = "FastGelu", list(without_bias(node.inputs[0]))
     else:

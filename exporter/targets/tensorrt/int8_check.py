@@ -8,7 +8,7 @@ own: smaller, and computed in the float dtype.
 import numpy as np
 import onnx_ir as ir
 
-from ...graph.edit import attribute, constant, consumers, is_projection, nodes, producer
+from ...graph.edit import attribute_int, constant, consumers, is_projection, nodes, producer
 
 _MOVES = ("Reshape", "Transpose", "Cast")
 
@@ -84,7 +84,7 @@ def _weight(product: ir.Node, node: ir.Node) -> list[str]:
     scale, weight = constant(node.inputs[1]), node.inputs[0]
     if scale is None or weight is None or weight.shape is None or scale.size == 1 or "block_size" in node.attributes:
         return []
-    axis = int(attribute(node, "axis", 1)) % len(weight.shape)  # type: ignore[call-overload]
+    axis = attribute_int(node, "axis", 1) % len(weight.shape)
     if axis != len(weight.shape) - 1:
         return [f"{product.name}: the weight has one step a row, one a column is needed"]
     return []

@@ -16,7 +16,18 @@ from onnx_ir.passes import common
 from ....errors import TargetError
 from ...graph.anatomy import Anatomy, AttentionPart
 from ...graph.canonical import small_enough_to_check
-from ...graph.edit import attribute, dims, initializer, insert, nodes, producer, remove_unused, replace, scalar
+from ...graph.edit import (
+    attribute_float,
+    attribute_int,
+    dims,
+    initializer,
+    insert,
+    nodes,
+    producer,
+    remove_unused,
+    replace,
+    scalar,
+)
 from ...graph.mask import PADDING_BIAS
 from ...graph.quantized import TOKENS
 from ..attention_terms import refusal
@@ -164,8 +175,8 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
     if kernels is not None and not quantized:
         replace(node.outputs[0], kernels.attention(graph, node, stem))
         return False
-    heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
-    if kv_heads != heads or attribute(node, "is_causal", 0):
+    heads, kv_heads = (attribute_int(node, n) for n in ("q_num_heads", "kv_num_heads"))
+    if kv_heads != heads or attribute_int(node, "is_causal", 0):
         raise TargetError(
             f"attention {node.name!r}: grouped queries and causal orders are not written for TensorRT yet"
         )
@@ -187,7 +198,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
         shape = [[batch, length, *apart[1::2]][i] for i in perm]
         return insert(node, "Transpose", [rows], name=f"{stem}.{name}.heads", dtype=F32, shape=shape, perm=perm)
 
-    q = _scaled(graph, node, q, float(attribute(node, "scale")), f"{stem}.q.scaled")  # type: ignore[arg-type]
+    q = _scaled(graph, node, q, attribute_float(node, "scale"), f"{stem}.q.scaled")
     query, key, value = (
         heads_first(q, "q", [0, 2, 1, 3]),
         heads_first(k, "k", [0, 2, 3, 1]),

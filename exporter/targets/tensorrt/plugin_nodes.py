@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from ....kernels.tensorrt_plugin import NAMESPACE, attention_node, softmax_node
 from ....kernels.triton.configs import HEAD_DIMS
-from ...graph.edit import attribute, dims, initializer, insert
+from ...graph.edit import attribute_float, attribute_int, dims, initializer, insert
 from ..attention_terms import Terms, refusal, terms_of
 
 F32, I64 = ir.DataType.FLOAT, ir.DataType.INT64
@@ -38,7 +38,7 @@ class OwnKernels:
         node.name = stem  # by which a refusal names it
         terms = terms_of(node)
         q, k, v = node.inputs[:3]
-        heads, width = int(attribute(node, "q_num_heads")), (dims(q) or [None])[-1]  # type: ignore[call-overload]
+        heads, width = attribute_int(node, "q_num_heads"), (dims(q) or [None])[-1]
         low, high = HEAD_DIMS
         if width is None or width % heads or not low <= width // heads <= high:
             raise refusal(node, f"its heads are {width}/{heads} wide, {low} to {high} are computed")
@@ -53,8 +53,8 @@ class OwnKernels:
             inputs,
             heads=heads,
             head_dim=width // heads,
-            scale=float(attribute(node, "scale")),  # type: ignore[arg-type]
-            causal=bool(attribute(node, "is_causal", 0)),
+            scale=attribute_float(node, "scale"),
+            causal=bool(attribute_int(node, "is_causal", 0)),
             padded=True,
             name=f"{stem}.joined",
         )

@@ -25,7 +25,6 @@ from headway.manifest import Manifest
 
 from perf_outputs import BENCHMARK_MODEL, EXECUTOR_RUNNER, EXECUTOR_RUNNER_OLDER, PERF_TEST, RESULTS
 
-
 ADB = r"""#!/bin/sh
 home=$(dirname "$0")/..
 echo "$*" >> "$home/calls"

@@ -135,7 +135,9 @@ def test_what_an_interrupted_run_left_is_unpacked_again(tmp_path: Path) -> None:
         demo.fetch_minilm(tmp_path)
 
 
-def test_a_gate_that_fails_leaves_the_other_bundles(tiny: Path, headway: Headway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_that_fails_leaves_the_other_bundles(
+    tiny: Path, headway: Headway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = api.export
 
     def export(source: None, out: Path, **options: Any) -> Any:

@@ -31,7 +31,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_every_option_of_export_is_in_the_recipe(headway: Headway, asked: dict[str, Any], tmp_path: Path) -> None:
-    words = "export model -t tensorrt-rtx --dtype fp16 --gpu sm_89,sm_120 --plan -d text.csv --column body --task fill-mask"
+    words = (
+        "export model -t tensorrt-rtx --dtype fp16 --gpu sm_89,sm_120 --plan -d text.csv --column body --task fill-mask"
+    )
     done = headway(*words.split(), "-o", tmp_path / "out", "-f", "--allow-pickle", "--kernels", "stock", "--json")
     assert done.returncode == 0, done.stderr
     assert asked["recipe"] == Recipe(
@@ -64,7 +66,9 @@ def test_options_replace_what_the_recipe_says(headway: Headway, asked: dict[str,
 
 
 def test_every_option_of_compress_is_in_the_recipe(headway: Headway, asked: dict[str, Any], tmp_path: Path) -> None:
-    words = "compress model -d text.csv -s 2 --quantize int4 --max-drop 1.5 --recover 10-minutes --trim-vocabulary --search"
+    words = (
+        "compress model -d text.csv -s 2 --quantize int4 --max-drop 1.5 --recover 10-minutes --trim-vocabulary --search"
+    )
     more = "--samples 99 --shape 8x16 --shape 1x32 --threads 2 --task fill-mask --column body --kernels custom -t ort"
     done = headway(*words.split(), *more.split(), "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
@@ -85,7 +89,10 @@ def test_every_option_of_compress_is_in_the_recipe(headway: Headway, asked: dict
         target="ort",
         max_drop=1.5,
     )
-    assert headway("compress", "model", "-d", "t.txt", "-o", "out", "-q", "--latency", "8ms", "--no-repair").returncode == 0
+    assert (
+        headway("compress", "model", "-d", "t.txt", "-o", "out", "-q", "--latency", "8ms", "--no-repair").returncode
+        == 0
+    )
     (fit,) = asked["recipe"].passes
     assert (fit.latency_ms, fit.rounds) == (8.0, 1)
 
