@@ -31,7 +31,7 @@ from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
-from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
 from headway.exporter.targets.base import Text

@@ -180,12 +180,12 @@ def _build(flow: _Flow, *, whole: bool = False) -> _Built:
         graph = _capture(flow, beside, whole=whole)
         compressed = _compress(flow, graph, identity) if recipe.passes else None
         job = compressed.job if compressed else None
-        model, encoder = (job.model, job.encoder) if job else (graph.model, graph.encoder)
+        model, encoder = (job.outcome.model, job.encoder) if job else (graph.model, graph.encoder)
         described = describe(read_anatomy(model))
         inputs, outputs = ([tensor_info(v) for v in values] for values in (model.graph.inputs, model.graph.outputs))
         flow.step(STEPS[3])
         quantized = is_quantized(model)
-        text = Text(encoder, job.texts if job else flow.texts, flow.choices)
+        text = Text(encoder, job.given.texts if job else flow.texts, flow.choices)
         lowering = target.lower(model, read_anatomy(model), text)
         target.build(model, flow.staging, text)
         cases, expected = (
@@ -198,13 +198,13 @@ def _build(flow: _Flow, *, whole: bool = False) -> _Built:
     dtype = "int8" if quantized else target.dtype
     parity = compare(cases, expected, runner.run, per_token=graph.per_token, dtype=dtype, tolerance=recipe.tolerance)
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
-        job.stages[-1].quality = job.quality.measure(runner.run, encoder, job.kept_tokens)
-        check_drop(job.quality, job.stages[-1].quality, recipe.max_drop)
+        job.outcome.stages[-1].quality = job.given.quality.measure(runner.run, encoder, job.outcome.kept_tokens)
+        check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
     manifest = build_manifest(
         recipe,
         target,
         graph.source,
-        job.fingerprint if job else identity.result(),
+        job.given.source_fingerprint if job else identity.result(),
         fingerprint(flow.texts),
         tokenizer=encoder.info,
         inputs=inputs,
@@ -281,14 +281,15 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
             source_fingerprint,
             flow.texts,
             labels,
+            staging=flow.staging,
             out=flow.out,
             folder=Path(folder),
             step=flow.step,
         )
         for spec in recipe.passes:
-            run_pass(job, spec, flow.staging)
-    check_drop(job.quality, job.stages[-1].quality, recipe.max_drop)
-    cases, run = flow.cases(job.encoder), as_function(job.model)
+            run_pass(job, spec)
+    check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
+    cases, run = flow.cases(job.encoder), as_function(job.outcome.model)
     return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
 
 
@@ -302,5 +303,5 @@ def _publish(flow: _Flow, built: _Built) -> int:
         manifest.compression = summarize(job)
         write_plots(job, flow.staging)
     made_by = flow.recipe.model_copy(update={"task": built.source.task})
-    finish(flow.staging, manifest, made_by, built.source.directory, job.kept_tokens if job else None)
+    finish(flow.staging, manifest, made_by, built.source.directory, job.outcome.kept_tokens if job else None)
     return artifact_bytes

@@ -13,7 +13,7 @@ from headway.errors import TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.edit import constant, nodes
 from headway.exporter.passes.quantize import QuantizeMatrices, QuantizeValues, StoreHalf
-from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.phones import executorch
 from headway.exporter.targets.registry import target_of

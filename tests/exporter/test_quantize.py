@@ -32,7 +32,7 @@ from headway.exporter.passes.quantize import (
     QuantizeValues,
     StoreHalf,
 )
-from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.exporter.targets.ort.target import OrtTarget
 from headway.kernels.cpu import library_path
