@@ -44,9 +44,9 @@ def diagnose(source: Source, target: Target, text: Text, cases: list[Case], pari
     for stage in ("capture", "lowering"):
         if stage == "lowering":
             target.lower(canonical.model, read_anatomy(canonical.model), text)
-        found = first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
-        if found is not None:
-            return f"{found} (in the {stage})"
+        module = first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
+        if module is not None:
+            return f"{module} (in the {stage})"
     return None
 
 
@@ -59,14 +59,14 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
     plugins = any("plugin_namespace" in n.attributes for n in model.graph)
     if plugins or any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
         return _run_typed(model, feeds, {n: values[n] for n in known})
-    kept = list(model.graph.outputs)
-    model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)
+    outputs = list(model.graph.outputs)
+    model.graph.outputs.extend(values[n] for n in known if values[n] not in outputs)
     with tempfile.TemporaryDirectory() as folder:
         write(model, Path(folder))
         runner = open_runner(Path(folder) / MODEL_FILE, session_options(regroup=False))
-        found = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
-    del model.graph.outputs[len(kept) :]
-    return dict(zip(known, found, strict=True))
+        arrays = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
+    del model.graph.outputs[len(outputs) :]
+    return dict(zip(known, arrays, strict=True))
 
 
 def _run_typed(
@@ -76,8 +76,8 @@ def _run_typed(
     from ..graph.typed_graph import TypedGraph
 
     graph = TypedGraph(model)
-    found = graph.run(graph.feeds(feeds), values.values())
-    return {name: found[value].float().numpy() for name, value in values.items()}
+    results = graph.run(graph.feeds(feeds), values.values())
+    return {name: results[value].float().numpy() for name, value in values.items()}
 
 
 def parity_failure(parity: Parity) -> str:

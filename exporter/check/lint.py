@@ -83,8 +83,8 @@ def lint(path: Path, target: str) -> list[Finding]:
             raise SourceError(f"{file}: not an ONNX file ({error})") from error
         config = manifest.session_options.get("config", {}) if manifest is not None else {}
         exact, cure = str(config.get(X64_PRECISION, "0")) == "1", _CURE
-    found = [f for graph in graphs for f in _findings(graph, processor, exact, cure)]
-    return sorted(found, key=lambda f: f.severity)
+    findings = [f for graph in graphs for f in _findings(graph, processor, exact, cure)]
+    return sorted(findings, key=lambda f: f.severity)
 
 
 def _as_graph(file: OrtFile) -> ir.Graph:
@@ -95,13 +95,13 @@ def _as_graph(file: OrtFile) -> ir.Graph:
         if t.dtype == "int8" and t.raw is not None:
             values[t.name].const_value = ir.Tensor(t.raw.view(np.int8).reshape(t.shape), name=t.name)
     initializers = [v for v in values.values() if v.const_value is not None]
-    made = []
+    graph_nodes = []
     for n in file.nodes:
         inputs = [values.setdefault(i, ir.Value(name=i)) if i else None for i in n.inputs]
-        made.append(ir.Node(n.domain, n.op_type, inputs, num_outputs=len(n.outputs), name=n.name))
-        for value, name in zip(made[-1].outputs, n.outputs, strict=True):
+        graph_nodes.append(ir.Node(n.domain, n.op_type, inputs, num_outputs=len(n.outputs), name=n.name))
+        for value, name in zip(graph_nodes[-1].outputs, n.outputs, strict=True):
             value.name, values[name] = name, value
-    return ir.Graph([], [], nodes=made, initializers=initializers)
+    return ir.Graph([], [], nodes=graph_nodes, initializers=initializers)
 
 
 def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
@@ -121,11 +121,11 @@ def _findings(graph: ir.Graph, processor: Processor, exact: bool, cure: str) -> 
     for node in nodes(graph, "QuantizeLinear"):
         yield from _zero_point(node, processor)
     for node in nodes(graph, "MatMul"):
-        found = matrix_of(node)
-        if found is not None and _rounded_values(node) is None:
+        weight = matrix_of(node)
+        if weight is not None and _rounded_values(node) is None:
             yield Finding(
                 "slow",
-                _module(found[0]),
+                _module(weight[0]),
                 "weight-only: the product itself runs in float32; it saves bytes, whether time as well `headway bench` tells",
             )
     for node in nodes(graph, "MatMulNBits"):
@@ -159,8 +159,8 @@ def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool, cu
     array = constant(matrix)
     if array is None or array.dtype != np.int8:
         return
-    whole = array.astype(np.int64)
-    pairs = np.pad(whole, ((0, len(whole) % 2), (0, 0))).reshape(-1, 2, whole.shape[1])
+    integers = array.astype(np.int64)
+    pairs = np.pad(integers, ((0, len(integers) % 2), (0, 0))).reshape(-1, 2, integers.shape[1])
     worst = 255 * np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
     over = worst.max(axis=0, initial=0) > _INT16
     if processor.saturates and not exact and node.domain != DOMAIN and over.any():
@@ -169,7 +169,7 @@ def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool, cu
             _module(matrix),
             f"{int(over.sum())} of {len(over)} outputs can saturate: pairs of products exceed 16 bits; {cure}",
         )
-    if (255 * np.abs(whole).sum(axis=0)).max(initial=0) > _INT32:
+    if (255 * np.abs(integers).sum(axis=0)).max(initial=0) > _INT32:
         yield Finding("error", _module(matrix), "32-bit sums can overflow: too many inputs")
 
 
@@ -178,8 +178,8 @@ def _byte_matrix(node: ir.Node) -> ir.Value | None:
     if node.op_type in _INTEGER_PRODUCTS:
         value = node.inputs[_INTEGER_PRODUCTS[node.op_type]]
         return value if value is not None and value.is_initializer() else None
-    found = matrix_of(node) if node.op_type == "MatMul" else None
-    return found[0] if found is not None and _rounded_values(node) is not None else None
+    matrix = matrix_of(node) if node.op_type == "MatMul" else None
+    return matrix[0] if matrix is not None and _rounded_values(node) is not None else None
 
 
 def _rounded_values(node: ir.Node) -> ir.Node | None:

@@ -128,8 +128,10 @@ def compare(
             if name not in got or got[name].shape != reference.shape:
                 given = f"has shape {got[name].shape}" if name in got else "is missing"
                 raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
-            found = _compare_output(name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token)
-            worst[name] = _worse(worst[name], found) if name in worst else found
+            measured = _compare_output(
+                name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token
+            )
+            worst[name] = _worse(worst[name], measured) if name in worst else measured
     return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
 
 
@@ -193,7 +195,7 @@ def first_divergence(
     for name in names:
         if name in expected and name in actual and expected[name].shape == actual[name].shape:
             per_token = expected[name].shape[: mask.ndim] == mask.shape
-            found = _compare_output(name, expected[name], actual[name], case, tolerance, per_token)
-            if not found.ok:
+            measured = _compare_output(name, expected[name], actual[name], case, tolerance, per_token)
+            if not measured.ok:
                 return name
     return None

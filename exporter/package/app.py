@@ -119,18 +119,18 @@ def largest_tensors(bundle: Path, manifest: Manifest) -> list[tuple[str, int]]:
     """
     path = bundle / manifest.artifact
     if path.suffix == ".ort":
-        from ..targets.phones.ort_format import read_ort, walk
+        from ..targets.phones.ort_format import largest_first, read_ort
 
-        return [(t.name, t.nbytes) for t in walk(read_ort(path))]
+        return [(t.name, t.nbytes) for t in largest_first(read_ort(path))]
     if path.suffix == ".onnx":
         import onnx_ir as ir
 
         tensors = ir.load(path).graph.initializers.items()
-        found = [(str(n), int(v.const_value.nbytes)) for n, v in tensors if v.const_value is not None]
-        return sorted(found, key=lambda t: (-t[1], t[0]))
+        sizes = [(str(n), int(v.const_value.nbytes)) for n, v in tensors if v.const_value is not None]
+        return sorted(sizes, key=lambda t: (-t[1], t[0]))
     tables = manifest.anatomy["embeddings"].items()
-    found = [(f"{name} (in float32)", 4 * shape[0] * shape[1]) for name, shape in tables]
-    return sorted(found, key=lambda t: (-t[1], t[0]))
+    sizes = [(f"{name} (in float32)", 4 * shape[0] * shape[1]) for name, shape in tables]
+    return sorted(sizes, key=lambda t: (-t[1], t[0]))
 
 
 def copy_tokenizer(bundle: Path, manifest: Manifest, platform: Platform, staging: Path) -> tuple[list[Path], str]:
@@ -226,7 +226,7 @@ def _copy_license(bundle: Path, manifest: Manifest, assets: Path) -> str:
 
 def _about(manifest: Manifest, platform: Platform, license: str, files: Sequence[str]) -> dict[str, Any]:
     raw = json.loads(manifest.to_json())
-    kept = (
+    fields = (
         "headway_version",
         "target",
         "task",
@@ -241,7 +241,7 @@ def _about(manifest: Manifest, platform: Platform, license: str, files: Sequence
     return {
         "schema_version": 1,
         "platform": platform,
-        **{k: raw[k] for k in kept},
+        **{k: raw[k] for k in fields},
         "license": license,
         "files": list(files),
     }

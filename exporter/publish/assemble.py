@@ -68,10 +68,10 @@ def build_manifest(
 
 def check_size(files: Sequence[Path], recipe: Recipe) -> int:
     """Bytes of the artifact's files; GateError where the recipe allows fewer."""
-    found = sum(p.stat().st_size for p in files)
-    if recipe.max_mb is not None and found > recipe.max_mb * 1e6:
-        raise GateError(f"the artifact has {found / 1e6:.1f} MB, {found / 1e6 - recipe.max_mb:.1f} MB over max_mb")
-    return found
+    nbytes = sum(p.stat().st_size for p in files)
+    if recipe.max_mb is not None and nbytes > recipe.max_mb * 1e6:
+        raise GateError(f"the artifact has {nbytes / 1e6:.1f} MB, {nbytes / 1e6 - recipe.max_mb:.1f} MB over max_mb")
+    return nbytes
 
 
 def finish(
@@ -107,8 +107,8 @@ def _companions(directory: Path) -> list[str]:
         "config_sentence_transformers.json",
         *LICENSE_FILES,
     ]
-    found = [n for n in names if (directory / n).is_file()]
-    return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
+    present = [n for n in names if (directory / n).is_file()]
+    return present + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
 
 
 def tensor_info(value: ir.Value) -> TensorInfo:

@@ -21,8 +21,8 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     """Writes the card from the manifest; plots that lie in the directory are shown."""
     anatomy, source = manifest.anatomy, manifest.source
     blocks = anatomy.get("blocks", [])
-    made = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
-    files = {*directory.glob("model.onnx*"), made, *made.rglob("*")}
+    artifact_path = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
+    files = {*directory.glob("model.onnx*"), artifact_path, *artifact_path.rglob("*")}
     artifact = sum(p.stat().st_size for p in files if p.is_file())
     lines = [
         f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",

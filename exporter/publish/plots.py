@@ -65,8 +65,8 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", sharey=True)
-    for one in axes if columns > 1 else (axes,):
-        one.spines[["top", "right"]].set_visible(False)
+    for panel in axes if columns > 1 else (axes,):
+        panel.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 

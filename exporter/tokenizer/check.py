@@ -69,16 +69,16 @@ _CATEGORIES = {
 
 def classes_of(line: str) -> frozenset[str]:
     """Names of the classes of text that `line` contains; none for ASCII words, digits and punctuation."""
-    found = {name for char in set(line) if (name := _class_of(char)) is not None}
+    classes = {name for char in set(line) if (name := _class_of(char)) is not None}
     if re.search(r"\S", line) is None:
-        found.add("empty and blank lines")
+        classes.add("empty and blank lines")
     if any(_is_mark(a) and _is_mark(b) for a, b in pairwise(line)):
-        found.add("stacked combining marks")
+        classes.add("stacked combining marks")
     if _SPECIAL_TEXTS.search(line):
-        found.add("special-token texts")
+        classes.add("special-token texts")
     if max(map(len, line.split()), default=0) >= _LONG_WORD:
-        found.add("very long words")
-    return frozenset(found - {_WIDER[name] for name in found & _WIDER.keys()})
+        classes.add("very long words")
+    return frozenset(classes - {_WIDER[name] for name in classes & _WIDER.keys()})
 
 
 def _class_of(char: str) -> str | None:
@@ -296,9 +296,11 @@ class TokenAgreement:
         by_name = {c.name: c for c in self.classes}
         what = []
         for name in self.culprits:
-            one = by_name[name]
-            alone = f", {one.alone_different} of {one.alone} where it stands alone" if one.alone else ""
-            what.append(f"  {name}: {one.different} of {one.lines} lines{alone}; for example {one.example!r}")
+            culprit = by_name[name]
+            alone = f", {culprit.alone_different} of {culprit.alone} where it stands alone" if culprit.alone else ""
+            what.append(
+                f"  {name}: {culprit.different} of {culprit.lines} lines{alone}; for example {culprit.example!r}"
+            )
         return "\n".join(
             [f"token ids differ on {self.different} of {self.lines} lines, in these classes of text:", *what]
         )
@@ -311,12 +313,12 @@ class TokenAgreement:
 
 
 def compare_ids(
-    expected: Sequence[Sequence[int]], found: Sequence[Sequence[int]], lines: Sequence[str]
+    expected: Sequence[Sequence[int]], actual: Sequence[Sequence[int]], lines: Sequence[str]
 ) -> TokenAgreement:
     """Token ids of a source tokenizer and of another one, line by line. Shortest examples are kept, of lines alone where there are."""
     rows = [
         (line, classes_of(line) or frozenset([PLAIN]), list(a) != list(b))
-        for line, a, b in zip(lines, expected, found, strict=True)
+        for line, a, b in zip(lines, expected, actual, strict=True)
     ]
     differing = [(line, classes) for line, classes, different in rows if different]
     names = sorted({name for _, classes, _ in rows for name in classes})

@@ -120,6 +120,6 @@ def check_in_graph(graph: bytes, tokenizer_file: Path, info: TokenizerInfo, line
     options.register_custom_ops_library(get_library_path())
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    found = [session.run(["input_ids"], {"text": np.array([line], dtype=object)})[0].tolist() for line in lines]
+    actual = [session.run(["input_ids"], {"text": np.array([line], dtype=object)})[0].tolist() for line in lines]
     expected = [e.ids for e in TextEncoder(tokenizer_file, info).encode(lines)]
-    return compare_ids(expected, found, lines)
+    return compare_ids(expected, actual, lines)

@@ -59,12 +59,12 @@ class Lowered:
     kernels: OwnKernels | None = None
 
     def as_dict(self) -> dict[str, int]:
-        found = {"attention": self.attention, "attention_int8": self.attention_int8}
+        counts = {"attention": self.attention, "attention_int8": self.attention_int8}
         if self.kernels is not None:
-            found |= {"attention_plugin": self.kernels.attentions, "softmax_plugin": self.kernels.softmaxes}
+            counts |= {"attention_plugin": self.kernels.attentions, "softmax_plugin": self.kernels.softmaxes}
         if self.precision is not None:
-            found |= {"casts": self.precision.casts, **self.precision.count()}
-        return found
+            counts |= {"casts": self.precision.casts, **self.precision.count()}
+        return counts
 
 
 def lower(
@@ -82,32 +82,32 @@ def lower(
     TargetError naming the node that TensorRT, or the kernels, have no place for.
     """
     _check_domains(model.graph)
-    found = Lowered(kernels=kernels)
+    lowered = Lowered(kernels=kernels)
     modules = {b.attention.node: _module(b.attention) for b in anatomy.blocks if b.attention is not None}
     for node in nodes(model.graph, "Attention"):
-        found.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name), kernels)
-        found.attention += 1
+        lowered.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name), kernels)
+        lowered.attention += 1
     if kernels is not None:
         mixed = [b.attention.node for b in anatomy.blocks if b.attention is not None and b.attention.disentangled]
         if mixed:
             raise refusal(mixed[0], "its scores have disentangled terms")
-        if not found.attention:
+        if not lowered.attention:
             raise TargetError("the model has no attention for Headway's own kernels: export it with --kernels stock")
-    if found.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
+    if lowered.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
         raise TargetError("not every attention of the model was lowered")
     remove_unused(model)
     model.graph.sort()
     _to_opset(model)
     name_nodes(model.graph)
     if DTYPES[dtype] != F32:
-        found.precision = assign(model, DTYPES[dtype], observe(model, feeds) if rules else {}, rules=rules)
+        lowered.precision = assign(model, DTYPES[dtype], observe(model, feeds) if rules else {}, rules=rules)
         model.graph.sort()
     problems = lint(model.graph)
     if problems:
         raise TargetError(f"the int8 graph is not one that TensorRT fuses: {'; '.join(problems[:3])}")
     if small_enough_to_check(model):
         common.CheckerPass()(model)
-    return found
+    return lowered
 
 
 def _module(part: AttentionPart) -> str | None:
@@ -128,8 +128,8 @@ def observe(model: ir.Model, feeds: Iterable[Mapping[str, np.ndarray]]) -> Maxim
     def watch(name: str):
         def hook(value: torch.Tensor) -> torch.Tensor:
             if value.is_floating_point() and value.numel():
-                seen = float(value.abs().amax())
-                largest[name] = max(largest.get(name, 0.0), seen if np.isfinite(seen) else np.inf)
+                maximum = float(value.abs().amax())
+                largest[name] = max(largest.get(name, 0.0), maximum if np.isfinite(maximum) else np.inf)
             return value
 
         return hook

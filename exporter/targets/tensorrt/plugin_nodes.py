@@ -49,7 +49,7 @@ class OwnKernels:
         inputs = [q, k, v, self._lengths[terms.mask]]
         if terms.position is not None or terms.band is not None:
             inputs.append(self._bias(graph, node, terms))
-        made = attention_node(
+        plugin = attention_node(
             inputs,
             heads=heads,
             head_dim=width // heads,
@@ -58,19 +58,19 @@ class OwnKernels:
             padded=True,
             name=f"{stem}.joined",
         )
-        self._put(graph, node, made)
+        self._put(graph, node, plugin)
         self.attentions += 1
-        return made.outputs[0]
+        return plugin.outputs[0]
 
     def softmax(self, graph: ir.Graph, before: ir.Node, scores: ir.Value, bias: ir.Value, name: str) -> ir.Value:
         """softmax(scores + bias) by the plugin; both have four axes."""
-        made = softmax_node([scores, bias], scale=1.0, longest=self.longest, name=name)
-        self._put(graph, before, made)
+        plugin = softmax_node([scores, bias], scale=1.0, longest=self.longest, name=name)
+        self._put(graph, before, plugin)
         self.softmaxes += 1
-        return made.outputs[0]
+        return plugin.outputs[0]
 
-    def _put(self, graph: ir.Graph, before: ir.Node, made: ir.Node) -> None:
-        graph.insert_before(before, made)
+    def _put(self, graph: ir.Graph, before: ir.Node, plugin: ir.Node) -> None:
+        graph.insert_before(before, plugin)
         graph.opset_imports[NAMESPACE] = 1
 
     def _bias(self, graph: ir.Graph, node: ir.Node, terms: Terms) -> ir.Value:
@@ -100,18 +100,18 @@ def _lengths(graph: ir.Graph, before: ir.Node, mask: ir.Value) -> tuple[ir.Value
     """
     batch, length = mask.shape if mask.shape is not None else ("batch", "sequence")
 
-    def made(op: str, inputs: list, name: str, shape: list, dtype: ir.DataType = F32, **attributes: object) -> ir.Value:
+    def add(op: str, inputs: list, name: str, shape: list, dtype: ir.DataType = F32, **attributes: object) -> ir.Value:
         stem = f"{mask.name}.{name}"
         return insert(before, op, inputs, name=stem, dtype=dtype, shape=shape, **attributes)  # type: ignore[arg-type]
 
-    one, along = initializer(graph, "one_token", np.array(1)), initializer(graph, "along_tokens", np.array([1]))
-    kept = made("Cast", [mask], "kept", [batch, length], to=int(F32))
-    columns = made("Squeeze", [made("Shape", [mask], "columns", [1], I64, start=1, end=2)], "column_count", [], I64)
-    places = made("Range", [one, made("Add", [columns, one], "end", [], I64), one], "places", [length], I64)
-    reached = made("Mul", [kept, made("Cast", [places], "place", [length], to=int(F32))], "reached", [batch, length])
-    last = made("ReduceMax", [reached, along], "last", [batch], keepdims=0)
-    count = made("ReduceSum", [kept, along], "count", [batch], keepdims=0)
-    flaw = made("Sqrt", [made("Sub", [count, last], "short_of", [batch])], "flaw", [batch])
+    first, along = initializer(graph, "one_token", np.array(1)), initializer(graph, "along_tokens", np.array([1]))
+    real = add("Cast", [mask], "kept", [batch, length], to=int(F32))
+    columns = add("Squeeze", [add("Shape", [mask], "columns", [1], I64, start=1, end=2)], "column_count", [], I64)
+    places = add("Range", [first, add("Add", [columns, first], "end", [], I64), first], "places", [length], I64)
+    reached = add("Mul", [real, add("Cast", [places], "place", [length], to=int(F32))], "reached", [batch, length])
+    last = add("ReduceMax", [reached, along], "last", [batch], keepdims=0)
+    count = add("ReduceSum", [real, along], "count", [batch], keepdims=0)
+    flaw = add("Sqrt", [add("Sub", [count, last], "short_of", [batch])], "flaw", [batch])
     spread = initializer(graph, "behind_batch", np.array([1, 2]))
-    lengths = made("Cast", [last], "lengths", [batch], ir.DataType.INT32, to=int(ir.DataType.INT32))
-    return lengths, made("Unsqueeze", [flaw, spread], "checked", [batch, 1, 1])
+    lengths = add("Cast", [last], "lengths", [batch], ir.DataType.INT32, to=int(ir.DataType.INT32))
+    return lengths, add("Unsqueeze", [flaw, spread], "checked", [batch, 1, 1])

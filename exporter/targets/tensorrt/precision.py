@@ -44,15 +44,15 @@ Maxima = Mapping[str, float]
 
 @dataclass
 class Precision:
-    """What was decided: `kept` maps the name of each node left in float32 to the reason."""
+    """What was decided: `in_float32` maps the name of each node left in float32 to the reason."""
 
     low: ir.DataType
-    kept: dict[str, str] = field(default_factory=dict)
+    in_float32: dict[str, str] = field(default_factory=dict)
     casts: int = 0
 
     def count(self) -> dict[str, int]:
         """Nodes in float32 by reason."""
-        reasons = list(self.kept.values())
+        reasons = list(self.in_float32.values())
         return {f"float32_{reason}": reasons.count(reason) for reason in sorted(set(reasons))}
 
 
@@ -65,7 +65,7 @@ def assign(model: ir.Model, low: ir.DataType, maxima: Maxima, *, rules: bool = T
     for node in list(model.graph):
         typing.visit(node)
     typing.restore_outputs()
-    return typing.found
+    return typing.decided
 
 
 class _Typing:
@@ -74,7 +74,7 @@ class _Typing:
         self.limit = float(ml_dtypes.finfo(NUMPY[low]).max)
         self.finest = 256 * float(ml_dtypes.finfo(NUMPY[low]).smallest_subnormal)
         self.content = content_values(graph)
-        self.found = Precision(low)
+        self.decided = Precision(low)
         self._made: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._sources = {v: constant(v) for v in graph.initializers.values() if v.dtype == FLOAT}
 
@@ -82,22 +82,22 @@ class _Typing:
         if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
             raise TargetError(f"node {node.name!r} ({node.op_type}) has sub-graphs, which cannot be typed")
         floats = [v for v in node.inputs if v is not None and v.dtype in NUMPY]
-        made = [v for v in node.outputs if v.dtype == FLOAT]
-        if not floats and not made:
+        results = [v for v in node.outputs if v.dtype == FLOAT]
+        if not floats and not results:
             return
-        reason = self._reason(node, floats, made)
+        reason = self._reason(node, floats, results)
         if reason is not None:
-            self.found.kept[str(node.name)] = reason
+            self.decided.in_float32[str(node.name)] = reason
         dtype = self.low if reason is None else FLOAT
         for i, value in enumerate(node.inputs):
             if value is not None and value.dtype in NUMPY:
                 node.replace_input_with(i, self._as(value, dtype, node))
-        if node.op_type == "Cast" and made:
+        if node.op_type == "Cast" and results:
             node.attributes["to"] = ir.AttrInt64("to", int(dtype))
-        for value in made:
+        for value in results:
             value.type = ir.TensorType(dtype)
 
-    def _reason(self, node: ir.Node, floats: list[ir.Value], made: list[ir.Value]) -> str | None:
+    def _reason(self, node: ir.Node, floats: list[ir.Value], results: list[ir.Value]) -> str | None:
         if not self.rules:
             return None
         if not any(v in self.content for v in node.outputs) and not _reads_table(node):
@@ -108,7 +108,7 @@ class _Typing:
             array = self._sources.get(value)
             if array is not None and not self._holds(array, stepped=node.op_type in _STEPPED):
                 return "constant"
-        if any(HEADROOM * self.maxima.get(str(v.name), 0.0) >= self.limit for v in (*floats, *made)):
+        if any(HEADROOM * self.maxima.get(str(v.name), 0.0) >= self.limit for v in (*floats, *results)):
             return "range"
         return None
 
@@ -143,7 +143,7 @@ class _Typing:
             self.graph.insert_before(reader, node)
         else:
             self.graph.insert_after(producer, node)
-        self.found.casts += 1
+        self.decided.casts += 1
         return out
 
     def restore_outputs(self) -> None:
@@ -159,9 +159,9 @@ class _Typing:
             self.graph.outputs[i] = out
         for value in [v for v in self._sources if not consumers(v) and v not in self.graph.outputs]:
             del self.graph.initializers[str(value.name)]
-        for (value, dtype), made in self._made.items():  # a weight that is only held in one dtype keeps its name
+        for (value, dtype), converted in self._made.items():  # a weight that is only held in one dtype keeps its name
             if value in self._sources and dtype == self.low and str(value.name) not in self.graph.initializers:
-                made.name = value.name
+                converted.name = value.name
 
 
 def _reads_table(node: ir.Node) -> bool:

@@ -45,12 +45,12 @@ def compare_in_javascript(directory: Path, info: TokenizerInfo, count: int = LIN
     expected = [e.ids for e in TextEncoder(directory / info.file, info).encode(lines)]
     page = compare_ids(expected, ids_in_javascript(directory, lines, info.max_length), lines)
     page.require("the tokenizer of the page")
-    found: dict[str, Any] = {"lines": count, "page": "equal on all"}
+    record: dict[str, Any] = {"lines": count, "page": "equal on all"}
     try:
         theirs = compare_ids(expected, ids_in_javascript(directory, lines, info.max_length, "transformers.js"), lines)
     except TargetError as error:
-        return found | {"transformers.js": f"not compared: {error}"}
-    found["transformers.js"] = (
+        return record | {"transformers.js": f"not compared: {error}"}
+    record["transformers.js"] = (
         {"different": theirs.different, "classes": list(theirs.culprits)} if theirs.different else "equal on all"
     )
-    return found
+    return record

@@ -53,8 +53,8 @@ def tables() -> dict[str, Any]:
     }
 
 
-def _removed(found: Characters) -> list[int]:
-    return _as_ranges(np.flatnonzero(np.isin(found.kinds, (Kind.REMOVED, Kind.REMOVED_STARTER))).tolist())
+def _removed(characters: Characters) -> list[int]:
+    return _as_ranges(np.flatnonzero(np.isin(characters.kinds, (Kind.REMOVED, Kind.REMOVED_STARTER))).tolist())
 
 
 def _flagged(flags: np.ndarray, flag: Flag) -> list[int]:
@@ -62,13 +62,13 @@ def _flagged(flags: np.ndarray, flag: Flag) -> list[int]:
 
 
 def _as_ranges(numbers: Iterable[int]) -> list[int]:
-    found: list[int] = []
+    ranges: list[int] = []
     for number in numbers:
-        if found and found[-1] == number - 1:
-            found[-1] = number
+        if ranges and ranges[-1] == number - 1:
+            ranges[-1] = number
         else:
-            found += [number, number]
-    return found
+            ranges += [number, number]
+    return ranges
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ class WasmRunner:
     TargetError where it cannot be opened, or where a batch fails.
     """
 
-    def __init__(self, model: Path, options: Mapping[str, Any], found: dict[str, str] | str | None = None):
-        found = versions() if found is None else found
-        if isinstance(found, str):
-            raise TargetError(f"{model}: {found}")
-        self.model, self.versions = model, found
+    def __init__(self, model: Path, options: Mapping[str, Any], versions_here: dict[str, str] | str | None = None):
+        versions_here = versions() if versions_here is None else versions_here
+        if isinstance(versions_here, str):
+            raise TargetError(f"{model}: {versions_here}")
+        self.model, self.versions = model, versions_here
         command = ["node", str(WORKER), str(model), json.dumps(dict(options))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         hello = self._receive()

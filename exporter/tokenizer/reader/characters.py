@@ -95,49 +95,49 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
         )
     )
     kinds, flags, ranks, joins = np.zeros((4, CODE_POINTS), np.uint8)
-    found = Characters(kinds, flags, ranks, joins, {})
+    characters = Characters(kinds, flags, ranks, joins, {})
     if tokenizer.normalizer is not None:
-        _normalization(tokenizer.normalizer.normalize_str, found)
+        _normalization(tokenizer.normalizer.normalize_str, characters)
     if tokenizer.pre_tokenizer is not None:
         if json.loads(pre_tokenizer)["type"] == "ByteLevel":
-            found.flags |= letters()
+            characters.flags |= letters()
         else:
-            _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
+            _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, characters.flags)
     if added:
-        found.flags |= _words_and_spaces()
-    return found
+        characters.flags |= _words_and_spaces()
+    return characters
 
 
 def _between_bars(normalize: Normalize, texts: Sequence[str]) -> Iterator[str]:
     """What becomes of each text alone; none of them may hold one."""
     for start in range(0, len(texts), _CHUNK):
         some = texts[start : start + _CHUNK]
-        made = normalize(_BAR + _BAR.join(some) + _BAR).split(_BAR)
-        if len(made) != len(some) + 2:
+        results = normalize(_BAR + _BAR.join(some) + _BAR).split(_BAR)
+        if len(results) != len(some) + 2:
             raise SourceError("the normalizer changes text beyond the characters that it is given")
-        yield from made[1:-1]
+        yield from results[1:-1]
 
 
-def _normalization(normalize: Normalize, found: Characters) -> None:
+def _normalization(normalize: Normalize, characters: Characters) -> None:
     if normalize(_BAR) != _BAR:
         raise SourceError(f"the normalizer changes {_BAR!r}, which is not foreseen")
     codes = [c for c in CODES if c != ord(_BAR)]
-    made = dict(zip(codes, _between_bars(normalize, [chr(c) for c in codes]), strict=True))
-    for code, text in made.items():
+    normalized = dict(zip(codes, _between_bars(normalize, [chr(c) for c in codes]), strict=True))
+    for code, text in normalized.items():
         char = chr(code)
         if text == char:
             continue
         if text == "":
-            found.kinds[code] = Kind.REMOVED
+            characters.kinds[code] = Kind.REMOVED
         elif text == f" {char} ":
-            found.kinds[code] = Kind.SPACED
+            characters.kinds[code] = Kind.SPACED
         elif 0xAC00 <= code < 0xD7A4 and text == _hangul(code):
-            found.kinds[code] = Kind.HANGUL
+            characters.kinds[code] = Kind.HANGUL
         else:
-            found.kinds[code] = Kind.MAPPED
-            found.mapped[code] = text
-    _marks(normalize, made, found)
-    _check(normalize, found)
+            characters.kinds[code] = Kind.MAPPED
+            characters.mapped[code] = text
+    _marks(normalize, normalized, characters)
+    _check(normalize, characters)
 
 
 def _hangul(code: int) -> str:
@@ -157,13 +157,13 @@ def _anchors(normalize: Normalize) -> tuple[str, str] | None:
     return next(((first, last) for first, last in pairs if normalize(last + first) == first + last), None)
 
 
-def _marks(normalize: Normalize, made: dict[int, str], found: Characters) -> None:
+def _marks(normalize: Normalize, normalized: dict[int, str], characters: Characters) -> None:
     """Ranks of marks that stay, and which of the removed characters keep marks apart."""
     anchors = _anchors(normalize)
     if anchors is None:
         return
     first, last = anchors
-    stay = [chr(c) for c, text in made.items() if c >= 0x80 and text == chr(c)]
+    stay = [chr(c) for c, text in normalized.items() if c >= 0x80 and text == chr(c)]
     behind = _between_bars(normalize, [last + x for x in stay])  # overtaken by x?
     before = _between_bars(normalize, [x + first for x in stay])
     marks = [
@@ -175,53 +175,55 @@ def _marks(normalize: Normalize, made: dict[int, str], found: Characters) -> Non
     rank = 0
     for previous, mark in zip(" " + ordered, ordered, strict=False):
         rank += previous == " " or normalize(mark + previous) == previous + mark
-        found.ranks[ord(mark)] = rank
-    removed = [chr(c) for c in np.flatnonzero(found.kinds == Kind.REMOVED)]
+        characters.ranks[ord(mark)] = rank
+    removed = [chr(c) for c in np.flatnonzero(characters.kinds == Kind.REMOVED)]
     for x, text in zip(removed, _between_bars(normalize, [last + x + first for x in removed]), strict=True):
         if text == last + first:
-            found.kinds[ord(x)] = Kind.REMOVED_STARTER
+            characters.kinds[ord(x)] = Kind.REMOVED_STARTER
 
 
-def _check(normalize: Normalize, found: Characters) -> None:
+def _check(normalize: Normalize, characters: Characters) -> None:
     """Every character that is mapped or removed, and every mark, among others; SourceError where the table says otherwise."""
-    marks = sorted(np.flatnonzero(found.ranks), key=lambda c: found.ranks[c])
+    marks = sorted(np.flatnonzero(characters.ranks), key=lambda c: characters.ranks[c])
     first, last = (chr(marks[0]), chr(marks[-1])) if marks else ("a", "Z")
-    changed = np.flatnonzero((found.ranks > 0) | (found.kinds == Kind.MAPPED) | (found.kinds == Kind.REMOVED_STARTER))
+    changed = np.flatnonzero(
+        (characters.ranks > 0) | (characters.kinds == Kind.MAPPED) | (characters.kinds == Kind.REMOVED_STARTER)
+    )
     texts = [f"A{last}{chr(c)}{first}B{chr(c)}" for c in changed]
     texts += [f"{chr(a)}{chr(b)}" for a, b in zip(changed, np.roll(changed, 7), strict=True)]
-    for text, made in zip(texts, _between_bars(normalize, texts), strict=True):
-        if apply(found, text) != made:
+    for text, result in zip(texts, _between_bars(normalize, texts), strict=True):
+        if apply(characters, text) != result:
             raise SourceError(
-                f"the normalizer does not work by single characters ({text!a} becomes {made!a}, not {apply(found, text)!a})"
+                f"the normalizer does not work by single characters ({text!a} becomes {result!a}, not {apply(characters, text)!a})"
             )
 
 
-def apply(found: Characters, text: str) -> str:
+def apply(characters: Characters, text: str) -> str:
     """`text` normalized by the table, as the reader does it."""
     out: list[str] = []
     waiting: list[str] = []
 
     def settle() -> None:
-        out.extend(sorted(waiting, key=lambda mark: found.ranks[ord(mark)]))
+        out.extend(sorted(waiting, key=lambda mark: characters.ranks[ord(mark)]))
         waiting.clear()
 
     for char in text:
         code = ord(char)
-        kind = found.kinds[code]
+        kind = characters.kinds[code]
         if kind == Kind.REMOVED:
             continue
         if kind == Kind.REMOVED_STARTER:
             settle()
             continue
         became = {Kind.SPACED: f" {char} ", Kind.HANGUL: _hangul(code) if kind == Kind.HANGUL else ""}.get(
-            kind, found.mapped.get(code, char)
+            kind, characters.mapped.get(code, char)
         )
-        for one in became:
-            if found.ranks[ord(one)]:
-                waiting.append(one)
+        for character in became:
+            if characters.ranks[ord(character)]:
+                waiting.append(character)
             else:
                 settle()
-                out.append(one)
+                out.append(character)
     settle()
     return "".join(out)
 
@@ -233,15 +235,15 @@ def read_compositions() -> dict[tuple[int, int], int]:
 
     apart, together = normalizers.NFD().normalize_str, normalizers.NFC().normalize_str
     texts = [chr(c) for c in DENSE if c != ord(_BAR) and not 0xAC00 <= c < 0xD7A4]
-    found = {}
+    compositions = {}
     for char, parts in zip(texts, _between_bars(apart, texts), strict=True):
         if parts == char or together(parts) != char:
             continue
         first, second = together(parts[:-1]), parts[-1]
         if len(first) != 1 or together(first + second) != char:
             raise SourceError(f"NFC of the tokenizers library does not make {char!a} of {first!a} and {second!a}")
-        found[ord(first), ord(second)] = ord(char)
-    return found
+        compositions[ord(first), ord(second)] = ord(char)
+    return compositions
 
 
 @lru_cache(maxsize=1)
@@ -297,11 +299,11 @@ def _words_and_spaces() -> np.ndarray:
     for start in range(0, len(looked_at), _CHUNK):
         codes = looked_at[start : start + _CHUNK]
         # Each character stands at 3 i + 1, behind the token at 3 i.
-        whole = {at[0] for at in offsets(AddedToken("\x02", single_word=True, normalized=False), codes)}
+        alone = {at[0] for at in offsets(AddedToken("\x02", single_word=True, normalized=False), codes)}
         ends = dict(offsets(AddedToken("\x02", rstrip=True, normalized=False), codes))
         for i, code in enumerate(codes):
             if code != 2:
-                flags[code] |= Flag.WORD * (3 * i not in whole) | Flag.SPACE * (ends[3 * i] == 3 * i + 2)
+                flags[code] |= Flag.WORD * (3 * i not in alone) | Flag.SPACE * (ends[3 * i] == 3 * i + 2)
     if flags[SPARSE].any():
         raise SourceError("there are letters in a plane that was empty when Headway was written")
     return flags

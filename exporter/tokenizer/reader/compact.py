@@ -67,7 +67,7 @@ def _steps(part: Mapping[str, Any] | None, within: str) -> list[Mapping[str, Any
     if part is None:
         return []
     if part["type"] == "Sequence":
-        return [step for one in part[within] for step in _steps(one, within)]
+        return [step for inner in part[within] for step in _steps(inner, within)]
     return [part]
 
 
@@ -127,7 +127,7 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
 
 
 def _compositions(pairs: Sequence[tuple[tuple[int, int], int]]) -> bytes:
-    numbers = [_COMPOSE, len(pairs), *(n for (first, second), made in pairs for n in (first, second, made))]
+    numbers = [_COMPOSE, len(pairs), *(n for (first, second), composed in pairs for n in (first, second, composed))]
     return b"".join(map(_number, numbers))
 
 
@@ -138,15 +138,15 @@ def _puts_in_order(step: Mapping[str, Any]) -> bool:
 
 
 def _clusters(charsmap: bytes) -> bytes:
-    found = read_replacements(charsmap)
-    keys = sorted(found)
+    replacements = read_replacements(charsmap)
+    keys = sorted(replacements)
     for key in keys:
         try:
             key.decode()
-            found[key].decode()
+            replacements[key].decode()
         except UnicodeDecodeError as error:
             raise refuse(f"a Precompiled normalizer whose key {key!r} is not UTF-8") from error
-    return _number(_CLUSTERS) + _strings(keys) + b"".join(_string(found[key]) for key in keys)
+    return _number(_CLUSTERS) + _strings(keys) + b"".join(_string(replacements[key]) for key in keys)
 
 
 def _check_words(part: Mapping[str, Any] | None) -> None:
@@ -195,7 +195,7 @@ def _added_tokens(content: dict[str, Any]) -> list[bytes]:
 
     tokenizer = Tokenizer.from_str(json.dumps(content))
     decoder = tokenizer.get_added_tokens_decoder()
-    found: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+    tokens_by_form: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
     for token_id, token in sorted(decoder.items(), key=lambda item: not item[1].special):
         text = token.content
         if token.normalized and tokenizer.normalizer is not None:
@@ -205,10 +205,10 @@ def _added_tokens(content: dict[str, Any]) -> list[bytes]:
         if tokenizer.token_to_id(token.content) != token_id:
             raise refuse(f"an added token, {token.content!r}, with two ids")
         flags = token.single_word | token.lstrip << 1 | token.rstrip << 2
-        found[token.normalized].setdefault(
+        tokens_by_form[token.normalized].setdefault(
             text.encode(), _number(token_id) + bytes([flags])
         )  # the first one of a text counts
-    return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in found]
+    return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in tokens_by_form]
 
 
 def _model(content: Mapping[str, Any]) -> bytes:
@@ -254,22 +254,22 @@ def _byte_pairs(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | Non
         raise refuse(f"a BPE model without tokens for {len(missing)} bytes, {missing[0]:#04x} the first")
     pairs = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model["merges"]]
     rank = {pair: i for i, pair in enumerate(pairs)}  # of a pair that is there twice the last one counts
-    kept = sorted(rank, key=lambda pair: rank[pair])
+    merges = sorted(rank, key=lambda pair: rank[pair])
     written = [
         bytes([bool(pre_tokenizer["add_prefix_space"])]),
         *(_number(vocabulary.get(c, 0)) for c in letters),
-        _number(len(kept)),
+        _number(len(merges)),
     ]
     before = 0
-    for left, right in kept:
-        made = vocabulary[left + right]
-        step = made - before
+    for left, right in merges:
+        merged = vocabulary[left + right]
+        step = merged - before
         written += [
             _number(vocabulary[left]),
             _number(vocabulary[right]),
             _number(-2 * step - 1 if step < 0 else 2 * step),
         ]
-        before = made
+        before = merged
     return b"".join(written)
 
 
@@ -342,15 +342,17 @@ def _template(parts: Sequence[_Part]) -> bytes:
     return b"".join(written)
 
 
-def _characters(found: Characters) -> bytes:
-    rows = np.stack([found.kinds, found.flags, found.ranks, found.joins], axis=1).view(np.uint32)[:, 0]
+def _characters(characters: Characters) -> bytes:
+    rows = np.stack([characters.kinds, characters.flags, characters.ranks, characters.joins], axis=1).view(np.uint32)[
+        :, 0
+    ]
     starts = np.flatnonzero(np.diff(rows, prepend=~rows[0]))
     lengths = np.diff(starts, append=CODE_POINTS)
     classes, of = np.unique(rows[starts], return_inverse=True)
     written = [_number(len(classes)), classes.tobytes(), _number(len(starts))]
     written += [_number(n) + _number(c) for n, c in zip(lengths.tolist(), of.tolist(), strict=True)]
-    mapped = sorted(found.mapped.items())
-    assert [c for c, _ in mapped] == np.flatnonzero(found.kinds == Kind.MAPPED).tolist()
+    mapped = sorted(characters.mapped.items())
+    assert [c for c, _ in mapped] == np.flatnonzero(characters.kinds == Kind.MAPPED).tolist()
     written.append(_number(len(mapped)))
     for (before, _), (code, text) in pairwise([(0, ""), *mapped]):
         written += [_number(code - before), _number(len(text)), *(_number(ord(c)) for c in text)]

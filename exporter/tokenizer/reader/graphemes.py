@@ -52,11 +52,11 @@ def read_joins() -> np.ndarray:
 
     def count(before: str, behind: str, of: Iterable[int]) -> dict[int, int]:
         of = list(of)
-        made = _lines(letters, [f"{before}{chr(c)}{behind}" for c in of])
-        return {c: len(text) for c, text in zip(of, made, strict=True)}
+        normalized = _lines(letters, [f"{before}{chr(c)}{behind}" for c in of])
+        return {c: len(text) for c, text in zip(of, normalized, strict=True)}
 
-    def where(found: Mapping[int, int], number: int) -> list[int]:
-        return [c for c, n in found.items() if n == number]
+    def where(counts: Mapping[int, int], number: int) -> list[int]:
+        return [c for c, n in counts.items() if n == number]
 
     extends = where(count("a", "", codes), 1)
     joins[extends] = Join.EXTENDS
@@ -68,11 +68,11 @@ def read_joins() -> np.ndarray:
     joins[where(keeps_consonant, 5)] |= np.uint8(Join.KEEPS_CONSONANT)
     codes = [c for c in codes if joins[c] == Join.OTHER]
     joins[where(count("", "a", codes), 1)] = Join.PREPENDS
-    made = _lines(_one_key(_ACUTE), [f"{chr(c)}{_ACUTE}\u0302" for c in codes])
-    joins[[c for c, text in zip(codes, made, strict=True) if text == f"{chr(c)}Z"]] = Join.CONTROL
-    made = _lines(_one_key("©"), [f"©{_JOINER}{chr(c)}" for c in codes])
-    whole = [c for c, text in zip(codes, made, strict=True) if text.startswith(f"Z{_JOINER}")]
-    joins[[c for c in whole if joins[c] == Join.OTHER]] = Join.PICTOGRAPH
+    texts = _lines(_one_key(_ACUTE), [f"{chr(c)}{_ACUTE}\u0302" for c in codes])
+    joins[[c for c, text in zip(codes, texts, strict=True) if text == f"{chr(c)}Z"]] = Join.CONTROL
+    texts = _lines(_one_key("©"), [f"©{_JOINER}{chr(c)}" for c in codes])
+    joined = [c for c, text in zip(codes, texts, strict=True) if text.startswith(f"Z{_JOINER}")]
+    joins[[c for c in joined if joins[c] == Join.OTHER]] = Join.PICTOGRAPH
     codes = [c for c in codes if joins[c] == Join.OTHER]
     joins[where(count("", _LINKER + _CONSONANT + _ACUTE, codes), 4)] = Join.CONSONANT
     before_l, before_v, before_t = (
@@ -93,13 +93,13 @@ def read_joins() -> np.ndarray:
 
 
 def _lines(normalizer: Any, texts: Sequence[str]) -> list[str]:
-    made: list[str] = []
+    lines: list[str] = []
     for start in range(0, len(texts), _CHUNK):
         some = texts[start : start + _CHUNK]
-        made += normalizer.normalize_str("\n".join(some)).split("\n")
-    if len(made) != len(texts):
+        lines += normalizer.normalize_str("\n".join(some)).split("\n")
+    if len(lines) != len(texts):
         raise SourceError("grapheme clusters of the tokenizers library are not found out: it joins lines")
-    return made
+    return lines
 
 
 def _clusters_to_letters() -> Any:
@@ -135,7 +135,7 @@ def read_replacements(charsmap: bytes) -> dict[bytes, bytes]:
     size = int.from_bytes(charsmap[:4], "little")
     units = np.frombuffer(charsmap[4 : 4 + size], "<u4").astype(np.int64)
     texts = charsmap[4 + size :]
-    found: dict[bytes, bytes] = {}
+    replacements: dict[bytes, bytes] = {}
     offsets = (units >> 10) << ((units & (1 << 9)) >> 6)
     queue = [(int(offsets[0]), b"")]
     while queue:
@@ -147,7 +147,7 @@ def read_replacements(charsmap: bytes) -> dict[bytes, bytes]:
             below = at ^ int(offsets[at])
             if units[at] >> 8 & 1:
                 start = int(units[below] & 0x7FFFFFFF)
-                found[key + bytes([byte])] = texts[start : texts.index(b"\0", start)]
+                replacements[key + bytes([byte])] = texts[start : texts.index(b"\0", start)]
             else:
                 queue.append((below, key + bytes([byte])))
-    return found
+    return replacements

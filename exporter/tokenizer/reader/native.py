@@ -56,15 +56,15 @@ class NativeReader:
     """A compact file opened by the reader's C functions. SourceError where it is damaged, UsageError where text is not right."""
 
     def __init__(self, data: bytes, of: ctypes.CDLL | None = None):
-        found = of or library()
-        if found is None:
+        compiled = of or library()
+        if compiled is None:
             raise UsageError("no C++ compiler found (g++ or clang++, or set CXX)")
-        self._library = found
+        self._library = compiled
         self._message = ctypes.create_string_buffer(_MESSAGE)
-        self._handle = found.headway_tokenizer_open(data, len(data), self._message, _MESSAGE)
+        self._handle = compiled.headway_tokenizer_open(data, len(data), self._message, _MESSAGE)
         if not self._handle:
             raise SourceError(self._message.value.decode())
-        self.max_length: int = found.headway_tokenizer_max_length(self._handle)
+        self.max_length: int = compiled.headway_tokenizer_max_length(self._handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
