@@ -16,7 +16,7 @@ from .parity import Case, Parity, compare, first_divergence
 
 
 def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[Case], per_token: list[str]) -> bool:
-    """True where the source itself answers differently when a batch is padded further (MobileBERT looks at the next token)."""
+    """Return whether the source's own outputs depend on how far a batch is padded (MobileBERT looks at the next token)."""
     by_name = {c.name: e for c, e in zip(cases, expected, strict=True)}
     further = next(c for c in cases if "padded further" in c.name)
     mixed = next(c for c in cases if c.name.endswith("mixed lengths, padded"))
@@ -27,9 +27,9 @@ def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[Case], pe
 
 
 def diagnose(source: Source, target: Target, text: Text, cases: list[Case], parity: Parity) -> str | None:
-    """Captures the source once more and finds the first module whose result differs: in the canonical graph, then in the lowered.
+    """Capture the source again and return the first module whose output differs, in the canonical graph or in the lowered one.
 
-    Only run after a failure, when time and memory no longer matter.
+    Only run after a failure, when time and memory no longer matter. Return None where no module differs.
     """
     case = next((c for c in cases if any(o.worst_case == c.name for o in parity.outputs if not o.ok)), cases[0])
     captured = capture(source)
@@ -51,7 +51,7 @@ def diagnose(source: Source, target: Target, text: Text, cases: list[Case], pari
 
 
 def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """Inner values of a graph by name, as ONNX Runtime computes them; names the graph lacks are left out."""
+    """Return inner values of a graph by name, as ONNX Runtime computes them; names that the graph lacks are left out."""
     import tempfile
 
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
@@ -72,7 +72,7 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
 def _run_typed(
     model: ir.Model, feeds: Mapping[str, np.ndarray], values: Mapping[str, ir.Value]
 ) -> dict[str, np.ndarray]:
-    """Inner values of a graph without a runtime's own operators, each in the dtype that the graph gives it."""
+    """Return inner values of a graph without a runtime's own operators, each in the dtype that the graph gives it."""
     from ..graph.typed_graph import TypedGraph
 
     graph = TypedGraph(model)
@@ -81,7 +81,7 @@ def _run_typed(
 
 
 def parity_failure(parity: Parity) -> str:
-    """One sentence: which output is off, by how much, where, and from which module on."""
+    """Return one sentence: which output differs, by how much, on what, and from which module on."""
     worst = next(o for o in parity.outputs if not o.ok)
     where = f"; the first module that differs is {parity.first_divergence}" if parity.first_divergence else ""
     return (

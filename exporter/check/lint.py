@@ -1,8 +1,7 @@
-"""What an artifact would do badly on a processor or runtime it was not made for: saturate, overflow, be refused, run slowly.
+"""Find what would saturate, overflow, be refused or run slowly on a processor or runtime that an artifact was not made for.
 
-Reads the ONNX or `.ort` file itself; findings name the module whose weight is concerned. Nothing here is measured on that target: what is
-said follows from number formats and operator sets; of time it says what may be slow, to be measured there with `headway bench`.
-For what saturates see `Processor`.
+The ONNX or `.ort` file itself is read; findings name the module whose weights are concerned. Nothing is measured on that target:
+findings follow from number formats and operator sets. What may be slow is to be measured there with `headway bench`.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from ..targets.phones.ort_format import OrtFile, read_ort
 Severity = Literal["error", "slow"]
 _INT16, _INT32 = 2**15 - 1, 2**31 - 1
 _INTEGER_PRODUCTS = {"MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3}
-"""Operators that multiply bytes, and which input is the matrix."""
+"""Operators that multiply bytes, and which of their inputs holds the weights."""
 
 _CURE = f"set session entry {X64_PRECISION}=1, use 7-bit weights, or Headway's kernels"
 _CURE_ORT = f"nothing optimizes a .ort file when it is loaded, so that {X64_PRECISION} does not help: export for --target ort there"
@@ -35,7 +34,7 @@ _CURE_ORT = f"nothing optimizes a .ort file when it is loaded, so that {X64_PREC
 
 @dataclass(frozen=True)
 class Finding:
-    """`where` is the module or node; an "error" would give wrong answers or none, "slow" may cost time."""
+    """One finding. `where` is the module or node; an "error" would give wrong outputs or none, "slow" may cost time."""
 
     severity: Severity
     where: str
@@ -66,7 +65,7 @@ PROCESSORS: dict[str, Processor] = {
 
 
 def lint(path: Path, target: str) -> list[Finding]:
-    """Findings about a bundle, or an `.onnx` or `.ort` file, on one of `PROCESSORS`, errors first."""
+    """Return findings about a bundle, or an `.onnx` or `.ort` file, on one of `PROCESSORS`, errors first."""
     processor = PROCESSORS.get(target)
     if processor is None:
         raise UsageError(f"target {target!r} is not known to lint; known: {', '.join(PROCESSORS)}")
@@ -88,7 +87,7 @@ def lint(path: Path, target: str) -> list[Finding]:
 
 
 def _as_graph(file: OrtFile) -> ir.Graph:
-    """The operators of a `.ort` file and its int8 matrices, as far as findings look at them."""
+    """Return the operators of a `.ort` file and its int8 weights, as far as findings need them."""
     values: dict[str, ir.Value] = {}
     for t in file.tensors.values():
         values[t.name] = ir.Value(name=t.name)
@@ -122,14 +121,14 @@ def _findings(graph: ir.Graph, processor: Processor, exact: bool, cure: str) -> 
         yield from _zero_point(node, processor)
     for node in nodes(graph, "MatMul"):
         weight = matrix_of(node)
-        if weight is not None and _rounded_values(node) is None:
+        if weight is not None and _quantized_activations(node) is None:
             yield Finding(
                 "slow",
                 _module(weight[0]),
-                "weight-only: the product itself runs in float32; it saves bytes, whether time as well `headway bench` tells",
+                "weight-only: the matmul itself runs in float32; it saves bytes, and `headway bench` tells whether it saves time",
             )
     for node in nodes(graph, "MatMulNBits"):
-        what = "int4 products may take longer than float32 ones there: `headway bench` tells"
+        what = "int4 matmuls may take longer than float32 ones there: `headway bench` tells"
         yield Finding("slow", _module(node.inputs[1]), what)
 
 
@@ -150,12 +149,12 @@ def _zero_point(node: ir.Node, processor: Processor) -> Iterator[Finding]:
     zero = constant(node.inputs[2])
     if zero is not None and (zero.dtype == np.uint8 or zero.any()):
         yield Finding(
-            "error", _place(node), "rounded around a zero point, or to uint8: int8 with zero point 0 is expected there"
+            "error", _place(node), "quantized with a zero point, or to uint8: int8 with zero point 0 is expected there"
         )
 
 
 def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool, cure: str) -> Iterator[Finding]:
-    """Saturation of 16-bit pairs, overflow of 32-bit sums: by the weights themselves, for the worst values."""
+    """Find saturation of 16-bit pairs and overflow of 32-bit sums, by the weights themselves and for the worst activations."""
     array = constant(matrix)
     if array is None or array.dtype != np.int8:
         return
@@ -174,15 +173,15 @@ def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool, cu
 
 
 def _byte_matrix(node: ir.Node) -> ir.Value | None:
-    """The int8 matrix of a product of bytes: of a fused operator, or of one that the runtime will fuse."""
+    """Return the int8 weights of a matmul of bytes: a fused operator, or one that the runtime will fuse; else None."""
     if node.op_type in _INTEGER_PRODUCTS:
         value = node.inputs[_INTEGER_PRODUCTS[node.op_type]]
         return value if value is not None and value.is_initializer() else None
     matrix = matrix_of(node) if node.op_type == "MatMul" else None
-    return matrix[0] if matrix is not None and _rounded_values(node) is not None else None
+    return matrix[0] if matrix is not None and _quantized_activations(node) is not None else None
 
 
-def _rounded_values(node: ir.Node) -> ir.Node | None:
+def _quantized_activations(node: ir.Node) -> ir.Node | None:
     back = producer(node.inputs[0], "DequantizeLinear")
     return producer(back.inputs[0], "QuantizeLinear", "DynamicQuantizeLinear") if back is not None else None
 

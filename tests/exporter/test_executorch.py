@@ -91,7 +91,7 @@ def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Mod
     _, matrices = rounded(one_layer)
     alone = one_layer.clone()
     QuantizeMatrices(matrices)(alone)
-    with pytest.raises(TargetError, match=r"int8 matrix whose other side is float.*per-token"):
+    with pytest.raises(TargetError, match=r"int8 weights with float activations.*per-token"):
         target.lower(alone, None)  # type: ignore[arg-type]
     value = str(next(n for n in nodes(alone.graph, "MatMul") if n.inputs[1].producer()).inputs[0].name)  # type: ignore[union-attr]
     QuantizeValues({value: (-4.0, 4.0)})(alone)

@@ -87,9 +87,7 @@ def lower_matmuls(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Ma
 
 def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     """Fuse one matmul per token with the bias, the activation function and the residual after it, where nothing else reads between."""
-    rounded = node.inputs[0]
-    assert rounded is not None
-    tokens = producer(rounded, TOKENS)
+    tokens = producer(node.inputs[0], TOKENS)
     assert tokens is not None
     result, bias, residual, activation = node.outputs[0], None, None, None
     add = bias_add(node)

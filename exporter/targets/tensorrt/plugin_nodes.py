@@ -1,10 +1,10 @@
-"""Headway's own attention in a graph for TensorRT: one node a layer, which a plugin computes (`kernels/tensorrt_plugin`).
+"""Insert Headway's own attention into a graph for TensorRT: one node per layer, which a plugin computes (`kernels/tensorrt_plugin`).
 
-The plugin knows padding by lengths: the position of a text's last token, found once from the mask. That is right where all
-padding stands behind the text. Where it does not, the queries of the first attention are made NaN, and so are the text's answers:
-an engine may be run by other programs than Headway, and must not be wrong in silence there either.
+The plugin takes padding as lengths: the position of a text's last token, computed once from the mask. That is right where all padding
+comes after the text. Where it does not, the queries of the first attention are set to NaN, and so are the text's outputs: other
+programs than Headway may run an engine, and must not get wrong outputs silently.
 
-Attention whose probabilities are rounded to int8 keeps TensorRT's two products; the softmax between is the plugin's.
+Attention with int8 probabilities keeps TensorRT's two matmuls; the plugin computes the softmax between.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,10 @@ F32, I64 = ir.DataType.FLOAT, ir.DataType.INT64
 
 @dataclass
 class OwnKernels:
-    """Puts the nodes in. `longest` sequence in tokens; what attentions share is made once: lengths, and biases by position."""
+    """Insert the nodes of the plugins. `longest`: the longest sequence, in tokens.
+
+    Lengths and biases by position are computed once for all attentions.
+    """
 
     longest: int
     attentions: int = 0
@@ -31,9 +34,9 @@ class OwnKernels:
     _biases: dict[tuple[ir.Value | None, ir.Value | None], ir.Value] = field(default_factory=dict)
 
     def attention(self, graph: ir.Graph, node: ir.Node, stem: str) -> ir.Value:
-        """The result of a canonical `Attention` by the plugin, `[batch, sequence, heads * head_dim]`.
+        """Return the output of a canonical `Attention` by the plugin, `[batch, sequence, heads * head_dim]`.
 
-        TargetError where it is one that the kernels do not compute.
+        Raise TargetError for an attention that the kernels do not compute.
         """
         node.name = stem  # by which a refusal names it
         terms = terms_of(node)
@@ -63,7 +66,7 @@ class OwnKernels:
         return plugin.outputs[0]
 
     def softmax(self, graph: ir.Graph, before: ir.Node, scores: ir.Value, bias: ir.Value, name: str) -> ir.Value:
-        """softmax(scores + bias) by the plugin; both have four axes."""
+        """Return the softmax of scores plus bias by the plugin; both have four axes."""
         plugin = softmax_node([scores, bias], scale=1.0, longest=self.longest, name=name)
         self._put(graph, before, plugin)
         self.softmaxes += 1
@@ -74,7 +77,7 @@ class OwnKernels:
         graph.opset_imports[NAMESPACE] = 1
 
     def _bias(self, graph: ir.Graph, node: ir.Node, terms: Terms) -> ir.Value:
-        """What depends on positions alone, `[heads or 1, positions, positions]`."""
+        """Return the bias that depends on positions alone, `[heads or 1, positions, positions]`."""
         key = terms.position, terms.band
         if key not in self._biases:
             parts: list[ir.Value] = []
@@ -94,9 +97,10 @@ class OwnKernels:
 
 
 def _lengths(graph: ir.Graph, before: ir.Node, mask: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Of a mask `[batch, sequence]`: where each text ends, int32 `[batch]`; and `[batch, 1, 1]`, 0, or NaN where padding comes before.
+    """Return where each text of a mask `[batch, sequence]` ends, int32 `[batch]`, and whether padding comes before its end.
 
-    A text ends at its last token; where as many tokens count as that is far, none is missing before.
+    The second is `[batch, 1, 1]`: NaN where padding comes before, else 0. A text ends at its last token; where the mask counts as many
+    tokens as that position, none is missing before.
     """
     batch, length = mask.shape if mask.shape is not None else ("batch", "sequence")
 

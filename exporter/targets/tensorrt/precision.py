@@ -1,12 +1,12 @@
-"""A dtype for every node of a graph: float16 or bfloat16 where it is safe, float32 where it is not, Casts between.
+"""Give every node of a graph a dtype: float16 or bfloat16 where that is safe, else float32, with Casts between.
 
-A strongly typed engine takes its precision from the graph alone, so what may overflow has to be said here. Node by node,
-the reasons for float32, the first that holds:
+A strongly typed engine takes its precision from the graph alone, so what may overflow has to be float32 here. The reasons for float32,
+of which the first that applies to a node is noted:
 
-* `position`: what does not depend on the token ids (mask arithmetic, rotary angles) is small, and exact in float32;
-* `operator`: sums and powers of activations (norms, GELU, reductions) leave float16's range long before their results do;
-* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantization step held to less than 8 bits;
-* `range`: an input or result that came within a factor of 2 of the low dtype's largest number on calibration text.
+* `position`: what does not depend on token ids (mask arithmetic, rotary angles) is small, and exact in float32;
+* `operator`: sums and powers of activations (norms, GELU, reductions) leave the range of float16 long before their outputs do;
+* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantization scale held to less than 8 bits;
+* `range`: an input or output that came within a factor of 2 of the low dtype's largest number on calibration data.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ _NORMS = {"LayerNormalization", "RMSNormalization", "LpNormalization"}
 _CURVES = {"Gelu", "Erf", "Exp", "Log", "Pow", "Sqrt", "Softplus", "Mish", "Sin", "Cos"}
 FLOAT32_OPERATORS = frozenset(_SUMS | _NORMS | _CURVES)
 _FEW = 16
-"""Of so few numbers each counts: a bound of 1e-12 must not become 0. Of a matrix the smallest may."""
+"""In a constant of so few numbers none may become 0 (a bound of 1e-12); in a weight matrix small ones may."""
 
 _STEPPED = ("QuantizeLinear", "DequantizeLinear")
 HEADROOM = 2.0
-"""Text to come may go beyond what calibration text has shown."""
+"""Activations on later text may exceed those on calibration data."""
 
 FLOAT = ir.DataType.FLOAT
 NUMPY = {
@@ -39,27 +39,27 @@ NUMPY = {
 }
 
 Maxima = Mapping[str, float]
-"""Largest absolute value seen of each float value, by its name."""
+"""Largest absolute activation observed of each float value, by its name."""
 
 
 @dataclass
 class Precision:
-    """What was decided: `in_float32` maps the name of each node left in float32 to the reason."""
+    """What was decided: `in_float32` maps the name of each node that stays float32 to the reason."""
 
     low: ir.DataType
     in_float32: dict[str, str] = field(default_factory=dict)
     casts: int = 0
 
     def count(self) -> dict[str, int]:
-        """Nodes in float32 by reason."""
+        """Return how many nodes stay float32, by reason."""
         reasons = list(self.in_float32.values())
         return {f"float32_{reason}": reasons.count(reason) for reason in sorted(set(reasons))}
 
 
 def assign(model: ir.Model, low: ir.DataType, maxima: Maxima, *, rules: bool = True) -> Precision:
-    """Types a float32 graph in place, in topological order; its inputs and outputs keep their dtypes.
+    """Assign dtypes to a float32 graph in place, in topological order; its inputs and outputs keep theirs.
 
-    `rules=False` makes everything `low`: for showing what the rules are for. TargetError names a node with sub-graphs.
+    `rules=False` makes everything `low`, to show what the rules prevent. Raise TargetError for a node with sub-graphs.
     """
     typing = _Typing(model.graph, low, maxima if rules else {}, rules)
     for node in list(model.graph):
@@ -100,7 +100,7 @@ class _Typing:
     def _reason(self, node: ir.Node, floats: list[ir.Value], results: list[ir.Value]) -> str | None:
         if not self.rules:
             return None
-        if not any(v in self.content for v in node.outputs) and not _reads_table(node):
+        if not any(v in self.content for v in node.outputs) and not _reads_weights(node):
             return "position"
         if node.op_type in FLOAT32_OPERATORS:
             return "operator"
@@ -113,7 +113,7 @@ class _Typing:
         return None
 
     def _holds(self, array: np.ndarray, *, stepped: bool) -> bool:
-        """Whether the low dtype holds an array: nothing overflows, and what is there to divide by does not become 0."""
+        """Return whether the low dtype holds an array: nothing overflows, and no divisor becomes 0."""
         if not np.abs(array).max(initial=0.0) < self.limit:
             return False
         if stepped:
@@ -121,7 +121,7 @@ class _Typing:
         return array.size > _FEW or not ((array != 0) & (array.astype(NUMPY[self.low]) == 0)).any()
 
     def _as(self, value: ir.Value, dtype: ir.DataType, reader: ir.Node) -> ir.Value:
-        """`value` in `dtype`: itself, a converted weight, or a Cast behind what makes it."""
+        """Return `value` in `dtype`: itself, a converted weight, or a Cast after the node that makes it."""
         if value.dtype == dtype:
             return value
         key = value, dtype
@@ -147,7 +147,7 @@ class _Typing:
         return out
 
     def restore_outputs(self) -> None:
-        """Outputs of the graph are float32 again, under their own names."""
+        """Make the outputs of the graph float32 again, under their own names."""
         for i, value in enumerate(self.graph.outputs):
             producer = value.producer()
             if value.dtype != self.low or producer is None:
@@ -159,13 +159,13 @@ class _Typing:
             self.graph.outputs[i] = out
         for value in [v for v in self._sources if not consumers(v) and v not in self.graph.outputs]:
             del self.graph.initializers[str(value.name)]
-        for (value, dtype), converted in self._made.items():  # a weight that is only held in one dtype keeps its name
+        for (value, dtype), converted in self._made.items():  # a weight in one dtype alone keeps its name
             if value in self._sources and dtype == self.low and str(value.name) not in self.graph.initializers:
                 converted.name = value.name
 
 
-def _reads_table(node: ir.Node) -> bool:
-    """True for lookups in and products by a trained matrix, int8 or not: worth the low dtype wherever they are."""
+def _reads_weights(node: ir.Node) -> bool:
+    """Return whether a node looks up embeddings or multiplies by weights, int8 or not: these gain by the low dtype anywhere."""
     if node.op_type == "DequantizeLinear":
         return node.inputs[0] is not None and node.inputs[0].is_initializer()
     return node.op_type in ("Gather", "MatMul") and any(

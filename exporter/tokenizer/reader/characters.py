@@ -1,9 +1,8 @@
-"""What a tokenizer makes of each of Unicode's 1,112,064 characters, asked of the `tokenizers` library itself.
+"""Find what a tokenizer does to each of Unicode's 1,112,064 characters, by running the `tokenizers` library itself.
 
-Its Unicode version is its own, and not the one of `unicodedata`; so its normalizer and pre-tokenizer are run on every code
-point, alone and between others, rather than read about. What a normalizer makes of a text is what it makes of its characters,
-one by one, with marks that follow each other put into canonical order (Unicode, section 3.11). That this holds is checked here
-on every character that a normalizer changes.
+The library has its own version of Unicode, other than that of `unicodedata`. So its normalizer and pre-tokenizer are run on every code
+point, alone and between others. The normalized text is that of the characters one by one, with consecutive marks put into canonical
+order (Unicode, section 3.11). This is checked here on every character that a normalizer changes.
 """
 
 import json
@@ -23,22 +22,22 @@ CODES = [c for c in range(CODE_POINTS) if not 0xD800 <= c < 0xE000]
 _CHUNK = 8192
 
 
-# Where characters are, and every 61st code point of the planes that are private or empty to this day.
+# All code points of planes with characters, and every 61st of the planes that are private or still empty.
 DENSE = [c for plane in (0, 1, 2, 3, 14) for c in range(plane << 16, plane + 1 << 16) if not 0xD800 <= c < 0xE000]
 SPARSE = [c for plane in (*range(4, 14), 15, 16) for c in range(plane << 16, plane + 1 << 16, 61)]
-_BAR = "§"  # stands between characters: no mark, no white space, no letter, what no other character becomes
+_BAR = "§"  # separates characters: no mark, white space or letter, and no other character becomes it
 Normalize = Callable[[str], str]
 
 
 class Kind(IntEnum):
-    """What becomes of a character; `Characters::Kind` in the reader."""
+    """What a normalizer does to a character; `Characters::Kind` in the reader."""
 
     SAME = 0
     REMOVED = 1
-    REMOVED_STARTER = 2  # marks before and after it are not sorted together
+    REMOVED_STARTER = 2  # removed, but marks before and after it are not sorted together
     MAPPED = 3
-    HANGUL = 4  # a syllable taken apart by arithmetic (Unicode, section 3.12)
-    SPACED = 5  # a space on both sides
+    HANGUL = 4  # a syllable decomposed by arithmetic (Unicode, section 3.12)
+    SPACED = 5  # gets a space on both sides
 
 
 class Flag(IntFlag):
@@ -54,7 +53,10 @@ class Flag(IntFlag):
 
 @dataclass
 class Characters:
-    """By code point: uint8 `[0x110000]` kinds, flags, ranks (0: no mark) and joins (`graphemes.Join`), and what MAPPED ones become."""
+    """The table of characters.
+
+    By code point, uint8 `[0x110000]`: kinds, flags, ranks (0: no mark) and joins (`graphemes.Join`). `mapped`: what MAPPED ones become.
+    """
 
     kinds: np.ndarray
     flags: np.ndarray
@@ -64,9 +66,9 @@ class Characters:
 
 
 def read_characters(tokenizer: dict[str, Any], *, spaces: bool = False) -> Characters:
-    """Of the content of a `tokenizer.json`; `spaces`: flags of white space are needed in any case.
+    """Return the table of a `tokenizer.json`; with `spaces`, flags of white space are set in any case.
 
-    SourceError where its normalizer is not one of single characters.
+    Raise SourceError where its normalizer does not work character by character.
     """
     added = tokenizer.get("added_tokens") or []
     return _read(
@@ -109,7 +111,7 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
 
 
 def _between_bars(normalize: Normalize, texts: Sequence[str]) -> Iterator[str]:
-    """What becomes of each text alone; none of them may hold one."""
+    """Yield what each text becomes alone; no text may contain the bar."""
     for start in range(0, len(texts), _CHUNK):
         some = texts[start : start + _CHUNK]
         results = normalize(_BAR + _BAR.join(some) + _BAR).split(_BAR)
@@ -120,7 +122,9 @@ def _between_bars(normalize: Normalize, texts: Sequence[str]) -> Iterator[str]:
 
 def _normalization(normalize: Normalize, characters: Characters) -> None:
     if normalize(_BAR) != _BAR:
-        raise SourceError(f"the normalizer changes {_BAR!r}, which is not foreseen")
+        raise SourceError(
+            f"the normalizer changes {_BAR!r}, so that its effect on other characters cannot be separated"
+        )
     codes = [c for c in CODES if c != ord(_BAR)]
     normalized = dict(zip(codes, _between_bars(normalize, [chr(c) for c in codes]), strict=True))
     for code, text in normalized.items():
@@ -147,7 +151,7 @@ def _hangul(code: int) -> str:
 
 
 def _anchors(normalize: Normalize) -> tuple[str, str] | None:
-    """Two marks that stay, and change places when they stand in the wrong order; None where nothing does."""
+    """Return two unchanged marks that change places where their order is wrong; None where there are none."""
     marks = [chr(c) for c in CODES if unicodedata.combining(chr(c))]
     stay = sorted((m for m in marks if normalize(m) == m), key=unicodedata.combining)
     backwards = "".join(reversed(stay))
@@ -158,13 +162,13 @@ def _anchors(normalize: Normalize) -> tuple[str, str] | None:
 
 
 def _marks(normalize: Normalize, normalized: dict[int, str], characters: Characters) -> None:
-    """Ranks of marks that stay, and which of the removed characters keep marks apart."""
+    """Set the ranks of marks that stay, and find the removed characters that keep marks apart."""
     anchors = _anchors(normalize)
     if anchors is None:
         return
     first, last = anchors
     stay = [chr(c) for c, text in normalized.items() if c >= 0x80 and text == chr(c)]
-    behind = _between_bars(normalize, [last + x for x in stay])  # overtaken by x?
+    behind = _between_bars(normalize, [last + x for x in stay])  # does x move before it?
     before = _between_bars(normalize, [x + first for x in stay])
     marks = [
         x
@@ -183,7 +187,7 @@ def _marks(normalize: Normalize, normalized: dict[int, str], characters: Charact
 
 
 def _check(normalize: Normalize, characters: Characters) -> None:
-    """Every character that is mapped or removed, and every mark, among others; SourceError where the table says otherwise."""
+    """Run every changed character and every mark among others. Raise SourceError where the table gives another text."""
     marks = sorted(np.flatnonzero(characters.ranks), key=lambda c: characters.ranks[c])
     first, last = (chr(marks[0]), chr(marks[-1])) if marks else ("a", "Z")
     changed = np.flatnonzero(
@@ -194,12 +198,12 @@ def _check(normalize: Normalize, characters: Characters) -> None:
     for text, result in zip(texts, _between_bars(normalize, texts), strict=True):
         if apply(characters, text) != result:
             raise SourceError(
-                f"the normalizer does not work by single characters ({text!a} becomes {result!a}, not {apply(characters, text)!a})"
+                f"the normalizer does not work character by character ({text!a} becomes {result!a}, not {apply(characters, text)!a})"
             )
 
 
 def apply(characters: Characters, text: str) -> str:
-    """`text` normalized by the table, as the reader does it."""
+    """Return `text` normalized by the table, as the reader does it."""
     out: list[str] = []
     waiting: list[str] = []
 
@@ -230,7 +234,7 @@ def apply(characters: Characters, text: str) -> str:
 
 @lru_cache(maxsize=1)
 def read_compositions() -> dict[tuple[int, int], int]:
-    """Two characters that NFC makes one of, syllables of Hangul left out (they are arithmetic)."""
+    """Return the pairs of characters that NFC composes, with the result; Hangul, which is arithmetic, is left out."""
     from tokenizers import normalizers
 
     apart, together = normalizers.NFD().normalize_str, normalizers.NFC().normalize_str
@@ -248,12 +252,12 @@ def read_compositions() -> dict[tuple[int, int], int]:
 
 @lru_cache(maxsize=1)
 def letters() -> np.ndarray:
-    """ByteLevel's: letters join with a letter before them, numbers with a number, separators with one, the rest with neither."""
+    """Return flags of ByteLevel: letters join with a letter before them, numbers with a number, separators with a separator."""
     from tokenizers import pre_tokenizers
 
     flags = np.zeros(CODE_POINTS, np.uint8)
     split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
-    pieces = [(" ", " "), ("'", "'")]  # which join with others in ways of their own
+    pieces = [(" ", " "), ("'", "'")]  # these join with others by rules of their own
     for start in range(0, len(CODES), _CHUNK):
         text = "".join(map(chr, CODES[start : start + _CHUNK])).replace(" ", "").replace("'", "")
         pieces += [(text[at], text[at:stop]) for _, (at, stop) in split(text) if stop > at]
@@ -267,7 +271,7 @@ def letters() -> np.ndarray:
 
 
 def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags: np.ndarray) -> None:
-    """Separators stand in no word, isolated characters in one of their own; all others join with a letter on each side."""
+    """Flag separators, which are in no word, and isolated characters, which are words; all others join with letters."""
     for start in range(0, len(CODES), _CHUNK):
         codes = np.array(CODES[start : start + _CHUNK])
         pieces = np.array([at for _, at in split("a" + "".join(f"{chr(c)}a" for c in codes))])
@@ -283,7 +287,7 @@ def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags
 
 @lru_cache(maxsize=1)
 def _words_and_spaces() -> np.ndarray:
-    """Flags of what an added token takes for part of a word beside it, and for white space."""
+    """Return flags of what an added token treats as part of an adjacent word, and as white space."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     flags = np.zeros(CODE_POINTS, np.uint8)
