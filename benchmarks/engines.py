@@ -36,7 +36,7 @@ from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
 from headway.exporter.targets.base import Text
 from headway.exporter.targets.tensorrt import lower as tensorrt
-from headway.exporter.targets.tensorrt.int8_check import lint
+from headway.exporter.targets.tensorrt.int8_check import problems_of
 from headway.text import TextEncoder
 
 from .data import sentences
@@ -115,7 +115,7 @@ def main() -> None:
             wanted = answers(model, feeds)
             found = tensorrt.lower(model, read_anatomy(model), dtype, [b.feeds for b in text.batches])
             got = answers(model, feeds)
-            problems = lint(model.graph)
+            problems = problems_of(model.graph)
             ir.save(model, directory / "model.onnx", external_data="model.onnx.data")
             onnx_bytes = sum(p.stat().st_size for p in directory.glob("model.onnx*"))
             seconds = [

@@ -1,4 +1,4 @@
-"""The bundle's README: what it is, how it is opened, how near it is to its source, how fast."""
+"""Write the bundle's README: what it is, how it is opened, how near it is to its source, and its latency."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,18 +11,18 @@ CARD = "README.md"
 
 
 def seal(directory: Path, manifest: Manifest) -> None:
-    """The last step of a bundle: writes its card, and its manifest with the checksums of all that lies there."""
+    """Finish a bundle: write its card, and its manifest with the checksums of all files."""
     write_card(directory, manifest)
     manifest.files = file_records(directory)
     (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def write_card(directory: Path, manifest: Manifest) -> None:
-    """Writes the card from the manifest; plots that lie in the directory are shown."""
+    """Write the card from the manifest, with the plots that are in the directory."""
     anatomy, source = manifest.anatomy, manifest.source
     blocks = anatomy.get("blocks", [])
-    made = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
-    files = {*directory.glob("model.onnx*"), made, *made.rglob("*")}
+    artifact_path = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
+    files = {*directory.glob("model.onnx*"), artifact_path, *artifact_path.rglob("*")}
     artifact = sum(p.stat().st_size for p in files if p.is_file())
     lines = [
         f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",
@@ -81,7 +81,7 @@ def _kernel_lines() -> list[str]:
 
 
 def _stage_lines(compression: dict) -> list[str]:
-    """MB, ms and quality after each pass; what bought nothing says so."""
+    """Return MB, ms and quality after each pass; a pass that gained nothing says so."""
     shapes = ", ".join(f"{b}×{n}" for b, n in compression["workload"]["shapes"])
     first = compression["stages"][0]
     where = f" in {compression['measured_in']}" if "measured_in" in compression else ""
@@ -105,7 +105,7 @@ def _stage_lines(compression: dict) -> list[str]:
 
 
 def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
-    """MB, ms, speed-up over the `first` stage and quality after a pass, and what has to be said of one that bought nothing."""
+    """Return MB, ms, speed-up over the `first` stage and quality after a pass, and a remark on one that gained nothing."""
     remark = "undone: not faster" if stage["undone"] else "bought nothing" if stage["paid"] is False else ""
     times = f"{stage['ms']:.2f}", f"{first['ms'] / stage['ms']:.2f}"
     return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
@@ -116,7 +116,7 @@ def _summary(values: list[int]) -> str:
 
 
 def _bench_lines(bench: dict) -> list[str]:
-    """The latency table, with the machine it was taken on."""
+    """Return the latency table, with the machine that it was measured on."""
     first, *others = bench["contestants"]
     machine = bench["machine"]
     heads = [
@@ -148,7 +148,7 @@ def _bench_lines(bench: dict) -> list[str]:
 
 
 def _device_lines(record: dict) -> list[str]:
-    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    """Return what the runtime's own tool measured on a device; a statistic that it does not give stays empty."""
     machine = record["machine"]
     statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99"))
     return [
@@ -161,7 +161,7 @@ def _device_lines(record: dict) -> list[str]:
 
 
 def device_rows(record: Mapping[str, Any], statistics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Those of the statistics that a device's record has, and a row a case: label, runs, milliseconds by statistic."""
+    """Return the statistics that a device's record has, and a row per case: label, runs, milliseconds by statistic."""
     (name,), cases = record["contestants"], record["cases"]
     given = [k for k in statistics if any(f"{k}_ms" in case for case in cases)]
     rows = [

@@ -91,7 +91,7 @@ def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Mod
     _, matrices = rounded(one_layer)
     alone = one_layer.clone()
     QuantizeMatrices(matrices)(alone)
-    with pytest.raises(TargetError, match=r"int8 matrix whose other side is float.*per-token"):
+    with pytest.raises(TargetError, match=r"int8 weights with float activations.*per-token"):
         target.lower(alone, None)  # type: ignore[arg-type]
     value = str(next(n for n in nodes(alone.graph, "MatMul") if n.inputs[1].producer()).inputs[0].name)  # type: ignore[union-attr]
     QuantizeValues({value: (-4.0, 4.0)})(alone)
@@ -108,7 +108,7 @@ def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Mod
 @needed
 def test_an_operator_without_a_kernel_is_named_with_its_module() -> None:
     plan = SimpleNamespace(operators=[SimpleNamespace(name="aten::mish", overload="out")])
-    left = [executorch.Left("aten.mish.default", 1, ["encoder.layer.1.act"])]
+    left = [executorch.Undelegated("aten.mish.default", 1, ["encoder.layer.1.act"])]
     with pytest.raises(TargetError, match=r"aten::mish.out \(encoder.layer.1.act\) has no kernel.*--target ort"):
         executorch.check_kernels(SimpleNamespace(execution_plan=[plan]), left)
 

@@ -363,7 +363,7 @@ def test_the_page_answers_every_other_task(task: str, tmp_path: Path) -> None:
         f"""
 import fs from "node:fs";
 import {{ createRequire }} from "node:module";
-import {{ Bundle }} from "{ROOT.as_uri()}/exporter/web/bundle.mjs";
+import {{ Bundle }} from "{ROOT.as_uri()}/exporter/targets/web/page/bundle.mjs";
 const ort = createRequire(process.env.NODE_PATH + "/x.js")("onnxruntime-web");
 ort.env.wasm.numThreads = 1;
 const read = async (name, json) => {{

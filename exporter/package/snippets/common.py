@@ -1,4 +1,4 @@
-"""What the templates of snippets are filled with: an artifact's inputs, outputs, dtypes and shapes."""
+"""Describe an artifact to the templates of snippets: inputs, outputs, dtypes and shapes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Snippet:
 
 @dataclass(frozen=True)
 class SnippetModel:
-    """A manifest as the snippets need it."""
+    """What snippets need of a manifest. `longest` is in tokens."""
 
     artifact: str
     inputs: Sequence[TensorInfo]
@@ -53,7 +53,7 @@ class SnippetModel:
 
     @property
     def ids(self) -> str:
-        """The first input, by whose length the others are filled."""
+        """The first input, whose length all others have by default."""
         return camel_case(self.inputs[0].name)
 
     @property
@@ -108,5 +108,6 @@ class SnippetInput:
 
 
 def camel_case(name: str) -> str:
+    """Return a tensor's name as a variable of Kotlin, Swift and JavaScript."""
     first, *rest = [p for p in "".join(c if c.isalnum() else "_" for c in name).split("_") if p]
     return first.lower() + "".join(p[:1].upper() + p[1:] for p in rest)

@@ -25,7 +25,7 @@ TENSORRT = "TensorrtExecutionProvider"
 
 @dataclass(frozen=True)
 class OrtGpuTarget:
-    """The graph is portable: it is written anywhere, and checked on the provider where there is one."""
+    """Targets `ort-cuda` and `ort-tensorrt`. The graph is written anywhere, and checked on the provider where there is one."""
 
     name: str
     precision: str
@@ -58,7 +58,7 @@ class OrtGpuTarget:
         if self.provider == TENSORRT:
             own = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"}
             own |= {"fp16": {"trt_fp16_enable": "1"}, "bf16": {"trt_bf16_enable": "1"}}.get(self.precision, {})
-        plain = [CUDA, {"use_tf32": "0"}]  # on by default: products of float32 would be rounded to 10 bits
+        plain = [CUDA, {"use_tf32": "0"}]  # on by default: float32 matmuls would be rounded to 10 bits
         providers = [[TENSORRT, own], plain] if self.provider == TENSORRT else [plain]
         return {"graph_optimization_level": "all", "regroup": regroup, "providers": providers}
 
@@ -79,5 +79,5 @@ class OrtGpuTarget:
 
 
 def ort_gpu_target(recipe: Recipe) -> OrtGpuTarget:
-    """The target that a recipe describes."""
+    """Return the target that a recipe describes."""
     return OrtGpuTarget(recipe.target, recipe.dtype)

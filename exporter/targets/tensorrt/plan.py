@@ -1,6 +1,6 @@
-"""How the engine is built on another machine: all that is needed there lies in the bundle.
+"""Write into a bundle what is needed to build its engine on another machine.
 
-`plan.json`, a script with the few modules of Headway that it runs, and for TensorRT one `trtexec` command.
+These are `plan.json`, a script with the few modules of Headway that it runs, and for TensorRT one `trtexec` command.
 """
 
 import json
@@ -40,7 +40,7 @@ _KERNELS = ("tensorrt_plugin", *(f"triton/{name}" for name in ("__init__", "atte
 def write_plan(
     model: ir.Model, directory: Path, library: str, settings: BuildSettings, profiles: Sequence[Profile]
 ) -> None:
-    """How the engine is built from the graph beside it: `plan.json`, a script, and for TensorRT one `trtexec` command."""
+    """Write how the engine is built from the graph beside it: `plan.json`, a script, and for TensorRT one `trtexec` command."""
     inputs = [str(v.name) for v in model.graph.inputs]
     plan = {
         "library": library,
@@ -52,13 +52,13 @@ def write_plan(
     (directory / PLAN_FILE).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
     _write(directory / SCRIPT_FILE, builder=BUILDER)
     carry_builder(directory / BUILDER, settings.kernels)
-    if library == "tensorrt" and not settings.kernels:  # trtexec cannot be told of plugins in Python
+    if library == "tensorrt" and not settings.kernels:  # trtexec cannot load plugins written in Python
         command = shlex.join(trtexec(inputs, profiles, settings))
         _write(directory / SHELL_FILE, engine=ENGINE_FILE, command=command)
 
 
 def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildSettings) -> list[str]:
-    """The command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
+    """Return the command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
     command = [
         "trtexec",
         f"--onnx={MODEL_FILE}",
@@ -86,7 +86,7 @@ def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildS
 
 
 def carry_builder(directory: Path, kernels: bool) -> None:
-    """Copies what the script runs, as the package `headway` below `directory`; with `kernels` also their sources, for Triton."""
+    """Copy what the script runs, as the package `headway` below `directory`; with `kernels` also their sources, for Triton."""
     own, kernel_sources = Path(str(headway.__file__)).parent, Path(str(kernels_package.__file__)).parent
     files = {f"{name}.py": own / f"{name}.py" for name in _MODULES}
     files |= {

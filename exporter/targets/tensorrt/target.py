@@ -1,4 +1,4 @@
-"""Build TensorRT and TensorRT-RTX engines."""
+"""TensorRT and TensorRT-RTX: the typed graph, how to build it, and the engine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ NUMPY_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """A `Target` that writes the typed graph, how to build it, and, unless only a plan is asked for, the engine."""
+    """Targets `tensorrt` and `tensorrt-rtx`. With `plan` the graph and how to build it are written, and no engine."""
 
     name: str
     precision: str
@@ -70,7 +70,7 @@ class EngineTarget:
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         if any(len(v.shape or ()) != 2 for v in model.graph.inputs):
             raise UsageError(
-                f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet; --target ort-cuda takes them"
+                f"target {self.name}: models whose inputs are not [batch, sequence] cannot be built yet; use --target ort-cuda"
             )
         profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
         check_profiles(profiles, text.lengths, text.longest)
@@ -104,7 +104,7 @@ class EngineTarget:
 
 
 def engine_target(recipe: Recipe) -> EngineTarget:
-    """The target that a recipe describes."""
+    """Return the target that a recipe describes."""
     options = recipe.engine
     settings = BuildSettings(
         tuple(options.gpus),

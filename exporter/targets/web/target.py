@@ -1,7 +1,7 @@
 """Browsers: the graph for onnxruntime-web, in the folders that transformers.js reads, and a page that runs it.
 
-The WebAssembly build has the operators of the CPU build but none of Headway's own. It reads no second file unless told to, so that
-the weights are in the graph. Where Node and onnxruntime-web are at hand, an export is compared in them.
+The WebAssembly build has the operators of the CPU build, but not Headway's own. It reads no second file unless told to, so the weights
+are in the graph. Where Node and onnxruntime-web are installed, an export is checked in them.
 """
 
 import json
@@ -42,7 +42,7 @@ _PAGE = Path(__file__).parent / "page"
 
 @dataclass(frozen=True)
 class WebTarget:
-    """`kind`: one of `SUFFIXES`."""
+    """Target `web`. `kind`: one of `SUFFIXES`."""
 
     kind: str = "fp32"
     spec: TargetSpec = SPEC
@@ -56,7 +56,9 @@ class WebTarget:
         return None
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        fusions = lower(model, anatomy, nibbles=False).as_dict()  # 1.1 to 2.7 times as long with (benchmarks/web.py)
+        fusions = lower(
+            model, anatomy, nibbles=False
+        ).as_dict()  # with nibbles a run takes 1.1 to 2.7 times as long (benchmarks/web.py)
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
             if node.domain not in ("", CONTRIB):
                 raise TargetError(
@@ -81,7 +83,7 @@ class WebTarget:
 
     @cached_property
     def node(self) -> dict[str, str] | str:
-        """What an export is compared in, see `wasm.versions`."""
+        """The versions of what an export is checked in, see `wasm.versions`."""
         return versions()
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
@@ -99,7 +101,7 @@ class WebTarget:
 
 
 def web_target(recipe: Recipe) -> WebTarget:
-    """The target that a recipe describes."""
+    """Return the target that a recipe describes."""
     kinds = [
         "fp16" if isinstance(p, HalfSpec) else {"int8": "q8", "int4": "q4"}[p.weights]
         for p in recipe.passes
@@ -109,9 +111,9 @@ def web_target(recipe: Recipe) -> WebTarget:
 
 
 def add_page(directory: Path, manifest: Manifest) -> None:
-    """Puts the page into a bundle, and tells transformers.js which of its dtypes the file is.
+    """Write the page into a bundle, and note for transformers.js which of its dtypes the file is.
 
-    GateError where the page would read text other than the source does.
+    Raise GateError where the page's token ids differ from the source's.
     """
     compared = compare_in_javascript(directory, manifest.tokenizer)
     manifest.engine = (manifest.engine or {}) | {"tokenizer": compared}
