@@ -16,7 +16,7 @@ from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 
 from ...errors import SourceError
 from .activations import single_node_activations
-from .attention import canonicalize_attention
+from .canonical_attention import canonicalize_attention
 from .edit import ancestors, attribute_int, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
 from .source_rounding import put_rounding, take_rounding

@@ -20,12 +20,13 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators
 
-    from ...graph.torch_module import Linear, NamedModule, Product, TorchModule
+    from ...graph.linear_layers import Linear, LinearWeights
+    from ...graph.torch_module import NamedModule, TorchModule
 
     class Dequantized(torch.nn.Module):
         """A linear layer with int8 weights, dequantized by a node that the converter keeps: nothing is folded into it."""
 
-        def __init__(self, product: Product):
+        def __init__(self, product: LinearWeights):
             super().__init__()
             assert product.scale is not None
             self.weight = torch.nn.Parameter(product.float_weight(), requires_grad=False)
@@ -38,7 +39,7 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
             weight = quantized.dequantize_per_channel(quantized.quantize_per_channel(self.weight, *how), *how)
             return torch.nn.functional.linear(x, weight, self.bias)
 
-    def linear(product: Product) -> torch.nn.Module:
+    def linear(product: LinearWeights) -> torch.nn.Module:
         return Linear(product) if product.scale is None else Dequantized(product)
 
     model = ir.load(source)
