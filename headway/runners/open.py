@@ -12,7 +12,7 @@ from .ort import OrtRunner
 def open_artifact(
     target: str, artifact: Path, options: Mapping[str, Any], threads: int | None, providers: Sequence[str] | None
 ) -> Runner:
-    """Opens what a target built. TargetError where this machine cannot run it."""
+    """Open what a target built. TargetError where this machine cannot run it."""
     if target in ("tensorrt", "tensorrt-rtx") and providers is None:
         from .tensorrt import open_engine
 
@@ -32,5 +32,5 @@ def open_artifact(
 
 
 def graph_of(artifact: Path) -> Path:
-    """The file that ONNX Runtime reads: an engine's graph lies beside it."""
+    """Return the file that ONNX Runtime reads: the graph of an engine lies beside it."""
     return artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
