@@ -80,8 +80,8 @@ def export(
     """
     with needs("export"):
         from .export import export as run
-    made = resolve_recipe(source, recipe, data=data, task=task, target=target, **options)
-    return run(made, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
+    resolved = resolve_recipe(source, recipe, data=data, task=task, target=target, **options)
+    return run(resolved, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
 
 
 def compress(

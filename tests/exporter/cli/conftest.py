@@ -15,6 +15,8 @@ Headway = Callable[..., subprocess.CompletedProcess[str]]
 def headway(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Headway:
     """Run `headway` with words; errors become exit codes as in a process of its own."""
 
+    monkeypatch.setenv("COLUMNS", "200")  # tables are not folded
+
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         arguments = ["headway", *map(str, words)]
         monkeypatch.setattr(sys, "argv", arguments)

@@ -1,17 +1,17 @@
 """The command line as a whole: help, version, completion, and exit codes."""
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 from typer.main import get_command
 
 from headway import __version__
 from headway.exporter.cli import app as cli
+from headway.exporter.export import Exported
 
 Headway = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -44,16 +44,18 @@ def test_help_stands_in_order_of_need(headway: Headway) -> None:
     names = re.findall(r"^  ([a-z]+)  ", shown.stdout, re.MULTILINE)
     assert names[:2] == ["export", "compress"] and set(names) == {path[0] for path in ALL}
     assert "Exit codes: 0 done" in shown.stdout
-    assert headway().stdout == shown.stdout
+    assert shown.stdout.startswith("Usage: headway [OPTIONS] COMMAND")
+    assert headway().stderr == shown.stdout
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_option_is_explained(path: tuple[str, ...], headway: Headway) -> None:
     shown = headway(*path, "-h")
     assert shown.returncode == 0
-    assert "<" not in re.sub(r"<[\w|-]+>", "", shown.stdout), "a bare type in place of a metavar"
     for parameter in ALL[path].params:
         assert parameter.help, parameter.name
+        choices = get_origin(parameter.type_descriptor.annotation) is Literal
+        assert parameter.metavar or parameter.is_flag or choices, f"{parameter.name} shows a bare type"
         long = [name for name in parameter.opts if name.startswith("--")]
         for name in long:
             assert name in shown.stdout
@@ -90,7 +92,7 @@ def test_completion(headway: Headway, monkeypatch: pytest.MonkeyPatch, capsys: p
         (["frobnicate"], "No such command 'frobnicate'"),
         (["exprot"], "Did you mean 'export'"),
         (["compress", "x"], "Missing option '--data'"),
-        (["bench", "x", "--rounds", "2"], "2 is not in the range"),
+        (["bench", "x", "--rounds", "2"], "Invalid value for '--rounds'"),
         (["export"], "give a SOURCE, or a --recipe that names one"),
         (["export", "x"], "give --out, the directory of the bundle"),
         (["export", "x", "-o", "y", "--dtype", "int8"], "headway compress --quantize int8"),
@@ -101,20 +103,12 @@ def test_wrong_words_exit_with_2_and_say_what_is_expected(words: list[str], says
     assert done.returncode == 2 and says in done.stderr and done.stdout == ""
 
 
-def test_whoever_reads_may_stop_early(headway: Headway, monkeypatch: pytest.MonkeyPatch) -> None:
-    def app(**_: object) -> None:
-        raise BrokenPipeError
-
-    monkeypatch.setattr(cli, "app", app)
-    assert headway("inspect", "x").returncode == 141
-
-
-def test_a_reader_that_stops_early_sees_no_traceback() -> None:
+@pytest.mark.parametrize("words", [["--help"], ["inspect", "{bundle}"]], ids=lambda words: words[0])
+def test_a_reader_that_stops_early_sees_no_traceback(words: list[str], bert_bundle: Exported) -> None:
     script = "from headway.exporter.cli.app import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "targets"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
-    )
+    command = [sys.executable, "-c", script, *(word.format(bundle=bert_bundle.path) for word in words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    assert process.wait(timeout=300) == 141
+    assert process.wait(timeout=300) == 1
     assert process.stderr.read() == b""
