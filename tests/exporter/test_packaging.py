@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 
 from headway.errors import GateError, SourceError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.package import app as packaging
-from headway.exporter.package.app import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
+from headway.exporter.package import packager as packaging
+from headway.exporter.package.packager import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
 from headway.exporter.package.snippets.writers import WRITERS, snippet
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.recipe.targets import targets_for
