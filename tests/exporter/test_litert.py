@@ -13,6 +13,7 @@ from headway.bundle import Bundle
 from headway.errors import TargetError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets import base
 from headway.exporter.targets.phones import litert
 from headway.exporter.targets.phones.torch_export import check_quantization
 
@@ -125,10 +126,10 @@ def test_what_cannot_work_is_refused(one_layer: ir.Model, monkeypatch: pytest.Mo
         litert.LiteRtTarget().options(regroup=False)
     assert check_quantization(one_layer, "litert", "LiteRT") == {"attention": 1}
     monkeypatch.delenv(litert.PYTHON, raising=False)
-    monkeypatch.setattr(litert, "find_spec", lambda name: None)
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match=r"pip install 'headway\[litert\]'"):
         export(Recipe(source=str(tmp_path), target="litert"), tmp_path / "bundle")
-    monkeypatch.setattr(litert, "find_spec", lambda name: name == "ai_edge_litert" or None)
+    monkeypatch.setattr(base, "find_spec", lambda name: name == "ai_edge_litert" or None)
     with pytest.raises(TargetError, match=r"environment of its own.*headway\[litert-export\].*HEADWAY_LITERT_PYTHON"):
         export(Recipe(source=str(tmp_path), target="litert"), tmp_path / "bundle")
     assert json.dumps(litert.SPEC.name) == '"litert"'

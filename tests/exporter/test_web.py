@@ -37,13 +37,13 @@ ARTIFACTS = ROOT / "build" / "web"
 FEW = 300
 
 
-def _missing() -> str | None:
+def missing_node() -> str | None:
     if shutil.which("node") is None:
         return "node is not installed"
     return None if (PACKAGES / ".package-lock.json").is_file() else "npm has not installed tests/web (make test does)"
 
 
-needs_node = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
+needs_node = pytest.mark.skipif(missing_node() is not None, reason=str(missing_node()))
 
 
 @pytest.fixture(scope="module", autouse=True)
