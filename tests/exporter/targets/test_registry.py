@@ -11,7 +11,7 @@ import yaml
 from headway.bundle import Bundle
 from headway.errors import UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.package.packager import package
+from headway.exporter.package.app_folder import package
 from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.exporter.recipe.targets import TARGETS, TargetEntry
 from headway.exporter.targets.base import installed

@@ -12,6 +12,7 @@ import tree_sitter_swift
 
 from headway.errors import UsageError
 from headway.exporter.export import Exported
+from headway.exporter.package.snippets import writers
 from headway.exporter.package.snippets.writers import WRITERS, snippet
 from headway.exporter.recipe.targets import targets_for
 from headway.manifest import Manifest, TensorInfo
@@ -67,3 +68,14 @@ def test_dtypes_without_a_form_are_refused(mobile: Exported) -> None:
     outputs = [replace(t, dtype="int64") for t in mobile.manifest.outputs]
     with pytest.raises(UsageError, match="is int64"):
         snippet(replace(mobile.manifest, outputs=outputs), "android")
+
+
+def test_nothing_of_a_template_is_left(mobile: Exported) -> None:
+    for platform, by_runner in WRITERS.items():
+        for target in targets_for(platform):
+            for manifest in variants(replace(mobile.manifest, target=target)):
+                code = snippet(manifest, platform).text
+                assert not any(mark in code for mark in ("{%", "%}", "{#", "None", "Undefined"))
+                assert code.endswith("}\n") and not code.endswith("\n\n")
+        folder = Path(writers.__file__).parent / "templates"
+        assert all((folder / writer.template).is_file() for writer in by_runner.values())
