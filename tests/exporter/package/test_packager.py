@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 from headway.errors import GateError, SourceError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.package import app_folder as packaging
-from headway.exporter.package.app_folder import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
+from headway.exporter.package import packager as packaging
+from headway.exporter.package.packager import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.source.license import declared_license
 from headway.exporter.tokenizer.reader.native import NativeReader, library
