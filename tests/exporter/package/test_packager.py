@@ -1,4 +1,4 @@
-"""Packages for apps: what lies where, that nothing is lost or invented, and that the code written is code."""
+"""Packages for apps: what lies where, and that nothing is lost or invented."""
 
 import hashlib
 import json
@@ -9,38 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tree_sitter
-import tree_sitter_kotlin
-import tree_sitter_swift
 from tokenizers import Tokenizer
 
 from headway.errors import GateError, SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.package import packager as packaging
 from headway.exporter.package.packager import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
-from headway.exporter.package.snippets.writers import WRITERS, snippet
 from headway.exporter.recipe.recipe import make_recipe
-from headway.exporter.recipe.targets import targets_for
 from headway.exporter.source.license import declared_license
 from headway.exporter.tokenizer.reader.native import NativeReader, library
-from headway.manifest import Manifest, TensorInfo
-
-from tests.support import models
 
 MODEL = {"android": "src/main/assets/headway/model.ort", "ios": "Resources/headway/model.ort", "web": "model.ort"}
 CODE = {"android": "src/main/kotlin/headway/Model.kt", "ios": "Sources/Model.swift", "web": "index.js"}
-GRAMMARS = {"android": tree_sitter_kotlin, "ios": tree_sitter_swift}
-
-
-@pytest.fixture(scope="module")
-def source(workshop: Path) -> Path:
-    labels = {"id2label": {0: 'costs $10 "or" more', 1: "free"}, "label2id": {'costs $10 "or" more': 0, "free": 1}}
-    return models.make_model(workshop / "labeled", "bert", "text-classification", **labels)
-
-
-@pytest.fixture(scope="module")
-def mobile(source: Path, workshop: Path) -> Exported:
-    return export(make_recipe("test", source=str(source), target="ort-mobile"), workshop / "labeled-bundle")
 
 
 @pytest.mark.parametrize("platform", ["android", "ios", "web"])
@@ -135,14 +115,6 @@ def test_the_command_s_exit_codes(mobile: Exported, bert_bundle: Exported, tmp_p
     )
 
 
-@pytest.mark.parametrize(
-    "target, platform", [("litert", "ios"), ("coreml", "android"), ("executorch", "web"), ("ort", "web")]
-)
-def test_a_bundle_for_something_else_is_refused(target: str, platform, mobile: Exported) -> None:
-    with pytest.raises(UsageError, match=f"target {target} does not run on {platform}.*--target"):
-        snippet(replace(mobile.manifest, target=target), platform)
-
-
 def test_a_broken_bundle_is_refused(mobile: Exported, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(mobile.path, broken)
@@ -212,45 +184,3 @@ def test_largest_tensors_come_first(mobile: Exported, bert_bundle: Exported) -> 
     assert stock[0] == ("embeddings.word_embeddings.weight", 300 * 32 * 4)
     other = replace(mobile.manifest, artifact="model.pte")
     assert largest_tensors(mobile.path, other)[0][0].startswith("bert.embeddings.word_embeddings.weight")
-
-
-def variants(manifest: Manifest) -> list[Manifest]:
-    """The same model as other targets and tasks would have it."""
-    choices = [replace(t, shape=["batch", "choices", "sequence"]) for t in manifest.inputs]
-    odd = [TensorInfo("last hidden.state-0", "float32", ["batch", "sequence", 32])]
-    config = {"session.enable_saved_runtime_optimizations": "1"}
-    return [
-        manifest,
-        replace(manifest, inputs=choices, labels={}),
-        replace(manifest, outputs=odd, session_options={"config": config}),
-        replace(manifest, inputs=manifest.inputs[:1]),
-        replace(manifest, inputs=[replace(t, dtype="int32") for t in manifest.inputs]),
-    ]
-
-
-@pytest.mark.parametrize("platform, target", [(p, t) for p in GRAMMARS for t in targets_for(p)])
-def test_the_code_parses(platform: str, target: str, mobile: Exported) -> None:
-    """By the grammars of tree-sitter: an error anywhere in the tree is one in the code."""
-    parser = tree_sitter.Parser(tree_sitter.Language(GRAMMARS[platform].language()))
-    for manifest in variants(replace(mobile.manifest, target=target)):
-        code = snippet(manifest, platform).text
-        assert not parser.parse(code.encode()).root_node.has_error, code
-    assert parser.parse(code.replace("{", "(", 1).encode()).root_node.has_error
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="JavaScript is checked by node")
-def test_the_javascript_is_javascript(mobile: Exported, tmp_path: Path) -> None:
-    for i, manifest in enumerate(variants(mobile.manifest)):
-        path = tmp_path / f"{i}.mjs"
-        path.write_text(snippet(manifest, "web").text)
-        subprocess.run(["node", "--check", path], check=True, timeout=60)
-
-
-def test_dtypes_without_a_form_are_refused(mobile: Exported) -> None:
-    inputs = [replace(t, dtype="float16") for t in mobile.manifest.inputs]
-    for platform in WRITERS:
-        with pytest.raises(UsageError, match="dtype float16"):
-            snippet(replace(mobile.manifest, inputs=inputs), platform)
-    outputs = [replace(t, dtype="int64") for t in mobile.manifest.outputs]
-    with pytest.raises(UsageError, match="is int64"):
-        snippet(replace(mobile.manifest, outputs=outputs), "android")

@@ -15,6 +15,7 @@ from headway.exporter.graph.edit import constant, nodes
 from headway.exporter.passes.quantize import QuantizeMatrices, QuantizeValues, StoreHalf
 from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets import base
 from headway.exporter.targets.phones import executorch
 from headway.exporter.targets.registry import target_of
 from headway.runners.rows import RowRunner
@@ -95,7 +96,7 @@ def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Mod
         target.lower(alone, None)  # type: ignore[arg-type]
     value = str(next(n for n in nodes(alone.graph, "MatMul") if n.inputs[1].producer()).inputs[0].name)  # type: ignore[union-attr]
     QuantizeValues({value: (-4.0, 4.0)})(alone)
-    with pytest.raises(TargetError, match=f"{value}.*fixed range"):
+    with pytest.raises(TargetError, match=r"activations with a static range"):
         target.lower(alone, None)  # type: ignore[arg-type]
     half = one_layer.clone()
     StoreHalf()(half)
@@ -114,7 +115,7 @@ def test_an_operator_without_a_kernel_is_named_with_its_module() -> None:
 
 
 def test_a_missing_runtime_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(executorch, "find_spec", lambda name: None if name == "executorch" else find_spec(name))
+    monkeypatch.setattr(base, "find_spec", lambda name: None if name == "executorch" else find_spec(name))
     with pytest.raises(TargetError, match=r"pip install 'headway\[executorch\]'") as caught:
         export(Recipe(source=str(tmp_path), target="executorch"), tmp_path / "bundle")
     assert caught.value.exit_code == 4 and not (tmp_path / "bundle").exists()

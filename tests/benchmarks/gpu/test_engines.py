@@ -20,7 +20,7 @@ from headway.runners import tensorrt as engine
 
 from tests.support import models
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "engines.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu" / "engines.py"
 
 
 @pytest.fixture(scope="module")
