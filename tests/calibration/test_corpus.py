@@ -8,10 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from headway.calibration.batches import draw, stream_batches
 from headway.calibration.corpus import (
     _stdin,
     builtin_lines,
@@ -121,8 +118,8 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
             read_lines(path)
         with pytest.raises(UsageError, match="no column 'texts'; found id, body, note, label"):
             read_lines(path, "texts")
-    found = {k: v for k, v in ROWS.items() if k != "note"}
-    assert read_lines(write_dataset(tmp_path / "one", found, shards=1)) == ["one", "two"]
+    labels = {k: v for k, v in ROWS.items() if k != "note"}
+    assert read_lines(write_dataset(tmp_path / "one", labels, shards=1)) == ["one", "two"]
 
 
 def test_a_column_of_categories_is_text(tmp_path: Path) -> None:
@@ -172,27 +169,3 @@ def test_without_text_the_error_says_how_to_give_it() -> None:
     with pytest.raises(UsageError, match=r"calibration learns from text: give --data FILE"):
         required(None, "calibration")
     assert required(Path("a.txt"), "calibration") == Path("a.txt")
-
-
-@given(st.integers(1, 400), st.integers(1, 60), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
-def test_samples_have_the_lengths_of_all(count: int, samples: int, seed: int) -> None:
-    lengths = np.random.default_rng(seed).lognormal(3, 0.8, count).astype(np.int64)
-    chosen = draw(lengths, samples, seed)
-    assert len(set(chosen.tolist())) == len(chosen) == min(samples, count)
-    assert np.array_equal(chosen, draw(lengths, samples, seed))
-    ordered, drawn = np.sort(lengths), np.sort(lengths[chosen])
-    edges = np.arange(len(drawn) + 1) * count // len(drawn)
-    assert np.all(drawn >= ordered[edges[:-1]]) and np.all(drawn <= ordered[edges[1:] - 1])
-
-
-def test_streamed_batches_are_all_texts_in_order() -> None:
-    def encode(texts, longest):
-        width = max(len(t.split()) for t in texts)
-        mask = np.array([[1] * len(t.split()) + [0] * (width - len(t.split())) for t in texts])
-        return {"input_ids": mask, "attention_mask": mask}
-
-    lines = (" ".join(["w"] * (1 + n % 5)) for n in range(10))
-    made = list(stream_batches(encode, lines, 64, size=4))
-    assert [len(b.rows) for b in made] == [4, 4, 2]
-    assert np.concatenate([b.rows for b in made]).tolist() == list(range(10))
