@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from ..source.source import Source
+import onnx_ir as ir
+
+from ..graph.canonical import canonicalize
+from ..source.source import Source, open_source
 from .base import Captured, Reference
 from .torch_model import TorchReference, load_model, name_parameters, quiet_tracing, trace_model
 
@@ -21,6 +24,12 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
         captured = trace_model(wrapped, source, whole=whole)
         name_parameters(captured.model.graph)
         return captured
+
+
+def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
+    """Return a source and its canonical graph. Raise SourceError as `capture` does."""
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    return captured.source, canonicalize(captured.model, longest=captured.source.positions).model
 
 
 def load_reference(source: Source) -> tuple[Reference, Source]:

@@ -16,8 +16,8 @@ from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 
 from ...errors import SourceError
 from .activations import single_node_activations
-from .attention import canonicalize_attention
-from .edit import ancestors, attribute, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
+from .canonical_attention import canonicalize_attention
+from .edit import ancestors, attribute_int, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
 from .source_rounding import put_rounding, take_rounding
 
@@ -204,7 +204,7 @@ def _fold(model: ir.Model) -> None:
     for node in nodes(model.graph, "Dropout", "Cast"):
         source = node.inputs[0]
         if source is not None and (
-            node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute(node, "to"))
+            node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute_int(node, "to"))
         ):
             ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
     common.IdentityEliminationPass()(model)

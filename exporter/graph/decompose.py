@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .edit import attribute, initializer, insert, nodes, remove_unused, replace
+from .edit import attribute_float, attribute_int, initializer, insert, nodes, remove_unused, replace
 
 
 def decompose_attention(model: ir.Model) -> int:
@@ -15,7 +15,7 @@ def decompose_attention(model: ir.Model) -> int:
     graph = model.graph
     found = nodes(graph, "Attention")
     for node in found:
-        if attribute(node, "is_causal", 0):
+        if attribute_int(node, "is_causal", 0):
             raise SourceError(f"node {node.name!r}: a causal attention is not written out yet")
         _decompose(graph, node)
     remove_unused(model)
@@ -25,12 +25,12 @@ def decompose_attention(model: ir.Model) -> int:
 def _decompose(graph: ir.Graph, node: ir.Node) -> None:
     q, k, v = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
-    heads = int(attribute(node, "q_num_heads"))  # type: ignore[call-overload]
+    heads = attribute_int(node, "q_num_heads")
     stem = node.outputs[0].name or "attention"
     f32 = ir.DataType.FLOAT
     split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
     join = initializer(graph, "join_heads", np.array([0, 0, -1]))
-    scale = initializer(graph, f"{stem}.scale", np.array(attribute(node, "scale"), np.float32))
+    scale = initializer(graph, f"{stem}.scale", np.array(attribute_float(node, "scale"), np.float32))
 
     def heads_first(value: ir.Value | None, name: str, perm: list[int]) -> ir.Value:
         apart = insert(node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=f32)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from ...errors import SourceError
 from .names import module_of_weight
 
 
@@ -87,10 +88,43 @@ def first_of(graph: ir.Graph, wanted: Collection[ir.Node]) -> ir.Node:
     return next(n for n in graph if n in wanted)
 
 
-def attribute(node: ir.Node, name: str, default: object = None) -> object:
-    """An attribute's value, `default` where the node has none of that name."""
+def attribute_int(node: ir.Node, name: str, default: int | None = None) -> int:
+    """Return an integer attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return int(_attribute(node, name, default))
+
+
+def attribute_float(node: ir.Node, name: str, default: float | None = None) -> float:
+    """Return a float attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return float(_attribute(node, name, default))
+
+
+def attribute_string(node: ir.Node, name: str, default: str | None = None) -> str:
+    """Return a string attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return str(_attribute(node, name, default))
+
+
+def attribute_ints(node: ir.Node, name: str, default: Sequence[int] | None = None) -> list[int]:
+    """Return a list attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return [int(item) for item in _attribute(node, name, default)]
+
+
+def optional_int(node: ir.Node, name: str) -> int | None:
+    """Return an integer attribute, or None where the node lacks it."""
+    return attribute_int(node, name) if name in node.attributes else None
+
+
+def optional_float(node: ir.Node, name: str) -> float | None:
+    """Return a float attribute, or None where the node lacks it."""
+    return attribute_float(node, name) if name in node.attributes else None
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:
     attr = node.attributes.get(name)
-    return default if attr is None else attr.value
+    if attr is not None:
+        return attr.value
+    if default is None:
+        raise SourceError(f"node {node.name!r} ({node.op_type}) lacks its attribute {name!r}: the file is damaged")
+    return default
 
 
 def dims(value: ir.Value | None) -> list[int | None] | None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix, spread
-from .edit import constant, consumers, nodes, producer, projection_weight, remove_unused, replace
+from .edit import attribute_int, constant, consumers, nodes, producer, projection_weight, remove_unused, replace
 from .quantized import hold_matrix, round_fixed
 
 _UNSIGNED_OFFSET = 128
@@ -39,7 +39,7 @@ def take_rounding(model: ir.Model) -> Taken:
             source = constant(there.inputs[0])
             step, origin = constant(there.inputs[1]), constant(there.inputs[2]) if len(there.inputs) > 2 else None
             if source is not None and step is not None:  # a float matrix rounded at run time
-                axis = int(there.attributes["axis"].value) if "axis" in there.attributes else 1
+                axis = attribute_int(there, "axis", 1)
                 _take_tensor(graph, back, _round(source, step, origin, axis), step, origin, taken)
             elif step is not None and step.ndim == 0 and there.inputs[0] is not None:
                 zero = origin if origin is not None else np.array(0, np.uint8)
@@ -80,7 +80,7 @@ def _take_tensor(
     graph: ir.Graph, back: ir.Node, q: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, taken: Taken
 ) -> None:
     """A constant becomes float; of a matrix around zero the scales are noted."""
-    axis = int(back.attributes["axis"].value) if "axis" in back.attributes else 1
+    axis = attribute_int(back, "axis", 1)
     origin = _along(zero.astype(np.float32), axis, q.ndim) if zero is not None else np.zeros((), np.float32)
     array = ((q.astype(np.float32) - origin) * _along(scale, axis, q.ndim)).astype(np.float32)
     there = producer(back.inputs[0], "QuantizeLinear")

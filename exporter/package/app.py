@@ -1,11 +1,11 @@
-"""A bundle as a folder that an app takes in: Android assets, iOS resources, or an npm package, within a size.
+"""Package a bundle as a folder for an app: Android assets, iOS resources, or an npm package, within a size.
 
     android  src/main/assets/headway/  model, tokenizer, license    src/main/kotlin/headway/  Model, Tokenizer    src/main/cpp/  its reader
     ios      Resources/headway/        model, tokenizer, license    Sources/                  Model, Tokenizer    Sources/tokenizer/
     web      the bundle's own files, index.js and package.json
 
-Beside them lie README.md, SHA256SUMS (as `sha256sum -c` reads it) and headway-package.json. The size that counts is that of all files
-together. What the sources of snippets are written from is in `snippets`.
+README.md, SHA256SUMS (as `sha256sum -c` reads it) and headway-package.json come with them. The size that counts is that of all files
+together. The templates of the code are in `snippets`.
 """
 
 import json
@@ -20,12 +20,12 @@ from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import Manifest, check_files, check_whole, file_records
 from ..publish.staging import staged
+from ..recipe.targets import Platform
 from ..source.license import LICENSE_FILES
 from ..tokenizer.reader import write_reader
 from .snippets.common import FOLDER, Snippet
 from .snippets.writers import snippet
 
-Platform = Literal["android", "ios", "web"]
 PACKAGE_FILE = "headway-package.json"
 SUMS_FILE = "SHA256SUMS"
 _LARGEST = 5
@@ -34,7 +34,7 @@ _PLACES: dict[Platform, tuple[str, str]] = {
     "ios": (f"Resources/{FOLDER}", "Sources"),
     "web": ("", ""),
 }
-"""Where model and source code go."""
+"""Where the model and the source code go."""
 
 _NATIVE = {"android": "src/main/cpp", "ios": "Sources/tokenizer"}
 """Where the tokenizer's reader in C++ goes."""
@@ -51,7 +51,7 @@ _NOT_FOR_WEB = ("recipe.yaml", "README.md", "package.json", "package-lock.json",
 
 @dataclass(frozen=True)
 class Packaged:
-    """What was written, bytes by file."""
+    """What was written: bytes by file."""
 
     path: Path
     files: dict[str, int]
@@ -64,10 +64,10 @@ class Packaged:
 def package(
     bundle: Path, platform: Platform, out: Path, *, max_mb: float | None = None, force: bool = False
 ) -> Packaged:
-    """Writes the folder for `platform` at `out`, whole or not at all.
+    """Write the folder for `platform` at `out`, completely or not at all.
 
-    Raises UsageError where the bundle's target does not run there or `max_mb` is no size, SourceError where the bundle is not
-    whole, GateError where all files together have more than `max_mb` (10^6 bytes each): by how much, and the largest tensors.
+    Raise UsageError where the bundle's target does not run there or `max_mb` is no size, SourceError where a file of the bundle is
+    missing or changed, and GateError where all files together exceed `max_mb` (10^6 bytes each), with the largest tensors.
     """
     if max_mb is not None and not max_mb > 0:
         raise UsageError(f"--max-mb {max_mb:g}: a size above 0 is expected")
@@ -98,7 +98,7 @@ def package(
 
 
 def check_budget(files: dict[str, int], max_mb: float | None, bundle: Path, manifest: Manifest) -> None:
-    """GateError where the files have more than `max_mb`."""
+    """Raise GateError where the files together exceed `max_mb`."""
     total = sum(files.values())
     if max_mb is None or total <= max_mb * 1e6:
         return
@@ -112,32 +112,32 @@ def check_budget(files: dict[str, int], max_mb: float | None, bundle: Path, mani
 
 
 def largest_tensors(bundle: Path, manifest: Manifest) -> list[tuple[str, int]]:
-    """Tensors of an artifact by their Hugging Face names with bytes, largest first.
+    """Return the tensors of an artifact by their Hugging Face names with bytes, largest first.
 
-    Files whose tensors cannot be read here (`.pte`, `.tflite`, CoreML) give the embedding tables of the graph that they were
-    made from, as float32.
+    For files whose tensors cannot be read here (`.pte`, `.tflite`, Core ML) they are the embeddings of the graph that the files were
+    made from, in float32.
     """
     path = bundle / manifest.artifact
     if path.suffix == ".ort":
-        from ..targets.phones.ort_format import read_ort, walk
+        from ..targets.phones.ort_format import largest_first, read_ort
 
-        return [(t.name, t.nbytes) for t in walk(read_ort(path))]
+        return [(t.name, t.nbytes) for t in largest_first(read_ort(path))]
     if path.suffix == ".onnx":
         import onnx_ir as ir
 
         tensors = ir.load(path).graph.initializers.items()
-        found = [(str(n), int(v.const_value.nbytes)) for n, v in tensors if v.const_value is not None]
-        return sorted(found, key=lambda t: (-t[1], t[0]))
+        sizes = [(str(n), int(v.const_value.nbytes)) for n, v in tensors if v.const_value is not None]
+        return sorted(sizes, key=lambda t: (-t[1], t[0]))
     tables = manifest.anatomy["embeddings"].items()
-    found = [(f"{name} (in float32)", 4 * shape[0] * shape[1]) for name, shape in tables]
-    return sorted(found, key=lambda t: (-t[1], t[0]))
+    sizes = [(f"{name} (in float32)", 4 * shape[0] * shape[1]) for name, shape in tables]
+    return sorted(sizes, key=lambda t: (-t[1], t[0]))
 
 
 def copy_tokenizer(bundle: Path, manifest: Manifest, platform: Platform, staging: Path) -> tuple[list[Path], str]:
-    """The one place where text becomes ids on a device: what was copied, and a sentence about it.
+    """Copy what turns text into token ids on a device; return the files, and a sentence about them.
 
-    Phones get the small reader of `reader` and its compact file, whose ids have been compared with the bundle's; where it does not
-    read the tokenizer exactly, `tokenizer.json` for the tokenizers library itself, as the web gets it.
+    Phones get the small reader of `tokenizer.reader` and its compact file, whose ids were compared with the bundle's. Where it does not
+    read the tokenizer exactly, they get `tokenizer.json` for the tokenizers library itself, as the web does.
     """
     refusal = ""
     if platform != "web":
@@ -181,12 +181,12 @@ def _check_same_tokenizer(before: Path, after: Path) -> None:
     except Exception as error:  # tokenizers raises plain Exception
         raise SourceError(f"{before}: not a tokenizer file ({error})") from error
     if a != b:
-        raise GateError(f"{before}: written without white space it is another tokenizer")
+        raise GateError(f"{before}: without white space it would be a different tokenizer; please report this")
 
 
 def _copy_model(bundle: Path, manifest: Manifest, platform: Platform, assets: Path) -> list[Path]:
     copied = []
-    if platform == "web":  # a page's own files come along
+    if platform == "web":  # with the page's own files
         skipped = {*_NOT_FOR_WEB, *_licenses(bundle), manifest.tokenizer.file}
         names = [n for n in manifest.files if n not in skipped and not n.startswith("plots/")]
     else:
@@ -208,7 +208,7 @@ def _licenses(bundle: Path) -> list[str]:
 
 
 def _copy_license(bundle: Path, manifest: Manifest, assets: Path) -> str:
-    """Copies the license files of the source, and says in a sentence what there is."""
+    """Copy the license files of the source, and return a sentence about them."""
     files = _licenses(bundle)
     for name in files:
         shutil.copyfile(bundle / name, assets / name)
@@ -226,7 +226,7 @@ def _copy_license(bundle: Path, manifest: Manifest, assets: Path) -> str:
 
 def _about(manifest: Manifest, platform: Platform, license: str, files: Sequence[str]) -> dict[str, Any]:
     raw = json.loads(manifest.to_json())
-    kept = (
+    fields = (
         "headway_version",
         "target",
         "task",
@@ -241,7 +241,7 @@ def _about(manifest: Manifest, platform: Platform, license: str, files: Sequence
     return {
         "schema_version": 1,
         "platform": platform,
-        **{k: raw[k] for k in kept},
+        **{k: raw[k] for k in fields},
         "license": license,
         "files": list(files),
     }
@@ -274,7 +274,7 @@ def _write_readme(
                 f"The model file was written by onnxruntime {manifest.libraries['onnxruntime']}; use that version or a later one.",
                 "",
             ]
-            if manifest.target == "ort-mobile"
+            if manifest.artifact.endswith(".ort")
             else []
         ),
         "| | name | dtype | shape |",

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, FeedForward
-from ..graph.edit import attribute, consumers
+from ..graph.edit import attribute_int, consumers
 from .base import StructuralPass, check_indices, the_block
 from .blocks import drop_part
 from .cuts import Cuts, resize
@@ -74,7 +74,7 @@ def _check_between(forward: FeedForward) -> None:
         trained = any(
             v is not None and v.is_initializer() and (v.shape or [1])[-1] == forward.width for v in node.inputs
         )
-        if named or trained or (node.op_type == "Split" and attribute(node, "num_outputs") != 2):
+        if named or trained or (node.op_type == "Split" and attribute_int(node, "num_outputs") != 2):
             raise UsageError(
                 f"node {node.name!r} ({node.op_type}) fixes the width of its feed-forward; it cannot be cut"
             )

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ...calibration.rounding import QuantizedMatrix
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
-from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
+from ..graph.edit import attribute_int, bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
@@ -229,8 +229,7 @@ def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name
 
 
 def _is_lookup(node: ir.Node, table: ir.Value) -> bool:
-    axis = node.attributes.get("axis")
-    return node.op_type == "Gather" and node.inputs[0] is table and (axis is None or axis.value == 0)
+    return node.op_type == "Gather" and node.inputs[0] is table and attribute_int(node, "axis", 0) == 0
 
 
 def _look_up(node: ir.Node, scales: ir.Value) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError, UsageError
-from ..graph.edit import constant, consumers, dims, initializer
+from ..graph.edit import attribute_int, attribute_ints, constant, consumers, dims, initializer
 from .cuts import set_array
 
 _SEES_THROUGH = ("Reshape", "Cast", "Identity", "Unsqueeze", "Squeeze")
@@ -273,13 +273,13 @@ class _Cut:
         elif node.op_type == "MatMul" and from_right == -1:
             self.along(node.inputs[1], len(dims(node.inputs[1]) or ()) - 1)
         elif node.op_type == "Gemm" and from_right == -1:
-            turned = bool(node.attributes["transB"].value) if "transB" in node.attributes else False
+            turned = bool(attribute_int(node, "transB", 0))
             self.along(node.inputs[1], 0 if turned else 1)
             if len(node.inputs) > 2:
                 self.along(node.inputs[2], len(dims(node.inputs[2]) or ()) - 1)
         elif node.op_type == "Transpose":
-            self.along(node.inputs[0], int(node.attributes["perm"].value[axis]))
-        elif node.op_type == "Concat" and int(node.attributes["axis"].value) % len(shape) != axis:
+            self.along(node.inputs[0], attribute_ints(node, "perm")[axis])
+        elif node.op_type == "Concat" and attribute_int(node, "axis") % len(shape) != axis:
             for v in node.inputs:
                 self.along(v, axis)
         elif node.op_type in ("Identity", "Cast"):

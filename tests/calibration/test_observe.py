@@ -19,7 +19,7 @@ from headway.errors import SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 
-from variants import batch, canonical
+from tests.support.variants import batch, canonical
 
 RNG = np.random.default_rng(0)
 TEXTS = [RNG.integers(5, 250, n).tolist() for n in [1, 2, 64, *RNG.integers(3, 40, 90)]]

@@ -67,7 +67,7 @@ def test_interrupted_politely(bert: Path, tmp_path: Path) -> None:
 def test_interrupted_in_generated_code(tmp_path: Path) -> None:
     """Python ends a module's process by the signal where the interrupt came to code compiled from text, as a dataclass's is."""
     (tmp_path / "interrupted.py").write_text(
-        "from headway.exporter import cli\n"
+        "from headway.exporter.cli import app as cli\n"
         "def app(**_):\n"
         "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
         "cli.app = app\n"

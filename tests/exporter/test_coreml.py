@@ -14,8 +14,8 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.phones.coreml import CHECKED, CoreMLTarget
 from headway.exporter.targets.registry import target_of
 
-import models
-from variants import canonical, rounded
+from tests.support import models
+from tests.support.variants import canonical, rounded
 
 needed = pytest.mark.skipif(CoreMLTarget().available() is not None, reason="needs coremltools (extra coreml)")
 

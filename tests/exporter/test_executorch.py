@@ -10,18 +10,17 @@ import pytest
 
 from headway.bundle import Bundle
 from headway.errors import TargetError, UsageError
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.edit import constant, nodes
 from headway.exporter.passes.quantize import QuantizeMatrices, QuantizeValues, StoreHalf
-from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.phones import executorch
 from headway.exporter.targets.registry import target_of
 from headway.runners.rows import RowRunner
 
-import models
-from variants import answers, apart, canonical, feeds, pruned, rounded
+from tests.support import models
+from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
 
 needed = pytest.mark.skipif(
     executorch.ExecuTorchTarget().available() is not None, reason="needs executorch and torchao (extra executorch)"
@@ -81,7 +80,7 @@ def test_a_compression_for_it_rounds_by_token(tmp_path: Path) -> None:
     recipe = Recipe(
         source=str(source), target="executorch", data=tmp_path / "text.txt", passes=[QuantizeSpec()], max_drop=50
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.lowering["int8_products"] == 6
     assert min(o.cosine for o in done.parity.outputs) > 0.999
     assert done.manifest.compression["stages"][-1]["changes"]["values"] == "per-token"  # type: ignore[index]
@@ -92,7 +91,7 @@ def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Mod
     _, matrices = rounded(one_layer)
     alone = one_layer.clone()
     QuantizeMatrices(matrices)(alone)
-    with pytest.raises(TargetError, match=r"int8 matrix whose other side is float.*per-token"):
+    with pytest.raises(TargetError, match=r"int8 weights with float activations.*per-token"):
         target.lower(alone, None)  # type: ignore[arg-type]
     value = str(next(n for n in nodes(alone.graph, "MatMul") if n.inputs[1].producer()).inputs[0].name)  # type: ignore[union-attr]
     QuantizeValues({value: (-4.0, 4.0)})(alone)
@@ -109,7 +108,7 @@ def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Mod
 @needed
 def test_an_operator_without_a_kernel_is_named_with_its_module() -> None:
     plan = SimpleNamespace(operators=[SimpleNamespace(name="aten::mish", overload="out")])
-    left = [executorch.Left("aten.mish.default", 1, ["encoder.layer.1.act"])]
+    left = [executorch.Undelegated("aten.mish.default", 1, ["encoder.layer.1.act"])]
     with pytest.raises(TargetError, match=r"aten::mish.out \(encoder.layer.1.act\) has no kernel.*--target ort"):
         executorch.check_kernels(SimpleNamespace(execution_plan=[plan]), left)
 

@@ -12,8 +12,8 @@ from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import open_source
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 README = Path(__file__).parents[2] / "README.md"
 DISENTANGLED = {"deberta-v2"}

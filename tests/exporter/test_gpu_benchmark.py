@@ -18,7 +18,7 @@ from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 from headway.runners import tensorrt as engine
 
-import models
+from tests.support import models
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "engines.py"
 

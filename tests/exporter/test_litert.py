@@ -14,10 +14,10 @@ from headway.errors import TargetError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.phones import litert
-from headway.exporter.targets.phones.torch_export import check_rounding
+from headway.exporter.targets.phones.torch_export import check_quantization
 
-import models
-from variants import answers, apart, canonical, feeds, pruned, rounded
+from tests.support import models
+from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
 
 PYTHON = Path(__file__).parents[2] / ".cache" / "litert" / "bin" / "python"
 
@@ -111,8 +111,8 @@ def test_what_delegates_left_is_what_is_not_between_their_ends() -> None:
         {"index": 6, "op_name": "DELEGATE", "inputs": [2, 3, 9], "outputs": [5]},
         {"index": 7, "op_name": "DELEGATE", "inputs": [6], "outputs": [7]},
     ]
-    assert litert.left_over(operators) == {"EMBEDDING_LOOKUP": 1, "CAST": 2}
-    assert litert.left_over(operators[:6]) == {o["op_name"]: 1 for o in operators[:6]} | {"CAST": 2}
+    assert litert.find_undelegated(operators) == {"EMBEDDING_LOOKUP": 1, "CAST": 2}
+    assert litert.find_undelegated(operators[:6]) == {o["op_name"]: 1 for o in operators[:6]} | {"CAST": 2}
 
 
 def test_no_text_is_padded_to_more_than_twice_its_length() -> None:
@@ -123,7 +123,7 @@ def test_no_text_is_padded_to_more_than_twice_its_length() -> None:
 def test_what_cannot_work_is_refused(one_layer: ir.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="pads every text"):
         litert.LiteRtTarget().options(regroup=False)
-    assert check_rounding(one_layer, "litert", "LiteRT") == {"attention": 1}
+    assert check_quantization(one_layer, "litert", "LiteRT") == {"attention": 1}
     monkeypatch.delenv(litert.PYTHON, raising=False)
     monkeypatch.setattr(litert, "find_spec", lambda name: None)
     with pytest.raises(TargetError, match=r"pip install 'headway\[litert\]'"):

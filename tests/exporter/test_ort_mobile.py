@@ -13,7 +13,6 @@ from headway import Bundle
 from headway.errors import SourceError, TargetError, UsageError
 from headway.exporter.bench.bench_bundle import bench_bundle
 from headway.exporter.check.lint import lint
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.passes.vocabulary import most_used
 from headway.exporter.recipe.recipe import make_recipe
@@ -31,7 +30,7 @@ from headway.exporter.targets.registry import target_of
 from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest
 
-import models
+from tests.support import models
 
 TEXTS = ["the model runs", "a large language model with small heads and layers of bread", "rain"]
 LINES = [" ".join(models.WORDS[i : i + n]) for n in (2, 4, 7) for i in range(0, 18)]
@@ -59,7 +58,7 @@ def rounded(bert: Path, workshop: Path) -> Exported:
         calibration={"samples": 24},
         max_drop=100,
     )
-    return compress(recipe, workshop / "rounded-bundle")
+    return export(recipe, workshop / "rounded-bundle")
 
 
 def test_it_answers_as_the_stock_graph(mobile: Exported, bert_bundle: Exported) -> None:

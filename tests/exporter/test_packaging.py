@@ -20,11 +20,12 @@ from headway.exporter.package import app as packaging
 from headway.exporter.package.app import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
 from headway.exporter.package.snippets.writers import WRITERS, snippet
 from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.recipe.targets import targets_for
 from headway.exporter.source.license import declared_license
 from headway.exporter.tokenizer.reader.native import NativeReader, library
 from headway.manifest import Manifest, TensorInfo
 
-import models
+from tests.support import models
 
 MODEL = {"android": "src/main/assets/headway/model.ort", "ios": "Resources/headway/model.ort", "web": "model.ort"}
 CODE = {"android": "src/main/kotlin/headway/Model.kt", "ios": "Sources/Model.swift", "web": "index.js"}
@@ -227,7 +228,7 @@ def variants(manifest: Manifest) -> list[Manifest]:
     ]
 
 
-@pytest.mark.parametrize("platform, target", [(p, t) for p in GRAMMARS for t in WRITERS[p]])
+@pytest.mark.parametrize("platform, target", [(p, t) for p in GRAMMARS for t in targets_for(p)])
 def test_the_code_parses(platform: str, target: str, mobile: Exported) -> None:
     """By the grammars of tree-sitter: an error anywhere in the tree is one in the code."""
     parser = tree_sitter.Parser(tree_sitter.Language(GRAMMARS[platform].language()))

@@ -20,8 +20,8 @@ from headway.exporter.targets.ort.packed import pack_tokens
 from headway.kernels import cpu
 from headway.runners.ort import OrtRunner
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 pytestmark = pytest.mark.skipif(cpu.library_path() is None, reason="the kernels were not built: no C++ compiler")
 

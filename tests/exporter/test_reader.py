@@ -31,7 +31,7 @@ from headway.kernels.cpu import build
 from headway.manifest import TokenizerInfo
 from headway.text import TextEncoder
 
-from tokenizers_of import charsmap
+from tests.support.tokenizers_of import charsmap
 
 LONGEST = 64
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

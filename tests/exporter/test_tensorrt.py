@@ -19,7 +19,6 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from quantized import quantize
 
 from headway.bundle import Bundle
 from headway.calibration.rounding import nearest
@@ -30,10 +29,8 @@ from headway.errors import SourceError, TargetError, UsageError
 from headway.exporter.check.diagnose import run_inside
 from headway.exporter.check.lint import lint as lint_bundle
 from headway.exporter.check.parity import TOLERANCE, first_divergence
-from headway.exporter.cli.app import _dtype
 from headway.exporter.cli.demo import fetch_minilm
 from headway.exporter.compress import rounding_plan as quantization
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, initializer, nodes
@@ -47,16 +44,17 @@ from headway.exporter.passes.quantize import QuantizeMatrices
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.tensorrt import lower as tensorrt
 from headway.exporter.targets.tensorrt import ort_gpu
-from headway.exporter.targets.tensorrt.int8_check import lint
+from headway.exporter.targets.tensorrt.int8_check import problems_of
 from headway.exporter.targets.tensorrt.layer_names import module_of, module_values
 from headway.exporter.targets.tensorrt.target import NUMPY_NAMES
 from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest
 from headway.runners import tensorrt as engine
 
-import models
-from variants import canonical as of_directory
-from variants import rounded
+from tests.support import models
+from tests.support.quantized import quantize
+from tests.support.variants import canonical as of_directory
+from tests.support.variants import rounded
 
 FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta", "mpnet")
 GPUS = ("sm_86", "sm_89", "sm_120")
@@ -149,7 +147,7 @@ def test_typed_graph_agrees_with_the_canonical_one_computed_for_real(family: str
     if "int8" in kind:
         # A value at the border between two integers falls to either side: what is left is steps, not roundings.
         assert np.linalg.norm(got - wanted) < 0.05 * np.linalg.norm(wanted)
-        assert found.attention_int8 == found.attention and lint(model.graph) == []
+        assert found.attention_int8 == found.attention and problems_of(model.graph) == []
     else:
         assert within(dtype, got, wanted)
 
@@ -337,20 +335,20 @@ def break_table(graph: ir.Graph) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (break_table, "reads whole numbers"),
+        (break_table, "reads integers"),
         (break_zero_point, "zero point 3, 0 is needed"),
         (break_unsigned, "uint8, int8 is needed"),
         (break_half, "first input is not quantized"),
-        (break_step, "another step than"),
-        (break_axis, "one step a row"),
+        (break_step, "another scale than"),
+        (break_axis, "one scale per row"),
     ],
 )
 def test_what_tensorrt_does_not_fuse_is_found(change, message: str, canonical) -> None:
     model = canonical("bert")
     quantize(model, batch(model))
-    assert lint(model.graph) == []
+    assert problems_of(model.graph) == []
     change(model.graph)
-    assert any(message in problem for problem in lint(model.graph))
+    assert any(message in problem for problem in problems_of(model.graph))
 
 
 def test_a_quantized_graph_that_would_not_be_int8_is_refused(canonical) -> None:
@@ -360,11 +358,6 @@ def test_a_quantized_graph_that_would_not_be_int8_is_refused(canonical) -> None:
     break_half(model.graph)
     with pytest.raises(TargetError, match="first input is not quantized"):
         lowered(model, "fp32", feeds)
-
-
-def test_int8_without_evidence_is_refused() -> None:
-    with pytest.raises(UsageError, match="ranges of activations"):
-        _dtype("int8")
 
 
 # --- engines ------------------------------------------------------------------------------------------------------------
@@ -397,7 +390,7 @@ def build_check(model: ir.Model, kind: str, directory: Path) -> dict:
     feeds = batch(model)
     dtype = variants(model, kind, feeds)
     lowered(model, dtype, feeds)
-    assert lint(model.graph) == []
+    assert problems_of(model.graph) == []
     ir.save(model, directory / "model.onnx", external_data="model.onnx.data")
     return build_engine(
         "tensorrt_rtx", directory / "model.onnx", PROFILE, BuildSettings(GPUS), directory / "model.engine"
@@ -705,10 +698,10 @@ def test_build_check_not_an_execution_check_of_a_recipe_that_quantizes(
         passes=[{"kind": "quantize", **asked}],
         max_drop=100,
     )
-    done = compress(recipe, tmp_path / "out")
+    done = export(recipe, tmp_path / "out")
     graph = ir.load(done.path / "model.onnx").graph
     rounded = [n for n in nodes(graph, "MatMul") if (m := n.inputs[1].producer()) and m.op_type == "DequantizeLinear"]
-    assert len(rounded) == 4 * 6 and lint(graph) == []
+    assert len(rounded) == 4 * 6 and problems_of(graph) == []
     assert {n.outputs[0].dtype for n in rounded} == {ir.DataType.FLOAT16}
     assert graph.initializers["embeddings.word_embeddings.weight"].dtype == ir.DataType.FLOAT16
     assert done.parity.ok and done.manifest.compression is not None

@@ -17,7 +17,6 @@ import pytest
 
 from headway import Bundle
 from headway.errors import GateError, TargetError, UsageError
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
 from headway.exporter.targets.registry import target_of
@@ -29,8 +28,7 @@ from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest, TokenizerInfo
 from headway.text import TextEncoder
 
-import models
-import tokenizers_of
+from tests.support import models, tokenizers_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "tests" / "web" / "node_modules"
@@ -137,7 +135,7 @@ def test_passes_choose_the_file_name_and_the_numbers_hold_in_wasm(
     data = tmp_path / "text.txt"
     data.write_text("\n".join(["a small model of text", "the price of bread", "rain and time", "word and piece"] * 3))
     recipe = make_recipe("test", source=str(bert), target="web", data=data, passes=[one], max_drop=100)
-    made = compress(recipe, tmp_path / "bundle")
+    made = export(recipe, tmp_path / "bundle")
     assert made.manifest.artifact == artifact
     assert json.loads((made.path / "config.json").read_text())["transformers.js_config"]["dtype"] == dtype
     bundle = Bundle.open(made.path)
@@ -365,7 +363,7 @@ def test_the_page_answers_every_other_task(task: str, tmp_path: Path) -> None:
         f"""
 import fs from "node:fs";
 import {{ createRequire }} from "node:module";
-import {{ Bundle }} from "{ROOT.as_uri()}/exporter/web/bundle.mjs";
+import {{ Bundle }} from "{ROOT.as_uri()}/exporter/targets/web/page/bundle.mjs";
 const ort = createRequire(process.env.NODE_PATH + "/x.js")("onnxruntime-web");
 ort.env.wasm.numThreads = 1;
 const read = async (name, json) => {{

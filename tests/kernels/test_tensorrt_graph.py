@@ -32,12 +32,10 @@ from headway.exporter.targets.tensorrt.target import NUMPY_NAMES
 from headway.exporter.targets.tensorrt.typed_runner import TypedRunner
 from headway.exporter.verification import verify_bundle
 
-import models
 import triton_worker as worker
-from variants import canonical as of_directory
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from quantized import quantize
+from tests.support import models
+from tests.support.quantized import quantize
+from tests.support.variants import canonical as of_directory
 
 LONGEST = 64
 

@@ -10,7 +10,7 @@ from headway.exporter.bench.bench_bundle import bench_bundle
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 
-import models
+from tests.support import models
 
 
 def test_result_is_kept_in_the_bundle(tmp_path: Path) -> None:

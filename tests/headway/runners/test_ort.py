@@ -1,6 +1,4 @@
-"""Grouping by length against brute force, and outputs that do not depend on it."""
-
-from itertools import combinations
+"""The ONNX Runtime runner: grouping changes no output, and what cannot be loaded is named."""
 
 import numpy as np
 import onnx
@@ -12,33 +10,7 @@ from hypothesis import strategies as st
 from headway import processor
 from headway.errors import TargetError
 from headway.exporter.export import Exported
-from headway.runners.base import group_by_length
 from headway.runners.ort import OrtRunner
-
-
-def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:
-    return sum(len(g) * int(lengths[g].max()) + fixed for g in groups)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 30))
-def test_groups_are_the_cheapest_there_are(lengths: list[int], fixed: int) -> None:
-    array = np.array(lengths)
-    groups = group_by_length(array, fixed)
-    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
-    order = np.argsort(array, kind="stable")
-    every = [
-        [np.array(part) for part in np.split(order, list(cuts))]
-        for count in range(len(lengths))
-        for cuts in combinations(range(1, len(lengths)), count)
-    ]
-    assert cost(groups, array, fixed) == min(cost(g, array, fixed) for g in every)
-
-
-def test_many_rows_are_grouped_fast_enough_to_be_worth_it() -> None:
-    lengths = np.random.default_rng(0).integers(1, 512, 20_000)
-    groups = group_by_length(lengths)
-    assert sum(map(len, groups)) == 20_000
 
 
 @settings(max_examples=10, deadline=None)

@@ -21,7 +21,7 @@ from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import PER_TOKEN, QuantizeMatrices, QuantizeTables, QuantizeValues
 from headway.exporter.source.source import open_source
 
-import models
+from tests.support import models
 
 Feeds = dict[str, np.ndarray]
 
