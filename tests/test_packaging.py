@@ -23,6 +23,8 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
         modules |= {f"headway/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py")}
     assert modules <= set(names)
     assert "headway/py.typed" in names
+    licenses = {f"headway-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "THIRD_PARTY_LICENSES.md")}
+    assert licenses <= set(names)
     assert "headway/calibration/parity.txt" in names
     assert "headway/kernels/triton/configs.json" in names
     sources = ROOT / "exporter" / "tokenizer" / "reader" / "sources"
