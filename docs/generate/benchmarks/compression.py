@@ -1,0 +1,67 @@
+"""Structured compression: quality at a measured speed-up."""
+
+from typing import Any
+
+from .. import markdown
+from .results import read, source
+
+_METHODS = {
+    "Headway": "Headway",
+    "Headway without repair": "without repair",
+    "magnitude removal": "magnitude",
+    "random removal": "random",
+}
+_TASKS = {"movies": "movie sentences: accuracy, %", "news": "news similarity: Pearson × 100"}
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return f"{row['quality']:.1f} at {row['speedup']:.2f}×"
+
+
+def table(task: str) -> str:
+    name = f"compression-{task}"
+    rows = read(name)["rows"]
+    wanted = sorted({row["wanted"] for row in rows if row["method"] == "Headway"})
+    by_case = {(row["method"], row["wanted"]): row for row in rows}
+    source_quality = by_case["source", 1.0]["quality"]
+    body = [[f"{speedup:g}×", *(_cell(by_case[method, speedup]) for method in _METHODS)] for speedup in wanted]
+    head = [f"{_TASKS[task]}, source {source_quality:.1f}", *_METHODS.values()]
+    parts = [markdown.table(head, body)]
+    others = []
+    for method, label in (("uniform layer dropping", "Uniform layer dropping"), ("plain SVD", "Plain SVD")):
+        others.append(f"{label}: {', '.join(_cell(row) for row in rows if row['method'] == method)}.")
+    recovered = [row for row in rows if "minutes of recovery" in row["method"]]
+    others += [f"{row['method']}: {_cell(row)}." for row in recovered]
+    workload = f"Speed was measured on batches {read(name)['workload'].replace(' thread(s)', ' thread')}."
+    return "\n\n".join([*parts, "\n".join(f"- {text}" for text in [*others, workload]), source(name)])
+
+
+def movies() -> str:
+    return table("movies")
+
+
+def news() -> str:
+    return table("news")
+
+
+def cost() -> str:
+    result = read("compression-cost")
+    mini, base = result["MiniLM-L6"], result["BERT-base, random"]
+    rows = [
+        [
+            "MiniLM-L6, 512 texts (one core)",
+            f"{mini['seconds'] / 60:.1f}",
+            f"{mini['peak'] / 1e9:.1f} GB, of which importing torch and transformers {mini['imports_peak'] / 1e9:.1f}",
+        ],
+        ["BERT-base's size, random weights", f"{base['seconds'] / 60:.1f}", f"{base['peak'] / 1e9:.1f} GB"],
+    ]
+    return markdown.table(["compression to 2×, whole process", "minutes", "peak memory"], rows) + "\n\n" + source("compression-cost")
+
+
+def prune_heads() -> str:
+    result = read("prune-heads")
+    removed = sum(len(heads) for heads in result["gone"].values())
+    return (
+        f"With the same {removed} heads removed from MiniLM-L6, token states differ from those of `prune_heads` in transformers 4 by at most "
+        f"{result['largest_difference']:.1e}; the largest state is {result['largest_state']:.1f}.\n\n" + source("prune-heads")
+    )

@@ -1,0 +1,46 @@
+"""onnxruntime-web in WebAssembly."""
+
+from .. import markdown
+from .results import origin, read, recorded, source
+
+_NAMES = {"plain export": "plain export, as on hubs"}
+
+
+def table() -> str:
+    result = read("web")
+    shapes = list(next(iter(result["models"].values()))["ms"])
+    groups: dict[str, list[str]] = {}
+    for name, row in result["models"].items():
+        groups.setdefault(row["times_as_long_as"], []).append(name)
+    rows = []
+    for base, members in groups.items():
+        for name in [base, *sorted((m for m in members if m != base), key=lambda m: not m.startswith("plain export"))]:
+            row = result["models"][name]
+            if name == base:
+                cells = [f"{row['ms'][shape]:.1f} ms" for shape in shapes]
+                label = name
+            else:
+                cells = [markdown.interval(row["ratio"][shape]) for shape in shapes]
+                label = f"{_NAMES.get(name, name)}: times as long as {base}"
+            rows.append([label.replace("by channel", "per channel"), f"{row['mb']:.1f}", markdown.pair(row["cosine"]), *cells])
+    head = [
+        f"all-MiniLM-L6-v2 in onnxruntime-web {result['onnxruntime-web']}, 1 thread",
+        "MB",
+        "cosine to float32, 24 languages: mean / least",
+        *shapes,
+    ]
+    return markdown.table(head, rows) + "\n\n" + source("web")
+
+
+def int4() -> str:
+    found = recorded("web-int4")
+    short, long = found["times_as_long"].items()
+    return (
+        f"int4 weights are unpacked while the model is loaded. Multiplied as they are, they took {short[1]} times as long at {short[0]} tokens "
+        f"and {long[1]} times at {long[0]}.\n\n" + origin("web-int4")
+    )
+
+
+def tokenizers() -> str:
+    found = recorded("web-tokenizers")
+    return markdown.table(found["head"], found["rows"]) + "\n\n" + origin("web-tokenizers")
