@@ -8,17 +8,19 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
 PLOTS = "benchmarks/plots"
-_PARTS = ("calibration", "exporter", "kernels")
-"""Folders beside `headway/` that are installed below it."""
+_PARTS = {"headway": "", "calibration": "calibration", "exporter": "exporter", "kernels": "kernels"}
+"""Folders of the repository with where they are installed below the package."""
 
 
 def on_config(config: Any) -> Any:
     """Write the import namespace below `build/namespace`: the package's parts lie in several folders of the repository."""
     package = ROOT / "build" / "namespace" / "headway"
     shutil.rmtree(package, ignore_errors=True)
-    package.mkdir(parents=True)
-    for path in [*(ROOT / "headway").iterdir(), *(ROOT / part for part in _PARTS)]:
-        (package / path.name).symlink_to(path)
+    for folder, below in _PARTS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            link = package / below / path.relative_to(ROOT / folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)  # files, since mkdocstrings does not look into linked folders
     return config
 
 

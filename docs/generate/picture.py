@@ -1,0 +1,2 @@
+FILE=None
+def update(write): return False
