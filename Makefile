@@ -31,8 +31,8 @@ lint: $(READY)
 # The type checker finds packages by their place on disk; build/types mirrors the import namespace.
 types: $(READY)
 	@mkdir -p build/types/headway
-	@ln -sfn ../../../headway/__init__.py build/types/headway/__init__.py
-	@for room in exporter kernels calibration; do ln -sfn ../../../$$room build/types/headway/$$room; done
+	@for entry in headway/*; do ln -sfn ../../../$$entry build/types/headway/; done
+	@for room in exporter kernels calibration; do ln -sfn ../../../$$room build/types/headway/; done
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p headway
 
 # torch comes first and alone: any looser requirement would bring the CUDA build.

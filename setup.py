@@ -3,7 +3,7 @@
 import runpy
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 kernels = runpy.run_path(str(Path(__file__).parent / "kernels" / "cpu" / "build.py"))
@@ -22,7 +22,15 @@ class BuildKernels(build_ext):
             self.warn(f"headway is installed without its CPU kernels: {error}")
 
 
+ROOMS = ("exporter", "kernels", "calibration")
+"""Top-level folders that are packages below `headway`."""
+
+packages = ["headway", *(f"headway.{name}" for name in find_packages("headway"))]
+for room in ROOMS:
+    packages += [f"headway.{room}", *(f"headway.{room}.{name}" for name in find_packages(room))]
+
 setup(
+    packages=packages,
     ext_modules=[Extension("headway.kernels.cpu.library", sources=[], optional=True)],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -27,9 +27,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import machine
-from headway.exporter.bundle import MANIFEST, Manifest
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.measure import machine
+from headway.manifest import MANIFEST, Manifest
 
 from . import arm_operators, arm_worker
 from .peers.arm64 import PROCESSORS, Machine, machines, versions
@@ -170,7 +170,7 @@ def check_kernels(emulated: list[Machine], console: Console, folder: Path) -> di
 
 
 def _onnx(path: Path) -> bool:
-    """Whether ONNX Runtime's optimiser still has work when the artifact is opened."""
+    """Whether ONNX Runtime's optimizer still has work when the artifact is opened."""
     return (path if path.is_file() else path / Manifest.read(path).artifact).suffix == ".onnx"
 
 

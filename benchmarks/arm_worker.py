@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from headway.exporter.bundle import MANIFEST, Bundle, Manifest, TextEncoder
-from headway.exporter.mobile_runners import RECORD_FILE, RowRunner
-from headway.exporter.runner import OrtRunner
+from headway.bundle import Bundle
+from headway.manifest import MANIFEST, Manifest
+from headway.runners.ort import OrtRunner
+from headway.runners.rows import RECORD_FILE, RowRunner
+from headway.text import TextEncoder
 
 LENGTH = 32
 """Tokens that a text is cut to."""

@@ -29,8 +29,8 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.report import bench_table
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.cli.tables import bench_table
 
 from .compare import run
 from .data import movies
@@ -89,15 +89,15 @@ def cpuid_offsets(library: Path) -> list[int]:
 
 
 def patched(library: Path, folder: Path) -> Path:
-    """A copy of a shared library in `folder`, among its old neighbours, whose `cpuid` instructions trap."""
+    """A copy of a shared library in `folder`, among its old neighbors, whose `cpuid` instructions trap."""
     code = bytearray(library.read_bytes())
     for offset in cpuid_offsets(library):
         if code[offset : offset + 2] != CPUID:
             raise RuntimeError(f"{library}: no cpuid instruction at file offset {offset:#x}")
         code[offset : offset + 2] = TRAP
     home = Path(tempfile.mkdtemp(dir=folder))
-    for neighbour in library.parent.iterdir():  # ONNX Runtime looks for its providers beside itself
-        (home / neighbour.name).symlink_to(neighbour)
+    for neighbor in library.parent.iterdir():  # ONNX Runtime looks for its providers beside itself
+        (home / neighbor.name).symlink_to(neighbor)
     copy = home / library.name
     copy.unlink()
     copy.write_bytes(code)

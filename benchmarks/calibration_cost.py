@@ -26,10 +26,10 @@ import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
-from headway.exporter.bench import machine, ratio_interval
-from headway.exporter.capture import capture
-from headway.exporter.graph.canonical import canonicalise
-from headway.exporter.source import open_source
+from headway.exporter.bench.measure import machine, ratio_interval
+from headway.exporter.capture.capture import capture
+from headway.exporter.graph.canonical import canonicalize
+from headway.exporter.source.source import open_source
 
 from .data import movies, sentences
 from .export_cost import cost
@@ -75,7 +75,7 @@ def prepare(folder: Path, texts: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     source = open_source(str(minilm()))
     captured = capture(source)
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonicalize(captured.model, longest=captured.source.positions).model
     ir.save(model, folder / "model.onnx", external_data="model.onnx.data")
     captured.reference.close()
     shutil.copy(source.directory / "tokenizer.json", folder)

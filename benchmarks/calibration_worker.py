@@ -60,7 +60,7 @@ def trace(batches: Iterator[Any], to: Path) -> Iterator[Any]:
 def onnxruntime(
     folder: Path, method: str, percentile: float, everything: bool, pad: int, imports: bool
 ) -> dict[str, list[float]]:
-    """`quantize_static` itself; its ranges are read on their way to the quantiser."""
+    """`quantize_static` itself; its ranges are read on their way to the quantizer."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, calibrate, quantize_static
 
     if imports:
@@ -92,7 +92,7 @@ def onnxruntime(
     base.compute_data = noted  # type: ignore[method-assign]
     quantize_static(
         folder / "model.onnx",
-        folder / "quantised.onnx",
+        folder / "quantized.onnx",
         Reader(),
         calibrate_method=kind,
         op_types_to_quantize=None if everything else ["MatMul"],

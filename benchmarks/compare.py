@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
 from headway import Bundle
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.measure import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
+from headway.exporter.bench.plot import plot_bench
+from headway.exporter.cli.tables import bench_table
 from headway.exporter.export import export
-from headway.exporter.recipe import Recipe
-from headway.exporter.report import bench_table, plot_bench
+from headway.exporter.recipe.recipe import Recipe
 
 from .models import minilm
 from .peers.artifacts import Peer, all_peers

@@ -23,28 +23,28 @@ from rich.console import Console
 from rich.table import Table
 
 from headway.calibration.batches import Batch, make_batches
-from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.removal import Removal
-from headway.exporter.bench import machine
-from headway.exporter.capture import capture
-from headway.exporter.compress import MOST_TOKENS
-from headway.exporter.errors import GateError
-from headway.exporter.fit import Tools, fit, rounds_for
+from headway.errors import GateError
+from headway.exporter.bench.measure import machine
+from headway.exporter.capture.capture import capture
+from headway.exporter.compress.evidence import Evidence, collect, sites
+from headway.exporter.compress.fit import Tools, fit, rounds_for
+from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, open_model, paired_times
+from headway.exporter.compress.recover import recover
+from headway.exporter.compress.repair import repair
+from headway.exporter.compress.samples import MOST_TOKENS
+from headway.exporter.compress.search import Part, choose, find_parts
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.latency import LatencyTable, Workload, measure_table, open_model, paired_times
 from headway.exporter.passes.base import StructuralPass
-from headway.exporter.passes.layers import RemoveBlocks
+from headway.exporter.passes.blocks import RemoveBlocks
 from headway.exporter.passes.lowrank import SplitMatrices, break_even
-from headway.exporter.recover import recover
-from headway.exporter.repair import repair
-from headway.exporter.runner import Runner
-from headway.exporter.search import Part, choose, find_parts
-from headway.exporter.source import open_source
-from headway.exporter.targets import ort
-from headway.exporter.tokenizer import source_encoder
+from headway.exporter.source.source import open_source
+from headway.exporter.source.tokenizer import source_encoder
+from headway.exporter.targets.ort import target as ort
+from headway.runners.base import Runner
 
 from .data import movies, news
 from .finetune import movie_classifier
@@ -101,7 +101,7 @@ def prepare(name: str, folder: Path) -> Bench:
     source = open_source(str(path))
     began = time.perf_counter()
     captured = capture(source)
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonicalize(captured.model, longest=captured.source.positions).model
     encoder = source_encoder(captured.source, folder)
     longest = encoder.info.max_length
     judged = make_batches(encoder, texts, longest=longest, tokens=2048)
@@ -299,18 +299,18 @@ def plot(result: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, both = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    colours = ("#1b6ca8", "#7fb2d6", "#e08e45", "#b5b5b5", "#6a994e", "#c1554e", "#10405f")
+    colors = ("#1b6ca8", "#7fb2d6", "#e08e45", "#b5b5b5", "#6a994e", "#c1554e", "#10405f")
     methods = list(dict.fromkeys(r["method"] for r in result["rows"][1:]))
     for axes, key, label in zip(
         both, ("quality", "agreement"), (result["metric"], "agreement with the source"), strict=True
     ):
         source = result["rows"][0].get(key, 100.0)
         axes.axhspan(source - 1, source, color="#dddddd", label="within 1 point of the source")
-        for method, colour in zip(methods, colours, strict=False):
+        for method, color in zip(methods, colors, strict=False):
             found = (r for r in result["rows"] if r["method"] == method and key in r)
             rows = sorted(found, key=lambda r: r["speedup"])
             points = [r["speedup"] for r in rows], [r[key] for r in rows]
-            axes.plot(*points, "o-", color=colour, label=method, markersize=4)
+            axes.plot(*points, "o-", color=color, label=method, markersize=4)
         axes.set_xlabel(f"measured speed-up in ONNX Runtime ({result['workload']})", fontsize=8)
         axes.set_ylabel(label)
         for side in ("top", "right"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from headway.exporter.bench import machine
+from headway.exporter.bench.measure import machine
 
 from .data import movies
 from .export_cost import cost, weight_bytes
@@ -47,7 +47,7 @@ def main() -> None:
         imports = [
             sys.executable,
             "-c",
-            "import headway.exporter.compress, optimum.exporters.tasks, transformers.modeling_utils",
+            "import headway.exporter.compression, optimum.exporters.tasks, transformers.modeling_utils",
         ]
         bare = cost(imports, environment)
         for name, model in models.items():

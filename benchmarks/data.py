@@ -26,7 +26,7 @@ _NEUTRAL = 0.5
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """Texts and their classes (0 negative, 1 positive)."""
 
     texts: list[str]
@@ -35,14 +35,14 @@ class Labelled:
 
 @dataclass(frozen=True)
 class News:
-    """`texts` with their `similarity` by people, float64 `[texts, texts]`; `background` is unlabelled text of the kind."""
+    """`texts` with their `similarity` by people, float64 `[texts, texts]`; `background` is unlabeled text of the kind."""
 
     texts: list[str]
     similarity: np.ndarray
     background: list[str]
 
 
-def movies() -> dict[str, Labelled]:
+def movies() -> dict[str, Labeled]:
     """`train`, `dev` and `test`, split by a hash of the text: the same everywhere."""
     with zipfile.ZipFile(_package("vaderSentiment==0.5", "--no-binary", ":all:")) as outer:
         name = next(n for n in outer.namelist() if n.endswith("hutto_ICWSM_2014.tar.gz"))
@@ -55,7 +55,7 @@ def movies() -> dict[str, Labelled]:
     for text in rated:
         tenth = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10
         parts["dev" if tenth == 8 else "test" if tenth == 9 else "train"].append(text)
-    return {k: Labelled(texts, np.array([rated[t] > 0 for t in texts], dtype=np.int64)) for k, texts in parts.items()}
+    return {k: Labeled(texts, np.array([rated[t] > 0 for t in texts], dtype=np.int64)) for k, texts in parts.items()}
 
 
 def news() -> News:

@@ -20,32 +20,32 @@ from rich.console import Console
 from rich.table import Table
 
 from headway.calibration.batches import make_batches
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import machine
-from headway.exporter.bundle import TextEncoder
-from headway.exporter.capture import capture
+from headway.calibration.corpus import builtin_lines
+from headway.engine.build import BuildSettings, build_engine
+from headway.engine.profiles import make_profiles
+from headway.exporter.bench.measure import machine
+from headway.exporter.capture.capture import capture
+from headway.exporter.compress.rounding_plan import look, plan, quantized
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
-from headway.exporter.quantization import look, plan, quantized
-from headway.exporter.recipe import Quantize
-from headway.exporter.source import open_source
-from headway.exporter.targets import tensorrt
-from headway.exporter.targets.profiles import make_profiles
-from headway.exporter.targets.qdq import lint
-from headway.exporter.targets.target import Text
-from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
-from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
+from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.source.source import open_source
+from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
+from headway.exporter.targets.base import Text
+from headway.exporter.targets.tensorrt import lower as tensorrt
+from headway.exporter.targets.tensorrt.int8_check import lint
+from headway.text import TextEncoder
 
 from .data import sentences
 from .models import minilm
 from .results import save
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from quantised import quantise
+from quantized import quantize
 
 VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "crude int8+fp16", "uneven+fp16", "low-rank+fp16")
 COMPARED = 16
@@ -56,7 +56,7 @@ def calibrated(model: ir.Model, text: Text) -> ir.Model:
     """The model in static int8, from English sentences and the lines that are not compared."""
     lines = [*text.lines[COMPARED:], *sentences()[:CALIBRATION]]
     batches = make_batches(text.encoder, lines, longest=256)
-    asked = Quantize()
+    asked = QuantizeSpec()
     chosen = plan(model, read_anatomy(model), asked, int8_tables=tensorrt.SPEC.int8_tables)
     seen = look(model, chosen.groups, batches, source="", text="", seed=0, histograms=False)
     return quantized(model, chosen, seen, asked, activations="static", signed=tensorrt.SPEC.signed_values)[0]
@@ -68,7 +68,7 @@ def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Te
     if kind == "int8":
         model = calibrated(model, text)
     elif kind == "crude int8":
-        quantise(model, feeds)
+        quantize(model, feeds)
     elif kind == "uneven":
         blocks = read_anatomy(model).blocks
         RemoveHeads({b.index: range(12 - 2 * (b.index % 3)) for b in blocks})(model)
@@ -94,7 +94,7 @@ def main() -> None:
     settings = BuildSettings(tuple(arguments.gpu.split(",")))
     source = open_source(str(minilm()))
     captured = capture(source)
-    canonical = canonicalise(captured.model, longest=source.positions).model
+    canonical = canonicalize(captured.model, longest=source.positions).model
     table = Table(
         "variant",
         "max abs to own graph",

@@ -19,7 +19,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from headway.exporter.bench import machine, ratio_interval
+from headway.exporter.bench.measure import machine, ratio_interval
 
 from .models import bert_base, big_encoder, minilm
 from .peers.artifacts import optimum_command, optimum_environment

@@ -38,10 +38,10 @@ def movie_classifier(threads: int = 2) -> Path:
     encoded = tokenizer(train.texts, truncation=True, max_length=LONGEST)["input_ids"]
     rng = np.random.default_rng(SEED)
     batches = [b for _ in range(EPOCHS) for b in _buckets(np.array([len(e) for e in encoded]), rng)]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
     warm_up = len(batches) // 10
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda i: min((i + 1) / warm_up, (len(batches) - i) / (len(batches) - warm_up))
+        optimizer, lambda i: min((i + 1) / warm_up, (len(batches) - i) / (len(batches) - warm_up))
     )
     model.train()
     with Progress() as bar:
@@ -50,9 +50,9 @@ def movie_classifier(threads: int = 2) -> Path:
             loss = model(**feeds, labels=torch.from_numpy(train.labels[rows])).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
     model.eval()
     scores = {}
     for name in ("dev", "test"):

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from headway.exporter.bench import Case, Contestant, machine, measure
+from headway.exporter.bench.measure import Case, Contestant, machine, measure
 
 from .results import save
 

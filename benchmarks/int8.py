@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from headway import Bundle
-from headway.calibration.text import builtin_lines
-from headway.exporter.compress import compress
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.plot import plot_bench
+from headway.exporter.cli.tables import bench_table
+from headway.exporter.compression import compress
 from headway.exporter.export import export
-from headway.exporter.recipe import Recipe, make_recipe
-from headway.exporter.report import bench_table, plot_bench
+from headway.exporter.recipe.recipe import Recipe, make_recipe
 
 from .compare import Worker, run
 from .data import declarations, movies, news

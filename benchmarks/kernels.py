@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from headway.exporter.bench import machine
-from headway.exporter.report import kernels_table
+from headway.exporter.bench.measure import machine
+from headway.exporter.cli.tables import kernels_table
 from headway.kernels.cpu.bench import Measured, measure
 
 from .results import save

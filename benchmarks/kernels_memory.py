@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.progress import track
 
-from headway.exporter.bench import machine
+from headway.exporter.bench.measure import machine
 from headway.kernels import cpu
 
 from .results import save

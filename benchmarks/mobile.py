@@ -22,16 +22,17 @@ from rich.console import Console
 from rich.table import Table
 
 from headway import Bundle
-from headway.exporter.bench import Case, Contestant, feeds_for, machine, measure
-from headway.exporter.bundle import Manifest, TextEncoder
-from headway.exporter.compress import compress
-from headway.exporter.errors import HeadwayError
+from headway.errors import HeadwayError
+from headway.exporter.bench.measure import Case, Contestant, feeds_for, machine, measure
+from headway.exporter.compression import compress
 from headway.exporter.export import export
-from headway.exporter.packaging import package
-from headway.exporter.recipe import Recipe, make_recipe, read_recipe
-from headway.exporter.runner import Runner
-from headway.exporter.targets.target import target_of
-from headway.exporter.wasm import WasmRunner
+from headway.exporter.package.app import package
+from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
+from headway.exporter.targets.registry import target_of
+from headway.exporter.targets.web.wasm import WasmRunner
+from headway.manifest import Manifest
+from headway.runners.base import Runner
+from headway.text import TextEncoder
 
 from .data import movies
 from .finetune import movie_classifier

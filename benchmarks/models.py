@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from headway.exporter.demo import fetch_minilm
+from headway.exporter.cli.demo import fetch_minilm
 
 CACHE = Path(".cache/models")
 

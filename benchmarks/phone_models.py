@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.exporter.recipe import Recipe, read_recipe
+from headway.exporter.recipe.recipe import Recipe, read_recipe
 
 from .data import movies, news, sentences
 from .finetune import movie_classifier

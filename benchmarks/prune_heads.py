@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.capture import capture
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.capture.capture import capture
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.source import open_source
-from headway.exporter.tokenizer import source_encoder
+from headway.exporter.source.source import open_source
+from headway.exporter.source.tokenizer import source_encoder
 
 from .models import minilm
 from .peers.environments import python_of
@@ -31,7 +31,7 @@ def main() -> None:
     path = minilm()
     source = open_source(str(path), task="feature-extraction")
     captured = capture(source)
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonicalize(captured.model, longest=captured.source.positions).model
     rng = np.random.default_rng(0)
     gone = {
         b.index: sorted(rng.choice(12, size=int(rng.integers(1, 11)), replace=False).tolist())

@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from headway.exporter.bench import IDLE_SECONDS, machine, ratio_interval
+from headway.exporter.bench.measure import IDLE_SECONDS, machine, ratio_interval
 from headway.kernels import cpu
 
 from .results import save

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import machine, ratio_interval
-from headway.exporter.bundle import TextEncoder, TokenizerInfo
-from headway.exporter.reader import check_reader, native
-from headway.exporter.reader.compact import compact_file
-from headway.exporter.tokenizer_check import unicode_lines
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.measure import machine, ratio_interval
+from headway.exporter.tokenizer.check import unicode_lines
+from headway.exporter.tokenizer.reader import check_reader, native
+from headway.exporter.tokenizer.reader.compact import compact_file
+from headway.manifest import TokenizerInfo
+from headway.text import TextEncoder
 
 from .models import minilm
 from .results import save

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from headway import Bundle
-from headway.exporter.bundle import Manifest
 from headway.exporter.export import export
-from headway.exporter.packaging import package
-from headway.exporter.recipe import make_recipe
-from headway.exporter.snippets import WRITERS, snippet
+from headway.exporter.package.app import package
+from headway.exporter.package.snippets.writers import WRITERS, snippet
+from headway.exporter.recipe.recipe import make_recipe
+from headway.manifest import Manifest
 
 from .models import minilm
 from .results import save
@@ -87,8 +87,8 @@ def run_javascript(bundle: Path) -> dict[str, float]:
 
 def main() -> None:
     done = export(make_recipe("benchmark", source=str(minilm()), target="ort-mobile"), OUT, force=True)
-    labelled = replace(done.manifest, labels={"0": 'costs $10 or "more"', "1": "free"})
-    result = {"kotlin": compile_kotlin(labelled), "javascript": run_javascript(done.path)}
+    labeled = replace(done.manifest, labels={"0": 'costs $10 or "more"', "1": "free"})
+    result = {"kotlin": compile_kotlin(labeled), "javascript": run_javascript(done.path)}
     print(json.dumps(result, indent=2))
     save("snippets", result)
 

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from headway import Bundle
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import machine, ratio_interval
-from headway.exporter.compress import compress
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.measure import machine, ratio_interval
+from headway.exporter.compression import compress
 from headway.exporter.export import export
-from headway.exporter.recipe import make_recipe
-from headway.exporter.wasm import versions
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.targets.web.wasm import versions
 
 from .data import movies
 from .models import minilm
@@ -56,7 +56,7 @@ def bundles(model: Path) -> dict[str, Path]:
 
 
 def peers(model: Path) -> dict[str, Path]:
-    """What is on hubs for transformers.js: Optimum's plain export, and ONNX Runtime's quantisations of it."""
+    """What is on hubs for transformers.js: Optimum's plain export, and ONNX Runtime's quantizations of it."""
     return {
         "plain export": artifacts.optimum(model, None),
         "plain, dynamic int8": artifacts.ort_dynamic(model, per_channel=False),

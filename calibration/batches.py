@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from ..exporter.errors import HeadwayWarning, UsageError
+from ..errors import HeadwayWarning, UsageError
 
 MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
 """Parts of unknown tokens from which text is refused, and warned about: text of the right language has well below 1 %."""
@@ -97,7 +97,7 @@ def make_batches(
 
 
 def spans(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[slice]:
-    """Neighbours among ascending `lengths`, as many at a time as take at most `tokens` with their padding, but one at least."""
+    """Neighbors among ascending `lengths`, as many at a time as take at most `tokens` with their padding, but one at least."""
     start = 0
     while start < len(lengths):
         end = start + 1

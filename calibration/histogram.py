@@ -1,7 +1,7 @@
 """Histograms that can be merged in any order, and the ranges that the four usual methods read from them.
 
 The grid has bins of width `2**exponent`, whole multiples of it as edges, and bin 0 around zero. When values outgrow it,
-neighbouring bins join two by two; the exponent depends on the largest magnitude alone. So counts are exact integers, and
+neighboring bins join two by two; the exponent depends on the largest magnitude alone. So counts are exact integers, and
 adding or merging in any order gives the same histogram. A threshold read from it is at most one bin off, and a bin is at most
 `1 / 2048` of the largest magnitude.
 """
@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..exporter.errors import UsageError
+from ..errors import UsageError
 
 BINS = 4096
 """Bins on each side of zero; the one around zero is shared."""
@@ -161,7 +161,7 @@ class Histogram:
 
 
 def _coarser(counts: np.ndarray, by: int) -> np.ndarray:
-    """The same counts with `2**by` neighbouring bins joined; those next to zero join the one around it."""
+    """The same counts with `2**by` neighboring bins joined; those next to zero join the one around it."""
     if by <= 0:
         return counts
     if by >= _LOG_BINS:
@@ -240,7 +240,7 @@ def _xlogx(x: np.ndarray) -> np.ndarray:
 
 
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
-    """The range whose quantisation to `bits` has the least mean squared error; values stand in the middle of their bins.
+    """The range whose quantization to `bits` has the least mean squared error; values stand in the middle of their bins.
 
     The whole range is shrunk in steps of 1/192; where both sides are there and free, each is then shrunk alone.
     """
@@ -252,11 +252,11 @@ def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> t
     shrinks = np.arange(_SHRINKS, 0, -1) / _SHRINKS
     if symmetric:
         reach = max(-low, high)
-        best = min(shrinks, key=lambda a: quantisation_error(values, weights, -a * reach, a * reach, bits, True))
+        best = min(shrinks, key=lambda a: quantization_error(values, weights, -a * reach, a * reach, bits, True))
         return -best * reach, best * reach
 
     def error(a: float, b: float) -> float:
-        return quantisation_error(values, weights, a * low, b * high, bits, False)
+        return quantization_error(values, weights, a * low, b * high, bits, False)
 
     a = b = min(shrinks, key=lambda s: error(s, s))
     if low < 0 < high:
@@ -265,10 +265,10 @@ def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> t
     return a * low, b * high
 
 
-def quantisation_error(
+def quantization_error(
     values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, symmetric: bool
 ) -> float:
-    """Weighted mean squared error of values after quantising to a range: float64, zero exactly representable."""
+    """Weighted mean squared error of values after quantizing to a range: float64, zero exactly representable."""
     if symmetric:
         least, most = -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1
         scale, zero = high / most, 0.0

@@ -1,6 +1,6 @@
 """What compression should keep: the source's own outputs, or a loss where labels are given. Imports torch.
 
-For unlabelled text the importance of a weight is its Gauss-Newton (Fisher) information about the outputs. `probe` draws a
+For unlabeled text the importance of a weight is its Gauss-Newton (Fisher) information about the outputs. `probe` draws a
 scalar whose gradient `g` has `E[g gᵀ]` equal to that matrix: for logits the gradient of the log-probability of an answer
 drawn from the model itself (Kunstner et al. 2019, section 2), for vectors a random projection.
 """
@@ -50,7 +50,7 @@ def probe(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor, generator: to
     return total
 
 
-def labelled(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+def labeled(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
     """Cross entropy of `logits [rows, classes]`, summed."""
     return F.cross_entropy(outputs["logits"], labels, reduction="sum")
 

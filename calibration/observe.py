@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..exporter.errors import SourceError, UsageError
+from ..errors import SourceError, UsageError
 from .batches import Batch, spans
 from .histogram import Histogram, Method
 from .moments import Moments

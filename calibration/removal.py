@@ -35,7 +35,7 @@ def removal_order(
     unit: int = 1,
     at_once: int | None = None,
 ) -> Removal:
-    """Greedy removal of groups of `unit` neighbouring inputs of `weight [n, out]`, exact within each step.
+    """Greedy removal of groups of `unit` neighboring inputs of `weight [n, out]`, exact within each step.
 
     `inputs [n, n]`, `mean [n]` (given where a bias can take up a constant), `outputs [out, out]`. `at_once` units go in one
     step: by default one where there are few, about 1 % of many.

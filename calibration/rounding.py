@@ -5,12 +5,35 @@ each output channel, or for each block of inputs of an output channel.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..exporter.errors import UsageError
-from ..exporter.graph.quantized import QuantizedMatrix, spread
+from ..errors import UsageError
+
+
+@dataclass(frozen=True)
+class QuantizedMatrix:
+    """`q` int8 `[in, out]`; `scale` float32 `[out]`, or `[in / block, out]` where the inputs are divided into blocks."""
+
+    q: np.ndarray
+    scale: np.ndarray
+    bits: int = 8
+
+    @property
+    def block(self) -> int | None:
+        return None if self.scale.ndim == 1 else self.q.shape[0] // self.scale.shape[0]
+
+    def dequantized(self) -> np.ndarray:
+        """float32 `[in, out]`."""
+        return self.q.astype(np.float32) * spread(self.scale, self.q.shape[0])
+
+
+def spread(scale: np.ndarray, rows: int) -> np.ndarray:
+    """A scale for every row: `[1, out]` or `[in, out]`."""
+    return scale[None] if scale.ndim == 1 else np.repeat(scale, rows // scale.shape[0], axis=0)
+
 
 DAMPING = 1e-2
 """Added to the diagonal of the second moment, as a part of its mean (GPTQ uses the same)."""

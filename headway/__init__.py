@@ -7,13 +7,13 @@ __version__ = "0.1.0"
 __all__ = ["Bundle", "__version__"]
 
 if TYPE_CHECKING:
-    from headway.exporter.bundle import Bundle
+    from .bundle import Bundle
 
 
 def __getattr__(name: str) -> object:
     # Loaded on first use: `import headway` alone must not pay for onnxruntime.
     if name == "Bundle":
-        from headway.exporter.bundle import Bundle
+        from .bundle import Bundle
 
         return Bundle
     if name == "kernels":

@@ -119,7 +119,7 @@ def quantize(x: ArrayLike, scale: float, zero_point: int = 0, dtype: DTypeLike =
 def dequantize(x: ArrayLike, scale: float, zero_point: int = 0) -> Array:
     """(x - zero_point) * scale: `DequantizeLinear` of ONNX.
 
-    The quantised form of a kernel is `quantize(kernel(dequantize(input), ...), ...)` in one pass.
+    The quantized form of a kernel is `quantize(kernel(dequantize(input), ...), ...)` in one pass.
     """
     return (np.asarray(x, np.float64) - zero_point) * scale
 

@@ -1,6 +1,6 @@
-"""What the int8 kernels compute: rows of activations quantised by themselves, weights by column, whole numbers in between.
+"""What the int8 kernels compute: rows of activations quantized by themselves, weights by column, whole numbers in between.
 
-Every token has its own range, so its result does not depend on its neighbours in the batch or on padding.
+Every token has its own range, so its result does not depend on its neighbors in the batch or on padding.
 """
 
 import numpy as np
@@ -72,6 +72,6 @@ def quantized_feed_forward(
     residual: ArrayLike | None = None,
     activation: Activation = "gelu",
 ) -> Array:
-    """Two layers, the activation between them; what the first gives is rounded to float32 and quantised by row again."""
+    """Two layers, the activation between them; what the first gives is rounded to float32 and quantized by row again."""
     between = quantized_linear(x, weight_up, scale_up, bias_up, None, activation)
     return quantized_linear(between, weight_down, scale_down, bias_down, residual)

@@ -12,7 +12,7 @@
 What each computes is in `reference`. Floating inputs and the output are of one type: FP16, BF16 or FP32.
 
 `register()` is called once in the process that builds the engine. TensorRT then times the tiles (`tactics`) for the shapes of the
-optimisation profile and stores the PTX of the best in the engine, which runs without Python. Attributes become constants of
+optimization profile and stores the PTX of the best in the engine, which runs without Python. Attributes become constants of
 the compiled code; what depends on shapes is passed as int32 expressions that TensorRT evaluates. PTX is compiled for the
 architecture of the GPU that builds. TensorRT-RTX has no plugins. Shared memory stays within 48 KiB: beyond that a kernel has to be
 told before its launch, and TensorRT's documentation does not say that it does.

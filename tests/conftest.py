@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe import Recipe
+from headway.exporter.recipe.recipe import Recipe
 
 import models
 

@@ -130,7 +130,7 @@ def make_model(
     return directory
 
 
-def write_labelled(path: Path, count: int) -> Path:
+def write_labeled(path: Path, count: int) -> Path:
     """At most `count` lines of random words, each with one of two labels."""
     rng = random.Random(1)
     lines = dict.fromkeys(" ".join(rng.choices(WORDS, k=rng.randint(2, 20))) for _ in range(count))

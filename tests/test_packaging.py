@@ -34,6 +34,6 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_command_starts_light() -> None:
     heavy = {"numpy", "onnxruntime", "torch", "tokenizers", "onnx_ir"}
-    script = f"import sys, headway.exporter.cli; print(sorted({heavy} & set(sys.modules)))"
+    script = f"import sys, headway.exporter.cli.app; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

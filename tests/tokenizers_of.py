@@ -8,7 +8,7 @@ from struct import pack
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from headway.calibration.text import builtin_lines
+from headway.calibration.corpus import builtin_lines
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

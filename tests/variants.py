@@ -9,18 +9,17 @@ import onnx_ir as ir
 import torch
 
 from headway.calibration.batches import Batch
-from headway.calibration.rounding import nearest
-from headway.exporter.capture import capture
+from headway.calibration.rounding import QuantizedMatrix, nearest
+from headway.exporter.capture.capture import capture
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
-from headway.exporter.graph.quantized import QuantizedMatrix
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import PER_TOKEN, QuantizeMatrices, QuantizeTables, QuantizeValues
-from headway.exporter.source import open_source
+from headway.exporter.source.source import open_source
 
 import models
 
@@ -30,7 +29,7 @@ Feeds = dict[str, np.ndarray]
 @cache
 def _captured(directory: Path) -> ir.Model:
     captured = capture(open_source(str(directory)))
-    return canonicalise(captured.model, longest=captured.source.positions).model
+    return canonicalize(captured.model, longest=captured.source.positions).model
 
 
 def canonical(directory: Path) -> ir.Model:

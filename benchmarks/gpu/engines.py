@@ -46,7 +46,7 @@ def find_headway() -> None:
         return
     mirror = BUILD / "packages" / "headway"
     mirror.mkdir(parents=True, exist_ok=True)
-    links = {"__init__.py": ROOT / "headway" / "__init__.py"}
+    links = {entry.name: entry for entry in (ROOT / "headway").iterdir()}
     links |= {room: ROOT / room for room in ("exporter", "kernels", "calibration")}
     for name, place in links.items():
         if not (mirror / name).exists():
@@ -55,12 +55,12 @@ def find_headway() -> None:
 
 
 def prepare() -> None:
-    """Typed graphs and plans of each dtype; int8 is the product's own quantisation of every block."""
+    """Typed graphs and plans of each dtype; int8 is the product's own quantization of every block."""
     sys.path.insert(0, str(ROOT))
-    from headway.calibration.text import builtin_lines
-    from headway.exporter.compress import compress
+    from headway.calibration.corpus import builtin_lines
+    from headway.exporter.compression import compress
     from headway.exporter.export import export
-    from headway.exporter.recipe import make_recipe
+    from headway.exporter.recipe.recipe import make_recipe
 
     from benchmarks.models import minilm
 
@@ -112,7 +112,7 @@ def torch_run(device: str, *, compiled: bool) -> Run:
 
 
 def ort_run(dtype: str, provider: tuple[str, Mapping[str, Any]]) -> Run:
-    from headway.exporter.runner import OrtRunner
+    from headway.runners.ort import OrtRunner
 
     runner = OrtRunner(BUILD / dtype / "model.onnx", {"regroup": True}, None, (provider,))
     return lambda feeds: runner.run(feeds)["sentence_embedding"]
@@ -120,10 +120,11 @@ def ort_run(dtype: str, provider: tuple[str, Mapping[str, Any]]) -> Run:
 
 def engine_run(library: str, dtype: str) -> Run:
     """Built on this machine, unless an engine of this code and graph is there."""
-    from headway.exporter.engine import open_engine
-    from headway.exporter.errors import TargetError
-    from headway.exporter.rebuild import rebuild
-    from headway.exporter.targets.tensorrt_build import ENGINE_FILE, PLAN_FILE, find_library
+    from headway.engine.build import find_library
+    from headway.engine.rebuild import rebuild
+    from headway.engine.record import ENGINE_FILE, PLAN_FILE
+    from headway.errors import TargetError
+    from headway.runners.tensorrt import open_engine
 
     module, bundle, mark = library.replace("-", "_"), BUILD / f"{library}-{dtype}", BUILD / f"{library}-{dtype}.code"
     find_library(module)
@@ -159,7 +160,7 @@ def contestants(device: str) -> dict[str, Callable[[], Run]]:
 
 
 def feeds_for(batch: int, length: int | None) -> dict[str, np.ndarray]:
-    from headway.calibration.text import mixed_lengths
+    from headway.calibration.corpus import mixed_lengths
 
     lengths = np.full(batch, length) if length else mixed_lengths(batch, 128)
     mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
@@ -191,7 +192,7 @@ def open_all(device: str) -> tuple[dict[str, Run], dict[str, str]]:
 
 def measure_case(opened: Mapping[str, Run], batch: int, length: int | None, rounds: int) -> dict[str, Any]:
     """Median milliseconds of each, and how many times as long as PyTorch's with its bootstrap interval."""
-    from headway.exporter.bench import ratio_interval
+    from headway.exporter.bench.measure import ratio_interval
 
     feeds = feeds_for(batch, length)
     for run in opened.values():
@@ -248,9 +249,9 @@ def code() -> str:
     """What the results depend on: this file, what builds and runs engines, and the graphs."""
     digest = hashlib.sha256()
     graphs = sorted(p for d in (*DTYPES, OWN) for p in (BUILD / d).glob("model.onnx*"))
-    product = ("engine.py", "rebuild.py", "runner.py", "targets/tensorrt_build.py")
+    product = ("engine/build.py", "engine/rebuild.py", "runners/ort.py", "runners/tensorrt.py")
     kernels = [ROOT / "kernels" / "tensorrt_plugin.py", *sorted((ROOT / "kernels" / "triton").glob("*.py"))]
-    for path in [Path(__file__), *(ROOT / "exporter" / name for name in product), *kernels, *graphs]:
+    for path in [Path(__file__), *(ROOT / "headway" / name for name in product), *kernels, *graphs]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

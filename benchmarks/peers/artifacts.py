@@ -21,7 +21,7 @@ class Peer:
 
 
 def optimum(model: Path, level: str | None) -> Path:
-    """`optimum-cli export onnx`, plain or with an optimisation level."""
+    """`optimum-cli export onnx`, plain or with an optimization level."""
     out = ROOT / model.parent.name / f"optimum-{level or 'plain'}"
     if not (out / "model.onnx").is_file():
         run_optimum(model, out, level)
@@ -54,7 +54,7 @@ def optimum_environment() -> dict[str, str]:
 
 
 def ort_fused(model: Path, heads: int, hidden: int) -> Path:
-    """ONNX Runtime's own transformer optimiser on the plain export."""
+    """ONNX Runtime's own transformer optimizer on the plain export."""
     plain = optimum(model, None)
     out = plain.parent.parent / "ort-fused" / "model.onnx"
     if not out.is_file():

@@ -1,6 +1,6 @@
-"""Quantises a plain export with Optimum; texts to calibrate on come on standard input. Runs in the `optimum` environment.
+"""Quantizes a plain export with Optimum; texts to calibrate on come on standard input. Runs in the `optimum` environment.
 
-    python optimum_int8.py PLAIN_EXPORT TOKENIZER OUT < TEXTS
+python optimum_int8.py PLAIN_EXPORT TOKENIZER OUT < TEXTS
 """
 
 import sys
@@ -23,7 +23,9 @@ def main():
         names = [i.name for i in InferenceSession(f"{plain}/model.onnx").get_inputs()]
         rows = [dict(tokenizer(t, truncation=True, max_length=128, padding="max_length")) for t in texts]
         data = Dataset.from_list([{n: r[n] for n in names} for r in rows])
-        ranges = quantizer.fit(data, AutoCalibrationConfig.minmax(data), operators_to_quantize=config.operators_to_quantize)
+        ranges = quantizer.fit(
+            data, AutoCalibrationConfig.minmax(data), operators_to_quantize=config.operators_to_quantize
+        )
     quantizer.quantize(config, out, calibration_tensors_range=ranges)
 
 

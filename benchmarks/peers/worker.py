@@ -56,8 +56,10 @@ def ctranslate2_int8(path, threads):
 def headway(path, threads):
     import headway as ours
 
-    if "HEADWAY_COPIES" in os.environ:  # benchmarks.avx2 hides instructions from libraries, not from the system's own list
-        from headway.exporter import processor
+    if (
+        "HEADWAY_COPIES" in os.environ
+    ):  # benchmarks.avx2 hides instructions from libraries, not from the system's own list
+        from headway import processor
 
         processor.about = lambda: ("", frozenset())
     runner = ours.Bundle.open(path, threads=threads).runner

@@ -7,7 +7,7 @@ from onnxscript.rewriter import RewriteRule, RewriteRuleSet, pattern
 from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 from onnxscript.rewriter.rules.fusion._layer_norm import layer_normalization_rules
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import nodes
 
 _ROOT_2 = math.sqrt(2)
@@ -46,7 +46,7 @@ def _rules() -> RewriteRuleSet:
 
 
 def single_node_activations(model: ir.Model) -> None:
-    """Rewrites in place; raises SourceError where an `Erf` is left over, since it can only be a GELU not recognised."""
+    """Rewrites in place; raises SourceError where an `Erf` is left over, since it can only be a GELU not recognized."""
     if nodes(model.graph, "Erf", "Tanh", "Gemm", "ReduceMean"):
         _rules().apply_to_model(model)
     left = nodes(model.graph, "Erf")

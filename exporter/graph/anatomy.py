@@ -6,11 +6,12 @@ Everything is read from nodes and weight shapes, never from a config, so it stay
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import onnx_ir as ir
 
-from ..errors import SourceError
-from .attention import normalises_scores
+from ...errors import SourceError
+from .attention import normalizes_scores
 from .edit import (
     ancestors,
     attribute,
@@ -147,7 +148,7 @@ class Anatomy:
 def read_anatomy(model: ir.Model) -> Anatomy:
     """Reads the anatomy. Raises SourceError naming the first node that does not fit; a model without attention has no blocks."""
     graph = model.graph
-    anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalises_scores(n)]
+    anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalizes_scores(n)]
     depth = _depths(graph, anchors)
     attentions = [_attention(n) for n in anchors]
     taken = {n for a in attentions for p in (a.q, a.k, a.v, a.o) for n in p.nodes}
@@ -431,3 +432,27 @@ def _embeddings(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
         if table is not None and table.is_initializer() and shape is not None and len(shape) == 2 and shape[1] != 1:
             tables[str(table.name)] = tuple(d or 0 for d in shape)
     return tables
+
+
+def describe(anatomy: Anatomy) -> dict[str, Any]:
+    """The anatomy as plain numbers, for the manifest and `headway inspect`."""
+    return {
+        "parameters": anatomy.parameters,
+        "bytes": anatomy.nbytes,
+        "embeddings": {k: list(v) for k, v in anatomy.embeddings.items()},
+        "blocks": [
+            {
+                "heads": b.attention.heads if b.attention else 0,
+                "head_dim": b.attention.head_dim if b.attention else 0,
+                "kv_heads": b.attention.kv_heads if b.attention else 0,
+                "intermediate_size": [f.width for f in b.feed_forwards],
+                "activation": [f.activation for f in b.feed_forwards],
+                "gated": any(f.gated for f in b.feed_forwards),
+                "merged_qkv": bool(b.attention and b.attention.merged),
+                "disentangled": bool(b.attention and b.attention.disentangled),
+                "ranks": {p.weight: p.rank for p in b.projections if p.rank is not None},
+            }
+            for b in anatomy.blocks
+        ],
+        "gflops_per_token_at_128": anatomy.flops_per_token(128) / 1e9,
+    }

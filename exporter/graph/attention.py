@@ -1,6 +1,6 @@
 """Every form of scaled dot-product attention becomes one `Attention` node with 3-D inputs.
 
-Recognised: the opset-23 `Attention` on 4-D heads that `torch.onnx` emits, and the decomposed form
+Recognized: the opset-23 `Attention` on 4-D heads that `torch.onnx` emits, and the decomposed form
 `softmax(scale * Q K^T + terms) V` in all its spellings (scale before or after the product, additive or `Where` masks, NaN
 guards, dropout). A softmax over attention scores that fits neither is disentangled attention (DeBERTa), left in
 ordinary ops, or an error naming the node.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import (
     ancestors,
     attribute,
@@ -45,7 +45,7 @@ class Match:
     causal: bool = False
 
 
-def canonicalise_attention(
+def canonicalize_attention(
     model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value | None, longest: int
 ) -> None:
     """Rewrites every attention in place, but disentangled ones, which stay as they are.
@@ -56,15 +56,15 @@ def canonicalise_attention(
     kinds: dict[ir.Value, MaskKind | None] = {}
     found: list[Match] = []
     for node in nodes(model.graph, "Attention", "Softmax"):
-        if node.op_type == "Softmax" and not normalises_scores(node):
+        if node.op_type == "Softmax" and not normalizes_scores(node):
             continue
         match = _fused(node) if node.op_type == "Attention" else _decomposed(node, prober)
         if match is not None:
             found.append(match)
         elif not _is_disentangled(node):
             raise SourceError(
-                f"node {node.name or node.outputs[0].name!r} ({node.op_type}) normalises attention scores, but is no form of "
-                "attention known here; re-export the model with attn_implementation='sdpa', without graph optimisation"
+                f"node {node.name or node.outputs[0].name!r} ({node.op_type}) normalizes attention scores, but is no form of "
+                "attention known here; re-export the model with attn_implementation='sdpa', without graph optimization"
             )
     # Every mask is classified and every shape known before the first edit: probing runs parts of the graph, which must still be whole.
     for match in found:
@@ -104,8 +104,8 @@ def _scale(node: ir.Node, q: ir.Value) -> float:
     return float(1 / np.sqrt(head_dim))
 
 
-def normalises_scores(node: ir.Node) -> bool:
-    """True where the softmax normalises a query-by-key matrix: a product reads its output."""
+def normalizes_scores(node: ir.Node) -> bool:
+    """True where the softmax normalizes a query-by-key matrix: a product reads its output."""
     return any(n.op_type in ("MatMul", "Reshape", "Where", "Dropout") for n in consumers(node.outputs[0]))
 
 

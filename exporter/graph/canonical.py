@@ -14,12 +14,12 @@ from onnxscript import optimizer, version_converter
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .activations import single_node_activations
-from .attention import canonicalise_attention
+from .attention import canonicalize_attention
 from .edit import ancestors, attribute, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
-from .qdq import put_rounding, take_rounding
+from .source_rounding import put_rounding, take_rounding
 
 OPSET = 23
 _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
@@ -33,7 +33,7 @@ class Canonical:
     sources: dict[str, str]
 
 
-def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
+def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
     """Brings `model` into canonical form, in place.
 
     `longest` is the longest sequence the positions allow, in tokens. Raises SourceError naming what does not fit.
@@ -60,7 +60,7 @@ def canonicalise(model: ir.Model, *, longest: int) -> Canonical:
     if graph.opset_imports.get("", 0) == OPSET:
         common.ShapeInferencePass()(model)
     prober = Prober(model, _vocabulary(graph, ids))
-    canonicalise_attention(model, prober, _flat(mask), _flat(ids), longest)
+    canonicalize_attention(model, prober, _flat(mask), _flat(ids), longest)
     graph.sort()
     _fold(model)
     _check_mask_arithmetic(graph)
@@ -79,7 +79,7 @@ def _check_operators(model: ir.Model) -> None:
         kinds = ", ".join(f"{n.domain}.{n.op_type}" for n in {n.op_type: n for n in foreign}.values())
         raise SourceError(
             f"the graph holds runtime-specific operators ({kinds}; first: node {foreign[0].name or foreign[0].outputs[0].name!r}): "
-            "give the model as it was before that runtime's optimiser ran"
+            "give the model as it was before that runtime's optimizer ran"
         )
 
 
@@ -267,7 +267,7 @@ def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
 
 
 def small_enough_to_check(model: ir.Model) -> bool:
-    """The checker serialises the whole model, which protobuf limits to 2 GB."""
+    """The checker serializes the whole model, which protobuf limits to 2 GB."""
     return (
         sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
         < 2**31 - 2**24

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import attribute, initializer, insert, nodes, remove_unused, replace
 
 

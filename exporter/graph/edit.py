@@ -51,7 +51,7 @@ def is_projection(node: ir.Node | None) -> bool:
 
 
 def projection_weight(node: ir.Node) -> ir.Value | None:
-    """The trained matrix of a MatMul: its second input, or what a Transpose or a dequantisation there reads."""
+    """The trained matrix of a MatMul: its second input, or what a Transpose or a dequantization there reads."""
     weight = node.inputs[1]
     while weight is not None and not weight.is_initializer():
         made = producer(weight, "Transpose", "DequantizeLinear", "Cast", "Identity")

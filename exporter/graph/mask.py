@@ -1,4 +1,4 @@
-"""The attention mask: recognised by what it computes, rewritten once as an additive bias.
+"""The attention mask: recognized by what it computes, rewritten once as an additive bias.
 
 A mask term is one of: padding (key j counts iff `attention_mask[b, j]`), padding with a causal order, padding inside a
 window of `w` tokens either way, no mask at all, or an additive position bias that does not depend on the mask.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import ancestors, initializer, insert
 from .probe import Prober
 
@@ -18,7 +18,7 @@ MASKED = -30000.0
 """Added to the score of a masked key: exp underflows to exactly 0 in float32 and float16, and twice it fits float16."""
 
 PADDING_BIAS = "attention_bias"
-"""Name of the bias that masks padding and nothing else; targets with a mask input of their own recognise it by this."""
+"""Name of the bias that masks padding and nothing else; targets with a mask input of their own recognize it by this."""
 
 _KEPT = f"{PADDING_BIAS}.kept"
 _BLOCKED = -1e3  # a term below this blocks a key; position biases are learned and stay far above it
@@ -48,7 +48,7 @@ def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longes
     for seed, shape in enumerate([(2, 5), (3, min(longest, 33)), (1, min(longest, 640))]):
         mask = _probe_mask(shape, seed)
         allowed = _allowed(term, prober.run([term], prober.feeds(mask, seed))[0])
-        kinds.add(_recognise(term, allowed, mask))
+        kinds.add(_recognize(term, allowed, mask))
     # A window wider than a short probe looks like plain padding there: the longest probe decides.
     widest = {k for k in kinds if k.window is not None}
     plain = {k for k in kinds if k.window is None}
@@ -81,7 +81,7 @@ def _allowed(term: ir.Value, array: np.ndarray) -> np.ndarray:
     return allowed
 
 
-def _recognise(term: ir.Value, allowed: np.ndarray, mask: np.ndarray) -> MaskKind:
+def _recognize(term: ir.Value, allowed: np.ndarray, mask: np.ndarray) -> MaskKind:
     batch, length = mask.shape
     if allowed.ndim < 4:
         allowed = allowed.reshape((1,) * (4 - allowed.ndim) + allowed.shape)

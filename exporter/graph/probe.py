@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from ..errors import SourceError
+from ...errors import SourceError
 
 
 @dataclass

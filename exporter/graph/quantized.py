@@ -6,39 +6,16 @@ comes passes through the function `headway.QuantizeTokens`: each token has a ran
 depends neither on what else is in its batch nor on padding.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
 
+from ...calibration.rounding import QuantizedMatrix
 from .edit import consumers, dims, first_of, initializer, insert, producer
 
 DOMAIN = "headway"
 TOKENS = "QuantizeTokens"
 _OPSET = 23
 _STEPS = 255.0
-
-
-@dataclass(frozen=True)
-class QuantizedMatrix:
-    """`q` int8 `[in, out]`; `scale` float32 `[out]`, or `[in / block, out]` where the inputs are divided into blocks."""
-
-    q: np.ndarray
-    scale: np.ndarray
-    bits: int = 8
-
-    @property
-    def block(self) -> int | None:
-        return None if self.scale.ndim == 1 else self.q.shape[0] // self.scale.shape[0]
-
-    def dequantized(self) -> np.ndarray:
-        """float32 `[in, out]`."""
-        return self.q.astype(np.float32) * spread(self.scale, self.q.shape[0])
-
-
-def spread(scale: np.ndarray, rows: int) -> np.ndarray:
-    """A scale for every row: `[1, out]` or `[in, out]`."""
-    return scale[None] if scale.ndim == 1 else np.repeat(scale, rows // scale.shape[0], axis=0)
 
 
 def tokens_function() -> ir.Function:
@@ -82,7 +59,7 @@ def tokens_function() -> ir.Function:
 
 
 def matrix_of(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """`q, scale` of a MatMul by a quantised matrix; None of another node."""
+    """`q, scale` of a MatMul by a quantized matrix; None of another node."""
     made = producer(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
     if made is None or made.inputs[0] is None or made.inputs[1] is None:
         return None

@@ -12,8 +12,8 @@ import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 
+from ...errors import SourceError
 from ...kernels import reference
-from ..errors import SourceError
 from .edit import attribute, constant
 from .quantized import DOMAIN
 

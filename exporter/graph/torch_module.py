@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import SourceError
+from ...errors import SourceError
 from .edit import attribute, bias_add, bias_of, constant, consumers, dims, producer
 from .mask import PADDING_BIAS
 from .quantized import DOMAIN, TOKENS, matrix_of
@@ -263,7 +263,7 @@ class _Matrix:
     """The weight is held as `[out, in]`."""
     result: ir.Value
     made_of: tuple[ir.Node, ...] = ()
-    """Nodes before the product: dequantisation, a transposed table, rounding by token."""
+    """Nodes before the product: dequantization, a transposed table, rounding by token."""
     add: ir.Node | None = None
 
 

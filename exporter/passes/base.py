@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy, Block, read_anatomy
 from ..graph.edit import remove_unused
 

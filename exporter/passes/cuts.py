@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Projection
 from ..graph.edit import bias_add, constant, consumers, is_vector
 
@@ -35,7 +35,7 @@ class Cuts:
     def _keep(self, node: ir.Node, weight: ir.Value | None, axis: int, kept: np.ndarray) -> None:
         if weight is None or not weight.is_initializer():
             raise UsageError(
-                f"node {node.name!r}: its weight is quantised or transposed at run time; remove structure before quantising"
+                f"node {node.name!r}: its weight is quantized or transposed at run time; remove structure before quantizing"
             )
         key = (weight, axis)
         if key in self._kept and not np.array_equal(self._kept[key], kept):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, as_projection
 from ..graph.edit import ancestors, constant, consumers, dims, initializer, insert, is_projection, producer
 from .base import StructuralPass, check_indices, the_block
+from .blocks import drop_part
 from .cuts import Cuts, resize
-from .layers import drop_part
 
 _ORIGINAL = "original_heads"
 _SHAPED_BY = ("Reshape", "Expand", "Tile")
@@ -58,7 +58,7 @@ def original_heads(part: AttentionPart) -> tuple[int, ...]:
 
 
 def columns_of(heads: Sequence[int], head_dim: int) -> np.ndarray:
-    """Columns that belong to `heads` where each has `head_dim` neighbouring ones."""
+    """Columns that belong to `heads` where each has `head_dim` neighboring ones."""
     return (np.asarray(heads, np.int64)[:, None] * head_dim + np.arange(head_dim)).reshape(-1)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import constant, consumers, initializer, insert, replace
 from .base import StructuralPass
@@ -140,7 +140,7 @@ def _check(graph: ir.Graph, name: str, rank: int) -> None:
     weight = graph.initializers.get(name)
     shape = list(weight.shape) if weight is not None and weight.shape is not None else []
     if weight is None or len(shape) != 2:
-        raise UsageError(f"{name}: there is no such matrix (was it quantised or split before?)")
+        raise UsageError(f"{name}: there is no such matrix (was it quantized or split before?)")
     rows, columns = (d if isinstance(d, int) else 0 for d in shape)
     if not 1 <= rank <= break_even(rows, columns):
         raise UsageError(

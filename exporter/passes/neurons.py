@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy, FeedForward
 from ..graph.edit import attribute, consumers
 from .base import StructuralPass, check_indices, the_block
+from .blocks import drop_part
 from .cuts import Cuts, resize
-from .layers import drop_part
 
 
 @dataclass

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import UsageError
+from ...calibration.rounding import QuantizedMatrix
+from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
 from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
-    QuantizedMatrix,
     fixed_scale,
     hold_matrix,
     matrix_of,
@@ -86,7 +86,7 @@ class QuantizeTables(StructuralPass):
 
 @dataclass
 class QuantizeValues(StructuralPass):
-    """Each value named is rounded where products by quantised matrices read it, to its range or `PER_TOKEN`.
+    """Each value named is rounded where products by quantized matrices read it, to its range or `PER_TOKEN`.
 
     `signed`: int8 around 0 with zero point 0, for targets that want it so; else uint8 with a zero point, which uses
     one-sided ranges whole. UsageError for a value that no such product reads.
@@ -103,7 +103,7 @@ class QuantizeValues(StructuralPass):
             value = values.get(name)
             readers[name] = [n for n in consumers(value) if matrix_of(n)] if value is not None else []
             if not readers[name]:
-                raise UsageError(f"{name}: no product by a quantised matrix reads this value")
+                raise UsageError(f"{name}: no product by a quantized matrix reads this value")
         changes = {}
         for name, given in self.ranges.items():
             first = first_of(graph, readers[name])
@@ -205,7 +205,7 @@ def _float_tensor(graph: ir.Graph, name: str) -> ir.Value:
     if found is None or len(found.shape or ()) != 2:
         raise UsageError(f"{name}: there is no such matrix")
     if found.dtype != ir.DataType.FLOAT:
-        raise UsageError(f"{name}: is {found.dtype} already; quantise a float32 matrix")
+        raise UsageError(f"{name}: is {found.dtype} already; quantize a float32 matrix")
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..errors import SourceError, UsageError
+from ...errors import SourceError, UsageError
 from ..graph.edit import constant, consumers, dims, initializer
 from .cuts import set_array
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ..errors import TargetError
+from ...errors import TargetError
 from ..graph.edit import attribute, dims, producer
 from ..graph.mask import PADDING_BIAS, padding_mask
 

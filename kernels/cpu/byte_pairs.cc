@@ -20,7 +20,7 @@ struct Group {
 using Groups = std::vector<Group>;
 using Loads = std::vector<int16_t>;
 
-// What two neighbours add to a sum of 16 bits: upwards and downwards.
+// What two neighbors add to a sum of 16 bits: upwards and downwards.
 Loads loads_of_signs(const Group& group) {
   Loads loads;
   for (size_t i = 0; i < group.weights.size(); i += 2) {

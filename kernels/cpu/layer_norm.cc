@@ -20,7 +20,7 @@ class SkipLayerNormalization {
                                      {"bias", ort::Type::kFloat, kOptional}};
   static constexpr Port kOutputs[] = {{"y", ort::Type::kFloat}, {"sum", ort::Type::kFloat, kOptional}};
 
-  explicit SkipLayerNormalization(const Node& node) : epsilon_(node.number("epsilon", 1e-5f)), normalise_(best_norm_table().normalise) {}
+  explicit SkipLayerNormalization(const Node& node) : epsilon_(node.number("epsilon", 1e-5f)), normalize_(best_norm_table().normalize) {}
 
   void compute(const Context& context) const {
     const auto x = context.input<float>(0), skip = context.input<float>(1), gamma = context.input<float>(2);
@@ -37,14 +37,14 @@ class SkipLayerNormalization {
     if (count == 0) return;
     context.parallel_rows(count / width, width, kShare, [&](int64_t row, int64_t end) {
       const int64_t first = row * width;
-      normalise_({x.data + first, skip ? skip.data + first : nullptr, bias.data, gamma.data, beta.data, y + first,
+      normalize_({x.data + first, skip ? skip.data + first : nullptr, bias.data, gamma.data, beta.data, y + first,
                   sum != nullptr ? sum + first : nullptr, end - row, width, epsilon_});
     });
   }
 
  private:
   float epsilon_;
-  void (*normalise_)(const NormRows&);
+  void (*normalize_)(const NormRows&);
 };
 
 }  // namespace

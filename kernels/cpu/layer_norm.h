@@ -1,4 +1,4 @@
-// Layer normalisation of a sum, row by row. Definition: kernels/reference.py.
+// Layer normalization of a sum, row by row. Definition: kernels/reference.py.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct NormRows {
 };
 
 struct NormTable {
-  void (*normalise)(const NormRows& rows);
+  void (*normalize)(const NormRows& rows);
 };
 HEADWAY_TABLES(NormTable, norm_table)
 

@@ -20,7 +20,7 @@ HEADWAY_INLINE int64_t whole(int64_t width, const Step& step) {
 HEADWAY_INLINE float total(const Float (&sums)[kAtOnce]) { return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3])); }
 
 template <bool kSkip, bool kBias>
-void normalise(const NormRows& rows) {
+void normalize(const NormRows& rows) {
   const int64_t width = rows.width;
   const float over = 1.0f / static_cast<float>(width);
   for (int64_t row = 0; row < rows.count; ++row) {
@@ -71,8 +71,8 @@ void normalise(const NormRows& rows) {
 }
 
 void any(const NormRows& rows) {
-  if (rows.skip != nullptr) rows.bias != nullptr ? normalise<true, true>(rows) : normalise<true, false>(rows);
-  else rows.bias != nullptr ? normalise<false, true>(rows) : normalise<false, false>(rows);
+  if (rows.skip != nullptr) rows.bias != nullptr ? normalize<true, true>(rows) : normalize<true, false>(rows);
+  else rows.bias != nullptr ? normalize<false, true>(rows) : normalize<false, false>(rows);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A layer y = act(x w + bias) + residual with int8 weights, packed once: what the quantised ops are made of.
+// A layer y = act(x w + bias) + residual with int8 weights, packed once: what the quantized ops are made of.
 #pragma once
 
 #include <string>
@@ -41,7 +41,7 @@ class Linear {
   // The same for a few rows on this thread.
   void run_block(const float* x, int64_t rows, float* y, const float* residual) const;
 
-  static constexpr int64_t kBlock = 96;  // rows quantised together: a multiple of all tiles
+  static constexpr int64_t kBlock = 96;  // rows quantized together: a multiple of all tiles
 
  private:
   QuantizedRows lay_out(char* memory, int64_t rows) const;

@@ -23,7 +23,7 @@ void check_residual(const Tensor<float>& residual, const Shape& shape) {
     throw Error("input 'residual' of shape " + to_string(residual.shape) + " is not of the output's shape " + to_string(shape));
 }
 
-// y = act((x * factors) w * scale + bias) + residual; each row of x is quantised to 8 bits by itself. Attribute `activation`.
+// y = act((x * factors) w * scale + bias) + residual; each row of x is quantized to 8 bits by itself. Attribute `activation`.
 class QuantizedLinear {
  public:
   static constexpr const char* kName = "QuantizedLinear";

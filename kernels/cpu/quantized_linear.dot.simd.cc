@@ -31,7 +31,7 @@ HEADWAY_INLINE Int broadcast(const char* word) {
 }
 
 // A word of a row holds a group of inputs; a vector of weights as many for each of its columns; `add_products` adds, in every
-// column, the products of the group. `pack` rounds 4 vectors of quantised numbers into a row, added `zero` and at most `kMost`.
+// column, the products of the group. `pack` rounds 4 vectors of quantized numbers into a row, added `zero` and at most `kMost`.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
 constexpr int kGroup = 4, kShift = 0;
@@ -160,7 +160,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
 
 #endif
 
-constexpr int kStep = 4 * kLanes;  // numbers quantised at once
+constexpr int kStep = 4 * kLanes;  // numbers quantized at once
 
 // Vectors of columns in a panel and rows in a tile: their sums, a panel's weights and a word of a row fill the registers.
 #if defined(__AVX512F__)

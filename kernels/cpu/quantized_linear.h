@@ -1,4 +1,4 @@
-// A matrix product of rows quantised on the spot with int8 weights. Definition: kernels/reference_int8.py.
+// A matrix product of rows quantized on the spot with int8 weights. Definition: kernels/reference_int8.py.
 //
 // Sums are exact: no intermediate of 16 bits saturates. Instruction sets differ in how many inputs one 32-bit word of a row holds
 // (its group): four bytes, or two int16 on baseline processors without products of bytes. With dot-product instructions (AVX-512
@@ -44,7 +44,7 @@ struct PackedWeights {
   const int32_t* start;         // of the sums, there: as if plain pairs were products by a too; as many as scales
   const float *scale, *bias;    // [outputs, rounded up to whole vectors]
   const int32_t* sums;          // of each column
-  const float* factors;         // [inputs]: what x is multiplied with before it is quantised; null: nothing
+  const float* factors;         // [inputs]: what x is multiplied with before it is quantized; null: nothing
 };
 
 struct LinearBlock {
@@ -61,7 +61,7 @@ struct LinearTable {
   int lanes;           // columns in a vector
   int panel;           // columns in a panel
   int group;           // inputs in a word of a row
-  int value_bytes;     // of one quantised number
+  int value_bytes;     // of one quantized number
   int step;            // numbers of a plane that lie together, see `Panel`; 0 where rows have no planes
   void (*quantize)(const float* x, const float* factors, int64_t count, int64_t inputs, const QuantizedRows& rows);
   void (*multiply)(const LinearBlock& block);

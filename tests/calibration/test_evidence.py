@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.calibration.batches import check_known, make_batches
-from headway.calibration.evidence import FLOOR, collect
 from headway.calibration.objective import distance, per_row
 from headway.calibration.removal import removal_order
-from headway.exporter.errors import HeadwayWarning, UsageError
+from headway.errors import HeadwayWarning, UsageError
+from headway.exporter.compress.evidence import FLOOR, collect
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 

@@ -86,7 +86,7 @@ def test_percentiles_are_numpys_to_one_bin(seed: int, kind: str, percentile: flo
 
 
 def divergence(counts: np.ndarray, end: int, levels: int) -> float:
-    """The procedure written out: clip, quantise, expand, compare."""
+    """The procedure written out: clip, quantize, expand, compare."""
     p = counts[:end].astype(np.float64).copy()
     inside = p.copy()
     p[-1] += counts[end:].sum()
@@ -123,7 +123,7 @@ def test_entropy_is_the_procedure_written_out(seed: int, kind: str, levels: int)
 
 
 def exact_error(x: np.ndarray, low: float, high: float, bits: int, symmetric: bool) -> float:
-    """Quantise and dequantise every value in float64."""
+    """Quantize and dequantize every value in float64."""
     if symmetric:
         scale, least, most, zero = high / (2 ** (bits - 1) - 1), -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1, 0.0
     else:

@@ -15,7 +15,7 @@ from headway.calibration import observe as module
 from headway.calibration.batches import Batch
 from headway.calibration.histogram import Histogram
 from headway.calibration.observe import Observations, Sums, gather, observe, rows
-from headway.exporter.errors import SourceError, UsageError
+from headway.errors import SourceError, UsageError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 

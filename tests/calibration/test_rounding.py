@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.rounding import bias_shift, gptq, largest, migration, migration_by_token, nearest, scales
-from headway.exporter.errors import UsageError
-from headway.exporter.graph.quantized import QuantizedMatrix, spread
+from headway.calibration.rounding import (
+    QuantizedMatrix,
+    bias_shift,
+    gptq,
+    largest,
+    migration,
+    migration_by_token,
+    nearest,
+    scales,
+    spread,
+)
+from headway.errors import UsageError
 from headway.kernels.reference_int8 import quantize_rows
 
 
@@ -52,7 +61,7 @@ def test_blocks_that_do_not_divide_are_refused() -> None:
 
 
 def reference_gptq(weight: np.ndarray, moment: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The method as published, one input after the other, with the inverse updated by elimination (optimal brain quantisation)."""
+    """The method as published, one input after the other, with the inverse updated by elimination (optimal brain quantization)."""
     order = np.argsort(-np.diag(moment), kind="stable")
     h = moment.astype(np.float64)[order][:, order]
     h = h + 1e-2 * np.diag(h).mean() * np.eye(len(h))

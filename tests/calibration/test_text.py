@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.calibration.batches import draw, stream_batches
-from headway.calibration.text import (
+from headway.calibration.corpus import (
     _stdin,
     builtin_lines,
     fingerprint,
     mixed_lengths,
-    read_labelled,
+    read_labeled,
     read_lines,
     required,
 )
-from headway.exporter.errors import UsageError
+from headway.errors import UsageError
 
 
 def test_builtin_lines_are_varied() -> None:
@@ -114,7 +114,7 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set", ROWS)
     for path in (tmp_path / "a.parquet", folder):
         assert read_lines(path, "body") == ["one", "two"]
-        texts, labels = read_labelled(path, {"no": 0, "yes": 1}, "note")
+        texts, labels = read_labeled(path, {"no": 0, "yes": 1}, "note")
         assert texts == ["a", "b", "c", "d"]
         assert labels is not None and labels.tolist() == [0, 1, 1, 0]
         with pytest.raises(UsageError, match=r"which column.*--column"):
@@ -128,7 +128,7 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
 def test_a_column_of_categories_is_text(tmp_path: Path) -> None:
     coded = pa.array(["one", "two"]).dictionary_encode()
     pq.write_table(pa.table({"text": coded, "label": ["yes", "no"]}), tmp_path / "a.parquet")
-    texts, labels = read_labelled(tmp_path / "a.parquet", {"no": 0, "yes": 1})
+    texts, labels = read_labeled(tmp_path / "a.parquet", {"no": 0, "yes": 1})
     assert texts == ["one", "two"] and labels is not None and labels.tolist() == [1, 0]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from headway import Bundle
 from headway.exporter.export import export
-from headway.exporter.recipe import Recipe
+from headway.exporter.recipe.recipe import Recipe
 
 import models
 
@@ -37,8 +37,8 @@ def test_a_three_gigabyte_encoder(tmp_path: Path) -> None:
 def test_an_onnx_file_of_three_gigabytes(tmp_path: Path) -> None:
     import onnx_ir as ir
 
-    from headway.exporter.capture import capture
-    from headway.exporter.source import open_source
+    from headway.exporter.capture.capture import capture
+    from headway.exporter.source.source import open_source
 
     source = three_gigabytes(tmp_path / "source")
     ir.save(

@@ -14,7 +14,7 @@ def command(source: Path, out: Path) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "headway.exporter.cli",
+        "headway.exporter.cli.app",
         "export",
         str(source),
         "--out",

@@ -19,10 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.exporter import adb, perf_tools
-from headway.exporter.bundle import Bundle, Manifest
-from headway.exporter.errors import HeadwayError, TargetError, UsageError
+from headway.bundle import Bundle
+from headway.errors import HeadwayError, TargetError, UsageError
+from headway.exporter.bench import device as adb
+from headway.exporter.bench import perf_tools
 from headway.exporter.export import Exported
+from headway.manifest import Manifest
 
 # onnxruntime_perf_test -e cpu -r 5 -m times -s -x 1, ResNet-50 on a VIVO X300 (Dimensity 9500), as published in
 # Arm's learning path on ONNX Runtime with KleidiAI and SME2.
@@ -468,7 +470,13 @@ def test_what_is_wrong_with_the_tool_is_said(phone: Phone, bert_bundle: Exported
 def test_an_interruption_leaves_nothing_behind(phone: Phone, bert_bundle: Exported, tmp_path: Path) -> None:
     waits = "i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done"
     tool = phone.program(phone.home / "perf", f"#!/bin/sh\necho $$ > {phone.home}/running\n{waits}\n")
-    command = [sys.executable, "-c", "from headway.exporter.cli import main; main()", "bench", str(bert_bundle.path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from headway.exporter.cli.app import main; main()",
+        "bench",
+        str(bert_bundle.path),
+    ]
     process = subprocess.Popen([*command, "--device", "adb", "--tool", str(tool)], stderr=subprocess.PIPE, text=True)
     running = phone.home / "running"
     deadline = time.monotonic() + 60
@@ -486,7 +494,7 @@ def test_an_interruption_leaves_nothing_behind(phone: Phone, bert_bundle: Export
 
 def test_options_that_do_not_fit() -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        code = "from headway.exporter.cli import main; main()"
+        code = "from headway.exporter.cli.app import main; main()"
         return subprocess.run([sys.executable, "-c", code, "bench", "x", *words], capture_output=True, text=True)
 
     done = run("--device", "adb", "--against", "y")

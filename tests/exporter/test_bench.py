@@ -5,8 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.text import builtin_lines
-from headway.exporter.bench import DEFAULT_CASES, BenchResult, Case, Contestant, feeds_for, measure, ratio_interval
+from headway.calibration.corpus import builtin_lines
+from headway.exporter.bench.measure import (
+    DEFAULT_CASES,
+    BenchResult,
+    Case,
+    Contestant,
+    feeds_for,
+    measure,
+    ratio_interval,
+)
 from headway.exporter.export import Exported
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import headway
-from headway.exporter.benching import bench_bundle
-from headway.exporter.errors import SourceError, UsageError
+from headway.errors import SourceError, UsageError
+from headway.exporter.bench.bench_bundle import bench_bundle
 from headway.exporter.export import export
-from headway.exporter.recipe import Recipe
+from headway.exporter.recipe.recipe import Recipe
 
 import models
 

@@ -1,4 +1,4 @@
-"""A bundle opens anywhere: without torch, with the source's own tokenisation, with plain ONNX Runtime."""
+"""A bundle opens anywhere: without torch, with the source's own tokenization, with plain ONNX Runtime."""
 
 import json
 import random
@@ -16,11 +16,11 @@ import transformers
 from tokenizers import processors
 
 import headway
-from headway.exporter.bundle import TextEncoder
-from headway.exporter.errors import SourceError, UsageError
+from headway.errors import SourceError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe import Recipe, read_recipe
-from headway.exporter.tokenizer import load_tokenizer, save_tokenizer
+from headway.exporter.recipe.recipe import Recipe, read_recipe
+from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
+from headway.text import TextEncoder
 
 import models
 
@@ -261,7 +261,9 @@ print(sorted(m for m in sys.modules if m in ("torch", "transformers", "onnx")))
 
 def test_without_the_export_extra_the_extra_is_named(sentence_bundle: Exported) -> None:
     blocked = BLOCKED.replace("'pydantic', ", "")  # typer itself may bring it
-    script = blocked + "import headway.exporter.cli as c; sys.argv = ['headway', 'export', 'x', '--out', 'y']; c.main()"
+    script = (
+        blocked + "import headway.exporter.cli.app as c; sys.argv = ['headway', 'export', 'x', '--out', 'y']; c.main()"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 4
     assert "headway[export]" in done.stderr

@@ -14,20 +14,20 @@ import torch
 
 from headway import Bundle
 from headway.calibration.batches import make_batches
-from headway.exporter.compress import compress
-from headway.exporter.errors import GateError, SourceError, UsageError
+from headway.errors import GateError, SourceError, UsageError
+from headway.exporter.compress.quality import Quality
+from headway.exporter.compress.recover import recover
+from headway.exporter.compress.repair import repair
+from headway.exporter.compression import compress
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.inspection import verify_bundle
+from headway.exporter.passes.blocks import RemoveParts
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.layers import RemoveParts
 from headway.exporter.passes.neurons import RemoveNeurons
-from headway.exporter.quality import Quality
-from headway.exporter.recipe import make_recipe
-from headway.exporter.recover import recover
-from headway.exporter.repair import repair
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.verification import verify_bundle
 
 import models
 from variants import canonical
@@ -42,7 +42,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 150)
+    return models.write_labeled(tmp_path_factory.mktemp("text") / "lines.jsonl", 150)
 
 
 @pytest.fixture(scope="module")
@@ -292,10 +292,10 @@ def test_a_split_that_is_not_faster_is_undone(classifier: Path, text: Path, tmp_
 
 def test_lost_quality_is_a_failed_gate_and_leaves_nothing(classifier: Path, text: Path, tmp_path: Path) -> None:
     passes = [{"kind": "remove_blocks", "blocks": [0, 1]}]
-    unlabelled = tmp_path / "lines.txt"
-    unlabelled.write_text("\n".join(json.loads(line)["text"] for line in text.read_text().splitlines()))
+    unlabeled = tmp_path / "lines.txt"
+    unlabeled.write_text("\n".join(json.loads(line)["text"] for line in text.read_text().splitlines()))
     sentence = models.make_sentence_model(tmp_path / "sentence", num_hidden_layers=3)
-    recipe = make_recipe("test", source=str(sentence), data=unlabelled, passes=passes, max_drop=0.01)
+    recipe = make_recipe("test", source=str(sentence), data=unlabeled, passes=passes, max_drop=0.01)
     with pytest.raises(GateError, match="points of agreement with the source were lost"):
         compress(recipe, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists() and not list(tmp_path.glob(".bundle*"))
@@ -330,11 +330,11 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
             ),
             tmp_path / "b",
         )
-    labelled = tmp_path / "labelled.jsonl"
-    labelled.write_text('{"text": "the model", "label": "strange"}\n')
+    labeled = tmp_path / "labeled.jsonl"
+    labeled.write_text('{"text": "the model", "label": "strange"}\n')
     with pytest.raises(UsageError, match="label 'strange' is none of the model's classes"):
         compress(
-            make_recipe("test", source=str(classifier), data=labelled, passes=[{"kind": "fit", "flops": 0.5}]),
+            make_recipe("test", source=str(classifier), data=labeled, passes=[{"kind": "fit", "flops": 0.5}]),
             tmp_path / "b",
         )
 
@@ -351,7 +351,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         ([{"kind": "fit", "speedup": math.inf}], "finite number"),
         ([{"kind": "share", "tolerance": 0.1}], "put a repair behind it"),
         ([{"kind": "remove_blocks"}], "one of blocks, every and least_important"),
-        ([{"kind": "quantise"}], "does not match any of the expected tags"),
+        ([{"kind": "quantize"}], "does not match any of the expected tags"),
         ([{"kind": "fit", "flops": 0.5}, {"kind": "fit", "flops": 0.4}], "given twice"),
         (
             [{"kind": "remove_heads", "keep": {0: 2, 1: []}}, {"kind": "remove_neurons", "keep": {2: 16}}],
@@ -382,7 +382,7 @@ def test_what_would_be_ignored_is_refused(values: dict, says: str) -> None:
 
 
 def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headway.exporter.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "headway.exporter.cli.app", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

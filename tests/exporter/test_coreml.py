@@ -6,13 +6,13 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.bundle import Bundle
-from headway.exporter.errors import TargetError, UsageError
+from headway.bundle import Bundle
+from headway.errors import TargetError, UsageError
+from headway.exporter.check.lint import lint
 from headway.exporter.export import Exported, export
-from headway.exporter.lint import lint
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets.coreml import CHECKED, CoreMLTarget
-from headway.exporter.targets.target import target_of
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.phones.coreml import CHECKED, CoreMLTarget
+from headway.exporter.targets.registry import target_of
 
 import models
 from variants import canonical, rounded
@@ -21,7 +21,7 @@ needed = pytest.mark.skipif(CoreMLTarget().available() is not None, reason="need
 
 
 @needed
-def test_a_package_is_labelled_convert_only(
+def test_a_package_is_labeled_convert_only(
     sentence_bundle: Exported, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     import coremltools

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from headway.exporter.graph.edit import nodes, remove_unused
-from headway.exporter.targets import ort
-from headway.exporter.targets.ort_elementwise import Elementwise, lower_elementwise
+from headway.exporter.targets.ort import target as ort
+from headway.exporter.targets.ort.elementwise import Elementwise, lower_elementwise
+from headway.exporter.targets.ort.int8 import CONTRIB
 from headway.kernels.cpu import library_path
 
 WIDTH = 24
@@ -110,7 +111,7 @@ def test_the_runtimes_own_tanh_gelu_takes_the_bias(biased: bool) -> None:
     model = model_of([first, node("Gelu", ["h"], ["y"], approximate="tanh")], ["y"], weights(rng))
     feeds = {n: rng.standard_normal((7, WIDTH)).astype(np.float32) for n in "xr"}
     (wanted,) = run(model, feeds)
-    model.graph.opset_imports[ort.CONTRIB] = 1
+    model.graph.opset_imports[CONTRIB] = 1
     ort._gelu(nodes(model.graph, "Gelu")[0])
     remove_unused(model)
     assert [n.op_type for n in model.graph] == ["FastGelu"] if biased else ["Neg", "FastGelu"]

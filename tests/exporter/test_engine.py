@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.exporter import engine
-from headway.exporter.errors import TargetError, UsageError
+from headway.errors import TargetError, UsageError
+from headway.runners import tensorrt as engine
 
 PROFILES = [{"min": [1, 1], "opt": [2, 8], "max": [4, 8]}, {"min": [1, 9], "opt": [2, 16], "max": [4, 24]}]
 SCRATCH_BYTES = 512

@@ -8,16 +8,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.bundle import Bundle
-from headway.exporter.compress import compress
-from headway.exporter.errors import TargetError, UsageError
+from headway.bundle import Bundle
+from headway.errors import TargetError, UsageError
+from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.edit import constant, nodes
-from headway.exporter.mobile_runners import RowRunner
 from headway.exporter.passes.quantize import QuantizeMatrices, QuantizeValues, StoreHalf
-from headway.exporter.recipe import Quantize, Recipe
-from headway.exporter.targets import executorch
-from headway.exporter.targets.target import target_of
+from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.phones import executorch
+from headway.exporter.targets.registry import target_of
+from headway.runners.rows import RowRunner
 
 import models
 from variants import answers, apart, canonical, feeds, pruned, rounded
@@ -78,7 +79,7 @@ def test_a_compression_for_it_rounds_by_token(tmp_path: Path) -> None:
     source = models.make_model(tmp_path / "source", "bert", "text-classification", num_hidden_layers=1)
     (tmp_path / "text.txt").write_text("\n".join(SENTENCES * 3), encoding="utf-8")
     recipe = Recipe(
-        source=str(source), target="executorch", data=tmp_path / "text.txt", passes=[Quantize()], max_drop=50
+        source=str(source), target="executorch", data=tmp_path / "text.txt", passes=[QuantizeSpec()], max_drop=50
     )
     done = compress(recipe, tmp_path / "bundle")
     assert done.manifest.lowering["int8_products"] == 6

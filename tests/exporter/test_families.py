@@ -5,12 +5,12 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.capture import capture
+from headway.exporter.capture.capture import capture
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalise
-from headway.exporter.recipe import Recipe
-from headway.exporter.source import open_source
+from headway.exporter.graph.canonical import canonicalize
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.source.source import open_source
 
 import models
 from supported import DISENTANGLED, PAIRS
@@ -59,7 +59,7 @@ def test_tied_output_head_is_stored_once(tmp_path: Path) -> None:
 def test_canonical_form(family: str, tmp_path: Path) -> None:
     source = open_source(str(models.make_model(tmp_path / "source", family)))
     captured = capture(source)
-    model = canonicalise(captured.model, longest=64).model
+    model = canonicalize(captured.model, longest=64).model
     graph = model.graph
     kinds = [n.op_type for n in graph]
     anatomy = read_anatomy(model)
@@ -87,7 +87,7 @@ def test_equal_layers_are_traced_once(bert: Path) -> None:
     source = open_source(str(bert))
     once, whole = capture(source), capture(source, whole=True)
     assert once.repeated and not whole.repeated
-    first, second = canonicalise(once.model, longest=64).model, canonicalise(whole.model, longest=64).model
+    first, second = canonicalize(once.model, longest=64).model, canonicalize(whole.model, longest=64).model
     assert sorted(n.op_type for n in first.graph) == sorted(n.op_type for n in second.graph)
     assert set(first.graph.initializers) == set(second.graph.initializers)
 

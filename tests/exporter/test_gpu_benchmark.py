@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from headway.exporter import engine, rebuild
-from headway.exporter.errors import TargetError
+from headway.engine import build as tensorrt_build
+from headway.engine import rebuild
+from headway.errors import TargetError
 from headway.exporter.export import export
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets import tensorrt_build
+from headway.exporter.recipe.recipe import Recipe
+from headway.runners import tensorrt as engine
 
 import models
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from headway.exporter.errors import SourceError
+from headway.errors import SourceError
 from headway.exporter.graph.activations import single_node_activations
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.attention import canonicalise_attention
-from headway.exporter.graph.canonical import canonicalise
+from headway.exporter.graph.attention import canonicalize_attention
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.decompose import decompose_attention
 from headway.exporter.graph.mask import MaskKind, classify
 from headway.exporter.graph.probe import Prober
@@ -110,7 +110,7 @@ def mask_model(kind: str) -> ir.Model:
         ("window", MaskKind(padding=True, window=2)),
     ],
 )
-def test_masks_are_recognised_by_what_they_compute(kind: str, expected: MaskKind) -> None:
+def test_masks_are_recognized_by_what_they_compute(kind: str, expected: MaskKind) -> None:
     model = mask_model(kind)
     values = ir.convenience.create_value_mapping(model.graph)
     assert classify(Prober(model, 50), values["out"], values["attention_mask"], 64) == expected
@@ -208,7 +208,7 @@ def test_every_spelling_becomes_one_attention(scale_form: str, mask_form: str) -
     mask[2, :2] = 0
     expected = reference(model, ids, mask)
     values = ir.convenience.create_value_mapping(model.graph)
-    canonicalise_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
+    canonicalize_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
     model.graph.sort()
     (node,) = [n for n in model.graph if n.op_type == "Attention"]
     assert node.attributes["scale"].value == pytest.approx(0.5, rel=1e-6)
@@ -224,7 +224,7 @@ def test_decomposition_is_the_inverse(batch: int, length: int, seed: int) -> Non
     mask[:, 0] = 1
     expected = reference(model, ids, mask)
     values = ir.convenience.create_value_mapping(model.graph)
-    canonicalise_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
+    canonicalize_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
     assert decompose_attention(model) == 1
     model.graph.sort()
     np.testing.assert_allclose(run(model, {"input_ids": ids, "attention_mask": mask})[0], expected, atol=3e-5)
@@ -243,7 +243,7 @@ def test_attention_of_no_known_form_is_named() -> None:
     model.graph.sort()
     values = ir.convenience.create_value_mapping(model.graph)
     with pytest.raises(SourceError, match="the_softmax"):
-        canonicalise_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
+        canonicalize_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
 
 
 def gelu_model(form: int, tanh: bool) -> ir.Model:
@@ -312,13 +312,13 @@ def test_runtime_specific_operators_are_refused() -> None:
     ]
     model = load(nodes, {"table": np.ones((50, 2), np.float32)}, ["out"], mask=False)
     with pytest.raises(SourceError, match="contrib"):
-        canonicalise(model, longest=64)
+        canonicalize(model, longest=64)
 
 
 def test_a_graph_without_feed_forwards_has_no_exact_anatomy() -> None:
     model = decomposed("mul", "add", 0)
     values = ir.convenience.create_value_mapping(model.graph)
-    canonicalise_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
+    canonicalize_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
     model.graph.sort()
     with pytest.raises(SourceError, match="output projection"):
         read_anatomy(model)

@@ -9,13 +9,14 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner
 
-from headway.exporter import in_graph
-from headway.exporter.bundle import TextEncoder, TokenizerInfo
-from headway.exporter.cli import app
-from headway.exporter.errors import GateError, SourceError, TargetError, UsageError
+from headway.errors import GateError, SourceError, TargetError, UsageError
+from headway.exporter.cli.app import app
 from headway.exporter.export import Exported
-from headway.exporter.in_graph import check_in_graph, text_graph, write_in_graph
-from headway.exporter.tokenizer_check import unicode_lines
+from headway.exporter.tokenizer import in_graph
+from headway.exporter.tokenizer.check import unicode_lines
+from headway.exporter.tokenizer.in_graph import check_in_graph, text_graph, write_in_graph
+from headway.manifest import TokenizerInfo
+from headway.text import TextEncoder
 
 extensions = pytest.importorskip("onnxruntime_extensions", reason="published for few platforms")
 

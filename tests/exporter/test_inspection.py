@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 import headway
-from headway.exporter.compress import compress
-from headway.exporter.errors import SourceError, UsageError
+from headway.errors import SourceError, UsageError
+from headway.exporter.check.lint import lint
+from headway.exporter.compress.profile import profile_model
+from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
-from headway.exporter.inspection import inspect_model, profile_model, verify_bundle
-from headway.exporter.lint import lint
-from headway.exporter.recipe import Recipe, make_recipe
+from headway.exporter.inspection import inspect_model
+from headway.exporter.recipe.recipe import Recipe, make_recipe
+from headway.exporter.verification import verify_bundle
 from headway.kernels.cpu import library_path
 
 import models

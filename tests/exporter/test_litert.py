@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.bundle import Bundle
-from headway.exporter.errors import TargetError
+from headway.bundle import Bundle
+from headway.errors import TargetError
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets import litert
-from headway.exporter.targets.torch_export import check_rounding
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.phones import litert
+from headway.exporter.targets.phones.torch_export import check_rounding
 
 import models
 from variants import answers, apart, canonical, feeds, pruned, rounded

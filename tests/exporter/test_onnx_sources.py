@@ -9,9 +9,9 @@ import pytest
 import torch
 import transformers
 
-from headway.exporter.errors import SourceError
+from headway.errors import SourceError
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe import Recipe
+from headway.exporter.recipe.recipe import Recipe
 
 import models
 

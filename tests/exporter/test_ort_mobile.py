@@ -10,16 +10,14 @@ import pytest
 from onnxruntime.capi import _pybind_state as state
 
 from headway import Bundle
-from headway.exporter.benching import bench_bundle
-from headway.exporter.bundle import Manifest
-from headway.exporter.compress import compress
-from headway.exporter.errors import SourceError, TargetError, UsageError
+from headway.errors import SourceError, TargetError, UsageError
+from headway.exporter.bench.bench_bundle import bench_bundle
+from headway.exporter.check.lint import lint
+from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
-from headway.exporter.inspection import verify_bundle
-from headway.exporter.lint import lint
 from headway.exporter.passes.vocabulary import most_used
-from headway.exporter.recipe import make_recipe
-from headway.exporter.targets.ort_format import (
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.targets.phones.ort_format import (
     X86_ONLY_DOMAINS,
     OrtFile,
     OrtNode,
@@ -28,8 +26,10 @@ from headway.exporter.targets.ort_format import (
     full_build,
     read_ort,
 )
-from headway.exporter.targets.ort_mobile import OPERATORS_FILE, OrtMobileTarget
-from headway.exporter.targets.target import target_of
+from headway.exporter.targets.phones.ort_mobile import OPERATORS_FILE, OrtMobileTarget
+from headway.exporter.targets.registry import target_of
+from headway.exporter.verification import verify_bundle
+from headway.manifest import Manifest
 
 import models
 

@@ -14,15 +14,15 @@ import tree_sitter_kotlin
 import tree_sitter_swift
 from tokenizers import Tokenizer
 
-from headway.exporter import packaging
-from headway.exporter.bundle import Manifest, TensorInfo
-from headway.exporter.errors import GateError, SourceError, UsageError
+from headway.errors import GateError, SourceError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.licence import declared_licence
-from headway.exporter.packaging import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
-from headway.exporter.reader.native import NativeReader, library
-from headway.exporter.recipe import make_recipe
-from headway.exporter.snippets import WRITERS, snippet
+from headway.exporter.package import app as packaging
+from headway.exporter.package.app import PACKAGE_FILE, SUMS_FILE, largest_tensors, package
+from headway.exporter.package.snippets.writers import WRITERS, snippet
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.source.license import declared_license
+from headway.exporter.tokenizer.reader.native import NativeReader, library
+from headway.manifest import Manifest, TensorInfo
 
 import models
 
@@ -34,12 +34,12 @@ GRAMMARS = {"android": tree_sitter_kotlin, "ios": tree_sitter_swift}
 @pytest.fixture(scope="module")
 def source(workshop: Path) -> Path:
     labels = {"id2label": {0: 'costs $10 "or" more', 1: "free"}, "label2id": {'costs $10 "or" more': 0, "free": 1}}
-    return models.make_model(workshop / "labelled", "bert", "text-classification", **labels)
+    return models.make_model(workshop / "labeled", "bert", "text-classification", **labels)
 
 
 @pytest.fixture(scope="module")
 def mobile(source: Path, workshop: Path) -> Exported:
-    return export(make_recipe("test", source=str(source), target="ort-mobile"), workshop / "labelled-bundle")
+    return export(make_recipe("test", source=str(source), target="ort-mobile"), workshop / "labeled-bundle")
 
 
 @pytest.mark.parametrize("platform", ["android", "ios", "web"])
@@ -120,7 +120,7 @@ def test_a_budget_missed_says_by_how_much_and_writes_nothing(mobile: Exported, t
 
 def test_the_command_s_exit_codes(mobile: Exported, bert_bundle: Exported, tmp_path: Path) -> None:
     def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "headway.exporter.cli", "package", *map(str, arguments)]
+        command = [sys.executable, "-m", "headway.exporter.cli.app", "package", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     out = tmp_path / "out"
@@ -169,7 +169,7 @@ def test_only_packages_are_replaced(mobile: Exported, tmp_path: Path) -> None:
         package(mobile.path, "ios", tmp_path / "photos", force=True)
 
 
-def test_the_licence_is_carried_and_never_invented(mobile: Exported, source: Path, tmp_path: Path) -> None:
+def test_the_license_is_carried_and_never_invented(mobile: Exported, source: Path, tmp_path: Path) -> None:
     nothing = package(mobile.path, "ios", tmp_path / "nothing")
     assert "names none" in (nothing.path / "README.md").read_text()
     assert not [n for n in nothing.files if "LICENSE" in n]
@@ -189,7 +189,7 @@ def test_the_licence_is_carried_and_never_invented(mobile: Exported, source: Pat
 
 
 @pytest.mark.parametrize(
-    "card, licence",
+    "card, license",
     [
         ("---\nlicense: 'mit'\n---\n", "mit"),
         ("---\nlanguage: en\n---\nlicense: mit\n", None),
@@ -197,10 +197,10 @@ def test_the_licence_is_carried_and_never_invented(mobile: Exported, source: Pat
         ("---\nlicense:\n  - mit\n---\n", None),
     ],
 )
-def test_what_a_card_declares(card: str, licence: str | None, tmp_path: Path) -> None:
+def test_what_a_card_declares(card: str, license: str | None, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(card)
-    assert declared_licence(tmp_path) == licence
-    assert declared_licence(None) is None
+    assert declared_license(tmp_path) == license
+    assert declared_license(None) is None
 
 
 def test_largest_tensors_come_first(mobile: Exported, bert_bundle: Exported) -> None:

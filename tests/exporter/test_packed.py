@@ -7,17 +7,18 @@ import onnx_ir as ir
 import pytest
 
 from headway import Bundle
-from headway.exporter.errors import TargetError
+from headway.errors import TargetError
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import insert, nodes, remove_unused, replace
+from headway.exporter.passes.blocks import RemoveParts
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.layers import RemoveParts
 from headway.exporter.passes.lowrank import SplitMatrices
-from headway.exporter.recipe import Recipe
-from headway.exporter.runner import OrtRunner
-from headway.exporter.targets import ort
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.ort import target as ort
+from headway.exporter.targets.ort.packed import pack_tokens
 from headway.kernels import cpu
+from headway.runners.ort import OrtRunner
 
 import models
 from variants import canonical
@@ -146,7 +147,7 @@ def test_int8_graphs(bert_graph: ir.Model, tmp_path: Path, dynamic: bool) -> Non
         by_name = {n.name: n for n in made.graph}
         blocks = [b for b in anatomy.blocks if b.attention is not None]
         if kernels == "custom":
-            packing = ort.pack_tokens(made, anatomy)
+            packing = pack_tokens(made, anatomy)
             assert packing.packed_attention == len(blocks)
             assert packing.removed <= 4
             assert packing.restored == 1
@@ -199,7 +200,7 @@ def test_a_packed_bundle(tmp_path: Path) -> None:
 def test_without_the_library_the_error_says_what_to_do(
     tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.exporter.targets.ort.library_path", lambda: None)
+    monkeypatch.setattr("headway.kernels.cpu.library_path", lambda: None)
     with pytest.raises(TargetError, match=r"C\+\+ compiler"):
         export(Recipe(source=str(bert), kernels="custom"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -13,15 +13,15 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.evidence import sites
-from headway.exporter.errors import UsageError
+from headway.errors import UsageError
+from headway.exporter.compress.evidence import sites
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import REPORT_LENGTH
+from headway.exporter.passes.blocks import RemoveBlocks, RemoveParts
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads, columns_of, original_heads
-from headway.exporter.passes.layers import RemoveBlocks, RemoveParts
 from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, global_ranks, tail_energy
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.sharing import ShareWeights
@@ -349,8 +349,8 @@ def test_shared_layers_are_cut_together_or_not_at_all(family_models: dict[str, i
         RemoveNeurons({(0, 0): [0], (1, 0): [1], (2, 0): [1]})(family_models["albert"].clone())
 
 
-def test_quantised_weights_are_refused(bert_model: ir.Model) -> None:
-    """Structure goes before precision: a quantised matrix can be neither cut nor split."""
+def test_quantized_weights_are_refused(bert_model: ir.Model) -> None:
+    """Structure goes before precision: a quantized matrix can be neither cut nor split."""
     model = bert_model.clone()
     name = "encoder.layer.0.output.dense.weight"
     weight = model.graph.initializers[name]
@@ -359,12 +359,12 @@ def test_quantised_weights_are_refused(bert_model: ir.Model) -> None:
     whole = ir.Value(name=f"{name}.int8", const_value=ir.Tensor(np.ones((64, 32), np.int8)), shape=ir.Shape([64, 32]))
     for value in (scale, whole):
         model.graph.register_initializer(value)
-    real = ir.node("DequantizeLinear", [whole, scale], name="dequantise")
+    real = ir.node("DequantizeLinear", [whole, scale], name="dequantize")
     real.outputs[0].shape, real.outputs[0].type = ir.Shape([64, 32]), ir.TensorType(ir.DataType.FLOAT)
     model.graph.insert_before(node, real)
     node.replace_input_with(1, real.outputs[0])
     del model.graph.initializers[name]
-    with pytest.raises(UsageError, match="before quantising"):
+    with pytest.raises(UsageError, match="before quantizing"):
         RemoveNeurons({(0, 0): [0, 1]})(model)
-    with pytest.raises(UsageError, match="quantised or split before"):
+    with pytest.raises(UsageError, match="quantized or split before"):
         SplitMatrices({name: 4})(model)

@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from headway import Bundle
 from headway.calibration.batches import Batch
 from headway.calibration.rounding import nearest
-from headway.exporter.compress import compress
-from headway.exporter.errors import GateError, SourceError, TargetError, UsageError
+from headway.errors import GateError, SourceError, TargetError, UsageError
+from headway.exporter.check.lint import lint
+from headway.exporter.compress.job import runs
+from headway.exporter.compress.rounding_plan import groups, look, plan, quantized
+from headway.exporter.compress.sensitivity import Effect, effects, mixed
+from headway.exporter.compression import compress
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
-from headway.exporter.graph.quantized import tokens_function
+from headway.exporter.graph.quantized import fixed_scale, tokens_function
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.lint import lint
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import (
     PER_TOKEN,
@@ -29,13 +32,10 @@ from headway.exporter.passes.quantize import (
     QuantizeTables,
     QuantizeValues,
     StoreHalf,
-    fixed_scale,
 )
-from headway.exporter.pipeline import runs
-from headway.exporter.quantization import groups, look, plan, quantized
-from headway.exporter.recipe import Quantize, Recipe, make_recipe
-from headway.exporter.sensitivity import Effect, effects, mixed
-from headway.exporter.targets.ort import OrtTarget
+from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.recipe import Recipe, make_recipe
+from headway.exporter.targets.ort.target import OrtTarget
 from headway.kernels.cpu import library_path
 
 import models
@@ -167,7 +167,7 @@ def test_migration_leaves_the_answers_alone(model: ir.Model, seen) -> None:
 def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations: str, tmp_path: Path) -> None:
     if activations == "per-token" and library_path() is None:
         pytest.skip("the kernels were not built: no C++ compiler")
-    spec = Quantize(activations=activations)  # type: ignore[arg-type]
+    spec = QuantizeSpec(activations=activations)  # type: ignore[arg-type]
     chosen = plan(model, read_anatomy(model), spec)
     assert len(chosen.groups) == 16
     made, _ = quantized(model, chosen, seen, spec, activations=activations, signed=False)
@@ -208,7 +208,7 @@ def test_artifact_computes_its_rounded_graph(model: ir.Model, seen, activations:
 def test_matrices_that_project_positions_too_are_rounded(weights: str, tmp_path: Path) -> None:
     """DeBERTa's queries and keys share theirs with its table of relative positions, which is no value of the text."""
     model = canonical(models.make_model(tmp_path / "model", "deberta-v2"))
-    spec = Quantize(weights=weights)  # type: ignore[arg-type]
+    spec = QuantizeSpec(weights=weights)  # type: ignore[arg-type]
     chosen = plan(model, read_anatomy(model), spec)
     seen = look(model, chosen.groups, batches(), source="s", text="t", seed=0)
     how = "static" if weights == "int8" else "none"
@@ -224,8 +224,8 @@ def test_matrices_that_project_positions_too_are_rounded(weights: str, tmp_path:
 
 
 @needs_kernels
-def test_by_token_a_text_does_not_depend_on_its_neighbours(model: ir.Model, seen, tmp_path: Path) -> None:
-    spec = Quantize()
+def test_by_token_a_text_does_not_depend_on_its_neighbors(model: ir.Model, seen, tmp_path: Path) -> None:
+    spec = QuantizeSpec()
     made, _ = quantized(
         model, plan(model, read_anatomy(model), spec), seen, spec, activations="per-token", signed=False
     )
@@ -245,7 +245,7 @@ def test_better_numbers_are_nearer(model: ir.Model, seen) -> None:
     """GPTQ against nearest at four bits, where rounding shows."""
     off = {}
     for rounding in ("gptq", "nearest"):
-        spec = Quantize(weights="int4", block=16, rounding=rounding, tables=False)  # type: ignore[arg-type]
+        spec = QuantizeSpec(weights="int4", block=16, rounding=rounding, tables=False)  # type: ignore[arg-type]
         chosen = plan(model, read_anatomy(model), spec)
         made, _ = quantized(model, chosen, seen, spec, activations="none", signed=False)
         off[rounding] = np.mean([distance(answers(made, b), answers(model, b)) for b in batches()])
@@ -253,7 +253,7 @@ def test_better_numbers_are_nearer(model: ir.Model, seen) -> None:
 
 
 def test_int4_goes_into_nibbles_and_a_third_party_reads_the_same(model: ir.Model, seen, tmp_path: Path) -> None:
-    spec = Quantize(weights="int4", block=16)
+    spec = QuantizeSpec(weights="int4", block=16)
     chosen = plan(model, read_anatomy(model), spec)
     made, _ = quantized(model, chosen, seen, spec, activations="none", signed=False)
     target, lowered = OrtTarget(), made.clone()
@@ -281,7 +281,7 @@ def test_half_is_half(model: ir.Model) -> None:
         StoreHalf()(big)
 
 
-def test_uneven_and_split_models_are_quantised_too(bert: Path) -> None:
+def test_uneven_and_split_models_are_quantized_too(bert: Path) -> None:
     from headway.exporter.passes.heads import RemoveHeads
     from headway.exporter.passes.lowrank import SplitMatrices
 
@@ -289,7 +289,7 @@ def test_uneven_and_split_models_are_quantised_too(bert: Path) -> None:
     RemoveHeads({0: [1], 2: []})(made)
     RemoveNeurons({(1, 0): range(24)})(made)
     SplitMatrices({"encoder.layer.3.intermediate.dense.weight": 8})(made)
-    spec = Quantize()
+    spec = QuantizeSpec()
     chosen = plan(made, read_anatomy(made), spec)
     found = look(made, chosen.groups, batches(), source="", text="", seed=0)
     rounded, _ = quantized(made, chosen, found, spec, activations="per-token", signed=False)
@@ -300,7 +300,7 @@ def test_uneven_and_split_models_are_quantised_too(bert: Path) -> None:
 
 
 def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
-    spec = Quantize(activations="static", tables=False)
+    spec = QuantizeSpec(activations="static", tables=False)
     chosen = plan(model, read_anatomy(model), spec)
     made, _ = quantized(model, chosen, seen, spec, activations="static", signed=True)
     zeros = [n.inputs[2] for n in made.graph if n.op_type == "QuantizeLinear"]
@@ -311,16 +311,16 @@ def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
 def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
     with pytest.raises(UsageError, match="no such matrix"):
         QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
-    with pytest.raises(UsageError, match="no product by a quantised matrix"):
+    with pytest.raises(UsageError, match="no product by a quantized matrix"):
         QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
     with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
-        plan(model, read_anatomy(model), Quantize(keep=["encoder.layer.1", "encoder.layer.11"]))
-    spec = Quantize(keep=["encoder.layer.1"])
+        plan(model, read_anatomy(model), QuantizeSpec(keep=["encoder.layer.1", "encoder.layer.11"]))
+    spec = QuantizeSpec(keep=["encoder.layer.1"])
     chosen = plan(model, read_anatomy(model), spec)
     assert len(chosen.groups) == 12
     assert chosen.left["encoder.layer.1.output.dense.weight"] == "kept in float by the recipe"
     made, _ = quantized(model, chosen, seen, spec, activations="per-token", signed=False)
-    with pytest.raises(UsageError, match="quantised already"):
+    with pytest.raises(UsageError, match="quantized already"):
         plan(made, read_anatomy(made), spec)
     with pytest.raises(TargetError, match="kernels"):
         OrtTarget().lower(made, read_anatomy(made))
@@ -344,7 +344,7 @@ def test_orders_that_cannot_work_are_refused(passes: list, message: str) -> None
 
 
 def test_sensitivity_and_the_mixed_assignment(model: ir.Model, seen) -> None:
-    spec = Quantize(weights="int4", block=16)
+    spec = QuantizeSpec(weights="int4", block=16)
     chosen = plan(model, read_anatomy(model), spec)
     found = effects(model, chosen, seen, spec, batches(2), activations="none", signed=False)
     assert len(found) == 16 and all(e.error > 0 for e in found)
@@ -364,7 +364,7 @@ def test_sensitivity_and_the_mixed_assignment(model: ir.Model, seen) -> None:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.write_labelled(tmp_path_factory.mktemp("text") / "lines.jsonl", 120)
+    return models.write_labeled(tmp_path_factory.mktemp("text") / "lines.jsonl", 120)
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +415,7 @@ def test_a_drop_beyond_the_gate_writes_nothing(classifier: Path, text: Path, tmp
     assert not (tmp_path / "bundle").exists()
 
 
-def quantised_file(directory: Path, operators: list[str]) -> Path:
+def quantized_file(directory: Path, operators: list[str]) -> Path:
     """A file as ONNX Runtime's own tool writes it: QDQ pairs around every operator named."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from test_onnx_sources import torchscript_file  # type: ignore[import-not-found]
@@ -451,7 +451,7 @@ def quantised_file(directory: Path, operators: list[str]) -> Path:
 )
 def test_a_file_with_its_own_scales_keeps_them(operators: list[str], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    path = quantised_file(tmp_path / "source", operators)
+    path = quantized_file(tmp_path / "source", operators)
     theirs = {str(v.name): v.const_value.numpy() for v in ir.load(path).graph.initializers.values() if v.const_value}
     done = export(Recipe(source=str(path)), tmp_path / "out")
     assert done.parity.dtype == "int8" and done.manifest.lowering["static_int8"] == 12
@@ -463,7 +463,7 @@ def test_a_file_with_its_own_scales_keeps_them(operators: list[str], tmp_path: P
 
 
 def rounded_by_torch(directory: Path, seen_text: bool = True):
-    """A classifier whose encoder layers carry torch.ao's FakeQuantize, as quantisation-aware training leaves it."""
+    """A classifier whose encoder layers carry torch.ao's FakeQuantize, as quantization-aware training leaves it."""
     import transformers
     from torch.ao import quantization as q
 

@@ -21,14 +21,15 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as kinds
 
-from headway.exporter import reader
-from headway.exporter.bundle import TextEncoder, TokenizerInfo
-from headway.exporter.errors import GateError, HeadwayWarning, SourceError, UsageError
+from headway.errors import GateError, HeadwayWarning, SourceError, UsageError
 from headway.exporter.export import Exported
-from headway.exporter.reader import check_reader, native, write_reader
-from headway.exporter.reader.compact import compact_file
-from headway.exporter.tokenizer_check import unicode_lines
+from headway.exporter.tokenizer import reader
+from headway.exporter.tokenizer.check import unicode_lines
+from headway.exporter.tokenizer.reader import check_reader, native, write_reader
+from headway.exporter.tokenizer.reader.compact import compact_file
 from headway.kernels.cpu import build
+from headway.manifest import TokenizerInfo
+from headway.text import TextEncoder
 
 from tokenizers_of import charsmap
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.exporter import processor
-from headway.exporter.errors import TargetError
+from headway import processor
+from headway.errors import TargetError
 from headway.exporter.export import Exported
-from headway.exporter.runner import OrtRunner, group_by_length
+from headway.runners.base import group_by_length
+from headway.runners.ort import OrtRunner
 
 
 def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:

@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.calibration.evidence import Evidence, collect, sites
 from headway.calibration.removal import Removal
-from headway.exporter import latency
-from headway.exporter.errors import GateError
-from headway.exporter.fit import Tools, fit, rounds_for
+from headway.errors import GateError
+from headway.exporter.compress import latency
+from headway.exporter.compress.evidence import Evidence, collect, sites
+from headway.exporter.compress.fit import Tools, fit, rounds_for
+from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
+from headway.exporter.compress.search import Option, Part, Plan, choose, find_parts
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import break_even
-from headway.exporter.search import Option, Part, Plan, choose, find_parts
-from headway.exporter.targets import ort
-from headway.exporter.targets.spec import TargetSpec
+from headway.exporter.targets.base import TargetSpec
+from headway.exporter.targets.ort import target as ort
 
 import models
 from variants import canonical
@@ -70,7 +70,7 @@ def test_noise_makes_no_cost_negative(
     st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4), min_size=1, max_size=4)
 )
 def test_choice_is_the_best_there_is(raw: list[list[tuple[int, int]]]) -> None:
-    """Against all combinations; costs are whole parts of the budget, so that quantising rounds nothing."""
+    """Against all combinations; costs are whole parts of the budget, so that quantizing rounds nothing."""
     budget = 10
     parts = [_part(i, [Option(float(c), float(loss), 0) for c, loss in options]) for i, options in enumerate(raw)]
     sums = [(sum(c for c, _ in pick), sum(loss for _, loss in pick)) for pick in product(*raw)]

@@ -13,11 +13,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from headway.exporter.capture import capture, load_reference
-from headway.exporter.errors import HeadwayError, SourceError, UsageError
+from headway.errors import HeadwayError, SourceError, UsageError
+from headway.exporter.capture.capture import capture, load_reference
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe import Recipe, read_recipe
-from headway.exporter.source import open_source
+from headway.exporter.recipe.recipe import Recipe, read_recipe
+from headway.exporter.source.source import open_source
 
 import models
 
@@ -241,7 +241,7 @@ def test_a_gate_on_size(bert: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_artifact_is_never_left(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lowering that changes what is computed: refused with the first module that differs, nothing written."""
-    from headway.exporter.targets import ort
+    from headway.exporter.targets.ort import target as ort
 
     right = ort._AttentionLowering.lower
 
@@ -258,7 +258,7 @@ def test_a_wrong_artifact_is_never_left(bert: Path, tmp_path: Path, monkeypatch:
 
 def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "headway.exporter.cli", *map(str, arguments)],
+        [sys.executable, "-m", "headway.exporter.cli.app", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -268,7 +268,7 @@ def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
 
 def test_a_full_disk(bert: Path, tmp_path: Path) -> None:
     """On a file system of 200 kB in a mount namespace of its own, where the machine allows one."""
-    headway = f"{sys.executable} -m headway.exporter.cli export {bert} --out {tmp_path}/out -q"
+    headway = f"{sys.executable} -m headway.exporter.cli.app export {bert} --out {tmp_path}/out -q"
     script = f"mount -t tmpfs -o size=200k tmpfs {tmp_path} && {headway}; code=$?; ls -A {tmp_path}; exit $code"
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", script], capture_output=True, text=True, timeout=300

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from headway.exporter.errors import UsageError
-from headway.exporter.staging import staged
+from headway.errors import UsageError
+from headway.exporter.publish.staging import staged
 
 
 def bundle(path: Path, text: str) -> None:

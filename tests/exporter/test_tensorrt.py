@@ -19,34 +19,40 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from quantised import quantise
+from quantized import quantize
 
+from headway.bundle import Bundle
 from headway.calibration.rounding import nearest
-from headway.exporter import engine, quantization
-from headway.exporter.bundle import Bundle, Manifest
-from headway.exporter.cli import _dtype
-from headway.exporter.compress import compress
-from headway.exporter.demo import fetch_minilm
-from headway.exporter.errors import SourceError, TargetError, UsageError
-from headway.exporter.export import Exported, export, run_inside
+from headway.engine import build as tensorrt_build
+from headway.engine.build import BuildSettings, build_engine
+from headway.engine.profiles import Profile, check_profiles, make_profiles
+from headway.errors import SourceError, TargetError, UsageError
+from headway.exporter.check.diagnose import run_inside
+from headway.exporter.check.lint import lint as lint_bundle
+from headway.exporter.check.parity import TOLERANCE, first_divergence
+from headway.exporter.cli.app import _dtype
+from headway.exporter.cli.demo import fetch_minilm
+from headway.exporter.compress import rounding_plan as quantization
+from headway.exporter.compression import compress
+from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.graph.typed_graph import TypedGraph
-from headway.exporter.inspection import verify_bundle
-from headway.exporter.lint import lint as lint_bundle
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import QuantizeMatrices
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets import ort_gpu, tensorrt, tensorrt_build
-from headway.exporter.targets.layers import module_of, module_values
-from headway.exporter.targets.profiles import Profile, check_profiles, make_profiles
-from headway.exporter.targets.qdq import lint
-from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
-from headway.exporter.verify import TOLERANCE, first_divergence
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.tensorrt import lower as tensorrt
+from headway.exporter.targets.tensorrt import ort_gpu
+from headway.exporter.targets.tensorrt.int8_check import lint
+from headway.exporter.targets.tensorrt.layer_names import module_of, module_values
+from headway.exporter.targets.tensorrt.target import NUMPY_NAMES
+from headway.exporter.verification import verify_bundle
+from headway.manifest import Manifest
+from headway.runners import tensorrt as engine
 
 import models
 from variants import canonical as of_directory
@@ -100,14 +106,14 @@ def lowered(model: ir.Model, dtype: str, feeds: dict[str, np.ndarray], *, rules:
 
 
 def within(dtype: str, got: np.ndarray, wanted: np.ndarray) -> bool:
-    allowed = TOLERANCE[tensorrt.NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
+    allowed = TOLERANCE[NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
     return bool(np.abs(got - wanted).max() <= allowed)
 
 
 def variants(model: ir.Model, kind: str, feeds: dict[str, np.ndarray]) -> str:
     """Changes a canonical model to a variant; returns the dtype it is lowered to."""
     if kind.startswith("int8"):
-        quantise(model, feeds)
+        quantize(model, feeds)
         return kind.removeprefix("int8+")
     blocks = read_anatomy(model).blocks
     weights = [p.weight for b in blocks for p in b.projections]
@@ -274,10 +280,10 @@ def test_two_masks_together_still_fit_float16(canonical) -> None:
 # --- int8 rules ---------------------------------------------------------------------------------------------------------
 
 
-def test_queries_are_scaled_before_they_are_quantised(canonical) -> None:
+def test_queries_are_scaled_before_they_are_quantized(canonical) -> None:
     model = canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
+    quantize(model, feeds)
     lowered(model, "fp32", feeds)
     for product in [n for n in nodes(model.graph, "MatMul") if str(n.name).endswith(".scores")]:
         back = product.inputs[0].producer().inputs[0].producer().inputs[0].producer()  # Transpose, Reshape
@@ -288,7 +294,7 @@ def test_queries_are_scaled_before_they_are_quantised(canonical) -> None:
 def test_the_step_of_probabilities_survives_saving(canonical, tmp_path: Path) -> None:
     model = canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
+    quantize(model, feeds)
     ir.save(model, tmp_path / "model.onnx")
     again = ir.load(tmp_path / "model.onnx")
     direct, found = lowered(model, "fp32", feeds), lowered(again, "fp32", feeds)
@@ -308,8 +314,8 @@ def break_unsigned(graph: ir.Graph) -> None:
 
 def break_half(graph: ir.Graph) -> None:
     node = next(n for n in nodes(graph, "MatMul") if n.inputs[1].producer() is not None)
-    quantise_node = node.inputs[0].producer().inputs[0].producer()
-    node.replace_input_with(0, quantise_node.inputs[0])
+    quantize_node = node.inputs[0].producer().inputs[0].producer()
+    node.replace_input_with(0, quantize_node.inputs[0])
 
 
 def break_step(graph: ir.Graph) -> None:
@@ -334,25 +340,25 @@ def break_table(graph: ir.Graph) -> None:
         (break_table, "reads whole numbers"),
         (break_zero_point, "zero point 3, 0 is needed"),
         (break_unsigned, "uint8, int8 is needed"),
-        (break_half, "first input is not quantised"),
+        (break_half, "first input is not quantized"),
         (break_step, "another step than"),
         (break_axis, "one step a row"),
     ],
 )
 def test_what_tensorrt_does_not_fuse_is_found(change, message: str, canonical) -> None:
     model = canonical("bert")
-    quantise(model, batch(model))
+    quantize(model, batch(model))
     assert lint(model.graph) == []
     change(model.graph)
     assert any(message in problem for problem in lint(model.graph))
 
 
-def test_a_quantised_graph_that_would_not_be_int8_is_refused(canonical) -> None:
+def test_a_quantized_graph_that_would_not_be_int8_is_refused(canonical) -> None:
     model = canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
+    quantize(model, feeds)
     break_half(model.graph)
-    with pytest.raises(TargetError, match="first input is not quantised"):
+    with pytest.raises(TargetError, match="first input is not quantized"):
         lowered(model, "fp32", feeds)
 
 
@@ -683,7 +689,7 @@ def test_torch_reads_what_the_graph_says(canonical) -> None:
 
 @pytest.mark.parametrize("asked", [{}, {"activations": "none"}, {"weights": "int4"}])
 @pytest.mark.parametrize("engine", [{"plan": True}, pytest.param({"gpus": ["sm_89"]}, marks=needs_rtx)])
-def test_build_check_not_an_execution_check_of_a_recipe_that_quantises(
+def test_build_check_not_an_execution_check_of_a_recipe_that_quantizes(
     asked: dict, engine: dict, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From text to ranges to a typed graph that TensorRT fuses and the builder takes; tables, large ones too, stay float."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from headway.exporter.errors import TargetError
-from headway.exporter.targets import tensorrt_build
-from headway.exporter.targets.profiles import Profile
-from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
+from headway.engine import build as tensorrt_build
+from headway.engine.build import BuildSettings, build_engine
+from headway.engine.profiles import Profile
+from headway.errors import TargetError
 
 PROFILES = [Profile((1, 1), (8, 24), (32, 40)), Profile((1, 41), (8, 64), (32, 64))]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.exporter.errors import GateError
-from headway.exporter.tokenizer_check import PLAIN, classes_of, compare_ids, unicode_lines
+from headway.errors import GateError
+from headway.exporter.tokenizer.check import PLAIN, classes_of, compare_ids, unicode_lines
 
 LINES = unicode_lines(0, 4000)
 

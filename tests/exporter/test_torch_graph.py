@@ -7,11 +7,11 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from headway.exporter.capture import capture
-from headway.exporter.errors import SourceError
-from headway.exporter.graph.canonical import canonicalise
+from headway.errors import SourceError
+from headway.exporter.capture.capture import capture
+from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.source import open_source
+from headway.exporter.source.source import open_source
 
 import models
 from variants import canonical
@@ -23,7 +23,7 @@ TASKS = ("fill-mask", "question-answering", "token-classification")
 @pytest.mark.parametrize("task", TASKS)
 def test_every_family_computes_as_its_source(family: str, task: str, tmp_path: Path) -> None:
     captured = capture(open_source(str(models.make_model(tmp_path, family, task))))
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonicalize(captured.model, longest=captured.source.positions).model
     ids = np.random.default_rng(0).integers(5, 290, (3, 9))
     mask = np.ones_like(ids)
     mask[1, 5:] = 0
@@ -38,7 +38,7 @@ def test_every_family_computes_as_its_source(family: str, task: str, tmp_path: P
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
 def test_sentence_heads(pooling: str, tmp_path: Path) -> None:
     captured = capture(open_source(str(models.make_sentence_model(tmp_path, pooling, dense=True))))
-    model = canonicalise(captured.model, longest=captured.source.positions).model
+    model = canonicalize(captured.model, longest=captured.source.positions).model
     ids = np.random.default_rng(0).integers(5, 290, (2, 7))
     mask = np.array([[1] * 7, [1] * 4 + [0] * 3])
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}

@@ -7,10 +7,10 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from headway.exporter.errors import SourceError, TargetError
+from headway.errors import SourceError, TargetError
 from headway.exporter.graph.edit import nodes
 from headway.exporter.graph.torch_module import TorchModule
-from headway.exporter.targets.torch_export import export_module
+from headway.exporter.targets.phones.torch_export import export_module
 
 import models
 from variants import Feeds, answers, apart, canonical, feeds, pruned, rounded

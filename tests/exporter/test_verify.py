@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.exporter.errors import GateError
-from headway.exporter.verify import Case, compare, first_divergence, make_cases
+from headway.errors import GateError
+from headway.exporter.check.parity import Case, compare, first_divergence, make_cases
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
 CASE = Case("a case", {"input_ids": MASK, "attention_mask": MASK})

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from headway import Bundle
-from headway.exporter.compress import compress
-from headway.exporter.errors import SourceError, UsageError
+from headway.errors import SourceError, UsageError
+from headway.exporter.compression import compress
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.vocabulary import (
@@ -24,7 +24,7 @@ from headway.exporter.passes.vocabulary import (
     trim_tokenizer,
     trimmed_config,
 )
-from headway.exporter.recipe import make_recipe
+from headway.exporter.recipe.recipe import make_recipe
 
 import models
 from variants import canonical

@@ -16,17 +16,18 @@ import onnx
 import pytest
 
 from headway import Bundle
-from headway.exporter import wasm
-from headway.exporter.bundle import Manifest, TextEncoder, TokenizerInfo
-from headway.exporter.compress import compress
-from headway.exporter.errors import GateError, TargetError, UsageError
+from headway.errors import GateError, TargetError, UsageError
+from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
-from headway.exporter.inspection import verify_bundle
-from headway.exporter.recipe import Recipe, make_recipe, read_recipe
-from headway.exporter.serve import ISOLATION, server
-from headway.exporter.targets.target import target_of
-from headway.exporter.tokenizer_check import unicode_lines
-from headway.exporter.web_tokenizer import compare_in_javascript, ids_in_javascript
+from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
+from headway.exporter.targets.registry import target_of
+from headway.exporter.targets.web import wasm
+from headway.exporter.targets.web.page_tokenizer import compare_in_javascript, ids_in_javascript
+from headway.exporter.targets.web.serve import ISOLATION, server
+from headway.exporter.tokenizer.check import unicode_lines
+from headway.exporter.verification import verify_bundle
+from headway.manifest import Manifest, TokenizerInfo
+from headway.text import TextEncoder
 
 import models
 import tokenizers_of
@@ -52,7 +53,10 @@ def node_packages() -> Iterator[None]:
     """Node finds what `make test` has installed. Exports compare fewer lines here: tests of token ids compare all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NODE_PATH", str(PACKAGES))
-        patch.setattr("headway.exporter.targets.web.compare_in_javascript", partial(compare_in_javascript, count=FEW))
+        patch.setattr(
+            "headway.exporter.targets.web.page_tokenizer.compare_in_javascript",
+            partial(compare_in_javascript, count=FEW),
+        )
         yield
 
 
@@ -245,7 +249,7 @@ def test_a_reader_that_differs_is_refused_by_the_class_of_text(tmp_path: Path, m
     shutil.copytree(ROOT / "exporter" / "web", page, ignore=shutil.ignore_patterns("node_modules"))
     tables = json.loads((page / "unicode.json").read_text())
     (page / "unicode.json").write_text(json.dumps(tables | {"lower": tables["lower"][:26]}))
-    monkeypatch.setattr("headway.exporter.web_tokenizer._READER", page / "ids.mjs")
+    monkeypatch.setattr("headway.exporter.targets.web.page_tokenizer._READER", page / "ids.mjs")
     directory = tokenizers_of.save(tokenizers_of.make("bert"), tmp_path / "tokenizer")
     info = TokenizerInfo("tokenizer.json", 64, 0, 0, "[PAD]")
     with pytest.raises(GateError, match=r"(?s)the tokenizer of the page: .*letters beyond ASCII"):

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.kernels import cpu
+from headway.kernels.reference import Activation, activate
 from headway.kernels.reference_int8 import (
     SMALLEST_RANGE,
-    Activation,
-    activate,
     quantize_rows,
     quantized_feed_forward,
     quantized_linear,
@@ -194,7 +193,7 @@ def test_activation_error(activation: Activation) -> None:
 
 
 @pytest.mark.parametrize("op", list(CONSTANTS))
-def test_threads_and_neighbours_do_not_matter(op: str) -> None:
+def test_threads_and_neighbors_do_not_matter(op: str) -> None:
     """The same bits from 1 to 4 threads, from any split of the batch and for any shape of it."""
     rng = np.random.default_rng(3)
     x, weight, scale, bias, residual = layer(rng, 500, 65, 150)
@@ -226,7 +225,7 @@ def test_feed_forward_is_two_layers() -> None:
                 between = call("QuantizedLinear", x, up, s_up, b_up, activation="gelu")
                 np.testing.assert_array_equal(y, call("QuantizedLinear", between, down, s_down, b_down, residual))
     wanted = quantized_feed_forward(x[:9], up, s_up, b_up, down, s_down, b_down, residual[:9])
-    # A difference in the last bit may move one of the numbers between by a step of its quantisation.
+    # A difference in the last bit may move one of the numbers between by a step of its quantization.
     size = np.abs(wanted).max(1, keepdims=True)
     assert np.abs(y[:9] - wanted).max() <= (size * 1e-2).max()
 

@@ -1,4 +1,4 @@
-"""The operators' tests again on a library built with the address and undefined-behaviour sanitizers."""
+"""The operators' tests again on a library built with the address and undefined-behavior sanitizers."""
 
 import os
 import subprocess

@@ -14,27 +14,30 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from headway.exporter.bundle import Bundle
-from headway.exporter.errors import TargetError, UsageError
+from headway.bundle import Bundle
+from headway.engine import build as tensorrt_build
+from headway.engine.build import BuildSettings, build_engine
+from headway.engine.profiles import Profile
+from headway.errors import TargetError, UsageError
+from headway.exporter.check.parity import TOLERANCE
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import insert, nodes, replace
 from headway.exporter.graph.typed_graph import TypedGraph
-from headway.exporter.inspection import verify_bundle
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.recipe import Recipe
-from headway.exporter.targets import tensorrt, tensorrt_build
-from headway.exporter.targets.profiles import Profile
-from headway.exporter.targets.tensorrt_build import BuildSettings, build_engine
-from headway.exporter.targets.tensorrt_kernels import OwnKernels
-from headway.exporter.verify import TOLERANCE
+from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.tensorrt import lower as tensorrt
+from headway.exporter.targets.tensorrt.plugin_nodes import OwnKernels
+from headway.exporter.targets.tensorrt.target import NUMPY_NAMES
+from headway.exporter.targets.tensorrt.typed_runner import TypedRunner
+from headway.exporter.verification import verify_bundle
 
 import models
 import triton_worker as worker
 from variants import canonical as of_directory
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from quantised import quantise
+from quantized import quantize
 
 LONGEST = 64
 
@@ -92,7 +95,7 @@ def test_parity_with_the_plugin_nodes_computed_by_their_reference(family: str, d
     assert {n.outputs[0].dtype for n in own} == {tensorrt.DTYPES[dtype]}
     assert len({n.inputs[3] for n in own}) == 1  # lengths are found once
     difference = float(np.abs(run(model, feeds) - wanted).max())
-    assert difference <= TOLERANCE[tensorrt.NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
+    assert difference <= TOLERANCE[NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
 
 
 def test_the_kernel_itself_answers_as_the_graphs_reference(interpreted: Callable[..., Any], canonical) -> None:
@@ -128,8 +131,8 @@ def test_padding_before_text_gives_no_number_at_all(family: str, canonical) -> N
 def test_int8_probabilities_keep_both_products_and_have_the_plugins_softmax(canonical) -> None:
     model, stock = canonical("bert"), canonical("bert")
     feeds = batch(model)
-    quantise(model, feeds)
-    quantise(stock, feeds)
+    quantize(model, feeds)
+    quantize(stock, feeds)
     found = lowered(model, "fp16", feeds)
     tensorrt.lower(stock, read_anatomy(stock), "fp16", [feeds])
     assert found.kernels is not None and (found.kernels.softmaxes, found.attention_int8) == (2, 2)
@@ -269,7 +272,7 @@ def test_the_bundle_says_that_no_engine_was_built(plan: Exported) -> None:
     assert verify_bundle(plan.path, None, None).ok
     with pytest.raises(TargetError, match=r"not built yet.*build_engine\.py"):
         Bundle.open(plan.path)
-    runner = tensorrt.TypedRunner(plan.path / "model.onnx")
+    runner = TypedRunner(plan.path / "model.onnx")
     ids = np.full((1, 4), 7)
     with pytest.raises(UsageError, match="row 0: padding stands before a token"):
         runner.run({"input_ids": ids, "attention_mask": np.array([[0, 1, 1, 1]]), "token_type_ids": 0 * ids})

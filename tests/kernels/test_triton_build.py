@@ -16,7 +16,7 @@ pytest.importorskip("triton", reason="Triton is published for Linux only")
 
 from triton import knobs
 
-from headway.exporter import cli
+from headway.exporter.cli import app as cli
 from headway.kernels.triton import build as builder
 from headway.kernels.triton import configs
 from headway.kernels.triton.configs import AttentionConfig, SoftmaxConfig
@@ -225,7 +225,7 @@ def test_wrong_options_are_refused(
 
 def test_without_triton_the_extra_is_named(tmp_path: Path) -> None:
     script = (
-        "import sys; sys.modules['triton'] = None; import headway.exporter.cli as c; "
+        "import sys; sys.modules['triton'] = None; import headway.exporter.cli.app as c; "
         f"sys.argv = ['headway', 'kernels', 'build', '--out', {str(tmp_path / 'made')!r}]; c.main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)

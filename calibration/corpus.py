@@ -1,0 +1,227 @@
+"""Text to check and measure on: the built-in lines, or the user's file."""
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UsageError
+
+FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
+_TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+_OTHER_TABLES = {".json": ".jsonl, one object a line", ".tsv": ".csv, with commas"}
+"""Read as plain text, their syntax and labels would pass for text."""
+
+_COLUMNS = ("text", "sentence", "content", "review", "document")
+_MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
+"""Short production text (queries, reviews, tickets): log-normal, median 24.5 tokens, mean 28.5, a 95th percentile of 61."""
+
+
+def builtin_lines() -> list[str]:
+    """About ninety original lines, 1 to 150 words, in two dozen languages, with code, numbers, links and emoji among them."""
+    return _clean(files(__package__).joinpath("parity.txt").read_text(encoding="utf-8").splitlines())
+
+
+def required(data: Path | None, what: str) -> Path:
+    """The text that `what` learns from; UsageError saying how to give it where there is none."""
+    if data is None:
+        raise UsageError(
+            f"{what} learns from text: give --data FILE ({FORMATS}), or `data:` in the recipe: a few hundred lines like "
+            "production's. Random numbers would not do"
+        )
+    return data
+
+
+def read_lines(path: Path, column: str | None = None) -> list[str]:
+    """Texts of a file or folder, blank ones and repeats left out, order kept.
+
+    `.txt` (or any other ending): one a line; `.csv`, `.jsonl`, `.parquet`; a folder written by `save_to_disk` of `datasets`,
+    of several splits `train`; `-` is standard input, one a line. Of a table `column` is read, or where none is named `text` (or sentence,
+    content, review, document), or its only text column. Raises UsageError naming the file where it is missing, not
+    UTF-8, empty, or has no such column.
+    """
+    return _clean_or_refuse(path, _read(path, column)[0])
+
+
+_LABELS = ("label", "labels", "class", "target")
+
+
+def read_labeled(
+    path: Path, classes: Mapping[str, int], column: str | None = None
+) -> tuple[list[str], np.ndarray | None]:
+    """Texts as `read_lines` gives them, and where the table has a column `label` (or labels, class, target) their classes.
+
+    Labels are class numbers, or names found in `classes`. UsageError names a label that is neither; int64 `[texts]`, or
+    None where there is no such column or no classes.
+    """
+    lines, labels = _read(path, column)
+    texts = _clean_or_refuse(path, lines)
+    if not classes or labels is None:
+        return texts, None
+    by_text: dict[str, int] = {}
+    for text, label in zip(lines, labels, strict=True):
+        given = str(label)
+        if given not in classes and not (given.isdigit() and int(given) in classes.values()):
+            raise UsageError(f"{path}: label {given!r} is none of the model's classes {', '.join(classes)}")
+        by_text.setdefault(text.strip(), classes[given] if given in classes else int(given))
+    return texts, np.array([by_text[t] for t in texts], np.int64)
+
+
+def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
+    cleaned = _clean(lines)
+    if not cleaned:
+        raise UsageError(f"{path}: holds no text")
+    try:
+        "\n".join(cleaned).encode()
+    except UnicodeEncodeError as error:  # JSON can name half of a pair of surrogates
+        raise UsageError(f"{path}: holds a lone surrogate, which no tokenizer reads ({error})") from error
+    return cleaned
+
+
+def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | None]:
+    """All texts of a source as they stand there, and their labels where it has some."""
+    suffix = path.suffix.lower()
+    kind = "datasets directory" if path.is_dir() else suffix.lstrip(".") or "text"
+    if suffix in _OTHER_TABLES and not path.is_dir():
+        raise UsageError(f"{path}: {suffix} is not read; save it as {_OTHER_TABLES[suffix]}")
+    try:
+        if str(path) == "-" or not (path.is_dir() or suffix in _TABLES):
+            if column is not None:
+                raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
+            return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8-sig").splitlines(), None
+        table = _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
+    if not table.count:
+        return [], None
+    label = next((n for n in _LABELS if n in table.names and n != column), None)
+    texts = [str(t or "") for t in table.values(_column(path, table, column))]
+    return texts, table.values(label) if label is not None else None
+
+
+@dataclass(frozen=True)
+class _Table:
+    """`names` of all columns, `texts` of those that hold strings, rows, and a column's values by name."""
+
+    names: list[str]
+    texts: list[str]
+    count: int
+    values: Callable[[str], list[object]]
+
+
+def _rows(path: Path) -> _Table:
+    is_csv = path.suffix.lower() == ".csv"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        read = csv.DictReader(file, strict=True) if is_csv else (json.loads(x) for x in file if x.strip())
+        rows: list[dict[str, object]] = list(read)
+    if not all(isinstance(row, dict) for row in rows):
+        raise UsageError(f"{path}: every line has to be an object with named fields")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if is_csv:
+        _check_columns(path, rows, names)
+    strings = [n for n in names if any(isinstance(row.get(n), str) for row in rows)]
+    return _Table(names, strings, len(rows), lambda name: [row.get(name) for row in rows])
+
+
+def _check_columns(path: Path, rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> None:
+    """Texts with commas that are not quoted would be cut, and other separators leave everything in one column."""
+    if None in names:
+        number = next(i for i, row in enumerate(rows) if None in row)
+        raise UsageError(f"{path}: row {number + 1} has more fields than the header; put texts with commas in quotes")
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise UsageError(f"{path}: the header {names[0]!r} is one column; columns are separated by commas")
+
+
+def _arrow(path: Path) -> _Table:
+    """A parquet file, or the Arrow files of a folder; only the columns asked for are ever read."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{path}: reading it needs pyarrow, which is not installed: pip install 'headway[data]'"
+        ) from error
+    if path.is_dir():
+        files = _arrow_files(path)
+        with pa.memory_map(str(files[0])) as source, pa.ipc.open_stream(source) as stream:
+            schema = stream.schema
+    else:
+        schema = pq.read_schema(path)
+
+    def table(columns: list[str]) -> pa.Table:
+        if not path.is_dir():
+            return pq.read_table(path, columns=columns)
+        parts = []
+        for file in files:
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+                parts += [pa.Table.from_batches([b]).select(columns) for b in stream]
+        return pa.concat_tables(parts) if parts else schema.empty_table().select(columns)
+
+    def is_text(kind: pa.DataType) -> bool:
+        if pa.types.is_dictionary(kind):  # as categories are stored
+            kind = kind.value_type
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+    strings = [f.name for f in schema if is_text(f.type)]
+    count = len(table(strings[:1] or schema.names[:1]))
+    return _Table(list(schema.names), strings, count, lambda name: table([name]).column(name).to_pylist())
+
+
+def _arrow_files(path: Path) -> list[Path]:
+    """The data files of a folder of `datasets`, in their order."""
+    splits = path / "dataset_dict.json"
+    if splits.is_file():
+        names = json.loads(splits.read_text(encoding="utf-8"))["splits"]
+        if len(names) > 1 and "train" not in names:
+            raise UsageError(f"{path}: which split? Found {', '.join(names)}; name one, as {path / names[0]}")
+        path = path / ("train" if "train" in names else names[0])
+    state = path / "state.json"
+    if not state.is_file():
+        raise UsageError(f"{path}: not a folder that `save_to_disk` of datasets wrote (it has no state.json)")
+    return [path / f["filename"] for f in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
+
+
+def _column(path: Path, table: _Table, wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in table.names:
+            raise UsageError(f"{path}: there is no column {wanted!r}; found {', '.join(table.names)}")
+        return wanted
+    texts = [n for n in table.texts if n not in _LABELS]
+    name = next((n for n in _COLUMNS if n in texts), texts[0] if len(texts) == 1 else None)
+    if name is None:
+        raise UsageError(
+            f"{path}: which column is the text? Found {table.texts}; call it 'text', or name one with --column"
+        )
+    return name
+
+
+@cache
+def _stdin() -> tuple[str, ...]:
+    """Standard input, which can be read only once."""
+    if sys.stdin.isatty():
+        raise UsageError("-: standard input is a terminal; pipe text into the command, one a line")
+    return tuple(sys.stdin.buffer.read().decode("utf-8-sig").splitlines())
+
+
+def _clean(lines: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(stripped for line in lines if (stripped := line.strip())))
+
+
+def fingerprint(lines: Sequence[str]) -> str:
+    """sha256 over the lines in their order."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def mixed_lengths(count: int, longest: int, seed: int = 0) -> np.ndarray:
+    """Sequence lengths in tokens, int64 `[count]`, drawn from the built-in distribution and kept within `[3, longest]`."""
+    drawn = np.random.default_rng(seed).lognormal(_MEAN_LOG_LENGTH, _SPREAD, count)
+    return np.clip(np.rint(drawn), min(3, longest), longest).astype(np.int64)

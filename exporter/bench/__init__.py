@@ -1,0 +1,1 @@
+"""Measure latency on this machine or on a connected device."""

@@ -1,0 +1,149 @@
+"""`headway bench`: opens the contestants, hands them to the measurement, keeps the result in the bundle."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ...bundle import Bundle
+from ...calibration.corpus import builtin_lines, read_lines
+from ...errors import SourceError, TargetError
+from ...manifest import MANIFEST, Manifest, check_files
+from ...runners.ort import OrtRunner
+from ..publish.card import CARD, seal
+from ..publish.staging import output_folder, staged
+from .measure import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
+
+RESULT_FILE = "bench.json"
+PLOT = Path("plots") / "latency.png"
+
+
+def bench_bundle(
+    path: Path,
+    against: Sequence[str],
+    *,
+    threads: int,
+    data: Path | None,
+    rounds: int,
+    out: Path | None,
+    on_step: Callable[..., None] = lambda *_, **__: None,
+) -> tuple[BenchResult, list[Path]]:
+    """Measures a bundle and its rivals in paired rounds; returns the result and the files written.
+
+    The result goes into the bundle (manifest, card, plot), or into `out`. Every contestant gets the same arrays and the
+    same number of threads. A rival that answers differently is refused: its time would mean nothing.
+    """
+    bundle = Bundle.open(path, threads=threads)
+    longest = bundle.manifest.tokenizer.max_length
+    lines = read_lines(data) if data else builtin_lines()
+    feeds = {
+        case: feeds_for(case, bundle.encoder, lines, longest, seed=0)
+        for case in DEFAULT_CASES
+        if (case.length or 0) <= longest
+    }
+    contestants = [
+        Contestant(str(path), bundle.runner.run),
+        *(open_contestant(spec, threads, bundle) for spec in against),
+    ]
+    # A compressed model is not quite its source: only what has nothing to do with it is refused.
+    check_agreement(contestants, next(iter(feeds.values())), least=0.5 if bundle.manifest.compression else 0.9)
+    result = measure(contestants, feeds, rounds=rounds, threads=threads, on_progress=on_step)
+    return result, keep(result, path if out is None else out, bundle if out is None else None)
+
+
+def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
+    """A bundle, an `.onnx` file, or a Hugging Face directory (run by PyTorch)."""
+    path = Path(spec)
+    if (path / MANIFEST).is_file():
+        return Contestant(spec, Bundle.open(path, threads=threads).runner.run)
+    if path.suffix == ".onnx":
+        return Contestant(spec, OrtRunner(path, threads=threads).run)
+    try:
+        import torch
+
+        from ..capture.capture import load_reference
+        from ..source.source import open_source
+    except ModuleNotFoundError as error:
+        raise TargetError(
+            f"{spec} would run in PyTorch, but {error.name} is not installed: pip install 'headway[export]'"
+        ) from error
+    torch.set_num_threads(threads)
+    reference, _ = load_reference(open_source(spec, task=bundle.manifest.task))
+    return Contestant(f"PyTorch {torch.__version__.split('+')[0]}", reference.run)
+
+
+def check_agreement(contestants: Sequence[Contestant], feeds: dict[str, np.ndarray], least: float = 0.9) -> None:
+    """Raises SourceError naming a contestant whose first common output is another model's (cosine below `least`)."""
+    first = _as_dict(contestants[0].run(feeds))
+    mask = feeds["attention_mask"].astype(bool)
+    for rival in contestants[1:]:
+        other = _as_dict(rival.run(feeds))
+        shared = [name for name in first if name in other and other[name].shape == first[name].shape]
+        if not shared:
+            raise SourceError(f"{rival.name}: gives none of the outputs {list(first)} in the same shape")
+        a, b = first[shared[0]], other[shared[0]]
+        if a.shape[:2] == mask.shape:
+            a, b = a[mask], b[mask]
+        cosine = float(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)))
+        if cosine < least:
+            raise SourceError(
+                f"{rival.name}: answers differently (cosine {cosine:.3f} on {shared[0]}): it is not the same model"
+            )
+
+
+def _as_dict(result: object) -> Mapping[str, np.ndarray]:
+    assert isinstance(result, Mapping)
+    return result
+
+
+def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:
+    """Writes JSON and plot to `folder`; or, into a bundle, manifest, card and plot, all of them or none."""
+    if bundle is None:
+        (output_folder(folder) / RESULT_FILE).write_text(
+            json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8"
+        )
+        return [*_plot(result, folder), folder / RESULT_FILE]
+    bundle.manifest.bench = result.to_json()
+    with revised(folder, bundle.manifest) as staging:
+        (staging / PLOT).unlink(missing_ok=True)
+        plots = _plot(result, staging)
+    return [*(folder / p.relative_to(staging) for p in plots), folder / MANIFEST]
+
+
+@contextmanager
+def revised(folder: Path, manifest: Manifest) -> Iterator[Path]:
+    """A bundle anew, with another manifest and its card, and what is put into the directory that is yielded: all of it or none.
+
+    Files are names for the old bundle's bytes: one that is to change is unlinked and made anew.
+    """
+    # Checksums are taken anew: what was damaged meanwhile must not pass for the bundle's own.
+    check_files(folder, manifest)
+    with staged(folder, force=True) as staging:
+        shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
+        for name in (CARD, MANIFEST):
+            (staging / name).unlink(missing_ok=True)
+        yield staging
+        seal(staging, manifest)
+
+
+def _plot(result: BenchResult, folder: Path) -> list[Path]:
+    from .plot import plot_bench
+
+    try:
+        (folder / PLOT).parent.mkdir(parents=True, exist_ok=True)
+        plot_bench(result, folder / PLOT)
+    except ModuleNotFoundError:
+        return []  # matplotlib comes with the export extra; at deploy time the figures are enough
+    return [folder / PLOT]
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for the same bytes: weights are not copied. File systems without links get a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

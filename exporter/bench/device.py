@@ -1,0 +1,324 @@
+"""`headway bench BUNDLE --device adb`: a bundle's latency on an Android device, by the perf tool of the runtime that it is made for.
+
+The artifact, the tool and real token ids go into a folder of their own below `/data/local/tmp`; the tool runs there, and what it
+prints, or writes, is read. The folder is removed whatever happens. Recorded is what the tool gives and nothing else: no percentile
+is made up from a mean. Needs `adb` and nothing of Headway's on the device.
+"""
+
+import json
+import re
+import secrets
+import shlex
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...calibration.corpus import builtin_lines, read_lines
+from ...errors import SourceError, TargetError, UsageError
+from ...manifest import MANIFEST, Manifest
+from ...text import TextEncoder
+from ..publish.staging import output_folder
+from .bench_bundle import RESULT_FILE, revised
+from .measure import Case, feeds_for
+from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Job, Timing, Tool
+
+RUNS = 200
+CASES = (Case(1, 32), Case(1, 128))
+ONE_TEXT = (".tflite", ".pte")
+FOLDER = "/data/local/tmp"
+LAST_LINES = 12
+_EXIT = "headway-exit:"
+_MACHINES = {"arm64-v8a": 183, "armeabi-v7a": 40, "x86_64": 62, "x86": 3}
+"""`e_machine` of programs by Android's names of processors (ELF specification)."""
+
+
+class Device:
+    """One Android device behind `adb`."""
+
+    def __init__(self, serial: str):
+        self.serial = serial
+
+    def adb(self, *words: str) -> str:
+        """What one command of `adb` printed. TargetError with its last lines where it failed."""
+        done = _adb("-s", self.serial, *words)
+        if done.returncode:
+            raise TargetError(f"device {self.serial}: adb {words[0]} failed: {_last(done.stdout + done.stderr)}")
+        return done.stdout
+
+    def shell(self, command: str) -> tuple[int, str]:
+        """Exit code and output, both streams in one. Devices before Android 7 do not hand the code on: it is printed as well."""
+        printed = self.adb("shell", f"{{ {command} ; }} 2>&1; echo {_EXIT}$?").replace("\r\n", "\n")
+        output, found, code = printed.rpartition(_EXIT)
+        if not found:
+            raise TargetError(f"device {self.serial}: the shell ended early: {_last(printed)}")
+        return int(code), output
+
+    def about(self) -> dict[str, Any]:
+        """Model, processor, its instruction flags, Android's version and the programs it runs (ABIs), by its properties."""
+        properties = dict(re.findall(r"^\[([^\]]+)\]: \[([^\]]*)\]", self.shell("getprop")[1], re.MULTILINE))
+        info = self.shell("cat /proc/cpuinfo")[1]
+        flags = re.search(r"^Features\s*:\s*(.*)$", info, re.MULTILINE)
+
+        def first(*names: str) -> str:
+            return next((properties[n] for n in names if properties.get(n)), "unknown")
+
+        chip = first("ro.soc.model", "ro.board.platform", "ro.hardware")
+        abis = first("ro.product.cpu.abilist", "ro.product.cpu.abi")
+        return {
+            "cpu": " ".join(dict.fromkeys([properties.get("ro.soc.manufacturer", ""), chip])).strip(),
+            "cores": len(re.findall(r"^processor\s*:", info, re.MULTILINE)) or None,
+            "features": [f for f in ("asimddp", "i8mm", "sve", "sve2") if flags and f in flags[1].split()],
+            "system": f"Android {first('ro.build.version.release')} {abis.split(',')[0]}",
+            "model": f"{first('ro.product.manufacturer')} {first('ro.product.model')}",
+            "abis": abis.split(","),
+            "api": first("ro.build.version.sdk"),
+        }
+
+
+def open_device(serial: str | None) -> Device:
+    """The device of that serial number, or the only one. TargetError where none answers, UsageError where there are several."""
+    if shutil.which("adb") is None:
+        raise TargetError(
+            "adb is not installed: install Android's platform tools (Debian: apt-get install adb), put adb on the PATH, "
+            "and switch on USB debugging on the device"
+        )
+    done = _adb("devices", "-l")
+    if done.returncode:
+        raise TargetError(f"adb devices failed: {_last(done.stdout + done.stderr)}")
+    rows = [line.split(None, 1) for line in done.stdout.splitlines() if line and not line.startswith(("List of", "*"))]
+    states = {row[0]: row[1] if len(row) > 1 else "" for row in rows}
+    listed = ", ".join(f"{name} ({state.strip()})" for name, state in states.items())
+    if not states:
+        raise TargetError("no device is connected: adb devices lists none; connect one and switch on USB debugging")
+    if serial is None and len(states) > 1:
+        raise UsageError(f"several devices are connected: {listed}; choose one with --serial")
+    chosen = serial or next(iter(states))
+    if chosen not in states:
+        raise UsageError(f"no device has the serial number {chosen!r}; connected: {listed}")
+    advice = {
+        "unauthorized": "allow USB debugging on its screen",
+        "authorizing": "allow USB debugging on its screen",
+        "offline": "connect it again, or run adb reconnect",
+        "no permissions": "this user may not use it: on Linux install the udev rules (Debian: android-sdk-platform-tools-common)",
+    }
+    for state, what in advice.items():
+        if states[chosen].startswith(state):
+            raise TargetError(f"device {chosen} is {states[chosen].split(';')[0].strip()}: {what}, then try again")
+    if not states[chosen].startswith("device"):
+        raise TargetError(f"device {chosen} is {states[chosen].strip()}: start Android on it, then try again")
+    return Device(chosen)
+
+
+def bench_on_device(
+    path: Path,
+    *,
+    serial: str | None,
+    tool: Sequence[Path],
+    shapes: Sequence[tuple[int, int]] = (),
+    runs: int = RUNS,
+    threads: int = 1,
+    data: Path | None = None,
+    on_step: Callable[..., None] = lambda *_, **__: None,
+) -> dict[str, Any]:
+    """Latency of a bundle's artifact on a device: the record of one contestant, as `BenchResult.to_json` gives it.
+
+    `tool` is the perf tool's build for the device, and libraries it needs; `shapes` are texts x tokens, of real text. A statistic
+    that the tool does not give is missing.
+    """
+    manifest = Manifest.read(path)
+    artifact = path / manifest.artifact
+    device = open_device(serial)
+    program = _tool_for(artifact, manifest, tool)
+    about = device.about()
+    _check_machine(tool[0], about)
+    remote = f"{FOLDER}/headway-{secrets.token_hex(4)}"
+    name = f"{program.name}, {artifact.name}"
+    rows = []
+    jobs = _jobs(path, artifact, manifest, shapes, runs, threads, data)
+    try:
+        _expect(*device.shell(f"mkdir -p {remote}/test_data_set_0"), what="no folder for the files")
+        for file in (*sorted(artifact.parent.glob(f"{artifact.name}*")), *tool):
+            on_step(f"push {file.name}")
+            device.adb("push", str(file), f"{remote}/{file.name}")
+        _expect(
+            *device.shell(f"chmod 755 {remote}/{shlex.quote(tool[0].name)}"), what="the tool cannot be made a program"
+        )
+        for case, job in jobs:
+            on_step(case.label)
+            timing = _run(device, remote, tool[0].name, program, job)
+            rows.append(_row(case, job, name, timing))
+    finally:
+        with suppress(
+            TargetError
+        ):  # after an interruption the tool may still run; brackets keep the pattern from matching itself
+            device.shell(f"pkill -f '[h]{remote.rpartition('/h')[2]}'")
+            device.shell(f"rm -rf {remote}")
+    return {"contestants": [name], "threads": threads, "cases": rows, "geometric_mean": {}, "machine": about}
+
+
+def keep_device_record(record: dict[str, Any], path: Path, out: Path | None) -> list[Path]:
+    """Writes a record to `out`, or into the bundle: manifest and card, beside those of other devices. Returns the files."""
+    if out is not None:
+        file = output_folder(out) / RESULT_FILE
+        file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return [file]
+    manifest = Manifest.read(path)
+    same = [r for r in manifest.devices if (r["machine"], r["threads"]) == (record["machine"], record["threads"])]
+    manifest.devices = [r for r in manifest.devices if r not in same] + [record]
+    with revised(path, manifest):
+        pass
+    return [path / MANIFEST]
+
+
+def _tool_for(artifact: Path, manifest: Manifest, tool: Sequence[Path]) -> Tool:
+    known = TOOLS.get(artifact.suffix)
+    if known is None:
+        raise UsageError(
+            f"{artifact}: no perf tool for {artifact.suffix or 'such'} artifacts on Android; known: {', '.join(TOOLS)}"
+        )
+    if manifest.session_options.get("kernels"):
+        raise TargetError(
+            f"{artifact}: it needs Headway's own operators, which are not built for Android; make it with --kernels stock"
+        )
+    if not tool:
+        raise UsageError(
+            f"give --tool, the {known.name} built for the device; Headway does not bring it along. {known.source}"
+        )
+    for file in tool:
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file; --tool is the {known.name} built for the device. {known.source}")
+    return known
+
+
+def _check_machine(tool: Path, about: Mapping[str, Any]) -> None:
+    """UsageError where the tool is a program for other processors than the device's."""
+    with tool.open("rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF":
+        return  # a script, perhaps: the device will say
+    machine = struct.unpack("<H", head[18:20])[0]
+    if all(_MACHINES.get(abi, machine) != machine for abi in about["abis"]):
+        built = next((abi for abi, number in _MACHINES.items() if number == machine), f"machine {machine}")
+        raise UsageError(f"{tool}: built for {built}, but the device runs {', '.join(about['abis'])}")
+
+
+def _jobs(
+    path: Path,
+    artifact: Path,
+    manifest: Manifest,
+    shapes: Sequence[tuple[int, int]],
+    runs: int,
+    threads: int,
+    data: Path | None,
+) -> list[tuple[Case, Job]]:
+    info = manifest.tokenizer
+    encoder = TextEncoder(path / info.file, info)
+    lines = read_lines(data) if data else builtin_lines()
+    cases = [Case(*shape) for shape in shapes] or [c for c in CASES if (c.length or 0) <= info.max_length]
+    jobs = []
+    for case in cases:
+        if (case.length or 0) > info.max_length:
+            raise UsageError(f"--shape {case.label}: the model takes at most {info.max_length} tokens")
+        if artifact.suffix in ONE_TEXT and case.batch > 1:
+            raise UsageError(f"--shape {case.label}: {artifact.name} takes one text at a time")
+        feeds = feeds_for(case, encoder, lines, info.max_length, seed=0)
+        unknown = [i.name for i in manifest.inputs if i.name not in feeds]
+        if unknown:
+            raise SourceError(f"{path}: input {unknown[0]!r} is none of {', '.join(feeds)}, which text gives")
+        inputs = {i.name: feeds[i.name].astype(i.dtype) for i in manifest.inputs}
+        options = manifest.session_options
+        if artifact.suffix == ".tflite":
+            signature, inputs = _bucket(artifact, inputs)
+            options = {**options, "signature": signature}
+        jobs.append((case, Job(artifact.name, inputs, runs, threads, options, info.max_length)))
+    return jobs
+
+
+def _bucket(artifact: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str | None, dict[str, np.ndarray]]:
+    """The signature with the least length that takes the batch, and inputs as it names them and padded to it."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ModuleNotFoundError as error:
+        raise TargetError(
+            f"{artifact}: reading its signatures needs {error.name}: pip install 'headway[litert]'"
+        ) from error
+    interpreter = Interpreter(str(artifact))
+    wanted = next(iter(inputs.values())).shape
+    best: tuple[int, str, dict[str, Any]] | None = None
+    for key in interpreter.get_signature_list():
+        details = interpreter.get_signature_runner(key).get_input_details()
+        batch, length = (int(n) for n in next(iter(details.values()))["shape"][:2])
+        if batch == wanted[0] and length >= wanted[1] and (best is None or length < best[0]):
+            best = (length, key, details)
+    if best is None:
+        raise UsageError(f"{artifact}: no signature takes {wanted[0]}x{wanted[1]}; choose another --shape")
+    length, key, details = best
+    made = {}
+    for name, detail in details.items():
+        source = next(
+            (array for given, array in inputs.items() if name in (given, f"args_{list(inputs).index(given)}")), None
+        )
+        if source is None:
+            raise SourceError(f"{artifact}: input {name!r} of signature {key!r} is none of {', '.join(inputs)}")
+        made[name] = np.zeros((wanted[0], length), detail["dtype"])
+        made[name][:, : wanted[1]] = source
+    return key, made
+
+
+def _run(device: Device, remote: str, program: str, tool: Tool, job: Job) -> Timing:
+    """One case. TargetError with the tool's last lines where it fails or says nothing that can be read."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, content) in enumerate(tool.files(job).items()):
+            local = Path(folder) / str(number)
+            local.write_bytes(content)
+            device.adb("push", str(local), f"{remote}/{name}")
+    began = device.shell("date '+%m-%d %H:%M:%S.000'")[1].strip()
+    words = " ".join(map(shlex.quote, tool.arguments(job)))
+    command = f"cd {remote} && rm -f {RESULTS} && LD_LIBRARY_PATH={remote} {remote}/{shlex.quote(program)} {words}"
+    code, printed = device.shell(command)
+    results = device.shell(f"cat {remote}/{RESULTS} 2>/dev/null")[1]
+    timing = tool.read(printed, results) if code == 0 else None
+    if timing is None and isinstance(tool, ExecutorRunner):
+        printed += device.shell(f"logcat -d -T {shlex.quote(began)} -s ExecuTorch")[1]
+        timing = tool.read(printed, results) if code == 0 else None
+    if timing is None:
+        failed = f"failed with exit code {code}" if code else "gave no times that Headway can read"
+        older = "; this build runs full length only" if "unknown command line flag 'input_shapes'" in printed else ""
+        raise TargetError(f"{tool.name} on {device.serial} {failed}{older}; its last lines: {_last(printed)}")
+    return timing
+
+
+def _row(case: Case, job: Job, name: str, timing: Timing) -> dict[str, Any]:
+    mask = job.inputs.get("attention_mask")
+    size = next(iter(job.inputs.values())).size
+    tokens = int(mask.sum()) if mask is not None else size
+    told = dict(timing.statistics)
+    if timing.each:
+        told |= {f"p{q}": float(np.percentile(timing.each, q)) for q in (50, 90, 95, 99)}
+        told |= {"mean": float(np.mean(timing.each)), "min": min(timing.each), "max": max(timing.each)}
+    row: dict[str, Any] = {"label": case.label, "batch": case.batch, "tokens": tokens, "padding": 1 - tokens / size}
+    row |= {"runs": timing.runs, "milliseconds": {name: timing.each} if timing.each else {}}
+    row |= {f"{statistic}_ms": {name: value} for statistic, value in told.items()}
+    middle = told.get("p50", told.get("mean"))
+    return row | {"tokens_per_second": {name: tokens / middle * 1e3} if middle else {}, "ratio_to_first": {}}
+
+
+def _adb(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["adb", *words], capture_output=True, text=True, errors="replace", check=False)
+
+
+def _expect(code: int, printed: str, *, what: str) -> None:
+    if code:
+        raise TargetError(f"{what}: {_last(printed)}")
+
+
+def _last(text: str) -> str:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-LAST_LINES:]) or "(nothing)"

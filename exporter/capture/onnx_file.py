@@ -1,0 +1,92 @@
+"""An existing `.onnx` file as a source: read lazily, so that files of any size fit, and run by ONNX Runtime to compare."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from ...errors import SourceError
+from ..passes.sharing import share
+from ..source.source import Source
+from .base import Captured
+
+
+def capture_onnx(source: Source) -> Captured:
+    """Reads the file; weights stay on disk until they are needed. SourceError where it is corrupt."""
+    path = Path(source.spec)
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf and onnx_ir raise their own kinds
+        raise SourceError(
+            f"{path}: not a readable ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if not len(model.graph) or not model.graph.inputs:
+        raise SourceError(f"{path}: the ONNX graph is empty: the file is damaged")
+    missing = {
+        tensor.path
+        for value in model.graph.initializers.values()
+        if isinstance(tensor := value.const_value, ir.ExternalTensor) and not Path(tensor.path).is_file()
+    }
+    if missing:
+        raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
+    _load_small(model)
+    share(model.graph, axes=2, least=256)  # exporters write a shared weight once a use
+    reference = OnnxReference(path)
+    reference.session  # noqa: B018  loads now, so that a damaged file is reported before any work
+    return Captured(model, reference, source)
+
+
+def _load_small(model: ir.Model) -> None:
+    """Brings small external tensors into memory: onnx's own passes do not follow them to their file."""
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes < 1 << 16:
+            value.const_value = ir.Tensor(tensor.numpy().copy(), name=value.name)
+
+
+class OnnxReference:
+    """The source file itself, in ONNX Runtime without graph optimization."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._session: onnxruntime.InferenceSession | None = None
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        if self._session is None:
+            self._session = self._open(self.path)
+        return self._session
+
+    def _open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own unrelated exception types
+            raise SourceError(f"{self.path}: ONNX Runtime cannot load it: {error}") from error
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        wanted = {i.name: feeds[i.name] for i in self.session.get_inputs()}
+        try:
+            found = self.session.run(None, wanted)
+        except Exception as error:  # onnxruntime raises its own unrelated exception types
+            shape = feeds["input_ids"].shape
+            raise SourceError(
+                f"{self.path}: the source itself does not run on ids of shape {shape}: {error}"
+            ) from error
+        return dict(zip([o.name for o in self.session.get_outputs()], found, strict=True))
+
+    def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+        model = ir.load(self.path)
+        values = ir.convenience.create_value_mapping(model.graph)
+        known = [n for n in names if n in values]
+        part = ir.convenience.extract(model.graph, list(model.graph.inputs), [values[n] for n in known])
+        session = self._open(ir.to_proto(ir.Model(part, ir_version=model.ir_version)).SerializeToString())
+        wanted = {i.name: feeds[i.name] for i in session.get_inputs()}
+        return dict(zip(known, session.run(known, wanted), strict=True))
+
+    def close(self) -> None:
+        self._session = None

@@ -1,0 +1,1 @@
+"""Compare an artifact with its source and explain what differs."""

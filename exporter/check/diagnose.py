@@ -1,0 +1,90 @@
+"""Find where an artifact first differs from its source."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ..capture.capture import capture
+from ..graph.anatomy import read_anatomy
+from ..graph.canonical import canonicalize
+from ..source.source import Source
+from ..targets.base import Target, Text
+from ..targets.ort.target import MODEL_FILE, open_runner, session_options, write
+from .parity import Case, Parity, compare, first_divergence
+
+
+def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[Case], per_token: list[str]) -> bool:
+    """True where the source itself answers differently when a batch is padded further (MobileBERT looks at the next token)."""
+    by_name = {c.name: e for c, e in zip(cases, expected, strict=True)}
+    further = next(c for c in cases if "padded further" in c.name)
+    mixed = next(c for c in cases if c.name.endswith("mixed lengths, padded"))
+    longest = mixed.feeds["input_ids"].shape[-1]
+    cut = {k: v[:, :longest] if k in per_token else v for k, v in by_name[further.name].items()}
+    alone = {k: v[:, :longest] if k in per_token else v for k, v in by_name[mixed.name].items()}
+    return not compare([mixed], [alone], lambda _: cut, per_token=per_token).ok
+
+
+def diagnose(source: Source, target: Target, text: Text, cases: list[Case], parity: Parity) -> str | None:
+    """Captures the source once more and finds the first module whose result differs: in the canonical graph, then in the lowered.
+
+    Only run after a failure, when time and memory no longer matter.
+    """
+    case = next((c for c in cases if any(o.worst_case == c.name for o in parity.outputs if not o.ok)), cases[0])
+    captured = capture(source)
+    source = captured.source
+    canonical = canonicalize(captured.model, longest=source.positions)
+    names = list(canonical.sources)
+    wanted = [canonical.sources[n] for n in names] if source.kind == "onnx" else names
+    inside = captured.reference.inside(case.feeds, wanted)
+    expected = {n: inside[w] for n, w in zip(names, wanted, strict=True) if w in inside}
+    tolerance = min(o.tolerance for o in parity.outputs)
+    mask = case.feeds["attention_mask"]
+    for stage in ("capture", "lowering"):
+        if stage == "lowering":
+            target.lower(canonical.model, read_anatomy(canonical.model), text)
+        found = first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
+        if found is not None:
+            return f"{found} (in the {stage})"
+    return None
+
+
+def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    """Inner values of a graph by name, as ONNX Runtime computes them; names the graph lacks are left out."""
+    import tempfile
+
+    values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
+    known = [n for n in names if n in values]
+    plugins = any("plugin_namespace" in n.attributes for n in model.graph)
+    if plugins or any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
+        return _run_typed(model, feeds, {n: values[n] for n in known})
+    kept = list(model.graph.outputs)
+    model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)
+    with tempfile.TemporaryDirectory() as folder:
+        write(model, Path(folder))
+        runner = open_runner(Path(folder) / MODEL_FILE, session_options(regroup=False))
+        found = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
+    del model.graph.outputs[len(kept) :]
+    return dict(zip(known, found, strict=True))
+
+
+def _run_typed(
+    model: ir.Model, feeds: Mapping[str, np.ndarray], values: Mapping[str, ir.Value]
+) -> dict[str, np.ndarray]:
+    """Inner values of a graph without a runtime's own operators, each in the dtype that the graph gives it."""
+    from ..graph.typed_graph import TypedGraph
+
+    graph = TypedGraph(model)
+    found = graph.run(graph.feeds(feeds), values.values())
+    return {name: found[value].float().numpy() for name, value in values.items()}
+
+
+def parity_failure(parity: Parity) -> str:
+    """One sentence: which output is off, by how much, where, and from which module on."""
+    worst = next(o for o in parity.outputs if not o.ok)
+    where = f"; the first module that differs is {parity.first_divergence}" if parity.first_divergence else ""
+    return (
+        f"output {worst.name!r} differs from the source by {worst.max_abs:.3g} (allowed {worst.tolerance * max(1.0, worst.largest):.3g}) "
+        f"on '{worst.worst_case}'{where}. Nothing was written"
+    )

@@ -1,0 +1,199 @@
+"""Does the artifact compute what its source computes? On real text, at every kind of shape, to the tolerance of its dtype."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from ...calibration.batches import Encode
+from ...errors import GateError
+
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+"""Largest absolute difference allowed, relative to the output's own magnitude where that exceeds 1.
+
+Where values are rounded to whole numbers as they come, two right ways of adding the same products round some of them to
+different neighbors, and layer after layer carries that on: int8 compares an artifact with its own rounded graph, which its
+quality on held-out text is judged beside.
+"""
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one output is from the source's over all cases. Differences are of real positions, padding left out."""
+
+    name: str
+    max_abs: float
+    max_rel: float
+    cosine: float
+    argmax_agreement: float
+    largest: float
+    tolerance: float
+    worst_case: str
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.max_abs <= self.tolerance * max(1.0, self.largest))
+
+
+@dataclass
+class Parity:
+    """The verdict over all outputs. `first_divergence` names the first module that differs, where one was looked for."""
+
+    outputs: list[OutputParity]
+    cases: list[str]
+    first_divergence: str | None = None
+    dtype: str = "float32"
+
+    @property
+    def ok(self) -> bool:
+        return all(o.ok for o in self.outputs)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "ok": self.ok,
+            "dtype": self.dtype,
+            "cases": self.cases,
+            "first_divergence": self.first_divergence,
+            "outputs": [asdict(o) for o in self.outputs],
+        }
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch to compare on."""
+
+    name: str
+    feeds: dict[str, np.ndarray] = field(repr=False)
+
+
+def make_cases(tokenize: Encode, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
+    """Batches of real text: single lines, mixed lengths with little and much padding, one token, and the longest sequence.
+
+    With `choices` every input gets the shape `[batch, choices, sequence]`.
+    """
+    # Of equal lengths in their order: that of a set is another in each process.
+    by_length = sorted(dict.fromkeys(lines), key=len)
+    picks = [by_length[int(q * (len(by_length) - 1))] for q in (0.1, 0.5, 0.9)]
+    everything = " ".join(by_length[::-1])
+    while len(everything) < longest * 12:
+        everything += " " + everything
+    full = tokenize([everything], longest)
+    spread = [by_length[int(i)] for i in np.linspace(0, len(by_length) - 1, min(6, len(by_length)))]
+    cases = [Case(f"1 line, {_tokens(f)} tokens", f) for f in (tokenize([p], longest) for p in picks)]
+    mixed = tokenize(spread, max(2, min(longest * 3 // 4, 32)))  # room is left to pad further
+    cases += [
+        Case(f"{len(spread)} lines, mixed lengths, padded", mixed),
+        Case(f"{len(spread)} lines, padded further", _padded_further(mixed, pad_id, longest)),
+        Case(f"1 line of {_tokens(full)} tokens, the longest", full),
+        Case("1 token", {k: v[:, :1] for k, v in full.items()}),
+        Case(
+            "2 lines of equal length, no padding",
+            {k: np.repeat(v[:, : max(2, min(longest, 24))], 2, axis=0) for k, v in full.items()},
+        ),
+    ]
+    if choices:
+        cases = [Case(c.name, {k: np.stack([v] * choices, axis=1) for k, v in c.feeds.items()}) for c in cases]
+    return cases
+
+
+def _tokens(feeds: Mapping[str, np.ndarray]) -> int:
+    return int(feeds["input_ids"].shape[-1])
+
+
+def _padded_further(feeds: Mapping[str, np.ndarray], pad_id: int, longest: int) -> dict[str, np.ndarray]:
+    """The same batch with up to 13 more columns of padding: answers must not depend on how far a batch is padded."""
+    extra = min(13, longest - _tokens(feeds))
+    fill = {"input_ids": pad_id}
+    return {k: np.pad(v, ((0, 0), (0, extra)), constant_values=fill.get(k, 0)) for k, v in feeds.items()}
+
+
+def compare(
+    cases: Sequence[Case],
+    expected: Sequence[Mapping[str, np.ndarray]],
+    actual: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]],
+    *,
+    per_token: Collection[str],
+    dtype: str = "float32",
+    tolerance: float | None = None,
+) -> Parity:
+    """Runs `actual` on every case and compares with `expected`, output by output. NaN and Inf never agree.
+
+    Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. GateError names an output that
+    is missing or has another shape.
+    """
+    worst: dict[str, OutputParity] = {}
+    for case, wanted in zip(cases, expected, strict=True):
+        got = actual(case.feeds)
+        for name, reference in wanted.items():
+            if name not in got or got[name].shape != reference.shape:
+                given = f"has shape {got[name].shape}" if name in got else "is missing"
+                raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
+            found = _compare_output(name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token)
+            worst[name] = _worse(worst[name], found) if name in worst else found
+    return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
+
+
+def _compare_output(
+    name: str, reference: np.ndarray, got: np.ndarray, case: Case, tolerance: float, per_token: bool
+) -> OutputParity:
+    a, b = (_rows(x, case, per_token).astype(np.float64) for x in (reference, got))
+    with np.errstate(invalid="ignore"):  # Inf and NaN are expected here: they have to lose
+        return _measure(name, a, b, case, tolerance)
+
+
+def _measure(name: str, a: np.ndarray, b: np.ndarray, case: Case, tolerance: float) -> OutputParity:
+    difference = np.abs(a - b)
+    if not np.isfinite(b).all() or not np.isfinite(a).all():
+        difference = np.where(np.isfinite(a) & np.isfinite(b), difference, np.inf)
+    largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = float(np.min(np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), 1.0)))
+    return OutputParity(
+        name=name,
+        max_abs=float(difference.max(initial=0.0)),
+        max_rel=float((difference / np.maximum(np.abs(a), 1e-3 * largest)).max(initial=0.0)) if largest else 0.0,
+        cosine=cosine,
+        argmax_agreement=float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))),
+        largest=largest,
+        tolerance=tolerance,
+        worst_case=case.name,
+    )
+
+
+def _rows(array: np.ndarray, case: Case, per_token: bool) -> np.ndarray:
+    """`[rows, values]` that count: the real tokens of a per-token output, every row of another."""
+    if per_token:
+        array = array[case.feeds["attention_mask"].astype(bool)]
+    return array.reshape(len(array), -1)
+
+
+def _worse(a: OutputParity, b: OutputParity) -> OutputParity:
+    worst = a if a.max_abs >= b.max_abs else b
+    return OutputParity(
+        worst.name,
+        worst.max_abs,
+        max(a.max_rel, b.max_rel),
+        min(a.cosine, b.cosine),
+        min(a.argmax_agreement, b.argmax_agreement),
+        max(a.largest, b.largest),
+        worst.tolerance,
+        worst.worst_case,
+    )
+
+
+def first_divergence(
+    names: Sequence[str],
+    expected: Mapping[str, np.ndarray],
+    actual: Mapping[str, np.ndarray],
+    mask: np.ndarray,
+    tolerance: float,
+) -> str | None:
+    """The first of `names`, in order of execution, whose values differ by more than `tolerance` at real positions."""
+    case = Case("", {"attention_mask": mask})
+    for name in names:
+        if name in expected and name in actual and expected[name].shape == actual[name].shape:
+            per_token = expected[name].shape[: mask.ndim] == mask.shape
+            found = _compare_output(name, expected[name], actual[name], case, tolerance, per_token)
+            if not found.ok:
+                return name
+    return None

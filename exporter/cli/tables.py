@@ -1,0 +1,185 @@
+"""Tables for the terminal and plots for the card."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from ...kernels.cpu.bench import Measured
+from ...manifest import Manifest
+from ..bench.measure import BenchResult
+from ..check.parity import Parity
+from ..publish.card import device_rows, stage_figures
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> Table:
+    """What an export did, in one table."""
+    blocks = manifest.anatomy["blocks"]
+    table = _table("export", "", "value")
+    table.add_row("task", manifest.task)
+    table.add_row("blocks", str(len(blocks)))
+    table.add_row("parameters", f"{manifest.anatomy['parameters']:,}")
+    table.add_row("source weights", f"{source_bytes / 1e6:.1f} MB")
+    table.add_row("artifact", f"{artifact_bytes / 1e6:.1f} MB")
+    table.add_row("fused", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in manifest.lowering.items()))
+    record = manifest.engine or {}
+    if "sizes" in record:
+        table.add_row("artifact by kind", ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in record["sizes"].items()))
+    if record.get("runtime"):
+        table.add_row("runtime, estimate", f"{record['runtime']['bytes'] / 1e6:.1f} MB ({record['runtime']['of']})")
+    for output in manifest.parity["outputs"]:
+        table.add_row(f"parity, {output['name']}", f"max abs {output['max_abs']:.1e}, cosine {output['cosine']:.7f}")
+    if manifest.engine and "checked" in manifest.engine:
+        table.add_row("checked", manifest.engine["checked"])
+    return table
+
+
+def parity_table(parity: Parity) -> Table:
+    """Each output's distance from the source."""
+    table = _table("parity with the source", "output", "max abs", "max rel", "cosine", "argmax", "verdict", "worst on")
+    for o in parity.outputs:
+        table.add_row(
+            o.name,
+            f"{o.max_abs:.2e}",
+            f"{o.max_rel:.2e}",
+            f"{o.cosine:.7f}",
+            f"{o.argmax_agreement:.4f}",
+            "ok" if o.ok else "FAILED",
+            o.worst_case,
+        )
+    return table
+
+
+def anatomy_table(found: Mapping[str, Any]) -> Table:
+    """Blocks, widths, sizes and FLOPs of a model."""
+    title = f"{found['task']}: {found['parameters']:,} parameters, {found['bytes'] / 1e6:.1f} MB"
+    if "gflops_per_token" in found:
+        title += f", {found['gflops_per_token'] * 1e3:.1f} MFLOP per token at length {found['length']}"
+    table = _table(title, "block", "heads", "head_dim", "intermediate size", "activation", "form")
+    for i, block in enumerate(found["blocks"]):
+        form = [name for name in ("disentangled", "merged_qkv", "gated") if block[name]]
+        table.add_row(
+            str(i),
+            str(block["heads"]),
+            str(block["head_dim"]),
+            ", ".join(map(str, block["intermediate_size"])),
+            ", ".join(dict.fromkeys(block["activation"])),
+            ", ".join(form) or "-",
+        )
+    for name, shape in found["embeddings"].items():
+        table.add_row(name, "", "", "x".join(map(str, shape)), "", "embedding")
+    return table
+
+
+def share_table(share: Mapping[str, float], length: int) -> Table:
+    """Measured share of time by operator kind."""
+    table = _table(f"measured share of time at length {length}, one thread", "operator", "share")
+    for name, value in share.items():
+        if value >= 0.001:
+            table.add_row(name, f"{100 * value:.1f} %")
+    return table
+
+
+def bench_table(result: BenchResult) -> Table:
+    """Median latency of all contestants, and how many times as long each takes as the first."""
+    first, *others = result.contestants
+    heads = [f"{first} p50 / p90 / p99 ms", "tokens/s"]
+    for name in others:
+        heads += [f"{name} p50 ms", "times as long"]
+    table = _table(
+        f"latency, {result.threads} thread{'s' if result.threads > 1 else ''}", "batch x length", "padding", *heads
+    )
+    for case in result.cases:
+        row = [
+            case.label,
+            f"{100 * case.padding:.0f} %",
+            " / ".join(f"{case.percentile(first, q):.1f}" for q in (50, 90, 99)),
+            f"{case.throughput(first):,.0f}",
+        ]
+        for name in others:
+            ratio, low, high = case.ratio(name)
+            row += [f"{case.percentile(name, 50):.1f}", f"{ratio:.2f} ({low:.2f} to {high:.2f})"]
+        table.add_row(*row)
+    if others:
+        means = [x for name in others for x in ("", f"{result.geometric_mean(name):.2f}")]
+        table.add_row("geometric mean", "", "", "", *means, style="bold")
+    return table
+
+
+def device_table(record: Mapping[str, Any]) -> Table:
+    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    name, machine = record["contestants"][0], record["machine"]
+    title = f"{name} on {machine['model']} ({machine['cpu']}, {machine['system']}), {record['threads']} thread(s)"
+    statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99", "min", "max"))
+    table = _table(title, "case", "runs", *(f"{k} ms" for k in statistics))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
+    """Operator, case and implementation: milliseconds, times as long as Headway's, share of what bounds it."""
+    title = f"kernels, {threads} thread{'s' if threads > 1 else ''}"
+    table = _table(title, "operator", "case", "implementation", "p50 ms", "times as long", "share of the limit")
+    for row in rows:
+        for name in row.milliseconds:
+            share = f"{100 * row.share(name):.0f} % ({row.limit})" if row.limit_ms else ""
+            ours = name == "headway"
+            heads = (row.op, row.case) if ours else ("", "")
+            table.add_row(*heads, name, f"{row.median(name):.3f}", "" if ours else f"{row.ratio(name):.2f}", share)
+    return table
+
+
+def stages_table(compression: Mapping[str, Any]) -> Table:
+    """The waterfall: what each pass changed, and MB, ms and quality after it."""
+    shapes = ", ".join(f"{b}x{n}" for b, n in compression["workload"]["shapes"])
+    title = f"passes; ms on {shapes}, {compression['workload']['threads']} thread(s)"
+    table = _table(title, "after", "changes", "MB", "ms", "speed-up", compression["metric"], "")
+    first = compression["stages"][0]
+    for stage in compression["stages"]:
+        table.add_row(stage["name"], summary_of_changes(stage["changes"]), *stage_figures(stage, first))
+    return table
+
+
+def summary_of_changes(changes: Mapping[str, str]) -> str:
+    """The first few changes in words."""
+    words = [f"{k}: {v}" for k, v in changes.items()]
+    return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
+
+
+def sensitivity_table(found: Mapping[str, Any]) -> Table:
+    """What each group of matrices costs when it alone is rounded, dearest first."""
+    table = _table(f"int8, values {found['activations']}: error of the outputs by text", "group", "error", "of the sum")
+    total = sum(g["error"] for g in found["groups"]) or 1.0
+    for group in sorted(found["groups"], key=lambda g: -g["error"]):
+        table.add_row(group["name"], f"{group['error']:.3g}", f"{100 * group['error'] / total:.1f} %")
+    return table
+
+
+def latency_table(table: Any) -> Table:
+    """What one block's attention costs by heads, and its feed-forward by neurons or rank."""
+    shown = _table(
+        f"cost of a block's part in ms, {table.workload} (whole model {table.full:.2f} ms)",
+        "part",
+        "level",
+        "ms",
+        "of the whole part",
+    )
+    parts = (
+        ("attention, heads", table.heads, table.heads),
+        ("attention, rank", table.attention_rank, table.heads),
+        ("feed-forward, neurons", table.neurons, table.neurons),
+        ("feed-forward, rank", table.neuron_rank, table.neurons),
+    )
+    for name, costs, of in parts:
+        most = of[max(of)] if of else 1.0
+        for level, ms in costs.items():
+            shown.add_row(name, str(level), f"{ms:.3f}", f"{100 * ms / most:.0f} %")
+    return shown

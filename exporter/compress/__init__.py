@@ -1,0 +1,1 @@
+"""Choose, apply and measure the passes of a recipe."""

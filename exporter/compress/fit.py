@@ -1,0 +1,184 @@
+"""Makes a model meet a budget in rounds: learn what matters, search, remove, repair, and learn again. Imports torch.
+
+What matters changes as a model shrinks: a sentence encoder at three times the speed keeps far more where it is cut in rounds
+with a repair between. A classifier may keep more in one cut, which alone can choose ranks for every part; so both are made,
+and the one whose answers are nearer to the source's is kept. The last round is built and timed, and searched again with a
+tighter budget where it is too slow, with a looser one where it is faster than it has to be. Source: ZipLM (arXiv
+2302.04089), section 4.1, gradual setting, without its training between rounds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ...calibration.batches import Batch
+from ...calibration.objective import distance_over
+from ...errors import GateError
+from ..graph.anatomy import Anatomy, read_anatomy
+from ..graph.torch_graph import TorchGraph
+from ..passes.base import StructuralPass
+from ..targets.base import TargetSpec
+from .evidence import Evidence
+from .latency import LatencyTable
+from .repair import repair
+from .search import Part, Plan, choose, find_parts
+
+_TRIES = 6
+_PER_ROUND = 1.5
+"""At most so many times less work is left after each round than before it."""
+
+_SLACK = 1.005
+"""A measured time this near to the wanted one meets it: the noise of a paired median."""
+
+_NEAR = 0.97
+"""A model that needs less of the wanted time than this has given more away than it had to."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the rounds are done with: calibration `batches`, the `source` that is to be met on them, and what learns, cuts and times.
+
+    `table` and `measure`, which gives a model's time in the table's units, are None where FLOPs are the budget: multiply-adds per
+    token of sequences of `length` tokens.
+    """
+
+    source: TorchGraph
+    batches: Sequence[Batch]
+    table: LatencyTable | None
+    length: int
+    learn: Callable[[ir.Model], Evidence]
+    apply: Callable[[ir.Model, Sequence[StructuralPass]], ir.Model]
+    measure: Callable[[ir.Model], float] | None
+    spec: TargetSpec
+    step: Callable[..., None] = lambda *_, **__: None
+
+
+def rounds_for(share: float) -> int:
+    """How many rounds a budget of `share` of the whole takes."""
+    return max(1, math.ceil(math.log(1 / share) / math.log(_PER_ROUND) - 0.01))
+
+
+def fit(
+    model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], plans: Sequence[Plan] = ()
+) -> tuple[ir.Model, list[Plan]]:
+    """A model within `budget`, and the plan of each round; `model` itself is not changed.
+
+    Of several numbers of `rounds` the one is kept whose model, once repaired, answers nearest to the source. `budget` is the
+    whole model's: milliseconds of the table, or multiply-adds per token where there is none. `plans` of an earlier run are
+    followed instead of searching. Raises Unreachable where the budget cannot be met.
+    """
+    if plans:
+        return _rounds(model, tools, budget, len(plans), plans)
+    best: tuple[float, ir.Model, list[Plan]] | None = None
+    failure: Unreachable | None = None
+    for count in sorted(set(rounds)):
+        try:
+            made, followed = _rounds(model, tools, budget, count)
+        except Unreachable as error:
+            failure = error if failure is None or error.closest < failure.closest else failure
+            continue
+        if len(set(rounds)) == 1:
+            return made, followed
+        repaired = made.clone()
+        _repair(repaired, tools)
+        off = distance_over(TorchGraph(repaired), tools.batches, (tools.source(b.feeds) for b in tools.batches))
+        if best is None or off < best[0]:
+            best = off, made, followed
+    if best is None:
+        assert failure is not None
+        raise failure
+    return best[1], best[2]
+
+
+def _repair(model: ir.Model, tools: Tools) -> None:
+    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair {name}"))
+
+
+def _rounds(
+    model: ir.Model, tools: Tools, budget: float, rounds: int, plans: Sequence[Plan] = ()
+) -> tuple[ir.Model, list[Plan]]:
+    """As `fit`, in exactly so many rounds.
+
+    Early rounds split nothing: a split part cannot be cut further.
+    """
+    table, length = tools.table, tools.length
+    total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
+    followed: list[Plan] = []
+    for number in range(1, rounds + 1):
+        last = number == rounds
+        tools.step(f"round {number} of {rounds}")
+        anatomy, evidence = read_anatomy(model), tools.learn(model)
+        if plans:
+            model = tools.apply(model, plans[number - 1].passes(anatomy, evidence))
+            followed.append(plans[number - 1])
+        else:
+            parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
+            wanted = total * (budget / total) ** (number / rounds)
+            model, plan = _one(model, anatomy, evidence, parts, wanted, tools, exact=last)
+            followed.append(plan)
+        del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
+        if not last:
+            _repair(model, tools)
+    return model, followed
+
+
+def _one(
+    model: ir.Model,
+    anatomy: Anatomy,
+    evidence: Evidence,
+    parts: Sequence[Part],
+    wanted: float,
+    tools: Tools,
+    *,
+    exact: bool,
+) -> tuple[ir.Model, Plan]:
+    """One round: a plan within `wanted`, applied; where `exact`, measured, and drawn anew until it is met and little is given away.
+
+    The table may be wrong either way: a plan that is too slow is drawn tighter, one that is faster than it has to be looser.
+    """
+    budget = wanted - (tools.table.rest if tools.table is not None else _rest(anatomy, parts, tools.length))
+    low, high, closest = -math.inf, math.inf, math.inf
+    met: tuple[ir.Model, Plan] | None = None
+    for _ in range(_TRIES):
+        try:
+            plan = choose(parts, anatomy, budget)
+        except GateError as error:
+            if met is not None:
+                break
+            raise Unreachable(str(error), closest) from error
+        if met is not None and plan.loss >= met[1].loss:
+            break
+        made = tools.apply(model, plan.passes(anatomy, evidence))
+        if tools.measure is None or not exact:
+            return made, plan
+        tools.step("measure")
+        measured = tools.measure(made)
+        closest = min(closest, measured)
+        if measured <= wanted * _SLACK:
+            met, low = (made, plan), budget
+            if measured >= wanted * _NEAR:
+                break
+            budget += wanted - measured
+        else:
+            high = budget
+            budget -= (measured - wanted) + 0.002 * wanted
+        if not low < budget < high:
+            budget = (low + high) / 2
+    if met is None:
+        raise Unreachable(f"not met in {_TRIES} searches", closest)
+    return met
+
+
+def _rest(anatomy: Anatomy, parts: Sequence[Part], length: int) -> float:
+    """Multiply-adds per token of all but the parts."""
+    return anatomy.flops_per_token(length) / 2 - sum(max(o.cost for o in p.options if o.rank is None) for p in parts)
+
+
+class Unreachable(GateError):
+    """A budget that cannot be met. `closest`: the least that was built, infinite where nothing was."""
+
+    def __init__(self, message: str, closest: float):
+        super().__init__(message)
+        self.closest = closest

@@ -1,0 +1,286 @@
+"""The latency table: what heads, neurons and ranks cost on this target, measured on the model itself and kept per machine.
+
+Every block is cut to the same level, the model is lowered and run as it would be in production, and its time is compared
+with the whole model's in the same rounds. What a level costs a block is the difference to having none, by blocks.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...runners.base import Runner
+from ..bench.measure import IDLE_SECONDS, machine
+from ..graph.anatomy import Anatomy, read_anatomy
+from ..graph.edit import constant, consumers
+from ..passes.cuts import set_array
+from ..passes.heads import RemoveHeads
+from ..passes.lowrank import SplitMatrices, break_even
+from ..passes.neurons import RemoveNeurons
+from ..targets.base import TargetSpec
+from ..targets.ort.target import OrtTarget
+
+SCHEMA_VERSION = 2
+ROUNDS = 12
+_ORT = OrtTarget()
+_LEVELS = 8
+_TABLE_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Batches that the time is the mean of: (texts, tokens), run by `threads` threads."""
+
+    shapes: tuple[tuple[int, int], ...]
+    threads: int = 1
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, *, threads: int = 1) -> "Workload":
+        """Texts alone, at the user's own lengths: the middles of the four quarters of `lengths [texts]`, in tokens."""
+        middles = np.quantile(lengths, [0.125, 0.375, 0.625, 0.875]).round().astype(int)
+        return cls(tuple((1, max(int(n), 1)) for n in middles), threads)
+
+    def feeds(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """One batch of each shape, without padding; ids small enough for any vocabulary, trimmed or of amino acids."""
+        made = []
+        for batch, length in self.shapes:
+            ids = np.arange(batch * length, dtype=np.int64).reshape(batch, length) % 3 + 3
+            known = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            made.append({n: known.get(n, np.zeros_like(ids)) for n in names})
+        return made
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{b}×{n}" for b, n in self.shapes)
+        return f"{shapes}; {self.threads} thread(s)"
+
+
+@dataclass
+class LatencyTable:
+    """Milliseconds. `rest`: all but attentions and feed-forwards; the tables give one block's cost by level.
+
+    `heads` and `neurons`: level → cost of an attention with so many heads, of a feed-forward so wide. `attention_rank` and
+    `neuron_rank`: cost of the uncut part with all its matrices split at that rank.
+    """
+
+    target: str
+    workload: Workload
+    full: float
+    rest: float
+    heads: dict[int, float] = field(default_factory=dict)
+    neurons: dict[int, float] = field(default_factory=dict)
+    attention_rank: dict[int, float] = field(default_factory=dict)
+    neuron_rank: dict[int, float] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def attention(self, heads: float) -> float:
+        return _between(self.heads, heads)
+
+    def feed_forward(self, width: float) -> float:
+        return _between(self.neurons, width)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "LatencyTable":
+        values = {k: v for k, v in raw.items() if k != "schema_version"}
+        for name in ("heads", "neurons", "attention_rank", "neuron_rank"):
+            values[name] = {int(k): float(v) for k, v in values[name].items()}
+        shapes = tuple((int(b), int(n)) for b, n in values["workload"]["shapes"])
+        values["workload"] = Workload(shapes, int(values["workload"]["threads"]))
+        return cls(**values)
+
+
+def _between(table: Mapping[int, float], level: float) -> float:
+    """Linear between measured levels; costs never fall as levels rise, whatever the noise."""
+    levels = sorted(table)
+    return float(np.interp(level, levels, np.maximum.accumulate([table[n] for n in levels])))
+
+
+def measure_table(
+    model: ir.Model,
+    workload: Workload,
+    spec: TargetSpec,
+    *,
+    cache: Path | None = None,
+    refresh: bool = False,
+    on_level: Callable[..., None] = lambda *_, **__: None,
+) -> LatencyTable:
+    """The table of `model`, read from the cache where this machine has measured this architecture at this workload before.
+
+    `cache` is a folder (default: the user's own). The model is not changed.
+    """
+    anatomy = read_anatomy(model)
+    path = (cache or _cache()) / f"{_fingerprint(anatomy, workload, spec)}.json"
+    if path.is_file() and not refresh:
+        with suppress(ValueError, KeyError, TypeError):  # a damaged one is measured again
+            return LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
+    table = _measure(model, anatomy, workload, spec, on_level)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text(json.dumps(table.to_json(), indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
+    return table
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headway" / "latency"
+
+
+def _fingerprint(anatomy: Anatomy, workload: Workload, spec: TargetSpec) -> str:
+    """Machine, versions, workload and shapes: what the times depend on."""
+    about = machine()
+    about["versions"] = {k: v for k, v in about["versions"].items() if k == "onnxruntime"}
+    shapes = [[(p.in_features, p.out_features, p.rank or 0) for p in b.projections] for b in anatomy.blocks]
+    heads = [b.attention.heads if b.attention else 0 for b in anatomy.blocks]
+    key = json.dumps([SCHEMA_VERSION, about, asdict(workload), asdict(spec), shapes, heads], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def _measure(
+    model: ir.Model, anatomy: Anatomy, workload: Workload, spec: TargetSpec, on_level: Callable[..., None]
+) -> LatencyTable:
+    blocks = anatomy.blocks
+    attentions = {b.index: b.attention.heads for b in blocks if b.attention is not None}
+    forwards = {(b.index, i): f.width for b in blocks for i, f in enumerate(b.feed_forwards)}
+    most_heads, widest = max(attentions.values(), default=0), max(forwards.values(), default=0)
+    step = -(-widest // _LEVELS // spec.neuron_multiple) * spec.neuron_multiple or 1
+    head_levels = sorted({round(most_heads * i / _LEVELS) for i in range(_LEVELS)})
+    widths = list(range(0, widest, step))
+    ranks = _ranks(anatomy, spec)
+    total = len(head_levels) + len(widths) + sum(map(len, ranks))
+    with tempfile.TemporaryDirectory() as folder:
+        base = _small_tables(model.clone())
+        whole = open_model(base.clone(), Path(folder) / "whole", workload.threads)
+
+        def relative(label: str, *passes: ir.passes.InPlacePass) -> float:
+            on_level(label, of=total)
+            cut = base.clone()
+            for one in passes:
+                one(cut)
+            runner = open_model(cut, Path(folder) / "cut", workload.threads)
+            first, second = paired_times([whole, runner], workload)
+            fulls.append(first)
+            return second / first
+
+        fulls: list[float] = []
+        heads = {
+            n: relative(f"{n} heads", RemoveHeads({i: range(min(n, h)) for i, h in attentions.items()}))
+            for n in head_levels
+        }
+        neurons = {
+            n: relative(f"{n} neurons", RemoveNeurons({k: range(min(n, w)) for k, w in forwards.items()}))
+            for n in widths
+        }
+        attention_rank = {r: relative(f"attention rank {r}", _split(anatomy, r, attention=True)) for r in ranks[0]}
+        neuron_rank = {r: relative(f"feed-forward rank {r}", _split(anatomy, r, attention=False)) for r in ranks[1]}
+    full = float(np.median(fulls)) if fulls else 0.0
+
+    def per_block(parts: Mapping[int, float], none: float, count: int) -> dict[int, float]:
+        """No part costs less than its absence: where the measured difference says so, it is noise."""
+        return {n: max(0.0, full * (share - none) / max(count, 1)) for n, share in parts.items()}
+
+    none_a, none_f = min(heads.get(0, 1.0), 1.0), min(neurons.get(0, 1.0), 1.0)
+    return LatencyTable(
+        spec.name,
+        workload,
+        full,
+        full * (none_a + none_f - 1),
+        per_block(heads | {most_heads: 1.0}, none_a, len(attentions)) if attentions else {},
+        per_block(neurons | {widest: 1.0}, none_f, len(forwards)) if forwards else {},
+        per_block(attention_rank, none_a, len(attentions)),
+        per_block(neuron_rank, none_f, len(forwards)),
+        machine(),
+    )
+
+
+def part_matrices(anatomy: Anatomy, block: int, *, attention: bool, number: int = 0) -> list[tuple[str, int, int]]:
+    """Names and sizes of the unsplit matrices of one attention or feed-forward, each once."""
+    part = anatomy.blocks[block].attention
+    forwards = anatomy.blocks[block].feed_forwards
+    projections = (
+        ((part.q, part.k, part.v, part.o) if part else ())
+        if attention
+        else (forwards[number].up, forwards[number].down)
+    )
+    whole = {p.weight: (p.weight, p.in_features, p.out_features) for p in projections if p.rank is None}
+    return list(whole.values())
+
+
+def _ranks(anatomy: Anatomy, spec: TargetSpec) -> tuple[list[int], list[int]]:
+    """Ranks worth measuring for attentions and for feed-forwards: quarters of what breaks even."""
+    found = []
+    for attention in (True, False):
+        limits = [
+            break_even(rows, columns)
+            for b in anatomy.blocks
+            for i in range(1 if attention else len(b.feed_forwards))
+            for _, rows, columns in part_matrices(anatomy, b.index, attention=attention, number=i)
+        ]
+        highest = min(limits, default=0)
+        step = spec.rank_multiple
+        found.append(sorted({highest * i // 4 // step * step for i in (1, 2, 3, 4)} - {0}))
+    return found[0], found[1]
+
+
+def _split(anatomy: Anatomy, rank: int, *, attention: bool) -> SplitMatrices:
+    names = {
+        name: rank
+        for b in anatomy.blocks
+        for i in range(1 if attention else len(b.feed_forwards))
+        for name, rows, columns in part_matrices(anatomy, b.index, attention=attention, number=i)
+        if rank <= break_even(rows, columns)
+    }
+    return SplitMatrices(names, random=True)
+
+
+def _small_tables(model: ir.Model) -> ir.Model:
+    """Long embedding tables are cut: looking a row up costs the same in a short one, and copies are cheap."""
+    for value in model.graph.initializers.values():
+        array = constant(value) if len(value.shape or ()) == 2 else None
+        if array is not None and len(array) > 8 * _TABLE_ROWS and all(n.op_type == "Gather" for n in consumers(value)):
+            set_array(value, array[:_TABLE_ROWS])
+    return model
+
+
+def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = _ORT) -> Runner:
+    """Lowers a canonical model (which it uses up), writes it to `folder` and opens it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target.lower(model, read_anatomy(model))
+    target.build(model, folder)
+    return target.open(folder, target.options(regroup=False), threads)
+
+
+def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = ROUNDS) -> list[float]:
+    """Median milliseconds of each runner, all shapes of the workload run in turn in every round; the mean over shapes.
+
+    One thread's time is the processor's: on a quiet machine the same as the clock's, and on a busy one the time that others had
+    the core does not count, which would make a cut model look slower or faster than it is. Threads that wait for each other
+    have the clock's alone.
+    """
+    now = time.thread_time_ns if workload.threads == 1 else time.perf_counter_ns
+    feeds = workload.feeds(runners[0].input_names)
+    times = np.zeros((rounds, len(feeds), len(runners)))
+    for batch in feeds:
+        for runner in runners:
+            runner.run(batch)
+    for turn in range(rounds):
+        for i, batch in enumerate(feeds):
+            for j in range(len(runners)):
+                one = (j + turn) % len(runners)
+                if workload.threads > 1:
+                    time.sleep(IDLE_SECONDS)
+                    runners[one].run(batch)  # threads that slept may share a processor for their first milliseconds
+                start = now()
+                runners[one].run(batch)
+                times[turn, i, one] = (now() - start) / 1e6
+    return [float(t) for t in np.median(times, axis=0).mean(axis=0)]

@@ -1,0 +1,38 @@
+"""Measure what heads, neurons and ranks of a model cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ...calibration.corpus import builtin_lines, read_lines
+from ...errors import UsageError
+from ..inspection import canonical_graph
+from ..source.tokenizer import load_tokenizer
+from ..targets.ort.target import SPEC
+from .latency import LatencyTable, Workload, measure_table
+
+
+def profile_model(
+    spec: str,
+    *,
+    task: str | None,
+    data: Path | None,
+    shapes: list[tuple[int, int]],
+    threads: int,
+    refresh: bool,
+    allow_pickle: bool = False,
+    on_step: Callable[..., None] = lambda *_, **__: None,
+) -> LatencyTable:
+    """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
+    on_step("capture the graph")
+    source, model = canonical_graph(spec, task, allow_pickle)
+    widest = max((n for _, n in shapes), default=0)
+    if widest > source.positions:
+        raise UsageError(f"a batch of {widest} tokens is longer than the {source.positions} tokens this model takes")
+    if not shapes:
+        tokenizer = load_tokenizer(source.directory)
+        lines = read_lines(data) if data else builtin_lines()
+        lengths = [len(ids) for ids in tokenizer(lines, truncation=True, max_length=source.longest)["input_ids"]]
+    workload = Workload(tuple(shapes), threads) if shapes else Workload.of(np.array(lengths), threads=threads)
+    return measure_table(model, workload, SPEC, refresh=refresh, on_level=on_step)

@@ -1,0 +1,296 @@
+"""Decides which whole numbers stand for a model's matrices, tables and values. Imports torch.
+
+One pass over the text observes every value that a projection reads: ranges by channel, second moments, means. From them follow
+the migration of scales between a value and the matrices behind it, the rounding of each matrix and the correction of its
+bias, and for targets that want ranges beforehand the range of each value.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ...calibration.batches import Batch
+from ...calibration.observe import Observation, Observations, observe
+from ...calibration.rounding import QuantizedMatrix, bias_shift, gptq, migration, migration_by_token, nearest
+from ...errors import UsageError
+from ..graph.anatomy import Anatomy, Projection, read_anatomy
+from ..graph.edit import constant, consumers
+from ..graph.quantized import is_quantized
+from ..passes.base import StructuralPass
+from ..passes.quantize import PER_TOKEN, MigrateScales, QuantizeMatrices, QuantizeTables, QuantizeValues
+from ..recipe.passes import QuantizeSpec
+
+_SMALL_TABLE = 1 << 16
+"""Tables of fewer weights (token types) stay float: they are no bytes worth a rounding error."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Matrices that are rounded together or not at all: the smallest choice that a mixed assignment makes.
+
+    `matrices`: names of weights; `values`: names of the values they read; `cost`: multiply-adds per token.
+    """
+
+    name: str
+    block: int
+    matrices: tuple[str, ...]
+    values: tuple[str, ...]
+    cost: int
+
+
+def groups(anatomy: Anatomy) -> list[Group]:
+    """By block: what reads the block's input (queries, keys, values), attention's result, and both sides of feed-forwards."""
+    found = []
+    for block in anatomy.blocks:
+        parts: dict[str, list[Projection]] = {}
+        if block.attention is not None:
+            a = block.attention
+            parts["query, key, value"] = list({p.node: p for p in (a.q, a.k, a.v)}.values())
+            parts["attention output"] = [a.o]
+        for number, forward in enumerate(block.feed_forwards):
+            behind = f" {number}" if number else ""
+            parts[f"feed-forward in{behind}"] = [forward.up]
+            parts[f"feed-forward out{behind}"] = [forward.down]
+        taken = {p.node for ps in parts.values() for p in ps}
+        other = [p for p in block.projections if p.node not in taken]
+        if other:
+            parts["other projections"] = other
+        for kind, projections in parts.items():
+            nodes = [n for p in projections for n in p.nodes]
+            names = tuple(dict.fromkeys(str(n.inputs[1].name) for n in nodes if n.inputs[1] is not None))
+            values = tuple(dict.fromkeys(str(n.inputs[0].name) for n in nodes if n.inputs[0] is not None))
+            cost = sum(p.multiplications for p in projections)
+            found.append(Group(f"block {block.index} {kind}", block.index, names, values, cost))
+    return found
+
+
+@dataclass
+class Plan:
+    """What quantization will do, and what stays float with the reason."""
+
+    groups: list[Group]
+    tables: tuple[str, ...]
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: bool = True) -> Plan:
+    """Every matrix of the blocks and every large table, but what the recipe keeps in float or what cannot be rounded.
+
+    No table where the target cannot look it up in int8 (`TargetSpec.int8_tables`).
+    """
+    if is_quantized(model):
+        raise UsageError("the model is quantized already: its own scales are kept")
+    for name in spec.keep:
+        if not any(_covers(name, n) for n in model.graph.initializers):
+            raise UsageError(f"quantize: keep: there is no module or weight {name!r} in the model")
+    left: dict[str, str] = {}
+    chosen = []
+    for group in groups(anatomy):
+        reason = _obstacle(model, group, spec)
+        if reason is None:
+            chosen.append(group)
+        else:
+            left |= dict.fromkeys(group.matrices, reason)
+    tables = []
+    for name, shape in anatomy.embeddings.items():
+        table = model.graph.initializers[name]
+        if any(n.op_type != "Gather" or n.inputs[0] is not table for n in consumers(table)):
+            left[name] = "also read by something other than lookups"
+        elif int(np.prod(shape)) < _SMALL_TABLE:
+            left[name] = "too small to matter"
+        elif _kept(name, spec):
+            left[name] = "kept in float by the recipe"
+        elif not int8_tables:
+            left[name] = "the target looks tables up in float"
+        elif spec.tables:
+            tables.append(name)
+    left |= {p.weight: "outside the blocks" for p in (*anatomy.before, *anatomy.head)}
+    return Plan(chosen, tuple(tables), left)
+
+
+def _kept(name: str, spec: QuantizeSpec) -> bool:
+    return any(_covers(k, name) for k in spec.keep)
+
+
+def _covers(kept: str, name: str) -> bool:
+    """Whether a weight is, or belongs to the module, that a recipe names."""
+    return name == kept or name.startswith(f"{kept}.")
+
+
+def _obstacle(model: ir.Model, group: Group, spec: QuantizeSpec) -> str | None:
+    for name in group.matrices:
+        weight = model.graph.initializers.get(name)
+        if weight is None:
+            return "transposed or computed at run time"
+        if _kept(name, spec):
+            return "kept in float by the recipe"
+        if any(n.op_type != "MatMul" or n.inputs[1] is not weight for n in consumers(weight)):
+            return "also read by something other than products"
+    return None
+
+
+def look(
+    model: ir.Model,
+    chosen: Sequence[Group],
+    batches: Iterable[Batch],
+    *,
+    source: str,
+    text: str,
+    seed: int,
+    histograms: bool = True,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Observations:
+    """Observes every value that the groups' matrices read, second moments included; see `needs_histograms`."""
+    values = list(dict.fromkeys(v for g in chosen for v in g.values))
+    return observe(
+        model,
+        batches,
+        values,
+        moments=values,
+        histograms=histograms,
+        source=source,
+        text=text,
+        seed=seed,
+        on_batch=on_batch,
+    )
+
+
+def needs_histograms(spec: QuantizeSpec, activations: str) -> bool:
+    """Whether ranges are read from histograms: not by token, and not where extremes are the range."""
+    return activations == "static" and spec.ranges != "min-max"
+
+
+def quantized(
+    model: ir.Model, chosen: Plan, seen: Observations, spec: QuantizeSpec, *, activations: str, signed: bool
+) -> tuple[ir.Model, list[StructuralPass]]:
+    """A copy of the model with the plan's matrices, tables and values in whole numbers, and the passes that did it.
+
+    `activations`: "per-token", "static" or "none"; `signed` as in `QuantizeValues`.
+    """
+    made = model.clone()
+    passes: list[StructuralPass] = []
+
+    def run(one: StructuralPass) -> None:
+        one(made)
+        passes.append(one)
+
+    values = _Values(seen)
+    if spec.migrate and activations != "none":
+        migrate = MigrateScales(_divisors(made, chosen.groups, seen.values, per_token=activations == "per-token"))
+        run(migrate)
+        values.divide(made, migrate)
+    wanted = {name for g in chosen.groups for name in g.matrices}
+    run(_matrices(made, wanted, values, spec))
+    if chosen.tables:
+        run(QuantizeTables(chosen.tables))
+    ranges: dict[str, tuple[float, float] | str] = {}
+    if activations != "none":
+        for name in dict.fromkeys(v for g in chosen.groups for v in g.values):
+            now = values.now(name)
+            ranges[now] = PER_TOKEN if activations == "per-token" else values.range(name, spec)
+        if ranges:
+            run(QuantizeValues(ranges, signed=signed))
+    return made, passes
+
+
+class _Values:
+    """Observations of the values as they are after scales have moved: names of what is read now, divisors applied."""
+
+    def __init__(self, seen: Observations):
+        self._seen = seen.values
+        self._divisors: dict[str, np.ndarray] = {}
+        self._names: dict[str, str] = {}
+
+    def divide(self, model: ir.Model, migrated: MigrateScales) -> None:
+        """Takes note of what a migration did to a model."""
+        found = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
+        assert migrated.report is not None
+        for name in migrated.report.changes:
+            self._divisors[name] = migrated.divisors[name].astype(np.float64)
+            divided = f"{name}.divided"
+            if divided in found:
+                self._names[name] = divided
+
+    def now(self, name: str) -> str:
+        return self._names.get(name, name)
+
+    def _original(self, name: str) -> str:
+        return next((k for k, v in self._names.items() if v == name), name)
+
+    def has(self, name: str) -> bool:
+        return self._original(name) in self._seen
+
+    def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Second moment `[in, in]` and mean `[in]` of what is read under this (present) name."""
+        original = self._original(name)
+        o, d = self._seen[original], self._divisors.get(original)
+        assert o.moment is not None and o.mean is not None
+        return (o.moment, o.mean) if d is None else (o.moment / np.outer(d, d), o.mean / d)
+
+    def range(self, name: str, spec: QuantizeSpec) -> tuple[float, float]:
+        """Range of a value by its original name; where channels were divided, from their own extremes."""
+        o, d = self._seen[name], self._divisors.get(name)
+        if d is None:
+            return o.range(spec.ranges, symmetric=False)
+        return float((o.channel_low / d).min()), float((o.channel_high / d).max())
+
+
+def _divisors(
+    model: ir.Model, chosen: Sequence[Group], seen: Mapping[str, Observation], *, per_token: bool
+) -> dict[str, np.ndarray]:
+    found = {}
+    by_value: dict[str, list[str]] = {}
+    blocks = read_anatomy(model).blocks
+    inner = {str(p.first.outputs[0].name) for b in blocks for p in b.projections if p.first is not None}
+    for group in chosen:
+        for node in (n for p in blocks[group.block].projections for n in p.nodes):
+            weight, read = node.inputs[1], node.inputs[0]
+            if weight is not None and read is not None and str(weight.name) in group.matrices:
+                by_value.setdefault(str(read.name), []).append(str(weight.name))
+    for name, weights in by_value.items():
+        if name in inner:
+            continue
+        o = seen[name]
+        assert o.sample is not None and o.moment is not None
+        arrays = [a for w in dict.fromkeys(weights) if (a := constant(model.graph.initializers[w])) is not None]
+        divisor = (
+            migration_by_token(o.channel_low, o.channel_high, o.sample, arrays)
+            if per_token
+            else migration(o.channel_low, o.channel_high, o.moment, arrays)
+        )
+        if divisor.max() > 1.0:
+            found[name] = divisor
+    return found
+
+
+def _matrices(model: ir.Model, wanted: Iterable[str], values: _Values, spec: QuantizeSpec) -> QuantizeMatrices:
+    """Rounds every matrix named. One that several places share follows the moments of all of them together."""
+    matrices: dict[str, QuantizedMatrix] = {}
+    shifts: dict[str, np.ndarray] = {}
+    for name in sorted(wanted):
+        weight = model.graph.initializers[name]
+        array = constant(weight)
+        assert array is not None
+        # A table of relative positions, projected by the matrices of queries and keys, is no value of the text: it stays float.
+        read = [r for n in consumers(weight) if n.inputs[0] is not None and values.has(r := str(n.inputs[0].name))]
+        moments, means = zip(*(values.moments(r) for r in read), strict=True)
+        bits = 8 if spec.weights == "int8" else 4
+        block = spec.block if spec.block and len(array) % spec.block == 0 else None
+        if spec.rounding == "gptq":
+            matrices[name] = gptq(array, np.mean(moments, axis=0), bits=bits, block=block)
+        else:
+            matrices[name] = nearest(array, bits=bits, block=block)
+        if spec.correct_bias and len(read) == 1:
+            shifts[name] = bias_shift(array, matrices[name], means[0])
+    return QuantizeMatrices(matrices, shifts)
+
+
+def activations_for(spec: QuantizeSpec, *, kernels: bool) -> str:
+    """What a recipe's "auto" means: by token where the kernels compute it, else ranges from the text; int4 rounds no values."""
+    if spec.activations != "auto":
+        return spec.activations
+    if spec.weights == "int4":
+        return "none"
+    return "per-token" if kernels else "static"

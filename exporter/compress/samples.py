@@ -1,0 +1,41 @@
+"""Divide the text into what is learned from and what judges."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...calibration.batches import Batch, check_known
+from ...text import TextEncoder
+from ..recipe.recipe import Calibration
+
+MOST_TOKENS = 32_768
+"""Calibration text beyond this many tokens changes nothing and takes time."""
+
+_HELD_OUT = 256
+FEW_TEXTS = 10
+"""Below so many texts none are held out: all serve to learn and to judge."""
+
+
+def class_names(config: Mapping[str, Any]) -> dict[str, int]:
+    """Classes of a text classifier by name. A config that names none has two, as transformers reads it."""
+    if not any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or []):
+        return {}
+    named = config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    return {str(name): int(number) for number, name in named.items()}
+
+
+def divide(count: int, settings: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Texts to learn from and texts to judge by: a fifth, at most 256, are held out. Of very few, all serve both."""
+    order = np.random.default_rng(settings.seed).permutation(count)
+    if count < FEW_TEXTS:
+        return order, order
+    held = min(_HELD_OUT, count // 5)
+    return order[held:][: settings.samples], order[:held]
+
+
+def check_text(encoder: TextEncoder, batches: Sequence[Batch]) -> None:
+    tokenizer = encoder.tokenizer
+    special = [i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special]
+    unknown = next((tokenizer.token_to_id(t) for t in ("[UNK]", "<unk>") if tokenizer.token_to_id(t) is not None), None)
+    check_known(batches, special, unknown)

@@ -1,0 +1,262 @@
+"""Chooses what goes: heads, neurons and ranks compete in one budget of measured time (or of FLOPs).
+
+Every attention and feed-forward is given a list of options, each with what it costs and what it loses; dynamic programming
+over the parts picks the set that loses least within the budget. Source: ZipLM (arXiv 2302.04089), section 3.2, over a
+measured table; the losses are those of `calibration.removal`, on one scale for every part.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from ...calibration.removal import Removal, removal_order
+from ...errors import GateError
+from ..graph.anatomy import Anatomy, Projection
+from ..graph.edit import constant
+from ..passes.base import StructuralPass
+from ..passes.heads import RemoveHeads
+from ..passes.lowrank import SplitMatrices, break_even, tail_energy
+from ..passes.neurons import RemoveNeurons
+from ..targets.base import TargetSpec
+from .evidence import Evidence, Site, sites
+from .latency import LatencyTable, part_matrices
+
+_STEPS = 4000
+"""The budget is divided into so many steps; costs are rounded to whole ones."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to leave a part: `keep` units of it, or all of them with matrices split at `rank`."""
+
+    cost: float
+    loss: float
+    keep: int
+    rank: int | None = None
+
+
+@dataclass
+class Part:
+    """Sites that are decided together: one, or all that share a weight."""
+
+    sites: list[Site]
+    removal: Removal
+    options: list[Option]
+
+
+@dataclass
+class Plan:
+    """What stays: heads by block, neurons by (block, number), ranks by weight name; what that is expected to cost and lose."""
+
+    heads: dict[int, list[int]] = field(default_factory=dict)
+    neurons: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
+    cost: float = 0.0
+    loss: float = 0.0
+
+    def passes(self, anatomy: Anatomy, evidence: Evidence | None) -> list[StructuralPass]:
+        """In an order in which block numbers stay true: an attention that goes whole renumbers what follows.
+
+        So does, where the first attention went in an earlier round, what was left of its block.
+        """
+        first = anatomy.blocks[0]
+        leading = [self.neurons.get((0, number)) for number in range(len(first.feed_forwards))]
+        gone = int(first.attention is None and all(kept == [] for kept in leading))
+        found: list[StructuralPass] = []
+        if self.neurons:
+            found.append(RemoveNeurons(self.neurons))
+        if self.ranks:
+            inputs, outputs = split_moments(anatomy, evidence, self.ranks) if evidence else ({}, {})
+            found.append(SplitMatrices(self.ranks, inputs, outputs))
+        if self.heads:
+            found.append(RemoveHeads({block - gone: kept for block, kept in self.heads.items()}))
+        return found
+
+
+def split_moments(
+    anatomy: Anatomy, evidence: Evidence, names: Collection[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Second moments by weight name, summed over the uses of a shared weight."""
+    inputs: dict[str, np.ndarray] = {}
+    outputs: dict[str, np.ndarray] = {}
+    for p in (p for b in anatomy.blocks for p in b.projections if p.weight in names):
+        for into, found in (
+            (inputs, evidence.inputs[str(p.input.name)]),
+            (outputs, evidence.outputs[str(p.output.name)]),
+        ):
+            into[p.weight] = into[p.weight] + found if p.weight in into else found
+    return inputs, outputs
+
+
+def find_parts(
+    model: ir.Model,
+    anatomy: Anatomy,
+    evidence: Evidence,
+    table: LatencyTable | None,
+    spec: TargetSpec,
+    *,
+    length: int = 128,
+    ranks: bool = True,
+) -> list[Part]:
+    """All parts with their options. Costs are milliseconds of `table`, or where there is none multiply-adds per token at `length`.
+
+    Without `ranks` nothing is split: a split part cannot be cut further.
+    """
+    parts = []
+    for members in _groups(anatomy):
+        first = members[0]
+        removal = _order(model, members, evidence)
+        removable = all(s.projection.rank is None and s.projection.in_features == s.units * s.unit for s in members)
+        cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
+        options = [
+            Option(len(members) * cost(first, keep), float(removal.loss[first.units - keep]), keep)
+            for keep in _levels(first, spec)
+            if removable or keep == first.units
+        ]
+        if ranks:
+            options += _rank_options(model, anatomy, members, evidence, table, spec, options[-1])
+        parts.append(Part(members, removal, options))
+    return parts
+
+
+def removals(model: ir.Model, anatomy: Anatomy, evidence: Evidence) -> dict[str, Removal]:
+    """The order in which each site's units go, by the site's name."""
+    return {s.name: found for group in _groups(anatomy) for found in [_order(model, group, evidence)] for s in group}
+
+
+def _groups(anatomy: Anatomy) -> list[list[Site]]:
+    """Sites that share a weight, together."""
+    groups: dict[str, list[Site]] = {}
+    for site in sites(anatomy):
+        groups.setdefault(site.projection.weight, []).append(site)
+    return list(groups.values())
+
+
+def _order(model: ir.Model, members: Sequence[Site], evidence: Evidence) -> Removal:
+    p = members[0].projection
+    array = constant(model.graph.initializers[p.weight])
+    assert array is not None
+    if p.first is not None:
+        first = constant(p.first.inputs[1])
+        assert first is not None
+        array = first @ array
+
+    def mean(kind: Mapping[str, np.ndarray], name: Callable[[Projection], object]) -> np.ndarray:
+        return np.mean([kind[str(name(s.projection))] for s in members], axis=0)
+
+    shift = mean(evidence.mean, lambda p: p.input.name) if p.bias is not None else None
+    return removal_order(
+        array,
+        mean(evidence.inputs, lambda p: p.input.name),
+        shift,
+        _square(mean(evidence.outputs, lambda p: p.output.name)),
+        unit=members[0].unit,
+    )
+
+
+def _square(moment: np.ndarray) -> np.ndarray:
+    return np.diag(moment) if moment.ndim == 1 else moment
+
+
+def _levels(site: Site, spec: TargetSpec) -> list[int]:
+    """Numbers of units that may stay, ascending, the whole last: any of heads, of neurons the target's multiples, at most some 64."""
+    if site.is_attention:
+        return list(range(site.units + 1))
+    step = max(spec.neuron_multiple, site.units // 64 // spec.neuron_multiple * spec.neuron_multiple)
+    return [*range(0, site.units, step), site.units]
+
+
+def _table_cost(table: LatencyTable, site: Site, keep: int) -> float:
+    return table.attention(keep) if site.is_attention else table.feed_forward(keep)
+
+
+def _flops_cost(anatomy: Anatomy, length: int, site: Site, keep: int) -> float:
+    block = anatomy.blocks[site.block]
+    if site.number is None:
+        assert block.attention is not None
+        a = block.attention
+        matrices = sum(p.multiplications for p in {p.node: p for p in (a.q, a.k, a.v, a.o)}.values())
+        return (matrices + 2 * length * a.heads * a.head_dim) * keep / site.units
+    forward = block.feed_forwards[site.number]
+    return (forward.up.multiplications + forward.down.multiplications) * keep / site.units
+
+
+def _rank_options(
+    model: ir.Model,
+    anatomy: Anatomy,
+    members: Sequence[Site],
+    evidence: Evidence,
+    table: LatencyTable | None,
+    spec: TargetSpec,
+    whole: Option,
+) -> list[Option]:
+    """Splitting every matrix of the part at one rank, where that is measured to be faster than leaving it whole."""
+    first = members[0]
+    matrices = part_matrices(anatomy, first.block, attention=first.is_attention, number=first.number or 0)
+    limit = min((break_even(rows, columns) for _, rows, columns in matrices), default=0)
+    if table is not None:
+        costs = table.attention_rank if first.is_attention else table.neuron_rank
+        faster = {r: len(members) * c for r, c in costs.items() if r <= limit and len(members) * c < 0.98 * whole.cost}
+    else:
+        work = {n: r * c for n, r, c in matrices}
+        sizes = {n: r + c for n, r, c in matrices}
+        saved = {
+            r: sum(work.values()) - r * sum(sizes.values())
+            for r in range(spec.rank_multiple, limit + 1, spec.rank_multiple)
+        }
+        faster = {r: whole.cost - len(members) * s for r, s in saved.items() if s > 0}
+    if not faster:
+        return []
+    names = [n for n, _, _ in matrices]
+    inputs, outputs = split_moments(anatomy, evidence, names)
+    energies = []
+    for name in names:
+        weight = constant(model.graph.initializers[name])
+        assert weight is not None
+        energies.append(tail_energy(weight, inputs=inputs[name], outputs=outputs[name]))
+    return [Option(cost, float(sum(e[r] for e in energies)), first.units, r) for r, cost in faster.items()]
+
+
+def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> Plan:
+    """The options that lose least while their costs sum to at most `budget`. GateError naming the least cost where none fit."""
+    least = sum(min(o.cost for o in p.options) for p in parts)
+    if budget < least or budget <= 0:
+        raise GateError(f"even with everything removed that can be, {least:.4g} of {budget:.4g} would be needed")
+    best = np.zeros(_STEPS + 1)
+    picks = []
+    for part in parts:
+        found = np.full(_STEPS + 1, np.inf)
+        pick = np.zeros(_STEPS + 1, np.int64)
+        for i, option in enumerate(part.options):
+            steps = round(option.cost / budget * _STEPS)
+            if steps > _STEPS:
+                continue
+            total = best[: _STEPS + 1 - steps] + option.loss
+            better = total < found[steps:]
+            found[steps:][better] = total[better]
+            pick[steps:][better] = i
+        best = found
+        picks.append(pick)
+    if not np.isfinite(best[-1]):
+        raise GateError(f"no choice of heads, neurons and ranks fits; the least cost is {least:.4g} of {budget:.4g}")
+    plan, left = Plan(loss=float(best[-1])), _STEPS
+    for part, pick in zip(reversed(parts), reversed(picks), strict=True):
+        option = part.options[int(pick[left])]
+        left -= round(option.cost / budget * _STEPS)
+        plan.cost += option.cost
+        _note(plan, part, option, anatomy)
+    return plan
+
+
+def _note(plan: Plan, part: Part, option: Option, anatomy: Anatomy) -> None:
+    for site in part.sites:
+        if option.rank is not None:
+            matrices = part_matrices(anatomy, site.block, attention=site.is_attention, number=site.number or 0)
+            plan.ranks |= {name: option.rank for name, _, _ in matrices}
+        elif option.keep < site.units and site.number is None:
+            plan.heads[site.block] = part.removal.kept(option.keep)
+        elif option.keep < site.units and site.number is not None:
+            plan.neurons[site.block, site.number] = part.removal.kept(option.keep)

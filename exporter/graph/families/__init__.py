@@ -1,0 +1,1 @@
+"""Parts of the canonical form in which model families differ."""

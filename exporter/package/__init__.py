@@ -1,0 +1,1 @@
+"""Package a bundle for an app."""

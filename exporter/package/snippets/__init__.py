@@ -1,0 +1,1 @@
+"""Write the code by which an app loads a bundle."""

@@ -1,0 +1,1 @@
+"""Write the bundle: manifest, card, plots, and the atomic move into place."""

@@ -1,0 +1,125 @@
+"""Assemble a bundle: manifest, recipe, config, card and checksums."""
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from ...errors import GateError
+from ...json_file import read_json
+from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
+from ..check.parity import Parity
+from ..recipe.recipe import Recipe
+from ..source.license import LICENSE_FILES, declared_license
+from ..source.source import Source
+from ..targets.base import Target
+from .card import seal
+
+_LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
+
+
+def build_manifest(
+    recipe: Recipe,
+    target: Target,
+    source: Source,
+    source_fingerprint: str,
+    text_fingerprint: str,
+    *,
+    tokenizer: TokenizerInfo,
+    inputs: list[TensorInfo],
+    outputs: list[TensorInfo],
+    options: dict[str, Any],
+    anatomy: dict[str, Any],
+    lowering: dict[str, int],
+    parity: Parity,
+) -> Manifest:
+    """The manifest of a verified artifact; files are recorded when the bundle is finished."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        headway_version=_version("headway"),
+        target=recipe.target,
+        task=source.task,
+        artifact=target.artifact,
+        inputs=inputs,
+        outputs=outputs,
+        tokenizer=tokenizer,
+        session_options=options,
+        source={
+            "kind": source.kind,
+            "model_type": source.config.get("model_type"),
+            "fingerprint": source_fingerprint,
+            "bytes": sum(p.stat().st_size for p in source.weights) or anatomy["bytes"],
+            "text_fingerprint": text_fingerprint,
+            "license": declared_license(source.directory),
+        },
+        anatomy=anatomy,
+        lowering=lowering,
+        parity=parity.to_json(),
+        libraries={name: _version(name) for name in _LIBRARIES},
+        labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
+    )
+
+
+def check_size(files: Sequence[Path], recipe: Recipe) -> int:
+    """Bytes of the artifact's files; GateError where the recipe allows fewer."""
+    found = sum(p.stat().st_size for p in files)
+    if recipe.max_mb is not None and found > recipe.max_mb * 1e6:
+        raise GateError(f"the artifact has {found / 1e6:.1f} MB, {found / 1e6 - recipe.max_mb:.1f} MB over max_mb")
+    return found
+
+
+def finish(
+    staging: Path,
+    manifest: Manifest,
+    recipe: Recipe,
+    directory: Path | None,
+    kept_tokens: Sequence[int] | None = None,
+) -> None:
+    """Writes recipe, config, card and manifest; what other loaders need travels along. `kept_tokens`: of a trimmed vocabulary."""
+    (staging / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    if directory is not None:
+        for name in _companions(directory):
+            target = staging / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((directory / name).read_bytes())
+    if manifest.target == "web":
+        from ..targets.web.target import add_page
+
+        add_page(staging, manifest)
+    config = staging / "config.json"
+    if kept_tokens is not None and config.is_file():
+        from ..passes.vocabulary import trimmed_config
+
+        trimmed = trimmed_config(read_json(config), kept_tokens)
+        config.write_text(json.dumps(trimmed, indent=2) + "\n", encoding="utf-8")
+    seal(staging, manifest)
+
+
+def _companions(directory: Path) -> list[str]:
+    """Small files by which Optimum and sentence-transformers open the same directory, and the source's license."""
+    names = [
+        "config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        *LICENSE_FILES,
+    ]
+    found = [n for n in names if (directory / n).is_file()]
+    return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
+
+
+def tensor_info(value: ir.Value) -> TensorInfo:
+    """Name, dtype and shape of an input or output."""
+    dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
+    shape = [d if isinstance(d, int) else str(d.value) for d in value.shape] if value.shape is not None else []
+    return TensorInfo(str(value.name), dtype, shape)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,196 @@
+"""The bundle's README: what it is, how it is opened, how near it is to its source, how fast."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...manifest import MANIFEST, Manifest, file_records
+
+CARD = "README.md"
+
+
+def seal(directory: Path, manifest: Manifest) -> None:
+    """The last step of a bundle: writes its card, and its manifest with the checksums of all that lies there."""
+    write_card(directory, manifest)
+    manifest.files = file_records(directory)
+    (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def write_card(directory: Path, manifest: Manifest) -> None:
+    """Writes the card from the manifest; plots that lie in the directory are shown."""
+    anatomy, source = manifest.anatomy, manifest.source
+    blocks = anatomy.get("blocks", [])
+    made = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
+    files = {*directory.glob("model.onnx*"), made, *made.rglob("*")}
+    artifact = sum(p.stat().st_size for p in files if p.is_file())
+    lines = [
+        f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",
+        "",
+        f"Made by Headway {manifest.headway_version} from a {source['kind']} source, and checked against it on real text.",
+        "",
+        "```python",
+        "import headway",
+        'bundle = headway.Bundle.open("this directory")',
+        f'bundle(["a text", "another"])["{manifest.outputs[-1].name}"]',
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| parameters | {anatomy['parameters']:,} |",
+        f"| blocks | {len(blocks)} |",
+        f"| heads per block | {_summary([b['heads'] for b in blocks])} |",
+        f"| intermediate size per block | {_summary([w for b in blocks for w in b['intermediate_size']])} |",
+        f"| longest sequence | {manifest.tokenizer.max_length} tokens |",
+        f"| source weights | {source['bytes'] / 1e6:.1f} MB |",
+        f"| artifact | {artifact / 1e6:.1f} MB |",
+        f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
+        *(_kernel_lines() if manifest.session_options.get("kernels") else []),
+        *(_web_lines(manifest.engine or {}) if manifest.target == "web" else []),
+        *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
+        "",
+        "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
+        *(
+            ["", f"Checked was {manifest.engine['checked']}."]
+            if manifest.engine and "checked" in manifest.engine
+            else []
+        ),
+        "",
+        "| output | max abs | max rel | cosine | argmax agreement | worst on |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {o['name']} | {o['max_abs']:.2e} | {o['max_rel']:.2e} | {o['cosine']:.7f} | {o['argmax_agreement']:.4f} | {o['worst_case']} |"
+        for o in manifest.parity["outputs"]
+    ]
+    if manifest.bench:
+        lines += ["", "## Latency", "", *_bench_lines(manifest.bench)]
+    for record in manifest.devices:
+        lines += ["", f"## Latency on {record['machine']['model']}", "", *_device_lines(record)]
+    for plot in sorted(directory.glob("plots/*.png")):
+        lines += ["", f"![{plot.stem}](plots/{plot.name})"]
+    (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _kernel_lines() -> list[str]:
+    return [
+        "",
+        "The graph holds operators of Headway's own. `Bundle.open` loads them; with plain onnxruntime call",
+        "`session_options.register_custom_ops_library(str(headway.kernels.cpu.library_path()))` first.",
+    ]
+
+
+def _web_lines(record: Mapping[str, Any]) -> list[str]:
+    """How the page is served, and whose token ids it gives."""
+    tokens = record.get("tokenizer", {})
+    theirs = tokens.get("transformers.js", "not compared")
+    if isinstance(theirs, Mapping):
+        theirs = (
+            f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
+        )
+    return [
+        "",
+        "## In a browser",
+        "",
+        "```",
+        "npm ci --ignore-scripts     # onnxruntime-web, beside the page",
+        "headway serve .             # or any server of files; threads need the two headers that this one sends",
+        "```",
+        "",
+        "The page needs `index.html`, `web/`, `headway.json`, the tokenizer's file, `onnx/` and of onnxruntime-web's `dist/` three",
+        "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
+        "too: `pipeline(task, directory)`.",
+        "",
+        f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
+        f"transformers.js's are {theirs}.",
+    ]
+
+
+def _stage_lines(compression: dict) -> list[str]:
+    """MB, ms and quality after each pass; what bought nothing says so."""
+    shapes = ", ".join(f"{b}×{n}" for b, n in compression["workload"]["shapes"])
+    first = compression["stages"][0]
+    where = f" in {compression['measured_in']}" if "measured_in" in compression else ""
+    lines = [
+        f"Milliseconds{where} on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
+        f"{compression['metric']} on {compression['held_out']} texts that no pass has seen "
+        f"(the source has {compression['source_quality']:.2f}).",
+        "",
+        "| after | changes | MB | ms | speed-up | quality | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for stage in compression["stages"]:
+        changes = "; ".join(f"{k}: {v}" for k, v in stage["changes"].items())
+        lines.append(f"| {stage['name']} | {changes} | {' | '.join(stage_figures(stage, first))} |")
+    left = compression.get("left_in_float") or {}
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        reasons.setdefault(reason, []).append(name)
+    lines += ["", *(f"In float: {', '.join(names)} ({reason})." for reason, names in reasons.items())] if left else []
+    return lines
+
+
+def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    """MB, ms, speed-up over the `first` stage and quality after a pass, and what has to be said of one that bought nothing."""
+    remark = "undone: not faster" if stage["undone"] else "bought nothing" if stage["paid"] is False else ""
+    times = f"{stage['ms']:.2f}", f"{first['ms'] / stage['ms']:.2f}"
+    return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
+
+
+def _summary(values: list[int]) -> str:
+    return str(values[0]) if values and len(set(values)) == 1 else ", ".join(map(str, values))
+
+
+def _bench_lines(bench: dict) -> list[str]:
+    """The latency table, with the machine it was taken on."""
+    first, *others = bench["contestants"]
+    machine = bench["machine"]
+    heads = [
+        "batch × length",
+        "padding",
+        "p50 / p90 / p99 ms",
+        "tokens/s",
+        *(f"times as long: {name}" for name in others),
+    ]
+    lines = [
+        f"{machine['cpu']}, {', '.join(machine['features'])}, {bench['threads']} thread(s), onnxruntime "
+        f"{machine['versions'].get('onnxruntime', '?')}; paired rounds, 95 % bootstrap interval.",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+    ]
+    for case in bench["cases"]:
+        percentiles = " / ".join(f"{case[p][first]:.1f}" for p in ("p50_ms", "p90_ms", "p99_ms"))
+        ratios = [case["ratio_to_first"][name] for name in others]
+        cells = [
+            case["label"],
+            f"{100 * case['padding']:.0f} %",
+            percentiles,
+            f"{case['tokens_per_second'][first]:,.0f}",
+        ]
+        cells += [f"{ratio:.2f} ({low:.2f} to {high:.2f})" for ratio, low, high in ratios]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _device_lines(record: dict) -> list[str]:
+    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    machine = record["machine"]
+    statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99"))
+    return [
+        f"{record['contestants'][0]}; {machine['cpu']}, {machine['system']}, {record['threads']} thread(s).",
+        "",
+        "| batch × length | runs | " + " | ".join(f"{k}, ms" for k in statistics) + " |",
+        "|---" * (len(statistics) + 2) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+def device_rows(record: Mapping[str, Any], statistics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Those of the statistics that a device's record has, and a row a case: label, runs, milliseconds by statistic."""
+    (name,), cases = record["contestants"], record["cases"]
+    given = [k for k in statistics if any(f"{k}_ms" in case for case in cases)]
+    rows = [
+        [c["label"], str(c["runs"]), *(f"{c[f'{k}_ms'][name]:.2f}" if f"{k}_ms" in c else "" for k in given)]
+        for c in cases
+    ]
+    return given, rows

@@ -1,0 +1,77 @@
+"""Draw the plots of a card."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plot_sensitivity(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A bar for each group, in the order of execution."""
+    figure, axes = new_figure(7, 0.8 + 0.22 * len(groups))
+    axes.barh(range(len(groups)), [g["error"] for g in groups], color=COLORS[0], height=0.7)
+    axes.set_yticks(range(len(groups)), [g["name"] for g in groups], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("error of the outputs where this group alone is rounded, by text")
+    save_figure(figure, path)
+
+
+def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
+    """Bytes, milliseconds and quality after each pass, side by side."""
+    figure, all_axes = new_figure(10, 0.7 + 0.42 * len(stages), columns=3)
+    names = [s["name"] for s in stages]
+    series = (
+        ("MB", [s["nbytes"] / 1e6 for s in stages]),
+        ("ms", [s["ms"] for s in stages]),
+        (f"{metric}, points", [s["quality"] for s in stages]),
+    )
+    for axes, (label, values), color in zip(all_axes, series, COLORS, strict=False):
+        axes.barh(range(len(stages)), values, color=color, height=0.7)
+        for i, value in enumerate(values):
+            axes.annotate(
+                f"{value:.4g}", (value, i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8
+            )
+        axes.set_xlim(right=max(values) * 1.2)
+        axes.set_yticks(range(len(stages)), names)
+        axes.set_xlabel(label)
+    all_axes[0].invert_yaxis()
+    save_figure(figure, path)
+
+
+def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
+    """The loss of the recovery over time, with its running mean."""
+    figure, axes = new_figure(6, 3)
+    minutes = [s / 60 for s, _ in losses]
+    values = [v for _, v in losses]
+    axes.plot(minutes, values, color="#b5b5b5", linewidth=0.7)
+    running, smooth = values[0], []
+    for value in values:
+        running = 0.97 * running + 0.03 * value
+        smooth.append(running)
+    axes.plot(minutes, smooth, color=COLORS[0])
+    axes.set_yscale("log")
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("loss")
+    save_figure(figure, path)
+
+
+COLORS = ("#1b6ca8", "#e08e45", "#6a994e", "#9d6b99", "#b5b5b5", "#c1554e")
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of so many inches, and its axes: one, or an array of several with one vertical axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", sharey=True)
+    for one in axes if columns > 1 else (axes,):
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close(figure)

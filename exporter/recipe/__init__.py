@@ -1,0 +1,1 @@
+"""The recipe: what a user asks for, checked before any work begins."""

@@ -1,0 +1,1 @@
+"""Read what the user brings: a directory, an ONNX file or a factory."""

@@ -1,0 +1,1 @@
+"""Readers of compressed checkpoints, one for each form."""

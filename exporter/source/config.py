@@ -1,0 +1,56 @@
+"""Compare what a source's config declares with what its graph is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import SourceError
+from ..graph.anatomy import Anatomy
+from .source import Source
+
+
+def check_config(source: Source, anatomy: Anatomy) -> None:
+    """Compares what the config declares with what the graph is. SourceError names the first disagreement."""
+    if not source.config or not source.config.get("model_type") or not anatomy.blocks:
+        return
+    declared = normalized_config(source.config)
+    attention = anatomy.blocks[0].attention
+    pairs = (
+        ("num_hidden_layers", declared.get("num_layers"), len(anatomy.blocks)),
+        ("num_attention_heads", declared.get("num_attention_heads"), attention.heads if attention else 0),
+    )
+    for name, wanted, found in pairs:
+        if wanted is not None and wanted != found and "pruned_heads" not in source.config:
+            raise SourceError(f"{source.spec}: config.json says {name} = {wanted}, the graph has {found}")
+
+
+def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
+    """Layer and head counts under the family's own key names, as Optimum maps them."""
+    from optimum.utils import NormalizedConfigManager
+    from transformers import AutoConfig
+
+    model_type = str(config.get("model_type"))
+    try:
+        loaded = AutoConfig.for_model(model_type, **{k: v for k, v in config.items() if k != "model_type"})
+        try:
+            normal = NormalizedConfigManager.get_normalized_config_class(model_type)(loaded)
+        except KeyError:  # a family Optimum has no entry for: the common names
+            normal = loaded
+    except Exception:  # an unknown model type cannot be cross-checked
+        return {}
+    found = {}
+    for key, names in (
+        ("num_layers", ("num_layers", "num_hidden_layers")),
+        ("num_attention_heads", ("num_attention_heads",)),
+    ):
+        value = next((getattr(normal, name) for name in names if _has(normal, name)), None)
+        if isinstance(value, int):
+            found[key] = value
+    return found
+
+
+def _has(config: Any, name: str) -> bool:
+    try:  # Optimum's normalized configs raise for a name they do not map
+        getattr(config, name)
+    except AttributeError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""The source's tokenizer as one `tokenizer.json` that travels with the bundle. Imports transformers inside."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...errors import SourceError
+from ...json_file import read_json
+from ...manifest import TokenizerInfo
+from ...text import TextEncoder
+from .source import Source
+
+_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def load_tokenizer(directory: Path | None) -> Any:
+    """The Hugging Face fast tokenizer of a directory. SourceError where there is none."""
+    if directory is None or not any((directory / name).is_file() for name in _FILES):
+        place = str(directory) if directory is not None else "the source"
+        raise SourceError(
+            f"{place}: no tokenizer (expected one of {', '.join(_FILES[:3])} …); it is needed, since every export is checked on real text"
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, use_fast=True)
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        raise SourceError(
+            f"{directory}: the tokenizer does not load: {str(error).splitlines()[0] if str(error) else error}"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise SourceError(
+            f"{directory}: the tokenizer has no fast form, which is the one that runs without transformers"
+        )
+    return tokenizer
+
+
+def source_encoder(source: Source, directory: Path) -> TextEncoder:
+    """Writes a source's tokenizer to `directory`, and opens it as a bundle does; its `info` is what the bundle needs to know.
+
+    SourceError where it gives ids that the model has no row for.
+    """
+    info = save_tokenizer(load_tokenizer(source.directory), source.longest, directory)
+    encoder = TextEncoder(directory / info.file, info)
+    known = source.config.get("vocab_size")
+    needed = max(encoder.tokenizer.get_vocab_size(with_added_tokens=False), info.pad_id + 1)
+    if known is not None and needed > known:
+        raise SourceError(
+            f"{source.directory}: the tokenizer has {needed} tokens, config.json says vocab_size = {known}: they belong to different models"
+        )
+    added = encoder.tokenizer.num_special_tokens_to_add(is_pair=False)
+    if info.max_length <= added:
+        raise SourceError(
+            f"{source.directory}: a text may have {info.max_length} tokens, and the tokenizer adds {added}: nothing is left of it. "
+            "See max_position_embeddings in config.json and model_max_length in tokenizer_config.json"
+        )
+    return encoder
+
+
+def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:
+    """Writes the tokenizer's files for every loader; returns what the bundle needs to know. `longest`: limit in tokens."""
+    for name, wanted in (("truncation_side", "right"), ("split_special_tokens", False)):
+        given = getattr(tokenizer, name, wanted)
+        if given != wanted:
+            raise SourceError(
+                f"the tokenizer says {name} = {given!r}, which a bundle's readers do not do: if your texts need none of it, set it "
+                f"to {json.dumps(wanted)} in tokenizer_config.json"
+            )
+    tokenizer.save_pretrained(directory)
+    if "token_type_ids" not in tokenizer.model_input_names:
+        _leave_types_out(directory / TOKENIZER_FILE)
+    pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token
+    if pad is None:
+        raise SourceError("the tokenizer has no padding token and no end-of-sequence token to pad with")
+    return TokenizerInfo(
+        file=TOKENIZER_FILE,
+        max_length=longest,
+        pad_id=int(tokenizer.convert_tokens_to_ids(pad)),
+        pad_type_id=int(getattr(tokenizer, "pad_token_type_id", 0) or 0),
+        pad_token=str(pad),
+    )
+
+
+def _leave_types_out(path: Path) -> None:
+    """Every token gets type 0: the source's tokenizer gives none, and its model then takes zeros, for both texts of a pair."""
+    content = read_json(path)
+    processor = content.get("post_processor") or {}
+    for one in processor.get("processors", [processor]):
+        if one.get("type") == "BertProcessing":
+            made = _as_template(one)
+            one.clear()  # by keys that are left the file would be read as BERT's again
+            one.update(made)
+        for piece in [*one.get("single", []), *one.get("pair", [])]:
+            next(iter(piece.values()))["type_id"] = 0
+    if content != read_json(path):
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _as_template(bert: dict[str, Any]) -> dict[str, Any]:
+    """BERT's post-processor, which has its types built in, as the template that does the same."""
+    cls, sep = ({"SpecialToken": {"id": bert[role][0], "type_id": 0}} for role in ("cls", "sep"))
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    return {
+        "type": "TemplateProcessing",
+        "single": [cls, first, sep],
+        "pair": [cls, first, sep, second, sep],
+        "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in (bert["cls"], bert["sep"])},
+    }

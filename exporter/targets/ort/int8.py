@@ -1,0 +1,182 @@
+"""Products by quantized matrices, as ONNX Runtime runs them fastest: explicit operators, none left for its optimizer to find.
+
+Values rounded by token become Headway's own `QuantizedLinear` and `QuantizedFeedForward`, which take bias, activation and
+residual along. Values rounded to a fixed range become the runtime's `MatMulIntegerToFloat`. Int4 matrices in blocks become its
+`MatMulNBits`. Matrices that only save bytes stay behind `DequantizeLinear`, which the runtime folds while loading.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ....errors import TargetError
+from ...graph.edit import (
+    attribute,
+    bias_add,
+    bias_of,
+    constant,
+    consumers,
+    initializer,
+    is_vector,
+    nodes,
+    other_input,
+    producer,
+    put,
+    read_once,
+    remove_unused,
+    same_shape,
+)
+from ...graph.quantized import DOMAIN, TOKENS, matrix_of
+from .elementwise import activation_of
+
+CONTRIB = "com.microsoft"
+
+
+@dataclass
+class Products:
+    """How many products became what."""
+
+    quantized_linear: int = 0
+    quantized_feed_forward: int = 0
+    static_int8: int = 0
+    int4: int = 0
+    weight_only: int = 0
+
+
+def lower_products(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Products:
+    """Lowers every product by a quantized matrix, in place. TargetError where one needs the kernels and there are none.
+
+    Without `nibbles` int4 matrices stay behind `DequantizeLinear`: for runtimes that multiply by them slower than by float ones.
+    """
+    graph = model.graph
+    made = Products()
+    for node in nodes(graph, "MatMul"):
+        found = matrix_of(node)
+        if found is None:
+            continue
+        if producer(node.inputs[0], TOKENS) is not None:
+            if not kernels:
+                raise TargetError(
+                    f"node {node.name!r}: values rounded by token need Headway's kernels; ask for static ranges, or for the kernels"
+                )
+            _linear(node, *found)
+            made.quantized_linear += 1
+        elif (q := _static_input(node)) is not None:
+            _static(node, q, *found)
+            made.static_int8 += 1
+        elif nibbles and _in_nibbles(node, *found):
+            made.int4 += 1
+        else:
+            made.weight_only += 1
+    remove_unused(model)  # roundings that went into an operator still look like readers
+    for node in nodes(graph, "QuantizedLinear"):
+        if _feed_forward(node):
+            made.quantized_feed_forward += 1
+            made.quantized_linear -= 2
+    if made.quantized_linear or made.quantized_feed_forward:
+        graph.opset_imports[DOMAIN] = 1
+    for identifier in [i for i in model.functions if i[:2] == (DOMAIN, TOKENS)]:
+        del model.functions[identifier]
+    return made
+
+
+def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
+    """One product by token, with the bias, the activation and the residual that follow it and nothing else reads in between."""
+    rounded = node.inputs[0]
+    assert rounded is not None
+    tokens = producer(rounded, TOKENS)
+    assert tokens is not None
+    result, bias, residual, activation = node.outputs[0], None, None, None
+    add = bias_add(node)
+    if add is not None and read_once(result):
+        bias, result = bias_of(add), add.outputs[0]
+    following = consumers(result)
+    if read_once(result) and (activation := activation_of(following[0])) is not None:
+        result = following[0].outputs[0]
+    elif read_once(result) and following[0].op_type == "Add" and same_shape(other_input(following[0], result), result):
+        residual = other_input(following[0], result)
+        result = following[0].outputs[0]
+    last = result.producer()
+    assert last is not None
+    x, factors = _undivided(tokens.inputs[0])
+    inputs = [x, q, scale, bias, residual, factors]
+    put(last, result, "QuantizedLinear", inputs, domain=DOMAIN, activation=activation or "none")
+
+
+def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
+    """A value before its channels were multiplied by a trained vector, and that vector."""
+    divided = producer(value, "Mul")
+    factors = divided.inputs[1] if divided is not None else None
+    if divided is None or not is_vector(factors):
+        return value, None
+    return divided.inputs[0], factors
+
+
+def _feed_forward(up: ir.Node) -> bool:
+    """Two linear layers with an activation and nothing else between become one operator."""
+    between = up.outputs[0]
+    readers = consumers(between)
+    if attribute(up, "activation") == "none" or not read_once(between) or readers[0].op_type != "QuantizedLinear":
+        return False
+    down = readers[0]
+    if down.inputs[0] is not between or attribute(down, "activation") != "none" or _rest(up)[1]:
+        return False
+    if up.inputs[3] is None or len(down.inputs) < 4 or down.inputs[3] is None:
+        return False
+    (_, residual, factors_down), factors_up = _rest(down), _rest(up)[2]
+    inputs = [*up.inputs[:4], *down.inputs[1:4], residual, factors_up, factors_down]
+    put(
+        down,
+        down.outputs[0],
+        "QuantizedFeedForward",
+        inputs,
+        domain=DOMAIN,
+        activation=attribute(up, "activation"),
+    )
+    return True
+
+
+def _rest(linear: ir.Node) -> tuple[ir.Value | None, ir.Value | None, ir.Value | None]:
+    """Bias, residual and factors of a `QuantizedLinear`."""
+    bias, residual, factors = (*linear.inputs[3:], None, None, None)[:3]
+    return bias, residual, factors
+
+
+def _static_input(node: ir.Node) -> ir.Node | None:
+    """The DequantizeLinear behind a quantized value that a product reads."""
+    back = producer(node.inputs[0], "DequantizeLinear")
+    return back if back is not None and producer(back.inputs[0], "QuantizeLinear") is not None else None
+
+
+def _static(node: ir.Node, back: ir.Node, q: ir.Value, scale: ir.Value) -> None:
+    """`MatMulIntegerToFloat`, with the bias where there is one."""
+    result, bias = node.outputs[0], None
+    add = bias_add(node)
+    if add is not None and read_once(result):
+        bias, result = bias_of(add), add.outputs[0]
+    last = result.producer()
+    assert last is not None
+    whole, step, zero = back.inputs[0], back.inputs[1], back.inputs[2] if len(back.inputs) > 2 else None
+    put(last, result, "MatMulIntegerToFloat", [whole, q, step, scale, zero, None, bias], domain=CONTRIB)
+
+
+def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
+    """`MatMulNBits` for an int4 matrix in blocks of a size the operator knows: packed by output channel, low nibble first."""
+    array, steps = constant(q), constant(scale)
+    assert array is not None and steps is not None
+    rows, columns = array.shape
+    block = rows // len(steps) if steps.ndim == 2 else 0
+    if q.dtype != ir.DataType.INT4 or block < 16 or block & (block - 1):
+        return False
+    levels = (array.astype(np.int16) + 8).astype(np.uint8).T.reshape(columns, rows // block, block)
+    packed = levels[..., 0::2] | (levels[..., 1::2] << 4)
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    inputs = [
+        node.inputs[0],
+        initializer(graph, f"{q.name}.packed", np.ascontiguousarray(packed)),
+        initializer(graph, f"{scale.name}.packed", np.ascontiguousarray(steps.T).reshape(-1)),
+    ]
+    put(node, node.outputs[0], "MatMulNBits", inputs, domain=CONTRIB, K=rows, N=columns, bits=4, block_size=block)
+    return True

@@ -1,0 +1,240 @@
+"""ONNX Runtime: its own fused operators where they are faster, weights beside the graph, session options stored.
+
+Fused attention and the exact GELU pay on a CPU. `SkipLayerNormalization` and `BiasGelu` do not: the fused skip+norm
+takes several times as long as `Add` and `LayerNormalization` do; projections merged for the `Attention` operator gain
+less than its mask costs (`benchmarks/fusions.py` measures all of them). Those are not made, and the runtime is kept from
+making them when it loads the graph.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx_ir as ir
+
+from ....errors import TargetError
+from ....kernels.cpu import MISSING, library_path
+from ....processor import X64_PRECISION
+from ....runners.ort import OrtRunner
+from ...graph.anatomy import Anatomy
+from ...graph.edit import attribute, insert, nodes, put, remove_unused, replace
+from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
+from ..base import TargetSpec
+from .elementwise import Elementwise, lower_elementwise, without_bias
+from .int8 import CONTRIB, Products, lower_products
+from .packed import Packing, pack_tokens
+
+Kernels = Literal["auto", "stock", "custom"]
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "model.onnx.data"
+SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
+"""The runtime packs matrices in strips of 16 columns: a width between costs as much as the next multiple (measured)."""
+
+SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
+SLOW_PACKED_FUSION = "MatMulAddFusion"
+"""Makes a `Gemm` of a product on packed tokens and its bias: as fast on one thread, a twentieth slower in all on two."""
+
+
+@dataclass
+class Fusions:
+    """How many of each fused operator the lowering made."""
+
+    attention: int = 0
+    gelu: int = 0
+    products: Products = field(default_factory=Products)
+    packing: Packing | None = None
+    elementwise: Elementwise = field(default_factory=Elementwise)
+
+    def as_dict(self) -> dict[str, int]:
+        products = {k: v for k, v in asdict(self.products).items() if v}
+        packing = asdict(self.packing) if self.packing else {}
+        elementwise = {k: v for k, v in asdict(self.elementwise).items() if v}
+        return {**products, "attention": self.attention, "gelu": self.gelu, **packing, **elementwise}
+
+
+def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True) -> Fusions:
+    """Lowers a canonical model in place, with `kernels="custom"` onto packed tokens and Headway's own operators.
+
+    "auto" takes those operators too, and packs where that can be done. `nibbles` as in `lower_products`. Raises
+    TargetError naming the node where an expected fusion did not happen, or which cannot run on packed tokens.
+    """
+    graph = model.graph
+    graph.opset_imports[CONTRIB] = 1
+    fusions = Fusions(products=lower_products(model, kernels=kernels != "stock", nibbles=nibbles))
+    remove_unused(model)
+    if kernels == "custom" or (kernels == "auto" and _packs(model, anatomy)):
+        fusions.packing = pack_tokens(model, anatomy)
+        fusions.attention = fusions.packing.packed_attention
+    lowering = _AttentionLowering(graph)
+    for block in anatomy.blocks if fusions.packing is None else ():
+        if block.attention is not None and not block.attention.disentangled:
+            lowering.lower(block.attention.node)
+            fusions.attention += 1
+    if kernels != "stock":
+        fusions.elementwise = lower_elementwise(model)
+        remove_unused(model)
+    for node in nodes(graph, "Gelu"):
+        _gelu(node)
+        fusions.gelu += 1
+    remove_unused(model)
+    graph.sort()
+    _check(graph)
+    return fusions
+
+
+def write(model: ir.Model, directory: Path) -> None:
+    """Writes the graph and its weights side by side; weights are streamed, one tensor in memory at a time."""
+    ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
+
+
+def session_options(*, regroup: bool, kernels: Kernels = "stock") -> dict[str, Any]:
+    """What a bundle stores for its runner. All levels: fused nodes stay as they are, constants are left to the runtime.
+
+    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding. On
+    packed tokens there is nothing to gain from it. Where a processor adds products of bytes with saturation (x86 without
+    VNNI), the runtime is told to take its exact form; the runner leaves that out elsewhere, since it is slower there too.
+    """
+    options = {
+        "graph_optimization_level": "all",
+        "disabled_optimizers": [*SLOW_FUSIONS, *([SLOW_PACKED_FUSION] if kernels != "stock" else [])],
+        "regroup": regroup,
+        "config": {X64_PRECISION: "1", "session.disable_quant_qdq": "1"},
+    }
+    return options | ({"kernels": True} if kernels != "stock" else {})
+
+
+def _packs(model: ir.Model, anatomy: Anatomy) -> bool:
+    """Whether a model can run on packed tokens: found out on a copy, since a refusal leaves its model half rewritten."""
+    try:
+        pack_tokens(model.clone(), anatomy)
+    except TargetError:
+        return False
+    return True
+
+
+def open_runner(model: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
+    """Opens a written artifact as a bundle would."""
+    return OrtRunner(model, options, threads)
+
+
+def files(directory: Path) -> list[Path]:
+    """The files of a written artifact."""
+    return [p for name in (MODEL_FILE, WEIGHTS_FILE) if (p := directory / name).is_file()]
+
+
+@dataclass(frozen=True)
+class OrtTarget:
+    """This module as a `Target`."""
+
+    spec: TargetSpec = SPEC
+    artifact: str = MODEL_FILE
+    dtype: str = "float32"
+    kernels: Kernels = "stock"
+
+    def available(self) -> str | None:
+        return MISSING if self.kernels != "stock" and library_path() is None else None
+
+    def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
+        return lower(model, anatomy, self.kernels).as_dict()
+
+    def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
+        write(model, directory)
+
+    def files(self, directory: Path) -> list[Path]:
+        return files(directory)
+
+    def options(self, *, regroup: bool) -> dict[str, Any]:
+        return session_options(regroup=regroup, kernels=self.kernels)
+
+    def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
+        return open_runner(directory / self.artifact, options, threads)
+
+    def record(self, directory: Path) -> None:
+        return None
+
+
+class _AttentionLowering:
+    """Lowers the attentions of one graph to `MultiHeadAttention`.
+
+    Without a mask the runtime takes its tiled kernel, which is several percent faster; a batch without padding needs none.
+    So a padding mask is looked at once, and each attention runs with it only where it hides something.
+    """
+
+    def __init__(self, graph: ir.Graph):
+        self.graph = graph
+        self._padding: tuple[ir.Value, ir.Value] | None = None
+
+    def lower(self, node: ir.Node) -> None:
+        """Replaces one canonical attention."""
+        bias = node.inputs[3] if len(node.inputs) > 3 else None
+        result = node.outputs[0]
+        stem = f"{result.name}.fused"
+        heads = node.inputs[:3]
+        if bias is None or bias.name != PADDING_BIAS:
+            inputs = [*heads, None, None, bias] if bias is not None else list(heads)
+            replace(
+                result,
+                insert(node, "MultiHeadAttention", inputs, name=stem, domain=CONTRIB, **self._common(node, result)),
+            )
+            return
+        mask, full = self._padding_of(bias, node)
+        branches = {"then_branch": list(heads), "else_branch": [*heads, None, mask]}
+        choice = ir.node(
+            "If",
+            [full],
+            attributes={name: self._branch(node, f"{stem}.{name}", inputs) for name, inputs in branches.items()},
+            name=stem,
+        )
+        choice.outputs[0].name = stem
+        self.graph.insert_before(node, choice)
+        replace(result, choice.outputs[0])
+
+    def _common(self, node: ir.Node, result: ir.Value) -> dict[str, Any]:
+        return {
+            "dtype": ir.DataType.FLOAT,
+            "shape": result.shape,
+            "num_heads": attribute(node, "q_num_heads"),
+            "scale": attribute(node, "scale"),
+            "mask_filter_value": MASKED,
+            "unidirectional": int(attribute(node, "is_causal", 0)),  # type: ignore[call-overload]
+        }
+
+    def _branch(self, node: ir.Node, name: str, inputs: list[ir.Value | None]) -> ir.Graph:
+        """A sub-graph of one attention, which reads its inputs from outside."""
+        common = self._common(node, node.outputs[0])
+        dtype, shape = common.pop("dtype"), common.pop("shape")
+        inner = ir.node("MultiHeadAttention", inputs, domain=CONTRIB, attributes=common, name=name)
+        out = inner.outputs[0]
+        out.name, out.type, out.shape = name, ir.TensorType(dtype), shape
+        return ir.Graph([], [out], nodes=[inner], name=name)
+
+    def _padding_of(self, bias: ir.Value, anchor: ir.Node) -> tuple[ir.Value, ir.Value]:
+        """The mask as int32 `[batch, sequence]`, and a boolean scalar: true where it hides nothing."""
+        if self._padding is None:
+            mask = padding_mask(bias)
+            i32 = ir.DataType.INT32
+            short = insert(
+                anchor, "Cast", [mask], name="attention_mask.int32", dtype=i32, shape=mask.shape, to=int(i32)
+            )
+            least = insert(anchor, "ReduceMin", [short], name="attention_mask.least", dtype=i32, shape=[], keepdims=0)
+            to = int(ir.DataType.BOOL)
+            full = insert(anchor, "Cast", [least], name="attention_mask.full", dtype=ir.DataType.BOOL, shape=[], to=to)
+            self._padding = short, full
+        return self._padding
+
+
+def _gelu(node: ir.Node) -> None:
+    """The runtime's own GELU: exact without bias (faster than its biased form), tanh with the bias where there is one."""
+    result = node.outputs[0]
+    if attribute(node, "approximate", "none") == "tanh":
+        assert node.inputs[0] is not None
+        op_type, inputs = "FastGelu", list(without_bias(node.inputs[0]))
+    else:
+        op_type, inputs = "Gelu", list(node.inputs)
+    put(node, result, op_type, inputs, domain=CONTRIB)
+
+
+def _check(graph: ir.Graph) -> None:
+    for node in nodes(graph, "Attention", "Gelu"):
+        if node.domain == "":
+            raise TargetError(f"node {node.name!r} ({node.op_type}) was not lowered to ONNX Runtime's own operator")

@@ -1,0 +1,1 @@
+"""Mobile runtimes: ONNX Runtime Mobile, ExecuTorch, LiteRT and Core ML."""

@@ -1,0 +1,68 @@
+"""What the targets that read torch, not ONNX, have in common: ExecuTorch, LiteRT and Core ML. Imports torch where something is exported."""
+
+from typing import Any
+
+import onnx_ir as ir
+
+from ....errors import SourceError, TargetError
+from ...graph.edit import consumers, nodes, producer
+from ...graph.quantized import TOKENS, matrix_of
+
+WAY_OUT = "use --target ort or ort-mobile for this model"
+_EXAMPLE = 8
+
+
+def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
+    """Counts what is in whole numbers. TargetError names the first rounding that the target would not compute as it stands."""
+    out = f"use --target ort for it, or round by token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
+    counts = {"attention": len(nodes(model.graph, "Attention")), "int8_products": 0, "int8_tables": 0}
+    for node in nodes(model.graph, "QuantizeLinear"):
+        raise TargetError(
+            f"node {node.name!r}: a value rounded to a fixed range is not what {engine} multiplies by a matrix here; {out}"
+        )
+    for node in nodes(model.graph, "MatMul"):
+        whole = matrix_of(node)
+        if whole is None:
+            continue
+        if whole[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]
+            raise TargetError(f"{whole[0].name}: {whole[0].dtype} in blocks is not what {engine} takes here; {out}")
+        if producer(node.inputs[0], TOKENS) is None:
+            raise TargetError(
+                f"{whole[0].name}: an int8 matrix whose other side is float is not what {engine} takes here; {out}"
+            )
+        counts["int8_products"] += 1
+    half = next((v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT16), None)
+    if half is not None:
+        raise TargetError(
+            f"{half.name}: stored as float16, which target {target} would store as float32; leave the float16 pass out"
+        )
+    counts["int8_tables"] = sum(
+        v.dtype == ir.DataType.INT8 and any(n.op_type == "Gather" for n in consumers(v))
+        for v in model.graph.initializers.values()
+    )
+    return {k: n for k, n in counts.items() if n}
+
+
+def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[Any, Any]:
+    """The torch module of a canonical model and what `torch.export` makes of it: one text, 1 to `longest` tokens.
+
+    `linear` as in `TorchModule`.
+    """
+    import torch
+
+    from ...graph.torch_module import Linear, TorchModule
+
+    try:
+        module = TorchModule(model, linear or Linear)
+    except SourceError as error:
+        raise TargetError(f"{error}; {WAY_OUT}") from error
+    example = tuple(torch.ones((1, min(_EXAMPLE, longest)), dtype=torch.int64) for _ in module.input_names)
+    # Where a model looks at neighboring tokens, a few short lengths are special cases to the tracer. The program computes them all
+    # the same, which the check with one token shows.
+    for least in (1, 3, 4):
+        sequence = torch.export.Dim("sequence", min=least, max=longest)
+        try:
+            return module, torch.export.export(module, example, dynamic_shapes=(tuple({1: sequence} for _ in example),))
+        except Exception as error:  # torch.export raises many kinds
+            problem = error
+    raise TargetError(f"torch.export cannot trace the model at every length: {problem}; {WAY_OUT}") from problem

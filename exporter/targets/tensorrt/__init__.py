@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: TensorRT, TensorRT-RTX and ONNX Runtime's GPU providers."""

@@ -1,0 +1,1 @@
+"""Browsers: ONNX Runtime Web with a page and a tokenizer in JavaScript."""

@@ -1,0 +1,1 @@
+"""Carry the tokenizer onto devices and check that it gives the same ids."""

@@ -1,0 +1,105 @@
+"""Compare a bundle with its source again."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..calibration.corpus import builtin_lines, read_labeled, read_lines
+from ..errors import SourceError
+from ..manifest import Manifest, check_files
+from .capture.base import Reference
+from .capture.capture import load_reference
+from .check.parity import Parity, compare, make_cases
+from .compress.quality import Quality
+from .recipe.recipe import Recipe, read_recipe
+from .source.source import Source, open_source
+from .source.tokenizer import source_encoder
+from .targets.registry import target_of
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison with the source found: parity, or for a compressed bundle points of quality (now, source, recorded)."""
+
+    ok: bool
+    parity: Parity | None
+    metric: str | None = None
+    quality: float | None = None
+    source_quality: float | None = None
+    recorded: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        if self.parity is not None:
+            return self.parity.to_json()
+        names = ("ok", "metric", "quality", "source_quality", "recorded")
+        return {n: getattr(self, n) for n in names}
+
+
+def verify_bundle(
+    path: Path,
+    against: str | None,
+    data: Path | None,
+    *,
+    allow_pickle: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Verdict:
+    """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
+    on_step("read the bundle")
+    manifest = Manifest.read(path)
+    check_files(path, manifest)
+    bundle = _opened(path, manifest)
+    info, encoder = bundle.manifest.tokenizer, bundle.encoder
+    recipe = read_recipe(path / "recipe.yaml")
+    spec = against or recipe.source
+    on_step("load the source")
+    source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
+    if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
+        raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
+    reference, source = load_reference(source)
+    on_step("run the source on text")
+    if bundle.manifest.compression is not None:
+        return _verify_compressed(bundle, source, reference, recipe, data)
+    lines = read_lines(data or recipe.data, None if data else recipe.column) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
+    choices = 2 if bundle.manifest.task == "multiple-choice" else 0
+    cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
+    expected = [reference.run(c.feeds) for c in cases]
+    on_step("compare")
+    per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
+    dtype = bundle.manifest.parity["dtype"]
+    parity = compare(cases, expected, bundle.runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance)
+    return Verdict(parity.ok, parity)
+
+
+def _opened(path: Path, manifest: Manifest) -> Bundle:
+    """The bundle; one for a GPU that is not here with its typed graph in place of the engine."""
+    if manifest.target == "ort":
+        return Bundle.open(path)
+    target = target_of(read_recipe(path / "recipe.yaml"))
+    return Bundle(path, manifest, target.open(path, manifest.session_options))
+
+
+def _verify_compressed(
+    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Path | None
+) -> Verdict:
+    """A compressed bundle is another model on purpose: what counts is the quality it keeps on the text held out."""
+    from .compress.samples import class_names, divide
+
+    assert bundle.manifest.compression is not None and recipe.data is not None
+    texts, labels = read_labeled(data or recipe.data, class_names(source.config), None if data else recipe.column)
+    judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
+    longest = bundle.encoder.info.max_length
+    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = source_encoder(source, Path(folder))
+    quality.learn(reference.run, whole)
+    names = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    kept = [i for name, _ in names if (i := whole.tokenizer.token_to_id(name)) is not None]
+    points = quality.measure(bundle.runner.run, bundle.encoder, kept)
+    ok = quality.source - points <= recipe.max_drop
+    return Verdict(
+        ok, None, quality.metric, points, quality.source, bundle.manifest.compression["stages"][-1]["quality"]
+    )

@@ -1,0 +1,1 @@
+"""Build TensorRT engines; a plan bundle carries this folder whole."""

@@ -1,0 +1,125 @@
+"""What a bundle's manifest records of its files."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import SourceError
+
+MANIFEST = "headway.json"
+
+
+def file_records(directory: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and bytes of every file below `directory`, the manifest itself left out."""
+    records = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
+        records[path.relative_to(directory).as_posix()] = {"sha256": _digest(path), "bytes": path.stat().st_size}
+    return records
+
+
+def check_records(directory: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Compares files with their sha256; SourceError names one that is missing or was changed."""
+    for name, record in records.items():
+        file = directory / name
+        if not file.is_file():
+            raise SourceError(f"{file}: missing; copy the bundle again")
+        if _digest(file) != record["sha256"]:
+            raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class TensorInfo:
+    """One input or output: dtype by numpy name; symbolic dimensions by name."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+@dataclass
+class TokenizerInfo:
+    """How text becomes ids: limits in tokens, what padding is made of."""
+
+    file: str
+    max_length: int
+    pad_id: int
+    pad_type_id: int
+    pad_token: str
+
+
+@dataclass
+class Manifest:
+    """`headway.json`, all of it. Timings live under `bench`, `devices` and `compression`: everything else repeats exactly."""
+
+    schema_version: int
+    headway_version: str
+    target: str
+    task: str
+    artifact: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    tokenizer: TokenizerInfo
+    session_options: dict[str, Any]
+    source: dict[str, Any]
+    anatomy: dict[str, Any]
+    lowering: dict[str, Any]
+    parity: dict[str, Any]
+    libraries: dict[str, str]
+    labels: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bench: dict[str, Any] | None = None
+    compression: dict[str, Any] | None = None
+    engine: dict[str, Any] | None = None
+    devices: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def read(cls, directory: Path) -> "Manifest":
+        """Reads and checks a manifest. SourceError names what is missing or not understood."""
+        path = directory / MANIFEST
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise SourceError(f"{directory}: no {MANIFEST}, so this is not a Headway bundle") from error
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{path}: cannot be read ({error})") from error
+        if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA_VERSION:
+            version = raw.get("schema_version") if isinstance(raw, dict) else None
+            raise SourceError(
+                f"{path}: schema version {version!r} is not the {SCHEMA_VERSION} that this Headway reads; export the model again"
+            )
+        try:
+            raw["inputs"] = [TensorInfo(**x) for x in raw["inputs"]]
+            raw["outputs"] = [TensorInfo(**x) for x in raw["outputs"]]
+            raw["tokenizer"] = TokenizerInfo(**raw["tokenizer"])
+            return cls(**raw)
+        except (KeyError, TypeError) as error:
+            raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
+
+
+def check_whole(directory: Path, manifest: Manifest) -> None:
+    """SourceError names a file of a bundle that is missing or has another length than its manifest says."""
+    for name, record in manifest.files.items():
+        file = directory / name
+        if not file.is_file() or file.stat().st_size != record["bytes"]:
+            raise SourceError(f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again")
+
+
+def check_files(directory: Path, manifest: Manifest) -> None:
+    """Compares every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
+    if not manifest.files:
+        raise SourceError(f"{directory / MANIFEST}: has no checksums; copy the bundle again, or make it again")
+    check_records(directory, manifest.files)

@@ -1,0 +1,1 @@
+"""Run an opened artifact on batches of token ids: one module for each runtime."""

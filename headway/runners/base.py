@@ -1,0 +1,84 @@
+"""Define what every runner offers, and split batches of mixed lengths."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import UsageError
+
+GROUP_COST = 16
+"""What one more run costs, in tokens of work: below it, splitting a batch by length gains nothing."""
+
+
+class Runner(Protocol):
+    """An opened artifact. Inputs and outputs are numpy arrays by name."""
+
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+
+
+def put_rows(
+    results: dict[str, np.ndarray],
+    name: str,
+    array: np.ndarray,
+    rows: np.ndarray,
+    shape: tuple[int, ...],
+    axis: int | None,
+) -> None:
+    """Puts a part's answers where its `rows` stand in a batch of `shape` [batch, sequence]; padding is zeros.
+
+    `axis` is the output's sequence axis, None where it has none.
+    """
+    if name not in results:
+        whole = [shape[0], *array.shape[1:]]
+        if axis is not None:
+            whole[axis] = shape[1]
+        results[name] = np.zeros(whole, array.dtype)
+    if axis is None:
+        results[name][rows] = array
+    else:
+        results[name][rows, : array.shape[1]] = array
+
+
+def real_lengths(mask: np.ndarray) -> np.ndarray:
+    """Position of the last real token of each row, plus one: `[batch]`."""
+    reversed_first = np.argmax(mask[:, ::-1] != 0, axis=1)
+    return np.where(mask.any(axis=1), mask.shape[1] - reversed_first, 1)
+
+
+def check_mask(mask: np.ndarray) -> None:
+    """UsageError where a row of a mask `[batch, sequence]` has padding before its last token, which kernels by length do not take."""
+    short = np.flatnonzero(mask.any(axis=1) & ((mask != 0).sum(axis=1) < real_lengths(mask)))
+    if short.size:
+        raise UsageError(
+            f"attention_mask, row {short[0]}: padding stands before a token; this bundle's kernels take it behind the text alone: "
+            "pad on the right, or export with --kernels stock"
+        )
+
+
+def group_by_length(lengths: np.ndarray, cost: int = GROUP_COST) -> list[np.ndarray]:
+    """Splits rows into groups that are cheapest to run, each padded to its own longest.
+
+    Minimizes `sum(rows * longest + cost)` over groups, exactly, by dynamic programming over the sorted lengths.
+    Returns arrays of row numbers.
+    """
+    order = np.argsort(lengths, kind="stable")
+    ordered = lengths[order].astype(np.int64)
+    # Only a change of length can be a border, which bounds the work by the longest length, not by the batch.
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
+    starts = np.concatenate([[0], ends])
+    best = np.zeros(len(ends) + 1, np.int64)
+    previous = np.zeros(len(ends) + 1, np.int64)
+    for i, end in enumerate(ends, start=1):
+        totals = best[:i] + (end - starts[:i]) * ordered[end - 1] + cost
+        previous[i] = int(np.argmin(totals))
+        best[i] = totals[previous[i]]
+    groups = []
+    i = len(ends)
+    while i:
+        groups.append(order[starts[previous[i]] : starts[i]])
+        i = int(previous[i])
+    return groups[::-1]

@@ -1,0 +1,113 @@
+"""Runs an ONNX Runtime artifact on batches of token ids. Needs numpy and onnxruntime, nothing else."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..errors import TargetError
+from ..kernels.cpu import MISSING, library_path
+from ..processor import X64_PRECISION, adds_bytes_exactly
+from .base import group_by_length, put_rows, real_lengths
+
+
+class OrtRunner:
+    """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
+
+    With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
+    much as real ones. What outputs hold at padded positions means nothing. `profile`: where the runtime writes its own.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        options: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+        providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ("CPUExecutionProvider",),
+        profile: Path | None = None,
+    ):
+        check_providers(model, providers)
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        if profile is not None:
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(profile)
+        if threads is not None:
+            settings.intra_op_num_threads = threads
+        chosen = dict(options or {})
+        levels = onnxruntime.GraphOptimizationLevel
+        settings.graph_optimization_level = {"all": levels.ORT_ENABLE_ALL, "none": levels.ORT_DISABLE_ALL}[
+            chosen.get("graph_optimization_level", "all")
+        ]
+        for key, value in chosen.get("config", {}).items():
+            if key == X64_PRECISION and adds_bytes_exactly():
+                continue
+            settings.add_session_config_entry(key, str(value))
+        if chosen.get("kernels"):
+            library = library_path()
+            if library is None:
+                raise TargetError(f"{model}: {MISSING}")
+            settings.register_custom_ops_library(str(library))
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(model),
+                settings,
+                providers=[p if isinstance(p, str) else (p[0], dict(p[1])) for p in providers],
+                disabled_optimizers=list(chosen.get("disabled_optimizers", [])),
+            )
+        except Exception as error:  # onnxruntime raises its own unrelated exception types
+            raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
+        check_loaded(model, providers, self.session.get_providers())
+        self.input_names = tuple(i.name for i in self.session.get_inputs())
+        self._regroup = bool(chosen.get("regroup", False))
+        outputs = self.session.get_outputs()
+        self.output_names = tuple(o.name for o in outputs)
+        self._sequence_axis = [list(o.shape).index("sequence") if "sequence" in o.shape else None for o in outputs]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs int64 `[batch, sequence]` → outputs by name, float32."""
+        wanted = {name: feeds[name] for name in self.input_names}
+        mask = feeds.get("attention_mask")
+        if not self._regroup or mask is None or mask.ndim != 2 or mask.all():
+            return self._run(wanted)
+        lengths = real_lengths(mask)
+        groups = group_by_length(lengths)
+        if len(groups) == 1 and lengths.max() == mask.shape[1]:
+            return self._run(wanted)
+        results: dict[str, np.ndarray] = {}
+        for rows in groups:
+            longest = int(lengths[rows].max())
+            part = self._run({name: np.ascontiguousarray(array[rows, :longest]) for name, array in wanted.items()})
+            for (name, array), axis in zip(part.items(), self._sequence_axis, strict=True):
+                put_rows(results, name, array, rows, mask.shape, axis)
+        return results
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(self.output_names, self.session.run(None, feeds), strict=True))
+
+
+def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:
+    """TargetError where the first provider is not in this build: the runtime would silently take another."""
+    wanted, known = _first(providers), onnxruntime.get_available_providers()
+    if wanted not in known:
+        raise TargetError(
+            f"{model} runs on {wanted}, which this ONNX Runtime {onnxruntime.__version__} does not have ({', '.join(known)}): "
+            'pip install onnxruntime-gpu, or open it with providers=["CPUExecutionProvider"]'
+        )
+
+
+def check_loaded(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]], loaded: Sequence[str]) -> None:
+    """TargetError where the first provider is in the build, but a session went on without it: its libraries or GPU are missing."""
+    wanted = _first(providers)
+    if wanted not in loaded:
+        raise TargetError(
+            f"{model} runs on {wanted}, which ONNX Runtime {onnxruntime.__version__} could not load here ({', '.join(loaded)} was "
+            "taken instead): it needs a GPU, a driver and CUDA's libraries of the versions that onnxruntime-gpu was built for, or open "
+            'it with providers=["CPUExecutionProvider"]'
+        )
+
+
+def _first(providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> str:
+    return providers[0] if isinstance(providers[0], str) else providers[0][0]

@@ -1,0 +1,126 @@
+"""Runs artifacts for phones on this machine: for checking them, and for whoever wants them in Python.
+
+ExecuTorch's runtime for Python takes torch tensors, so that torch is imported where a program is opened; LiteRT's takes numpy.
+Both take one text at a time: what a batch holds is run row by row.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TargetError
+from ..json_file import read_json
+from .base import put_rows, real_lengths
+
+PROGRAM_FILE = "model.pte"
+RECORD_FILE = "model.pte.json"
+LITERT_FILE = "model.tflite"
+LITERT_RECORD = "model.tflite.json"
+SIGNATURE = "tokens_{}"
+"""Names of a LiteRT file's signatures, by their length."""
+
+
+class RowRunner:
+    """Runs batches row by row. With `cut_padding`, a row is cut to its real tokens: answers that do not depend on padding.
+
+    `outputs` are names with the axis that runs along the sequence, None where none does.
+    """
+
+    def __init__(self, inputs: list[str], outputs: list[tuple[str, int | None]], *, max_length: int, cut_padding: bool):
+        self.input_names = tuple(inputs)
+        self.output_names = tuple(name for name, _ in outputs)
+        self.max_length = max_length
+        self._axes = dict(outputs)
+        self._cut = cut_padding
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Inputs int64 `[1, length]` → outputs in their order, `[1, …]`."""
+        raise NotImplementedError
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs int64 `[batch, sequence]` → outputs by name, float32. TargetError for a text that is too long."""
+        wanted = {name: np.asarray(feeds[name]) for name in self.input_names}
+        shape = next(iter(wanted.values())).shape
+        mask = feeds.get("attention_mask")
+        lengths = real_lengths(mask) if self._cut and mask is not None else np.full(shape[0], shape[1])
+        if lengths.max(initial=0) > self.max_length:
+            raise TargetError(
+                f"a text of {lengths.max()} tokens is longer than the {self.max_length} that the program takes"
+            )
+        results: dict[str, np.ndarray] = {}
+        for i, length in enumerate(lengths):
+            row = {name: np.ascontiguousarray(array[i : i + 1, :length]) for name, array in wanted.items()}
+            for (name, axis), array in zip(self._axes.items(), self.row(row), strict=True):
+                put_rows(results, name, array, np.array([i]), shape, axis)
+        return results
+
+
+class ExecuTorchRunner(RowRunner):
+    """One ExecuTorch program on the runtime that its Python package holds.
+
+    `threads` is the size of the one pool that all its programs in a process share; None leaves it as it is.
+    """
+
+    def __init__(self, program: Path, options: Mapping[str, Any] | None = None, threads: int | None = None):
+        try:
+            import torch
+            from executorch.extension.pybindings import portable_lib
+            from executorch.runtime import Runtime
+        except ImportError as error:
+            raise TargetError(
+                f"{program}: its runtime is not here ({error}): pip install 'headway[executorch]'"
+            ) from error
+        record = read_json(program.with_name(RECORD_FILE))
+        super().__init__(
+            record["inputs"],
+            [(name, axis) for name, axis in record["outputs"]],
+            max_length=record["max_length"],
+            cut_padding=bool((options or {}).get("cut_padding")),
+        )
+        if threads is not None:
+            portable_lib._unsafe_reset_threadpool(threads)
+        self._tensor = torch.from_numpy
+        try:
+            self._program = Runtime.get().load_program(program)  # has to outlive its method
+            self._method = self._program.load_method("forward")
+        except Exception as error:  # the runtime raises RuntimeError with an error number
+            raise TargetError(f"{program}: ExecuTorch cannot load it: {error}") from error
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        # Results lie in memory that the next call writes over.
+        return [t.numpy().copy() for t in self._method.execute([self._tensor(feeds[n]) for n in self.input_names])]
+
+
+class LiteRtRunner(RowRunner):
+    """One LiteRT file. A text is padded to the next of its lengths, and what padding answered is cut off again."""
+
+    def __init__(self, model: Path, threads: int | None = None):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise TargetError(f"{model}: its runtime is not here ({error}): pip install 'headway[litert]'") from error
+        record = read_json(model.with_name(LITERT_RECORD))
+        self.lengths = sorted(record["lengths"])
+        outputs = [(name, axis) for name, axis in record["outputs"]]
+        super().__init__(record["inputs"], outputs, max_length=self.lengths[-1], cut_padding=True)
+        self._pad = {"input_ids": record["pad_id"]}
+        self._signatures: dict[int, Any] = {}
+        try:
+            self._interpreter = Interpreter(str(model), num_threads=threads)
+        except Exception as error:  # the runtime raises ValueError and RuntimeError
+            raise TargetError(f"{model}: LiteRT cannot load it: {error}") from error
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        length = feeds[self.input_names[0]].shape[1]
+        bucket = next(n for n in self.lengths if n >= length)
+        if bucket not in self._signatures:
+            self._signatures[bucket] = self._interpreter.get_signature_runner(SIGNATURE.format(bucket))
+        extra = ((0, 0), (0, bucket - length))
+        padded = {k: np.pad(v.astype(np.int32), extra, constant_values=self._pad.get(k, 0)) for k, v in feeds.items()}
+        results = self._signatures[bucket](**padded)
+        return [
+            results[name] if axis is None else np.take(results[name], range(length), axis=axis)
+            for name, axis in self._axes.items()
+        ]
