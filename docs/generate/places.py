@@ -9,10 +9,10 @@ DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 TESTS = ROOT / "tests"
 
-COMMAND_LINE = "headway.exporter.cli:app"
-RECIPE = "headway.exporter.recipe:Recipe"
-MANIFEST = "headway.exporter.bundle:Manifest"
-ERRORS = "headway.exporter.errors:HeadwayError"
+COMMAND_LINE = "headway.exporter.cli.app:app"
+RECIPE = "headway.exporter.recipe.recipe:Recipe"
+MANIFEST = "headway.manifest:Manifest"
+ERRORS = "headway.errors:HeadwayError"
 
 
 def load(place: str) -> Any:

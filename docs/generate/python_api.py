@@ -2,6 +2,8 @@
 
 import headway
 
+from . import places
+
 FIRST = ("open", "Bundle", "Manifest", "export", "compress", "inspect", "verify", "bench", "Exported", "Recipe")
 """The order in which a reader needs them; other public names follow."""
 
@@ -21,6 +23,4 @@ def reference() -> str:
 
 def errors() -> str:
     """Return the directive for the module of errors."""
-    from . import places
-
     return f"::: {places.ERRORS.split(':')[0]}"
