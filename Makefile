@@ -8,7 +8,7 @@ WEB := tests/web/node_modules/.package-lock.json
 
 LITERT := .cache/litert
 
-.PHONY: demo test lint types litert clean
+.PHONY: demo test lint types docs site litert clean
 
 demo: $(READY)
 	$(BIN)/headway demo
@@ -35,11 +35,20 @@ types: $(READY)
 	@for room in exporter kernels calibration; do ln -sfn ../../../$$room build/types/headway/; done
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p headway
 
+# The documentation, served at http://127.0.0.1:8000 and built anew when a page changes. Tests build it strictly.
+docs: $(READY)
+	$(BIN)/python -m docs.generate
+	$(BIN)/mkdocs serve
+
+# The documentation as files below build/site.
+site: $(READY)
+	$(BIN)/mkdocs build --strict
+
 # torch comes first and alone: any looser requirement would bring the CUDA build.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test,docs]'
 	@touch $(READY)
 
 # LiteRT's converter wants other versions than transformers does. Tests of the target run where this is there.

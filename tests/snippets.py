@@ -94,7 +94,9 @@ def read_snippets(text: str, page: str = "page") -> list[Snippet]:
             if not_run:
                 reason = not_run["reason"]
                 if reason not in REASONS:
-                    raise SnippetError(f"{page}, line {index + 1}: {reason!r} is no reason; known are {', '.join(REASONS)}")
+                    raise SnippetError(
+                        f"{page}, line {index + 1}: {reason!r} is no reason; known are {', '.join(REASONS)}"
+                    )
             elif code:
                 exits = int(code["code"])
             else:
@@ -119,7 +121,9 @@ def check(snippet: Snippet) -> None:
     for command in snippet.commands:
         words = shlex.split(command, comments=True)
         if not words or words[0] != "headway" or _OPERATORS & set(words):
-            raise SnippetError(f"{snippet}: `{command}` cannot be run by the tests; mark the block, as <!-- not run: network -->")
+            raise SnippetError(
+                f"{snippet}: `{command}` cannot be run by the tests; mark the block, as <!-- not run: network -->"
+            )
 
 
 class Workshop:
@@ -247,7 +251,9 @@ class Session:
             elif error is not None and not isinstance(error, SystemExit):
                 raise SnippetError(f"{snippet}: `{command}` failed") from error
             if code != wanted:
-                raise SnippetError(f"{snippet}: `{command}` ended with {code}, not {wanted}: {error or ''}\n{result.output}")
+                raise SnippetError(
+                    f"{snippet}: `{command}` ended with {code}, not {wanted}: {error or ''}\n{result.output}"
+                )
 
     def _python(self, snippet: Snippet) -> None:
         try:

@@ -19,7 +19,7 @@ def reference() -> str:
     commands = list(_commands(app, PROGRAM))
     parts = [markdown.paragraphs(app.help), _table_of_commands(commands), _options(app)]
     parts += [_section(path, command) for path, command in commands]
-    return "\n\n".join(part for part in parts if part)
+    return markdown.join(*parts)
 
 
 def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -47,7 +47,7 @@ def _table_of_commands(commands: list[tuple[str, Any]]) -> str:
     for panel, rows in panels.items():
         parts += [f"**{panel}**"] if panel else []
         parts.append(markdown.table(["command", "does"], rows))
-    return "\n\n".join(parts)
+    return markdown.join(*parts)
 
 
 def _section(path: str, command: Any) -> str:
@@ -58,7 +58,7 @@ def _section(path: str, command: Any) -> str:
         rows = [[f"`{_placeholder(p)}`", markdown.sentence(p.help), _default(p)] for p in arguments]
         parts.append(markdown.table(["argument", "meaning", "default"], rows))
     parts.append(_options(command))
-    return "\n\n".join(part for part in parts if part)
+    return markdown.join(*parts)
 
 
 def _placeholder(argument: Any) -> str:
@@ -79,7 +79,7 @@ def _options(command: Any) -> str:
     for panel, rows in panels.items():
         parts += [f"**{panel}**"] if panel else []
         parts.append(markdown.table(["option", "value", "meaning", "default"], rows))
-    return "\n\n".join(parts)
+    return markdown.join(*parts)
 
 
 def _panel(item: Any) -> str | None:

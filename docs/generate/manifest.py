@@ -16,8 +16,12 @@ def reference() -> str:
     manifest = places.load(places.MANIFEST)
     parts = [markdown.paragraphs(manifest.__doc__), _table(manifest)]
     for record in _records(manifest):
-        parts += [f"### {record.__name__} {{ #{record.__name__.lower()} }}", markdown.paragraphs(record.__doc__), _table(record)]
-    return "\n\n".join(parts)
+        parts += [
+            f"### {record.__name__} {{ #{record.__name__.lower()} }}",
+            markdown.paragraphs(record.__doc__),
+            _table(record),
+        ]
+    return markdown.join(*parts)
 
 
 def _records(manifest: type) -> list[type]:
@@ -46,7 +50,7 @@ def _descriptions(record: type) -> dict[str, str]:
     """Return the strings that stand below the fields of a class, as its documentation of each."""
     body = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]
     assert isinstance(body, ast.ClassDef)
-    found = {}
+    descriptions = {}
     for field, below in zip(body.body, body.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)
@@ -55,8 +59,8 @@ def _descriptions(record: type) -> dict[str, str]:
             and isinstance(below.value, ast.Constant)
             and isinstance(below.value.value, str)
         ):
-            found[field.target.id] = below.value.value
-    return found
+            descriptions[field.target.id] = below.value.value
+    return descriptions
 
 
 def _type(hint: Any) -> str:
@@ -70,4 +74,6 @@ def _type(hint: Any) -> str:
         return " or ".join(_type(argument) for argument in arguments)
     if dataclasses.is_dataclass(hint):
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
-    return {str: "text", int: "integer", float: "number", bool: "`true` or `false`", type(None): "`null`"}.get(hint, "any")
+    return {str: "text", int: "integer", float: "number", bool: "`true` or `false`", type(None): "`null`"}.get(
+        hint, "any"
+    )

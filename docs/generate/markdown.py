@@ -39,3 +39,8 @@ def paragraphs(text: str | None) -> str:
     """Return a docstring as Markdown: indentation removed, paragraphs kept."""
     parts = (text or "").strip().split("\n\n")
     return "\n\n".join(" ".join(part.split()) for part in parts if part.strip())
+
+
+def join(*parts: str) -> str:
+    """Return parts with a blank line between; empty ones are left out."""
+    return "\n\n".join(part for part in parts if part)

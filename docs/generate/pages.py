@@ -32,11 +32,11 @@ def filled(text: str, page: Path) -> str:
     """Return the text of `page` with all generated parts made anew."""
     names(text)
 
-    def made(match: re.Match[str]) -> str:
+    def fill(match: re.Match[str]) -> str:
         content = _LINK.sub(lambda link: f"]({_relative(link[1], page)})", BLOCKS[match["name"]]().strip())
         return f"{match['start']}\n{content}\n\n{match['end']}"
 
-    return _BLOCK.sub(made, text)
+    return _BLOCK.sub(fill, text)
 
 
 def _relative(target: str, page: Path) -> str:

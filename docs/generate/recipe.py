@@ -17,11 +17,11 @@ _BOUNDS = {
 
 def fields() -> str:
     """Return the recipe's own keys, and those of the mappings in it."""
-    whole = schema()
-    parts = [_body(whole)]
-    for name in _mappings(whole):
-        parts += [f"### {_spaced(name)} {{ #{_anchor(name)} }}", _body(whole["$defs"][name])]
-    return "\n\n".join(parts)
+    root = schema()
+    parts = [_body(root)]
+    for name in _mappings(root):
+        parts += [f"### {_spaced(name)} {{ #{_anchor(name)} }}", _body(root["$defs"][name])]
+    return markdown.join(*parts)
 
 
 def passes() -> str:
@@ -29,7 +29,7 @@ def passes() -> str:
     parts = []
     for kind, part in _passes(schema()).items():
         parts += [f"### {kind} {{ #{kind} }}", _body(part)]
-    return "\n\n".join(parts)
+    return markdown.join(*parts)
 
 
 def short() -> str:
@@ -46,32 +46,32 @@ def schema() -> dict[str, Any]:
     return places.load(places.RECIPE).model_json_schema()
 
 
-def _passes(whole: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _passes(root: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the schemas of all passes by their kind, in the order of the code."""
-    mapping = whole["properties"]["passes"]["items"]["discriminator"]["mapping"]
-    references = [item["$ref"] for item in whole["properties"]["passes"]["items"]["oneOf"]]
+    mapping = root["properties"]["passes"]["items"]["discriminator"]["mapping"]
+    references = [item["$ref"] for item in root["properties"]["passes"]["items"]["oneOf"]]
     by_reference = {reference: kind for kind, reference in mapping.items()}
-    return {by_reference[reference]: whole["$defs"][_name(reference)] for reference in references}
+    return {by_reference[reference]: root["$defs"][_name(reference)] for reference in references}
 
 
-def _mappings(whole: dict[str, Any]) -> list[str]:
+def _mappings(root: dict[str, Any]) -> list[str]:
     """Return the names of the models that are no pass, each behind the one that refers to it."""
-    passed = {id(part) for part in _passes(whole).values()}
+    passed = {id(part) for part in _passes(root).values()}
     order: list[str] = []
 
     def visit(part: Any) -> None:
         if isinstance(part, dict):
             name = _name(part["$ref"]) if "$ref" in part else None
-            if name and name not in order and id(whole["$defs"][name]) not in passed:
+            if name and name not in order and id(root["$defs"][name]) not in passed:
                 order.append(name)
-                visit(whole["$defs"][name])
+                visit(root["$defs"][name])
             for value in part.values():
                 visit(value)
         elif isinstance(part, list):
             for value in part:
                 visit(value)
 
-    visit(whole["properties"])
+    visit(root["properties"])
     return order
 
 
@@ -85,7 +85,7 @@ def _body(part: dict[str, Any]) -> str:
         rows.append([f"`{name}`", _type(field), _default(name, field, required), meaning])
     parts = [markdown.paragraphs(part.get("description", MISSING))]
     parts.append(markdown.table(["key", "value", "default", "meaning"], rows) if rows else "It has no keys.")
-    return "\n\n".join(parts)
+    return markdown.join(*parts)
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -10,8 +10,8 @@ _FUSED = "one `Attention` node per layer"
 _APART = "ordinary operators (disentangled)"
 
 
-def _supported() -> Any:
-    """Return the module with the tests' data."""
+def tested() -> Any:
+    """Return the module with the data that the tests of exporting run over."""
     if str(places.TESTS) not in sys.path:
         sys.path.insert(0, str(places.TESTS))
     return import_module("supported")
@@ -19,7 +19,7 @@ def _supported() -> Any:
 
 def matrix() -> str:
     """Return the table of families and tasks: `yes` where a test exports it and compares it with its source."""
-    data = _supported()
+    data = tested()
     rows = []
     for family in data.FAMILIES:
         cells = ["yes" if (family, task) in data.PAIRS else "no class" for task in data.TASKS]
@@ -29,7 +29,7 @@ def matrix() -> str:
 
 def short() -> str:
     """Return the table for the README: one row per family."""
-    data = _supported()
+    data = tested()
     rows = []
     for family in data.FAMILIES:
         tasks = [task for task in data.TASKS if (family, task) in data.PAIRS]

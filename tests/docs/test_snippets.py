@@ -81,7 +81,8 @@ def test_a_page_is_one_session(rooms: Workshop, tmp_path: Path) -> None:
         "<!-- not run: GPU, needs TensorRT -->\n\n```python\nraise RuntimeError\n```\n"
         "```yaml\nmax_mb: 0.001\n```\n"
         "<!-- exits: 1 -->\n```console\n$ headway export --recipe recipe.yaml \\\n      --out other  # too large\n```\n"
-        "- an item\n\n    ```python\n    label, probability = opened.labels(['a model'])[0]\n    assert label in ('negative', 'positive')\n    ```\n"
+        "- an item\n\n    ```python\n    label, _ = opened.labels(['a model'])[0]\n"
+        "    assert label in ('negative', 'positive')\n    ```\n"
     )
     _run(text, rooms, tmp_path / "place")
     assert not (tmp_path / "place" / "other").exists()

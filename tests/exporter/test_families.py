@@ -17,7 +17,6 @@ from supported import DISENTANGLED, PAIRS
 from variants import canonical
 
 
-
 @pytest.mark.parametrize(("family", "task"), PAIRS)
 def test_family_exports_with_parity(family: str, task: str, tmp_path: Path) -> None:
     source = models.make_model(tmp_path / "source", family, task)

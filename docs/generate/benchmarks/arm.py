@@ -22,16 +22,16 @@ PROCESSORS = {"cortex-a53": "Cortex-A53", "cortex-a76": "Cortex-A76", "neoverse-
 def table() -> str:
     """Return answers on arm64 beside those on x86. Of several processors the one that differs most is shown."""
     rows = []
-    for name, found in read("arm")["artifacts"].items():
-        there = max((found[p] for p in PROCESSORS if p in found), key=lambda row: row["largest_difference"])
-        otherwise = found.get("fused_otherwise_here")
+    for name, artifact in read("arm")["artifacts"].items():
+        there = max((artifact[p] for p in PROCESSORS if p in artifact), key=lambda row: row["largest_difference"])
+        otherwise = artifact.get("fused_otherwise_here")
         rows.append(
             [
                 _NAMES.get(name, name),
                 f"{there['largest_difference']:.1e}",
                 f"{there['least_cosine']:.6f}",
                 _otherwise(otherwise),
-                *_to_float32(name, found, there),
+                *_to_float32(name, artifact, there),
             ]
         )
     head = [
@@ -42,26 +42,28 @@ def table() -> str:
         "cosine to float32 on x86: mean / least",
         "on arm64",
     ]
-    return markdown.table(head, rows) + "\n\n" + source("arm")
+    return markdown.join(markdown.table(head, rows), source("arm"))
 
 
-def _otherwise(found: dict[str, Any] | None) -> str:
-    if found is None or not found["largest_difference"]:
+def _otherwise(answers: dict[str, Any] | None) -> str:
+    if answers is None or not answers["largest_difference"]:
         return ""
-    return f"{found['largest_difference']:.1e}, {found['least_cosine']:.6f}"
+    return f"{answers['largest_difference']:.1e}, {answers['least_cosine']:.6f}"
 
 
-def _to_float32(name: str, found: dict[str, Any], there: dict[str, Any]) -> list[str]:
-    if name == "float32" or not found["to_first_here"]:
+def _to_float32(name: str, artifact: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    if name == "float32" or not artifact["to_first_here"]:
         return ["", ""]
-    return [markdown.pair(found["to_first_here"], 5), markdown.pair(there["to_first"], 5)]
+    return [markdown.pair(artifact["to_first_here"], 5), markdown.pair(there["to_first"], 5)]
 
 
 def processors() -> str:
     """Return every processor on which an artifact differs from x86 by another amount than on the others."""
     rows = []
-    for name, found in read("arm")["artifacts"].items():
-        figures = {p: (found[p]["largest_difference"], found[p]["least_cosine"]) for p in PROCESSORS if p in found}
+    for name, artifact in read("arm")["artifacts"].items():
+        figures = {
+            p: (artifact[p]["largest_difference"], artifact[p]["least_cosine"]) for p in PROCESSORS if p in artifact
+        }
         cells = [f"{figures[p][0]:.1e}, {figures[p][1]:.6f}" if p in figures else "not run" for p in PROCESSORS]
         rows.append([_NAMES.get(name, name), *cells])
     return markdown.table(["largest difference to x86, least cosine", *PROCESSORS.values()], rows)
@@ -71,10 +73,10 @@ def kernels() -> str:
     """Return how the kernels' own tests went on each processor, and which operators give the bits of x86."""
     later = recorded("arm-kernels")
     rows = []
-    for processor, found in read("arm")["kernels"].items():
-        rows.append([PROCESSORS[processor], found["tests"].split(",")[0], str(later["passed"][processor])])
+    for processor, kernel_tests in read("arm")["kernels"].items():
+        rows.append([PROCESSORS[processor], kernel_tests["tests"].split(",")[0], str(later["passed"][processor])])
     head = ["processor", "tests of the kernels", "after operators were added: passed"]
-    return "\n\n".join([markdown.table(head, rows), source("arm"), origin("arm-kernels")])
+    return markdown.join(markdown.table(head, rows), source("arm"), origin("arm-kernels"))
 
 
 def versions() -> str:

@@ -7,6 +7,7 @@ from .results import read, source
 
 
 def table() -> str:
+    """Return time and memory by method, relative to Headway's."""
     result = read("calibration-cost")
     rows = []
     for name, row in result["rows"].items():
@@ -29,14 +30,16 @@ def table() -> str:
         "Headway's, MB",
         "above imports, × Headway's",
     ]
-    return markdown.table(head, rows) + "\n\n" + source("calibration-cost")
+    return markdown.join(markdown.table(head, rows), source("calibration-cost"))
 
 
 def details() -> str:
+    """Return where the time goes, and what 100,000 sentences take."""
     result = read("calibration-cost")
     ours = statistics.median(pair[0]["cpu"] for pair in result["rows"]["min-max"]["pairs"])
     imports = result["imports"]["headway"]
     many = result["many"]
+    text = f"{many['resident'][-1][0]:,} sentences, with histograms of all those activations and one worker"
     first, last = many["resident"][0], many["resident"][-1]
     agreement = result["agreement"]
     return "\n".join(
@@ -45,7 +48,7 @@ def details() -> str:
             f"Imports take {imports['peak'] / 1e6:.0f} MB of the memory.",
             f"- Where definitions agree, ranges do: min-max to {agreement['min-max']:.0e} of the activation's magnitude, "
             f"the 99.9th percentile to {agreement['percentile']:.0e} (one bin of each).",
-            f"- {last[0]:,} sentences, with histograms of all those activations and one worker, take {many['cpu']:.0f} s of processor time. "
+            f"- {text}, take {many['cpu']:.0f} s of processor time. "
             f"Resident memory is {first[1] / 1e6:.0f} MB after the first thousand and {last[1] / 1e6:.0f} MB after the last.",
         ]
     )

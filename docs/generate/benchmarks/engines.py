@@ -13,6 +13,7 @@ _UNREPAIRED = ("uneven+fp16", "low-rank+fp16")
 
 
 def table() -> str:
+    """Return parity, size and time to build of each variant."""
     result = read("engines")
     rows = []
     for row in result["rows"]:
@@ -39,13 +40,15 @@ def table() -> str:
         "build, s",
     ]
     gpus = ", ".join(result["gpus"][:-1]) + " and " + result["gpus"][-1]
-    return f"One engine for {gpus}, with three profiles, built on a CPU.\n\n" + markdown.table(head, rows) + "\n\n" + source("engines")
+    intro = f"One engine for {gpus}, with three profiles, built on a CPU."
+    return markdown.join(intro, markdown.table(head, rows), source("engines"))
 
 
 def plugin() -> str:
-    found = recorded("plugin-parity")
-    return (
+    """Return parity of the graph with attention as a plugin."""
+    noted = recorded("plugin-parity")
+    text = (
         f"all-MiniLM-L6-v2 in float16 with the plugin nodes computed by their float64 reference: hidden states within "
-        f"{found['hidden_states']} of the source, least cosine of the sentence embedding {found['least_cosine']}.\n\n"
-        + origin("plugin-parity")
+        f"{noted['hidden_states']} of the source, least cosine of the sentence embedding {noted['least_cosine']}."
     )
+    return markdown.join(text, origin("plugin-parity"))

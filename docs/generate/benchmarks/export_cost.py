@@ -5,6 +5,7 @@ from .results import read, source
 
 
 def table() -> str:
+    """Return wall time and peak memory by model."""
     result = read("export-cost")
     imports = f"{result['bare_import_peak'] / 1e6:.0f} MB"
     mini, base, big = result["minilm"], result["bert_base"], result["big"]
@@ -29,5 +30,10 @@ def table() -> str:
             "",
         ],
     ]
-    head = ["export, whole process", "Headway / `optimum-cli export onnx`, wall time", "peak memory, Headway", "peak memory, Optimum"]
-    return markdown.table(head, rows) + "\n\n" + source("export-cost")
+    head = [
+        "export, whole process",
+        "Headway / `optimum-cli export onnx`, wall time",
+        "peak memory, Headway",
+        "peak memory, Optimum",
+    ]
+    return markdown.join(markdown.table(head, rows), source("export-cost"))

@@ -23,14 +23,17 @@ def table(threads: int) -> str:
         rows.append([_label(case), f"{case['p50_ms']['Headway']:.1f}", *ratios])
     means = [f"**{result['geometric_mean'][who]:.2f}**" for who in SHOWN]
     rows.append(["geometric mean", "", *means])
-    return markdown.table([*head, *(_NAMES.get(who, who) for who in SHOWN)], rows) + "\n\n" + source(name)
+    head += [_NAMES.get(who, who) for who in SHOWN]
+    return markdown.join(markdown.table(head, rows), source(name))
 
 
 def one_thread() -> str:
+    """Return the table of one thread."""
     return table(1)
 
 
 def two_threads() -> str:
+    """Return the table of two threads."""
     return table(2)
 
 
@@ -48,21 +51,20 @@ def fusions() -> str:
     """Return which fused operators of the runtime pay."""
     result = read("fusions")
     rows = []
-    for name, found in result.items():
-        if isinstance(found, dict) and "ratio" in found:
-            rows.append([f"`{name}`" if " " not in name else name, markdown.interval(found["ratio"]), found["verdict"]])
+    for name, fusion in result.items():
+        if isinstance(fusion, dict) and "ratio" in fusion:
+            rows.append(
+                [f"`{name}`" if " " not in name else name, markdown.interval(fusion["ratio"]), fusion["verdict"]]
+            )
     batch, tokens, hidden = result["shape"]
+    intro = f"{batch} × {tokens} tokens, hidden size {hidden}, one thread. Below 1, the fused operator is slower."
     head = ["fused operator", "separate operators, times as long", "verdict"]
-    return (
-        f"Shape {batch} × {tokens} tokens, hidden size {hidden}, one thread. A ratio below 1 means that the fused operator is slower.\n\n"
-        + markdown.table(head, rows)
-        + "\n\n"
-        + source("fusions")
-    )
+    return markdown.join(intro, markdown.table(head, rows), source("fusions"))
 
 
 def operators() -> str:
     """Return the share of each kind of operator in the time of one model."""
-    found = recorded("operator-shares")
-    rows = [[f"1x{length}", *(f"{share} %" for share in shares)] for length, shares in found["percent"].items()]
-    return markdown.table(["all-MiniLM-L6-v2, 1 thread", *found["operators"]], rows) + "\n\n" + origin("operator-shares")
+    noted = recorded("operator-shares")
+    rows = [[f"1x{length}", *(f"{share} %" for share in shares)] for length, shares in noted["percent"].items()]
+    head = ["all-MiniLM-L6-v2, 1 thread", *noted["operators"]]
+    return markdown.join(markdown.table(head, rows), origin("operator-shares"))

@@ -7,6 +7,7 @@ _ENGLISH, _KNOWN, _MORE = "English sentences", "lines in 24 languages", "paragra
 
 
 def fidelity() -> str:
+    """Return how near each int8 model's answers are to float32."""
     result = read("int8")
     rows = []
     for name, cosines in result["cosine"].items():
@@ -19,10 +20,11 @@ def fidelity() -> str:
         "in 24 languages that no calibration saw",
         "in 218 more",
     ]
-    return markdown.table(head, rows) + "\n\n" + source("int8")
+    return markdown.join(markdown.table(head, rows), source("int8"))
 
 
 def speed() -> str:
+    """Return latency ratios to Headway int8 by workload."""
     result = read("int8")["speed"]["1 threads"]
     ours, *others = result["contestants"]
     rows = []
@@ -30,17 +32,21 @@ def speed() -> str:
         ratios = [markdown.interval(case["ratio_to_first"][who]) for who in others]
         rows.append([case["label"], f"{case['p50_ms'][ours]:.1f}", *ratios])
     head = ["1 thread, latency relative to Headway int8", "Headway int8, ms", *(renamed(who) for who in others)]
-    return markdown.table(head, rows) + "\n\n" + source("int8")
+    return markdown.join(markdown.table(head, rows), source("int8"))
 
 
 def tasks() -> str:
-    found = read("int8")["tasks"]
+    """Return what two tasks lose."""
+    quality = read("int8")["tasks"]
     names = {"float32": "float32", "int8": "Headway int8", "int8 stock": "Headway int8 stock"}
-    rows = [[names[kind], f"{row['accuracy']:.2f}", f"{row['correlation']:.2f}"] for kind, row in found.items()]
-    return markdown.table(["", "movie classifier: accuracy, %", "news similarity: Pearson × 100"], rows) + "\n\n" + source("int8")
+    rows = [[names[kind], f"{row['accuracy']:.2f}", f"{row['correlation']:.2f}"] for kind, row in quality.items()]
+    return markdown.join(
+        markdown.table(["", "movie classifier: accuracy, %", "news similarity: Pearson × 100"], rows), source("int8")
+    )
 
 
 def avx2() -> str:
+    """Return answers and latency with AVX2 alone."""
     result = read("int8-avx2")
     timed = result["speed"]
     cosines = result["cosine"]["AVX2 alone"]
@@ -51,7 +57,7 @@ def avx2() -> str:
         ratios = ["1" if who == "Headway" else f"{case['ratio_to_first'][who][0]:.2f}" for case in timed["cases"]]
         rows.append([renamed(name), cosine, *ratios])
     head = ["AVX2 alone", "cosine, English: mean / least", *(case["label"] for case in timed["cases"])]
-    return markdown.table(head, rows) + "\n\n" + source("int8-avx2")
+    return markdown.join(markdown.table(head, rows), source("int8-avx2"))
 
 
 def avx2_saturation() -> str:
@@ -59,8 +65,8 @@ def avx2_saturation() -> str:
     proof = read("int8-avx2")["proof"]
     rows = []
     for mode, sides in proof.items():
-        for side, found in sides.items():
-            rows.append([mode, side, f"{found['sum']:,}", f"{found['float32_ms']:.1f}"])
+        for side, shown in sides.items():
+            rows.append([mode, side, f"{shown['sum']:,}", f"{shown['float32_ms']:.1f}"])
     return markdown.table(["instructions", "process of", "sum of bytes that saturates", "float32 matmul, ms"], rows)
 
 
@@ -71,4 +77,4 @@ def linear() -> str:
         means = read(f"quantized-linear-{threads}-threads")["geometric_mean"]
         rows.append([str(threads), *(f"{means[op]:.2f}" for op in ("linear", "gelu", "feed-forward"))])
     head = ["threads", "`QuantizedLinear`", "with GELU", "`QuantizedFeedForward`"]
-    return markdown.table(head, rows) + "\n\n" + source("quantized-linear-1-threads", "quantized-linear-2-threads")
+    return markdown.join(markdown.table(head, rows), source("quantized-linear-1-threads", "quantized-linear-2-threads"))

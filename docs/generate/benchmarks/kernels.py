@@ -7,6 +7,7 @@ _LIMITS = {"matrix product": "matmul"}
 
 
 def table(threads: int) -> str:
+    """Return every operator with its share of what the machine can do at best."""
     name = f"kernels-{threads}-threads"
     rows = []
     for row in read(name)["rows"]:
@@ -18,14 +19,16 @@ def table(threads: int) -> str:
         rows.append([row["op"], row["case"], f"{row['p50_ms']['headway']:.2f}", share, *others])
     title = "operator, 1 thread" if threads == 1 else f"operator, {threads} threads"
     head = [title, "case", "Headway, ms", "share of the limit", "ONNX Runtime, times as long", "torch, times as long"]
-    return markdown.table(head, rows) + "\n\n" + source(name)
+    return markdown.join(markdown.table(head, rows), source(name))
 
 
 def one_thread() -> str:
+    """Return the table of one thread."""
     return table(1)
 
 
 def two_threads() -> str:
+    """Return the table of two threads."""
     return table(2)
 
 
@@ -41,12 +44,14 @@ def padding() -> str:
     for row in read("kernels-1-threads")["rows"]:
         if row["op"] == "attention by padding":
             rows.append([row["case"], *(f"{row['p50_ms'][who]:.2f}" for who in columns)])
-    return markdown.table(["padding", *columns.values()], rows) + "\n\n" + source("kernels-1-threads")
+    return markdown.join(markdown.table(["padding", *columns.values()], rows), source("kernels-1-threads"))
 
 
 def memory() -> str:
+    """Return by how much many calls grow the process."""
     result = read("kernels-memory")
-    return (
+    text = (
         f"{result['calls'] / 1e6:.1f} million calls on random shapes, {result['refused']:,} of them refused for bad input, "
-        f"grow the process by {result['growth_mb']:.1f} MB after the first tenth.\n\n" + source("kernels-memory")
+        f"grow the process by {result['growth_mb']:.1f} MB after the first tenth."
     )
+    return markdown.join(text, source("kernels-memory"))

@@ -7,9 +7,10 @@ from .results import origin, read, recorded, source
 
 
 def table() -> str:
+    """Return every target and dtype of two models: size, parity, accuracy, latency."""
     rows = []
-    for model, found in read("mobile")["table"].items():
-        rows += [_row(model, row) for row in found if row["reason"] is None]
+    for model, combinations in read("mobile")["table"].items():
+        rows += [_row(model, row) for row in combinations if row["reason"] is None]
     head = [
         "one text of 64 tokens, one core",
         "dtype",
@@ -19,7 +20,7 @@ def table() -> str:
         "latency relative to ort float32",
         "not delegated",
     ]
-    return markdown.table(head, rows) + "\n\n" + source("mobile")
+    return markdown.join(markdown.table(head, rows), source("mobile"))
 
 
 def _row(model: str, row: dict[str, Any]) -> list[str]:
@@ -34,8 +35,8 @@ def _row(model: str, row: dict[str, Any]) -> list[str]:
 def refused() -> str:
     """Return what targets refuse, with the reason they give."""
     reasons: dict[tuple[str, str], str] = {}
-    for found in read("mobile")["table"].values():
-        for row in found:
+    for combinations in read("mobile")["table"].values():
+        for row in combinations:
             if row["reason"] is not None:
                 reasons.setdefault((row["target"], row["dtype"]), row["reason"])
     rows = [[target, dtype, markdown.sentence(reason)] for (target, dtype), reason in reasons.items()]
@@ -43,6 +44,7 @@ def refused() -> str:
 
 
 def packages() -> str:
+    """Return packages for Android of a given size, and what they lose."""
     rows = []
     for package in read("mobile")["packages"]:
         rows.append(
@@ -54,7 +56,7 @@ def packages() -> str:
             ]
         )
     head = ["MiniLM-L6 packaged for Android, everything counted", "float32", "package", "MB"]
-    return markdown.table(head, rows) + "\n\n" + source("mobile")
+    return markdown.join(markdown.table(head, rows), source("mobile"))
 
 
 def agreement() -> str:
@@ -69,16 +71,15 @@ def agreement() -> str:
 
 def runtimes() -> str:
     """Return ExecuTorch, LiteRT and Core ML files of one sentence encoder."""
-    found = recorded("phone-runtimes")
-    return markdown.table(found["head"], found["rows"]) + "\n\n" + origin("phone-runtimes")
+    noted = recorded("phone-runtimes")
+    return markdown.join(markdown.table(noted["head"], noted["rows"]), origin("phone-runtimes"))
 
 
 def library() -> str:
-    found = recorded("runtime-library")
-    return (
-        f"The library of ONNX Runtime for aarch64 Linux, a full build, has {found['mb']} MB ({found['compressed_mb']} MB compressed).\n\n"
-        + origin("runtime-library")
-    )
+    """Return the size of the runtime that comes on top of a package."""
+    noted = recorded("runtime-library")
+    text = f"The library of ONNX Runtime for aarch64 Linux, a full build, has {noted['mb']} MB ({noted['compressed_mb']} MB compressed)."
+    return markdown.join(text, origin("runtime-library"))
 
 
 def snippets() -> str:
@@ -86,7 +87,8 @@ def snippets() -> str:
     result = read("snippets")
     kotlin = ", ".join(result["kotlin"])
     largest = result["javascript"]["last_hidden_state"]
-    return (
+    text = (
         f"The Kotlin for {kotlin} compiles against declarations of the runtimes' classes. The JavaScript runs in onnxruntime-web; "
-        f"its answer differs from Python's by at most {largest:.1e}.\n\n" + source("snippets")
+        f"its answer differs from Python's by at most {largest:.1e}."
     )
+    return markdown.join(text, source("snippets"))

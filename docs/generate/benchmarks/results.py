@@ -27,13 +27,15 @@ def source(*names: str) -> str:
         return f"*Source: {files}.*"
     features = ", ".join(machine["features"])
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    return f"*Source: {files}. Machine: {machine['cpu']}, {machine['cores']} cores ({features}); {machine['system']}, Python {machine['python']}, {versions}.*"
+    where = f"{machine['cpu']}, {machine['cores']} cores ({features}); {machine['system']}, Python {machine['python']}, {versions}"
+    return f"*Source: {files}. Machine: {where}.*"
 
 
 def origin(name: str) -> str:
     """Return a line on figures that no script keeps: who measured them how, and when."""
     content = recorded(name)["origin"]
-    return f"*Source: `benchmarks/results/recorded.json`. {content['how']} Noted on {content['date']} (commit {content['commit']}); no script keeps these figures.*"
+    noted = f"Noted on {content['date']} (commit {content['commit']}); no script keeps these figures."
+    return f"*Source: `benchmarks/results/recorded.json`. {content['how']} {noted}*"
 
 
 def renamed(name: str) -> str:

@@ -5,10 +5,13 @@ from .results import read
 
 
 def table() -> str:
+    """Return one row per subject, each with its page."""
     plain = read("minilm-1-threads")["geometric_mean"]
     int8 = read("int8")
     timed = int8["speed"]["1 threads"]["geometric_mean"]
-    ours, peer = (int8["cosine"][name]["English sentences"][1] for name in ("Headway int8", "ONNX Runtime dynamic, by channel"))
+    ours, peer = (
+        int8["cosine"][name]["English sentences"][1] for name in ("Headway int8", "ONNX Runtime dynamic, by channel")
+    )
     rows_of = {task: read(f"compression-{task}")["rows"] for task in ("movies",)}
     cut = next(r for r in rows_of["movies"] if (r["method"], r["wanted"]) == ("Headway", 2.0))
     random = next(r for r in rows_of["movies"] if (r["method"], r["wanted"]) == ("random removal", 2.0))
@@ -27,7 +30,8 @@ def table() -> str:
         ],
         [
             "int8",
-            f"float32 takes {timed['Headway float32']:.2f} times as long, ONNX Runtime's dynamic int8 {timed['ONNX Runtime dynamic, by channel']:.2f}; "
+            f"float32 takes {timed['Headway float32']:.2f} times as long, "
+            f"ONNX Runtime's dynamic int8 {timed['ONNX Runtime dynamic, by channel']:.2f}; "
             f"least cosine to float32 {ours:.4f}, ONNX Runtime's {peer:.4f}",
             "[int8](docs:benchmarks/int8.md)",
         ],
