@@ -8,12 +8,12 @@ WEB := tests/web/node_modules/.package-lock.json
 
 LITERT := .cache/litert
 
-.PHONY: demo test lint types docs site litert clean
+.PHONY: demo test lint types imports namespace docs site litert clean
 
 demo: $(READY)
 	$(BIN)/headway demo
 
-test: lint types $(KERNELS) $(WEB)
+test: lint types imports $(KERNELS) $(WEB)
 	$(BIN)/python -m pytest -n 2
 
 $(KERNELS): $(READY) $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py)
@@ -27,13 +27,20 @@ $(WEB): tests/web/package.json tests/web/package-lock.json
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
-# The type checker finds packages by their place on disk; build/types mirrors the import namespace.
-types: $(READY)
+# Type checker and import contract find packages by their place on disk; build/types mirrors the import namespace.
+namespace: $(READY)
+	@rm -rf build/types
 	@mkdir -p build/types/headway
 	@for entry in headway/*; do ln -sfn ../../../$$entry build/types/headway/; done
 	@for room in exporter kernels calibration; do ln -sfn ../../../$$room build/types/headway/; done
+
+types: namespace
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p headway
+
+imports: namespace
+	cd build/types && PYTHONPATH=. ../../$(BIN)/lint-imports ../../pyproject.toml --no-logo
 
 # The documentation, served at http://127.0.0.1:8000 and built anew when a page changes. Tests build it strictly.
 docs: $(READY)
