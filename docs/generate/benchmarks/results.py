@@ -20,8 +20,7 @@ def recorded(name: str) -> dict[str, Any]:
 
 def source(*names: str) -> str:
     """Return a line that says which files the figures come from, and on which machine they were taken."""
-    content = read(names[0])
-    machine = content.get("machine") or content.get("here")
+    machine = _machine(read(names[0]))
     files = ", ".join(f"`benchmarks/results/{name}.json`" for name in names)
     if machine is None:
         return f"*Source: {files}.*"
@@ -29,6 +28,15 @@ def source(*names: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     where = f"{machine['cpu']}, {machine['cores']} cores ({features}); {machine['system']}, Python {machine['python']}, {versions}"
     return f"*Source: {files}. Machine: {where}.*"
+
+
+def _machine(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the machine that a file names, at its top or beside the times in it."""
+    for key in ("machine", "here"):
+        if key in content:
+            return content[key]
+    inner = [value for value in content.get("speed", {}).values() if isinstance(value, dict)]
+    return next((value["machine"] for value in [content.get("speed", {}), *inner] if "machine" in value), None)
 
 
 def origin(name: str) -> str:
