@@ -1,11 +1,11 @@
-"""`headway inspect` and `headway verify`: what a model is made of, and whether a bundle still agrees with its source."""
+"""What a model is made of, and where its time goes: `headway inspect`."""
 
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import onnx_ir as ir
@@ -19,65 +19,101 @@ from .graph.anatomy import describe, read_anatomy
 from .graph.canonical import canonicalize
 from .graph.decompose import decompose_attention
 from .source.source import Source, open_source
-from .targets.ort.target import MODEL_FILE, SLOW_FUSIONS, session_options, write
+from .targets.ort.target import MODEL_FILE, session_options, write
 
 _RUNS = 10
-_FUSED = {"disabled_optimizers": SLOW_FUSIONS}
 
 
-def inspect_model(
-    spec: str, *, task: str | None, length: int, time: bool, allow_pickle: bool = False
-) -> dict[str, Any]:
-    """The anatomy of any source or bundle as plain numbers; with `time`, the measured share of each operator kind."""
+class Inspection(TypedDict):
+    """The anatomy of a model as plain numbers.
+
+    `bytes` are those of its weights. Each of `blocks` has its `heads`, `head_dim`, `kv_heads`, `intermediate_size` and `activation`
+    of each feed-forward, and its form (`gated`, `merged_qkv`, `disentangled`, `ranks`). `gflops_per_token` is at `length` tokens;
+    a bundle has only the figure at 128. `time_share` sums to 1, and is empty where no time was measured.
+    """
+
+    model: str
+    task: str
+    length: int
+    parameters: int
+    bytes: int
+    embeddings: dict[str, list[int]]
+    blocks: list[dict[str, Any]]
+    gflops_per_token_at_128: NotRequired[float]
+    gflops_per_token: NotRequired[float]
+    time_share: dict[str, float]
+
+
+def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow_pickle: bool = False) -> Inspection:
+    """Return the anatomy of any source or bundle; with `time`, the measured share of each kind of operator."""
     path = Path(spec)
     if (path / MANIFEST).is_file():
-        manifest = Manifest.read(path)
-        if task not in (None, manifest.task):
-            raise UsageError(f"{spec} is a bundle, made for {manifest.task}: leave --task out, or give its source")
-        described = dict(manifest.anatomy)
-        share = _bundle_share(path, manifest, length) if time else {}
-        return {"model": spec, "task": manifest.task, "length": length, **described, "time_share": share}
+        return _inspect_bundle(path, task, length, time)
     source, model = canonical_graph(spec, task, allow_pickle)
     anatomy = read_anatomy(model)
-    found = {
-        "model": spec,
-        "task": source.task,
-        "length": length,
-        **describe(anatomy),
-        "gflops_per_token": anatomy.flops_per_token(length) / 1e9,
-    }
-    found["time_share"] = {}
+    described = describe(anatomy)
+    share: dict[str, float] = {}
     if time:
-        if length > source.positions:
-            raise UsageError(f"--length {length} is longer than the {source.positions} tokens this model takes")
+        _check_length(length, source.positions)
         with tempfile.TemporaryDirectory() as folder:
-            # Attention is written out here, so that softmax and products are nodes of their own.
+            # Attention is decomposed here, so that softmax and matmuls are nodes of their own.
             decompose_attention(model)
             write(model, Path(folder))
-            found["time_share"] = op_share(Path(folder) / MODEL_FILE, length)
-    return found
+            share = op_share(Path(folder) / MODEL_FILE, length)
+    return Inspection(
+        model=spec,
+        task=source.task,
+        length=length,
+        **described,  # type: ignore[typeddict-item]
+        gflops_per_token=anatomy.flops_per_token(length) / 1e9,
+        time_share=share,
+    )
+
+
+def _inspect_bundle(path: Path, task: str | None, length: int, time: bool) -> Inspection:
+    manifest = Manifest.read(path)
+    if task not in (None, manifest.task):
+        raise UsageError(f"{path} is a bundle, made for {manifest.task}: leave --task out, or give its source")
+    share = _bundle_share(path, manifest, length) if time else {}
+    return Inspection(
+        model=str(path),
+        task=manifest.task,
+        length=length,
+        **manifest.anatomy,  # type: ignore[typeddict-item]
+        time_share=share,
+    )
 
 
 def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, float]:
-    """Of the graph that ONNX Runtime runs; a bundle for TensorRT has one beside its engine."""
+    """Return the share of each operator in the graph that ONNX Runtime runs; a bundle for TensorRT has one beside its engine."""
     graph = graph_of(path / manifest.artifact)
     if not graph.is_file():
-        raise UsageError(f"{path}: a bundle for {manifest.target}; --time measures what ONNX Runtime runs")
-    if length > (longest := manifest.tokenizer.max_length):
-        raise UsageError(f"--length {length} is longer than the {longest} tokens this model takes")
+        raise UsageError(
+            f"{path}: a bundle for {manifest.target}, and --time measures what ONNX Runtime runs: leave --time out, or give "
+            "its source"
+        )
+    _check_length(length, manifest.tokenizer.max_length)
     return op_share(graph, length, manifest.session_options)
 
 
+def _check_length(length: int, longest: int) -> None:
+    if length > longest:
+        raise UsageError(
+            f"--length {length} is longer than the {longest} tokens this model takes: give at most {longest}"
+        )
+
+
 def canonical_graph(spec: str, task: str | None, allow_pickle: bool) -> tuple[Source, ir.Model]:
+    """Return a source and its canonical graph. Raises as opening and capturing do."""
     captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
     return captured.source, canonicalize(captured.model, longest=captured.source.positions).model
 
 
 def op_share(model: Path, length: int, options: Mapping[str, Any] | None = None) -> dict[str, float]:
-    """Measured share of time by operator kind on one thread, largest first; the shares sum to 1.
+    """Return the measured share of time of each kind of operator, largest first; the shares sum to 1.
 
-    From ONNX Runtime's own profile of ten runs on `[1, length]` ids; a run before them is left out. `options` as a bundle's
-    runner takes them.
+    They come from ONNX Runtime's profile of ten runs on ids `[1, length]`, on one thread; a warm-up run is left out. `options`
+    are those of a bundle's runner.
     """
     with tempfile.TemporaryDirectory() as folder:
         settings = options or session_options(regroup=False)

@@ -1,4 +1,4 @@
-"""Compare a bundle with its source again."""
+"""Compare a bundle with its source again: `headway verify`."""
 
 import tempfile
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from .capture.base import Reference
 from .capture.capture import load_reference
 from .check.parity import Parity, compare, make_cases
 from .compress.quality import Quality
+from .compress.samples import class_names, divide
 from .recipe.recipe import Recipe, read_recipe
 from .source.source import Source, open_source
 from .source.tokenizer import source_encoder
@@ -23,7 +24,11 @@ from .targets.registry import target_of
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison with the source found: parity, or for a compressed bundle points of quality (now, source, recorded)."""
+    """The answer to whether a bundle still agrees with its source.
+
+    `parity` has the distance of each output. For a compressed bundle it is None, and the points of `metric` count: `quality` now,
+    the source's `source_quality`, and `recorded` when the bundle was made.
+    """
 
     ok: bool
     parity: Parity | None
@@ -33,6 +38,7 @@ class Verdict:
     recorded: float | None = None
 
     def to_json(self) -> dict[str, object]:
+        """Return the answer as plain values."""
         if self.parity is not None:
             return self.parity.to_json()
         names = ("ok", "metric", "quality", "source_quality", "recorded")
@@ -47,7 +53,7 @@ def verify_bundle(
     allow_pickle: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
-    """Compares a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
+    """Compare a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
     on_step("read the bundle")
     manifest = Manifest.read(path)
     check_files(path, manifest)
@@ -58,12 +64,15 @@ def verify_bundle(
     on_step("load the source")
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
-        raise SourceError(f"{spec} is not the model that {path} was made from: its fingerprint differs")
+        raise SourceError(
+            f"{spec} is not the model that {path} was made from: its fingerprint differs; give the right one with --against"
+        )
     reference, source = load_reference(source)
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data)
-    lines = read_lines(data or recipe.data, None if data else recipe.column) if data or recipe.data else builtin_lines()  # type: ignore[arg-type]
+    text, column = (data, None) if data else (recipe.data, recipe.column)
+    lines = read_lines(text, column) if text else builtin_lines()
     choices = 2 if bundle.manifest.task == "multiple-choice" else 0
     cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
     expected = [reference.run(c.feeds) for c in cases]
@@ -75,7 +84,7 @@ def verify_bundle(
 
 
 def _opened(path: Path, manifest: Manifest) -> Bundle:
-    """The bundle; one for a GPU that is not here with its typed graph in place of the engine."""
+    """Open the bundle. One for a GPU that this machine lacks is opened with its typed graph in place of the engine."""
     if manifest.target == "ort":
         return Bundle.open(path)
     target = target_of(read_recipe(path / "recipe.yaml"))
@@ -85,20 +94,18 @@ def _opened(path: Path, manifest: Manifest) -> Bundle:
 def _verify_compressed(
     bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Path | None
 ) -> Verdict:
-    """A compressed bundle is another model on purpose: what counts is the quality it keeps on the text held out."""
-    from .compress.samples import class_names, divide
-
+    """Measure the quality that a compressed bundle keeps on held-out text: it is another model than its source on purpose."""
     assert bundle.manifest.compression is not None and recipe.data is not None
     texts, labels = read_labeled(data or recipe.data, class_names(source.config), None if data else recipe.column)
     judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
     with tempfile.TemporaryDirectory() as folder:
-        whole = source_encoder(source, Path(folder))
-    quality.learn(reference.run, whole)
-    names = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
-    kept = [i for name, _ in names if (i := whole.tokenizer.token_to_id(name)) is not None]
-    points = quality.measure(bundle.runner.run, bundle.encoder, kept)
+        encoder = source_encoder(source, Path(folder))
+    quality.learn(reference.run, encoder)
+    tokens = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    source_ids = [i for token, _ in tokens if (i := encoder.tokenizer.token_to_id(token)) is not None]
+    points = quality.measure(bundle.runner.run, bundle.encoder, source_ids)
     ok = quality.source - points <= recipe.max_drop
     return Verdict(
         ok, None, quality.metric, points, quality.source, bundle.manifest.compression["stages"][-1]["quality"]

@@ -1,22 +1,63 @@
-"""Headway: makes a trained Transformer deployable, and proves that it still computes the same."""
+"""Make a trained Transformer deployable, and prove that it still computes the same.
+
+What production needs (`open`, `Bundle`, `Manifest`, `errors`) runs on onnxruntime, tokenizers and numpy. The functions that
+make and judge bundles come with `pip install 'headway[export]'`. Everything is imported on first use.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["Bundle", "__version__"]
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from . import errors
     from .bundle import Bundle
+    from .exporter.api import Recipe, bench, compress, export, inspect, verify
+    from .manifest import Manifest
+
+__version__ = "0.1.0"
+__all__ = [
+    "Bundle",
+    "Manifest",
+    "Recipe",
+    "__version__",
+    "bench",
+    "compress",
+    "errors",
+    "export",
+    "inspect",
+    "open",
+    "verify",
+]
+
+_DEPLOY = {"Bundle": "headway.bundle", "Manifest": "headway.manifest"}
+_EXPORT = frozenset({"Recipe", "bench", "compress", "export", "inspect", "verify"})
+
+
+def open(path: "str | Path", *, threads: int | None = None, providers: "Sequence[str] | None" = None) -> "Bundle":
+    """Open the bundle in the directory `path`; the same as `Bundle.open`.
+
+    `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
+    Raises SourceError where a file is missing or damaged, TargetError where the target cannot run here.
+    """
+    from .bundle import Bundle
+
+    return Bundle.open(path, threads=threads, providers=providers)
 
 
 def __getattr__(name: str) -> object:
-    # Loaded on first use: `import headway` alone must not pay for onnxruntime.
-    if name == "Bundle":
-        from .bundle import Bundle
-
-        return Bundle
+    if name in _DEPLOY:
+        return getattr(import_module(_DEPLOY[name]), name)
+    if name in _EXPORT:
+        return getattr(import_module("headway.exporter.api"), name)  # names the extra where it is missing
+    if name == "errors":
+        return import_module("headway.errors")
     if name == "kernels":
         import_module("headway.kernels.cpu")
         return import_module("headway.kernels")
     raise AttributeError(f"module 'headway' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -38,7 +38,7 @@ class Bundle:
         manifest = Manifest.read(directory)
         check_whole(directory, manifest)
         artifact = directory / manifest.artifact
-        runner = open_artifact(manifest.target, artifact, manifest.session_options, threads, providers)
+        runner = open_artifact(manifest.runner, artifact, manifest.session_options, threads, providers)
         return cls(directory, manifest, runner)
 
     def check_files(self) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from .errors import SourceError
@@ -37,6 +37,9 @@ def _digest(path: Path) -> str:
 
 SCHEMA_VERSION = 1
 
+_RUNNERS = {".engine": "tensorrt", ".pte": "executorch", ".tflite": "litert", ".mlpackage": "coreml"}
+"""The runner by the artifact's suffix, for manifests that do not name one; ONNX Runtime reads all others."""
+
 
 @dataclass
 class TensorInfo:
@@ -60,7 +63,10 @@ class TokenizerInfo:
 
 @dataclass
 class Manifest:
-    """`headway.json`, all of it. Timings live under `bench`, `devices` and `compression`: everything else repeats exactly."""
+    """`headway.json`, all of it. Timings live under `bench`, `devices` and `compression`: everything else repeats exactly.
+
+    `runner` names what opens the artifact, see `runners.open`.
+    """
 
     schema_version: int
     headway_version: str
@@ -82,6 +88,10 @@ class Manifest:
     compression: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
     devices: list[dict[str, Any]] = field(default_factory=list)
+    runner: str = ""
+
+    def __post_init__(self) -> None:
+        self.runner = self.runner or _RUNNERS.get(PurePath(self.artifact).suffix, "onnxruntime")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

@@ -18,18 +18,19 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names} == {"headway", "headway-0.1.0.dist-info"}
-    modules = {
-        f"headway/{p.relative_to(ROOT)}"
-        for room in ("exporter", "calibration", "kernels")
-        for p in (ROOT / room).rglob("*.py")
-    }
+    modules = {f"headway/{p.relative_to(ROOT / 'headway')}" for p in (ROOT / "headway").rglob("*.py")}
+    for folder in ("exporter", "calibration", "kernels"):
+        modules |= {f"headway/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py")}
     assert modules <= set(names)
+    assert "headway/py.typed" in names
     assert "headway/calibration/parity.txt" in names
     assert "headway/kernels/triton/configs.json" in names
-    phone = {f"headway/{p.relative_to(ROOT)}" for p in (ROOT / "exporter" / "reader" / "sources").iterdir()}
+    sources = ROOT / "exporter" / "tokenizer" / "reader" / "sources"
+    phone = {f"headway/{p.relative_to(ROOT)}" for p in sources.iterdir()}
     assert len(phone) == 7 and phone <= set(names)
-    page = {f"headway/exporter/web/{p.name}" for p in (ROOT / "exporter" / "web").iterdir() if p.is_file()}
-    assert page <= set(names)
+    folder = ROOT / "exporter" / "targets" / "web" / "page"
+    page = {f"headway/{p.relative_to(ROOT)}" for p in folder.iterdir() if p.is_file()}
+    assert len(page) == 9 and page <= set(names)
 
 
 def test_the_command_starts_light() -> None:

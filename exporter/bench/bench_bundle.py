@@ -31,8 +31,8 @@ def bench_bundle(
     rounds: int,
     out: Path | None,
     on_step: Callable[..., None] = lambda *_, **__: None,
-) -> tuple[BenchResult, list[Path]]:
-    """Measures a bundle and its rivals in paired rounds; returns the result and the files written.
+) -> BenchResult:
+    """Measure a bundle and its rivals in paired rounds.
 
     The result goes into the bundle (manifest, card, plot), or into `out`. Every contestant gets the same arrays and the
     same number of threads. A rival that answers differently is refused: its time would mean nothing.
@@ -52,7 +52,8 @@ def bench_bundle(
     # A compressed model is not quite its source: only what has nothing to do with it is refused.
     check_agreement(contestants, next(iter(feeds.values())), least=0.5 if bundle.manifest.compression else 0.9)
     result = measure(contestants, feeds, rounds=rounds, threads=threads, on_progress=on_step)
-    return result, keep(result, path if out is None else out, bundle if out is None else None)
+    result.files = keep(result, path if out is None else out, bundle if out is None else None)
+    return result
 
 
 def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:

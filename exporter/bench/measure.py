@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,13 @@ class CaseResult:
 
 @dataclass
 class BenchResult:
-    """What a measurement found; the first contestant is the one that the others are compared with."""
+    """The figures of a measurement. The others are compared with the first contestant; `files` are what was written."""
 
     contestants: list[str]
     threads: int
     cases: list[CaseResult]
     machine: dict[str, Any] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list, compare=False)
 
     def geometric_mean(self, name: str) -> float:
         """Over the cases: how many times as long `name` takes as the first contestant."""

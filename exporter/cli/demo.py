@@ -44,12 +44,12 @@ def run_demo(
     with progress(len(STEPS)) as step:
         done = export(Recipe(source=str(source)), out, force=True, on_step=step)
     with progress(None) as step:
-        result, files = bench_bundle(out, [str(source)], threads=1, data=None, rounds=12, out=None, on_step=step)
+        result = bench_bundle(out, [str(source)], threads=1, data=None, rounds=12, out=None, on_step=step)
     if console is not None:
         from .tables import bench_table, export_table
 
         console.print(export_table(done.manifest, done.source_bytes, done.artifact_bytes))
         console.print(bench_table(result))
         console.print(f"bundle: {out}", soft_wrap=True)
-        for file in files:
+        for file in result.files:
             console.print(f"        {file}", soft_wrap=True)

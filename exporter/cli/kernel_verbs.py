@@ -1,4 +1,4 @@
-"""`headway kernels`: what concerns the kernels themselves, not a model."""
+"""`headway kernels`: build and measure the kernels themselves."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,29 +6,51 @@ from typing import Annotated, Any
 import typer
 
 from ...errors import TargetError, UsageError
-from .shared import Json, Quiet, Threads, console, needs_export, print_json, progress
+from .. import api
+from . import options as o
+from .help import CONTEXT, PlainCommand, PlainGroup
+from .shared import console, print_json, progress
 
-kernels_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and measure the custom kernels.")
+kernels_app = typer.Typer(
+    cls=PlainGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
+    help="Build and measure Headway's own kernels.",
+)
+
+_Arch = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch", metavar="NAMES", help="As sm_80,sm_90; repeatable. All where not given.", rich_help_panel=o.TARGET
+    ),
+]
+_HeadDim = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--head-dim",
+        metavar="N",
+        help="Width of a head; repeatable. 32 and 64 where not given.",
+        rich_help_panel=o.TARGET,
+    ),
+]
+_KernelRounds = Annotated[
+    int,
+    typer.Option("--rounds", min=5, metavar="N", help="Paired rounds of each case.", rich_help_panel=o.MEASURE),
+]
 
 
-@kernels_app.command("build")
+@kernels_app.command("build", cls=PlainCommand)
 def build(
-    out: Annotated[Path, typer.Option("--out", help="Directory to write; it must not exist.")],
-    arch: Annotated[
-        list[str] | None, typer.Option("--arch", help="As sm_80,sm_90; may be repeated. All where not given.")
-    ] = None,
-    head_dim: Annotated[
-        list[int] | None,
-        typer.Option("--head-dim", help="Width of a head; may be repeated. 32 and 64 where not given."),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    out: o.NewOut,
+    arch: _Arch = None,
+    head_dim: _HeadDim = None,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
 ) -> None:
     """Compile the GPU kernels ahead of time to PTX and cubin; no GPU is needed."""
-    try:
+    with api.needs("gpu"):
         from ...kernels.triton import build as builder
-    except ModuleNotFoundError as error:
-        raise TargetError(f"this needs {error.name}, which is not installed: pip install 'headway[gpu]'") from error
     from ..publish.staging import staged
 
     if out.exists():
@@ -49,15 +71,10 @@ def build(
         console().print(f"{len(manifest['kernels'])} kernels for {names}: {out}", soft_wrap=True)
 
 
-@kernels_app.command("bench")
-def bench(
-    threads: Threads = 1,
-    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Paired rounds of each case.")] = 30,
-    as_json: Json = False,
-) -> None:
+@kernels_app.command("bench", cls=PlainCommand)
+def bench(threads: o.Threads = 1, rounds: _KernelRounds = 30, as_json: o.Json = False) -> None:
     """Time the CPU kernels beside ONNX Runtime's operators and torch."""
-
-    with needs_export():
+    with api.needs("export"):
         from ...kernels.cpu import MISSING, library_path
         from ...kernels.cpu.bench import measure
         from .tables import kernels_table
@@ -79,18 +96,18 @@ def _architectures(given: list[str] | None) -> list[int]:
 
 
 def _table(manifest: dict[str, Any]) -> Any:
-    """One line a kernel, from the least to the most among the architectures."""
+    """Return a table with one line for each kernel, from the least to the most among the architectures."""
     from rich.table import Column, Table
 
     table = Table(Column("kernel", no_wrap=True), "shared KiB", "registers", "spilled bytes", box=None)
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in manifest["kernels"]:
         rows.setdefault(row["name"], []).append(row)
-    for name, found in rows.items():
+    for name, variants in rows.items():
         columns = (
-            [row["shared_bytes"] / 1024 for row in found],
-            [row["registers"] for row in found],
-            [row["spill_bytes"] for row in found],
+            [row["shared_bytes"] / 1024 for row in variants],
+            [row["registers"] for row in variants],
+            [row["spill_bytes"] for row in variants],
         )
         spans = [f"{min(c):.0f}" + (f" to {max(c):.0f}" if max(c) != min(c) else "") for c in columns]
         table.add_row(name, *spans)

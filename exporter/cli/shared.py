@@ -1,48 +1,60 @@
-"""What the commands of several modules share: options, and how they print. Needs nothing heavy."""
+"""What the modules of commands share: reading values, and printing. Needs nothing heavy."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from ...errors import TargetError
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of every contestant.")]
-
-
-@contextmanager
-def needs_export() -> Iterator[None]:
-    """A missing heavy library is named with the extra that brings it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise TargetError(f"this needs {error.name}, which is not installed: pip install 'headway[export]'") from error
+from ...errors import UsageError
 
 
 def console() -> Any:
+    """Return a console of rich on standard output that colors nothing by guess."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
     print(json.dumps(value, ensure_ascii=False))
 
 
 def print_paths(paths: Iterable[Path]) -> None:
-    """One a line, never broken."""
+    """Print one path on each line, never broken."""
     for path in paths:
         console().print(str(path), soft_wrap=True)
 
 
+def read_number(text: str | None, unit: str, option: str) -> float | None:
+    """Return a number that is given with its unit or without. Raises UsageError naming the option."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix(unit).removesuffix(unit.rstrip("s")))
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: a number of {unit.strip('-')} is expected, as 8{unit}") from error
+
+
+def read_shapes(texts: Iterable[str] | None) -> list[tuple[int, int]]:
+    """Return (texts, tokens) of each `--shape`. Raises UsageError."""
+    return [_read_shape(text) for text in texts or ()]
+
+
+def _read_shape(text: str) -> tuple[int, int]:
+    try:
+        batch, length = (int(n) for n in text.lower().split("x"))
+    except ValueError as error:
+        raise UsageError(f"--shape {text!r}: texts x tokens is expected, as 8x128") from error
+    if batch < 1 or length < 1:
+        raise UsageError(f"--shape {text!r}: both numbers have to be at least 1, as 8x128")
+    return batch, length
+
+
 @contextmanager
 def progress(total: int | None, hidden: bool) -> Iterator[Callable[..., None]]:
-    """A bar with an ETA on standard error; the yielded function names the step that begins."""
+    """Show a bar with an ETA on standard error; the yielded function names the step that begins."""
     if hidden:
         yield lambda *_args, **_more: None
         return

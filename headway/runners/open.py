@@ -1,6 +1,6 @@
 """Open an artifact in the runtime that it was built for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +8,56 @@ from ..errors import TargetError
 from .base import Runner
 from .ort import OrtRunner
 
+ONNXRUNTIME = "onnxruntime"
+
 
 def open_artifact(
-    target: str, artifact: Path, options: Mapping[str, Any], threads: int | None, providers: Sequence[str] | None
+    runner: str, artifact: Path, options: Mapping[str, Any], threads: int | None, providers: Sequence[str] | None
 ) -> Runner:
-    """Opens what a target built. TargetError where this machine cannot run it."""
-    if target in ("tensorrt", "tensorrt-rtx") and providers is None:
-        from .tensorrt import open_engine
+    """Open an artifact in the runner that its manifest names. Raise TargetError where this machine cannot run it.
 
-        return open_engine(artifact, options)
-    if target == "executorch" and providers is None:
-        from .rows import ExecuTorchRunner
-
-        return ExecuTorchRunner(artifact, options, threads)
-    if target == "litert" and providers is None:
-        from .rows import LiteRtRunner
-
-        return LiteRtRunner(artifact, threads)
-    if target == "coreml" and providers is None:
-        raise TargetError(f"{artifact}: a Core ML package runs on Apple's systems alone, in their own runtime")
-    own = options.get("providers", ("CPUExecutionProvider",))
-    return OrtRunner(graph_of(artifact), options, threads, own if providers is None else providers)
+    `providers` are ONNX Runtime's: where given, its graph is run instead.
+    """
+    if runner == ONNXRUNTIME or providers is not None:
+        own = options.get("providers", ("CPUExecutionProvider",))
+        return OrtRunner(graph_of(artifact), options, threads, own if providers is None else providers)
+    opener = _OPENERS.get(runner)
+    if opener is None:
+        known = ", ".join((ONNXRUNTIME, *_OPENERS))
+        raise TargetError(f"{artifact}: made for the runner {runner!r}; this Headway has {known}: install a newer one")
+    return opener(artifact, options, threads)
 
 
 def graph_of(artifact: Path) -> Path:
-    """The file that ONNX Runtime reads: an engine's graph lies beside it."""
+    """Return the file that ONNX Runtime reads: an engine's graph lies beside it."""
     return artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
+
+
+def _open_tensorrt(artifact: Path, options: Mapping[str, Any], threads: int | None) -> Runner:
+    from .tensorrt import open_engine
+
+    return open_engine(artifact, options)
+
+
+def _open_executorch(artifact: Path, options: Mapping[str, Any], threads: int | None) -> Runner:
+    from .rows import ExecuTorchRunner
+
+    return ExecuTorchRunner(artifact, options, threads)
+
+
+def _open_litert(artifact: Path, options: Mapping[str, Any], threads: int | None) -> Runner:
+    from .rows import LiteRtRunner
+
+    return LiteRtRunner(artifact, threads)
+
+
+def _open_coreml(artifact: Path, options: Mapping[str, Any], threads: int | None) -> Runner:
+    raise TargetError(f"{artifact}: a Core ML package runs on Apple's systems alone, in their own runtime")
+
+
+_OPENERS: dict[str, Callable[[Path, Mapping[str, Any], int | None], Runner]] = {
+    "tensorrt": _open_tensorrt,
+    "executorch": _open_executorch,
+    "litert": _open_litert,
+    "coreml": _open_coreml,
+}

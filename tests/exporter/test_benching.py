@@ -17,8 +17,8 @@ def test_result_is_kept_in_the_bundle(tmp_path: Path) -> None:
     source = models.make_model(tmp_path / "source")
     out = export(Recipe(source=str(source)), tmp_path / "out").path
     for _ in range(2):  # the second run replaces the first one's plot and card
-        result, files = bench_bundle(out, [str(source)], threads=1, data=None, rounds=3, out=None)
-        assert all(f.is_file() for f in files)
+        result = bench_bundle(out, [str(source)], threads=1, data=None, rounds=3, out=None)
+        assert result.files and all(f.is_file() for f in result.files)
         bundle = headway.Bundle.open(out)
         bundle.check_files()
         assert bundle.manifest.bench is not None
@@ -31,7 +31,7 @@ def test_result_is_kept_in_the_bundle(tmp_path: Path) -> None:
 def test_result_goes_elsewhere_when_asked(tmp_path: Path) -> None:
     out = export(Recipe(source=str(models.make_model(tmp_path / "source"))), tmp_path / "out").path
     before = (out / "headway.json").read_bytes()
-    _, files = bench_bundle(out, [], threads=1, data=None, rounds=3, out=tmp_path / "bench")
+    files = bench_bundle(out, [], threads=1, data=None, rounds=3, out=tmp_path / "bench").files
     assert {f.name for f in files} == {"bench.json", "latency.png"}
     assert (out / "headway.json").read_bytes() == before
 

@@ -1,0 +1,285 @@
+"""The public functions of the exporter: `headway.export`, `compress`, `inspect`, `verify`, `bench` and `Recipe`.
+
+The command line parses text and calls these. Heavy libraries are imported when a function is called: one that is missing is
+named, with the extra of Headway that installs it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack
+
+from ..errors import TargetError, UsageError
+
+if TYPE_CHECKING:
+    from .bench.measure import BenchResult
+    from .export import Exported
+    from .inspection import Inspection
+    from .recipe.recipe import Recipe
+    from .verification import Verdict
+
+__all__ = ["Recipe", "bench", "compress", "export", "inspect", "verify"]
+
+
+class Progress(Protocol):
+    """What is told how far the work is: `step` begins; a long step has `of` parts, of which `at` are done."""
+
+    def __call__(self, step: str, *, of: int | None = None, at: float | None = None) -> None: ...
+
+
+class RecipeOptions(TypedDict, total=False):
+    """The keys of a recipe that `export` takes as options; see the recipe reference for each."""
+
+    column: str | None
+    kernels: Literal["auto", "stock", "custom"] | None
+    dtype: Literal["fp32", "fp16", "bf16"] | None
+    engine: Mapping[str, Any] | None
+    verify: Literal["artifact", "module"] | None
+    graph_optimization: Literal["baked", "device"]
+    tolerance: float
+    max_mb: float
+    passes: Sequence[Mapping[str, Any]]
+    calibration: Mapping[str, Any]
+    work: Mapping[str, Any]
+    max_drop: float
+
+
+class CompressOptions(TypedDict, total=False):
+    """The keys of a recipe that `compress` takes as options."""
+
+    task: str | None
+    target: str | None
+    column: str | None
+    kernels: Literal["auto", "stock", "custom"]
+    verify: Literal["artifact", "module"] | None
+
+
+def export(
+    source: str | Path | None,
+    out: str | Path,
+    *,
+    recipe: "Recipe | str | Path | None" = None,
+    data: str | Path | None = None,
+    task: str | None = None,
+    target: str | None = None,
+    force: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+    **options: Unpack[RecipeOptions],
+) -> "Exported":
+    """Export `source` to a verified bundle at `out`, or raise and leave `out` as it was.
+
+    `source` is a Hugging Face directory or name, an `.onnx` file, or `module:callable`; None where the recipe names it.
+    `recipe` is a recipe or the path of one. Options given here replace its values; `engine` replaces key by key. A recipe with
+    passes compresses the model as well, and needs `data`: text like production's. Without passes, `data` is the text that
+    the bundle is compared with its source on (a built-in set where None).
+    `force` replaces a bundle that is at `out`. `allow_pickle` loads pickled weights: only from an author you trust.
+
+    Raises UsageError (recipe, options or `out`), SourceError (source unreadable or unsupported), GateError (parity, quality or
+    size; nothing is written) and TargetError (the target cannot be built on this machine).
+    """
+    with needs("export"):
+        from .compression import compress as run_passes
+        from .export import export as run
+    made = resolve_recipe(source, recipe, data=data, task=task, target=target, **options)
+    drive = run_passes if made.passes else run
+    return drive(made, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
+
+
+def compress(
+    source: str | Path,
+    out: str | Path,
+    *,
+    data: str | Path,
+    speedup: float | None = None,
+    latency_ms: float | None = None,
+    flops: float | None = None,
+    quantize: Literal["int8", "int4", "float16"] | None = None,
+    recover_minutes: float | None = None,
+    trim_vocabulary: bool = False,
+    search: bool = False,
+    repair: bool = True,
+    max_drop: float = 5.0,
+    shapes: Sequence[tuple[int, int]] = (),
+    samples: int = 512,
+    threads: int = 1,
+    force: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+    **options: Unpack[CompressOptions],
+) -> "Exported":
+    """Compress `source` until it meets a budget, repair it, and export it to a verified bundle at `out`.
+
+    `data` is text like production's, a few hundred lines or more; its labels are used where it has some. Give at most one
+    budget: `speedup` (times as fast as the source), `latency_ms`, or `flops` (the part of the operations that stays, 0 to 1).
+    Latency is measured on batches of `shapes`, as (texts, tokens), with `threads` threads; on batches of one text at the
+    lengths of `data` where none are given. `quantize`: "int8" for speed and bytes, "int4" or "float16" for bytes alone.
+    `search` leaves weights in float until `max_drop` holds. `recover_minutes` distills from the source for so long.
+    `trim_vocabulary` removes tokens that `data` does not use. `repair` refits the remaining weights by least squares.
+    `samples` texts are learned from; others judge the quality, of which at most `max_drop` points may be lost.
+
+    Raises as `export` does, and GateError where too much quality is lost or the budget is out of reach.
+    """
+    recipe = compression_recipe(
+        source,
+        data=data,
+        budget={"speedup": speedup, "latency_ms": latency_ms, "flops": flops},
+        quantize=quantize,
+        recover_minutes=recover_minutes,
+        trim_vocabulary=trim_vocabulary,
+        search=search,
+        repair=repair,
+        calibration={"samples": samples},
+        work={"shapes": list(shapes), "threads": threads},
+        max_drop=max_drop,
+        **options,
+    )
+    return export(None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, progress=progress)
+
+
+def inspect(
+    model: str | Path, *, task: str | None = None, length: int = 128, time: bool = False, allow_pickle: bool = False
+) -> "Inspection":
+    """Return what a model is made of: blocks, widths, parameters, bytes and FLOPs per token at `length` tokens.
+
+    `model` is any source that `export` takes, or a bundle. With `time`, `time_share` is the measured share of each kind of
+    operator in ONNX Runtime, on one thread. Raises SourceError where the model cannot be read, and UsageError where `length` is
+    longer than the model takes or `task` is not the bundle's.
+    """
+    with needs("export"):
+        from .inspection import inspect_model
+    return inspect_model(str(model), task=task, length=length, time=time, allow_pickle=allow_pickle)
+
+
+def verify(
+    bundle: str | Path,
+    *,
+    against: str | Path | None = None,
+    data: str | Path | None = None,
+    allow_pickle: bool = False,
+    progress: Progress | None = None,
+) -> "Verdict":
+    """Compare a bundle with its source again, and its files with their checksums; `Verdict.ok` is the answer.
+
+    `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on; the recipe's, or
+    the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source is another model.
+    """
+    with needs("export"):
+        from .verification import verify_bundle
+    source = None if against is None else str(against)
+    text = None if data is None else Path(data)
+    return verify_bundle(Path(bundle), source, text, allow_pickle=allow_pickle, on_step=progress or _silent)
+
+
+def bench(
+    bundle: str | Path,
+    *,
+    against: str | Path | Sequence[str | Path] = (),
+    threads: int = 1,
+    data: str | Path | None = None,
+    rounds: int = 15,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> "BenchResult":
+    """Measure latency and throughput of a bundle in paired rounds with others.
+
+    `against` names the others: bundles, `.onnx` files, or Hugging Face directories, which PyTorch runs. All get the same
+    arrays and `threads` threads. The result goes into the bundle (manifest, card, plot), or to the directory `out`; its
+    `files` are what was written. Needs no library beyond those of deployment, except to run PyTorch and to draw the plot.
+
+    Raises SourceError where a file of the bundle was changed, or one of the others answers differently; UsageError where
+    `data` or `out` cannot be used.
+    """
+    from .bench.bench_bundle import bench_bundle
+
+    if rounds < 3:
+        raise UsageError(f"rounds {rounds}: a median needs at least 3; give 15 or more for figures to publish")
+    rivals = [against] if isinstance(against, str | Path) else against
+    return bench_bundle(
+        Path(bundle),
+        [str(rival) for rival in rivals],
+        threads=threads,
+        data=None if data is None else Path(data),
+        rounds=rounds,
+        out=None if out is None else Path(out),
+        on_step=progress or _silent,
+    )
+
+
+def resolve_recipe(source: str | Path | None, recipe: "Recipe | str | Path | None" = None, **options: Any) -> "Recipe":
+    """Return the recipe that a source, a recipe and options make together; options that are not None replace its values.
+
+    Raises UsageError naming the recipe's file and the key that is wrong, or where no source is named.
+    """
+    with needs("export"):
+        from .recipe.recipe import Recipe, make_recipe, read_recipe
+    given = {"source": source if source is None else str(source)} | options
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("dtype") == "int8":
+        raise UsageError(
+            "int8 needs the ranges of activations, which are learned from text: use headway compress --quantize int8, or a "
+            "recipe with data and a quantize pass; dtype says what the rest is computed in"
+        )
+    base = recipe if recipe is None or isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    if base is not None and not given:
+        return base
+    values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}
+    if base is not None and "engine" in given:
+        given["engine"] = base.engine.model_dump(exclude_unset=True) | dict(given["engine"])
+    values |= given
+    if "source" not in values:
+        raise UsageError("give a source (a Hugging Face directory or name, an .onnx file), or a recipe that names one")
+    return make_recipe("options" if recipe is None or recipe is base else str(recipe), **values)
+
+
+def compression_recipe(
+    source: str | Path,
+    *,
+    budget: Mapping[str, float | None],
+    quantize: Literal["int8", "int4", "float16"] | None,
+    recover_minutes: float | None,
+    trim_vocabulary: bool,
+    search: bool,
+    repair: bool,
+    **options: Any,
+) -> "Recipe":
+    """Return the recipe that the options of `compress` stand for; `options` are keys of the recipe. Raises UsageError."""
+    passes: list[dict[str, Any]] = [{"kind": "trim_vocabulary"}] if trim_vocabulary else []
+    if any(limit is not None for limit in budget.values()):
+        passes.append({"kind": "fit", **budget} | ({} if repair else {"rounds": 1}))
+        passes += [{"kind": "repair"}] if repair else []
+    if recover_minutes is not None:
+        passes.append({"kind": "recover", "minutes": recover_minutes})
+    if search and quantize in (None, "float16"):
+        raise UsageError("--search leaves weights out of quantization: give --quantize int8 or int4 with it")
+    if quantize == "float16":
+        passes.append({"kind": "float16"})
+    elif quantize is not None:
+        block = {"block": 32} if quantize == "int4" else {}
+        passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
+    if not passes:
+        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary, --recover or --quantize")
+    return resolve_recipe(source, passes=passes, **options)
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Name the extra of Headway that installs a library which is missing. Raises TargetError in place of the import's error."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TargetError(f"this needs {error.name}, which is not installed: pip install 'headway[{extra}]'") from error
+
+
+def _silent(step: str, *, of: int | None = None, at: float | None = None) -> None:
+    """Tell nobody."""
+
+
+def __getattr__(name: str) -> object:
+    # Types of arguments and results: loaded on first use, since they import pydantic and more.
+    if name == "Recipe":
+        with needs("export"):
+            from .recipe.recipe import Recipe
+
+        return Recipe
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

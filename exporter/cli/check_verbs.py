@@ -1,0 +1,189 @@
+"""`headway verify`, `bench`, `inspect` and `lint`: what a bundle computes, how fast, and what it is made of."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import GateError, UsageError
+from .. import api
+from . import options as o
+from .shared import console, print_json, print_paths, progress, read_shapes
+
+_LintTarget = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="NAME",
+        help="x86-avx2, x86-vnni, arm-dotprod, arm-i8mm, ort-mobile or tensorrt.",
+        rich_help_panel=o.TARGET,
+    ),
+]
+_Artifact = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory of a bundle, or an .onnx file.")]
+_AgainstSource = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        "-a",
+        metavar="SOURCE",
+        help="The source; the one that the bundle's recipe names where not given.",
+        rich_help_panel=o.SOURCE,
+    ),
+]
+_Length = Annotated[
+    int,
+    typer.Option(
+        "--length", min=1, metavar="N", help="Tokens in a sequence, for FLOPs and times.", rich_help_panel=o.MEASURE
+    ),
+]
+_Time = Annotated[
+    bool,
+    typer.Option(
+        "--time", help="Measure the share of each kind of operator in ONNX Runtime.", rich_help_panel=o.MEASURE
+    ),
+]
+_BenchOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        file_okay=False,
+        metavar="DIR",
+        help="Directory for JSON and plot; into the bundle where not given.",
+        rich_help_panel=o.OUTPUT,
+    ),
+]
+
+
+def verify(
+    bundle: o.Bundle,
+    against: _AgainstSource = None,
+    data: o.Data = None,
+    allow_pickle: o.Pickle = False,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+) -> None:
+    """Compare BUNDLE with its source on real text again, and its files with their checksums."""
+    with progress(4, quiet or as_json) as step:
+        verdict = api.verify(bundle, against=against, data=data, allow_pickle=allow_pickle, progress=step)
+    if as_json:
+        print_json(verdict.to_json())
+    elif not quiet and verdict.parity is not None:
+        from .tables import parity_table
+
+        console().print(parity_table(verdict.parity))
+    elif not quiet:
+        console().print(
+            f"{verdict.metric}: {verdict.quality:.2f} points (the source has {verdict.source_quality:.2f}; "
+            f"{verdict.recorded:.2f} when the bundle was made)"
+        )
+    if not verdict.ok:
+        raise GateError(f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it")
+
+
+def bench(
+    bundle: o.Bundle,
+    against: o.Against = None,
+    threads: o.Threads = 1,
+    rounds: o.Rounds = None,
+    data: o.Data = None,
+    device: o.Device = None,
+    serial: o.Serial = None,
+    tool: o.Tool = None,
+    shape: o.DeviceShape = None,
+    out: _BenchOut = None,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+) -> None:
+    """Measure latency and throughput of BUNDLE, paired with others."""
+    if device is not None:
+        if against:
+            raise UsageError("--against is not measured on a device: leave it out, and bench each bundle there")
+        _bench_device(bundle, serial, tool, shape, threads, rounds, data, out, quiet=quiet, as_json=as_json)
+        return
+    if serial or tool or shape:
+        raise UsageError("--serial, --tool and --shape belong to --device adb: add it, or leave them out")
+    with progress(None, quiet or as_json) as step:
+        result = api.bench(
+            bundle, against=against or (), threads=threads, data=data, rounds=rounds or 15, out=out, progress=step
+        )
+    if as_json:
+        print_json(result.to_json())
+    elif not quiet:
+        from .tables import bench_table
+
+        console().print(bench_table(result))
+        print_paths(result.files)
+
+
+def _bench_device(
+    bundle: Path,
+    serial: str | None,
+    tool: list[Path] | None,
+    shape: list[str] | None,
+    threads: int,
+    runs: int | None,
+    data: Path | None,
+    out: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from ..bench.device import RUNS, bench_on_device, keep_device_record
+
+    with progress(None, quiet or as_json) as step:
+        record = bench_on_device(
+            bundle,
+            serial=serial,
+            tool=tool or [],
+            shapes=read_shapes(shape),
+            runs=runs or RUNS,
+            threads=threads,
+            data=data,
+            on_step=step,
+        )
+    files = keep_device_record(record, bundle, out)
+    if as_json:
+        print_json(record)
+    elif not quiet:
+        from .tables import device_table
+
+        console().print(device_table(record))
+        print_paths(files)
+
+
+def inspect(
+    model: o.Model,
+    length: _Length = 128,
+    time: _Time = False,
+    task: o.Task = None,
+    allow_pickle: o.Pickle = False,
+    as_json: o.Json = False,
+) -> None:
+    """Print what MODEL is made of."""
+    inspection = api.inspect(model, task=task, length=length, time=time, allow_pickle=allow_pickle)
+    if as_json:
+        print_json(inspection)
+        return
+    from .tables import anatomy_table, share_table
+
+    console().print(anatomy_table(inspection))
+    if inspection["time_share"]:
+        console().print(share_table(inspection["time_share"], length))
+
+
+def lint(bundle: _Artifact, target: _LintTarget, as_json: o.Json = False) -> None:
+    """Say what in BUNDLE would be wrong, refused or slow on a processor or runtime.
+
+    Exit code 1 where answers would be wrong or refused.
+    """
+    with api.needs("export"):
+        from ..check.lint import lint as run
+    findings = run(bundle, target)
+    if as_json:
+        print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in findings])
+    for finding in findings if not as_json else []:
+        print(f"{finding.where}: {finding.severity}: {finding.what}")
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,50 @@
+"""`headway targets` and `headway demo`: what this machine can do, and one model on the whole way."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import api
+from . import options as o
+from .shared import console, print_json, progress
+
+_DemoOut = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the bundles.", rich_help_panel=o.OUTPUT)
+]
+_Cache = Annotated[
+    Path,
+    typer.Option("--cache", metavar="DIR", help="Directory for downloads.", rich_help_panel=o.SOURCE),
+]
+_DemoForce = Annotated[
+    bool, typer.Option("--force", "-f", help="Make bundles again that are there.", rich_help_panel=o.OUTPUT)
+]
+
+
+def targets(as_json: o.Json = False) -> None:
+    """List the targets, and what this machine can build and run."""
+    with api.needs("export"):
+        from .machine import states
+        from .tables import target_notes, targets_table
+    found = states()
+    if as_json:
+        print_json([state.to_json() for state in found])
+        return
+    console().print(targets_table(found))
+    for note in target_notes(found):
+        console().print(note, soft_wrap=True)
+
+
+def demo(
+    out: _DemoOut = Path("build/minilm"),
+    cache: _Cache = Path(".cache/models"),
+    force: _DemoForce = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Export, quantize, cut and measure a real model (all-MiniLM-L6-v2), in one table.
+
+    Downloads 90 MB once and takes a few minutes. Bundles that are there are kept, so that it can be interrupted.
+    """
+    with api.needs("export"):
+        from .demo import run_demo
+    run_demo(out, cache, force=force, console=None if quiet else console(), progress=lambda n: progress(n, quiet))

@@ -1,0 +1,140 @@
+"""`headway export` and `headway compress`: from a model to a verified bundle."""
+
+import gc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import UsageError
+from .. import api
+from . import options as o
+from .shared import console, print_json, print_paths, progress, read_number, read_shapes
+
+if TYPE_CHECKING:
+    from ..export import Exported
+    from ..recipe.recipe import Recipe
+
+_STEPS = 8
+"""Steps of an export besides its passes."""
+
+
+def export(
+    source: o.OptionalSource = None,
+    *,
+    out: o.OptionalOut = None,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+    recipe: o.Recipe = None,
+    target: o.Target = None,
+    kernels: o.Kernels = None,
+    dtype: o.DType = None,
+    gpu: o.Gpu = None,
+    plan: o.Plan = False,
+    verify: o.Verify = None,
+    data: o.Data = None,
+    column: o.Column = None,
+    task: o.Task = None,
+    allow_pickle: o.Pickle = False,
+) -> None:
+    """Export SOURCE to a verified bundle."""
+    if source is None and recipe is None:
+        raise UsageError("give a SOURCE, or a --recipe that names one")
+    if out is None:
+        raise UsageError("give --out, the directory of the bundle")
+    engine = ({"gpus": gpu.split(",")} if gpu else {}) | ({"plan": True} if plan else {})
+    resolved = api.resolve_recipe(
+        source,
+        recipe,
+        task=task,
+        data=data,
+        column=column,
+        target=target,
+        kernels=kernels,
+        dtype=dtype,
+        verify=verify,
+        engine=engine or None,
+    )
+    _make(resolved, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
+
+
+def compress(
+    source: o.Source,
+    *,
+    speedup: o.Speedup = None,
+    quantize: o.Quantize = None,
+    max_drop: o.MaxDrop = 5.0,
+    latency: o.Latency = None,
+    flops: o.Flops = None,
+    recover: o.Recover = None,
+    trim_vocabulary: o.TrimVocabulary = False,
+    search: o.Search = False,
+    repair: o.Repair = True,
+    data: o.TrainingData,
+    column: o.Column = None,
+    samples: o.Samples = 512,
+    out: o.Out,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+    target: o.Target = None,
+    kernels: o.Kernels = None,
+    verify: o.Verify = None,
+    shape: o.Shape = None,
+    threads: o.Threads = 1,
+    task: o.Task = None,
+    allow_pickle: o.Pickle = False,
+) -> None:
+    """Cut and quantize SOURCE to a verified bundle that is as fast as asked."""
+    recipe = api.compression_recipe(
+        source,
+        data=data,
+        budget={"speedup": speedup, "latency_ms": read_number(latency, "ms", "--latency"), "flops": flops},
+        quantize=quantize,
+        recover_minutes=read_number(recover, "-minutes", "--recover"),
+        trim_vocabulary=trim_vocabulary,
+        search=search,
+        repair=repair,
+        max_drop=max_drop,
+        column=column,
+        calibration={"samples": samples},
+        work={"shapes": read_shapes(shape), "threads": threads},
+        target=target,
+        kernels=kernels,
+        verify=verify,
+        task=task,
+    )
+    _make(recipe, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
+
+
+def _make(recipe: "Recipe", out: Path, *, force: bool, allow_pickle: bool, quiet: bool, as_json: bool) -> None:
+    if recipe.passes:
+        gc.enable()  # graphs are full of cycles; a compression makes and drops many, with their weights
+    with progress(_STEPS + len(recipe.passes), quiet or as_json) as step:
+        exported = api.export(None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, progress=step)
+    if as_json:
+        print_json(_as_json(exported))
+    elif not quiet:
+        _print(exported)
+
+
+def _as_json(exported: "Exported") -> Mapping[str, Any]:
+    compression = exported.manifest.compression
+    sizes = {"path": str(exported.path), "artifact_bytes": exported.artifact_bytes}
+    if compression is not None:
+        return {**sizes, **compression}
+    return {
+        **sizes,
+        "source_bytes": exported.source_bytes,
+        "parity": exported.parity.to_json(),
+        "lowering": exported.manifest.lowering,
+    }
+
+
+def _print(exported: "Exported") -> None:
+    from .tables import export_table, stages_table
+
+    console().print(export_table(exported.manifest, exported.source_bytes, exported.artifact_bytes))
+    if exported.manifest.compression is not None:
+        console().print(stages_table(exported.manifest.compression))
+    print_paths([exported.path])
