@@ -8,7 +8,7 @@ WEB := tests/web/node_modules/.package-lock.json
 
 LITERT := .cache/litert
 
-.PHONY: demo test lint types imports namespace litert clean
+.PHONY: demo test lint types imports namespace docs site litert clean
 
 demo: $(READY)
 	$(BIN)/headway demo
@@ -42,11 +42,20 @@ types: namespace
 imports: namespace
 	cd build/types && PYTHONPATH=. ../../$(BIN)/lint-imports ../../pyproject.toml --no-logo
 
+# The documentation, served at http://127.0.0.1:8000 and built anew when a page changes. Tests build it strictly.
+docs: $(READY)
+	$(BIN)/python -m docs.generate
+	$(BIN)/mkdocs serve
+
+# The documentation as files below build/site.
+site: $(READY)
+	$(BIN)/mkdocs build --strict
+
 # torch comes first and alone: any looser requirement would bring the CUDA build.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test,docs]'
 	@touch $(READY)
 
 # LiteRT's converter wants other versions than transformers does. Tests of the target run where this is there.

@@ -35,26 +35,6 @@ def plot(rows: list[Measured], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def markdown(rows: list[Measured], threads: int) -> str:
-    """The README's table, and a line of times against padding."""
-    head = [
-        "operator, " + ("1 thread" if threads == 1 else f"{threads} threads"),
-        "case",
-        "Headway, ms",
-        "share of the limit",
-    ]
-    lines = ["| " + " | ".join([*head, "ONNX Runtime, times as long", "torch, times as long"]) + " |", "|---" * 6 + "|"]
-    padded = []
-    for row in rows:
-        if row.op == "attention by padding":
-            padded.append(row.case + " padding " + ", ".join(f"{row.median(n):.2f} ms ({n})" for n in row.milliseconds))
-            continue
-        share = f"{100 * row.share('headway'):.0f} % ({row.limit})"
-        others = [f"{row.ratio(n):.2f}" for n in row.milliseconds if n != "headway"]
-        lines.append("| " + " | ".join([row.op, row.case, f"{row.median('headway'):.2f}", share, *others]) + " |")
-    return "\n".join([*lines, "", "; ".join(padded)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -63,7 +43,6 @@ def main() -> None:
     for threads in arguments.threads:
         rows = list(measure(threads, arguments.rounds))
         Console(width=160).print(kernels_table(rows, threads))
-        print(markdown(rows, threads))
         content = {"threads": threads, "machine": machine(), "rows": [r.to_json() for r in rows]}
         plot(rows, save(f"kernels-{threads}-threads", content).with_suffix(".png"))
 

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import models
+from tests.support import models
 
 RunExample = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -1,4 +1,4 @@
-"""Every family and task: exported, verified, fused as expected, anatomy as configured; the README's table comes from here."""
+"""Every family and task: exported, verified, fused as expected, anatomy as configured."""
 
 from pathlib import Path
 
@@ -13,11 +13,8 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import open_source
 
 from tests.support import models
+from tests.support.supported import DISENTANGLED, PAIRS
 from tests.support.variants import canonical
-
-README = Path(__file__).parents[2] / "README.md"
-DISENTANGLED = {"deberta-v2"}
-PAIRS = [(f, t) for f in models.FAMILIES for t in models.TASK_CLASSES if models.model_class(f, t) is not None]
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)
@@ -96,23 +93,6 @@ def test_equal_layers_are_traced_once(bert: Path) -> None:
 
 def test_layers_that_differ_are_traced_whole(tmp_path: Path) -> None:
     assert not capture(open_source(str(models.make_model(tmp_path / "m", "modernbert")))).repeated
-
-
-def support_table() -> str:
-    """Markdown: family × task, with how attention is exported."""
-    rows = [
-        "| family | " + " | ".join(models.TASK_CLASSES) + " | attention |",
-        "|---" * (len(models.TASK_CLASSES) + 2) + "|",
-    ]
-    for family in models.FAMILIES:
-        cells = ["yes" if models.model_class(family, t) is not None else "no class" for t in models.TASK_CLASSES]
-        form = "ordinary operators (disentangled)" if family in DISENTANGLED else "one `Attention` node a layer"
-        rows.append(f"| {family} | " + " | ".join(cells) + f" | {form} |")
-    return "\n".join(rows)
-
-
-def test_readme_support_table_is_current() -> None:
-    assert support_table() in README.read_text(encoding="utf-8"), f"put this into README.md:\n{support_table()}"
 
 
 def test_saved_canonical_graph_passes_the_checker(bert: Path, tmp_path: Path) -> None:

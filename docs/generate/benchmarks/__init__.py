@@ -1,0 +1,1 @@
+"""Tables of the benchmark pages, one module per page, from the JSON files in `benchmarks/results/`."""

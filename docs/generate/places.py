@@ -1,0 +1,21 @@
+"""Where the code lives that the documentation is generated from. A move changes one line here."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results"
+TESTS = ROOT / "tests"
+
+COMMAND_LINE = "headway.exporter.cli.app:app"
+RECIPE = "headway.exporter.recipe.recipe:Recipe"
+MANIFEST = "headway.manifest:Manifest"
+ERRORS = "headway.errors:HeadwayError"
+
+
+def load(place: str) -> Any:
+    """Return the object that `module:name` names."""
+    module, name = place.split(":")
+    return getattr(import_module(module), name)

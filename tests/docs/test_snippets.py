@@ -1,0 +1,88 @@
+"""Every command and every Python block of the documentation runs, or says why it is not run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.snippets import Session, SnippetError, Workshop, check, read_snippets
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("rooms"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_snippets_run(page: Path, rooms: Workshop, tmp_path: Path) -> None:
+    snippets = read_snippets(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))
+    for snippet in snippets:
+        check(snippet)
+    if any(s.reason is None and s.language in ("console", "python", "yaml") for s in snippets):
+        session = Session(rooms, tmp_path)
+        for snippet in snippets:
+            session.run(snippet)
+
+
+def _run(text: str, rooms: Workshop, place: Path) -> None:
+    session = Session(rooms, place)
+    for snippet in read_snippets(text):
+        session.run(snippet)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```console\n$ pip install headway\n```\n", "cannot be run by the tests; mark the block"),
+        ("```console\n$ headway export model | tee log\n```\n", "cannot be run by the tests"),
+        ("```console\nheadway export model\n```\n", "a console block without a command"),
+        ("```bash\nheadway export model\n```\n", "fence it as console"),
+        ("```\n$ headway export model\n```\n", "fence it as console"),
+        ("<!-- not run: tired -->\n```console\n$ headway demo\n```\n", "'tired' is no reason"),
+        ("<!-- not run -->\n```console\n$ headway demo\n```\n", "not understood"),
+        ("<!-- not run: long -->\nA sentence.\n```console\n$ headway demo\n```\n", "a marker without a block"),
+        ("<!-- exits: 1 -->\n", "a marker without a block"),
+        ("```python\nimport headway\n", "never closed"),
+    ],
+)
+def test_conventions_are_kept(text: str, message: str) -> None:
+    with pytest.raises(SnippetError, match=message):
+        for snippet in read_snippets(text):
+            check(snippet)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```console\n$ headway fly bundle\n```\n", "ended with 2, not 0"),
+        ("```console\n$ headway inspect path/to/nothing\n```\n", "ended with 3, not 0"),
+        ("```console\n$ headway inspect path/to/model --json --wrong\n```\n", "ended with 2, not 0"),
+        ("<!-- exits: 1 -->\n```console\n$ headway inspect path/to/model --json\n```\n", "ended with 0, not 1"),
+        ("```python\nimport headway\nheadway.Bundle.open('bundle').fly()\n```\n", "AttributeError"),
+        ("```yaml\npasses: [{kind: fly}]\n```\n", "fly"),
+        ("```console\n$ headway export path/to/model --out ../bundle\n```\n", "outside of its working directory"),
+    ],
+)
+def test_a_snippet_that_fails_is_found(text: str, message: str, rooms: Workshop, tmp_path: Path) -> None:
+    with pytest.raises(SnippetError, match=message):
+        _run(text, rooms, tmp_path / "place")
+
+
+def test_a_page_is_one_session(rooms: Workshop, tmp_path: Path) -> None:
+    text = (
+        "```python\nimport headway\nopened = headway.Bundle.open('bundle')\n```\n"
+        "Some text.\n\n"
+        "<!-- not run: GPU, needs TensorRT -->\n\n```python\nraise RuntimeError\n```\n"
+        "```yaml\nmax_mb: 0.001\n```\n"
+        "<!-- exits: 1 -->\n```console\n$ headway export --recipe recipe.yaml \\\n      --out other  # too large\n```\n"
+        "- an item\n\n    ```python\n    label, _ = opened.labels(['a model'])[0]\n"
+        "    assert label in ('negative', 'positive')\n    ```\n"
+    )
+    _run(text, rooms, tmp_path / "place")
+    assert not (tmp_path / "place" / "other").exists()
