@@ -25,7 +25,7 @@ from headway import Bundle
 from headway.errors import HeadwayError
 from headway.exporter.bench.measure import Case, Contestant, feeds_for, machine, measure
 from headway.exporter.export import export
-from headway.exporter.package.app import package
+from headway.exporter.package.packager import package
 from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
 from headway.exporter.targets.registry import target_of
 from headway.exporter.targets.web.wasm import WasmRunner

@@ -19,7 +19,7 @@ import numpy as np
 
 from headway import Bundle
 from headway.exporter.export import export
-from headway.exporter.package.app import package
+from headway.exporter.package.packager import package
 from headway.exporter.package.snippets.writers import snippet
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.recipe.targets import targets_for

@@ -11,7 +11,7 @@ from .torch_model import TorchReference, load_model, name_parameters, quiet_trac
 
 
 def capture(source: Source, *, whole: bool = False) -> Captured:
-    """Captures any source. Raises SourceError where the source cannot be loaded or traced.
+    """Capture any source. Raises SourceError where it cannot be loaded or traced.
 
     Equal layers are traced once and repeated, unless `whole`.
     """
@@ -33,7 +33,7 @@ def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool 
 
 
 def load_reference(source: Source) -> tuple[Reference, Source]:
-    """The source model alone, ready to run, without tracing it, and the source with what only loading it could tell."""
+    """Load the source model alone, without tracing it; return it, and the source as completed by loading."""
     if source.kind == "onnx":
         from .onnx_file import OnnxReference
 

@@ -185,20 +185,19 @@ def _is_made(folder: Path, recipe: Recipe) -> bool:
 
 
 def _rows(source: Path, text: DemoText, out: Path, result: BenchResult) -> list[DemoRow]:
-    first, *others, pytorch = result.contestants
-    names = dict(zip((STEPS[-1].folder, *(step.folder for step in STEPS[:-1])), (first, *others), strict=True))
-    bundles = {step: Bundle.open(out / step.folder, threads=1) for step in STEPS}
-    baseline = bundles[STEPS[0]]
+    pytorch = result.contestants[-1]
+    case = next(case for case in result.cases if case.label == CASE)
+    baseline = Bundle.open(out / STEPS[0].folder, threads=1)
     quality = Quality(list(text.held_out), baseline.encoder.info.max_length)
     reference, _ = load_reference(open_source(str(source)))
     quality.learn(reference.run, baseline.encoder)
-    case = next(case for case in result.cases if case.label == CASE)
-    mb = baseline.manifest.source["bytes"] / 1e6
-    rows = [DemoRow(f"the source in {pytorch}", mb, case.percentile(pytorch, 50), 1.0, quality.source)]
-    for step, bundle in bundles.items():
-        name = names[step.folder]
+    source_mb = baseline.manifest.source["bytes"] / 1e6
+    rows = [DemoRow(f"the source in {pytorch}", source_mb, case.percentile(pytorch, 50), 1.0, quality.source)]
+    for step in STEPS:
+        folder = out / step.folder
+        bundle, name = Bundle.open(folder, threads=1), str(folder)
         speed = result.geometric_mean(pytorch) / result.geometric_mean(name)
-        size = sum(file.stat().st_size for file in bundle.path.glob(f"{bundle.manifest.artifact}*"))
+        size = sum(file.stat().st_size for file in folder.glob(f"{bundle.manifest.artifact}*"))
         points = quality.measure(bundle.runner.run, bundle.encoder)
         rows.append(DemoRow(step.name, size / 1e6, case.percentile(name, 50), speed, points))
     return rows

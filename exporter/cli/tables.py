@@ -204,7 +204,8 @@ def targets_table(states: Sequence["TargetState"]) -> Table:
 
 
 def target_notes(states: Sequence["TargetState"]) -> Iterator[str]:
-    """Yield one line for each thing that cannot be done, with the reason and what to do."""
+    """Yield what the dtypes mean, then one line for each thing that cannot be done, with the reason and what to do."""
+    yield "dtypes are what --dtype takes; integers come with headway compress --quantize"
     for state in states:
         if state.build_reason is not None:
             yield f"{state.name}, build: {state.build_reason}"

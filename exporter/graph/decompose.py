@@ -1,4 +1,4 @@
-"""`Attention` written out as products and a softmax: for measuring them apart, and for runtimes without the operator."""
+"""Write `Attention` out as matmuls and a softmax: to measure them separately, and for runtimes without the operator."""
 
 import numpy as np
 import onnx_ir as ir
@@ -8,18 +8,18 @@ from .edit import attribute_float, attribute_int, initializer, insert, nodes, re
 
 
 def decompose_attention(model: ir.Model) -> int:
-    """Rewrites every canonical `Attention` in place as MatMul, Mul, Add, Softmax, MatMul; returns how many there were.
+    """Rewrite every canonical `Attention` in place as MatMul, Mul, Add, Softmax, MatMul; return how many there were.
 
-    Source: ONNX operator specification, Attention-23. SourceError names a causal attention: its order is in no input.
+    Source: ONNX operator specification, Attention-23. SourceError names a causal attention, whose order is in no input.
     """
     graph = model.graph
-    found = nodes(graph, "Attention")
-    for node in found:
+    attentions = nodes(graph, "Attention")
+    for node in attentions:
         if attribute_int(node, "is_causal", 0):
             raise SourceError(f"node {node.name!r}: a causal attention is not written out yet")
         _decompose(graph, node)
     remove_unused(model)
-    return len(found)
+    return len(attentions)
 
 
 def _decompose(graph: ir.Graph, node: ir.Node) -> None:

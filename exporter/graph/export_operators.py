@@ -50,16 +50,16 @@ def _gelu(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _gather(node: ir.Node, x: list[Any]) -> Tensor:
-    axis, table, index = attribute_int(node, "axis", 0), x[0], x[1]
+    axis, data, index = attribute_int(node, "axis", 0), x[0], x[1]
     if isinstance(index, int):
-        return table.select(axis, index)
+        return data.select(axis, index)
     if isinstance(index, list):
         index = torch.tensor(index, dtype=torch.int64)
-    if axis == 0 and table.ndim == 2:
-        return F.embedding(index, table)
-    axis %= table.ndim
-    picked = torch.index_select(table, axis, index.reshape(-1))
-    return picked.reshape(*table.shape[:axis], *index.shape, *table.shape[axis + 1 :])
+    if axis == 0 and data.ndim == 2:
+        return F.embedding(index, data)
+    axis %= data.ndim
+    picked = torch.index_select(data, axis, index.reshape(-1))
+    return picked.reshape(*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
 
 
 def _slice(node: ir.Node, x: list[Any]) -> Tensor:

@@ -109,13 +109,13 @@ def _div(_: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _gather(node: ir.Node, x: list[Any]) -> Tensor:
-    axis, table, index = _axis(node, 0), x[0], x[1]
-    if axis == 0 and table.ndim == 2:
-        return F.embedding(torch.where(index < 0, index + table.shape[0], index), table)
-    flat = torch.where(index < 0, index + table.shape[axis], index).reshape(-1)
-    picked = torch.index_select(table, axis, flat)
-    axis %= table.ndim
-    return picked.reshape(*table.shape[:axis], *index.shape, *table.shape[axis + 1 :])
+    axis, data, index = _axis(node, 0), x[0], x[1]
+    if axis == 0 and data.ndim == 2:
+        return F.embedding(torch.where(index < 0, index + data.shape[0], index), data)
+    flat = torch.where(index < 0, index + data.shape[axis], index).reshape(-1)
+    picked = torch.index_select(data, axis, flat)
+    axis %= data.ndim
+    return picked.reshape(*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
 
 
 def _gather_elements(node: ir.Node, x: list[Any]) -> Tensor:

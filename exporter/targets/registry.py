@@ -32,12 +32,6 @@ def target_of(recipe: Recipe) -> Target:
     return target
 
 
-def reason_unavailable(name: str) -> str | None:
-    """Return why a target with no options cannot be built on this machine, and what to do; None where it can."""
-    convert_only = TARGETS[name].convert_only
-    return target_of(Recipe(source="", target=name, verify="module" if convert_only else "artifact")).available()
-
-
 def card_lines(manifest: Manifest) -> list[str]:
     """Return what a bundle's card says that only its target knows."""
     entry = TARGETS.get(manifest.target)

@@ -15,5 +15,5 @@ def test_the_same_recipe_gives_the_same_bytes(bert_bundle: Exported, tmp_path: P
         for root in (bert_bundle.path, again.path)
     )
     assert first == second
-    one, two = (json.loads((root / "headway.json").read_text()) for root in (bert_bundle.path, again.path))
-    assert one["files"]["model.onnx"] == two["files"]["model.onnx"]
+    first_manifest, second_manifest = (json.loads((root / "headway.json").read_text()) for root in (bert_bundle.path, again.path))
+    assert first_manifest["files"]["model.onnx"] == second_manifest["files"]["model.onnx"]

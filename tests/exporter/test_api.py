@@ -13,7 +13,7 @@ from headway.exporter import api
 from headway.exporter.export import Exported
 from headway.exporter.recipe.recipe import read_recipe
 
-import models
+from tests.support import models
 
 
 @pytest.fixture(scope="module")

@@ -308,9 +308,9 @@ def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
 
 
 def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
-    with pytest.raises(UsageError, match="no such matrix"):
+    with pytest.raises(UsageError, match="no such weight matrix"):
         QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
-    with pytest.raises(UsageError, match="no product by a quantized matrix"):
+    with pytest.raises(UsageError, match="no matmul by a quantized weight"):
         QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
     with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
         plan(model, read_anatomy(model), QuantizeSpec(keep=["encoder.layer.1", "encoder.layer.11"]))

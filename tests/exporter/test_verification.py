@@ -10,7 +10,7 @@ from headway.errors import SourceError
 from headway.exporter.export import Exported
 from headway.exporter.verification import verify_bundle
 
-import models
+from tests.support import models
 
 
 def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path: Path) -> None:

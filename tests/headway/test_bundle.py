@@ -91,9 +91,9 @@ def test_labels_entities_and_answers(tmp_path: Path) -> None:
                 # Neither label of this model means "no entity": the spans cover every character that is no space.
                 assert "".join("".join(span["text"].split()) for span in spans) == "".join(text.split())
         else:
-            found = bundle.answers([("the price", t) for t in TEXTS])
+            answers = bundle.answers([("the price", t) for t in TEXTS])
             assert all(
-                f["answer"] == t[f["start"] : f["end"]] and f["answer"] for f, t in zip(found, TEXTS, strict=True)
+                f["answer"] == t[f["start"] : f["end"]] and f["answer"] for f, t in zip(answers, TEXTS, strict=True)
             )
 
 

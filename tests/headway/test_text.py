@@ -18,7 +18,7 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
 from headway.text import TextEncoder
 
-import models
+from tests.support import models
 
 
 def mixed_unicode(count: int) -> list[str]:

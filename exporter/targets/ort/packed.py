@@ -334,8 +334,10 @@ class _Packer:
             return self.packed[value]
         if value not in self.padded:
             inputs = [self.packed[value], self.mask]
-            settings = {"dtype": value.dtype, "shape": value.shape, "domain": DOMAIN}
-            self.padded[value] = insert(anchor, "RestorePadding", inputs, name=f"{value.name}.padded", **settings)  # type: ignore[arg-type]
+            name = f"{value.name}.padded"
+            self.padded[value] = insert(
+                anchor, "RestorePadding", inputs, name=name, dtype=value.dtype, shape=value.shape, domain=DOMAIN
+            )
         return self.padded[value]
 
     def _put(self, node: ir.Node, old: ir.Value, op_type: str, inputs: list[ir.Value], **settings: Any) -> None:

@@ -8,6 +8,7 @@ Attention with int8 probabilities keeps TensorRT's two matmuls; the plugin compu
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -104,9 +105,9 @@ def _lengths(graph: ir.Graph, before: ir.Node, mask: ir.Value) -> tuple[ir.Value
     """
     batch, length = mask.shape if mask.shape is not None else ("batch", "sequence")
 
-    def add(op: str, inputs: list, name: str, shape: list, dtype: ir.DataType = F32, **attributes: object) -> ir.Value:
+    def add(op: str, inputs: list, name: str, shape: list, dtype: ir.DataType = F32, **attributes: Any) -> ir.Value:
         stem = f"{mask.name}.{name}"
-        return insert(before, op, inputs, name=stem, dtype=dtype, shape=shape, **attributes)  # type: ignore[arg-type]
+        return insert(before, op, inputs, name=stem, dtype=dtype, shape=shape, **attributes)
 
     first, along = initializer(graph, "one_token", np.array(1)), initializer(graph, "along_tokens", np.array([1]))
     real = add("Cast", [mask], "kept", [batch, length], to=int(F32))

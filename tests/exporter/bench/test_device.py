@@ -23,7 +23,7 @@ from headway.exporter.bench import device as adb
 from headway.exporter.export import Exported
 from headway.manifest import Manifest
 
-from perf_outputs import BENCHMARK_MODEL, EXECUTOR_RUNNER, EXECUTOR_RUNNER_OLDER, PERF_TEST, RESULTS
+from tests.support.perf_outputs import BENCHMARK_MODEL, EXECUTOR_RUNNER, EXECUTOR_RUNNER_OLDER, PERF_TEST, RESULTS
 
 ADB = r"""#!/bin/sh
 home=$(dirname "$0")/..

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from headway.exporter.bench import perf_tools
 
-from perf_outputs import (
+from tests.support.perf_outputs import (
     BENCHMARK_MODEL,
     BENCHMARK_MODEL_OLDER,
     EXECUTOR_RUNNER,

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from headway.exporter.cli import app
 
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.command_line import Headway
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, get_origin
 
 import pytest
@@ -13,7 +13,7 @@ from headway import __version__
 from headway.exporter.cli import app as cli
 from headway.exporter.export import Exported
 
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.command_line import Headway
 
 SHORT = {"--out": "-o", "--data": "-d", "--target": "-t", "--quiet": "-q", "--force": "-f", "--recipe": "-r"}
 SHORT |= {"--against": "-a", "--speedup": "-s", "--port": "-p", "--version": "-V", "--help": "-h"}

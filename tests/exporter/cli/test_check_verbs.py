@@ -1,8 +1,6 @@
 """`headway verify`, `bench`, `inspect` and `lint`: what they print, and what they refuse."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from headway.exporter.check.parity import OutputParity, Parity
 from headway.exporter.export import Exported
 from headway.exporter.verification import Verdict
 
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.command_line import Headway
 
 
 def test_a_bundle_is_verified_inspected_and_measured(headway: Headway, bert_bundle: Exported, tmp_path: Path) -> None:

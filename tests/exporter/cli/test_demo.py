@@ -4,7 +4,6 @@ import io
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from headway.errors import GateError, SourceError
 from headway.exporter import api
 from headway.exporter.cli import demo
 
-import models
-
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support import models
+from tests.support.command_line import Headway
 
 
 @pytest.fixture

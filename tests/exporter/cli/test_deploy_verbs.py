@@ -1,12 +1,10 @@
 """`headway package`, `serve` and `tokenizer`: refusals with the next step."""
 
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from headway.exporter.export import Exported
 
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.command_line import Headway
 
 
 def test_a_folder_that_is_there_is_not_replaced(headway: Headway, bert_bundle: Exported, tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """`headway kernels`: options, and the table of a measurement. What is built is tested with the kernels."""
 
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from headway.exporter.cli.kernel_verbs import _architectures
 from headway.kernels.cpu import bench as kernel_bench
 from headway.kernels.cpu import library_path
 
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.command_line import Headway
 
 
 def test_architectures_are_read_and_sorted() -> None:

@@ -1,8 +1,6 @@
 """`headway export` and `headway compress`: words become one recipe, and what is printed tells what was made."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 from headway.exporter import api
 from headway.exporter.recipe.recipe import Recipe
 
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support.command_line import Headway
 
 
 @pytest.fixture

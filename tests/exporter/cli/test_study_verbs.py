@@ -1,13 +1,10 @@
 """`headway profile` and `headway sensitivity`."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-import models
-
-Headway = Callable[..., subprocess.CompletedProcess[str]]
+from tests.support import models
+from tests.support.command_line import Headway
 
 
 def test_what_groups_of_weights_cost(headway: Headway, bert: Path, tmp_path: Path) -> None:

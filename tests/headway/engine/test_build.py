@@ -78,10 +78,10 @@ class Library:
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
-    found = Library()
-    monkeypatch.setattr(tensorrt_build, "import_module", lambda _name: found)
+    stand_in = Library()
+    monkeypatch.setattr(tensorrt_build, "import_module", lambda _name: stand_in)
     monkeypatch.setattr(tensorrt_build, "this_gpu", lambda: "sm_89")
-    return found
+    return stand_in
 
 
 def test_profiles_flags_and_record_against_a_stand_in_for_the_library(library: Library, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_the_timing_cache_is_kept_and_used_again_against_a_stand_in_for_the_libr
     library: Library, tmp_path: Path
 ) -> None:
     settings = BuildSettings(cache=tmp_path / "timing.cache")
-    for seen in (b"", b"timed "):
+    for cached in (b"", b"timed "):
         build_engine("tensorrt", tmp_path / "m.onnx", PROFILES, settings, tmp_path / "m.engine")
-        assert library.known == seen
+        assert library.known == cached
     assert (tmp_path / "timing.cache").read_bytes() == b"timed timed "
 
 

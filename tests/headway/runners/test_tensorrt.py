@@ -295,12 +295,12 @@ def test_a_context_that_finds_no_room_is_said(path: Path, monkeypatch) -> None:
 def test_short_texts_of_a_wide_profile_are_not_padded_to_its_end(path: Path, monkeypatch) -> None:
     cuda = Cuda()
     runner = opened(path, monkeypatch, cuda, regroup=True)
-    seen: list[tuple[int, int]] = []
+    shapes: list[tuple[int, int]] = []
     launch = runner._launch
-    monkeypatch.setattr(runner, "_launch", lambda execution, shape: seen.append(shape) or launch(execution, shape))
+    monkeypatch.setattr(runner, "_launch", lambda execution, shape: shapes.append(shape) or launch(execution, shape))
     for length in (3, 10, 13, 17):
         check(runner, feeds([length]))
-    assert seen == [(1, 8), (1, 12), (1, 16), (1, 24)]
+    assert shapes == [(1, 8), (1, 12), (1, 16), (1, 24)]
 
 
 def test_rungs_waste_less_than_half_and_are_few() -> None:
