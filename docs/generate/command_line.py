@@ -17,30 +17,31 @@ def reference() -> str:
 
     app = get_command(places.load(places.COMMAND_LINE))
     commands = list(_commands(app, PROGRAM))
-    parts = [markdown.paragraphs(app.help), _table_of_commands(commands), _options(app)]
-    parts += [_section(path, command) for path, command in commands]
+    parts = [markdown.paragraphs(app.help), _table_of_commands(commands)]
+    parts += [f"## Options of `{PROGRAM}` itself {{ #options }}", _options(app)] if _options(app) else []
+    parts += [_section(path, command) for path, command, _ in commands]
     return markdown.join(*parts)
 
 
-def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield every visible command below a group with its full name, in the order of the help text."""
+def _commands(group: Any, path: str, panel: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield every visible command below a group with its full name and its panel, in the order of the help text."""
     for name, command in group.commands.items():
         if command.hidden:
             continue
+        own = _panel(command) or panel
         if getattr(command, "commands", None):
-            yield from _commands(command, f"{path} {name}")
+            yield from _commands(command, f"{path} {name}", own)
         else:
-            yield f"{path} {name}", command
+            yield f"{path} {name}", command, own
 
 
 def _anchor(path: str) -> str:
     return path.replace(" ", "-")
 
 
-def _table_of_commands(commands: list[tuple[str, Any]]) -> str:
+def _table_of_commands(commands: list[tuple[str, Any, str]]) -> str:
     panels: dict[str, list[list[str]]] = {}
-    for path, command in commands:
-        panel = _panel(command) or ""
+    for path, command, panel in commands:
         row = [f"[`{path}`](#{_anchor(path)})", markdown.sentence(markdown.paragraphs(command.help).split("\n\n")[0])]
         panels.setdefault(panel, []).append(row)
     parts = []
