@@ -13,9 +13,11 @@ from tests.support.variants import pruned, rounded
 def test_a_bias_is_part_of_its_matmul(bert_model: ir.Model) -> None:
     matmuls = [m for n in bert_model.graph if (m := trained_matmul(n)) is not None]
     weights = [str(m.weight.name) for m in matmuls]
-    assert len(weights) == len(nodes(bert_model.graph, "MatMul")) and "classifier.weight" in weights
-    assert all(m.bias is not None and m.add is not None and m.result is m.add.outputs[0] for m in matmuls)
-    assert not any(m.per_token or m.transposed or m.made_of for m in matmuls)
+    assert len(weights) == len(nodes(bert_model.graph, "MatMul", "Gemm")) and "classifier.weight" in weights
+    assert all(m.bias is not None for m in matmuls) and not any(m.per_token or m.made_of for m in matmuls)
+    added = [m for m in matmuls if m.add is not None]
+    assert len(added) == len(nodes(bert_model.graph, "MatMul"))  # a Gemm adds its bias itself
+    assert all(m.add is not None and m.result is m.add.outputs[0] for m in added)
 
 
 def test_what_quantizes_a_matmul_is_part_of_it(bert_model: ir.Model) -> None:
@@ -28,7 +30,7 @@ def test_what_quantizes_a_matmul_is_part_of_it(bert_model: ir.Model) -> None:
 
 
 def test_nodes_that_are_no_trained_matmul_have_none(bert_model: ir.Model) -> None:
-    assert all(trained_matmul(n) is None for n in bert_model.graph if n.op_type != "MatMul")
+    assert all(trained_matmul(n) is None for n in bert_model.graph if n.op_type not in ("MatMul", "Gemm"))
 
 
 def test_blocks_of_a_weight_have_scales_of_their_own() -> None:

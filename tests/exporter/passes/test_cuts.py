@@ -5,6 +5,9 @@ import onnx_ir as ir
 import pytest
 
 from headway.errors import UsageError
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.edit import constant
+from headway.exporter.passes.cuts import Cuts
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
@@ -36,3 +39,17 @@ def test_quantized_weights_are_refused(bert_model: ir.Model) -> None:
         RemoveNeurons({(0, 0): [0, 1]})(model)
     with pytest.raises(UsageError, match="quantized or split before"):
         SplitMatrices({name: 4})(model)
+
+
+def test_readers_have_to_agree(bert_model: ir.Model) -> None:
+    model = bert_model.clone()
+    projection = read_anatomy(model).blocks[0].feed_forwards[0].up
+    before = np.array(constant(model.graph.initializers[projection.weight]))
+    cuts = Cuts()
+    cuts.columns(projection.node, np.array([1, 5]))
+    with pytest.raises(UsageError, match=r"intermediate\.dense\.weight is shared, and its users"):
+        cuts.columns(projection.node, np.array([1, 6]))
+    cuts.apply()
+    weight, bias = (model.graph.initializers[f"encoder.layer.0.intermediate.dense.{n}"] for n in ("weight", "bias"))
+    assert np.array_equal(constant(weight), before[:, [1, 5]]) and bias.shape == ir.Shape([2])
+    assert projection.output.shape is not None and projection.output.shape[-1] == 2

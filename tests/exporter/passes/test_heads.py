@@ -1,5 +1,7 @@
 """Removing heads: exact where the heads contribute nothing, in every family."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +98,23 @@ def test_head_removal_equals_masked_heads_in_transformers(tmp_path: Path) -> Non
     RemoveHeads(keep)(model)
     mask = feeds()["attention_mask"].astype(bool)
     assert np.abs(wanted[mask] - answers(model)["last_hidden_state"]).max() < 1e-5
+
+
+def test_every_run_edits_in_the_same_order(family_models: dict[str, ir.Model], tmp_path: Path) -> None:
+    """The order of new shapes, and with it the artifact's bytes, must not depend on where objects lie in memory."""
+    path = tmp_path / "deberta.onnx"
+    ir.save(family_models["deberta-v2"], path)
+    script = (
+        "import sys; import onnx_ir as ir\n"
+        "from headway.exporter.passes.heads import RemoveHeads\n"
+        "filler = [object() for _ in range(int(sys.argv[2]))]\n"
+        "model = ir.load(sys.argv[1]); RemoveHeads({0: [0, 2], 1: [1, 3]})(model)\n"
+        "print([*model.graph.initializers, *(n.name for n in model.graph)])\n"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", script, path, str(filler)], capture_output=True, text=True, check=True
+        ).stdout
+        for filler in (0, 1000, 33333)
+    }
+    assert len(printed) == 1
