@@ -87,7 +87,7 @@ class Refusal:
         Refusal(RemoveBlocks([0, 1, 2]), "keep at least one"),
         Refusal(RemoveParts(attentions=[5]), "block 5 is out of range"),
         Refusal(SplitMatrices({"encoder.layer.0.intermediate.dense.weight": 22}), "rank 22 does not pay for 32 × 64"),
-        Refusal(SplitMatrices({"no.such.weight": 2}), "no such matrix"),
+        Refusal(SplitMatrices({"no.such.weight": 2}), "no such weight matrix"),
     ],
     ids=lambda r: r.says,
 )

@@ -77,7 +77,8 @@ def test_activations_are_rounded_where_quantized_weights_read_them(
     assert one.report is not None
     assert one.report.changes == {name: PER_TOKEN if given == PER_TOKEN else "-3 to 3"}
     assert 0 < largest_difference(before, answers(model)) < 0.1
-    assert largest_difference(answers(model), by_runtime(model)) < 1e-4
+    # A value half-way between two levels may go either way.
+    assert largest_difference(answers(model), by_runtime(model)) < 5e-3
 
 
 def test_migration_is_exact(bert_model: ir.Model) -> None:
