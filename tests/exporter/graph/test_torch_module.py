@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
@@ -13,22 +12,10 @@ from headway.exporter.graph.torch_module import TorchModule
 from headway.exporter.targets.phones.torch_export import export_module
 
 from tests.support import models
-from tests.support.variants import Feeds, answers, apart, canonical, feeds, pruned, rounded
+from tests.support.run_module import run
+from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
 
 FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta")
-
-
-def run(module: TorchModule, given: Feeds, program: torch.nn.Module | None = None) -> Feeds:
-    with torch.no_grad():
-        outputs = (program or module)(*(torch.from_numpy(given[n]) for n in module.input_names))
-    return {n: t.numpy() for n, t in zip(module.output_names, outputs, strict=True)}
-
-
-@pytest.fixture(scope="module")
-def bert_model(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
-    return canonical(
-        models.make_model(tmp_path_factory.mktemp("bert"), "bert", "text-classification", num_hidden_layers=1)
-    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -88,14 +75,3 @@ def test_what_has_no_counterpart_is_named(bert_model: ir.Model) -> None:
     gelu.op_type = "Mish"
     with pytest.raises(TargetError, match=f"{gelu.name}.*Mish has no counterpart.*--target ort"):
         export_module(strange, 60)
-
-
-def test_the_tanh_form_of_gelu_is_not_the_exact_one(bert_model: ir.Model) -> None:
-    """Delegates compute one for the other without a word, so that the module spells it out."""
-    model = bert_model.clone()
-    for node in nodes(model.graph, "Gelu"):
-        node.attributes["approximate"] = ir.AttrString("approximate", "tanh")
-    _, exported = export_module(model, 60)
-    assert not any("gelu" in str(n.target) for n in exported.graph.nodes)
-    assert apart(answers(model, feeds()), run(TorchModule(model), feeds()), feeds()) < 1e-5
-    assert np.isfinite(answers(model, feeds())["logits"]).all()
