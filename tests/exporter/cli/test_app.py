@@ -104,7 +104,7 @@ def test_wrong_words_exit_with_2_and_say_what_is_expected(words: list[str], says
     assert done.returncode == 2 and says in done.stderr and done.stdout == ""
 
 
-def test_without_the_export_extra_the_extra_is_named(sentence_bundle: Exported) -> None:
+def test_without_the_export_extra_the_extra_is_named() -> None:
     blocked = BLOCKED.replace("'pydantic', ", "")  # typer itself may bring it
     script = (
         blocked + "import headway.exporter.cli.app as c; sys.argv = ['headway', 'export', 'x', '--out', 'y']; c.main()"
