@@ -129,7 +129,7 @@ def main() -> None:
                 "max_abs": float(np.abs(got - wanted).max()),
                 "cosine": least_cosine(got, wanted),
                 "cosine_to_source": least_cosine(got, original),
-                "float32_nodes": len(found.precision.kept) if found.precision is not None else None,
+                "float32_nodes": len(found.precision.in_float32) if found.precision is not None else None,
                 "lint": problems,
                 "onnx_bytes": onnx_bytes,
                 "engine_bytes": (directory / "model.engine").stat().st_size,

@@ -5,7 +5,7 @@ A bias and its activation function become `BiasActivation`. A layer norm with th
 
 The rewriting is our own, and not rules of `onnxscript.rewriter`. Its rules number the nodes that they make (`node_BiasActivation_0`);
 here nodes and values keep the names by which errors and profiles tell layers apart, so that the same model gives the same file. What is
-fused depends on who else reads a sum, on which side of an addition is a vector, and on shapes, which a rule states as Python conditions too.
+fused depends on who else reads a sum, on which side of an addition is a vector, and on shapes, which in a rule are Python conditions too.
 """
 
 from dataclasses import dataclass
