@@ -54,9 +54,9 @@ def calibrated(model: ir.Model, text: Text) -> ir.Model:
     lines = [*text.lines[COMPARED:], *sentences()[:CALIBRATION]]
     batches = make_batches(text.encoder, lines, longest=256)
     asked = QuantizeSpec()
-    chosen = plan(model, read_anatomy(model), asked, int8_tables=tensorrt.SPEC.int8_tables)
+    chosen = plan(model, read_anatomy(model), asked, int8_tables=tensorrt.SPEC.int8_embeddings)
     seen = look(model, chosen.groups, batches, source="", text="", seed=0, histograms=False)
-    return quantized(model, chosen, seen, asked, activations="static", signed=tensorrt.SPEC.signed_values)[0]
+    return quantized(model, chosen, seen, asked, activations="static", signed=tensorrt.SPEC.signed_activations)[0]
 
 
 def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Text) -> tuple[ir.Model, str]:
