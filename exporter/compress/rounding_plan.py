@@ -78,7 +78,7 @@ class RoundingPlan:
 def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: bool = True) -> RoundingPlan:
     """Every matrix of the blocks and every large table, but what the recipe keeps in float or what cannot be rounded.
 
-    No table where the target cannot look it up in int8 (`TargetSpec.int8_tables`).
+    No table where the target cannot look it up in int8 (`TargetSpec.int8_embeddings`).
     """
     if is_quantized(model):
         raise UsageError("the model is quantized already: its own scales are kept")

@@ -68,10 +68,10 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
 def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     """Quantize weights, embeddings and activations; with `search`, as many groups of weights as `max_drop` allows."""
     target = job.given.target.spec
-    chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_tables)
+    chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_embeddings)
     if not chosen.groups:
         raise UsageError("quantize: no weights of the blocks are left to quantize")
-    per_token = target.rounds_tokens or kernels_of(job.given.recipe) != "stock"
+    per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
     quantizer = _observe(job, spec, chosen, activations_for(spec, kernels=per_token))
     if spec.search:
         chosen, (job.outcome.model, passes) = _search(job, quantizer, chosen)
@@ -119,7 +119,7 @@ def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: st
         on_batch=lambda: given.step("observe values", of=len(job.batches)),
     )
     job.learned.observations = observations.describe()
-    return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_values)
+    return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_activations)
 
 
 def _search(
