@@ -17,7 +17,7 @@ from headway.kernels.reference_int8 import (
     quantize_rows,
     quantized_feed_forward,
     quantized_linear,
-    quantized_product,
+    quantized_matmul,
 )
 
 pytestmark = pytest.mark.skipif(cpu.library_path() is None, reason="no C++ compiler: kernels not built")
@@ -61,7 +61,7 @@ def call(op: str, *inputs: np.ndarray | None, threads: int = 1, activation: Acti
 
 def exact(x: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """What must come out to the last bit: a whole number, rounded to float32, times the product of the two scales."""
-    sums, rows = quantized_product(x, weight)
+    sums, rows = quantized_matmul(x, weight)
     with np.errstate(over="ignore"):
         return sums.astype(F32) * (rows * scale.astype(F32))
 
@@ -116,7 +116,7 @@ def test_sums_do_not_saturate(weight: int, sign: int) -> None:
     inputs = 4001
     x = np.full((9, inputs), sign, F32)
     weights = np.full((inputs, 50), weight, np.int8)
-    sums, _ = quantized_product(x, weights)
+    sums, _ = quantized_matmul(x, weights)
     assert np.all(sums == sign * 255 * weight * inputs)
     one = np.ones(1, F32)
     for isa in available():

@@ -134,7 +134,7 @@ def test_the_assembler_refuses_what_is_no_ptx() -> None:
 def test_what_cannot_be_built_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     variant = builder.softmax_variant(86, "fp16", 64)
     monkeypatch.setitem(configs.SHARED_BYTES, 86, 16)
-    with pytest.raises(builder.BuildError, match="bytes of shared memory, 16 are there"):
+    with pytest.raises(builder.BuildError, match="bytes of shared memory are needed, 16 are available"):
         builder.compile_variant(variant, 86)
     with pytest.raises(builder.BuildError, match="unset TRITON_INTERPRET"):
         builder.compile_variant(replace(variant, function=object()), 86)
