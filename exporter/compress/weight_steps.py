@@ -78,7 +78,7 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     else:
         job.outcome.model, passes = quantizer.quantize(chosen)
     job.outcome.left_float = chosen.left
-    job.outcome.reports += [one.report for one in passes if one.report is not None]
+    job.outcome.reports += [structural.report for structural in passes if structural.report is not None]
     count = sum(len(g.matrices) for g in chosen.groups)
     changes = {
         "matrices": f"{count} {spec.weights}",
@@ -116,7 +116,7 @@ def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: st
         text=given.text_fingerprint,
         seed=given.seed,
         histograms=needs_histograms(spec, activations),
-        on_batch=lambda: given.step("observe values", of=len(job.batches)),
+        on_batch=lambda: given.step("observe activations", of=len(job.batches)),
     )
     job.learned.observations = observations.describe()
     return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_activations)
