@@ -47,7 +47,7 @@ def main() -> None:
         imports = [
             sys.executable,
             "-c",
-            "import headway.exporter.compression, optimum.exporters.tasks, transformers.modeling_utils",
+            "import headway.exporter.export, optimum.exporters.tasks, transformers.modeling_utils",
         ]
         bare = cost(imports, environment)
         for name, model in models.items():

@@ -10,7 +10,6 @@ variants are not repaired.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -32,20 +31,18 @@ from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitMatrices
 from headway.exporter.passes.neurons import RemoveNeurons
-from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
 from headway.exporter.targets.base import Text
 from headway.exporter.targets.tensorrt import lower as tensorrt
-from headway.exporter.targets.tensorrt.int8_check import lint
+from headway.exporter.targets.tensorrt.int8_check import problems_of
 from headway.text import TextEncoder
 
 from .data import sentences
 from .models import minilm
 from .results import save
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from quantized import quantize
+from tests.support.quantized import quantize
 
 VARIANTS = ("fp32", "fp16", "bf16", "int8+fp16", "crude int8+fp16", "uneven+fp16", "low-rank+fp16")
 COMPARED = 16
@@ -118,7 +115,7 @@ def main() -> None:
             wanted = answers(model, feeds)
             found = tensorrt.lower(model, read_anatomy(model), dtype, [b.feeds for b in text.batches])
             got = answers(model, feeds)
-            problems = lint(model.graph)
+            problems = problems_of(model.graph)
             ir.save(model, directory / "model.onnx", external_data="model.onnx.data")
             onnx_bytes = sum(p.stat().st_size for p in directory.glob("model.onnx*"))
             seconds = [

@@ -23,7 +23,6 @@ from headway import Bundle
 from headway.calibration.corpus import builtin_lines
 from headway.exporter.bench.plot import plot_bench
 from headway.exporter.cli.tables import bench_table
-from headway.exporter.compression import compress
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe, make_recipe
 
@@ -48,7 +47,7 @@ def bundles(model: Path, texts: list[str], name: str) -> dict[str, Path]:
             recipe = make_recipe(
                 "benchmark", source=str(model), data=data, passes=[{"kind": "quantize"}], kernels=kernels, max_drop=100
             )
-            made[kind] = compress(recipe, OUT / f"{name}-{kernels}", force=True).path
+            made[kind] = export(recipe, OUT / f"{name}-{kernels}", force=True).path
     return made
 
 

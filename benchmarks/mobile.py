@@ -24,9 +24,8 @@ from rich.table import Table
 from headway import Bundle
 from headway.errors import HeadwayError
 from headway.exporter.bench.measure import Case, Contestant, feeds_for, machine, measure
-from headway.exporter.compression import compress
 from headway.exporter.export import export
-from headway.exporter.package.app import package
+from headway.exporter.package.packager import package
 from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
 from headway.exporter.targets.registry import target_of
 from headway.exporter.targets.web.wasm import WasmRunner
@@ -89,7 +88,7 @@ def made(recipe: Recipe, out: Path) -> Path:
     alike = {"data": None, "task": None, "max_drop": 0.0}  # places and gates change nothing that is made
     if stored.is_file() and read_recipe(stored).model_copy(update=alike) == recipe.model_copy(update=alike):
         return out
-    return (compress if recipe.passes else export)(recipe, out, force=True).path
+    return export(recipe, out, force=True).path
 
 
 def table_of(name: str, source: Path, data: Path, judge: Callable[[Path], float] | None, rounds: int) -> list[Row]:

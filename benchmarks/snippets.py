@@ -19,9 +19,10 @@ import numpy as np
 
 from headway import Bundle
 from headway.exporter.export import export
-from headway.exporter.package.app import package
-from headway.exporter.package.snippets.writers import WRITERS, snippet
+from headway.exporter.package.packager import package
+from headway.exporter.package.snippets.writers import snippet
 from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.recipe.targets import targets_for
 from headway.manifest import Manifest
 
 from .models import minilm
@@ -55,7 +56,7 @@ def compile_kotlin(manifest: Manifest) -> dict[str, str]:
     """Target → "compiles", or what the compiler says."""
     compiler = (tools() / "node_modules" / "kotlin-compiler" / "lib").resolve()
     found = {}
-    for target in WRITERS["android"]:
+    for target in targets_for("android"):
         with tempfile.TemporaryDirectory() as folder:
             code = Path(folder) / "Model.kt"
             dtype = "int32" if target == "litert" else "int64"

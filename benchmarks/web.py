@@ -20,7 +20,6 @@ from rich.table import Table
 from headway import Bundle
 from headway.calibration.corpus import builtin_lines
 from headway.exporter.bench.measure import machine, ratio_interval
-from headway.exporter.compression import compress
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.targets.web.wasm import versions
@@ -51,7 +50,7 @@ def bundles(model: Path) -> dict[str, Path]:
     for name, steps in passes.items():
         recipe = make_recipe("benchmark", source=str(model), target="web", data=data, passes=steps, max_drop=100)
         out = OUT / name.removeprefix("Headway ").replace(" ", "-")
-        made[name] = (compress if steps else export)(recipe, out, force=True).path
+        made[name] = export(recipe, out, force=True).path
     return made
 
 

@@ -1,4 +1,4 @@
-"""Text as batches of token ids for calibration: similar lengths together, little padding, a fixed order."""
+"""Make batches of token ids from text for calibration: similar lengths together, little padding, a fixed order."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,40 +10,40 @@ import numpy as np
 from ..errors import HeadwayWarning, UsageError
 
 MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
-"""Parts of unknown tokens from which text is refused, and warned about: text of the right language has well below 1 %."""
+"""Fractions of unknown tokens above which text is refused, or warned about. Text of the right language has well below 1 %."""
 
 _AT_ONCE = 256
 
 Encode = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
-"""Texts, cut to so many tokens where a number is given → int64 `[texts, sequence]` by input name, as `TextEncoder` does it."""
+"""Texts and a limit in tokens, or None → int64 `[texts, sequence]` by input name, as `TextEncoder` returns them."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """int64 `[texts, sequence]` arrays by input name, and which of the given texts they are."""
+    """Arrays int64 `[texts, sequence]` by input name, and the indices of their texts."""
 
     feeds: dict[str, np.ndarray]
     rows: np.ndarray
 
     @property
     def mask(self) -> np.ndarray:
-        """bool `[texts, sequence]`: real tokens."""
+        """Return which tokens are no padding, bool `[texts, sequence]`."""
         return self.feeds["attention_mask"].astype(bool)
 
 
 def token_lengths(encode: Encode, lines: Sequence[str], longest: int) -> np.ndarray:
-    """Tokens of each text, special ones included, cut to `longest`: int64 `[texts]`."""
+    """Return the number of tokens of each text, special ones included, at most `longest`: int64 `[texts]`."""
     starts = range(0, len(lines), _AT_ONCE)
     parts = [encode(lines[i : i + _AT_ONCE], longest)["attention_mask"].sum(axis=1) for i in starts]
     return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)
 
 
 def draw(lengths: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
-    """Numbers of `samples` texts whose lengths are spread as those of all are, int64, in random order.
+    """Draw the indices of `samples` texts whose lengths are distributed like those of all, int64, in random order.
 
-    Stratified sampling by length: the texts are sorted by tokens (equal ones in random order) and cut into as many runs of
+    Stratified sampling by length: the texts are sorted by tokens (equal ones in random order) and divided into as many runs of
     equal size as there are samples; one is drawn from each. So every quantile of the sample's lengths lies within one run
-    of the same quantile of all, and short, common and long texts are there as often as in production.
+    of the same quantile of all: short, common and long texts are as frequent as in production.
     """
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(lengths))
@@ -55,7 +55,7 @@ def draw(lengths: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
 
 
 def stream_batches(encode: Encode, lines: Iterable[str], longest: int, size: int = 64) -> Iterator[Batch]:
-    """All texts in their order, `size` at a time: memory does not grow with their number."""
+    """Yield all texts in their order, `size` at a time: memory does not grow with their number."""
     start = 0
     for part in _groups(lines, size):
         yield Batch(encode(part, longest), np.arange(start, start + len(part)))
@@ -78,18 +78,18 @@ def make_batches(
     most_tokens: int | None = None,
     seed: int = 0,
 ) -> list[Batch]:
-    """At most `samples` texts (as `draw` chooses them) and `most_tokens` tokens, in batches of about `tokens` tokens each.
+    """Return at most `samples` texts (as `draw` chooses them) and `most_tokens` tokens in batches of about `tokens` tokens.
 
-    Raises UsageError where there is no text.
+    `longest` is the limit of a text in tokens. Raises UsageError where there is no text.
     """
     if not lines or samples == 0:
         raise UsageError("the calibration text is empty")
-    every = token_lengths(encode, lines, longest)
-    chosen = draw(every, len(lines) if samples is None else samples, seed)
-    lengths = every[chosen]
+    all_lengths = token_lengths(encode, lines, longest)
+    chosen = draw(all_lengths, len(lines) if samples is None else samples, seed)
+    lengths = all_lengths[chosen]
     if most_tokens is not None:
-        fit = max(1, int(np.searchsorted(np.cumsum(lengths), most_tokens, side="right")))
-        chosen, lengths = chosen[:fit], lengths[:fit]
+        count = max(1, int(np.searchsorted(np.cumsum(lengths), most_tokens, side="right")))
+        chosen, lengths = chosen[:count], lengths[:count]
     texts = [lines[i] for i in chosen]
     order = np.argsort(lengths, kind="stable")
     groups = [order[span] for span in spans(lengths[order], tokens)]
@@ -97,7 +97,7 @@ def make_batches(
 
 
 def spans(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[slice]:
-    """Neighbors among ascending `lengths`, as many at a time as take at most `tokens` with their padding, but one at least."""
+    """Yield slices of ascending `lengths` that take at most `tokens` tokens with their padding, or one text each."""
     start = 0
     while start < len(lengths):
         end = start + 1
@@ -108,22 +108,22 @@ def spans(lengths: Sequence[int] | np.ndarray, tokens: int) -> Iterator[slice]:
 
 
 def check_known(batches: Sequence[Batch], special: Sequence[int], unknown: int | None) -> float:
-    """The part of the text's tokens that the tokenizer does not know, special ones left out.
+    """Return the fraction of the text's tokens that the tokenizer does not know, without special tokens.
 
-    UsageError where it is more than a quarter, or nothing but special tokens is there; a HeadwayWarning from a twentieth upwards.
+    Raises UsageError where it is more than a quarter, or where there are only special tokens; warns from a twentieth upwards.
     """
-    idle = list({*special} - {unknown})
+    ignored = list({*special} - {unknown})
     ids = [b.feeds["input_ids"][b.mask] for b in batches]
-    said = sum(int((~np.isin(i, idle)).sum()) for i in ids)
-    missing = sum(int((i == unknown).sum()) for i in ids) if unknown is not None else 0
-    if missing == said:
+    tokens = sum(int((~np.isin(i, ignored)).sum()) for i in ids)
+    unknown_tokens = sum(int((i == unknown).sum()) for i in ids) if unknown is not None else 0
+    if unknown_tokens == tokens:
         raise UsageError(
             "nothing of the calibration text becomes a known token: is it the right language and encoding?"
         )
-    rate = missing / said
+    rate = unknown_tokens / tokens
     message = f"{100 * rate:.0f} % of the calibration text's tokens are unknown to the tokenizer"
     if rate > MOST_UNKNOWN:
-        raise UsageError(f"{message}: is it the right language and encoding? Give text like production's")
+        raise UsageError(f"{message}: is it the right language and encoding? Give text like that of production")
     if rate >= MANY_UNKNOWN:
         warnings.warn(f"{message}: is it all the right language?", HeadwayWarning, stacklevel=2)
     return rate

@@ -1,4 +1,4 @@
-"""Text to check and measure on: the built-in lines, or the user's file."""
+"""Read text to calibrate, check and measure on: the built-in lines, or the user's file."""
 
 import csv
 import hashlib
@@ -17,7 +17,7 @@ from ..errors import UsageError
 FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 _OTHER_TABLES = {".json": ".jsonl, one object a line", ".tsv": ".csv, with commas"}
-"""Read as plain text, their syntax and labels would pass for text."""
+"""Formats that are refused: read as plain text, their syntax and labels would pass for text."""
 
 _COLUMNS = ("text", "sentence", "content", "review", "document")
 _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
@@ -25,27 +25,27 @@ _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
 
 
 def builtin_lines() -> list[str]:
-    """About ninety original lines, 1 to 150 words, in two dozen languages, with code, numbers, links and emoji among them."""
+    """Return about ninety original lines of 1 to 150 words in two dozen languages, some with code, numbers, links or emoji."""
     return _clean(files(__package__).joinpath("parity.txt").read_text(encoding="utf-8").splitlines())
 
 
 def required(data: Path | None, what: str) -> Path:
-    """The text that `what` learns from; UsageError saying how to give it where there is none."""
+    """Return the text that `what` learns from; UsageError says how to give it where there is none."""
     if data is None:
         raise UsageError(
-            f"{what} learns from text: give --data FILE ({FORMATS}), or `data:` in the recipe: a few hundred lines like "
-            "production's. Random numbers would not do"
+            f"{what} learns from text: give --data FILE ({FORMATS}), or `data:` in the recipe: a few hundred lines like those "
+            "of production. Random tokens would not do"
         )
     return data
 
 
 def read_lines(path: Path, column: str | None = None) -> list[str]:
-    """Texts of a file or folder, blank ones and repeats left out, order kept.
+    """Return the texts of a file or folder in their order, without blank ones and repeats.
 
-    `.txt` (or any other ending): one a line; `.csv`, `.jsonl`, `.parquet`; a folder written by `save_to_disk` of `datasets`,
-    of several splits `train`; `-` is standard input, one a line. Of a table `column` is read, or where none is named `text` (or sentence,
-    content, review, document), or its only text column. Raises UsageError naming the file where it is missing, not
-    UTF-8, empty, or has no such column.
+    `.txt` (or any other ending) has one per line. `.csv`, `.jsonl` and `.parquet` are tables, as is a folder written by
+    `save_to_disk` of `datasets` (of several splits, `train`). `-` is standard input, one per line. Of a table, `column` is read;
+    where none is named, `text` (or sentence, content, review, document), or its only text column. Raises UsageError naming the
+    file where it is missing, not UTF-8, empty, or has no such column.
     """
     return _clean_or_refuse(path, _read(path, column)[0])
 
@@ -56,10 +56,10 @@ _LABELS = ("label", "labels", "class", "target")
 def read_labeled(
     path: Path, classes: Mapping[str, int], column: str | None = None
 ) -> tuple[list[str], np.ndarray | None]:
-    """Texts as `read_lines` gives them, and where the table has a column `label` (or labels, class, target) their classes.
+    """Return texts as `read_lines` does, and their classes where the table has a column `label` (or labels, class, target).
 
-    Labels are class numbers, or names found in `classes`. UsageError names a label that is neither; int64 `[texts]`, or
-    None where there is no such column or no classes.
+    Labels are class numbers, or names in `classes`. The classes are int64 `[texts]`, or None where there is no such column or
+    `classes` is empty. UsageError names a label that is neither a number nor a name of a class.
     """
     lines, labels = _read(path, column)
     texts = _clean_or_refuse(path, lines)
@@ -67,10 +67,10 @@ def read_labeled(
         return texts, None
     by_text: dict[str, int] = {}
     for text, label in zip(lines, labels, strict=True):
-        given = str(label)
-        if given not in classes and not (given.isdigit() and int(given) in classes.values()):
-            raise UsageError(f"{path}: label {given!r} is none of the model's classes {', '.join(classes)}")
-        by_text.setdefault(text.strip(), classes[given] if given in classes else int(given))
+        name = str(label)
+        if name not in classes and not (name.isdigit() and int(name) in classes.values()):
+            raise UsageError(f"{path}: label {name!r} is none of the model's classes {', '.join(classes)}")
+        by_text.setdefault(text.strip(), classes[name] if name in classes else int(name))
     return texts, np.array([by_text[t] for t in texts], np.int64)
 
 
@@ -80,13 +80,13 @@ def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
         raise UsageError(f"{path}: holds no text")
     try:
         "\n".join(cleaned).encode()
-    except UnicodeEncodeError as error:  # JSON can name half of a pair of surrogates
+    except UnicodeEncodeError as error:  # JSON can contain half of a surrogate pair
         raise UsageError(f"{path}: holds a lone surrogate, which no tokenizer reads ({error})") from error
     return cleaned
 
 
 def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | None]:
-    """All texts of a source as they stand there, and their labels where it has some."""
+    """Return all texts of a source unchanged, and their labels where it has some."""
     suffix = path.suffix.lower()
     kind = "datasets directory" if path.is_dir() else suffix.lstrip(".") or "text"
     if suffix in _OTHER_TABLES and not path.is_dir():
@@ -110,7 +110,7 @@ def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | Non
 
 @dataclass(frozen=True)
 class _Table:
-    """`names` of all columns, `texts` of those that hold strings, rows, and a column's values by name."""
+    """`names` of all columns, `texts` of those with strings, the number of rows, and the values of a column by name."""
 
     names: list[str]
     texts: list[str]
@@ -124,7 +124,7 @@ def _rows(path: Path) -> _Table:
         read = csv.DictReader(file, strict=True) if is_csv else (json.loads(x) for x in file if x.strip())
         rows: list[dict[str, object]] = list(read)
     if not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path}: every line has to be an object with named fields")
+        raise UsageError(f"{path}: every line must be an object with named fields")
     names = list(dict.fromkeys(name for row in rows for name in row))
     if is_csv:
         _check_columns(path, rows, names)
@@ -133,7 +133,7 @@ def _rows(path: Path) -> _Table:
 
 
 def _check_columns(path: Path, rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> None:
-    """Texts with commas that are not quoted would be cut, and other separators leave everything in one column."""
+    """Raise UsageError where unquoted commas would cut texts, or another separator leaves everything in one column."""
     if None in names:
         number = next(i for i, row in enumerate(rows) if None in row)
         raise UsageError(f"{path}: row {number + 1} has more fields than the header; put texts with commas in quotes")
@@ -142,7 +142,7 @@ def _check_columns(path: Path, rows: Sequence[Mapping[str, object]], names: Sequ
 
 
 def _arrow(path: Path) -> _Table:
-    """A parquet file, or the Arrow files of a folder; only the columns asked for are ever read."""
+    """Open a parquet file, or the Arrow files of a folder; only the columns asked for are ever read."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -177,7 +177,7 @@ def _arrow(path: Path) -> _Table:
 
 
 def _arrow_files(path: Path) -> list[Path]:
-    """The data files of a folder of `datasets`, in their order."""
+    """Return the data files of a folder of `datasets`, in their order."""
     splits = path / "dataset_dict.json"
     if splits.is_file():
         names = json.loads(splits.read_text(encoding="utf-8"))["splits"]
@@ -206,9 +206,9 @@ def _column(path: Path, table: _Table, wanted: str | None) -> str:
 
 @cache
 def _stdin() -> tuple[str, ...]:
-    """Standard input, which can be read only once."""
+    """Read standard input, which can be read only once."""
     if sys.stdin.isatty():
-        raise UsageError("-: standard input is a terminal; pipe text into the command, one a line")
+        raise UsageError("-: standard input is a terminal; pipe text into the command, one per line")
     return tuple(sys.stdin.buffer.read().decode("utf-8-sig").splitlines())
 
 
@@ -217,11 +217,11 @@ def _clean(lines: Iterable[str]) -> list[str]:
 
 
 def fingerprint(lines: Sequence[str]) -> str:
-    """sha256 over the lines in their order."""
+    """Return the sha256 of the lines in their order."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def mixed_lengths(count: int, longest: int, seed: int = 0) -> np.ndarray:
-    """Sequence lengths in tokens, int64 `[count]`, drawn from the built-in distribution and kept within `[3, longest]`."""
+    """Draw sequence lengths in tokens from the built-in distribution, clipped to `[3, longest]`: int64 `[count]`."""
     drawn = np.random.default_rng(seed).lognormal(_MEAN_LOG_LENGTH, _SPREAD, count)
     return np.clip(np.rint(drawn), min(3, longest), longest).astype(np.int64)

@@ -1,9 +1,9 @@
-"""Histograms that can be merged in any order, and the ranges that the four usual methods read from them.
+"""Count activations in histograms that merge in any order, and read ranges from them by the four usual methods.
 
-The grid has bins of width `2**exponent`, whole multiples of it as edges, and bin 0 around zero. When values outgrow it,
-neighboring bins join two by two; the exponent depends on the largest magnitude alone. So counts are exact integers, and
-adding or merging in any order gives the same histogram. A threshold read from it is at most one bin off, and a bin is at most
-`1 / 2048` of the largest magnitude.
+Bins have the width `2**exponent`, with integer multiples of it as edges and bin 0 around zero. When activations outgrow the
+grid, neighboring bins are joined in pairs; the exponent depends on the largest magnitude alone. So counts are exact integers,
+and adding or merging in any order gives the same histogram. A threshold read from it is at most one bin off, and a bin is at
+most `1 / 2048` of the largest magnitude.
 """
 
 import threading
@@ -22,23 +22,23 @@ Method = Literal["min-max", "percentile", "entropy", "mse"]
 _SIZE = 2 * BINS - 1
 _LOG_BINS = BINS.bit_length() - 1
 _LEAST = -120
-"""Magnitudes below 2**(-120) all fall into bin 0: the grid gets no finer."""
+"""Magnitudes below 2**(-120) all fall into bin 0: the grid is never finer."""
 _COARSE = 2048
 _STRETCH = 32_768
 _SHRINKS = 192
 
 
 def exponent_for(largest: float) -> int:
-    """The exponent of the finest grid that holds magnitudes up to `largest`."""
+    """Return the exponent of the finest grid that holds magnitudes up to `largest`."""
     return max(int(np.frexp(np.float64(largest))[1]) - _LOG_BINS, _LEAST) if largest > 0 else _LEAST
 
 
 class _Scratch(threading.local):
-    """Room for one stretch of values, which stays in the processor's cache: fresh arrays would cost several times as much."""
+    """Memory for one stretch of activations, which stays in the processor's cache: new arrays would take several times as long."""
 
     def __init__(self) -> None:
         self.scaled = np.empty(_STRETCH, np.float32)
-        self.whole = np.empty(_STRETCH, np.int32)
+        self.truncated = np.empty(_STRETCH, np.int32)
         self.index = np.empty(_STRETCH, np.int64)
 
 
@@ -46,24 +46,27 @@ _SCRATCH = _Scratch()
 
 
 def bin_counts(values: np.ndarray, exponent: int) -> np.ndarray:
-    """Counts of float32 values on the grid of `exponent`, int64 `[2 * BINS - 1]`. Multiplying by a power of two is exact."""
+    """Count float32 values of any shape on the grid of `exponent`, int64 `[2 * BINS - 1]`.
+
+    Multiplying by a power of two is exact.
+    """
     flat, factor = values.ravel(), np.float32(2.0**-exponent)
     counts = np.zeros(_SIZE, np.int64)
     for start in range(0, flat.size, _STRETCH):
         part = flat[start : start + _STRETCH]
-        scaled, whole, index = (a[: part.size] for a in (_SCRATCH.scaled, _SCRATCH.whole, _SCRATCH.index))
+        scaled, truncated, index = (a[: part.size] for a in (_SCRATCH.scaled, _SCRATCH.truncated, _SCRATCH.index))
         np.multiply(part, factor, out=scaled)
-        np.copyto(whole, scaled, casting="unsafe")
-        np.add(whole, BINS - 1, out=index)
+        np.copyto(truncated, scaled, casting="unsafe")
+        np.add(truncated, BINS - 1, out=index)
         counts += np.bincount(index, minlength=_SIZE)
     return counts
 
 
 @dataclass
 class Histogram:
-    """Counts int64 `[2 * BINS - 1]`: entry `BINS - 1 + i` is of values v with `trunc(v / 2**exponent) == i`.
+    """Counts int64 `[2 * BINS - 1]`: entry `BINS - 1 + i` counts numbers x with `trunc(x / 2**exponent) == i`.
 
-    `low` and `high` are the exact minimum and maximum; without values they are inf and -inf.
+    `low` and `high` are the exact minimum and maximum; inf and -inf while nothing was added.
     """
 
     exponent: int = _LEAST
@@ -73,38 +76,40 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Histogram":
-        """Of an array of any shape, see `add`."""
-        made = cls()
-        made.add(values)
-        return made
+        """Return the histogram of an array of any shape, see `add`."""
+        histogram = cls()
+        histogram.add(values)
+        return histogram
 
     @property
     def total(self) -> int:
+        """Return how many numbers were counted."""
         return int(self.counts.sum())
 
     @property
     def width(self) -> float:
+        """Return the width of a bin."""
         return 2.0**self.exponent
 
     @property
     def largest(self) -> float:
-        """The largest magnitude; 0 without values."""
+        """Return the largest magnitude; 0 while nothing was added."""
         return max(abs(self.low), abs(self.high)) if self.low <= self.high else 0.0
 
     def add(self, values: np.ndarray, bounds: tuple[float, float] | None = None) -> None:
-        """Counts finite float32 values of any shape; `bounds` are their minimum and maximum, where known already."""
+        """Count finite float32 values of any shape; `bounds` are their minimum and maximum, where known already."""
         if not values.size:
             return
         self.widen(*(bounds if bounds is not None else (float(values.min()), float(values.max()))))
         self.counts += bin_counts(values, self.exponent)
 
     def widen(self, low: float, high: float) -> None:
-        """Takes in extremes without counting what lies between: enough for min-max."""
+        """Extend the minimum and maximum without counting anything: enough for min-max ranges."""
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(exponent_for(self.largest))
 
     def merge(self, other: "Histogram") -> None:
-        """Takes in another one's counts. Order does not matter."""
+        """Add the counts of another histogram. Order does not matter."""
         self.widen(other.low, other.high)
         self.counts += _coarser(other.counts, self.exponent - other.exponent)
 
@@ -116,25 +121,25 @@ class Histogram:
         )
 
     def magnitudes(self) -> np.ndarray:
-        """Counts of magnitudes, int64 `[BINS]`."""
+        """Return counts of magnitudes, int64 `[BINS]`."""
         folded = self.counts[BINS - 1 :].copy()
         folded[1:] += self.counts[BINS - 2 :: -1]
         return folded
 
     def centres(self) -> np.ndarray:
-        """The middle of every bin, float64 `[2 * BINS - 1]`; zero of the one around zero."""
+        """Return the middle of every bin, float64 `[2 * BINS - 1]`; zero for the bin around zero."""
         index = np.arange(1 - BINS, BINS, dtype=np.float64)
         return (index + 0.5 * np.sign(index)) * self.width
 
     def range(
         self, method: Method = "min-max", *, percentile: float = 99.999, bits: int = 8, symmetric: bool = False
     ) -> tuple[float, float]:
-        """Lowest and highest value to represent; zero is always between, and symmetric ranges reach equally far.
+        """Return the lowest and the highest number to represent. Zero always lies between; symmetric ranges are centered.
 
-        `percentile`: so many percent of the values stay inside, what is cut lies equally on both sides (symmetric: of the
-        magnitudes). `entropy`: the clip of magnitudes that changes their distribution least (Kullback-Leibler divergence;
+        `percentile`: this percentage stays inside; what is clipped is split equally between both sides (symmetric: taken from
+        the magnitudes). `entropy`: the clip of magnitudes that changes their distribution least (Kullback-Leibler divergence;
         Migacz, 8-bit inference with TensorRT, 2017). `mse`: the clip with the least mean squared error of rounding and
-        clipping. A value that is always zero has the range (0, 0). UsageError where nothing was counted, for all but min-max.
+        clipping. A value that is always zero has the range (0, 0). UsageError where nothing was counted, except for min-max.
         """
         if self.largest == 0:
             return 0.0, 0.0
@@ -161,19 +166,19 @@ class Histogram:
 
 
 def _coarser(counts: np.ndarray, by: int) -> np.ndarray:
-    """The same counts with `2**by` neighboring bins joined; those next to zero join the one around it."""
+    """Return the counts with `2**by` neighboring bins joined; bins next to zero join the one around it."""
     if by <= 0:
         return counts
     if by >= _LOG_BINS:
         joined = np.zeros_like(counts)
         joined[BINS - 1] = counts.sum()
         return joined
-    together = 1 << by
+    bins = 1 << by
     joined = np.zeros_like(counts)
-    positive = counts[BINS - 1 :].reshape(-1, together).sum(axis=1)
+    positive = counts[BINS - 1 :].reshape(-1, bins).sum(axis=1)
     negative = counts[BINS - 1 :: -1].copy()
     negative[0] = 0
-    negative = negative.reshape(-1, together).sum(axis=1)
+    negative = negative.reshape(-1, bins).sum(axis=1)
     n = len(positive)
     joined[BINS - 1 : BINS - 1 + n] = positive
     joined[BINS - n : BINS] += negative[::-1]
@@ -183,8 +188,8 @@ def _coarser(counts: np.ndarray, by: int) -> np.ndarray:
 def _percentile(histogram: Histogram, percentile: float, symmetric: bool) -> tuple[float, float]:
     total, width = histogram.total, histogram.width
     if symmetric:
-        kept = np.ceil(percentile / 100 * total)
-        threshold = (int(np.searchsorted(np.cumsum(histogram.magnitudes()), kept)) + 1) * width
+        inside = np.ceil(percentile / 100 * total)
+        threshold = (int(np.searchsorted(np.cumsum(histogram.magnitudes()), inside)) + 1) * width
         threshold = min(threshold, histogram.largest)
         return -threshold, threshold
     cut = int(np.floor((100 - percentile) / 200 * total))
@@ -196,12 +201,12 @@ def _percentile(histogram: Histogram, percentile: float, symmetric: bool) -> tup
 
 
 def kl_threshold(histogram: Histogram, levels: int = 128) -> float:
-    """The magnitude at which clipping changes the distribution of magnitudes least.
+    """Return the magnitude at which clipping changes the distribution of magnitudes least.
 
-    Of 2,048 bins every clip from as many bins as there are levels upwards is tried: P is the clipped distribution with the
-    rest in its last bin, Q the same brought to `levels` and spread evenly over P's bins that are not empty. Levels are whole
-    runs of bins, as equal as they can be. A symmetric 8-bit range has 128 levels of magnitude; an asymmetric one has those of
-    its longer side, all 256 where it is one-sided.
+    Every clip from `levels` to 2,048 bins is tried. P is the clipped distribution with the rest in its last bin. Q is the same
+    reduced to `levels` and spread evenly over P's bins that are not empty. Levels are runs of bins of almost equal length. A
+    symmetric 8-bit range has 128 levels of magnitude; an asymmetric one has those of its longer side, all 256 where it is
+    one-sided.
     """
     counts = histogram.magnitudes().reshape(_COARSE, -1).sum(axis=1).astype(np.float64)
     width = histogram.width * (BINS // _COARSE)
@@ -213,7 +218,7 @@ def kl_threshold(histogram: Histogram, levels: int = 128) -> float:
 
 
 def kl_divergences(counts: np.ndarray, ends: np.ndarray, levels: int) -> np.ndarray:
-    """KL(P‖Q) of each clip to `counts[:end]`, float64 `[ends]`; inf where Q is empty and P is not. From running sums."""
+    """Return KL(P‖Q) of each clip to `counts[:end]` from running sums, float64 `[ends]`; inf where Q is empty and P is not."""
     total = counts.sum()
     sums = np.concatenate([[0.0], np.cumsum(counts)])
     filled = np.concatenate([[0], np.cumsum(counts > 0)])
@@ -227,7 +232,7 @@ def kl_divergences(counts: np.ndarray, ends: np.ndarray, levels: int) -> np.ndar
         occupied[:, -1] += (last == 0) & (outside > 0)
         reference = mass.copy()
         reference[:, -1] += outside
-        # log of the last bin of P, which has taken in what was clipped
+        # the last bin of P also holds what was clipped
         entropy = logs[ends] - _xlogx(last) + _xlogx(last + outside)
         cross = np.where(reference > 0, reference * np.log(mass / occupied), 0.0).sum(axis=1)
         # P sums to total, Q to what is inside
@@ -240,9 +245,9 @@ def _xlogx(x: np.ndarray) -> np.ndarray:
 
 
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
-    """The range whose quantization to `bits` has the least mean squared error; values stand in the middle of their bins.
+    """Return the range whose quantization to `bits` has the least mean squared error, with numbers at the middle of their bins.
 
-    The whole range is shrunk in steps of 1/192; where both sides are there and free, each is then shrunk alone.
+    The range is shrunk in steps of 1/192. An asymmetric range with two sides is then shrunk on each side alone.
     """
     filled = np.flatnonzero(histogram.counts)
     values, weights = histogram.centres()[filled], histogram.counts[filled].astype(np.float64)
@@ -268,7 +273,7 @@ def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> t
 def quantization_error(
     values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, symmetric: bool
 ) -> float:
-    """Weighted mean squared error of values after quantizing to a range: float64, zero exactly representable."""
+    """Return the weighted mean squared error of quantizing `values` to a range with an exact zero, in float64."""
     if symmetric:
         least, most = -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1
         scale, zero = high / most, 0.0

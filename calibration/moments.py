@@ -1,8 +1,8 @@
-"""Second moments whose sums are exact, so that no order, grouping or number of threads changes a bit of them.
+"""Sum second moments exactly, so that no order, grouping or number of threads changes a bit of them.
 
 Each text's activations are rounded to 15 bits below the power of two that holds its own largest magnitude. Products of
-such integers are below 2**30; sums of up to 2**23 of them are exact in float64, whatever order a matrix product takes. One sum is kept
-for every power of two that occurs, in int64, and they are brought together at the end.
+such integers are below 2**30; sums of up to 2**23 of them are exact in float64, whatever the order inside a matmul. There is
+one sum in int64 for every power of two that occurs; they are combined at the end.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import numpy as np
 
 BITS = 15
 _ROWS = 1024
-"""Tokens that wait for one matrix product."""
+"""Tokens that are collected for one matmul."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Moments:
     _waiting: dict[int, list[np.ndarray]] = field(default_factory=dict)
 
     def add(self, text: np.ndarray) -> None:
-        """Float32 activations of one whole text, `[tokens, channels]`, finite."""
+        """Add the activations of one complete text: float32 `[tokens, channels]`, finite."""
         self.tokens += len(text)
         largest = float(max(text.max(initial=0.0), -text.min(initial=0.0)))
         if largest == 0.0:
@@ -39,31 +39,31 @@ class Moments:
             self._sum(exponent)
 
     def merge(self, other: "Moments") -> None:
-        """Takes in another one's sums. Order does not matter."""
-        for one in (self, other):
-            one.finish()
+        """Add the sums of another worker. Order does not matter."""
+        for moments in (self, other):
+            moments.finish()
         self.tokens += other.tokens
-        for mine, its in ((self.second, other.second), (self.first, other.first)):
-            for exponent, array in its.items():
-                if exponent in mine:
-                    mine[exponent] += array
+        for ours, theirs in ((self.second, other.second), (self.first, other.first)):
+            for exponent, array in theirs.items():
+                if exponent in ours:
+                    ours[exponent] += array
                 else:
-                    mine[exponent] = array.copy()
+                    ours[exponent] = array.copy()
 
     def finish(self) -> None:
-        """Sums what waits."""
+        """Sum what was collected."""
         for exponent in list(self._waiting):
             self._sum(exponent)
 
     def second_moment(self) -> np.ndarray:
-        """Mean of `x xᵀ` over tokens, float32 `[channels, channels]`."""
+        """Return the mean of `x xᵀ` over tokens, float32 `[channels, channels]`."""
         self.finish()
-        return _together(self.second, 2, (self.channels, self.channels), self.tokens)
+        return _combined(self.second, 2, (self.channels, self.channels), self.tokens)
 
     def mean(self) -> np.ndarray:
-        """Mean over tokens, float32 `[channels]`."""
+        """Return the mean over tokens, float32 `[channels]`."""
         self.finish()
-        return _together(self.first, 1, (self.channels,), self.tokens)
+        return _combined(self.first, 1, (self.channels,), self.tokens)
 
     def _sum(self, exponent: int) -> None:
         waiting = self._waiting.pop(exponent, [])
@@ -78,7 +78,7 @@ class Moments:
 
 
 def _portions(waiting: list[np.ndarray]) -> Iterable[np.ndarray]:
-    """float64 `[tokens, channels]`, few enough tokens for an exact product."""
+    """Yield float64 `[tokens, channels]` with few enough tokens for an exact matmul."""
     if not waiting:
         return
     rows = np.concatenate(waiting)
@@ -86,7 +86,7 @@ def _portions(waiting: list[np.ndarray]) -> Iterable[np.ndarray]:
         yield rows[start : start + (1 << 20)].astype(np.float64)
 
 
-def _together(sums: dict[int, np.ndarray], power: int, shape: tuple[int, ...], tokens: int) -> np.ndarray:
+def _combined(sums: dict[int, np.ndarray], power: int, shape: tuple[int, ...], tokens: int) -> np.ndarray:
     total = np.zeros(shape)
     for exponent in sorted(sums):
         total += np.ldexp(sums[exponent].astype(np.float64), power * (exponent - BITS))

@@ -1,8 +1,8 @@
-"""What compression should keep: the source's own outputs, or a loss where labels are given. Imports torch.
+"""Define what compression should preserve: the source's own outputs, or a loss where labels are given. Imports torch.
 
 For unlabeled text the importance of a weight is its Gauss-Newton (Fisher) information about the outputs. `probe` draws a
-scalar whose gradient `g` has `E[g gᵀ]` equal to that matrix: for logits the gradient of the log-probability of an answer
-drawn from the model itself (Kunstner et al. 2019, section 2), for vectors a random projection.
+scalar whose gradient `g` has `E[g gᵀ]` equal to that matrix. For logits it is the log-probability of an answer drawn from the
+model itself (Kunstner et al. 2019, section 2), for vectors a random projection.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,30 +14,30 @@ import torch.nn.functional as F
 from .batches import Batch
 
 TEMPERATURE = 2.0
-"""Softens the model's own answers: confident ones would say nothing (K-prune, arXiv 2308.03449, uses the same value)."""
+"""Softens the model's own answers: confident ones carry no information (K-prune, arXiv 2308.03449, uses the same value)."""
 
 
 def main_outputs(names: list[str]) -> list[str]:
-    """The outputs that count: a sentence's vector stands for the token vectors it is pooled from."""
+    """Return the outputs that count: a sentence embedding stands for the token vectors that it is pooled from."""
     return ["sentence_embedding"] if "sentence_embedding" in names else names
 
 
 def per_row(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Each output as `[rows, values]` of what is real: tokens of per-token outputs, spans over real tokens only."""
-    found = {}
+    """Return each output as `[rows, columns]` without padding: tokens of per-token outputs, spans over real tokens only."""
+    flat = {}
     for name in main_outputs(list(outputs)):
         value = outputs[name]
         if name.endswith("_logits") and value.shape == mask.shape:  # a position is chosen: start and end of an answer
-            found[name] = value.masked_fill(~mask, -1e4)
+            flat[name] = value.masked_fill(~mask, -1e4)
         elif value.shape[: mask.ndim] == mask.shape and value.ndim > mask.ndim:
-            found[name] = value[mask]
+            flat[name] = value[mask]
         else:
-            found[name] = value.reshape(len(value), -1)
-    return found
+            flat[name] = value.reshape(len(value), -1)
+    return flat
 
 
 def probe(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A scalar to differentiate, summed over rows. Outputs called logits are answers to choose from, others vectors."""
+    """Return a scalar to differentiate, summed over rows. Outputs called logits are classes to choose from, others vectors."""
     total = torch.zeros(())
     for name, rows in per_row(outputs, mask).items():
         if name.endswith("logits"):
@@ -51,14 +51,17 @@ def probe(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor, generator: to
 
 
 def labeled(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of `logits [rows, classes]`, summed."""
+    """Return the cross entropy of `logits [rows, classes]`, summed over rows."""
     return F.cross_entropy(outputs["logits"], labels, reduction="sum")
 
 
 def distance(
     student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor], mask: torch.Tensor
 ) -> torch.Tensor:
-    """How far outputs are from the source's, summed over rows: Kullback-Leibler for logits, squared distance for vectors."""
+    """Return how far outputs are from the source's, summed over rows.
+
+    For logits it is the Kullback-Leibler divergence, for vectors the squared distance.
+    """
     total = torch.zeros(())
     wanted = per_row(teacher, mask)
     for name, rows in per_row(student, mask).items():
@@ -76,7 +79,7 @@ def distance_over(
     batches: Sequence[Batch],
     teacher: Iterable[Mapping[str, torch.Tensor]],
 ) -> float:
-    """`distance` summed over batches; `teacher` gives the source's outputs batch by batch."""
+    """Return `distance` summed over batches; `teacher` gives the source's outputs batch by batch."""
     with torch.no_grad():
         return sum(
             float(distance(student(b.feeds), wanted, torch.from_numpy(b.mask)))

@@ -1,8 +1,8 @@
-"""In which order a site's units go, and what each removal costs: optimal brain surgery on groups of inputs. Imports torch.
+"""Order the units of a site for removal and compute what each costs: optimal brain surgery on groups of inputs. Imports torch.
 
-The cost of a set is what it adds to the second-order loss `tr(ΔWᵀ H ΔW G)` after the remaining weights were adjusted, with H
-the second moment of the site's inputs and G that of the gradient at its output. Source: Hassibi & Stork 1993; ZipLM
-(arXiv 2302.04089), section 3.1, for structures; the output side as in K-FAC (Martens & Grosse 2015).
+The cost of a set of units is what removing it adds to the second-order loss `tr(ΔWᵀ H ΔW G)` after the remaining weights were
+adjusted. H is the second moment of the site's inputs, G that of the gradient at its output. Source: Hassibi & Stork 1993;
+ZipLM (arXiv 2302.04089), section 3.1, for structures; the output side as in K-FAC (Martens & Grosse 2015).
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ import numpy as np
 import torch
 
 DAMPING = 1e-2
-"""Added to the diagonal of H, as a part of its mean."""
+"""Added to the diagonal of H, as a fraction of its mean."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """`order [units]`: units in the order in which they go; `loss [units + 1]`: the loss with 0, 1, … of them gone."""
+    """`order [units]`: units in the order of removal; `loss [units + 1]`: the loss with 0, 1, … of them removed."""
 
     order: np.ndarray
     loss: np.ndarray
 
     def kept(self, count: int) -> list[int]:
-        """The `count` units that stay longest, ascending."""
+        """Return the `count` units that are removed last, ascending."""
         return sorted(int(u) for u in self.order[len(self.order) - count :])
 
 
@@ -35,16 +35,16 @@ def removal_order(
     unit: int = 1,
     at_once: int | None = None,
 ) -> Removal:
-    """Greedy removal of groups of `unit` neighboring inputs of `weight [n, out]`, exact within each step.
+    """Remove groups of `unit` neighboring inputs of `weight [n, out]` greedily; the cost of each step is exact.
 
-    `inputs [n, n]`, `mean [n]` (given where a bias can take up a constant), `outputs [out, out]`. `at_once` units go in one
-    step: by default one where there are few, about 1 % of many.
+    `inputs [n, n]` and `outputs [out, out]` are second moments; `mean [n]` is given where a bias can absorb a constant.
+    `at_once` units are removed in one step: by default one of few, about 1 % of many.
     """
     n = weight.shape[0]
     units = n // unit
     at_once = at_once or max(1, units // 96)
     h = torch.from_numpy(inputs).double()
-    noise = 1e-5 * h.diagonal().mean().clamp_min(1e-30)  # where everything is constant, rounding is all that is left
+    noise = 1e-5 * h.diagonal().mean().clamp_min(1e-30)  # where all inputs are constant, only rounding errors remain
     if mean is not None:
         m = torch.from_numpy(mean).double()
         h = h - torch.outer(m, m)
@@ -74,7 +74,7 @@ def removal_order(
 
 
 def _scores(w: torch.Tensor, inverse: torch.Tensor, unit: int) -> torch.Tensor:
-    """What each unit alone would cost, `[units]`."""
+    """Return the cost of removing each unit alone, `[units]`."""
     if unit == 1:
         return w.square().sum(1) / inverse.diagonal()
     groups = w.unflatten(0, (-1, unit))

@@ -1,7 +1,7 @@
-"""A few tokens chosen by chance, and the same ones whatever the order, grouping or number of workers.
+"""Sample tokens at random, and the same ones whatever the order, grouping or number of workers.
 
-Each token of a text gets a random key that depends on the text alone; the tokens with the least keys are kept (bottom-k sampling).
-So a sample of a sample and more is the sample of all, and merging is associative.
+Each token of a text gets a random key that depends on the text alone; the tokens with the smallest keys are kept (bottom-k
+sampling). So the sample of merged samples is the sample of all tokens, and merging is associative.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ SIZE = 256
 
 
 def token_keys(ids: np.ndarray) -> np.ndarray:
-    """A key for each token of a text, uint64 `[tokens]`, drawn from its ids, int64 `[tokens]`."""
+    """Draw a key for each token of a text, uint64 `[tokens]`, seeded with its ids, int64 `[tokens]`."""
     seed = hashlib.blake2b(np.ascontiguousarray(ids, "<i8").tobytes(), digest_size=8).digest()
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "little")))
     return generator.integers(0, 1 << 63, len(ids), np.uint64)
@@ -22,7 +22,7 @@ def token_keys(ids: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Sample:
-    """`keys` uint64 `[kept]`, ascending, and the activations of their tokens, float32 `[kept, channels]`."""
+    """Keys uint64 `[tokens]`, ascending, and the activations of their tokens, `rows` float32 `[tokens, channels]`."""
 
     channels: int
     keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
@@ -32,16 +32,16 @@ class Sample:
         self.rows = np.empty((0, self.channels), np.float32)
 
     def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
-        """Offers tokens, `[tokens]` and `[tokens, channels]`."""
+        """Offer tokens: keys `[tokens]` and activations `[tokens, channels]`."""
         if len(self.keys) == SIZE:
             better = keys < self.keys[-1]
             keys, rows = keys[better], rows[better]
         if not len(keys):
             return
-        every = np.concatenate([self.keys, keys])
-        least = np.argsort(every, kind="stable")[:SIZE]
-        self.keys, self.rows = every[least], np.concatenate([self.rows, rows])[least]
+        all_keys = np.concatenate([self.keys, keys])
+        least = np.argsort(all_keys, kind="stable")[:SIZE]
+        self.keys, self.rows = all_keys[least], np.concatenate([self.rows, rows])[least]
 
     def merge(self, other: "Sample") -> None:
-        """Takes in what another worker kept. Order does not matter."""
+        """Add the sample of another worker. Order does not matter."""
         self.add(other.keys, other.rows)

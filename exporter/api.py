@@ -79,11 +79,9 @@ def export(
     size; nothing is written) and TargetError (the target cannot be built on this machine).
     """
     with needs("export"):
-        from .compression import compress as run_passes
         from .export import export as run
-    made = resolve_recipe(source, recipe, data=data, task=task, target=target, **options)
-    drive = run_passes if made.passes else run
-    return drive(made, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
+    resolved = resolve_recipe(source, recipe, data=data, task=task, target=target, **options)
+    return run(resolved, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
 
 
 def compress(

@@ -1,19 +1,25 @@
-"""The way a model takes: source → canonical graph → target → verdict → bundle."""
+"""The one flow of a model: source → canonical graph → passes (none, or the recipe's) → target → verdict → bundle."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
-from ..calibration.corpus import builtin_lines, fingerprint, read_lines
-from ..errors import GateError
+from ..calibration.corpus import builtin_lines, fingerprint, read_labeled, read_lines, required
+from ..errors import GateError, UsageError
 from ..manifest import Manifest
+from ..text import TextEncoder
 from .capture.base import Reference
 from .capture.capture import capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.parity import Case, Parity, compare, make_cases
+from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
+from .compress.quality import check_drop
+from .compress.samples import class_names
+from .compress.steps import run_pass
 from .graph.anatomy import describe, read_anatomy
 from .graph.canonical import canonicalize
 from .graph.quantized import is_quantized
@@ -36,8 +42,6 @@ STEPS = (
     "finish the bundle",
 )
 
-Step = Callable[[str], None]
-
 
 @dataclass
 class Exported:
@@ -51,36 +55,98 @@ class Exported:
 
 
 def export(
-    recipe: Recipe, out: Path, *, force: bool = False, allow_pickle: bool = False, on_step: Step = lambda _: None
+    recipe: Recipe,
+    out: Path,
+    *,
+    force: bool = False,
+    allow_pickle: bool = False,
+    on_step: Step = lambda *_, **__: None,
 ) -> Exported:
-    """Makes a verified bundle at `out`, or raises and leaves `out` as it was.
+    """Make a verified bundle at `out`, or raise and leave `out` as it was.
 
-    Raises SourceError (unreadable or unsupported source), UsageError (output), GateError (parity or size), each with its
-    exit code. `on_step` is told each of `STEPS` as it begins.
+    Without passes the artifact has to give the source's answers. With passes two verdicts are needed: the artifact gives the
+    answers of the compressed graph, and that graph has lost at most `max_drop` points on held-out text.
+
+    Raises SourceError (unreadable or unsupported source), UsageError (output, or passes without text), GateError (parity, size or
+    quality) and TargetError, each with its exit code. `on_step` is called with the name of each step as it begins; a long
+    step passes `of` and `at`, its length and how far it is.
     """
+    if recipe.passes:
+        required(recipe.data, "compression")
     target = target_of(recipe)
     check_available(target)
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        lines = read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines()
-        built = _build(recipe, source, target, lines, staging, on_step)
+        texts, labels = _read_text(recipe, source)
+        flow = _Flow(recipe, target, source, texts, labels, staging, out.resolve(), on_step)
+        built = _build(flow)
         if not built.parity.ok and built.repeated:
-            built = _build(recipe, source, target, lines, staging, on_step, whole=True)
+            built = _build(flow, whole=True)
         if not built.parity.ok:
-            built.parity.first_divergence = diagnose(built.source, target, built.text, built.cases, built.parity)
+            if built.job is None:
+                built.parity.first_divergence = diagnose(built.source, target, built.text, built.cases, built.parity)
             raise GateError(parity_failure(built.parity))
-        on_step(STEPS[6])
-        artifact_bytes = check_size(target.files(staging), recipe)
-        manifest = built.manifest
-        manifest.engine = target.record(staging)
-        finish(staging, manifest, recipe.model_copy(update={"task": source.task}), built.source.directory)
-    return Exported(out, manifest, built.parity, manifest.source["bytes"], artifact_bytes)
+        artifact_bytes = _publish(flow, built)
+    return Exported(out, built.manifest, built.parity, built.manifest.source["bytes"], artifact_bytes)
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """What one export is asked for, and where its files go: `staging` becomes `out`."""
+
+    recipe: Recipe
+    target: Target
+    source: Source
+    texts: list[str]
+    labels: np.ndarray | None
+    staging: Path
+    out: Path
+    step: Step
+
+    @property
+    def choices(self) -> int:
+        """How many choices a text is given with; 0 where the model takes none."""
+        return 2 if self.source.task == "multiple-choice" else 0
+
+    def cases(self, encoder: TextEncoder) -> list[Case]:
+        """Return the batches that parity is judged on."""
+        info = encoder.info
+        return make_cases(encoder, self.texts, info.max_length, info.pad_id, choices=self.choices)
+
+
+@dataclass
+class _Graph:
+    """The canonical graph of a source, and the source's own answers while they are computed.
+
+    `weights`: the values of the captured graph that hold weights. `repeated`: layers were taken to be equal. `regroup`: answers
+    do not depend on how far a batch is padded; known once the answers are.
+    """
+
+    model: ir.Model
+    source: Source
+    reference: Reference
+    weights: list[ir.Value]
+    repeated: bool
+    encoder: TextEncoder
+    cases: list[Case]
+    answers: Future[list[dict[str, np.ndarray]]]
+    per_token: list[str]
+    regroup: bool = True
+
+
+@dataclass
+class _Compressed:
+    """What the passes made of a graph, and the answers that its artifact has to give."""
+
+    job: Job
+    cases: list[Case]
+    answers: list[dict[str, np.ndarray]]
 
 
 @dataclass
 class _Built:
-    """What one pass from source to verified artifact found out."""
+    """A written artifact, and how its answers compare."""
 
     manifest: Manifest
     source: Source
@@ -88,62 +154,59 @@ class _Built:
     cases: list[Case]
     parity: Parity
     repeated: bool
+    job: Job | None
 
 
-def _build(
-    recipe: Recipe,
-    source: Source,
-    target: Target,
-    lines: list[str],
-    staging: Path,
-    on_step: Step,
-    *,
-    whole: bool = False,
-) -> _Built:
-    choices = 2 if source.task == "multiple-choice" else 0
-    with ThreadPoolExecutor(
-        1
-    ) as beside:  # hashing and the source's own answers run in native code, beside the Python work
-        identity = beside.submit(getattr, source, "fingerprint")
-        on_step(STEPS[1])
-        captured = capture(source, whole=whole)
-        source, repeated = captured.source, captured.repeated
-        weights = list(captured.model.graph.initializers.values())
-        encoder = source_encoder(source, staging)
-        info = encoder.info
-        cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
-        answers = beside.submit(_answers, captured.reference, cases)
-        on_step(STEPS[2])
-        model = canonicalize(captured.model, longest=source.positions).model
-        anatomy = read_anatomy(model)
-        check_config(source, anatomy)
-        described = describe(anatomy)
-        inputs, outputs = [tensor_info(v) for v in model.graph.inputs], [tensor_info(v) for v in model.graph.outputs]
-        per_token = [o.name for o in outputs if "sequence" in o.shape]
-        on_step(STEPS[3])
-        dtype = "int8" if is_quantized(model) else target.dtype
-        text = Text(encoder, lines, choices)
-        lowering = target.lower(model, anatomy, text)
-        target.build(model, staging, text)
-        on_step(STEPS[4])
-        expected = answers.result()
-    # From here on the source is not needed: its memory goes before the runtime takes as much again. The weights are let
-    # go one by one, since torch's and onnxscript's caches keep references to modules and values.
-    captured.reference.close()
-    for value in [*weights, *model.graph.initializers.values()]:
-        value.const_value = None
-    del captured, model, anatomy
-    on_step(STEPS[5])
-    options = target.options(regroup=not padding_matters(expected, cases, per_token))
-    runner = target.open(staging, options)
-    parity = compare(cases, expected, runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance)
+def _read_text(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray | None]:
+    """Return the texts, and for passes the labels that come with them."""
+    if not recipe.passes:
+        return read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines(), None
+    labeled = _read_labeled(recipe, source)
+    if source.task == "multiple-choice":
+        raise UsageError("multiple-choice models are exported, but not compressed yet")
+    return labeled
+
+
+def _read_labeled(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray | None]:
+    return read_labeled(required(recipe.data, "compression"), class_names(source.config), recipe.column)
+
+
+def _build(flow: _Flow, *, whole: bool = False) -> _Built:
+    """Capture the source, apply the passes, write the artifact and compare it. `whole`: trace every layer by itself."""
+    target, recipe = flow.target, flow.recipe
+    # Hashing and the source's own answers run in native code, beside the Python work.
+    with ThreadPoolExecutor(1) as beside:
+        identity = beside.submit(getattr, flow.source, "fingerprint")
+        graph = _capture(flow, beside, whole=whole)
+        compressed = _compress(flow, graph, identity) if recipe.passes else None
+        job = compressed.job if compressed else None
+        model, encoder = (job.outcome.model, job.encoder) if job else (graph.model, graph.encoder)
+        described = describe(read_anatomy(model))
+        inputs, outputs = ([tensor_info(v) for v in values] for values in (model.graph.inputs, model.graph.outputs))
+        flow.step(STEPS[3])
+        quantized = is_quantized(model)
+        text = Text(encoder, job.given.texts if job else flow.texts, flow.choices)
+        lowering = target.lower(model, read_anatomy(model), text)
+        target.build(model, flow.staging, text)
+        cases, expected = (
+            (compressed.cases, compressed.answers) if compressed else (graph.cases, _source_answers(flow, graph))
+        )
+    _release(graph, model)
+    flow.step(STEPS[5])
+    options = target.options(regroup=graph.regroup)
+    runner = target.open(flow.staging, options)
+    dtype = "int8" if quantized else target.dtype
+    parity = compare(cases, expected, runner.run, per_token=graph.per_token, dtype=dtype, tolerance=recipe.tolerance)
+    if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
+        job.outcome.stages[-1].quality = job.given.quality.measure(runner.run, encoder, job.outcome.kept_tokens)
+        check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
     manifest = build_manifest(
         recipe,
         target,
-        source,
-        identity.result(),
-        fingerprint(lines),
-        tokenizer=info,
+        graph.source,
+        job.given.source_fingerprint if job else identity.result(),
+        fingerprint(flow.texts),
+        tokenizer=encoder.info,
         inputs=inputs,
         outputs=outputs,
         options=options,
@@ -151,8 +214,94 @@ def _build(
         lowering=lowering,
         parity=parity,
     )
-    return _Built(manifest, source, text, cases, parity, repeated)
+    return _Built(manifest, graph.source, text, cases, parity, graph.repeated, job)
+
+
+def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, whole: bool) -> _Graph:
+    """Return the canonical graph; the source begins to answer the cases beside it."""
+    flow.step(STEPS[1])
+    captured = capture(flow.source, whole=whole)
+    weights = list(captured.model.graph.initializers.values())
+    encoder = source_encoder(captured.source, flow.staging)
+    cases = flow.cases(encoder)
+    answers = beside.submit(_answers, captured.reference, cases)
+    flow.step(STEPS[2])
+    model = canonicalize(captured.model, longest=captured.source.positions).model
+    check_config(captured.source, read_anatomy(model))
+    per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
+    return _Graph(
+        model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, answers, per_token
+    )
 
 
 def _answers(reference: Reference, cases: list[Case]) -> list[dict[str, np.ndarray]]:
     return [reference.run(c.feeds) for c in cases]
+
+
+def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
+    """Wait for the source's answers."""
+    flow.step(STEPS[4])
+    answers = graph.answers.result()
+    graph.regroup = not padding_matters(answers, graph.cases, graph.per_token)
+    return answers
+
+
+def _release(graph: _Graph, model: ir.Model) -> None:
+    """Give the memory of the source back before the runtime takes as much again.
+
+    The weights are let go one by one, since torch's and onnxscript's caches keep references to modules and values.
+    """
+    graph.reference.close()
+    for value in [*graph.weights, *model.graph.initializers.values()]:
+        value.const_value = None
+
+
+def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
+    """Apply the recipe's passes, each measured. GateError where the graph is not the source, or where too much is lost."""
+    recipe, model = flow.recipe, graph.model
+    answers = _source_answers(flow, graph)
+    for value in model.graph.initializers.values():  # the reference, which lets go of its weights, lent them
+        if value.const_value is not None:
+            value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
+    graph.reference.close()
+    run = as_function(model)
+    parity = compare(graph.cases, answers, run, per_token=graph.per_token, tolerance=recipe.tolerance)
+    if not parity.ok:
+        raise GateError(parity_failure(parity))
+    labels, source_fingerprint = flow.labels, identity.result()
+    if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
+        labels, source_fingerprint = _read_labeled(recipe, graph.source)[1], graph.source.fingerprint
+    flow.step("measure the source")
+    with tempfile.TemporaryDirectory() as folder:
+        job = begin_job(
+            recipe,
+            flow.target,
+            model,
+            graph.encoder,
+            source_fingerprint,
+            flow.texts,
+            labels,
+            staging=flow.staging,
+            out=flow.out,
+            folder=Path(folder),
+            step=flow.step,
+        )
+        for spec in recipe.passes:
+            run_pass(job, spec)
+    check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
+    cases, run = flow.cases(job.encoder), as_function(job.outcome.model)
+    return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
+
+
+def _publish(flow: _Flow, built: _Built) -> int:
+    """Make the bundle whole; return the bytes of its artifact. GateError where they are more than the recipe allows."""
+    flow.step(STEPS[6])
+    artifact_bytes = check_size(flow.target.files(flow.staging), flow.recipe)
+    manifest, job = built.manifest, built.job
+    manifest.engine = flow.target.record(flow.staging)
+    if job is not None:
+        manifest.compression = summarize(job)
+        write_plots(job, flow.staging)
+    made_by = flow.recipe.model_copy(update={"task": built.source.task})
+    finish(flow.staging, manifest, made_by, built.source.directory, job.outcome.kept_tokens if job else None)
+    return artifact_bytes

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-import onnx_ir as ir
 
 from ..errors import UsageError
 from ..manifest import MANIFEST, Manifest
 from ..runners.open import graph_of
 from ..runners.ort import OrtRunner
-from .capture.capture import capture
+from .capture.capture import capture_canonical
 from .graph.anatomy import describe, read_anatomy
-from .graph.canonical import canonicalize
 from .graph.decompose import decompose_attention
-from .source.source import Source, open_source
 from .targets.ort.target import MODEL_FILE, session_options, write
 
 _RUNS = 10
@@ -49,7 +46,7 @@ def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow
     path = Path(spec)
     if (path / MANIFEST).is_file():
         return _inspect_bundle(path, task, length, time)
-    source, model = canonical_graph(spec, task, allow_pickle)
+    source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     anatomy = read_anatomy(model)
     described = describe(anatomy)
     share: dict[str, float] = {}
@@ -101,12 +98,6 @@ def _check_length(length: int, longest: int) -> None:
         raise UsageError(
             f"--length {length} is longer than the {longest} tokens this model takes: give at most {longest}"
         )
-
-
-def canonical_graph(spec: str, task: str | None, allow_pickle: bool) -> tuple[Source, ir.Model]:
-    """Return a source and its canonical graph. Raises as opening and capturing do."""
-    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
-    return captured.source, canonicalize(captured.model, longest=captured.source.positions).model
 
 
 def op_share(model: Path, length: int, options: Mapping[str, Any] | None = None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Third parties report to their own loggers and warnings; a user of Headway has no use for them."""
+"""Keep third parties' logs and warnings off the user's screen."""
 
 import logging
 import warnings
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps log messages up to warnings, and warnings, off the user's screen."""
+    """Suppress log messages up to warnings, and Python warnings, inside the block."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -85,8 +85,6 @@ def verify_bundle(
 
 def _opened(path: Path, manifest: Manifest) -> Bundle:
     """Open the bundle. One for a GPU that this machine lacks is opened with its typed graph in place of the engine."""
-    if manifest.target == "ort":
-        return Bundle.open(path)
     target = target_of(read_recipe(path / "recipe.yaml"))
     return Bundle(path, manifest, target.open(path, manifest.session_options))
 

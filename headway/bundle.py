@@ -1,4 +1,4 @@
-"""A bundle: the directory that production loads. Opening and running one needs onnxruntime, tokenizers and numpy only."""
+"""Open and run a bundle, the directory that production loads. Needs onnxruntime, tokenizers and numpy only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from .text import Text, TextEncoder
 class Bundle:
     """An opened bundle: call it with texts, get numpy arrays by output name.
 
-    `bundle(["a text", ("a question", "its context")])["logits"]` has one row per text; outputs per token are padded with
+    `bundle(["a text", ("a question", "its context")])["logits"]` has one row per text. Outputs per token are padded with
     zeros to the longest text.
     """
 
@@ -30,9 +30,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> "Bundle":
-        """Opens a bundle. `threads`: size of the runtime's pool; `providers`: ONNX Runtime's, instead of the target's own.
+        """Open the bundle in the directory `path`.
 
-        Raises SourceError where a file is missing or not whole, TargetError where the target cannot run here.
+        `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
+        Raises SourceError where a file is missing or incomplete, TargetError where the target cannot run here.
         """
         directory = Path(path)
         manifest = Manifest.read(directory)
@@ -42,11 +43,11 @@ class Bundle:
         return cls(directory, manifest, runner)
 
     def check_files(self) -> None:
-        """Compares every file with the sha256 in the manifest; SourceError names one that was changed."""
+        """Compare every file with the sha256 in the manifest; SourceError names one that was changed."""
         check_files(self.path, self.manifest)
 
     def __call__(self, texts: Sequence[Text], *, batch_size: int = 32) -> dict[str, np.ndarray]:
-        """Texts (or pairs) → outputs by name, float32, rows in the order of `texts`."""
+        """Return outputs by name for texts or pairs of texts: float32, rows in the order of `texts`."""
         if self.manifest.task == "multiple-choice":
             raise UsageError(f"{self.path}: a multiple-choice bundle; call choices([(question, options), …])")
         return self._outputs(self._encode(texts), batch_size)
@@ -78,16 +79,16 @@ class Bundle:
         return results
 
     def labels(self, texts: Sequence[Text], *, batch_size: int = 32) -> list[tuple[str, float]]:
-        """The likeliest class of each text and its probability (text-classification)."""
+        """Return the likeliest class of each text and its probability (text-classification)."""
         self._expect("text-classification")
         probabilities = softmax(self(texts, batch_size=batch_size)["logits"])
         best = probabilities.argmax(axis=-1)
         return [(self._label(int(b)), float(p[b])) for p, b in zip(probabilities, best, strict=True)]
 
     def entities(self, texts: Sequence[str], *, batch_size: int = 32, outside: str = "O") -> list[list[dict[str, Any]]]:
-        """Labeled spans of each text: `label`, `start`, `end` (characters), `text`, `score` (token-classification).
+        """Return the entities of each text: `label`, `start`, `end` (characters), `text`, `score` (token-classification).
 
-        Neighboring tokens of one label join, `B-` and `I-` prefixes heeded; `outside` is the label of no entity.
+        Neighboring tokens of the same label join; `B-` and `I-` prefixes are honored. `outside` is the label of no entity.
         """
         encodings = self._encode(texts)
         self._expect("token-classification")
@@ -100,7 +101,10 @@ class Bundle:
     def answers(
         self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32, longest: int = 30
     ) -> list[dict[str, Any]]:
-        """The best span of each context for its question: `answer`, `start`, `end` (characters), `score` (a logit sum)."""
+        """Return the best span of each context for its question (question-answering).
+
+        Each answer has `answer`, `start` and `end` (characters), and `score` (a sum of logits). `longest` is in tokens.
+        """
         encodings = self._encode(pairs)
         self._expect("question-answering")
         outputs = self._outputs(encodings, batch_size)
@@ -108,15 +112,15 @@ class Bundle:
         return [best_answer(context, encoding, s, e, longest) for (_, context), encoding, s, e in rows]
 
     def choices(self, questions: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[int, float]]:
-        """For each `(question, options)` the number of the likeliest option and its probability (multiple-choice)."""
+        """Return the index of the likeliest option of each `(question, options)` and its probability (multiple-choice)."""
         self._expect("multiple-choice")
-        found = []
+        choices = []
         for question, options in questions:
             batch = self.encoder.batch(self._encode([(question, option) for option in options]))
             logits = self.runner.run({name: array[None] for name, array in batch.items()})["logits"][0]
             best = int(logits.argmax())
-            found.append((best, float(softmax(logits)[best])))
-        return found
+            choices.append((best, float(softmax(logits)[best])))
+        return choices
 
     def _label(self, index: int) -> str:
         return self.manifest.labels.get(str(index), f"LABEL_{index}")

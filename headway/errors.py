@@ -1,4 +1,4 @@
-"""Every way Headway refuses, each with its exit code.
+"""Define the errors that Headway raises, each with its exit code.
 
 | code | meaning |
 |---|---|

@@ -1,4 +1,4 @@
-"""Reads JSON that somebody else may have written, or damaged."""
+"""Read JSON files that may be damaged or written by someone else."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from .errors import SourceError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; SourceError names the file and the line that is broken."""
+    """Read a JSON object; SourceError names the file and the line that is broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

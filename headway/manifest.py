@@ -1,4 +1,4 @@
-"""What a bundle's manifest records of its files."""
+"""Read, check and write the manifest of a bundle. Needs nothing but Python: a plan bundle carries this module."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ MANIFEST = "headway.json"
 
 
 def file_records(directory: Path) -> dict[str, dict[str, Any]]:
-    """sha256 and bytes of every file below `directory`, the manifest itself left out."""
+    """Return sha256 and bytes of every file below `directory`, without the manifest itself."""
     records = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
         records[path.relative_to(directory).as_posix()] = {"sha256": _digest(path), "bytes": path.stat().st_size}
@@ -21,7 +21,7 @@ def file_records(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_records(directory: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Compares files with their sha256; SourceError names one that is missing or was changed."""
+    """Compare files with their sha256; SourceError names one that is missing or was changed."""
     for name, record in records.items():
         file = directory / name
         if not file.is_file():
@@ -52,7 +52,7 @@ class TensorInfo:
 
 @dataclass
 class TokenizerInfo:
-    """How text becomes ids: limits in tokens, what padding is made of."""
+    """How text becomes ids: the limit in tokens, and what padding consists of."""
 
     file: str
     max_length: int
@@ -94,11 +94,12 @@ class Manifest:
         self.runner = self.runner or _RUNNERS.get(PurePath(self.artifact).suffix, "onnxruntime")
 
     def to_json(self) -> str:
+        """Return the content of `headway.json`."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Reads and checks a manifest. SourceError names what is missing or not understood."""
+        """Read and check a manifest. SourceError names what is missing or not understood."""
         path = directory / MANIFEST
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +122,7 @@ class Manifest:
 
 
 def check_whole(directory: Path, manifest: Manifest) -> None:
-    """SourceError names a file of a bundle that is missing or has another length than its manifest says."""
+    """Raise SourceError naming a file of a bundle that is missing or has another length than its manifest says."""
     for name, record in manifest.files.items():
         file = directory / name
         if not file.is_file() or file.stat().st_size != record["bytes"]:
@@ -129,7 +130,7 @@ def check_whole(directory: Path, manifest: Manifest) -> None:
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:
-    """Compares every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
+    """Compare every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
     if not manifest.files:
         raise SourceError(f"{directory / MANIFEST}: has no checksums; copy the bundle again, or make it again")
     check_records(directory, manifest.files)

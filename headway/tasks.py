@@ -6,6 +6,7 @@ import numpy as np
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities over the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
@@ -13,6 +14,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def entity_spans(
     text: str, encoding: Any, probabilities: np.ndarray, labels: list[str], outside: str
 ) -> list[dict[str, Any]]:
+    """Return the entities of one text: `label`, `start`, `end` (characters), `score` and `text`.
+
+    `encoding` is its `tokenizers.Encoding`, `probabilities` is `[tokens, labels]`, `outside` the label of no entity. The score
+    of an entity is that of its least certain token.
+    """
     spans: list[dict[str, Any]] = []
     previous_label, previous_index = None, -2
     for index, (start, end) in enumerate(encoding.offsets):
@@ -36,6 +42,11 @@ def entity_spans(
 def best_answer(
     context: str, encoding: Any, start_logits: np.ndarray, end_logits: np.ndarray, longest: int
 ) -> dict[str, Any]:
+    """Return the span of `context` with the largest sum of start and end logits, at most `longest` tokens long.
+
+    `encoding` is that of the pair (question, context); the logits are `[tokens]`. Without a token of the context the answer
+    is empty and its score -inf.
+    """
     inside = np.array([s == 1 for s in encoding.sequence_ids])
     n = len(inside)
     scores = start_logits[:n, None] + end_logits[None, :n]

@@ -13,7 +13,7 @@ Text = str | tuple[str, str]
 
 
 class TextEncoder:
-    """Text to ids, exactly as the source's tokenizer, by the `tokenizers` library."""
+    """Encode text with the `tokenizers` library, exactly as the source's tokenizer does."""
 
     def __init__(self, path: Path, info: TokenizerInfo):
         from tokenizers import Tokenizer
@@ -26,12 +26,12 @@ class TextEncoder:
         self.tokenizer.no_padding()
 
     def encode(self, texts: Sequence[Text], max_length: int | None = None) -> list[Any]:
-        """One `tokenizers.Encoding` per text or pair, cut to `max_length` tokens (default: the model's)."""
+        """Return one `tokenizers.Encoding` per text or pair, truncated to `max_length` tokens (default: the model's)."""
         self.tokenizer.enable_truncation(max_length or self.info.max_length)
         return self.tokenizer.encode_batch([t if isinstance(t, str) else tuple(t) for t in texts])
 
     def batch(self, encodings: Sequence[Any]) -> dict[str, np.ndarray]:
-        """int64 `[batch, longest of these]` arrays: ids, mask and token types, padded on the right."""
+        """Return ids, mask and token types as int64 `[batch, longest text]`, padded on the right."""
         length = max((len(e.ids) for e in encodings), default=0)
         shape = (len(encodings), length)
         ids = np.full(shape, self.info.pad_id, np.int64)
@@ -43,4 +43,5 @@ class TextEncoder:
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
     def __call__(self, texts: Sequence[Text], max_length: int | None = None) -> dict[str, np.ndarray]:
+        """Encode texts or pairs as one batch."""
         return self.batch(self.encode(texts, max_length))

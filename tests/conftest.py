@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
-import models
+from tests.support import models
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by their bare names as well
 
 
 @pytest.fixture(scope="session")

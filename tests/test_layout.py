@@ -25,9 +25,15 @@ ROLES = {
 """Base names that may stand in several folders, since they play the same role there."""
 
 
-def modules(rooms: tuple[str, ...] = ROOMS) -> Iterator[Path]:
-    for room in rooms:
-        yield from sorted(p for p in (ROOT / room).rglob("*.py") if "__pycache__" not in p.parts)
+HANDED_ON = {"calibration/text.py", "exporter/bundle.py", "exporter/errors.py"}
+"""Old places of documented names: each warns and names the new one, for one release."""
+
+
+def modules() -> Iterator[Path]:
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if "__pycache__" not in path.parts and path.relative_to(ROOT).as_posix() not in HANDED_ON:
+                yield path
 
 
 def test_no_module_is_long() -> None:

@@ -23,6 +23,8 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
         modules |= {f"headway/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py")}
     assert modules <= set(names)
     assert "headway/py.typed" in names
+    licenses = {f"headway-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "THIRD_PARTY_LICENSES.md")}
+    assert licenses <= set(names)
     assert "headway/calibration/parity.txt" in names
     assert "headway/kernels/triton/configs.json" in names
     sources = ROOT / "exporter" / "tokenizer" / "reader" / "sources"
@@ -31,6 +33,9 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
     folder = ROOT / "exporter" / "targets" / "web" / "page"
     page = {f"headway/{p.relative_to(ROOT)}" for p in folder.iterdir() if p.is_file()}
     assert len(page) == 9 and page <= set(names)
+    for folder in ("exporter/targets/tensorrt/templates", "exporter/package/snippets/templates"):
+        templates = {f"headway/{folder}/{p.name}" for p in (ROOT / folder).iterdir()}
+        assert len(templates) > 1 and templates <= set(names)
 
 
 def test_the_command_starts_light() -> None:

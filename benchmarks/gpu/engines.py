@@ -58,7 +58,6 @@ def prepare() -> None:
     """Typed graphs and plans of each dtype; int8 is the product's own quantization of every block."""
     sys.path.insert(0, str(ROOT))
     from headway.calibration.corpus import builtin_lines
-    from headway.exporter.compression import compress
     from headway.exporter.export import export
     from headway.exporter.recipe.recipe import make_recipe
 
@@ -74,7 +73,7 @@ def prepare() -> None:
         if dtype == "int8":
             values |= {"passes": [{"kind": "quantize"}], "data": BUILD / "lines.txt", "max_drop": 100.0}
         recipe = make_recipe("prepare", **values)
-        made = (compress if dtype == "int8" else export)(recipe, BUILD / dtype, force=True)
+        made = export(recipe, BUILD / dtype, force=True)
         print(f"{dtype}: parity {made.parity.outputs[-1].cosine:.6f}")
     target = BUILD / "source"
     if not target.exists():

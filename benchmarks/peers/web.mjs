@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 
-import { sessionOptions } from "../../exporter/web/bundle.mjs";
+import { sessionOptions } from "../../exporter/targets/web/page/bundle.mjs";
 
 const ort = createRequire(path.join(process.cwd(), "here.js"))("onnxruntime-web");
 ort.env.wasm.numThreads = 1;

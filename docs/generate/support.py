@@ -12,9 +12,9 @@ _APART = "ordinary operators (disentangled)"
 
 def tested() -> Any:
     """Return the module with the data that the tests of exporting run over."""
-    if str(places.TESTS) not in sys.path:
-        sys.path.insert(0, str(places.TESTS))
-    return import_module("supported")
+    if str(places.ROOT) not in sys.path:
+        sys.path.insert(0, str(places.ROOT))
+    return import_module("tests.support.supported")
 
 
 def matrix() -> str:

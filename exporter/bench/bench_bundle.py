@@ -1,4 +1,4 @@
-"""`headway bench`: opens the contestants, hands them to the measurement, keeps the result in the bundle."""
+"""`headway bench`: open the contestants, measure them, and keep the result in the bundle."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def bench_bundle(
     """Measure a bundle and its rivals in paired rounds.
 
     The result goes into the bundle (manifest, card, plot), or into `out`. Every contestant gets the same arrays and the
-    same number of threads. A rival that answers differently is refused: its time would mean nothing.
+    same number of threads. Raises SourceError where a rival answers differently: its time would mean nothing.
     """
     bundle = Bundle.open(path, threads=threads)
     longest = bundle.manifest.tokenizer.max_length
@@ -57,7 +57,7 @@ def bench_bundle(
 
 
 def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
-    """A bundle, an `.onnx` file, or a Hugging Face directory (run by PyTorch)."""
+    """Open a bundle, an `.onnx` file, or a Hugging Face directory, which PyTorch runs."""
     path = Path(spec)
     if (path / MANIFEST).is_file():
         return Contestant(spec, Bundle.open(path, threads=threads).runner.run)
@@ -70,7 +70,7 @@ def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
         from ..source.source import open_source
     except ModuleNotFoundError as error:
         raise TargetError(
-            f"{spec} would run in PyTorch, but {error.name} is not installed: pip install 'headway[export]'"
+            f"{spec}: runs in PyTorch, but {error.name} is not installed: pip install 'headway[export]'"
         ) from error
     torch.set_num_threads(threads)
     reference, _ = load_reference(open_source(spec, task=bundle.manifest.task))
@@ -78,21 +78,24 @@ def open_contestant(spec: str, threads: int, bundle: Bundle) -> Contestant:
 
 
 def check_agreement(contestants: Sequence[Contestant], feeds: dict[str, np.ndarray], least: float = 0.9) -> None:
-    """Raises SourceError naming a contestant whose first common output is another model's (cosine below `least`)."""
+    """Raise SourceError naming a contestant whose first common output is another model's (cosine below `least`)."""
     first = _as_dict(contestants[0].run(feeds))
     mask = feeds["attention_mask"].astype(bool)
     for rival in contestants[1:]:
         other = _as_dict(rival.run(feeds))
         shared = [name for name in first if name in other and other[name].shape == first[name].shape]
         if not shared:
-            raise SourceError(f"{rival.name}: gives none of the outputs {list(first)} in the same shape")
+            raise SourceError(
+                f"{rival.name}: gives none of the outputs {list(first)} in the same shape: compare with a model for the same task"
+            )
         a, b = first[shared[0]], other[shared[0]]
         if a.shape[:2] == mask.shape:
             a, b = a[mask], b[mask]
         cosine = float(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)))
         if cosine < least:
             raise SourceError(
-                f"{rival.name}: answers differently (cosine {cosine:.3f} on {shared[0]}): it is not the same model"
+                f"{rival.name}: answers differently (cosine {cosine:.3f} on {shared[0]}): it is not the same model; compare with "
+                "what was made from the same source"
             )
 
 
@@ -102,7 +105,7 @@ def _as_dict(result: object) -> Mapping[str, np.ndarray]:
 
 
 def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:
-    """Writes JSON and plot to `folder`; or, into a bundle, manifest, card and plot, all of them or none."""
+    """Write JSON and plot to `folder`; or, into a bundle, manifest, card and plot, all of them or none. Return the files."""
     if bundle is None:
         (output_folder(folder) / RESULT_FILE).write_text(
             json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8"
@@ -117,11 +120,11 @@ def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]
 
 @contextmanager
 def revised(folder: Path, manifest: Manifest) -> Iterator[Path]:
-    """A bundle anew, with another manifest and its card, and what is put into the directory that is yielded: all of it or none.
+    """Yield a copy of a bundle that replaces it on success, with another manifest and its card; on an error nothing changes.
 
-    Files are names for the old bundle's bytes: one that is to change is unlinked and made anew.
+    Files in the copy are second names for the old bundle's bytes: unlink one before it is written again.
     """
-    # Checksums are taken anew: what was damaged meanwhile must not pass for the bundle's own.
+    # Checksums are computed again below: check now, so that what was damaged since does not pass for the bundle's own.
     check_files(folder, manifest)
     with staged(folder, force=True) as staging:
         shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
@@ -143,7 +146,7 @@ def _plot(result: BenchResult, folder: Path) -> list[Path]:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for the same bytes: weights are not copied. File systems without links get a copy."""
+    """Give the same bytes a second name, so that weights are not copied. File systems without links get a copy."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,8 +1,8 @@
-"""`headway bench BUNDLE --device adb`: a bundle's latency on an Android device, by the perf tool of the runtime that it is made for.
+"""`headway bench BUNDLE --device adb`: measure a bundle's latency on an Android device, with the perf tool of its runtime.
 
-The artifact, the tool and real token ids go into a folder of their own below `/data/local/tmp`; the tool runs there, and what it
-prints, or writes, is read. The folder is removed whatever happens. Recorded is what the tool gives and nothing else: no percentile
-is made up from a mean. Needs `adb` and nothing of Headway's on the device.
+The artifact, the tool and real token ids go into a new folder below `/data/local/tmp`. The tool runs there, and what it prints or
+writes is read. The folder is removed whatever happens. Only what the tool reports is recorded: no percentile is made up from a
+mean. Needs `adb`, and nothing of Headway on the device.
 """
 
 import json
@@ -27,7 +27,7 @@ from ...text import TextEncoder
 from ..publish.staging import output_folder
 from .bench_bundle import RESULT_FILE, revised
 from .measure import Case, feeds_for
-from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Job, Timing, Tool
+from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Timing, Tool, ToolCase
 
 RUNS = 200
 CASES = (Case(1, 32), Case(1, 128))
@@ -46,22 +46,27 @@ class Device:
         self.serial = serial
 
     def adb(self, *words: str) -> str:
-        """What one command of `adb` printed. TargetError with its last lines where it failed."""
+        """Return what one command of `adb` printed. Raises TargetError with its last lines where it failed."""
         done = _adb("-s", self.serial, *words)
         if done.returncode:
             raise TargetError(f"device {self.serial}: adb {words[0]} failed: {_last(done.stdout + done.stderr)}")
         return done.stdout
 
     def shell(self, command: str) -> tuple[int, str]:
-        """Exit code and output, both streams in one. Devices before Android 7 do not hand the code on: it is printed as well."""
+        """Return the exit code and the output of a command, both streams in one.
+
+        Devices before Android 7 do not pass the exit code on, so the shell prints it as well.
+        """
         printed = self.adb("shell", f"{{ {command} ; }} 2>&1; echo {_EXIT}$?").replace("\r\n", "\n")
-        output, found, code = printed.rpartition(_EXIT)
-        if not found:
-            raise TargetError(f"device {self.serial}: the shell ended early: {_last(printed)}")
+        output, marker, code = printed.rpartition(_EXIT)
+        if not marker:
+            raise TargetError(
+                f"device {self.serial}: the shell ended early: {_last(printed)}; check the cable, and try again"
+            )
         return int(code), output
 
     def about(self) -> dict[str, Any]:
-        """Model, processor, its instruction flags, Android's version and the programs it runs (ABIs), by its properties."""
+        """Return model, processor, its instruction flags, Android's version and the programs it runs (ABIs)."""
         properties = dict(re.findall(r"^\[([^\]]+)\]: \[([^\]]*)\]", self.shell("getprop")[1], re.MULTILINE))
         info = self.shell("cat /proc/cpuinfo")[1]
         flags = re.search(r"^Features\s*:\s*(.*)$", info, re.MULTILINE)
@@ -83,7 +88,10 @@ class Device:
 
 
 def open_device(serial: str | None) -> Device:
-    """The device of that serial number, or the only one. TargetError where none answers, UsageError where there are several."""
+    """Return the device of that serial number, or the only one.
+
+    Raises TargetError where none answers, UsageError where there are several.
+    """
     if shutil.which("adb") is None:
         raise TargetError(
             "adb is not installed: install Android's platform tools (Debian: apt-get install adb), put adb on the PATH, "
@@ -91,7 +99,7 @@ def open_device(serial: str | None) -> Device:
         )
     done = _adb("devices", "-l")
     if done.returncode:
-        raise TargetError(f"adb devices failed: {_last(done.stdout + done.stderr)}")
+        raise TargetError(f"adb devices failed: {_last(done.stdout + done.stderr)}; run adb kill-server, and try again")
     rows = [line.split(None, 1) for line in done.stdout.splitlines() if line and not line.startswith(("List of", "*"))]
     states = {row[0]: row[1] if len(row) > 1 else "" for row in rows}
     listed = ", ".join(f"{name} ({state.strip()})" for name, state in states.items())
@@ -101,16 +109,16 @@ def open_device(serial: str | None) -> Device:
         raise UsageError(f"several devices are connected: {listed}; choose one with --serial")
     chosen = serial or next(iter(states))
     if chosen not in states:
-        raise UsageError(f"no device has the serial number {chosen!r}; connected: {listed}")
+        raise UsageError(f"no device has the serial number {chosen!r}; connected: {listed}; choose one with --serial")
     advice = {
         "unauthorized": "allow USB debugging on its screen",
         "authorizing": "allow USB debugging on its screen",
         "offline": "connect it again, or run adb reconnect",
         "no permissions": "this user may not use it: on Linux install the udev rules (Debian: android-sdk-platform-tools-common)",
     }
-    for state, what in advice.items():
+    for state, remedy in advice.items():
         if states[chosen].startswith(state):
-            raise TargetError(f"device {chosen} is {states[chosen].split(';')[0].strip()}: {what}, then try again")
+            raise TargetError(f"device {chosen} is {states[chosen].split(';')[0].strip()}: {remedy}, then try again")
     if not states[chosen].startswith("device"):
         raise TargetError(f"device {chosen} is {states[chosen].strip()}: start Android on it, then try again")
     return Device(chosen)
@@ -127,10 +135,11 @@ def bench_on_device(
     data: Path | None = None,
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> dict[str, Any]:
-    """Latency of a bundle's artifact on a device: the record of one contestant, as `BenchResult.to_json` gives it.
+    """Measure a bundle's artifact on a device; return the record of one contestant, as `BenchResult.to_json` gives it.
 
-    `tool` is the perf tool's build for the device, and libraries it needs; `shapes` are texts x tokens, of real text. A statistic
-    that the tool does not give is missing.
+    `tool` is the perf tool's build for the device, and the libraries that it needs; `shapes` are (texts, tokens), filled with real
+    text. A statistic that the tool does not report is missing. Raises TargetError where the device or the tool fails, UsageError
+    where an option does not fit the artifact.
     """
     manifest = Manifest.read(path)
     artifact = path / manifest.artifact
@@ -141,7 +150,7 @@ def bench_on_device(
     remote = f"{FOLDER}/headway-{secrets.token_hex(4)}"
     name = f"{program.name}, {artifact.name}"
     rows = []
-    jobs = _jobs(path, artifact, manifest, shapes, runs, threads, data)
+    cases = _cases(path, artifact, manifest, shapes, runs, threads, data)
     try:
         _expect(*device.shell(f"mkdir -p {remote}/test_data_set_0"), what="no folder for the files")
         for file in (*sorted(artifact.parent.glob(f"{artifact.name}*")), *tool):
@@ -150,10 +159,10 @@ def bench_on_device(
         _expect(
             *device.shell(f"chmod 755 {remote}/{shlex.quote(tool[0].name)}"), what="the tool cannot be made a program"
         )
-        for case, job in jobs:
+        for case, tool_case in cases:
             on_step(case.label)
-            timing = _run(device, remote, tool[0].name, program, job)
-            rows.append(_row(case, job, name, timing))
+            timing = _run(device, remote, tool[0].name, program, tool_case)
+            rows.append(_row(case, tool_case, name, timing))
     finally:
         with suppress(
             TargetError
@@ -164,7 +173,7 @@ def bench_on_device(
 
 
 def keep_device_record(record: dict[str, Any], path: Path, out: Path | None) -> list[Path]:
-    """Writes a record to `out`, or into the bundle: manifest and card, beside those of other devices. Returns the files."""
+    """Write a record to `out`, or into the bundle: manifest and card, beside those of other devices. Return the files."""
     if out is not None:
         file = output_folder(out) / RESULT_FILE
         file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -181,7 +190,8 @@ def _tool_for(artifact: Path, manifest: Manifest, tool: Sequence[Path]) -> Tool:
     known = TOOLS.get(artifact.suffix)
     if known is None:
         raise UsageError(
-            f"{artifact}: no perf tool for {artifact.suffix or 'such'} artifacts on Android; known: {', '.join(TOOLS)}"
+            f"{artifact}: no perf tool for {artifact.suffix or 'such'} artifacts on Android; known: {', '.join(TOOLS)}: "
+            "export with --target ort-mobile, litert or executorch"
         )
     if manifest.session_options.get("kernels"):
         raise TargetError(
@@ -198,18 +208,20 @@ def _tool_for(artifact: Path, manifest: Manifest, tool: Sequence[Path]) -> Tool:
 
 
 def _check_machine(tool: Path, about: Mapping[str, Any]) -> None:
-    """UsageError where the tool is a program for other processors than the device's."""
+    """Raise UsageError where the tool is a program for other processors than the device's."""
     with tool.open("rb") as file:
         head = file.read(20)
     if head[:4] != b"\x7fELF":
-        return  # a script, perhaps: the device will say
+        return  # a script, perhaps: the device refuses it otherwise
     machine = struct.unpack("<H", head[18:20])[0]
     if all(_MACHINES.get(abi, machine) != machine for abi in about["abis"]):
         built = next((abi for abi, number in _MACHINES.items() if number == machine), f"machine {machine}")
-        raise UsageError(f"{tool}: built for {built}, but the device runs {', '.join(about['abis'])}")
+        raise UsageError(
+            f"{tool}: built for {built}, but the device runs {', '.join(about['abis'])}: build it for one of these"
+        )
 
 
-def _jobs(
+def _cases(
     path: Path,
     artifact: Path,
     manifest: Manifest,
@@ -217,32 +229,37 @@ def _jobs(
     runs: int,
     threads: int,
     data: Path | None,
-) -> list[tuple[Case, Job]]:
+) -> list[tuple[Case, ToolCase]]:
+    """Return each case, and the same for the tool: inputs of real text as the artifact takes them."""
     info = manifest.tokenizer
     encoder = TextEncoder(path / info.file, info)
     lines = read_lines(data) if data else builtin_lines()
     cases = [Case(*shape) for shape in shapes] or [c for c in CASES if (c.length or 0) <= info.max_length]
-    jobs = []
+    tool_cases = []
     for case in cases:
         if (case.length or 0) > info.max_length:
-            raise UsageError(f"--shape {case.label}: the model takes at most {info.max_length} tokens")
+            raise UsageError(
+                f"--shape {case.label}: the model takes at most {info.max_length} tokens: give a shorter one"
+            )
         if artifact.suffix in ONE_TEXT and case.batch > 1:
-            raise UsageError(f"--shape {case.label}: {artifact.name} takes one text at a time")
+            raise UsageError(f"--shape {case.label}: {artifact.name} takes one text at a time: give 1x{case.length}")
         feeds = feeds_for(case, encoder, lines, info.max_length, seed=0)
         unknown = [i.name for i in manifest.inputs if i.name not in feeds]
         if unknown:
-            raise SourceError(f"{path}: input {unknown[0]!r} is none of {', '.join(feeds)}, which text gives")
+            raise SourceError(
+                f"{path}: input {unknown[0]!r} is none of {', '.join(feeds)}, which text gives: it cannot be measured here"
+            )
         inputs = {i.name: feeds[i.name].astype(i.dtype) for i in manifest.inputs}
         options = manifest.session_options
         if artifact.suffix == ".tflite":
             signature, inputs = _bucket(artifact, inputs)
             options = {**options, "signature": signature}
-        jobs.append((case, Job(artifact.name, inputs, runs, threads, options, info.max_length)))
-    return jobs
+        tool_cases.append((case, ToolCase(artifact.name, inputs, runs, threads, options, info.max_length)))
+    return tool_cases
 
 
 def _bucket(artifact: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str | None, dict[str, np.ndarray]]:
-    """The signature with the least length that takes the batch, and inputs as it names them and padded to it."""
+    """Return the signature with the least length that takes the batch, and the inputs as it names them, padded to it."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ModuleNotFoundError as error:
@@ -250,37 +267,39 @@ def _bucket(artifact: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str | Non
             f"{artifact}: reading its signatures needs {error.name}: pip install 'headway[litert]'"
         ) from error
     interpreter = Interpreter(str(artifact))
-    wanted = next(iter(inputs.values())).shape
+    given_batch, given_length = next(iter(inputs.values())).shape
     best: tuple[int, str, dict[str, Any]] | None = None
     for key in interpreter.get_signature_list():
         details = interpreter.get_signature_runner(key).get_input_details()
         batch, length = (int(n) for n in next(iter(details.values()))["shape"][:2])
-        if batch == wanted[0] and length >= wanted[1] and (best is None or length < best[0]):
+        if batch == given_batch and length >= given_length and (best is None or length < best[0]):
             best = (length, key, details)
     if best is None:
-        raise UsageError(f"{artifact}: no signature takes {wanted[0]}x{wanted[1]}; choose another --shape")
-    length, key, details = best
-    made = {}
+        raise UsageError(f"{artifact}: no signature takes {given_batch}x{given_length}; choose another --shape")
+    length, signature, details = best
+    padded = {}
     for name, detail in details.items():
         source = next(
-            (array for given, array in inputs.items() if name in (given, f"args_{list(inputs).index(given)}")), None
+            (array for key, array in inputs.items() if name in (key, f"args_{list(inputs).index(key)}")), None
         )
         if source is None:
-            raise SourceError(f"{artifact}: input {name!r} of signature {key!r} is none of {', '.join(inputs)}")
-        made[name] = np.zeros((wanted[0], length), detail["dtype"])
-        made[name][:, : wanted[1]] = source
-    return key, made
+            raise SourceError(
+                f"{artifact}: input {name!r} of signature {signature!r} is none of {', '.join(inputs)}: export the bundle again"
+            )
+        padded[name] = np.zeros((given_batch, length), detail["dtype"])
+        padded[name][:, :given_length] = source
+    return signature, padded
 
 
-def _run(device: Device, remote: str, program: str, tool: Tool, job: Job) -> Timing:
-    """One case. TargetError with the tool's last lines where it fails or says nothing that can be read."""
+def _run(device: Device, remote: str, program: str, tool: Tool, case: ToolCase) -> Timing:
+    """Run one case. Raises TargetError with the tool's last lines where it fails or prints nothing that can be read."""
     with tempfile.TemporaryDirectory() as folder:
-        for number, (name, content) in enumerate(tool.files(job).items()):
+        for number, (name, content) in enumerate(tool.files(case).items()):
             local = Path(folder) / str(number)
             local.write_bytes(content)
             device.adb("push", str(local), f"{remote}/{name}")
     began = device.shell("date '+%m-%d %H:%M:%S.000'")[1].strip()
-    words = " ".join(map(shlex.quote, tool.arguments(job)))
+    words = " ".join(map(shlex.quote, tool.arguments(case)))
     command = f"cd {remote} && rm -f {RESULTS} && LD_LIBRARY_PATH={remote} {remote}/{shlex.quote(program)} {words}"
     code, printed = device.shell(command)
     results = device.shell(f"cat {remote}/{RESULTS} 2>/dev/null")[1]
@@ -295,19 +314,19 @@ def _run(device: Device, remote: str, program: str, tool: Tool, job: Job) -> Tim
     return timing
 
 
-def _row(case: Case, job: Job, name: str, timing: Timing) -> dict[str, Any]:
-    mask = job.inputs.get("attention_mask")
-    size = next(iter(job.inputs.values())).size
+def _row(case: Case, tool_case: ToolCase, name: str, timing: Timing) -> dict[str, Any]:
+    mask = tool_case.inputs.get("attention_mask")
+    size = next(iter(tool_case.inputs.values())).size
     tokens = int(mask.sum()) if mask is not None else size
-    told = dict(timing.statistics)
+    statistics = dict(timing.statistics)
     if timing.each:
-        told |= {f"p{q}": float(np.percentile(timing.each, q)) for q in (50, 90, 95, 99)}
-        told |= {"mean": float(np.mean(timing.each)), "min": min(timing.each), "max": max(timing.each)}
+        statistics |= {f"p{q}": float(np.percentile(timing.each, q)) for q in (50, 90, 95, 99)}
+        statistics |= {"mean": float(np.mean(timing.each)), "min": min(timing.each), "max": max(timing.each)}
     row: dict[str, Any] = {"label": case.label, "batch": case.batch, "tokens": tokens, "padding": 1 - tokens / size}
     row |= {"runs": timing.runs, "milliseconds": {name: timing.each} if timing.each else {}}
-    row |= {f"{statistic}_ms": {name: value} for statistic, value in told.items()}
-    middle = told.get("p50", told.get("mean"))
-    return row | {"tokens_per_second": {name: tokens / middle * 1e3} if middle else {}, "ratio_to_first": {}}
+    row |= {f"{statistic}_ms": {name: value} for statistic, value in statistics.items()}
+    typical = statistics.get("p50", statistics.get("mean"))
+    return row | {"tokens_per_second": {name: tokens / typical * 1e3} if typical else {}, "ratio_to_first": {}}
 
 
 def _adb(*words: str) -> subprocess.CompletedProcess[str]:

@@ -25,13 +25,14 @@ _IDLE_OF_MANY = 0.25
 
 @dataclass(frozen=True)
 class Case:
-    """A batch shape. `length` in tokens; None stands for real mixed lengths, padded to the longest."""
+    """A batch shape: `batch` texts of `length` tokens. None stands for real mixed lengths, padded to the longest."""
 
     batch: int
     length: int | None
 
     @property
     def label(self) -> str:
+        """Return the name of the case in tables and files."""
         return f"{self.batch}x{self.length}" if self.length else f"mixed {self.batch}"
 
 
@@ -48,7 +49,10 @@ class Contestant:
 
 @dataclass
 class CaseResult:
-    """All rounds of one case: `milliseconds[contestant]` in the order of rounds, and how many real tokens a batch has."""
+    """All rounds of one case.
+
+    `milliseconds[contestant]` are in the order of rounds. `tokens` are those of a batch without padding, `padding` is its share.
+    """
 
     label: str
     batch: int
@@ -57,14 +61,15 @@ class CaseResult:
     milliseconds: dict[str, list[float]]
 
     def percentile(self, name: str, q: float) -> float:
+        """Return a percentile of a contestant's milliseconds."""
         return float(np.percentile(self.milliseconds[name], q))
 
     def throughput(self, name: str) -> float:
-        """Real tokens per second at the median."""
+        """Return real tokens per second at the median."""
         return self.tokens / self.percentile(name, 50) * 1e3
 
     def ratio(self, name: str) -> tuple[float, float, float]:
-        """How many times as long `name` takes as the first contestant, with its 95 % interval."""
+        """Return the latency ratio of `name` to the first contestant, with its 95 % interval."""
         first = next(iter(self.milliseconds))
         return ratio_interval(np.array(self.milliseconds[first]), np.array(self.milliseconds[name]))
 
@@ -80,10 +85,11 @@ class BenchResult:
     files: list[Path] = field(default_factory=list, compare=False)
 
     def geometric_mean(self, name: str) -> float:
-        """Over the cases: how many times as long `name` takes as the first contestant."""
+        """Return the geometric mean over the cases of the latency ratio of `name` to the first contestant."""
         return float(np.exp(np.mean([np.log(c.ratio(name)[0]) for c in self.cases])))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values; `files` are left out."""
         rows = []
         for case in self.cases:
             rows.append(
@@ -107,13 +113,14 @@ class BenchResult:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "BenchResult":
+        """Return the result that `to_json` gave."""
         names = ("label", "batch", "tokens", "padding", "milliseconds")
         cases = [CaseResult(**{k: row[k] for k in names}) for row in raw["cases"]]
         return cls(list(raw["contestants"]), int(raw["threads"]), cases, dict(raw["machine"]))
 
 
 def ratio_interval(a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
-    """median(b) / median(a) and its 95 % bootstrap interval, resampling rounds (`a[i]` and `b[i]` were measured together).
+    """Return median(b) / median(a) and its 95 % bootstrap interval; rounds are resampled, `a[i]` with `b[i]`.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, percentile interval (section 13.3).
     """
@@ -124,12 +131,16 @@ def ratio_interval(a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 
 
 
 def feeds_for(case: Case, tokenize: Encode, lines: Sequence[str], longest: int, *, seed: int = 0) -> Feeds:
-    """int64 `[batch, length]` arrays of real text. Rectangles have no padding; a mixed batch has its production share."""
+    """Return int64 `[batch, length]` arrays of real text by input name.
+
+    A case of one length has no padding; a mixed batch has the share of production. Raises ValueError where it is longer than
+    `longest`.
+    """
     rng = np.random.default_rng(seed)
     lengths = np.full(case.batch, case.length) if case.length else mixed_lengths(case.batch, min(longest, 62), seed)
-    wanted = int(lengths.max())
-    if wanted > longest:
-        raise ValueError(f"a case of {wanted} tokens is longer than the model's {longest}")
+    width = int(lengths.max())
+    if width > longest:
+        raise ValueError(f"a case of {width} tokens is longer than the model's {longest}")
     rows = []
     for length in lengths:
         order = rng.permutation(len(lines))
@@ -138,7 +149,7 @@ def feeds_for(case: Case, tokenize: Encode, lines: Sequence[str], longest: int, 
             text += " " + text
         rows.append(tokenize([text], int(length)))
     names = rows[0]
-    batch = {name: np.zeros((case.batch, wanted), np.int64) for name in names}
+    batch = {name: np.zeros((case.batch, width), np.int64) for name in names}
     for i, row in enumerate(rows):
         for name, array in row.items():
             batch[name][i, : array.shape[1]] = array[0]
@@ -154,9 +165,9 @@ def measure(
     seconds_per_case: float = 40.0,
     on_progress: Callable[..., None] = lambda *_, **__: None,
 ) -> BenchResult:
-    """Times every contestant on every case: one warm-up, then `rounds` rounds, who goes first changing each round.
+    """Time every contestant on every case: one warm-up, then `rounds` rounds; who goes first changes each round.
 
-    A case stops early, after at least 5 rounds, when its time is up. `on_progress(label, of=total)` is told each round.
+    A case stops early, after at least 5 rounds, when its time is up. `on_progress(label, of=total)` is called each round.
     """
     results = []
     for case, batch in feeds.items():
@@ -183,7 +194,7 @@ def measure(
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its vector instructions and the versions that a figure depends on."""
+    """Return the processor, its vector instructions and the versions that a figure depends on."""
     cpu, flags = about()
     features = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
     versions = {}

@@ -1,6 +1,6 @@
-"""The perf tools of the runtimes that artifacts for phones are made for: how each is called on a device, and how it answers.
+"""The perf tools of the runtimes on phones: how each is called on a device, and how its output is read.
 
-Recorded is what a tool gives and nothing else: no percentile is made up from a mean.
+Only what a tool reports is recorded: no percentile is made up from a mean.
 """
 
 import re
@@ -18,7 +18,10 @@ RESULTS = "results.csv"
 
 @dataclass
 class Timing:
-    """What a tool told of its runs, in milliseconds: `statistics` by name (mean, p50, p90, p95, p99, min, max), and `each` run."""
+    """What a tool reported of its runs, in milliseconds.
+
+    `statistics` are by name (mean, p50, p90, p95, p99, min, max); `each` are the single runs, where it reports them.
+    """
 
     runs: int
     statistics: dict[str, float] = field(default_factory=dict)
@@ -26,8 +29,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One case for a tool: files by their place in the remote folder, where the artifact is among them."""
+class ToolCase:
+    """One case for a tool: the artifact's name in the remote folder, inputs by name, and how to run them."""
 
     artifact: str
     inputs: Mapping[str, np.ndarray]
@@ -38,19 +41,19 @@ class Job:
 
 
 class Tool(Protocol):
-    """A runtime's own perf tool: how it is called and how it answers."""
+    """A runtime's own perf tool: how it is called and how its output is read."""
 
     name: str
     source: str
 
-    def files(self, job: Job) -> dict[str, bytes]:
-        """What has to lie beside the artifact, by its place in the remote folder."""
+    def files(self, case: ToolCase) -> dict[str, bytes]:
+        """Return the files that it needs beside the artifact, by their place in the remote folder."""
 
-    def arguments(self, job: Job) -> list[str]:
-        """Words of its command line, to be run in that folder."""
+    def arguments(self, case: ToolCase) -> list[str]:
+        """Return the words of its command line, to be run in that folder."""
 
     def read(self, printed: str, results: str) -> Timing | None:
-        """Of what it printed and of its file `RESULTS`, empty where it writes none; None where there are no times in it."""
+        """Return the times in what it printed and in its file `RESULTS` (empty where it writes none); None without times."""
 
 
 class PerfTest:
@@ -62,57 +65,57 @@ class PerfTest:
         "--android_sdk_path … --android_ndk_path …; with --build_shared_lib give libonnxruntime.so as a second --tool"
     )
 
-    def files(self, job: Job) -> dict[str, bytes]:
-        """The layout that ONNX's test runner reads: a folder beside the model, one TensorProto for each input."""
+    def files(self, case: ToolCase) -> dict[str, bytes]:
+        """Return what ONNX's test runner reads: a folder beside the model, with one TensorProto for each input."""
         return {
             f"test_data_set_0/input_{i}.pb": tensor_proto(name, array)
-            for i, (name, array) in enumerate(job.inputs.items())
+            for i, (name, array) in enumerate(case.inputs.items())
         }
 
-    def arguments(self, job: Job) -> list[str]:
-        level = {"all": "99", "none": "0"}[job.options.get("graph_optimization_level", "all")]
-        config = {k: v for k, v in job.options.get("config", {}).items() if k != X64_PRECISION}
-        if job.options.get("disabled_optimizers"):
-            config["optimization.disable_specified_optimizers"] = ";".join(job.options["disabled_optimizers"])
+    def arguments(self, case: ToolCase) -> list[str]:
+        level = {"all": "99", "none": "0"}[case.options.get("graph_optimization_level", "all")]
+        config = {k: v for k, v in case.options.get("config", {}).items() if k != X64_PRECISION}
+        if case.options.get("disabled_optimizers"):
+            config["optimization.disable_specified_optimizers"] = ";".join(case.options["disabled_optimizers"])
         entries = ["-C", " ".join(f"{k}|{v}" for k, v in config.items())] if config else []
-        runs = ["-m", "times", "-r", str(job.runs)]
-        return ["-e", "cpu", *runs, "-x", str(job.threads), "-o", level, *entries, "-s", job.artifact, RESULTS]
+        runs = ["-m", "times", "-r", str(case.runs)]
+        return ["-e", "cpu", *runs, "-x", str(case.threads), "-o", level, *entries, "-s", case.artifact, RESULTS]
 
     def read(self, printed: str, results: str) -> Timing | None:
         mean = re.search(r"Average inference time cost(?: total)?:\s*([\d.e+-]+) ms", printed)
         if mean is None:
             return None
-        found = {"mean": float(mean[1])}
+        statistics = {"mean": float(mean[1])}
         for name, seconds in re.findall(r"^(Min|Max|P50|P90|P95|P99) Latency: ([\d.e+-]+) s", printed, re.MULTILINE):
-            found[name.lower()] = float(seconds) * 1e3
+            statistics[name.lower()] = float(seconds) * 1e3
         # model, seconds, bytes, percent, number of the run
         rows = re.findall(r"^[^,\n]*,([\d.e+-]+),\d+,-?\d+,\d+\r?$", results, re.MULTILINE)
         each = [float(seconds) * 1e3 for seconds in rows]
-        if each and abs(np.mean(each) - found["mean"]) > 0.02 * found["mean"]:
+        if each and abs(np.mean(each) - statistics["mean"]) > 0.02 * statistics["mean"]:
             each = []  # of another unit or another run: what was printed counts
         requests = re.search(r"Total inference requests: (\d+)", printed)
-        return Timing(int(requests[1]) if requests else len(each), found, each)
+        return Timing(int(requests[1]) if requests else len(each), statistics, each)
 
 
 class BenchmarkModel:
-    """TensorFlow Lite's `benchmark_model`, for `.tflite`. Microseconds; statistics on one line, of warm-up first and then of the runs."""
+    """TensorFlow Lite's `benchmark_model`, for `.tflite`. Microseconds; one line of statistics for the warm-up, then one for the runs."""
 
     name = "benchmark_model"
     source = "TensorFlow Lite builds it: bazel build -c opt --config=android_arm64 //tensorflow/lite/tools/benchmark:benchmark_model"
 
-    def files(self, job: Job) -> dict[str, bytes]:
-        return {f"{i}.bin": array.tobytes() for i, array in enumerate(job.inputs.values())}
+    def files(self, case: ToolCase) -> dict[str, bytes]:
+        return {f"{i}.bin": array.tobytes() for i, array in enumerate(case.inputs.values())}
 
-    def arguments(self, job: Job) -> list[str]:
-        names = [name.replace(":", "::") for name in job.inputs]
-        shapes = [",".join(map(str, array.shape)) for array in job.inputs.values()]
-        signature = job.options.get("signature")
+    def arguments(self, case: ToolCase) -> list[str]:
+        names = [name.replace(":", "::") for name in case.inputs]
+        shapes = [",".join(map(str, array.shape)) for array in case.inputs.values()]
+        signature = case.options.get("signature")
         return [
-            f"--graph={job.artifact}",
-            f"--num_threads={job.threads}",
-            f"--num_runs={job.runs}",
+            f"--graph={case.artifact}",
+            f"--num_threads={case.threads}",
+            f"--num_runs={case.runs}",
             "--warmup_runs=5",
-            f"--input_layer={','.join(job.inputs)}",
+            f"--input_layer={','.join(case.inputs)}",
             f"--input_layer_shape={':'.join(shapes)}",
             f"--input_layer_value_files={','.join(f'{name}:{i}.bin' for i, name in enumerate(names))}",
             *([f"--signature_to_run_for={signature}"] if signature else []),
@@ -123,10 +126,10 @@ class BenchmarkModel:
         if not lines or "Inference timings in us:" not in printed:
             return None
         count, pairs = lines[-1]
-        told = {k: float(v) / 1e3 for k, v in (pair.split("=") for pair in pairs.split())}
+        reported = {k: float(v) / 1e3 for k, v in (pair.split("=") for pair in pairs.split())}
         names = {"avg": "mean", "median": "p50", "p95": "p95", "min": "min", "max": "max"}
-        found = {ours: told[theirs] for theirs, ours in names.items() if theirs in told}
-        return Timing(int(count), found or {"mean": told["curr"]})
+        statistics = {ours: reported[theirs] for theirs, ours in names.items() if theirs in reported}
+        return Timing(int(count), statistics or {"mean": reported["curr"]})
 
 
 class ExecutorRunner:
@@ -141,23 +144,23 @@ class ExecutorRunner:
         "-DEXECUTORCH_BUILD_EXTENSION_EVALUE_UTIL=ON, target executor_runner"
     )
 
-    def files(self, job: Job) -> dict[str, bytes]:
-        """Inputs as long as the program allows; what a shorter case leaves over is not read."""
-        made = {}
-        for i, array in enumerate(job.inputs.values()):
-            whole = np.zeros((*array.shape[:-1], job.longest), array.dtype)
-            whole[..., : array.shape[-1]] = array
-            made[f"{i}.bin"] = (array if self._whole(job) else whole).tobytes()
-        return made
+    def files(self, case: ToolCase) -> dict[str, bytes]:
+        """Return inputs as long as the program allows; what a shorter case leaves over is not read."""
+        files = {}
+        for i, array in enumerate(case.inputs.values()):
+            padded = np.zeros((*array.shape[:-1], case.longest), array.dtype)
+            padded[..., : array.shape[-1]] = array
+            files[f"{i}.bin"] = (array if self._full_length(case) else padded).tobytes()
+        return files
 
-    def arguments(self, job: Job) -> list[str]:
-        shapes = ",".join("x".join(map(str, array.shape)) for array in job.inputs.values())
+    def arguments(self, case: ToolCase) -> list[str]:
+        shapes = ",".join("x".join(map(str, array.shape)) for array in case.inputs.values())
         return [
-            f"--model_path={job.artifact}",
-            f"--num_executions={job.runs + 1}",
-            f"--cpu_threads={job.threads}",
-            f"--inputs={','.join(f'{i}.bin' for i in range(len(job.inputs)))}",
-            *([] if self._whole(job) else [f"--input_shapes={shapes}"]),
+            f"--model_path={case.artifact}",
+            f"--num_executions={case.runs + 1}",
+            f"--cpu_threads={case.threads}",
+            f"--inputs={','.join(f'{i}.bin' for i in range(len(case.inputs)))}",
+            *([] if self._full_length(case) else [f"--input_shapes={shapes}"]),
         ]
 
     def read(self, printed: str, results: str) -> Timing | None:
@@ -170,8 +173,8 @@ class ExecutorRunner:
         return Timing(int(total[1]), {"mean": float(total[2]) / int(total[1])})
 
     @staticmethod
-    def _whole(job: Job) -> bool:
-        return all(array.shape[-1] == job.longest for array in job.inputs.values())
+    def _full_length(case: ToolCase) -> bool:
+        return all(array.shape[-1] == case.longest for array in case.inputs.values())
 
 
 TOOLS: dict[str, Tool] = {
@@ -183,7 +186,7 @@ TOOLS: dict[str, Tool] = {
 
 
 def tensor_proto(name: str, array: np.ndarray) -> bytes:
-    """An ONNX TensorProto of int64, int32 or float32 in protobuf's wire format: deployed machines need no onnx for it."""
+    """Return an ONNX TensorProto of int64, int32 or float32 in protobuf's wire format: deployed machines need no onnx for it."""
 
     def varint(value: int) -> bytes:
         out = bytearray()

@@ -7,7 +7,7 @@ from .measure import BenchResult
 
 
 def plot_bench(result: BenchResult, path: Path) -> None:
-    """Grouped bars of median latency by case, on a logarithmic scale, whiskers to p90, ratios above."""
+    """Draw grouped bars of median latency for each case, on a logarithmic scale, with whiskers to p90 and ratios above."""
     figure, axes = new_figure(1.5 + 1.6 * len(result.cases), 4.2)
     width = 0.8 / len(result.contestants)
     for i, name in enumerate(result.contestants):

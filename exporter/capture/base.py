@@ -14,15 +14,15 @@ class Reference(Protocol):
     """The source model, kept to compare with."""
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Inputs by name, int64 → outputs by name, float32."""
+        """Return outputs by name, float32, for inputs by name, int64 `[batch, sequence]`."""
         ...
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-        """Results of the inner modules called `names`; those it does not know are left out."""
+        """Return the results of the inner modules called `names`; unknown names are left out."""
         ...
 
     def close(self) -> None:
-        """Gives the weights' memory back; nothing can be run afterwards."""
+        """Free the memory of the weights; nothing can be run afterwards."""
         ...
 
 
@@ -33,6 +33,6 @@ class Captured:
     model: ir.Model
     reference: Reference
     source: Source
-    """The source, with what only loading it could tell: a factory's config and tokenizer directory."""
+    """The source, completed by loading it: a factory's config and tokenizer directory are known only then."""
     repeated: bool = False
-    """Whether layers were repeated from one trace."""
+    """Whether equal layers were repeated from one trace."""

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from ..source.source import Source
+import onnx_ir as ir
+
+from ..graph.canonical import canonicalize
+from ..source.source import Source, open_source
 from .base import Captured, Reference
 from .torch_model import TorchReference, load_model, name_parameters, quiet_tracing, trace_model
 
 
 def capture(source: Source, *, whole: bool = False) -> Captured:
-    """Captures any source. Raises SourceError where the source cannot be loaded or traced.
+    """Capture any source. Raises SourceError where it cannot be loaded or traced.
 
     Equal layers are traced once and repeated, unless `whole`.
     """
@@ -23,8 +26,14 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
         return captured
 
 
+def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
+    """Return a source and its canonical graph. Raise SourceError as `capture` does."""
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    return captured.source, canonicalize(captured.model, longest=captured.source.positions).model
+
+
 def load_reference(source: Source) -> tuple[Reference, Source]:
-    """The source model alone, ready to run, without tracing it, and the source with what only loading it could tell."""
+    """Load the source model alone, without tracing it; return it, and the source as completed by loading."""
     if source.kind == "onnx":
         from .onnx_file import OnnxReference
 

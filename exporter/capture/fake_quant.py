@@ -1,6 +1,6 @@
-"""Modules trained with rounding: `torch.ao`'s FakeQuantize decides at run time whether it observes, which no tracer can follow.
+"""Trace models that were trained quantized: `torch.ao`'s FakeQuantize observes or not at run time, which no tracer can follow.
 
-While a model is traced, each is replaced by one that only rounds, with the scale and zero point it has learned.
+While a model is traced, each FakeQuantize is replaced by a module that only rounds, with its learned scale and zero point.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ...errors import SourceError
 
 
 def check_learned(root: Any) -> None:
-    """SourceError naming the first FakeQuantize that rounds without ever having seen a value: its scale is a placeholder."""
+    """Raise SourceError naming the first FakeQuantize that never observed a value: its scale is a placeholder."""
     import torch
     from torch.ao.quantization import FakeQuantizeBase
 
@@ -19,9 +19,9 @@ def check_learned(root: Any) -> None:
         if not isinstance(module, FakeQuantizeBase) or not bool(module.fake_quant_enabled[0]):
             continue
         low = torch.as_tensor(getattr(module.activation_post_process, "min_val", float("inf")))
-        unseen = low.numel() == 0 or not bool(torch.isfinite(low).all())
+        unobserved = low.numel() == 0 or not bool(torch.isfinite(low).all())
         scale: Any = module.scale
-        if unseen and bool((scale == 1).all()):
+        if unobserved and bool((scale == 1).all()):
             raise SourceError(
                 f"{path}: this FakeQuantize has no scale yet; run the model on some text before exporting it"
             )
@@ -29,24 +29,25 @@ def check_learned(root: Any) -> None:
 
 @contextmanager
 def frozen(root: Any) -> Iterator[None]:
-    """Within, every FakeQuantize of `root` rounds and does nothing else."""
+    """Replace every FakeQuantize of `root` inside the block by a module that only rounds."""
     import torch
     from torch.ao.quantization import FakeQuantizeBase
 
     class Rounding(torch.nn.Module):
-        """QuantizeLinear and DequantizeLinear, per tensor or along an axis, of eight bits."""
+        """QuantizeLinear and DequantizeLinear to 8 bits, per tensor or along an axis."""
 
         def __init__(self, learned: Any):
             super().__init__()
             unsigned = int(learned.activation_post_process.quant_min) >= 0
-            self.by_channel = learned.scale.numel() > 1
+            self.per_channel = learned.scale.numel() > 1
             zero = learned.zero_point.detach().to(torch.uint8 if unsigned else torch.int8)
             scale = learned.scale.detach().float()
-            self.register_buffer("scale", scale if self.by_channel else scale[0])
-            self.register_buffer("zero_point", zero if self.by_channel else zero[0])
-            self.axis = int(getattr(learned, "ch_axis", 0)) if self.by_channel else 1
+            self.register_buffer("scale", scale if self.per_channel else scale[0])
+            self.register_buffer("zero_point", zero if self.per_channel else zero[0])
+            self.axis = int(getattr(learned, "ch_axis", 0)) if self.per_channel else 1
 
         def forward(self, x: Any) -> Any:
+            """Return `x` rounded."""
             steps: Any = [self.scale, self.zero_point]
             attributes: Any = {"axis": self.axis}
             shape, dtype = x.shape, steps[1].dtype
@@ -60,12 +61,12 @@ def frozen(root: Any) -> Iterator[None]:
         if not isinstance(module, FakeQuantizeBase):
             continue
         if not bool(module.fake_quant_enabled[0]):
-            one: Any = torch.nn.Identity()
+            stand_in: Any = torch.nn.Identity()
         else:
-            one = Rounding(module)
+            stand_in = Rounding(module)
         parent, _, name = path.rpartition(".")
         replaced.append((root.get_submodule(parent), name, module))
-        setattr(root.get_submodule(parent), name, one)
+        setattr(root.get_submodule(parent), name, stand_in)
     try:
         yield
     finally:

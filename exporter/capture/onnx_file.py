@@ -1,4 +1,4 @@
-"""An existing `.onnx` file as a source: read lazily, so that files of any size fit, and run by ONNX Runtime to compare."""
+"""Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from .base import Captured
 
 
 def capture_onnx(source: Source) -> Captured:
-    """Reads the file; weights stay on disk until they are needed. SourceError where it is corrupt."""
+    """Read the file; weights stay on disk until they are needed. SourceError where it is damaged."""
     path = Path(source.spec)
     try:
         model = ir.load(path)
@@ -32,14 +32,14 @@ def capture_onnx(source: Source) -> Captured:
     if missing:
         raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
     _load_small(model)
-    share(model.graph, axes=2, least=256)  # exporters write a shared weight once a use
+    share(model.graph, axes=2, least=256)  # exporters write a shared weight once for each use
     reference = OnnxReference(path)
-    reference.session  # noqa: B018  loads now, so that a damaged file is reported before any work
+    reference.session  # noqa: B018  opens now, so that a damaged file is reported before any work
     return Captured(model, reference, source)
 
 
 def _load_small(model: ir.Model) -> None:
-    """Brings small external tensors into memory: onnx's own passes do not follow them to their file."""
+    """Load small external tensors into memory: onnx's own passes do not read their file."""
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes < 1 << 16:
@@ -55,6 +55,7 @@ class OnnxReference:
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
+        """The session, opened when it is first needed. SourceError where ONNX Runtime cannot load the file."""
         if self._session is None:
             self._session = self._open(self.path)
         return self._session
@@ -69,17 +70,19 @@ class OnnxReference:
             raise SourceError(f"{self.path}: ONNX Runtime cannot load it: {error}") from error
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the file's outputs by name. SourceError where it does not run on these inputs."""
         wanted = {i.name: feeds[i.name] for i in self.session.get_inputs()}
         try:
-            found = self.session.run(None, wanted)
+            results = self.session.run(None, wanted)
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             shape = feeds["input_ids"].shape
             raise SourceError(
                 f"{self.path}: the source itself does not run on ids of shape {shape}: {error}"
             ) from error
-        return dict(zip([o.name for o in self.session.get_outputs()], found, strict=True))
+        return dict(zip([o.name for o in self.session.get_outputs()], results, strict=True))
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+        """Return inner values by their names in the file; unknown names are left out."""
         model = ir.load(self.path)
         values = ir.convenience.create_value_mapping(model.graph)
         known = [n for n in names if n in values]
@@ -89,4 +92,5 @@ class OnnxReference:
         return dict(zip(known, session.run(known, wanted), strict=True))
 
     def close(self) -> None:
+        """Free the session."""
         self._session = None

@@ -1,4 +1,4 @@
-"""Pooling and normalization of sentence-transformers directories, as torch modules that are captured with the encoder."""
+"""Build pooling and normalization of sentence-transformers directories as torch modules, captured with the encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ class Pooling(torch.nn.Module):
         self.modes = modes
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        kept = mask.unsqueeze(-1).to(states.dtype)
-        return torch.cat([self._pool(mode, states, kept, mask) for mode in self.modes], dim=-1)
+        """Return the pooled states, the modes side by side."""
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return torch.cat([self._pool(mode, states, weights, mask) for mode in self.modes], dim=-1)
 
-    def _pool(self, mode: str, states: torch.Tensor, kept: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if mode == "cls":  # the first token that is not padding, which left padding moves
+    def _pool(self, mode: str, states: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if mode == "cls":  # the first token that is not padding: with left padding it is not at index 0
             first = mask.argmax(dim=1)
             return states[torch.arange(states.shape[0]), first]
         if mode == "lasttoken":
@@ -30,23 +31,24 @@ class Pooling(torch.nn.Module):
             last = (mask * steps).argmax(dim=1)
             return states[torch.arange(states.shape[0]), last]
         if mode == "max":
-            return states.masked_fill(kept == 0, -1e9).amax(dim=1)
+            return states.masked_fill(weights == 0, -1e9).amax(dim=1)
         if mode == "weightedmean":
-            kept = kept * torch.arange(1, states.shape[1] + 1, dtype=states.dtype).view(1, -1, 1)
-        total = (states * kept).sum(dim=1)
-        count = kept.sum(dim=1).clamp(min=1e-9)
+            weights = weights * torch.arange(1, states.shape[1] + 1, dtype=states.dtype).view(1, -1, 1)
+        total = (states * weights).sum(dim=1)
+        count = weights.sum(dim=1).clamp(min=1e-9)
         return total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)
 
 
 class Normalize(torch.nn.Module):
-    """Rows to Euclidean length 1."""
+    """Scale each row to Euclidean length 1."""
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Return `[batch, hidden]` normalized."""
         return torch.nn.functional.normalize(vectors, p=2.0, dim=1)
 
 
 def pooling_modes(config: dict[str, Any]) -> list[str]:
-    """Reads both spellings: `pooling_mode_mean_tokens: true` and `pooling_mode: "mean"`."""
+    """Read the modes in both forms: `pooling_mode_mean_tokens: true` and `pooling_mode: "mean"`. SourceError names unknown ones."""
     new = config.get("pooling_mode")
     if new:
         modes = [new] if isinstance(new, str) else list(new)
@@ -61,18 +63,18 @@ def pooling_modes(config: dict[str, Any]) -> list[str]:
 
 
 def sentence_head(modules: tuple[dict[str, Any], ...]) -> torch.nn.ModuleList:
-    """The modules behind the encoder, in order, with their weights. SourceError names one that is not known."""
-    made: list[torch.nn.Module] = []
+    """Return the modules after the encoder, in order, with their weights. SourceError names an unknown one."""
+    steps: list[torch.nn.Module] = []
     for module in modules:
         if module["kind"] == "Pooling":
-            made.append(Pooling(pooling_modes(module)))
+            steps.append(Pooling(pooling_modes(module)))
         elif module["kind"] == "Normalize":
-            made.append(Normalize())
+            steps.append(Normalize())
         elif module["kind"] == "Dense":
-            made.append(_dense(module))
+            steps.append(_dense(module))
         elif module["kind"] != "Dropout":
             raise SourceError(f"{module['folder']}: sentence-transformers module {module['kind']} is not supported")
-    return torch.nn.ModuleList(made)
+    return torch.nn.ModuleList(steps)
 
 
 def _dense(module: dict[str, Any]) -> torch.nn.Module:

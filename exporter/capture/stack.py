@@ -1,7 +1,7 @@
-"""A stack of equal layers is traced once: the graph of one layer, repeated with each layer's own weights.
+"""Trace a stack of equal layers once: the graph of one layer is repeated with each layer's own weights.
 
-Tracing costs most of an export and grows with depth; equal layers give equal graphs. Whether layers are equal is read
-from their modules, and every export is compared with the whole source afterwards, so a wrong guess cannot pass.
+Tracing takes most of an export's time and grows with depth; equal layers give equal graphs. Whether layers are equal is
+read from their modules. Every export is compared with the complete source afterwards, so a wrong guess cannot pass.
 """
 
 from collections.abc import Iterator
@@ -27,15 +27,15 @@ class Stack:
 
 
 def find_stack(root: Any) -> Stack | None:
-    """The one list of equal encoder layers in a torch module; None where there is none, or several."""
+    """Return the one list of equal encoder layers in a torch module; None where there is none, or several."""
     import torch
 
-    found = [
+    stacks = [
         Stack(path, module)
         for path, module in root.named_modules()
         if isinstance(module, torch.nn.ModuleList) and len(module) >= SHORTEST and _equal(list(module))
     ]
-    outer = [s for s in found if not any(s is not o and s.path.startswith(o.path + ".") for o in found)]
+    outer = [s for s in stacks if not any(s is not o and s.path.startswith(o.path + ".") for o in stacks)]
     return outer[0] if len(outer) == 1 else None
 
 
@@ -47,7 +47,7 @@ def _equal(layers: list[Any]) -> bool:
 
 
 def _shape_of(layer: Any) -> list[tuple]:
-    """Everything about a layer that could change its graph: classes, plain attributes, parameter shapes. Its index is not."""
+    """Return everything about a layer that could change its graph: classes, plain attributes, parameter shapes; not its index."""
     described = []
     for name, module in layer.named_modules():
         plain = {
@@ -67,7 +67,7 @@ def _shape_of(layer: Any) -> list[tuple]:
 
 @contextmanager
 def first_layer_only(root: Any, stack: Stack) -> Iterator[list[Any]]:
-    """Cuts the stack to its first layer while tracing; yields a list that receives that layer's input and output."""
+    """Cut the stack to its first layer inside the block; yield a list that receives that layer's input and output."""
     import torch
 
     parent_path, _, name = stack.path.rpartition(".")
@@ -90,9 +90,10 @@ def first_layer_only(root: Any, stack: Stack) -> Iterator[list[Any]]:
 
 
 def repeat_layer(model: ir.Model, stack: Stack, entry: ir.Value, leave: ir.Value) -> None:
-    """Puts the other layers behind the traced one, in place. `entry` and `leave` are its input and output `[batch, sequence, hidden]`.
+    """Repeat the traced layer for the others, in place.
 
-    Raises SourceError where the layer has more than one way in or out.
+    `entry` and `leave` are its input and output, float32 `[batch, sequence, hidden]`. Raises SourceError where the
+    layer has more than one input or output.
     """
     graph = model.graph
     prefix = f"{stack.path}.0."
@@ -147,11 +148,11 @@ def _weight_of(graph: ir.Graph, stack: Stack, weight: ir.Value, prefix: str, ind
     name = (weight.name or "").removeprefix(prefix)
     holder, _, leaf = name.rpartition(".")
     tensor = getattr(stack.layers[index].get_submodule(holder), leaf).detach()
-    made = ir.Value(
+    copy = ir.Value(
         name=f"{stack.path}.{index}.{name}",
         shape=weight.shape,
         type=weight.type,
         const_value=ir.Tensor(tensor.numpy(), name=f"{stack.path}.{index}.{name}"),
     )
-    graph.register_initializer(made)
-    return made
+    graph.register_initializer(copy)
+    return copy

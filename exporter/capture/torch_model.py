@@ -1,4 +1,4 @@
-"""From a source to a raw ONNX graph and a reference that answers for it. Imports torch; nothing at deploy time does."""
+"""Load a source in torch and trace it to a raw ONNX graph; the loaded model is the reference. Imports torch."""
 
 import importlib
 import inspect
@@ -20,6 +20,7 @@ from .stack import find_stack, first_layer_only, repeat_layer
 
 
 def load_model(source: Source) -> tuple[Any, Source]:
+    """Load a directory or call a factory; return the wrapped torch module, and the source as completed by loading."""
     if source.kind == "huggingface":
         model = _from_directory(source)
     else:
@@ -32,7 +33,7 @@ def load_model(source: Source) -> tuple[Any, Source]:
 
 @contextmanager
 def quiet_tracing() -> Iterator[None]:
-    """As `quiet`, transformers' own log and progress bars included."""
+    """Suppress logs and warnings as `quiet` does, and transformers' own log and progress bars."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -64,7 +65,7 @@ def _from_directory(source: Source) -> Any:
 
 
 def _check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> None:
-    """A checkpoint that only partly fits would be completed with random numbers: refuse it."""
+    """Refuse a checkpoint that fits only partly: transformers would complete it with random weights."""
     missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
     mismatched = sorted(str(k) for k in report["mismatched_keys"])
     if mismatched:
@@ -89,22 +90,24 @@ def _check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> None
 
 
 def _from_factory(source: Source) -> tuple[Any, Path | None]:
-    """Calls `module:callable`, which returns a torch module, or the module and the directory of its tokenizer."""
+    """Call `module:callable`, which returns a torch module, or the module and the directory of its tokenizer."""
     import sys
 
     import torch
 
     module_name, _, attribute = source.spec.partition(":")
     if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does: the user's module lies in the working directory
+        sys.path.insert(0, "")  # as `python -m` does: the user's module is in the working directory
     try:
-        made = getattr(importlib.import_module(module_name), attribute)()
+        returned = getattr(importlib.import_module(module_name), attribute)()
     except Exception as error:
         raise SourceError(
             f"{source.spec}: the factory failed: {type(error).__name__}: {_first_lines(error)}"
         ) from error
     model, directory = (
-        made if isinstance(made, tuple) and len(made) == 2 else (made, getattr(made, "name_or_path", None))
+        returned
+        if isinstance(returned, tuple) and len(returned) == 2
+        else (returned, getattr(returned, "name_or_path", None))
     )
     if not isinstance(model, torch.nn.Module):
         raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
@@ -117,7 +120,7 @@ def _first_lines(error: Exception) -> str:
 
 
 def input_names(model: Any) -> list[str]:
-    """Inputs of a torch model: those of the three that its `forward` takes and its config uses."""
+    """Return the input names of a torch model: those of the three that its `forward` takes and its config uses."""
     accepted = inspect.signature(model.forward).parameters
     names = ["input_ids", "attention_mask"]
     if "token_type_ids" in accepted and getattr(getattr(model, "config", None), "type_vocab_size", 2) > 1:
@@ -126,15 +129,15 @@ def input_names(model: Any) -> list[str]:
 
 
 def wrap(model: Any, source: Source) -> Any:
-    """A torch module from positional inputs to the task's outputs, pooling included. `names` and `outputs` say which."""
+    """Return a torch module from positional inputs `names` to the task's `outputs`, pooling included."""
     import torch
 
     from .sentence import sentence_head
 
     names = input_names(model)
     accepted = inspect.signature(model.forward).parameters.values()
-    named = any(p.name == "return_dict" or p.kind is p.VAR_KEYWORD for p in accepted)
-    how = {"return_dict": True} if named else {}
+    takes_return_dict = any(p.name == "return_dict" or p.kind is p.VAR_KEYWORD for p in accepted)
+    options = {"return_dict": True} if takes_return_dict else {}
     outputs = TASK_OUTPUTS[source.task]
     head = sentence_head(source.sentence_modules) if source.task == "sentence-embedding" else torch.nn.ModuleList()
     if source.task == "sentence-embedding" and not len(head):
@@ -150,30 +153,31 @@ def wrap(model: Any, source: Source) -> Any:
             self.extra: list[Any] = []
 
         def forward(self, *inputs: Any) -> tuple[Any, ...]:
-            result = self.model(**dict(zip(names, inputs, strict=True)), **how)
+            """Return the task's outputs, then the values in `extra`."""
+            result = self.model(**dict(zip(names, inputs, strict=True)), **options)
             if not isinstance(result, Mapping):
                 raise SourceError(
                     f"{source.spec}: the model gives {type(result).__name__}: a dict with {list(outputs)} is expected"
                 )
-            found = {name: result[name] for name in outputs if name in result}
+            named = {name: result[name] for name in outputs if name in result}
             if len(self.head):
                 vector = result["last_hidden_state"]
                 for step in self.head:
                     vector = step(vector, inputs[1]) if type(step).__name__ == "Pooling" else step(vector)
-                found["sentence_embedding"] = vector
-            missing = [name for name in outputs if name not in found]
+                named["sentence_embedding"] = vector
+            missing = [name for name in outputs if name not in named]
             if missing:
                 raise SourceError(
                     f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}: "
                     "choose another --task"
                 )
-            return (*(found[name] for name in outputs), *self.extra)
+            return (*(named[name] for name in outputs), *self.extra)
 
     return Wrapped().eval()
 
 
 def trace_model(wrapped: Any, source: Source, *, whole: bool) -> Captured:
-    """Traces the module; a stack of equal layers once, unless `whole`."""
+    """Trace the module; a stack of equal layers once, unless `whole`."""
     stack = None if whole else find_stack(wrapped)
     reference = TorchReference(wrapped)
     if stack is None:
@@ -185,14 +189,14 @@ def trace_model(wrapped: Any, source: Source, *, whole: bool) -> Captured:
         wrapped.extra = []
         leave, entry = (_named(model.graph.outputs.pop()) for _ in range(2))
         repeat_layer(model, stack, entry, leave)
-    except SourceError:  # the layers are not as alone as they look
+    except SourceError:  # the layers are connected by more than one value
         wrapped.extra = []
         return trace_model(wrapped, source, whole=True)
     return Captured(model, reference, source, repeated=True)
 
 
 def _named(value: ir.Value) -> ir.Value:
-    """What an output stands for: an Identity is there where one value is two outputs."""
+    """Return the value behind an output: an Identity is between where one value is two outputs."""
     node = value.producer()
     return node.inputs[0] if node is not None and node.op_type == "Identity" and node.inputs[0] is not None else value
 
@@ -221,7 +225,7 @@ def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
 
 
 def _name_boundary(model: ir.Model, inputs: list[str], outputs: list[str]) -> None:
-    """Names inputs, outputs and parameters as the source does; clashes with inner names are moved out of the way."""
+    """Name inputs and outputs as the source does; inner values with such a name are renamed."""
     graph = model.graph
     for value in [out for node in graph for out in node.outputs]:
         if value.name in inputs or value.name in outputs:
@@ -237,7 +241,7 @@ def _name_boundary(model: ir.Model, inputs: list[str], outputs: list[str]) -> No
 
 
 def name_parameters(graph: ir.Graph) -> None:
-    """Parameters by their path in the source model, not in our wrapper."""
+    """Name parameters by their path in the source model, not in the wrapper."""
     for value in list(graph.initializers.values()):
         name = value.name or ""
         short = name.removeprefix("model.")
@@ -246,12 +250,13 @@ def name_parameters(graph: ir.Graph) -> None:
 
 
 class TorchReference:
-    """The torch model behind the capture, as `wrap` made it."""
+    """The torch model behind the capture, as `wrap` returned it."""
 
     def __init__(self, module: Any):
         self.module = module
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return outputs by name. SourceError where the model's own code fails."""
         import torch
 
         try:
@@ -266,17 +271,18 @@ class TorchReference:
         return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+        """Return results of inner modules: `path`, and `path#1` … for later calls of one module."""
         import torch
 
         modules = dict(self.module.model.named_modules())
-        found: dict[str, np.ndarray] = {}
+        results: dict[str, np.ndarray] = {}
         handles = []
         for path in {n.split("#")[0] for n in names} & modules.keys():
 
             def keep(_module: Any, _inputs: Any, result: Any, path: str = path) -> None:
                 if isinstance(result, torch.Tensor):
-                    count = sum(1 for n in found if n.split("#")[0] == path)
-                    found[f"{path}#{count}" if count else path] = result.numpy().copy()
+                    count = sum(1 for n in results if n.split("#")[0] == path)
+                    results[f"{path}#{count}" if count else path] = result.numpy().copy()
 
             handles.append(modules[path].register_forward_hook(keep))
         try:
@@ -284,11 +290,12 @@ class TorchReference:
         finally:
             for handle in handles:
                 handle.remove()
-        return {n: found[n] for n in names if n in found}
+        return {n: results[n] for n in names if n in results}
 
     def close(self) -> None:
+        """Free the memory of the weights."""
         import torch
 
-        # Tracing leaves references to the module in torch's own caches: the weights are let go, not the module.
+        # Tracing leaves references to the module in torch's own caches, so the weights are freed, not the module.
         for tensor in [*self.module.parameters(), *self.module.buffers()]:
             tensor.data = torch.empty(0)

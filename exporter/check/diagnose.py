@@ -16,7 +16,7 @@ from .parity import Case, Parity, compare, first_divergence
 
 
 def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[Case], per_token: list[str]) -> bool:
-    """True where the source itself answers differently when a batch is padded further (MobileBERT looks at the next token)."""
+    """Return whether the source's own outputs depend on how far a batch is padded (MobileBERT looks at the next token)."""
     by_name = {c.name: e for c, e in zip(cases, expected, strict=True)}
     further = next(c for c in cases if "padded further" in c.name)
     mixed = next(c for c in cases if c.name.endswith("mixed lengths, padded"))
@@ -27,9 +27,9 @@ def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[Case], pe
 
 
 def diagnose(source: Source, target: Target, text: Text, cases: list[Case], parity: Parity) -> str | None:
-    """Captures the source once more and finds the first module whose result differs: in the canonical graph, then in the lowered.
+    """Capture the source again and return the first module whose output differs, in the canonical graph or in the lowered one.
 
-    Only run after a failure, when time and memory no longer matter.
+    Only run after a failure, when time and memory no longer matter. Return None where no module differs.
     """
     case = next((c for c in cases if any(o.worst_case == c.name for o in parity.outputs if not o.ok)), cases[0])
     captured = capture(source)
@@ -44,14 +44,14 @@ def diagnose(source: Source, target: Target, text: Text, cases: list[Case], pari
     for stage in ("capture", "lowering"):
         if stage == "lowering":
             target.lower(canonical.model, read_anatomy(canonical.model), text)
-        found = first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
-        if found is not None:
-            return f"{found} (in the {stage})"
+        module = first_divergence(names, expected, run_inside(canonical.model, case.feeds, names), mask, tolerance)
+        if module is not None:
+            return f"{module} (in the {stage})"
     return None
 
 
 def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """Inner values of a graph by name, as ONNX Runtime computes them; names the graph lacks are left out."""
+    """Return inner values of a graph by name, as ONNX Runtime computes them; names that the graph lacks are left out."""
     import tempfile
 
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
@@ -59,29 +59,29 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
     plugins = any("plugin_namespace" in n.attributes for n in model.graph)
     if plugins or any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
         return _run_typed(model, feeds, {n: values[n] for n in known})
-    kept = list(model.graph.outputs)
-    model.graph.outputs.extend(values[n] for n in known if values[n] not in kept)
+    outputs = list(model.graph.outputs)
+    model.graph.outputs.extend(values[n] for n in known if values[n] not in outputs)
     with tempfile.TemporaryDirectory() as folder:
         write(model, Path(folder))
         runner = open_runner(Path(folder) / MODEL_FILE, session_options(regroup=False))
-        found = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
-    del model.graph.outputs[len(kept) :]
-    return dict(zip(known, found, strict=True))
+        arrays = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
+    del model.graph.outputs[len(outputs) :]
+    return dict(zip(known, arrays, strict=True))
 
 
 def _run_typed(
     model: ir.Model, feeds: Mapping[str, np.ndarray], values: Mapping[str, ir.Value]
 ) -> dict[str, np.ndarray]:
-    """Inner values of a graph without a runtime's own operators, each in the dtype that the graph gives it."""
+    """Return inner values of a graph without a runtime's own operators, each in the dtype that the graph gives it."""
     from ..graph.typed_graph import TypedGraph
 
     graph = TypedGraph(model)
-    found = graph.run(graph.feeds(feeds), values.values())
-    return {name: found[value].float().numpy() for name, value in values.items()}
+    results = graph.run(graph.feeds(feeds), values.values())
+    return {name: results[value].float().numpy() for name, value in values.items()}
 
 
 def parity_failure(parity: Parity) -> str:
-    """One sentence: which output is off, by how much, where, and from which module on."""
+    """Return one sentence: which output differs, by how much, on what, and from which module on."""
     worst = next(o for o in parity.outputs if not o.ok)
     where = f"; the first module that differs is {parity.first_divergence}" if parity.first_divergence else ""
     return (

@@ -1,4 +1,4 @@
-"""Does the artifact compute what its source computes? On real text, at every kind of shape, to the tolerance of its dtype."""
+"""Compare what an artifact computes with what its source computes: on real text, at every kind of shape, to its dtype's tolerance."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,15 +11,15 @@ from ...errors import GateError
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """Largest absolute difference allowed, relative to the output's own magnitude where that exceeds 1.
 
-Where values are rounded to whole numbers as they come, two right ways of adding the same products round some of them to
-different neighbors, and layer after layer carries that on: int8 compares an artifact with its own rounded graph, which its
-quality on held-out text is judged beside.
+Where activations are quantized at run time, two correct orders of the same sums round some of them to different integers, and every
+layer after carries that on. So an int8 artifact is compared with its own quantized graph; its quality on held-out text is a gate of
+its own.
 """
 
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How far one output is from the source's over all cases. Differences are of real positions, padding left out."""
+    """How far one output is from the source's over all cases. Differences are those at real positions, without padding."""
 
     name: str
     max_abs: float
@@ -37,7 +37,7 @@ class OutputParity:
 
 @dataclass
 class Parity:
-    """The verdict over all outputs. `first_divergence` names the first module that differs, where one was looked for."""
+    """The verdict over all outputs. `first_divergence` names the first module that differs, where it was searched for."""
 
     outputs: list[OutputParity]
     cases: list[str]
@@ -67,11 +67,11 @@ class Case:
 
 
 def make_cases(tokenize: Encode, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
-    """Batches of real text: single lines, mixed lengths with little and much padding, one token, and the longest sequence.
+    """Return batches of real text: single lines, mixed lengths with little and much padding, one token, the longest sequence.
 
-    With `choices` every input gets the shape `[batch, choices, sequence]`.
+    With `choices` every input has the shape `[batch, choices, sequence]`. `longest` is in tokens.
     """
-    # Of equal lengths in their order: that of a set is another in each process.
+    # Lines of equal length keep their order; the order of a set would differ from process to process.
     by_length = sorted(dict.fromkeys(lines), key=len)
     picks = [by_length[int(q * (len(by_length) - 1))] for q in (0.1, 0.5, 0.9)]
     everything = " ".join(by_length[::-1])
@@ -101,7 +101,7 @@ def _tokens(feeds: Mapping[str, np.ndarray]) -> int:
 
 
 def _padded_further(feeds: Mapping[str, np.ndarray], pad_id: int, longest: int) -> dict[str, np.ndarray]:
-    """The same batch with up to 13 more columns of padding: answers must not depend on how far a batch is padded."""
+    """Return the batch with up to 13 more columns of padding: outputs must not depend on how far a batch is padded."""
     extra = min(13, longest - _tokens(feeds))
     fill = {"input_ids": pad_id}
     return {k: np.pad(v, ((0, 0), (0, extra)), constant_values=fill.get(k, 0)) for k, v in feeds.items()}
@@ -116,10 +116,10 @@ def compare(
     dtype: str = "float32",
     tolerance: float | None = None,
 ) -> Parity:
-    """Runs `actual` on every case and compares with `expected`, output by output. NaN and Inf never agree.
+    """Run `actual` on every case and compare its outputs with `expected`. NaN and Inf never agree.
 
-    Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. GateError names an output that
-    is missing or has another shape.
+    Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. `tolerance` replaces that of
+    `dtype`. Raise GateError for an output that is missing or has another shape.
     """
     worst: dict[str, OutputParity] = {}
     for case, wanted in zip(cases, expected, strict=True):
@@ -128,8 +128,10 @@ def compare(
             if name not in got or got[name].shape != reference.shape:
                 given = f"has shape {got[name].shape}" if name in got else "is missing"
                 raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
-            found = _compare_output(name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token)
-            worst[name] = _worse(worst[name], found) if name in worst else found
+            measured = _compare_output(
+                name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token
+            )
+            worst[name] = _worse(worst[name], measured) if name in worst else measured
     return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
 
 
@@ -137,7 +139,7 @@ def _compare_output(
     name: str, reference: np.ndarray, got: np.ndarray, case: Case, tolerance: float, per_token: bool
 ) -> OutputParity:
     a, b = (_rows(x, case, per_token).astype(np.float64) for x in (reference, got))
-    with np.errstate(invalid="ignore"):  # Inf and NaN are expected here: they have to lose
+    with np.errstate(invalid="ignore"):  # Inf and NaN may occur, and count as differences
         return _measure(name, a, b, case, tolerance)
 
 
@@ -161,7 +163,7 @@ def _measure(name: str, a: np.ndarray, b: np.ndarray, case: Case, tolerance: flo
 
 
 def _rows(array: np.ndarray, case: Case, per_token: bool) -> np.ndarray:
-    """`[rows, values]` that count: the real tokens of a per-token output, every row of another."""
+    """Return the `[rows, values]` to compare: the real tokens of an output per token, every row of another."""
     if per_token:
         array = array[case.feeds["attention_mask"].astype(bool)]
     return array.reshape(len(array), -1)
@@ -188,12 +190,12 @@ def first_divergence(
     mask: np.ndarray,
     tolerance: float,
 ) -> str | None:
-    """The first of `names`, in order of execution, whose values differ by more than `tolerance` at real positions."""
+    """Return the first of `names`, in order of execution, whose values differ by more than `tolerance` at real positions; or None."""
     case = Case("", {"attention_mask": mask})
     for name in names:
         if name in expected and name in actual and expected[name].shape == actual[name].shape:
             per_token = expected[name].shape[: mask.ndim] == mask.shape
-            found = _compare_output(name, expected[name], actual[name], case, tolerance, per_token)
-            if not found.ok:
+            measured = _compare_output(name, expected[name], actual[name], case, tolerance, per_token)
+            if not measured.ok:
                 return name
     return None

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
@@ -24,8 +25,8 @@ from .study_verbs import profile, sensitivity
 _TYPER_INTERRUPTED = 130
 """What typer returns when the user interrupts a command."""
 
-_BROKEN_PIPE = 141
-"""What a shell reports of a program that SIGPIPE ended."""
+_BROKEN_PIPE = 1
+"""What typer returns where whoever reads the output, as `head`, stops early."""
 
 app = typer.Typer(
     cls=PlainGroup,
@@ -78,11 +79,10 @@ def main() -> None:
     warnings.simplefilter("default", HeadwayWarning)
     warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
     code = _run()
-    if "torch" in sys.modules or code in (Interrupted.exit_code, _BROKEN_PIPE):
+    if "torch" in sys.modules or code == Interrupted.exit_code:
         # Taking torch down takes a second and frees nothing that the system would not. And an interpreter that was interrupted while it
         # ran generated code, as a dataclass's, would end itself by the signal, whatever code is asked for.
-        if code != _BROKEN_PIPE:
-            sys.stdout.flush()
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -90,12 +90,15 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="headway", standalone_mode=False)
+        sys.stdout.flush()
     except HeadwayError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _TYPER_INTERRUPTED
-    except BrokenPipeError:  # whoever read the output, as `head`, has seen enough
+    except BrokenPipeError:
+        with suppress(OSError):  # what is still buffered goes nowhere, so that it cannot fail once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except Exception as error:
         if not hasattr(error, "show"):  # what the parser raises shows itself; its class moved between typer's versions

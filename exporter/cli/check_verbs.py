@@ -79,7 +79,9 @@ def verify(
             f"{verdict.recorded:.2f} when the bundle was made)"
         )
     if not verdict.ok:
-        raise GateError(f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it")
+        raise GateError(
+            f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it"
+        )
 
 
 def bench(

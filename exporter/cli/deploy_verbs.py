@@ -57,7 +57,7 @@ def package(
 ) -> None:
     """Lay BUNDLE out for an app: model, tokenizer, license, checksums and the code that runs it."""
     with api.needs("export"):
-        from ..package.app import package as run
+        from ..package.packager import package as run
     packaged = run(bundle, platform, out, max_mb=max_mb, force=force)
     if as_json:
         print_json({"path": str(packaged.path), "bytes": packaged.nbytes, "files": packaged.files})

@@ -1,6 +1,5 @@
 """`headway kernels`: build and measure the kernels themselves."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer

@@ -1,5 +1,6 @@
 """`headway targets` and `headway demo`: what this machine can do, and one model on the whole way."""
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def demo(
 
     Downloads 90 MB once and takes a few minutes. Bundles that are there are kept, so that it can be interrupted.
     """
+    gc.enable()  # a compression makes and drops many graphs, which are full of cycles
     with api.needs("export"):
         from .demo import run_demo
     run_demo(out, cache, force=force, console=None if quiet else console(), progress=lambda n: progress(n, quiet))

@@ -41,15 +41,11 @@ Recipe = Annotated[
 ]
 Task = Annotated[
     str | None,
-    typer.Option(
-        "--task", metavar="NAME", help="Task; read from the source where not given.", rich_help_panel=SOURCE
-    ),
+    typer.Option("--task", metavar="NAME", help="Task; read from the source where not given.", rich_help_panel=SOURCE),
 ]
 Pickle = Annotated[
     bool,
-    typer.Option(
-        "--allow-pickle", help="Load pickled weights: only from an author you trust.", rich_help_panel=SOURCE
-    ),
+    typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.", rich_help_panel=SOURCE),
 ]
 
 # Text
@@ -115,14 +111,15 @@ Quantize = Annotated[
 ]
 Search = Annotated[
     bool,
-    typer.Option(
-        "--search", help="Leave what is sensitive in float until --max-drop holds.", rich_help_panel=GOAL
-    ),
+    typer.Option("--search", help="Leave what is sensitive in float until --max-drop holds.", rich_help_panel=GOAL),
 ]
 MaxDrop = Annotated[
     float,
     typer.Option(
-        "--max-drop", metavar="POINTS", help="Points of quality that may be lost on held-out text.", rich_help_panel=GOAL
+        "--max-drop",
+        metavar="POINTS",
+        help="Points of quality that may be lost on held-out text.",
+        rich_help_panel=GOAL,
     ),
 ]
 Recover = Annotated[
@@ -140,9 +137,7 @@ TrimVocabulary = Annotated[
 ]
 Repair = Annotated[
     bool,
-    typer.Option(
-        "--repair/--no-repair", help="Refit the remaining weights by least squares.", rich_help_panel=GOAL
-    ),
+    typer.Option("--repair/--no-repair", help="Refit the remaining weights by least squares.", rich_help_panel=GOAL),
 ]
 
 # Target
@@ -258,12 +253,8 @@ OptionalOut = Annotated[
 ]
 NewOut = Annotated[
     Path,
-    typer.Option(
-        "--out", "-o", metavar="DIR", help="Directory to write; it must not exist.", rich_help_panel=OUTPUT
-    ),
+    typer.Option("--out", "-o", metavar="DIR", help="Directory to write; it must not exist.", rich_help_panel=OUTPUT),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Replace what is there at --out.", rich_help_panel=OUTPUT)
-]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there at --out.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.", rich_help_panel=OUTPUT)]

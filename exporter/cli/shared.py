@@ -10,10 +10,10 @@ from ...errors import UsageError
 
 
 def console() -> Any:
-    """Return a console of rich on standard output that colors nothing by guess."""
+    """Return a console of rich on standard output that prints text as it is: brackets and colons in paths stay."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: object) -> None:

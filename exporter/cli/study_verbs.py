@@ -49,7 +49,9 @@ def profile(
         from ..compress.profile import profile_model
         from .tables import latency_table
     if target not in (None, "ort"):
-        raise TargetError(f"target {target!r} cannot be measured here: leave --target out, and ONNX Runtime is measured")
+        raise TargetError(
+            f"target {target!r} cannot be measured here: leave --target out, and ONNX Runtime is measured"
+        )
     with progress(None, quiet or as_json) as step:
         table = profile_model(
             source,

@@ -1,7 +1,7 @@
-"""Tables for the terminal and plots for the card."""
+"""Tables for the terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -10,6 +10,10 @@ from ...manifest import Manifest
 from ..bench.measure import BenchResult
 from ..check.parity import Parity
 from ..publish.card import device_rows, stage_figures
+
+if TYPE_CHECKING:
+    from .demo import DemoRow
+    from .machine import TargetState
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -20,7 +24,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> Table:
-    """What an export did, in one table."""
+    """Return what an export made: sizes, fused operators and parity."""
     blocks = manifest.anatomy["blocks"]
     table = _table("export", "", "value")
     table.add_row("task", manifest.task)
@@ -42,7 +46,7 @@ def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> 
 
 
 def parity_table(parity: Parity) -> Table:
-    """Each output's distance from the source."""
+    """Return the distance of each output from the source."""
     table = _table("parity with the source", "output", "max abs", "max rel", "cosine", "argmax", "verdict", "worst on")
     for o in parity.outputs:
         table.add_row(
@@ -57,13 +61,13 @@ def parity_table(parity: Parity) -> Table:
     return table
 
 
-def anatomy_table(found: Mapping[str, Any]) -> Table:
-    """Blocks, widths, sizes and FLOPs of a model."""
-    title = f"{found['task']}: {found['parameters']:,} parameters, {found['bytes'] / 1e6:.1f} MB"
-    if "gflops_per_token" in found:
-        title += f", {found['gflops_per_token'] * 1e3:.1f} MFLOP per token at length {found['length']}"
+def anatomy_table(inspection: Mapping[str, Any]) -> Table:
+    """Return blocks, widths, sizes and FLOPs of a model."""
+    title = f"{inspection['task']}: {inspection['parameters']:,} parameters, {inspection['bytes'] / 1e6:.1f} MB"
+    if "gflops_per_token" in inspection:
+        title += f", {inspection['gflops_per_token'] * 1e3:.1f} MFLOP per token at length {inspection['length']}"
     table = _table(title, "block", "heads", "head_dim", "intermediate size", "activation", "form")
-    for i, block in enumerate(found["blocks"]):
+    for i, block in enumerate(inspection["blocks"]):
         form = [name for name in ("disentangled", "merged_qkv", "gated") if block[name]]
         table.add_row(
             str(i),
@@ -73,13 +77,13 @@ def anatomy_table(found: Mapping[str, Any]) -> Table:
             ", ".join(dict.fromkeys(block["activation"])),
             ", ".join(form) or "-",
         )
-    for name, shape in found["embeddings"].items():
+    for name, shape in inspection["embeddings"].items():
         table.add_row(name, "", "", "x".join(map(str, shape)), "", "embedding")
     return table
 
 
 def share_table(share: Mapping[str, float], length: int) -> Table:
-    """Measured share of time by operator kind."""
+    """Return the measured share of time of each kind of operator."""
     table = _table(f"measured share of time at length {length}, one thread", "operator", "share")
     for name, value in share.items():
         if value >= 0.001:
@@ -88,11 +92,11 @@ def share_table(share: Mapping[str, float], length: int) -> Table:
 
 
 def bench_table(result: BenchResult) -> Table:
-    """Median latency of all contestants, and how many times as long each takes as the first."""
+    """Return the latency of all contestants, and its ratio to the first one's with a 95 % interval."""
     first, *others = result.contestants
     heads = [f"{first} p50 / p90 / p99 ms", "tokens/s"]
     for name in others:
-        heads += [f"{name} p50 ms", "times as long"]
+        heads += [f"{name} p50 ms", "latency ratio"]
     table = _table(
         f"latency, {result.threads} thread{'s' if result.threads > 1 else ''}", "batch x length", "padding", *heads
     )
@@ -114,7 +118,7 @@ def bench_table(result: BenchResult) -> Table:
 
 
 def device_table(record: Mapping[str, Any]) -> Table:
-    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    """Return what the runtime's own tool reported on a device; a statistic that it does not report stays empty."""
     name, machine = record["contestants"][0], record["machine"]
     title = f"{name} on {machine['model']} ({machine['cpu']}, {machine['system']}), {record['threads']} thread(s)"
     statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99", "min", "max"))
@@ -125,9 +129,9 @@ def device_table(record: Mapping[str, Any]) -> Table:
 
 
 def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
-    """Operator, case and implementation: milliseconds, times as long as Headway's, share of what bounds it."""
+    """Return milliseconds of each operator, case and implementation, the ratio to Headway's, and the share of what bounds it."""
     title = f"kernels, {threads} thread{'s' if threads > 1 else ''}"
-    table = _table(title, "operator", "case", "implementation", "p50 ms", "times as long", "share of the limit")
+    table = _table(title, "operator", "case", "implementation", "p50 ms", "latency ratio", "share of the limit")
     for row in rows:
         for name in row.milliseconds:
             share = f"{100 * row.share(name):.0f} % ({row.limit})" if row.limit_ms else ""
@@ -138,7 +142,7 @@ def kernels_table(rows: Sequence[Measured], threads: int) -> Table:
 
 
 def stages_table(compression: Mapping[str, Any]) -> Table:
-    """The waterfall: what each pass changed, and MB, ms and quality after it."""
+    """Return what each pass changed, and MB, ms and quality after it."""
     shapes = ", ".join(f"{b}x{n}" for b, n in compression["workload"]["shapes"])
     title = f"passes; ms on {shapes}, {compression['workload']['threads']} thread(s)"
     table = _table(title, "after", "changes", "MB", "ms", "speed-up", compression["metric"], "")
@@ -149,24 +153,25 @@ def stages_table(compression: Mapping[str, Any]) -> Table:
 
 
 def summary_of_changes(changes: Mapping[str, str]) -> str:
-    """The first few changes in words."""
+    """Return the first few changes in words."""
     words = [f"{k}: {v}" for k, v in changes.items()]
     return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
 
 
-def sensitivity_table(found: Mapping[str, Any]) -> Table:
-    """What each group of matrices costs when it alone is rounded, dearest first."""
-    table = _table(f"int8, values {found['activations']}: error of the outputs by text", "group", "error", "of the sum")
-    total = sum(g["error"] for g in found["groups"]) or 1.0
-    for group in sorted(found["groups"], key=lambda g: -g["error"]):
+def sensitivity_table(content: Mapping[str, Any]) -> Table:
+    """Return what each group of weights costs when it alone is quantized, the most costly first."""
+    title = f"int8, activations {content['activations']}: error of the outputs per text"
+    table = _table(title, "group", "error", "of the sum")
+    total = sum(g["error"] for g in content["groups"]) or 1.0
+    for group in sorted(content["groups"], key=lambda g: -g["error"]):
         table.add_row(group["name"], f"{group['error']:.3g}", f"{100 * group['error'] / total:.1f} %")
     return table
 
 
 def latency_table(table: Any) -> Table:
-    """What one block's attention costs by heads, and its feed-forward by neurons or rank."""
+    """Return what one block's attention costs by heads, and its feed-forward by neurons or rank."""
     shown = _table(
-        f"cost of a block's part in ms, {table.workload} (whole model {table.full:.2f} ms)",
+        f"cost of one part of a block in ms, {table.workload} (whole model {table.full:.2f} ms)",
         "part",
         "level",
         "ms",
@@ -183,3 +188,35 @@ def latency_table(table: Any) -> Table:
         for level, ms in costs.items():
             shown.add_row(name, str(level), f"{ms:.3f}", f"{100 * ms / most:.0f} %")
     return shown
+
+
+def targets_table(states: Sequence["TargetState"]) -> Table:
+    """Return one row for each target: its device, dtypes and apps, and whether this machine can build and run it."""
+    table = Table(title="targets", title_justify="left", header_style="bold")
+    for heading in ("target", "device", "dtypes", "apps", "build here", "run here"):
+        table.add_column(heading)
+    build = {"yes": "yes", "plan": "plan only", "no": "no"}
+    run = {True: "yes", False: "no", None: "unknown"}
+    for state in states:
+        dtypes, apps = ", ".join(state.dtypes), ", ".join(state.apps) or "-"
+        table.add_row(state.name, state.device, dtypes, apps, build[state.build], run[state.run])
+    return table
+
+
+def target_notes(states: Sequence["TargetState"]) -> Iterator[str]:
+    """Yield what the dtypes mean, then one line for each thing that cannot be done, with the reason and what to do."""
+    yield "dtypes are what --dtype takes; integers come with headway compress --quantize"
+    for state in states:
+        if state.build_reason is not None:
+            yield f"{state.name}, build: {state.build_reason}"
+        if state.run_reason is not None:
+            yield f"{state.name}, run: {state.run_reason}"
+
+
+def demo_table(rows: Sequence["DemoRow"], case: str, machine: str) -> Table:
+    """Return size, latency, speed and quality of each bundle beside the source in PyTorch."""
+    title = f"all-MiniLM-L6-v2 on {machine}, one thread"
+    table = _table(title, "", "MB", f"ms, {case}", "times as fast as PyTorch", "agreement, %")
+    for row in rows:
+        table.add_row(row.name, f"{row.mb:.1f}", f"{row.ms:.1f}", f"{row.speed:.2f}", f"{row.agreement:.2f}")
+    return table

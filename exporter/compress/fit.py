@@ -23,7 +23,7 @@ from ..targets.base import TargetSpec
 from .evidence import Evidence
 from .latency import LatencyTable
 from .repair import repair
-from .search import Part, Plan, choose, find_parts
+from .search import CutPlan, Part, choose, find_parts
 
 _TRIES = 6
 _PER_ROUND = 1.5
@@ -61,8 +61,8 @@ def rounds_for(share: float) -> int:
 
 
 def fit(
-    model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], plans: Sequence[Plan] = ()
-) -> tuple[ir.Model, list[Plan]]:
+    model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], plans: Sequence[CutPlan] = ()
+) -> tuple[ir.Model, list[CutPlan]]:
     """A model within `budget`, and the plan of each round; `model` itself is not changed.
 
     Of several numbers of `rounds` the one is kept whose model, once repaired, answers nearest to the source. `budget` is the
@@ -71,7 +71,7 @@ def fit(
     """
     if plans:
         return _rounds(model, tools, budget, len(plans), plans)
-    best: tuple[float, ir.Model, list[Plan]] | None = None
+    best: tuple[float, ir.Model, list[CutPlan]] | None = None
     failure: Unreachable | None = None
     for count in sorted(set(rounds)):
         try:
@@ -97,15 +97,15 @@ def _repair(model: ir.Model, tools: Tools) -> None:
 
 
 def _rounds(
-    model: ir.Model, tools: Tools, budget: float, rounds: int, plans: Sequence[Plan] = ()
-) -> tuple[ir.Model, list[Plan]]:
+    model: ir.Model, tools: Tools, budget: float, rounds: int, plans: Sequence[CutPlan] = ()
+) -> tuple[ir.Model, list[CutPlan]]:
     """As `fit`, in exactly so many rounds.
 
     Early rounds split nothing: a split part cannot be cut further.
     """
     table, length = tools.table, tools.length
     total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
-    followed: list[Plan] = []
+    followed: list[CutPlan] = []
     for number in range(1, rounds + 1):
         last = number == rounds
         tools.step(f"round {number} of {rounds}")
@@ -133,14 +133,14 @@ def _one(
     tools: Tools,
     *,
     exact: bool,
-) -> tuple[ir.Model, Plan]:
+) -> tuple[ir.Model, CutPlan]:
     """One round: a plan within `wanted`, applied; where `exact`, measured, and drawn anew until it is met and little is given away.
 
     The table may be wrong either way: a plan that is too slow is drawn tighter, one that is faster than it has to be looser.
     """
     budget = wanted - (tools.table.rest if tools.table is not None else _rest(anatomy, parts, tools.length))
     low, high, closest = -math.inf, math.inf, math.inf
-    met: tuple[ir.Model, Plan] | None = None
+    met: tuple[ir.Model, CutPlan] | None = None
     for _ in range(_TRIES):
         try:
             plan = choose(parts, anatomy, budget)

@@ -1,6 +1,5 @@
-"""Runs a recipe's passes on a canonical model, one after the other, and measures what each bought. Imports torch."""
+"""Hold a compression under way: what is given, what was learned, and what came out. Imports torch."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,46 +12,34 @@ import torch
 from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint
 from ...errors import UsageError
-from ...runners.base import Runner
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.quantized import is_quantized
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import PassReport
 from ..recipe.recipe import Recipe
-from ..source.source import Source
 from ..targets.base import Target
-from ..targets.ort.target import OrtTarget
-from ..targets.registry import target_of
 from .evidence import Evidence, collect
-from .latency import LatencyTable, Workload, open_model, paired_times
+from .latency import LatencyTable, Stopwatch, Workload
 from .quality import Quality
 from .recover import Recovery
 from .samples import FEW_TEXTS, MOST_TOKENS, check_text, divide
-from .search import Plan
-
-
-@dataclass
-class CapturedSource:
-    """The source, captured and found to be the same as its graph."""
-
-    source: Source
-    model: ir.Model
-    encoder: TextEncoder
-    per_token: list[str]
-    regroup: bool
-
+from .search import CutPlan
 
 Step = Callable[..., None]
+"""Called with the name of a step as it begins, and with `of` and `at`, the length of a long one and how far it is."""
+
+Changes = dict[str, str]
+"""What a pass changed, in words, by block or tensor."""
 
 
-def runs(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """A canonical model as a function of feeds, by torch."""
+def as_function(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Return a canonical model as a function of feeds, run by torch."""
     graph = TorchGraph(model)
 
     def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            return {k: t.numpy() for k, t in graph(feeds).items()}
+            return {name: tensor.numpy() for name, tensor in graph(feeds).items()}
 
     return run
 
@@ -68,168 +55,213 @@ class Stage:
     nbytes: int
     ms: float
     quality: float
-    changes: dict[str, str] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
     paid: bool | None = None
     undone: bool = False
     seconds: float = 0.0
 
 
-@dataclass
-class Job:
-    """A compression under way."""
+@dataclass(frozen=True)
+class Given:
+    """What a compression works with, the same from the first pass to the last.
+
+    `learned_from` are the texts that calibration batches are made of, `labels` their classes; `texts` are all that are not held
+    out. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is told what begins.
+    """
 
     recipe: Recipe
     target: Target
+    source_fingerprint: str
+    text_fingerprint: str
+    learned_from: list[str]
+    labels: np.ndarray | None
+    texts: list[str]
+    quality: Quality
+    stopwatch: Stopwatch
+    staging: Path
+    out: Path
+    step: Step
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random choice."""
+        return self.recipe.calibration.seed
+
+    def batches(self, encoder: TextEncoder) -> list[Batch]:
+        """Return the calibration data, tokenized by `encoder`."""
+        longest = encoder.info.max_length
+        return make_batches(encoder, self.learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=self.seed)
+
+
+@dataclass
+class Learned:
+    """What the passes learned from the text and from the machine; most of it stands in the manifest.
+
+    `sensitivity`: the error that each group of weights adds when it alone is quantized.
+    """
+
+    evidence: dict[str, Any] | None = None
+    observations: dict[str, Any] | None = None
+    sensitivity: dict[str, float] | None = None
+    table: LatencyTable | None = None
+    plans: list[CutPlan] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """What has come out so far.
+
+    `kept_tokens`: of a trimmed vocabulary the old ids. `left_float`: weights that were not quantized, with the reason.
+    """
+
     model: ir.Model
+    stages: list[Stage] = field(default_factory=list)
+    reports: list[PassReport] = field(default_factory=list)
+    recovery: Recovery | None = None
+    kept_tokens: list[int] | None = None
+    left_float: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    """A compression under way. `source_model`, `encoder` and `batches` follow the vocabulary where it is trimmed."""
+
+    given: Given
+    outcome: Outcome
     source_model: ir.Model
     encoder: TextEncoder
     batches: list[Batch]
-    batched: Callable[[TextEncoder], list[Batch]]
-    texts: list[str]
-    labels: np.ndarray | None
-    workload: Workload
-    quality: Quality
-    baseline: Runner
-    folder: Path
-    fingerprint: str
-    text: str
-    step: Step
-    out: Path
-    stages: list[Stage] = field(default_factory=list)
-    reports: list[PassReport] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
-    table: LatencyTable | None = None
-    recovery: Recovery | None = None
-    kept_tokens: list[int] | None = None
-    full_ms: float = 0.0
-    learned: dict[str, Any] | None = None
-    observed: dict[str, Any] | None = None
-    sensitivity: dict[str, float] | None = None
-    left_float: dict[str, str] = field(default_factory=dict)
+    learned: Learned = field(default_factory=Learned)
 
     @property
     def anatomy(self) -> Anatomy:
-        return read_anatomy(self.model)
+        """The anatomy of the model as it is."""
+        return read_anatomy(self.outcome.model)
 
     def learn(self, model: ir.Model) -> Evidence:
-        """What matters in a model as it is."""
-        found = collect(
+        """Return what matters in a model as it is."""
+        evidence = collect(
             TorchGraph(model),
             read_anatomy(model),
             self.batches,
-            source=self.fingerprint,
-            text=self.text,
-            labels=self.labels,
-            seed=self.recipe.calibration.seed,
-            on_batch=lambda: self.step("importances", of=len(self.batches)),
+            source=self.given.source_fingerprint,
+            text=self.given.text_fingerprint,
+            labels=self.given.labels,
+            seed=self.given.seed,
+            on_batch=lambda: self.given.step("importances", of=len(self.batches)),
         )
-        self.learned = found.describe()
-        return found
+        self.learned.evidence = evidence.describe()
+        return evidence
 
     def time(self, model: ir.Model) -> tuple[float, int]:
-        """Milliseconds on the workload, paired with the source's, and bytes of the artifact.
-
-        What is made for elsewhere is timed in ONNX Runtime on the CPU, since the source is: the summary says so.
-        """
-        measured = self.target if isinstance(self.target, OrtTarget) else OrtTarget()
-        spec = self.target.spec
+        """Return milliseconds on the workload, beside the source's, and bytes of the artifact."""
+        spec = self.given.target.spec
         if (spec.signed_values or spec.rounds_tokens) and is_quantized(model):
-            # Their forms of int8 have no kernels there: the time is the float one's.
-            return self.stages[-1].ms, read_anatomy(model).nbytes
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            runner = open_model(model.clone(), Path(folder), self.workload.threads, measured)
-            whole, own = paired_times([self.baseline, runner], self.workload)
-            self.full_ms = self.full_ms or whole
-            return self.full_ms * own / whole, sum(p.stat().st_size for p in measured.files(Path(folder)))
+            # Their forms of int8 have no kernels in ONNX Runtime on a CPU: the time is the float one's.
+            return self.outcome.stages[-1].ms, read_anatomy(model).nbytes
+        return self.given.stopwatch.time(model)
 
-    def measure(self, name: str, changes: dict[str, str]) -> Stage:
-        """Builds the model as it is, times it beside the uncompressed one, and judges it."""
-        ms, nbytes = self.time(self.model)
-        points = self.quality.measure(runs(self.model), self.encoder, self.kept_tokens)
-        return Stage(name, nbytes, ms, points, changes)
+    def judge(self, model: ir.Model) -> float:
+        """Return the points of quality that a model reaches on held-out text."""
+        return self.given.quality.measure(as_function(model), self.encoder, self.outcome.kept_tokens)
+
+    def measure(self, name: str, changes: Changes) -> Stage:
+        """Build the model as it is, time it beside the source, and judge it."""
+        ms, nbytes = self.time(self.outcome.model)
+        return Stage(name, nbytes, ms, self.judge(self.outcome.model), changes)
 
 
 def begin_job(
-    whole: CapturedSource,
     recipe: Recipe,
+    target: Target,
+    model: ir.Model,
+    encoder: TextEncoder,
+    source_fingerprint: str,
     texts: list[str],
     labels: np.ndarray | None,
+    *,
+    staging: Path,
     out: Path,
     folder: Path,
-    on_step: Step,
+    step: Step,
 ) -> Job:
-    """Divides the text, measures the source, and sets the work up."""
-    encoder, model = whole.encoder, whole.model
+    """Divide the text, measure the source, and set the work up. `folder` is for models that are built to be timed.
+
+    Raises UsageError where the text becomes no known tokens, or the workload is longer than the model takes.
+    """
     longest = encoder.info.max_length
     learn, judge = divide(len(texts), recipe.calibration)
-    seed = recipe.calibration.seed
-
-    def batched(encoder: TextEncoder) -> list[Batch]:
-        return make_batches(encoder, [texts[i] for i in learn], longest=longest, most_tokens=MOST_TOKENS, seed=seed)
-
-    batches = batched(encoder)
+    learned_from = [texts[i] for i in learn]
+    batches = make_batches(
+        encoder, learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=recipe.calibration.seed
+    )
     check_text(encoder, batches)
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
-    quality.learn(runs(model), encoder)
+    quality.learn(as_function(model), encoder)
+    judged = set(judge.tolist()) if len(texts) >= FEW_TEXTS else set()
+    given = Given(
+        recipe=recipe,
+        target=target,
+        source_fingerprint=source_fingerprint,
+        text_fingerprint=fingerprint(texts),
+        learned_from=learned_from,
+        labels=labels[learn] if labels is not None else None,
+        texts=[t for i, t in enumerate(texts) if i not in judged],
+        quality=quality,
+        stopwatch=Stopwatch(model, _workload(recipe, batches, longest), target, folder),
+        staging=staging,
+        out=out,
+        step=step,
+    )
+    job = Job(given, Outcome(model.clone()), model, encoder, batches)
+    job.outcome.stages.append(job.measure("source", {}))
+    return job
+
+
+def _workload(recipe: Recipe, batches: list[Batch], longest: int) -> Workload:
+    """Return the recipe's own workload, or texts alone at the lengths of the calibration data."""
     threads = recipe.work.threads
     lengths = np.concatenate([b.mask.sum(axis=-1).ravel() for b in batches])
     workload = (
         Workload(tuple(recipe.work.shapes), threads) if recipe.work.shapes else Workload.of(lengths, threads=threads)
     )
-    widest = max(n for _, n in workload.shapes)
+    widest = max(tokens for _, tokens in workload.shapes)
     if widest > longest:
         raise UsageError(f"a batch of {widest} tokens is longer than the model's {longest}")
-    judged = set(judge.tolist()) if len(texts) >= FEW_TEXTS else set()
-    job = Job(
-        recipe=recipe,
-        target=target_of(recipe),
-        model=model.clone(),
-        source_model=model,
-        encoder=encoder,
-        batches=batches,
-        batched=batched,
-        texts=[t for i, t in enumerate(texts) if i not in judged],
-        labels=labels[learn] if labels is not None else None,
-        workload=workload,
-        quality=quality,
-        baseline=open_model(model.clone(), folder / "baseline", threads),
-        folder=folder,
-        fingerprint=whole.source.fingerprint,
-        text=fingerprint(texts),
-        step=on_step,
-        out=out,
-    )
-    job.stages.append(job.measure("source", {}))
-    return job
+    return workload
 
 
 def summarize(job: Job) -> dict[str, Any]:
-    first, last = job.stages[0], job.stages[-1]
+    """Return what the manifest says about a compression."""
+    given, learned, outcome = job.given, job.learned, job.outcome
+    first, last = outcome.stages[0], outcome.stages[-1]
+    workload, table = given.stopwatch.workload, learned.table
     return {
-        "workload": {"shapes": [list(s) for s in job.workload.shapes], "threads": job.workload.threads},
+        "workload": {"shapes": [list(s) for s in workload.shapes], "threads": workload.threads},
         "measured_in": "ONNX Runtime on a CPU",
-        "metric": job.quality.metric,
-        "held_out": len(job.quality.texts),
-        "source_quality": job.quality.source,
+        "metric": given.quality.metric,
+        "held_out": len(given.quality.texts),
+        "source_quality": given.quality.source,
         "speedup": first.ms / last.ms,
-        "stages": [asdict(s) for s in job.stages],
-        "reports": [p.to_json() for p in job.reports],
-        "evidence": job.learned,
-        "observations": job.observed,
-        "sensitivity": job.sensitivity,
-        "left_in_float": job.left_float,
-        "expected_ms": job.plans[-1].cost + job.table.rest if job.plans and job.table is not None else None,
-        "machine": job.table.machine if job.table is not None else None,
+        "stages": [asdict(s) for s in outcome.stages],
+        "reports": [p.to_json() for p in outcome.reports],
+        "evidence": learned.evidence,
+        "observations": learned.observations,
+        "sensitivity": learned.sensitivity,
+        "left_in_float": outcome.left_float,
+        "expected_ms": learned.plans[-1].cost + table.rest if learned.plans and table is not None else None,
+        "machine": table.machine if table is not None else None,
     }
 
 
 def write_plots(job: Job, staging: Path) -> None:
+    """Draw what each pass bought, and where there are any, sensitivities and training losses."""
     from ..publish.plots import plot_losses, plot_sensitivity, plot_stages
 
     (staging / "plots").mkdir(exist_ok=True)
-    plot_stages([asdict(s) for s in job.stages], job.quality.metric, staging / "plots" / "passes.png")
-    if job.sensitivity is not None:
-        groups = [{"name": n, "error": e} for n, e in job.sensitivity.items()]
+    plot_stages([asdict(s) for s in job.outcome.stages], job.given.quality.metric, staging / "plots" / "passes.png")
+    if job.learned.sensitivity is not None:
+        groups = [{"name": name, "error": error} for name, error in job.learned.sensitivity.items()]
         plot_sensitivity(groups, staging / "plots" / "sensitivity.png")
-    if job.recovery is not None:
-        plot_losses(job.recovery.losses, staging / "plots" / "recovery.png")
+    if job.outcome.recovery is not None:
+        plot_losses(job.outcome.recovery.losses, staging / "plots" / "recovery.png")

@@ -26,7 +26,7 @@ from ..passes.cuts import set_array
 from ..passes.heads import RemoveHeads
 from ..passes.lowrank import SplitMatrices, break_even
 from ..passes.neurons import RemoveNeurons
-from ..targets.base import TargetSpec
+from ..targets.base import Target, TargetSpec
 from ..targets.ort.target import OrtTarget
 
 SCHEMA_VERSION = 2
@@ -258,6 +258,30 @@ def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = 
     target.lower(model, read_anatomy(model))
     target.build(model, folder)
     return target.open(folder, target.options(regroup=False), threads)
+
+
+class Stopwatch:
+    """Times models on a workload, each beside the source.
+
+    What is made for another target is timed in ONNX Runtime on a CPU all the same, since the source is: the summary says so.
+    """
+
+    def __init__(self, source: ir.Model, workload: Workload, target: Target, folder: Path):
+        """Open the source. Models that are timed are built in `folder`."""
+        self.workload = workload
+        self.source_ms = 0.0
+        self._folder = folder
+        self._target = target if isinstance(target, OrtTarget) else OrtTarget()
+        self._source = open_model(source.clone(), folder / "baseline", workload.threads)
+
+    def time(self, model: ir.Model) -> tuple[float, int]:
+        """Return milliseconds on the workload, on the scale of the source's first measurement, and bytes of the artifact."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            folder = Path(name)
+            runner = open_model(model.clone(), folder, self.workload.threads, self._target)
+            source, own = paired_times([self._source, runner], self.workload)
+            self.source_ms = self.source_ms or source
+            return self.source_ms * own / source, sum(p.stat().st_size for p in self._target.files(folder))
 
 
 def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = ROUNDS) -> list[float]:

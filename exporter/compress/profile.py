@@ -7,7 +7,7 @@ import numpy as np
 
 from ...calibration.corpus import builtin_lines, read_lines
 from ...errors import UsageError
-from ..inspection import canonical_graph
+from ..capture.capture import capture_canonical
 from ..source.tokenizer import load_tokenizer
 from ..targets.ort.target import SPEC
 from .latency import LatencyTable, Workload, measure_table
@@ -26,7 +26,7 @@ def profile_model(
 ) -> LatencyTable:
     """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
     on_step("capture the graph")
-    source, model = canonical_graph(spec, task, allow_pickle)
+    source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     widest = max((n for _, n in shapes), default=0)
     if widest > source.positions:
         raise UsageError(f"a batch of {widest} tokens is longer than the {source.positions} tokens this model takes")

@@ -19,7 +19,7 @@ from ...calibration.batches import Batch
 from ...calibration.objective import distance
 from ...errors import SourceError
 from ..graph.anatomy import Anatomy, AttentionPart, read_anatomy
-from ..graph.edit import attribute
+from ..graph.edit import attribute_float
 from ..graph.torch_graph import TorchGraph
 from ..passes.cuts import set_array
 from ..passes.heads import original_heads
@@ -126,7 +126,7 @@ def _pairs(source: Anatomy, anatomy: Anatomy) -> list[_Pair]:
             continue
         heads = original_heads(ours)
         if len(heads) == ours.heads:
-            found.append(_Pair(_scored(theirs[name]), _scored(ours), heads, float(attribute(ours.node, "scale"))))  # type: ignore[arg-type]
+            found.append(_Pair(_scored(theirs[name]), _scored(ours), heads, attribute_float(ours.node, "scale")))
     return found
 
 

@@ -20,7 +20,7 @@ from ..graph.edit import constant, consumers
 from ..graph.quantized import is_quantized
 from ..passes.base import StructuralPass
 from ..passes.quantize import PER_TOKEN, MigrateScales, QuantizeMatrices, QuantizeTables, QuantizeValues
-from ..recipe.passes import QuantizeSpec
+from ..recipe.pass_specs import QuantizeSpec
 
 _SMALL_TABLE = 1 << 16
 """Tables of fewer weights (token types) stay float: they are no bytes worth a rounding error."""
@@ -67,7 +67,7 @@ def groups(anatomy: Anatomy) -> list[Group]:
 
 
 @dataclass
-class Plan:
+class RoundingPlan:
     """What quantization will do, and what stays float with the reason."""
 
     groups: list[Group]
@@ -75,7 +75,7 @@ class Plan:
     left: dict[str, str] = field(default_factory=dict)
 
 
-def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: bool = True) -> Plan:
+def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: bool = True) -> RoundingPlan:
     """Every matrix of the blocks and every large table, but what the recipe keeps in float or what cannot be rounded.
 
     No table where the target cannot look it up in int8 (`TargetSpec.int8_tables`).
@@ -107,7 +107,7 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: 
         elif spec.tables:
             tables.append(name)
     left |= {p.weight: "outside the blocks" for p in (*anatomy.before, *anatomy.head)}
-    return Plan(chosen, tuple(tables), left)
+    return RoundingPlan(chosen, tuple(tables), left)
 
 
 def _kept(name: str, spec: QuantizeSpec) -> bool:
@@ -163,7 +163,7 @@ def needs_histograms(spec: QuantizeSpec, activations: str) -> bool:
 
 
 def quantized(
-    model: ir.Model, chosen: Plan, seen: Observations, spec: QuantizeSpec, *, activations: str, signed: bool
+    model: ir.Model, chosen: RoundingPlan, seen: Observations, spec: QuantizeSpec, *, activations: str, signed: bool
 ) -> tuple[ir.Model, list[StructuralPass]]:
     """A copy of the model with the plan's matrices, tables and values in whole numbers, and the passes that did it.
 

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from ...json_file import read_json
 from .job import Job
-from .search import Plan
+from .search import CutPlan
 
 
 def plan_file(job: Job) -> Path:
-    return job.out.parent / f".{job.out.name}.plan.json"
+    """Return the place of the plans, beside the output."""
+    return job.given.out.parent / f".{job.given.out.name}.plan.json"
 
 
 def write_plans(job: Job) -> None:
-    """What was chosen stays beside the progress: a search repeated on a noisy machine might choose otherwise."""
+    """Write what was chosen beside the progress: a search repeated on a noisy machine might choose otherwise."""
     plans = [
         {
             "heads": p.heads,
@@ -22,22 +23,22 @@ def write_plans(job: Job) -> None:
             "cost": p.cost,
             "loss": p.loss,
         }
-        for p in job.plans
+        for p in job.learned.plans
     ]
-    content = {"recipe": job.recipe.to_yaml(), "source": job.fingerprint, "plans": plans}
+    content = {"recipe": job.given.recipe.to_yaml(), "source": job.given.source_fingerprint, "plans": plans}
     plan_file(job).write_text(json.dumps(content), encoding="utf-8")
 
 
-def read_plans(job: Job) -> list[Plan]:
-    """Those of an interrupted run of the same recipe on the same source."""
+def read_plans(job: Job) -> list[CutPlan]:
+    """Return the plans of an interrupted run of the same recipe on the same source; none where there was none."""
     path = plan_file(job)
     if not path.is_file():
         return []
     raw = read_json(path)
-    if raw["recipe"] != job.recipe.to_yaml() or raw["source"] != job.fingerprint:
+    if raw["recipe"] != job.given.recipe.to_yaml() or raw["source"] != job.given.source_fingerprint:
         return []
     return [
-        Plan(
+        CutPlan(
             {int(b): kept for b, kept in p["heads"].items()},
             {(b, n): kept for b, n, kept in p["neurons"]},
             p["ranks"],

@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass
-class Plan:
+class CutPlan:
     """What stays: heads by block, neurons by (block, number), ranks by weight name; what that is expected to cost and lose."""
 
     heads: dict[int, list[int]] = field(default_factory=dict)
@@ -220,7 +220,7 @@ def _rank_options(
     return [Option(cost, float(sum(e[r] for e in energies)), first.units, r) for r, cost in faster.items()]
 
 
-def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> Plan:
+def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> CutPlan:
     """The options that lose least while their costs sum to at most `budget`. GateError naming the least cost where none fit."""
     least = sum(min(o.cost for o in p.options) for p in parts)
     if budget < least or budget <= 0:
@@ -242,7 +242,7 @@ def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> Plan:
         picks.append(pick)
     if not np.isfinite(best[-1]):
         raise GateError(f"no choice of heads, neurons and ranks fits; the least cost is {least:.4g} of {budget:.4g}")
-    plan, left = Plan(loss=float(best[-1])), _STEPS
+    plan, left = CutPlan(loss=float(best[-1])), _STEPS
     for part, pick in zip(reversed(parts), reversed(picks), strict=True):
         option = part.options[int(pick[left])]
         left -= round(option.cost / budget * _STEPS)
@@ -251,7 +251,7 @@ def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> Plan:
     return plan
 
 
-def _note(plan: Plan, part: Part, option: Option, anatomy: Anatomy) -> None:
+def _note(plan: CutPlan, part: Part, option: Option, anatomy: Anatomy) -> None:
     for site in part.sites:
         if option.rank is not None:
             matrices = part_matrices(anatomy, site.block, attention=site.is_attention, number=site.number or 0)

@@ -17,13 +17,13 @@ from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint, read_lines
 from ...calibration.objective import distance_over
 from ...calibration.observe import Observations
+from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
-from ..inspection import canonical_graph
 from ..publish.staging import output_folder
-from ..recipe.passes import QuantizeSpec
+from ..recipe.pass_specs import QuantizeSpec
 from ..source.tokenizer import source_encoder
-from .rounding_plan import Group, Plan, quantized
+from .rounding_plan import Group, RoundingPlan, quantized
 
 
 def sensitivity_of(
@@ -40,12 +40,12 @@ def sensitivity_of(
 ) -> tuple[dict[str, Any], list[Path]]:
     """What rounding each group of a source's matrices to int8 costs by itself; writes JSON and a plot to `out`."""
     from ..publish.plots import plot_sensitivity
-    from ..recipe.passes import QuantizeSpec
+    from ..recipe.pass_specs import QuantizeSpec
     from .rounding_plan import look, needs_histograms, plan
     from .sensitivity import effects
 
     on_step("capture the graph")
-    source, model = canonical_graph(spec, task, allow_pickle)
+    source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     texts = read_lines(data, column)
     with tempfile.TemporaryDirectory() as folder:
         encoder = source_encoder(source, Path(folder))
@@ -93,7 +93,7 @@ class Effect:
 
 def effects(
     model: ir.Model,
-    chosen: Plan,
+    chosen: RoundingPlan,
     seen: Observations,
     spec: QuantizeSpec,
     batches: Sequence[Batch],
@@ -118,8 +118,8 @@ def effects(
 
 
 def mixed(
-    chosen: Plan, found: Sequence[Effect], judge: Callable[[Plan], tuple[float, Made]], most: float
-) -> tuple[Plan, Made] | None:
+    chosen: RoundingPlan, found: Sequence[Effect], judge: Callable[[RoundingPlan], tuple[float, Made]], most: float
+) -> tuple[RoundingPlan, Made] | None:
     """The plan that rounds the most work within `most` points, and what was made of it; None where even the last group costs more.
 
     `judge` makes what a plan says and tells how many points it loses.
@@ -128,7 +128,7 @@ def mixed(
     """
     order = [e.group for e in sorted(found, key=lambda e: e.error / e.group.cost, reverse=True)]
 
-    def with_float(count: int) -> Plan:
+    def with_float(count: int) -> RoundingPlan:
         gone = order[:count]
         reason = "rounding it costs more than may be lost"
         left = chosen.left | {n: reason for g in gone for n in g.matrices}

@@ -1,0 +1,1 @@
+"""The canonical graph: how any encoder is brought to it, what it is made of, and how torch runs it."""

@@ -1,4 +1,4 @@
-"""Spelled-out activations and norms become single nodes: `Gelu` (exact or tanh) and `LayerNormalization`."""
+"""Replace activations and norms that are written out in several operators by single nodes: `Gelu` and `LayerNormalization`."""
 
 import math
 
@@ -24,7 +24,7 @@ def _tanh_term(op, x):
 
 
 def _outer(term):
-    """The three places where the factors x and one half are found."""
+    """Return the three patterns in which exporters multiply by x and by one half."""
     return [
         lambda op, x: op.Mul(op.Mul(x, term(op, x)), 0.5),
         lambda op, x: op.Mul(x, op.Mul(term(op, x), 0.5)),
@@ -46,11 +46,11 @@ def _rules() -> RewriteRuleSet:
 
 
 def single_node_activations(model: ir.Model) -> None:
-    """Rewrites in place; raises SourceError where an `Erf` is left over, since it can only be a GELU not recognized."""
+    """Rewrite in place. SourceError where an `Erf` is left: it can only be part of a GELU that was not recognized."""
     if nodes(model.graph, "Erf", "Tanh", "Gemm", "ReduceMean"):
         _rules().apply_to_model(model)
-    left = nodes(model.graph, "Erf")
-    if left:
+    unmatched = nodes(model.graph, "Erf")
+    if unmatched:
         raise SourceError(
-            f"node {left[0].name or left[0].outputs[0].name!r} (Erf) is part of an activation that is not a known GELU"
+            f"node {unmatched[0].name or unmatched[0].outputs[0].name!r} (Erf) is part of an activation that is not a known GELU"
         )

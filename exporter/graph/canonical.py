@@ -1,8 +1,8 @@
-"""From any encoder's ONNX graph to the canonical one: opset 23, plain `ai.onnx`, one form for each idea.
+"""Bring any encoder's ONNX graph into canonical form: opset 23, plain `ai.onnx`, one form for each thing computed.
 
 The contract: inputs int64 `[batch, sequence]`; every self-attention one `Attention` node on 3-D inputs with one shared
 additive bias; projections `MatMul(x, W[in, out]) + Add(b)`; norms `LayerNormalization`; activations single nodes;
-initializers under their source parameter's name and never copied; values named by the module that makes them.
+initializers under their source parameter's name and never copied; values named by the module that computes them.
 """
 
 from collections import Counter
@@ -16,8 +16,8 @@ from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 
 from ...errors import SourceError
 from .activations import single_node_activations
-from .attention import canonicalize_attention
-from .edit import ancestors, attribute, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
+from .canonical_attention import canonicalize_attention
+from .edit import ancestors, attribute_int, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
 from .probe import Prober
 from .source_rounding import put_rounding, take_rounding
 
@@ -27,16 +27,16 @@ _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 
 @dataclass
 class Canonical:
-    """A canonical model; `sources` maps the names of its values to those of the source's."""
+    """A canonical model; `sources` maps the names of its values to those in the source's graph."""
 
     model: ir.Model
     sources: dict[str, str]
 
 
 def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
-    """Brings `model` into canonical form, in place.
+    """Bring `model` into canonical form, in place.
 
-    `longest` is the longest sequence the positions allow, in tokens. Raises SourceError naming what does not fit.
+    `longest` is the longest sequence that the positions allow, in tokens. Raises SourceError naming what does not fit.
     """
     graph = model.graph
     _check_operators(model)
@@ -47,7 +47,7 @@ def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
     common.IdentityEliminationPass()(model)
     if graph.opset_imports.get("", 0) < OPSET:
         _to_opset(model)
-        graph = model.graph  # one of the converters makes a new one
+        graph = model.graph  # one of the converters replaces it
     taken = take_rounding(model)
     for value in _values(graph):
         value.meta["source"] = value.name
@@ -107,7 +107,7 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 
 def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
-    """Symbolic names for batch and sequence, everywhere; returns the token ids and the attention mask."""
+    """Name the batch and sequence axes everywhere; return the token ids and the attention mask."""
     by_name = {i.name: i for i in graph.inputs}
     ids = by_name.get("input_ids")
     if ids is None:
@@ -136,30 +136,30 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
 
 
 def _flat(value: ir.Value | None) -> ir.Value | None:
-    """`[rows, sequence]` behind an input: itself, or where choices are folded into the batch, what the model folds it to."""
+    """Return an input as `[rows, sequence]`: itself, or where the model folds choices into the batch, the result of that."""
     if value is None or value.shape is None or len(value.shape) == 2:
         return value
-    folded = (n.outputs[0] for n in consumers(value) if n.op_type == "Reshape" and len(dims(n.outputs[0]) or ()) == 2)
-    found = next(folded, None)
-    if found is None:
+    reshaped = (n.outputs[0] for n in consumers(value) if n.op_type == "Reshape")
+    folded = next((v for v in reshaped if len(dims(v) or ()) == 2), None)
+    if folded is None:
         raise SourceError(f"input {value.name!r} has choices, but the model does not fold them into the batch")
-    return found
+    return folded
 
 
 def _vocabulary(graph: ir.Graph, ids: ir.Value) -> int:
-    """Rows of the table that the token ids index: probes must stay below it."""
+    """Return the rows of the token embedding: the ids of probes must stay below."""
     for value in [ids, *(n.outputs[0] for n in consumers(ids) if n.op_type in ("Reshape", "Cast"))]:
         for node in consumers(value):
-            table = dims(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
-            if table and table[0]:
-                return table[0]
-    raise SourceError("no embedding table reads input_ids")
+            embedding = dims(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
+            if embedding and embedding[0]:
+                return embedding[0]
+    raise SourceError("no embedding is looked up by input_ids")
 
 
 def _fold_weight_transposes(graph: ir.Graph) -> None:
-    """`MatMul(x, Transpose(W))` holds W as `[in, out]` from now on, without a copy.
+    """Store W of `MatMul(x, Transpose(W))` as `[in, out]`, without a copy.
 
-    A table that is also read as it is (a tied output head) keeps its Transpose: it is stored once.
+    An embedding that is also looked up (a tied output head) keeps its Transpose: it is stored once.
     """
     for node in nodes(graph, "Transpose"):
         weight = node.inputs[0]
@@ -182,7 +182,7 @@ def _fold_weight_transposes(graph: ir.Graph) -> None:
 
 
 def _name_weights(graph: ir.Graph) -> None:
-    """A weight that an exporter stored under a number gets its bias's name, which exporters keep."""
+    """Name a weight that an exporter stored under a number after its bias, whose name exporters keep."""
     for node in nodes(graph, "MatMul"):
         weight = projection_weight(node)
         if weight is None or "::" not in (weight.name or ""):
@@ -196,7 +196,7 @@ def _name_weights(graph: ir.Graph) -> None:
 
 
 def _fold(model: ir.Model) -> None:
-    """Small constants folded, repeated nodes merged, idle ones dropped. Weights are left alone."""
+    """Fold small constants, merge repeated nodes, and remove nodes that change nothing. Weights stay as they are."""
     common.CommonSubexpressionEliminationPass(size_limit=0)(model)
     optimizer.fold_constants(model, onnx_shape_inference=False, input_size_limit=1024, output_size_limit=4096)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -204,7 +204,7 @@ def _fold(model: ir.Model) -> None:
     for node in nodes(model.graph, "Dropout", "Cast"):
         source = node.inputs[0]
         if source is not None and (
-            node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute(node, "to"))
+            node.op_type == "Dropout" or (source.dtype is not None and source.dtype == attribute_int(node, "to"))
         ):
             ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
     common.IdentityEliminationPass()(model)
@@ -212,14 +212,11 @@ def _fold(model: ir.Model) -> None:
 
 
 def _check_mask_arithmetic(graph: ir.Graph) -> None:
-    """What an attention adds to its scores comes from our own bias, never from what the exporter left."""
+    """Raise SourceError where an attention's bias still depends on the exporter's own mask arithmetic."""
     for node in nodes(graph, "Attention"):
         bias = node.inputs[3] if len(node.inputs) > 3 else None
-        left = (
-            next((p for v in ancestors(bias) if (p := producer(v, *_MASK_ARITHMETIC))), None)
-            if bias is not None
-            else None
-        )
+        inputs = ancestors(bias) if bias is not None else ()
+        left = next((p for v in inputs if (p := producer(v, *_MASK_ARITHMETIC))), None)
         if left is not None:
             raise SourceError(
                 f"node {left.name!r} ({left.op_type}) is left over from the mask of attention {node.name!r}"
@@ -227,7 +224,7 @@ def _check_mask_arithmetic(graph: ir.Graph) -> None:
 
 
 def _name_values(graph: ir.Graph) -> dict[str, str]:
-    """Names the result of each module after the module; returns canonical name → source value name.
+    """Name the result of each module after the module; return canonical name → source value name.
 
     A module used more than once (ALBERT) gets `#1`, `#2` … from its second use on, in order of execution.
     """
@@ -249,7 +246,7 @@ def _name_values(graph: ir.Graph) -> dict[str, str]:
 
 
 def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
-    """The source module whose result this node makes, by the parameter it reads."""
+    """Return the source module whose result this node computes, by the parameter it reads; with the value it ends in."""
     if node.op_type == "LayerNormalization":
         name = node.inputs[1].name if node.inputs[1] is not None else None
     elif node.op_type == "MatMul" and projection_weight(node) is not None:
@@ -267,7 +264,7 @@ def _module_of(node: ir.Node) -> tuple[str, ir.Value] | None:
 
 
 def small_enough_to_check(model: ir.Model) -> bool:
-    """The checker serializes the whole model, which protobuf limits to 2 GB."""
+    """Return True where the checker can serialize the model: protobuf's limit is 2 GB."""
     return (
         sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
         < 2**31 - 2**24

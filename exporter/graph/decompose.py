@@ -1,36 +1,36 @@
-"""`Attention` written out as products and a softmax: for measuring them apart, and for runtimes without the operator."""
+"""Write `Attention` out as matmuls and a softmax: to measure them separately, and for runtimes without the operator."""
 
 import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .edit import attribute, initializer, insert, nodes, remove_unused, replace
+from .edit import attribute_float, attribute_int, initializer, insert, nodes, remove_unused, replace
 
 
 def decompose_attention(model: ir.Model) -> int:
-    """Rewrites every canonical `Attention` in place as MatMul, Mul, Add, Softmax, MatMul; returns how many there were.
+    """Rewrite every canonical `Attention` in place as MatMul, Mul, Add, Softmax, MatMul; return how many there were.
 
-    Source: ONNX operator specification, Attention-23. SourceError names a causal attention: its order is in no input.
+    Source: ONNX operator specification, Attention-23. SourceError names a causal attention, whose order is in no input.
     """
     graph = model.graph
-    found = nodes(graph, "Attention")
-    for node in found:
-        if attribute(node, "is_causal", 0):
+    attentions = nodes(graph, "Attention")
+    for node in attentions:
+        if attribute_int(node, "is_causal", 0):
             raise SourceError(f"node {node.name!r}: a causal attention is not written out yet")
         _decompose(graph, node)
     remove_unused(model)
-    return len(found)
+    return len(attentions)
 
 
 def _decompose(graph: ir.Graph, node: ir.Node) -> None:
     q, k, v = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
-    heads = int(attribute(node, "q_num_heads"))  # type: ignore[call-overload]
+    heads = attribute_int(node, "q_num_heads")
     stem = node.outputs[0].name or "attention"
     f32 = ir.DataType.FLOAT
     split = initializer(graph, f"split_heads_{heads}", np.array([0, 0, heads, -1]))
     join = initializer(graph, "join_heads", np.array([0, 0, -1]))
-    scale = initializer(graph, f"{stem}.scale", np.array(attribute(node, "scale"), np.float32))
+    scale = initializer(graph, f"{stem}.scale", np.array(attribute_float(node, "scale"), np.float32))
 
     def heads_first(value: ir.Value | None, name: str, perm: list[int]) -> ir.Value:
         apart = insert(node, "Reshape", [value, split], name=f"{stem}.{name}.split", dtype=f32)

@@ -1,4 +1,4 @@
-"""Small questions and edits on `onnx_ir` graphs that every pass asks."""
+"""Query and edit `onnx_ir` graphs: small functions that every pass uses."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -8,11 +8,12 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from ...errors import SourceError
 from .names import module_of_weight
 
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
-    """The node that makes `value`, if its op type is one of `op_types` (any, when none is given)."""
+    """Return the node that computes `value`, if its op type is one of `op_types` (any, where none is given)."""
     node = value.producer() if value is not None else None
     if node is None or (op_types and node.op_type not in op_types):
         return None
@@ -20,12 +21,12 @@ def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:
 
 
 def consumers(value: ir.Value) -> list[ir.Node]:
-    """Distinct nodes that read `value`."""
+    """Return the distinct nodes that read `value`."""
     return list(dict.fromkeys(use.node for use in value.uses()))
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """The array behind an initializer or a Constant node; None for anything computed."""
+    """Return the array of an initializer or a Constant node; None for anything computed."""
     if value is None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
@@ -33,7 +34,7 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The single number that `value` holds, or None."""
+    """Return the single number that `value` holds, or None."""
     array = constant(value) if value is not None and _is_small(value) else None
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
@@ -44,82 +45,113 @@ def _is_small(value: ir.Value) -> bool:
 
 
 def is_projection(node: ir.Node | None) -> bool:
-    """True for a MatMul by a trained matrix, transposed at run time or not."""
+    """Return True for a MatMul by a trained weight, transposed at run time or not."""
     if node is None or node.op_type != "MatMul":
         return False
     return projection_weight(node) is not None
 
 
 def projection_weight(node: ir.Node) -> ir.Value | None:
-    """The trained matrix of a MatMul: its second input, or what a Transpose or a dequantization there reads."""
+    """Return the trained weight of a MatMul: its second input, or what a Transpose or a dequantization there reads."""
     weight = node.inputs[1]
     while weight is not None and not weight.is_initializer():
-        made = producer(weight, "Transpose", "DequantizeLinear", "Cast", "Identity")
-        weight = made.inputs[0] if made is not None else None
+        node_before = producer(weight, "Transpose", "DequantizeLinear", "Cast", "Identity")
+        weight = node_before.inputs[0] if node_before is not None else None
     return weight
 
 
-def bias_add(product: ir.Node) -> ir.Node | None:
-    """The Add of a trained vector to a product's result, if there is one."""
-    return next(
-        (n for n in consumers(product.outputs[0]) if n.op_type == "Add" and any(map(is_vector, n.inputs))), None
-    )
+def bias_add(matmul: ir.Node) -> ir.Node | None:
+    """Return the Add of a trained vector to a matmul's result, if there is one."""
+    return next((n for n in consumers(matmul.outputs[0]) if n.op_type == "Add" and any(map(is_vector, n.inputs))), None)
 
 
 def is_vector(value: ir.Value | None) -> bool:
-    """True for a trained vector: a bias, or the weight of a norm."""
+    """Return True for a trained vector: a bias, or the weight of a norm."""
     return value is not None and value.is_initializer() and len(dims(value) or ()) == 1
 
 
 def bias_of(add: ir.Node | None) -> ir.Value | None:
-    """The trained vector that an Add adds."""
+    """Return the trained vector that an Add adds."""
     return next((v for v in add.inputs if is_vector(v)), None) if add is not None else None
 
 
 def module_of(node: ir.Node) -> str | None:
-    """The Hugging Face module nearest to a node: of a weight it reads, or of what reads its results; None where neither reads one."""
+    """Return the Hugging Face module nearest to a node: of a weight that it reads, or that a reader of its results reads; or None."""
     nearby = (*node.inputs, *(v for o in node.outputs for reader in consumers(o) for v in reader.inputs))
     return module_of_weight(str(v.name) for v in nearby if v is not None and v.is_initializer())
 
 
 def first_of(graph: ir.Graph, wanted: Collection[ir.Node]) -> ir.Node:
-    """The one of these nodes that runs first."""
+    """Return the node that runs first."""
     return next(n for n in graph if n in wanted)
 
 
-def attribute(node: ir.Node, name: str, default: object = None) -> object:
-    """An attribute's value, `default` where the node has none of that name."""
+def attribute_int(node: ir.Node, name: str, default: int | None = None) -> int:
+    """Return an integer attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return int(_attribute(node, name, default))
+
+
+def attribute_float(node: ir.Node, name: str, default: float | None = None) -> float:
+    """Return a float attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return float(_attribute(node, name, default))
+
+
+def attribute_string(node: ir.Node, name: str, default: str | None = None) -> str:
+    """Return a string attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return str(_attribute(node, name, default))
+
+
+def attribute_ints(node: ir.Node, name: str, default: Sequence[int] | None = None) -> list[int]:
+    """Return a list attribute, or `default`. Raise SourceError where the node lacks it and there is no default."""
+    return [int(item) for item in _attribute(node, name, default)]
+
+
+def optional_int(node: ir.Node, name: str) -> int | None:
+    """Return an integer attribute, or None where the node lacks it."""
+    return attribute_int(node, name) if name in node.attributes else None
+
+
+def optional_float(node: ir.Node, name: str) -> float | None:
+    """Return a float attribute, or None where the node lacks it."""
+    return attribute_float(node, name) if name in node.attributes else None
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:
     attr = node.attributes.get(name)
-    return default if attr is None else attr.value
+    if attr is not None:
+        return attr.value
+    if default is None:
+        raise SourceError(f"node {node.name!r} ({node.op_type}) lacks its attribute {name!r}: the file is damaged")
+    return default
 
 
 def dims(value: ir.Value | None) -> list[int | None] | None:
-    """Shape with None for every symbolic dimension; None where the rank is unknown."""
+    """Return the shape with None for every symbolic dimension; None where the rank is unknown."""
     if value is None or value.shape is None:
         return None
     return [d if isinstance(d, int) else None for d in value.shape]
 
 
 def sequence_axis(value: ir.Value) -> int | None:
-    """The axis that runs along the sequence; None where none does."""
+    """Return the axis of the sequence; None where there is none."""
     shape = [d if isinstance(d, int) else d.value for d in value.shape or ()]
     return shape.index("sequence") if "sequence" in shape else None
 
 
 def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
-    """Of a two-input node, the input that is not `value`."""
+    """Return the input of a two-input node that is not `value`."""
     first, second = node.inputs
     return second if first is value else first
 
 
 def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """Registers `array` under `name`; an equal one already there is reused."""
-    found = graph.initializers.get(name)
-    if found is not None:
-        known = constant(found)
+    """Register `array` under `name`, or return the equal initializer of that name. ValueError where it differs."""
+    existing = graph.initializers.get(name)
+    if existing is not None:
+        known = constant(existing)
         if known is None or not np.array_equal(known, array):
             raise ValueError(f"initializer {name!r} exists with another value")
-        return found
+        return existing
     value = ir.Value(
         name=name,
         shape=ir.Shape(array.shape),
@@ -140,10 +172,10 @@ def insert(
     domain: str = "",
     dtype: ir.DataType | None = None,
     shape: Iterable[int | str | ir.SymbolicDim | None] | None = None,
-    **attributes: object,
+    **attributes: Any,
 ) -> ir.Value:
-    """Puts one node before `before`; returns its first output, called `name`."""
-    node = ir.node(op_type, inputs, attributes=attributes, domain=domain, num_outputs=outputs, name=name)  # type: ignore[arg-type]
+    """Insert one node before `before`; return its first output, called `name`."""
+    node = ir.node(op_type, inputs, attributes=attributes, domain=domain, num_outputs=outputs, name=name)
     for i, out in enumerate(node.outputs):
         out.name = name if outputs == 1 else f"{name}.{i}"
         if dtype is not None:
@@ -157,7 +189,7 @@ def insert(
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """Every reader of `old`, graph outputs included, reads `new` instead."""
+    """Make every reader of `old`, graph outputs included, read `new` instead."""
     if new.shape is None:
         new.shape = old.shape
     if new.type is None:
@@ -166,7 +198,7 @@ def replace(old: ir.Value, new: ir.Value) -> None:
 
 
 def take_over(old: ir.Value, new: ir.Value) -> None:
-    """`new` stands in for `old` under its name, which callers and verification know."""
+    """Put `new` in the place of `old`, under its name, which callers and verification know."""
     replace(old, new)
     new.name, old.name = old.name, f"{old.name}.whole"
 
@@ -174,9 +206,9 @@ def take_over(old: ir.Value, new: ir.Value) -> None:
 def put(
     at: ir.Node, result: ir.Value, op_type: str, inputs: Sequence[ir.Value | None], *, domain: str, **attributes: Any
 ) -> ir.Node:
-    """Puts one operator before `at` in the place of all that made `result`, under its name.
+    """Insert one operator before `at` in the place of all that computed `result`, under its name.
 
-    Inputs that are None at the end are left out. Returns the new node, with one output.
+    Inputs that are None at the end are left out. Return the new node, which has one output.
     """
     given = list(inputs)
     while given and given[-1] is None:
@@ -190,19 +222,19 @@ def put(
 
 
 def read_once(value: ir.Value) -> bool:
-    """True where one node reads a value and it is no output of the graph."""
+    """Return True where one node reads a value and it is no output of the graph."""
     return len(consumers(value)) == 1 and not value.is_graph_output()
 
 
 def same_shape(value: ir.Value | None, other: ir.Value) -> bool:
-    """True for a computed value of the same sizes as another: a residual, not something that is broadcast."""
+    """Return True for a computed value of the same shape as another: a residual, not something that is broadcast."""
     return value is not None and not value.is_initializer() and value.shape is not None and value.shape == other.shape
 
 
 def ancestors(value: ir.Value, stop: Collection[ir.Value] = (), *, by_shape: bool = True) -> Iterator[ir.Value]:
-    """`value` and everything it is computed from, nearest first; not past a value in `stop`.
+    """Yield `value` and everything it is computed from, nearest first; not past a value in `stop`.
 
-    With `by_shape=False` what matters only through its shape is left out.
+    With `by_shape=False`, values that matter only through their shape are left out.
     """
 
     def inputs(current: ir.Value) -> Iterable[ir.Value | None]:
@@ -213,21 +245,21 @@ def ancestors(value: ir.Value, stop: Collection[ir.Value] = (), *, by_shape: boo
 
 
 def reach(value: ir.Value, onward: Callable[[ir.Value], Iterable[ir.Value | None]]) -> Iterator[ir.Value]:
-    """`value` and where `onward` leads from it, step by step: nearest first, each once."""
-    seen, queue = {value}, deque([value])
+    """Yield `value` and where `onward` leads from it, step by step: nearest first, each once."""
+    visited, queue = {value}, deque([value])
     while queue:
         yield (current := queue.popleft())
         for following in onward(current):
-            if following is not None and following not in seen:
-                seen.add(following)
+            if following is not None and following not in visited:
+                visited.add(following)
                 queue.append(following)
 
 
 def nodes(graph: ir.Graph, *op_types: str) -> list[ir.Node]:
-    """A stable list of the graph's nodes of these types: safe to iterate while editing."""
+    """Return a list of the graph's nodes of these types (all, where none is given), safe to iterate while editing."""
     return [n for n in graph if not op_types or n.op_type in op_types]
 
 
 def remove_unused(model: ir.Model) -> None:
-    """Drops nodes and initializers that nothing reads; graph inputs stay."""
+    """Remove nodes and initializers that nothing reads; graph inputs stay."""
     common.RemoveUnusedNodesPass()(model)

@@ -1,11 +1,12 @@
-"""The attention mask: recognized by what it computes, rewritten once as an additive bias.
+"""Recognize the attention mask by what it computes, and rewrite it once as an additive bias.
 
 A mask term is one of: padding (key j counts iff `attention_mask[b, j]`), padding with a causal order, padding inside a
-window of `w` tokens either way, no mask at all, or an additive position bias that does not depend on the mask.
+window of `w` tokens to either side, no mask at all, or an additive position bias that does not depend on the mask.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,18 +16,18 @@ from .edit import ancestors, initializer, insert
 from .probe import Prober
 
 MASKED = -30000.0
-"""Added to the score of a masked key: exp underflows to exactly 0 in float32 and float16, and twice it fits float16."""
+"""What is added to the score of a masked key: its exp underflows to exactly 0, and twice the number still fits float16."""
 
 PADDING_BIAS = "attention_bias"
-"""Name of the bias that masks padding and nothing else; targets with a mask input of their own recognize it by this."""
+"""Name of the bias that masks only padding; targets with a mask input of their own recognize it by this."""
 
 _KEPT = f"{PADDING_BIAS}.kept"
-_BLOCKED = -1e3  # a term below this blocks a key; position biases are learned and stay far above it
+_BLOCKED = -1e3  # a term below this blocks a key; learned position biases stay far above it
 
 
 @dataclass(frozen=True)
 class MaskKind:
-    """What a mask term computes. `window` counts tokens either side; None where unlimited."""
+    """What a mask term computes. `window` is in tokens to either side; None where unlimited."""
 
     padding: bool = False
     causal: bool = False
@@ -34,7 +35,7 @@ class MaskKind:
 
 
 def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longest: int) -> MaskKind | None:
-    """What `term` computes: a `MaskKind`, or None for a float bias that does not depend on the attention mask.
+    """Return what `term` computes: a `MaskKind`, or None for a float bias that does not depend on the attention mask.
 
     `term` is boolean (True: may attend) or additive float, broadcastable to `[batch, heads, query, key]`.
     Raises SourceError where it is neither, naming the value.
@@ -50,12 +51,12 @@ def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longes
         allowed = _allowed(term, prober.run([term], prober.feeds(mask, seed))[0])
         kinds.add(_recognize(term, allowed, mask))
     # A window wider than a short probe looks like plain padding there: the longest probe decides.
-    widest = {k for k in kinds if k.window is not None}
+    windowed = {k for k in kinds if k.window is not None}
     plain = {k for k in kinds if k.window is None}
-    if len(widest) == 1 and len(plain) <= 1:
-        window = next(iter(widest))
-        if all(k.padding == window.padding and k.causal == window.causal for k in plain):
-            return window
+    if len(windowed) == 1 and len(plain) <= 1:
+        kind = next(iter(windowed))
+        if all(k.padding == kind.padding and k.causal == kind.causal for k in plain):
+            return kind
     if len(kinds) == 1:
         return kinds.pop()
     raise SourceError(
@@ -64,7 +65,7 @@ def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longes
 
 
 def _probe_mask(shape: tuple[int, int], seed: int) -> np.ndarray:
-    """Masks with holes and both paddings; every row keeps one key, so that no row is wholly masked."""
+    """Return a mask with gaps and padding on both sides; every row keeps one key, so that none is fully masked."""
     mask = np.random.default_rng(seed).integers(0, 2, shape)
     mask[:, shape[1] // 2] = 1
     return mask.astype(np.int64)
@@ -96,8 +97,8 @@ def _recognize(term: ir.Value, allowed: np.ndarray, mask: np.ndarray) -> MaskKin
             return MaskKind(padding=padding)
         if np.array_equal(allowed, base & (distance >= 0)):
             return MaskKind(padding=padding, causal=True)
-        seen = np.abs(distance)[np.broadcast_to(allowed, pad.shape).any(axis=(0, 1))]
-        window = int(seen.max()) if seen.size else 0
+        distances = np.abs(distance)[np.broadcast_to(allowed, pad.shape).any(axis=(0, 1))]
+        window = int(distances.max()) if distances.size else 0
         if np.array_equal(allowed, base & (np.abs(distance) <= window)):
             return MaskKind(padding=padding, window=window)
         if np.array_equal(allowed, base & (np.abs(distance) <= window) & (distance >= 0)):
@@ -109,30 +110,30 @@ def _recognize(term: ir.Value, allowed: np.ndarray, mask: np.ndarray) -> MaskKin
 
 
 def padding_mask(bias: ir.Value) -> ir.Value:
-    """The integer mask `[batch, sequence]` that a padding bias was made from."""
-    kept = next(v for v in ancestors(bias) if v.name == _KEPT)
-    source = kept.producer()
+    """Return the integer mask `[batch, sequence]` that a padding bias is computed from."""
+    as_float = next(v for v in ancestors(bias) if v.name == _KEPT)
+    source = as_float.producer()
     assert source is not None and source.inputs[0] is not None
     return source.inputs[0]
 
 
 class BiasBuilder:
-    """Makes each additive bias once, whoever asks for it. Nodes go before the asker; sort the graph afterwards."""
+    """Build each additive bias once, for all attentions. Nodes are inserted before the first; sort the graph afterwards."""
 
     def __init__(self, model: ir.Model, mask: ir.Value | None, ids: ir.Value | None):
         self.graph = model.graph
         self.mask = mask
         self.ids = ids
-        self._made: dict[tuple, ir.Value | None] = {}
+        self._built: dict[tuple, ir.Value | None] = {}
 
     def bias(self, kind: MaskKind, positions: tuple[ir.Value, ...], anchor: ir.Node) -> ir.Value | None:
-        """`[batch, 1 or heads, sequence, sequence]`: the mask kind plus position biases; None where nothing is masked.
+        """Return the mask of a kind plus position biases, float32 `[batch, 1 or heads, sequence, sequence]`; None without any.
 
         A causal order is not part of it: `Attention` has `is_causal` for that.
         """
         key = (kind.padding, kind.window, positions)
-        if key in self._made:
-            return self._made[key]
+        if key in self._built:
+            return self._built[key]
         name = PADDING_BIAS if kind.window is None else f"{PADDING_BIAS}.window_{kind.window}"
         if positions:
             name += ".position"
@@ -148,15 +149,15 @@ class BiasBuilder:
             for i, extra in enumerate(terms[1:]):
                 last = i == len(terms) - 2
                 total = self._op("Add", [total, extra], name if last else f"{name}.{i}", anchor)
-        self._made[key] = total
+        self._built[key] = total
         return total
 
-    def _once(self, key: tuple, make: Callable[[], ir.Value]) -> ir.Value:
-        if key not in self._made:
-            self._made[key] = make()
-        made = self._made[key]
-        assert made is not None
-        return made
+    def _once(self, key: tuple, build: Callable[[], ir.Value]) -> ir.Value:
+        if key not in self._built:
+            self._built[key] = build()
+        value = self._built[key]
+        assert value is not None
+        return value
 
     def _op(
         self,
@@ -165,31 +166,31 @@ class BiasBuilder:
         name: str,
         anchor: ir.Node,
         dtype: ir.DataType = ir.DataType.FLOAT,
-        **attributes: object,
+        **attributes: Any,
     ) -> ir.Value:
-        taken = sum(1 for v in self._made.values() if v is not None and (v.name or "").split("#")[0] == name)
-        return insert(anchor, op_type, inputs, name=f"{name}#{taken}" if taken else name, dtype=dtype, **attributes)  # type: ignore[arg-type]
+        taken = sum(1 for v in self._built.values() if v is not None and (v.name or "").split("#")[0] == name)
+        return insert(anchor, op_type, inputs, name=f"{name}#{taken}" if taken else name, dtype=dtype, **attributes)
 
     def _constant(self, name: str, value: object) -> ir.Value:
         return initializer(self.graph, f"attention_bias.{name}", np.asarray(value))
 
     def _keys(self, anchor: ir.Node) -> ir.Value:
-        """`(1 - attention_mask) * MASKED` as `[batch, 1, 1, sequence]`."""
+        """Return `(1 - attention_mask) * MASKED` as `[batch, 1, 1, sequence]`."""
         if self.mask is None:
             raise SourceError("the model masks padding but has no attention_mask input")
-        kept = self._op("Cast", [self.mask], _KEPT, anchor, to=int(ir.DataType.FLOAT))
-        dropped = self._op("Sub", [self._constant("one", np.float32(1)), kept], "attention_bias.dropped", anchor)
+        as_float = self._op("Cast", [self.mask], _KEPT, anchor, to=int(ir.DataType.FLOAT))
+        dropped = self._op("Sub", [self._constant("one", np.float32(1)), as_float], "attention_bias.dropped", anchor)
         added = self._op("Mul", [dropped, self._constant("masked", np.float32(MASKED))], "attention_bias.added", anchor)
         return self._op("Unsqueeze", [added, self._constant("axes", np.array([1, 2]))], "attention_bias.keys", anchor)
 
     def _expand(self, keys: ir.Value, name: str, anchor: ir.Node) -> ir.Value:
         length = self._op("Shape", [self.ids], f"{name}.length", anchor, ir.DataType.INT64, start=1, end=2)
-        one = self._constant("dim", np.array([1]))
-        shape = self._op("Concat", [one, one, length, one], f"{name}.shape", anchor, ir.DataType.INT64, axis=0)
+        single = self._constant("dim", np.array([1]))
+        shape = self._op("Concat", [single, single, length, single], f"{name}.shape", anchor, ir.DataType.INT64, axis=0)
         return self._op("Expand", [keys, shape], name, anchor)
 
     def _window(self, window: int, anchor: ir.Node) -> ir.Value:
-        """`MASKED` where query and key are more than `window` tokens apart, else 0: `[sequence, sequence]`."""
+        """Return `[sequence, sequence]`: `MASKED` where query and key are more than `window` tokens apart, else 0."""
         stem, i64 = f"attention_bias.window_{window}", ir.DataType.INT64
         length = self._op("Shape", [self.ids], f"{stem}.length", anchor, i64, start=1, end=2)
         count = self._op("Squeeze", [length], f"{stem}.count", anchor, i64)

@@ -1,8 +1,8 @@
-"""Learns what a sub-graph computes by running it on chosen inputs.
+"""Find out what a subgraph computes by running it on chosen inputs.
 
-Exporters write the same attention mask in endless ways (`Range`, `GatherND`, `And`, `Where`, `Trilu` chains that
-change with every release). Matching each way is hopeless; evaluating the sub-graph on masks we chose, and comparing
-with the few functions a mask can be, is exact on those probes and independent of how it was written.
+Exporters write the same attention mask in many ways (chains of `Range`, `GatherND`, `And`, `Where`, `Trilu` that change
+with every release). Patterns cannot cover them all. Running the subgraph on chosen masks, and comparing the result with the
+few functions that a mask can be, is exact on those masks and does not depend on how it is written.
 """
 
 import tempfile
@@ -19,15 +19,15 @@ from ...errors import SourceError
 
 @dataclass
 class Prober:
-    """Runs parts of one graph. `vocabulary` bounds the token ids used as probes."""
+    """Run parts of one graph. `vocabulary` bounds the token ids used as probes."""
 
     model: ir.Model
     vocabulary: int
 
     def run(self, values: Sequence[ir.Value], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Evaluates `values` from the graph inputs in `feeds`; raises SourceError where that is impossible."""
+        """Compute `values` from the graph inputs in `feeds`; SourceError where that part of the graph does not run."""
         graph = self.model.graph
-        inputs = list(graph.inputs)  # all of them: a sub-graph's body may read one without naming it
+        inputs = list(graph.inputs)  # all of them: the body of a subgraph may read one without naming it
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
@@ -38,7 +38,7 @@ class Prober:
                 functions=list(self.model.functions.values()),
             )
             with tempfile.TemporaryDirectory() as folder:
-                # Weights go beside the graph: they may lie in a file of their own already, or exceed what one message holds.
+                # Weights go into a file of their own: they may be larger than one protobuf message can be.
                 path = Path(folder) / "part.onnx"
                 ir.save(part, path, external_data="part.data")
                 session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -47,9 +47,9 @@ class Prober:
             raise SourceError(f"the part of the graph that makes {values[0].name!r} does not run: {error}") from error
 
     def feeds(self, mask: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-        """Inputs of the model for one attention mask `[batch, sequence]`; token ids are random within the vocabulary."""
+        """Return inputs of the model for one attention mask `[batch, sequence]`; token ids are random."""
         rng = np.random.default_rng(seed)
-        made = {}
+        arrays = {}
         for graph_input in self.model.graph.inputs:
             name = graph_input.name or ""
             if "mask" in name:
@@ -59,15 +59,13 @@ class Prober:
             else:
                 array = np.zeros(mask.shape)
             dtype = graph_input.dtype.numpy() if graph_input.dtype is not None else np.dtype(np.int64)
-            if (
-                graph_input.shape is not None and len(graph_input.shape) == 3
-            ):  # [batch, choices, sequence]: one choice each
-                array = array[:, None, :]
-            made[name] = array.astype(dtype)
-        return made
+            if graph_input.shape is not None and len(graph_input.shape) == 3:
+                array = array[:, None, :]  # [batch, choices, sequence] with one choice each
+            arrays[name] = array.astype(dtype)
+        return arrays
 
     def number(self, value: ir.Value) -> float | None:
-        """The constant that `value` always equals, found at two input shapes; None where it varies."""
+        """Return the number that `value` equals at two input shapes; None where it varies."""
         results = [
             self.run([value], self.feeds(np.ones(shape, np.int64), seed))[0]
             for seed, shape in enumerate([(1, 3), (2, 6)])
@@ -77,7 +75,7 @@ class Prober:
         return float(results[0].reshape(()))
 
     def fixed_dims(self, value: ir.Value) -> list[int | None]:
-        """The sizes of `value` that are the same at two input shapes; None for the others."""
+        """Return the sizes of `value` that are the same at two input shapes; None for the others."""
         first, second = (
             self.run([value], self.feeds(np.ones(shape, np.int64), seed))[0].shape
             for seed, shape in enumerate([(1, 3), (2, 6)])

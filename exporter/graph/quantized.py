@@ -1,10 +1,12 @@
-"""How the canonical graph holds whole numbers: plain ONNX that every target can read, and one function written in plain ONNX.
+"""Hold integers in the canonical graph: in plain ONNX that every target can read, and one function written in plain ONNX.
 
-A matrix is `MatMul(x, DequantizeLinear(W int8 [in, out], scale))`; a table is a lookup of int8 rows and of their scales. A
-value with a fixed range passes through `QuantizeLinear` and `DequantizeLinear`. A value whose range is found as it
-comes passes through the function `headway.QuantizeTokens`: each token has a range of its own, so that a text's answer
-depends neither on what else is in its batch nor on padding.
+A quantized weight is `MatMul(x, DequantizeLinear(W int8 [in, out], scale))`; a quantized embedding is a lookup of int8 rows
+and of their scales. An activation with a fixed range passes through `QuantizeLinear` and `DequantizeLinear`. An activation
+whose range is computed at run time passes through the function `headway.QuantizeTokens`: each token has its own range, so a
+text's result depends neither on the other texts of its batch nor on padding.
 """
+
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -19,9 +21,9 @@ _STEPS = 255.0
 
 
 def tokens_function() -> ir.Function:
-    """`y = QuantizeTokens(x)`: float32 `[…, features]`, rounded to 256 levels between the least and the largest of each row.
+    """Return the function `y = QuantizeTokens(x)`: each row of float32 `[…, features]` rounded to 256 levels over its range.
 
-    The range always holds 0. `scale = (high - low) / 255`, `zero = round(-low / scale)`, `q = clip(round(x / scale) + zero, 0,
+    The range always includes 0. `scale = (high - low) / 255`, `zero = round(-low / scale)`, `q = clip(round(x / scale) + zero, 0,
     255)`, `y = (q - zero) scale`: the arithmetic of `DynamicQuantizeLinear`, ONNX operator specification, row by row.
     """
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT))
@@ -31,20 +33,20 @@ def tokens_function() -> ir.Function:
         node.outputs[0].name = name
         return node
 
-    made: list[ir.Node] = []
+    body: list[ir.Node] = []
 
-    def op(op_type: str, *inputs: ir.Value, name: str, **attributes: object) -> ir.Value:
-        node = ir.node(op_type, list(inputs), attributes=attributes, name=name)  # type: ignore[arg-type]
+    def op(op_type: str, *inputs: ir.Value, name: str, **attributes: int) -> ir.Value:
+        node = ir.node(op_type, list(inputs), attributes=attributes, name=name)
         node.outputs[0].name = name
-        made.append(node)
+        body.append(node)
         return node.outputs[0]
 
     def number(name: str, value: float) -> ir.Value:
-        made.append(constant(name, value, ir.DataType.FLOAT))
-        return made[-1].outputs[0]
+        body.append(constant(name, value, ir.DataType.FLOAT))
+        return body[-1].outputs[0]
 
-    made.append(constant("last", [-1], ir.DataType.INT64))
-    last = made[-1].outputs[0]
+    body.append(constant("last", [-1], ir.DataType.INT64))
+    last = body[-1].outputs[0]
     none, one, steps = number("none", 0.0), number("one", 1.0), number("steps", _STEPS)
     low = op("Min", op("ReduceMin", x, last, name="least", keepdims=1), none, name="low")
     high = op("Max", op("ReduceMax", x, last, name="largest", keepdims=1), none, name="high")
@@ -54,21 +56,21 @@ def tokens_function() -> ir.Function:
     q = op("Add", op("Round", op("Div", x, scale, name="levels"), name="whole"), zero, name="shifted")
     q = op("Min", op("Max", q, none, name="floored"), steps, name="q")
     y = op("Mul", op("Sub", q, zero, name="centred"), scale, name="y")
-    graph = ir.Graph([x], [y], nodes=made, opset_imports={"": _OPSET}, name=TOKENS)
+    graph = ir.Graph([x], [y], nodes=body, opset_imports={"": _OPSET}, name=TOKENS)
     return ir.Function(DOMAIN, TOKENS, graph=graph, attributes=[])
 
 
 def matrix_of(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """`q, scale` of a MatMul by a quantized matrix; None of another node."""
-    made = producer(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
-    if made is None or made.inputs[0] is None or made.inputs[1] is None:
+    """Return `q, scale` of a MatMul by a quantized weight; None for another node."""
+    dequantize = producer(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
+    if dequantize is None or dequantize.inputs[0] is None or dequantize.inputs[1] is None:
         return None
-    q, scale = made.inputs[0], made.inputs[1]
+    q, scale = dequantize.inputs[0], dequantize.inputs[1]
     return (q, scale) if q.is_initializer() and scale.is_initializer() and len(dims(q) or ()) == 2 else None
 
 
 def rounded_from(value: ir.Value | None) -> ir.Value | None:
-    """What a value was before it was rounded, by fixed range or by token; None of a value that was not."""
+    """Return an activation before it was rounded, by a fixed range or per token; None where it was not."""
     tokens = producer(value, TOKENS)
     if tokens is not None:
         return tokens.inputs[0]
@@ -78,30 +80,29 @@ def rounded_from(value: ir.Value | None) -> ir.Value | None:
 
 
 def unrounded(value: ir.Value | None) -> ir.Value | None:
-    """A value before it was rounded; the value itself where it was not."""
+    """Return an activation before it was rounded; the value itself where it was not."""
     before = rounded_from(value)
     return value if before is None else before
 
 
 def readers_through(value: ir.Value) -> list[ir.Node]:
-    """Nodes that read a value, or its rounded form."""
-    found: list[ir.Node] = []
+    """Return the nodes that read a value, or its rounded form."""
+    readers: list[ir.Node] = []
     for node in consumers(value):
         if node.op_type in (TOKENS, "QuantizeLinear", "DequantizeLinear"):
-            found += readers_through(node.outputs[0])
+            readers += readers_through(node.outputs[0])
         else:
-            found.append(node)
-    return found
+            readers.append(node)
+    return readers
 
 
 def is_quantized(model: ir.Model) -> bool:
-    """True where any matrix or table of the model is held in whole numbers."""
+    """Return True where any weight or embedding of the model is held in integers."""
     return any(v.dtype in (ir.DataType.INT8, ir.DataType.INT4) for v in model.graph.initializers.values())
 
 
 def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Scale (float32) and zero point (int8 0, or uint8) of a range, which is widened to hold 0. What is
-    nothing but 0 gets scale 1."""
+    """Return scale (float32) and zero point (int8 0, or uint8) of a range, widened to include 0; a range of only 0 has scale 1."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32(max(-low, high) / 127 if signed else (high - low) / 255)
     if scale < np.finfo(np.float32).tiny:
@@ -111,13 +112,13 @@ def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, n
     return np.array(scale), np.array(np.clip(np.rint(-low / scale), 0, 255), np.uint8)
 
 
-def hold_matrix(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> None:
-    """Makes a float initializer, read by products alone, a matrix of whole numbers with its scales."""
+def quantize_weight(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> None:
+    """Quantize a float initializer that matmuls alone read: integers with their scales, and a DequantizeLinear."""
     readers = consumers(weight)
     scale = initializer(graph, f"{weight.name}_scale", matrix.scale)
     shape = list(weight.shape) if weight.shape is not None else None
-    set_whole(weight, matrix.q, matrix.bits)
-    block = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
+    set_integers(weight, matrix.q, matrix.bits)
+    layout: dict[str, Any] = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
     back = insert(
         first_of(graph, readers),
         "DequantizeLinear",
@@ -125,14 +126,14 @@ def hold_matrix(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> N
         name=f"{weight.name}.dequantized",
         dtype=ir.DataType.FLOAT,
         shape=shape,
-        **block,  # type: ignore[arg-type]
+        **layout,
     )
     for reader in readers:
         reader.replace_input_with(1, back)
 
 
-def set_whole(weight: ir.Value, q: np.ndarray, bits: int) -> None:
-    """Gives an initializer whole numbers, int8 `[in, out]`, as its content: stored as int8, or as int4 where `bits` are 4 or fewer."""
+def set_integers(weight: ir.Value, q: np.ndarray, bits: int) -> None:
+    """Replace an initializer's content by integers, int8 `[in, out]`: stored as int8, or as int4 where `bits` is at most 4."""
     dtype = ir.DataType.INT8 if bits > 4 else ir.DataType.INT4
     array = q if bits > 4 else q.astype(dtype.numpy())
     weight.const_value = ir.Tensor(array, dtype=dtype, shape=ir.Shape(q.shape), name=weight.name)
@@ -140,11 +141,11 @@ def set_whole(weight: ir.Value, q: np.ndarray, bits: int) -> None:
 
 
 def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.ndarray, zero: np.ndarray) -> ir.Value:
-    """A value by QuantizeLinear and DequantizeLinear; `scale` float32 and `zero` int8 or uint8 of no axes."""
+    """Insert QuantizeLinear and DequantizeLinear behind a value; `scale` is a float32 and `zero` an int8 or uint8 scalar."""
     inputs = [initializer(graph, f"{value.name}.scale", scale), initializer(graph, f"{value.name}.zero_point", zero)]
-    whole = ir.DataType.from_numpy(zero.dtype)
+    integer = ir.DataType.from_numpy(zero.dtype)
     q = insert(
-        before, "QuantizeLinear", [value, *inputs], name=f"{value.name}.quantized", dtype=whole, shape=value.shape
+        before, "QuantizeLinear", [value, *inputs], name=f"{value.name}.quantized", dtype=integer, shape=value.shape
     )
     return insert(
         before, "DequantizeLinear", [q, *inputs], name=f"{value.name}.rounded", dtype=value.dtype, shape=value.shape

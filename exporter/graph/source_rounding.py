@@ -1,9 +1,9 @@
-"""A source that was trained or calibrated with rounding: its own scales are lifted off the graph, and put back on the canonical one.
+"""Keep the scales of a source that was trained or calibrated quantized: off the source's graph, onto the canonical one.
 
-Exporters leave `QuantizeLinear` and `DequantizeLinear` wherever a framework had an observer, which hides the layers from every
-match. So pairs are taken off before canonical form is looked for; those in front of products by trained matrices, and the
-matrices' own, go back on afterwards with exactly their scales and zero points. Pairs elsewhere (inside attention, around
-norms, on residuals) round what no target here computes in whole numbers: they are left off.
+Exporters leave `QuantizeLinear` and `DequantizeLinear` wherever a framework had an observer, which hides the layers from
+every pattern. So all pairs are removed before the graph is canonicalized. Those of trained weights, and of the inputs of
+their matmuls, are put back afterwards with exactly their scales and zero points. Other pairs (inside attention, around
+norms, on residuals) stay off: no target here computes those parts in integers.
 """
 
 from dataclasses import dataclass, field
@@ -12,24 +12,24 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix, spread
-from .edit import constant, consumers, nodes, producer, projection_weight, remove_unused, replace
-from .quantized import hold_matrix, round_fixed
+from .edit import attribute_int, constant, consumers, nodes, producer, projection_weight, remove_unused, replace
+from .quantized import quantize_weight, round_fixed
 
 _UNSIGNED_OFFSET = 128
 
 
 @dataclass
-class Taken:
-    """Scales of matrices by initializer, scale and zero point of what products read by product."""
+class SourceScales:
+    """Scales of weights by initializer; scale and zero point of activations by the matmul that reads them."""
 
-    matrices: dict[ir.Value, np.ndarray] = field(default_factory=dict)
-    values: dict[ir.Node, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    weights: dict[ir.Value, np.ndarray] = field(default_factory=dict)
+    activations: dict[ir.Node, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
-def take_rounding(model: ir.Model) -> Taken:
-    """Removes every pair, in place: matrices become the float values they stand for, other values are read unrounded."""
+def take_rounding(model: ir.Model) -> SourceScales:
+    """Remove every pair, in place: weights become the floats that they stand for, activations are read unrounded."""
     graph = model.graph
-    taken = Taken()
+    taken = SourceScales()
     for back in nodes(graph, "DequantizeLinear"):
         array, scale, zero = (constant(v) for v in (*back.inputs, None)[:3])
         there = producer(back.inputs[0], "QuantizeLinear")
@@ -38,32 +38,32 @@ def take_rounding(model: ir.Model) -> Taken:
         elif there is not None:
             source = constant(there.inputs[0])
             step, origin = constant(there.inputs[1]), constant(there.inputs[2]) if len(there.inputs) > 2 else None
-            if source is not None and step is not None:  # a float matrix rounded at run time
-                axis = int(there.attributes["axis"].value) if "axis" in there.attributes else 1
+            if source is not None and step is not None:  # a float weight rounded at run time
+                axis = attribute_int(there, "axis", 1)
                 _take_tensor(graph, back, _round(source, step, origin, axis), step, origin, taken)
             elif step is not None and step.ndim == 0 and there.inputs[0] is not None:
                 zero = origin if origin is not None else np.array(0, np.uint8)
                 for node in consumers(back.outputs[0]):
                     if node.op_type == "MatMul" and node.inputs[0] is back.outputs[0]:
-                        taken.values[node] = (np.array(step, np.float32), np.array(zero))
+                        taken.activations[node] = (np.array(step, np.float32), np.array(zero))
                 _read_unrounded(back.outputs[0], there.inputs[0])
     remove_unused(model)
-    taken.values = {n: s for n, s in taken.values.items() if projection_weight(n) is not None}
+    taken.activations = {n: s for n, s in taken.activations.items() if projection_weight(n) is not None}
     return taken
 
 
 def _read_unrounded(rounded: ir.Value, value: ir.Value) -> None:
-    """Readers take `value`; a graph's output keeps its name."""
+    """Make the readers read `value`; a graph's output keeps its name."""
     name = rounded.name
-    given = rounded.is_graph_output()
+    is_output = rounded.is_graph_output()
     replace(rounded, value)
-    if given:
+    if is_output:
         rounded.name = f"{name}.rounded"
         value.name = name
 
 
 def _round(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> np.ndarray:
-    """`QuantizeLinear`, per tensor or by channels of `axis`."""
+    """Compute `QuantizeLinear`, per tensor or per channel of `axis`."""
     limits = np.iinfo(zero.dtype if zero is not None else np.uint8)
     origin = _along(zero, axis, array.ndim).astype(np.float64) if zero is not None else 0.0
     return np.clip(np.rint(array / _along(scale, axis, array.ndim)) + origin, limits.min, limits.max).astype(
@@ -72,15 +72,15 @@ def _round(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: 
 
 
 def _along(vector: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """A scale or zero point as it meets an array of `rank` axes: one for all of it, or one for each place along `axis`."""
+    """Return a scale or zero point in a shape that broadcasts with an array of `rank` axes: one for all, or per index of `axis`."""
     return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)]) if vector.ndim else vector
 
 
 def _take_tensor(
-    graph: ir.Graph, back: ir.Node, q: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, taken: Taken
+    graph: ir.Graph, back: ir.Node, q: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, taken: SourceScales
 ) -> None:
-    """A constant becomes float; of a matrix around zero the scales are noted."""
-    axis = int(back.attributes["axis"].value) if "axis" in back.attributes else 1
+    """Make a constant float; note the scales of a weight whose zero point is zero."""
+    axis = attribute_int(back, "axis", 1)
     origin = _along(zero.astype(np.float32), axis, q.ndim) if zero is not None else np.zeros((), np.float32)
     array = ((q.astype(np.float32) - origin) * _along(scale, axis, q.ndim)).astype(np.float32)
     there = producer(back.inputs[0], "QuantizeLinear")
@@ -100,39 +100,41 @@ def _take_tensor(
         zero is None or not (zero.astype(np.int64) - (_UNSIGNED_OFFSET if zero.dtype == np.uint8 else 0)).any()
     )
     if q.ndim == 2 and q.dtype in (np.int8, np.uint8) and around_zero:
-        taken.matrices[weight] = scale.astype(np.float32)
+        taken.weights[weight] = scale.astype(np.float32)
 
 
-def put_rounding(model: ir.Model, taken: Taken) -> None:
-    """Puts what was taken in front of the canonical graph's products.
+def put_rounding(model: ir.Model, taken: SourceScales) -> None:
+    """Put the scales back onto the canonical graph's matmuls.
 
-    A matrix that canonical form merged, split or shares with lookups stays float.
+    A weight that the canonical form merged, split or shares with lookups stays float.
     """
     graph = model.graph
     present = set(graph)
-    for weight, scale in taken.matrices.items():
+    for weight, scale in taken.weights.items():
         array = constant(weight)
         readers = consumers(weight)
-        held = weight.name in graph.initializers and graph.initializers[str(weight.name)] is weight
-        if array is None or not held or not readers:
+        is_stored = weight.name in graph.initializers and graph.initializers[str(weight.name)] is weight
+        if array is None or not is_stored or not readers:
             continue
         if any(n.op_type != "MatMul" or n.inputs[1] is not weight for n in readers):
             continue
-        wide = np.broadcast_to(scale, (array.shape[1],)) if scale.size in (1, array.shape[1]) else None
-        if wide is None:
+        per_column = np.broadcast_to(scale, (array.shape[1],)) if scale.size in (1, array.shape[1]) else None
+        if per_column is None:
             continue
-        q = np.rint(array / spread(wide, len(array)))
-        if np.abs(q).max(initial=0) > 128 or not np.allclose(q * wide[None], array, rtol=1e-5, atol=1e-12):
+        q = np.rint(array / spread(per_column, len(array)))
+        if np.abs(q).max(initial=0) > 128 or not np.allclose(q * per_column[None], array, rtol=1e-5, atol=1e-12):
             continue
-        hold_matrix(graph, weight, QuantizedMatrix(q.clip(-128, 127).astype(np.int8), np.array(wide, np.float32)))
+        quantize_weight(
+            graph, weight, QuantizedMatrix(q.clip(-128, 127).astype(np.int8), np.array(per_column, np.float32))
+        )
     order = {n: i for i, n in enumerate(graph)}
-    made: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
-    for node in sorted((n for n in taken.values if n in present), key=order.__getitem__):
-        scale, zero = taken.values[node]
+    rounded: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
+    for node in sorted((n for n in taken.activations if n in present), key=order.__getitem__):
+        scale, zero = taken.activations[node]
         value = node.inputs[0]
         if value is None or value.is_initializer() or producer(node.inputs[1], "DequantizeLinear") is None:
             continue
         key = (value, float(scale), int(zero), str(zero.dtype))
-        if key not in made:
-            made[key] = round_fixed(graph, node, value, scale, zero)
-        node.replace_input_with(0, made[key])
+        if key not in rounded:
+            rounded[key] = round_fixed(graph, node, value, scale, zero)
+        node.replace_input_with(0, rounded[key])

@@ -1,1 +1,1 @@
-"""Graph passes: each makes a canonical model physically smaller and leaves it canonical."""
+"""Change canonical models: each pass makes a model smaller or cheaper and leaves it canonical."""

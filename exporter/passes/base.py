@@ -1,4 +1,4 @@
-"""What every structural pass is: an `onnx_ir` pass on a canonical model that reports what it saved."""
+"""Define what every structural pass is: an `onnx_ir` pass on a canonical model that reports what it saved."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ REPORT_LENGTH = 128
 
 @dataclass(frozen=True)
 class PassReport:
-    """What a pass changed: `changes` maps a block or tensor to a few words; the others are pairs (before, after)."""
+    """What a pass changed: `changes` maps a block or tensor to a few words; the other fields are pairs (before, after)."""
 
     name: str
     changes: dict[str, str]
@@ -27,24 +27,26 @@ class PassReport:
     flops_per_token: tuple[float, float]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON."""
         return asdict(self)
 
 
 @dataclass
 class StructuralPass(ir.passes.InPlacePass):
-    """Calling it on a model edits the model; `report` then says what changed.
+    """Call a pass on a model to edit the model; `report` then says what changed.
 
-    Raises UsageError, the model untouched, where the pass does not fit the model; SourceError where the result's anatomy
-    cannot be read any more.
+    Raises UsageError, the model untouched, where the pass does not fit the model; SourceError where the anatomy of the
+    result cannot be read.
     """
 
     report: PassReport | None = field(init=False, default=None)
 
     @abstractmethod
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
-        """Edits the model; returns the changes in words. Checks everything before it changes anything."""
+        """Edit the model; return the changes in words. Check everything before changing anything."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Edit the model, infer shapes, and read the anatomy again."""
         before = read_anatomy(model)
         changes = self.edit(model, before)
         if changes:
@@ -62,18 +64,18 @@ class StructuralPass(ir.passes.InPlacePass):
 
 
 def the_block(anatomy: Anatomy, index: int) -> Block:
-    """Block `index`; UsageError where there is none."""
+    """Return block `index`; UsageError where there is none."""
     if not 0 <= index < len(anatomy.blocks):
         raise UsageError(f"there is no block {index}: the model has blocks 0 to {len(anatomy.blocks) - 1}")
     return anatomy.blocks[index]
 
 
 def check_indices(wanted: Iterable[int], size: int, what: str, where: str) -> list[int]:
-    """`wanted` sorted; UsageError for one out of range or repeated."""
-    found = sorted(wanted)
-    bad = next((i for i in found if not 0 <= i < size), None)
+    """Return `wanted` sorted; UsageError for an index out of range or repeated."""
+    indices = sorted(wanted)
+    bad = next((i for i in indices if not 0 <= i < size), None)
     if bad is not None:
         raise UsageError(f"{where}: {what} {bad} is out of range, there are {what}s 0 to {size - 1}")
-    if len(set(found)) != len(found):
+    if len(set(indices)) != len(indices):
         raise UsageError(f"{where}: a {what} is given twice")
-    return found
+    return indices

@@ -1,4 +1,4 @@
-"""Removes whole blocks, or the attention or feed-forward of a block alone."""
+"""Remove complete blocks, or the attention or feed-forward of a block alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,33 +13,33 @@ from .base import StructuralPass, check_indices
 
 @dataclass
 class RemoveBlocks(StructuralPass):
-    """Removes blocks with their norms: what went into them goes on as it is. The ones left are numbered anew.
+    """Remove blocks with their norms: the input of a removed block becomes its output. The blocks left are renumbered.
 
-    Source: Fan et al. 2020, LayerDrop, section 3.2 (every other block); any choice can be made.
+    Source: Fan et al. 2020, LayerDrop, section 3.2 (every other block); here any blocks can be chosen.
     """
 
     blocks: Sequence[int]
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
-        gone = check_indices(self.blocks, len(anatomy.blocks), "block", "remove blocks")
-        if len(gone) == len(anatomy.blocks):
-            raise UsageError("all blocks would go; keep at least one")
-        for index in gone:
+        removed = check_indices(self.blocks, len(anatomy.blocks), "block", "remove blocks")
+        if len(removed) == len(anatomy.blocks):
+            raise UsageError("all blocks would be removed; keep at least one")
+        for index in removed:
             block = anatomy.blocks[index]
             if block.input is None or block.output is None:
                 raise UsageError(f"block {index} reads or gives more than one value; it cannot be taken out alone")
-        stand_in: dict[ir.Value, ir.Value] = {}
-        for index in gone:
+        replacement: dict[ir.Value, ir.Value] = {}
+        for index in removed:
             block = anatomy.blocks[index]
             assert block.input is not None and block.output is not None
-            entry = stand_in.get(block.input, block.input)
-            stand_in[block.output] = entry
+            entry = replacement.get(block.input, block.input)
+            replacement[block.output] = entry
             _bypass(model.graph, block.output, entry)
-        return {f"block {i}": "removed" for i in gone}
+        return {f"block {i}": "removed" for i in removed}
 
 
 def _bypass(graph: ir.Graph, result: ir.Value, entry: ir.Value) -> None:
-    """`entry` takes the place of `result`; a graph output keeps its name."""
+    """Put `entry` in the place of `result`; a graph output keeps its name."""
     if result in graph.outputs:
         name = result.name
         result.name = f"{name}.removed"
@@ -49,16 +49,16 @@ def _bypass(graph: ir.Graph, result: ir.Value, entry: ir.Value) -> None:
 
 @dataclass
 class RemoveParts(StructuralPass):
-    """Removes attentions and feed-forwards of blocks and leaves the residual, with the constant that their bias added.
+    """Remove attentions and feed-forwards of blocks; the residual stays, and the constant that their bias added.
 
-    The norm behind a part stays. `feed_forwards` are (block, number in the block).
+    The norm after a part stays. `feed_forwards` are (block, number in the block).
     """
 
     attentions: Sequence[int] = ()
     feed_forwards: Sequence[tuple[int, int]] = ()
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
-        # Heads and neurons removed to the last are the same thing; those modules import this one.
+        # The passes for heads and neurons do the same where none is kept: they import `drop_part`.
         changes = {}
         check_indices(self.attentions, len(anatomy.blocks), "block", "remove attentions")
         check_indices([b for b, _ in self.feed_forwards], len(anatomy.blocks), "block", "remove feed-forwards")
@@ -78,12 +78,15 @@ class RemoveParts(StructuralPass):
 
 
 def drop_part(graph: ir.Graph, projection: Projection) -> None:
-    """Takes away what ends in `projection`: only its bias is still added to the residual, or nothing where it has none."""
+    """Remove the part that ends in `projection`: only its bias is still added to the residual, if it has one.
+
+    UsageError where something other than a residual reads the result.
+    """
     result = projection.output
     readers = consumers(result)
-    strange = next((n for n in readers if n.op_type != "Add"), None)
-    if strange is not None or result in graph.outputs or not readers:
-        name = strange.name if strange is not None else result.name
+    other_reader = next((n for n in readers if n.op_type != "Add"), None)
+    if other_reader is not None or result in graph.outputs or not readers:
+        name = other_reader.name if other_reader is not None else result.name
         raise UsageError(
             f"{projection.weight}: its result is read by {name!r}, which is no residual; it cannot be removed"
         )
@@ -97,4 +100,4 @@ def drop_part(graph: ir.Graph, projection: Projection) -> None:
             constant = next(v for v in bias.inputs if is_vector(v))
             add.replace_input_with(0, residual)
             add.replace_input_with(1, constant)
-            add.meta["part_removed"] = True  # its constant is what a repair can still set
+            add.meta["part_removed"] = True  # a repair can still set this constant

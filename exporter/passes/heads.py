@@ -1,4 +1,4 @@
-"""Removes attention heads: columns of the query, key and value projections, rows of the output projection."""
+"""Remove attention heads: columns of the query, key and value projections, rows of the output projection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from .cuts import Cuts, resize
 _ORIGINAL = "original_heads"
 _SHAPED_BY = ("Reshape", "Expand", "Tile")
 _AXIS_OF_MERGED = 2
-"""Of a merged projection's five axes `[batch, sequence, 3, heads, width]` the one that is no count of heads where those are three."""
+"""The axis of `[batch, sequence, 3, heads, width]`, a merged projection, whose 3 is not the number of heads."""
 
 
 @dataclass
 class RemoveHeads(StructuralPass):
-    """Keeps, in each block named, the heads given (0-based); counts may differ from block to block.
+    """Keep in each block named the heads given (0-based); their number may differ from block to block.
 
-    A block of which no head is kept loses its attention: the residual stays, with the constant that the attention's bias
-    added. Heads that share keys and values (grouped queries) can only go together. Source: Michel et al. 2019, section 2.
+    A block that keeps no head loses its attention: the residual stays, and the constant that the attention's bias added.
+    Heads that share keys and values (grouped queries) can only be removed together. Source: Michel et al. 2019, section 2.
     """
 
     keep: Mapping[int, Sequence[int]]
@@ -34,92 +34,96 @@ class RemoveHeads(StructuralPass):
         for index, wanted in self.keep.items():
             part = the_block(anatomy, index).attention
             if part is None:
-                raise UsageError(f"block {index} has no attention to take heads from")
-            kept = check_indices(wanted, part.heads, "head", f"block {index}")
-            if len(kept) == part.heads:
+                raise UsageError(f"block {index} has no attention to remove heads from")
+            kept_heads = check_indices(wanted, part.heads, "head", f"block {index}")
+            if len(kept_heads) == part.heads:
                 continue
-            changes[f"block {index}"] = f"heads {part.heads} → {len(kept)}"
-            if not kept:
+            changes[f"block {index}"] = f"heads {part.heads} → {len(kept_heads)}"
+            if not kept_heads:
                 dropped.append(part)
                 continue
-            _cut(model, part, kept, cuts)
-            changed.append((part, kept, _by_head(part)))
+            _cut(model, part, kept_heads, cuts)
+            changed.append((part, kept_heads, _by_head(part)))
         cuts.apply()
-        for part, kept, by_head in changed:
-            _adapt(model.graph, part, kept, by_head)
+        for part, kept_heads, by_head in changed:
+            _adapt(model.graph, part, kept_heads, by_head)
         for part in dropped:
             drop_part(model.graph, part.o)
         return changes
 
 
 def original_heads(part: AttentionPart) -> tuple[int, ...]:
-    """Which heads of the source an attention still has, in its order."""
+    """Return the indices, in the source, of the heads that an attention still has, in its order."""
     return tuple(part.node.meta.get(_ORIGINAL, range(part.heads)))
 
 
 def columns_of(heads: Sequence[int], head_dim: int) -> np.ndarray:
-    """Columns that belong to `heads` where each has `head_dim` neighboring ones."""
+    """Return the columns of `heads` where each head has `head_dim` adjacent ones."""
     return (np.asarray(heads, np.int64)[:, None] * head_dim + np.arange(head_dim)).reshape(-1)
 
 
-def _cut(model: ir.Model, part: AttentionPart, kept: list[int], cuts: Cuts) -> None:
-    columns = columns_of(kept, part.head_dim)
+def _cut(model: ir.Model, part: AttentionPart, kept_heads: list[int], cuts: Cuts) -> None:
+    columns = columns_of(kept_heads, part.head_dim)
     per_group = part.heads // part.kv_heads
-    groups = sorted({h // per_group for h in kept})
-    if len(groups) * per_group != len(kept):
+    groups = sorted({h // per_group for h in kept_heads})
+    if len(groups) * per_group != len(kept_heads):
         raise UsageError(
             f"attention {part.node.name!r}: {per_group} heads share their keys and values; keep or remove them together"
         )
     if part.merged:
-        cuts.columns(part.q.node, _merged_columns(model, part, kept, groups))
+        cuts.columns(part.q.node, _merged_columns(model, part, kept_heads, groups))
     else:
         cuts.columns(part.q.node, columns)
         for projection in (part.k, part.v):
             cuts.columns(projection.node, columns_of(groups, part.head_dim))
         for node in _inner(part):
             if is_projection(node) and (dims(node.outputs[0]) or [None])[-1] == part.heads * part.head_dim:
-                cuts.columns(node, columns)  # a table of relative positions, projected into heads as well
+                cuts.columns(node, columns)  # the embedding of relative positions, projected into heads as well
     cuts.rows(part.o, columns)
 
 
 def _inner(part: AttentionPart) -> list[ir.Node]:
-    """Nodes between the query, key and value projections and the output projection, and what they are computed from."""
+    """Return the nodes between the query, key and value projections and the output projection, and what those depend on."""
     stop = {p.output for p in (part.q, part.k, part.v)} | {p.node.outputs[0] for p in (part.q, part.k, part.v)}
     if not part.disentangled and len(part.node.inputs) > 3 and part.node.inputs[3] is not None:
         stop.add(part.node.inputs[3])
-    found = dict.fromkeys(v.producer() for v in ancestors(part.o.input, stop) if v not in stop)
-    return [n for n in found if n is not None]
+    producers = dict.fromkeys(v.producer() for v in ancestors(part.o.input, stop) if v not in stop)
+    return [n for n in producers if n is not None]
 
 
 def _by_head(part: AttentionPart) -> list[ir.Node]:
-    """The inner nodes whose result is laid out by heads: what follows a projection into heads, and indices into that."""
+    """Return the inner nodes whose result is laid out by heads: what follows a projection into heads, and indices into that."""
     inner = _inner(part)
     width = part.heads * part.head_dim
-    split = {p.output for p in (part.q, part.k, part.v)}
-    split |= {as_projection(n).output for n in inner if is_projection(n) and as_projection(n).out_features == width}
-    found, members = dict.fromkeys(split), set(inner)
-    for value in found.copy():
+    # Dicts, not sets: the order of what is edited, and with it the artifact's bytes, is the same in every run.
+    split = dict.fromkeys(p.output for p in (part.q, part.k, part.v))
+    projected = (as_projection(n) for n in inner if is_projection(n))
+    split |= dict.fromkeys(p.output for p in projected if p.out_features == width)
+    by_head, members = split.copy(), set(inner)
+    for value in split:
         queue = [value]
         while queue:
             for node in consumers(queue.pop()):
                 if (
                     node in members
                     and not (node.op_type == "Shape" or is_projection(node))
-                    and node.outputs[0] not in found
+                    and node.outputs[0] not in by_head
                 ):
-                    found.update(dict.fromkeys(node.outputs))
+                    by_head.update(dict.fromkeys(node.outputs))
                     queue.extend(node.outputs)
     indices = [
         n
         for n in inner
-        if n.op_type == "Expand" and any(producer(v, "Mul") for v in ancestors(n.inputs[1]))  # type: ignore[arg-type]
+        if n.op_type == "Expand"
+        and (size := n.inputs[1]) is not None
+        and any(producer(v, "Mul") for v in ancestors(size))
     ]
-    made = [v.producer() for v in found if v not in split]
-    return list(dict.fromkeys([n for n in made if n is not None] + indices))
+    producers = [v.producer() for v in by_head if v not in split]
+    return list(dict.fromkeys([n for n in producers if n is not None] + indices))
 
 
-def _merged_columns(model: ir.Model, part: AttentionPart, kept: list[int], groups: list[int]) -> np.ndarray:
-    """Columns of a merged projection that reach the kept heads, found by sending a one through each column."""
+def _merged_columns(model: ir.Model, part: AttentionPart, kept_heads: list[int], groups: list[int]) -> np.ndarray:
+    """Return the columns of a merged projection that reach the kept heads, found by running a one through each column."""
     import torch
 
     from ..graph.torch_graph import TorchGraph
@@ -138,21 +142,21 @@ def _merged_columns(model: ir.Model, part: AttentionPart, kept: list[int], group
             nodes=[n for n in graph.nodes if n in needed],
         )
     used = torch.zeros(size, dtype=torch.bool)
-    for target, heads in zip(targets, (kept, groups, groups), strict=True):
-        lit = reached[target][:, 0].unflatten(-1, (-1, part.head_dim)).abs().amax(-1) > 0
-        used |= lit[:, heads].any(1)
+    for target, heads in zip(targets, (kept_heads, groups, groups), strict=True):
+        nonzero = reached[target][:, 0].unflatten(-1, (-1, part.head_dim)).abs().amax(-1) > 0
+        used |= nonzero[:, heads].any(1)
     return np.flatnonzero(used.numpy())
 
 
-def _adapt(graph: ir.Graph, part: AttentionPart, kept: list[int], by_head: list[ir.Node]) -> None:
-    """Makes everything between the projections expect the new number of heads."""
-    old, new = part.heads, len(kept)
-    part.node.meta[_ORIGINAL] = tuple(original_heads(part)[h] for h in kept)
+def _adapt(graph: ir.Graph, part: AttentionPart, kept_heads: list[int], by_head: list[ir.Node]) -> None:
+    """Change everything between the projections to the new number of heads."""
+    old, new = part.heads, len(kept_heads)
+    part.node.meta[_ORIGINAL] = tuple(original_heads(part)[h] for h in kept_heads)
     if not part.disentangled:
         part.node.attributes["q_num_heads"] = ir.AttrInt64("q_num_heads", new)
         part.node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", new * part.kv_heads // old)
         resize(part.node.outputs[0], new * part.head_dim)
-        _bias_per_head(graph, part.node, kept, old)
+        _bias_per_head(graph, part.node, kept_heads, old)
     for node in by_head:
         if node.op_type in _SHAPED_BY:
             _reshape_heads(graph, node, old, new, part.head_dim)
@@ -163,33 +167,33 @@ def _adapt(graph: ir.Graph, part: AttentionPart, kept: list[int], by_head: list[
 
 
 def _note_shape(value: ir.Value, old: int, new: int, head_dim: int) -> None:
-    """The recorded shape, with the new counts; what mixes batch and heads in one axis is left to shape inference."""
+    """Update a recorded shape; a size that combines batch and heads in one axis is left to shape inference."""
     if value.shape is None:
         return
     *leading, last = list(value.shape)
-    kept = _AXIS_OF_MERGED if len(leading) == 4 and old == 3 else None
+    merged_axis = _AXIS_OF_MERGED if len(leading) == 4 and old == 3 else None
     counted = [
-        new if d == old and i != kept else d if isinstance(d, int) or str(d.value).isidentifier() else None
+        new if d == old and i != merged_axis else d if isinstance(d, int) or str(d.value).isidentifier() else None
         for i, d in enumerate(leading)
     ]
     value.shape = ir.Shape([*counted, new * head_dim if last == old * head_dim else last])
 
 
-def _bias_per_head(graph: ir.Graph, node: ir.Node, kept: list[int], old: int) -> None:
-    """A learned position bias has a slice for each head: the kept ones are picked."""
+def _bias_per_head(graph: ir.Graph, node: ir.Node, kept_heads: list[int], old: int) -> None:
+    """Gather the kept heads' slices of a learned position bias."""
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     shape = dims(bias)
     if bias is None or shape is None or shape[1] in (1, None):
         return
     if shape[1] != old:
         raise UsageError(f"attention {node.name!r}: its bias has {shape[1]} slices for {old} heads")
-    index = initializer(graph, f"{node.name}.kept_heads.{len(kept)}", np.asarray(kept, np.int64))
+    index = initializer(graph, f"{node.name}.kept_heads.{len(kept_heads)}", np.asarray(kept_heads, np.int64))
     picked = insert(node, "Gather", [bias, index], name=f"{bias.name}.of.{node.name}", dtype=bias.dtype, axis=1)
     node.replace_input_with(3, picked)
 
 
 def _reshape_heads(graph: ir.Graph, node: ir.Node, old: int, new: int, head_dim: int) -> None:
-    """Numbers in a shape operand that stand for heads, or for all heads' columns, become the new ones."""
+    """Replace the numbers in a shape input that stand for heads, or for the columns of all heads."""
     shape = node.inputs[1]
     assert shape is not None
     node.replace_input_with(1, _renumbered(graph, node, shape, old, new, head_dim))
@@ -198,7 +202,11 @@ def _reshape_heads(graph: ir.Graph, node: ir.Node, old: int, new: int, head_dim:
 def _renumbered(
     graph: ir.Graph, reader: ir.Node, value: ir.Value, old: int, new: int, head_dim: int, *, ends: bool = True
 ) -> ir.Value:
-    """`ends`: the last entry is the shape's last, where alone all heads' columns stand (elsewhere a length may be as many)."""
+    """Return a shape input with the new number of heads.
+
+    `ends`: the last entry is the last of the shape, the only one that can be the columns of all heads. An entry elsewhere
+    may equal that number by chance.
+    """
     array = constant(value)
     if array is not None:
         flat = array.reshape(-1).astype(np.int64)
@@ -206,7 +214,7 @@ def _renumbered(
         if ends and flat[-1] == old * head_dim:
             changed[-1] = new * head_dim
         counts = flat == old
-        counts[-1] &= len(flat) == 1  # a last entry is a head's own width, never a count
+        counts[-1] &= len(flat) == 1  # a last entry is the width of a head, never a number of heads
         if len(flat) == 5 and old == 3:
             counts[_AXIS_OF_MERGED] = False
         changed[counts] = new
@@ -242,6 +250,6 @@ def _renumbered(
 
 
 def _is_count(value: ir.Value, old: int, head_dim: int) -> bool:
-    """True for a lone last entry that equals the head count by chance: it is a head's width."""
+    """Return True for a single last entry that equals the number of heads by chance: it is the width of a head."""
     array = constant(value)
     return array is not None and array.size == 1 and int(array.reshape(-1)[0]) == old == head_dim

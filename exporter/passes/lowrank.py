@@ -1,4 +1,4 @@
-"""Splits matrices: `W ≈ A B` of a rank at which two products are fewer operations than one."""
+"""Factor weights: `W ≈ A B` of a rank at which two matmuls take fewer operations than one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from .base import StructuralPass
 
 
 def break_even(rows: int, columns: int) -> int:
-    """The largest rank at which `A B` takes fewer operations, and fewer bytes, than `W [rows, columns]`."""
+    """Return the largest rank at which `A B` takes fewer operations, and fewer bytes, than `W [rows, columns]`."""
     return (rows * columns - 1) // (rows + columns)
 
 
 def factors(
     weight: np.ndarray, rank: int, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best `A [in, rank]` and `B [rank, out]` for `weight [in, out]`, float64 inside, float32 out.
+    """Return the best `A [in, rank]` and `B [rank, out]` for `weight [in, out]`: computed in float64, returned in float32.
 
-    `inputs [in, in]`, the second moment of the inputs, makes it the output's error that is least (SVD-LLM, DRONE); a vector
-    `[in]` weighs rows alone (FWSVD: the square roots' squares, row sums of the weight's Fisher information). `outputs
-    [out, out]`, the second moment of the loss's gradient at the output, weighs output directions. Neither: plain SVD.
+    With `inputs [in, in]`, the second moment of the inputs, the error of the output is minimized (SVD-LLM, DRONE). A vector
+    `[in]` weights rows alone (FWSVD: row sums of the weight's Fisher information). `outputs [out, out]`, the second moment of
+    the loss's gradient at the output, weights output directions. Without both it is plain SVD.
     """
     left, left_inverse = _root(inputs, weight.shape[0])
     right, right_inverse = _root(outputs, weight.shape[1])
@@ -38,7 +38,7 @@ def factors(
 def tail_energy(
     weight: np.ndarray, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None
 ) -> np.ndarray:
-    """Squared error left at each rank 0 … min(in, out), in the measure of `factors`."""
+    """Return the squared error at each rank 0 … min(in, out), in the measure of `factors`."""
     left, _ = _root(inputs, weight.shape[0])
     right, _ = _root(outputs, weight.shape[1])
     s = np.linalg.svd(left @ weight.astype(np.float64) @ right, compute_uv=False)
@@ -52,40 +52,40 @@ def global_ranks(
     inputs: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
 ) -> dict[str, int]:
-    """A rank for each matrix, so that about `keep` of all their parameters stay and the most singular energy with them.
+    """Return a rank for each weight, so that about `keep` of all parameters stay, with as much singular energy as possible.
 
-    Ranks grow in steps of `multiple` where a parameter buys most; a matrix whose rank would pass its break-even stays whole
-    and is left out.
+    Ranks grow in steps of `multiple` where a parameter gains most energy. A weight whose rank would pass its break-even is
+    not factored, and is left out.
     """
     energy = {n: tail_energy(w, inputs=inputs.get(n), outputs=outputs.get(n)) for n, w in weights.items()}
     ranks = dict.fromkeys(weights, 0)
     left = keep * sum(w.size for w in weights.values())
-    whole: set[str] = set()
+    unfactored: set[str] = set()
 
     def gain(name: str) -> float:
         rank, price = ranks[name], sum(weights[name].shape)
         after = min(rank + multiple, len(energy[name]) - 1)
         return float(energy[name][rank] - energy[name][after]) / (max(after - rank, 1) * price)
 
-    while open_ones := [n for n in weights if n not in whole]:
-        name = max(open_ones, key=gain)
+    while candidates := [n for n in weights if n not in unfactored]:
+        name = max(candidates, key=gain)
         step = multiple * sum(weights[name].shape)
         if left < step:
             break
         left -= step
         ranks[name] += multiple
         if ranks[name] + multiple > break_even(*weights[name].shape):
-            whole.add(name)
+            unfactored.add(name)
             left -= weights[name].size - ranks[name] * sum(weights[name].shape)
     return {
         n: max(r, multiple)
         for n, r in ranks.items()
-        if n not in whole and max(r, multiple) <= break_even(*weights[n].shape)
+        if n not in unfactored and max(r, multiple) <= break_even(*weights[n].shape)
     }
 
 
 def _root(moment: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric square root of a second moment and its inverse; directions that never occur are damped, not divided by 0."""
+    """Return the symmetric square root of a second moment, and its inverse; damping keeps directions that never occur finite."""
     if moment is None:
         return np.eye(size), np.eye(size)
     moment = moment.astype(np.float64)
@@ -98,17 +98,17 @@ def _root(moment: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]
 
 @dataclass
 class SplitMatrices(StructuralPass):
-    """Replaces each matrix named by two, of the rank given. A token embedding is split too: a smaller table, then a projection.
+    """Replace each weight named by two factors of the rank given; a token embedding by a smaller embedding and a projection.
 
-    `inputs` and `outputs` hold second moments by weight name, see `factors`; matrices without are split by plain SVD. A rank
-    above the break-even is refused. Source: Eckart & Young 1936; SVD-LLM (arXiv 2403.07378), FWSVD (arXiv 2207.00112).
+    `inputs` and `outputs` hold second moments by weight name, see `factors`; a weight without them is factored by plain SVD.
+    A rank above the break-even is refused. Source: Eckart & Young 1936; SVD-LLM (arXiv 2403.07378), FWSVD (arXiv 2207.00112).
     """
 
     ranks: Mapping[str, int]
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     random: bool = False
-    """Factors of the right sizes and random content: for measuring time alone."""
+    """Use factors of the right sizes and random content: for measuring time only."""
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
@@ -140,36 +140,36 @@ def _check(graph: ir.Graph, name: str, rank: int) -> None:
     weight = graph.initializers.get(name)
     shape = list(weight.shape) if weight is not None and weight.shape is not None else []
     if weight is None or len(shape) != 2:
-        raise UsageError(f"{name}: there is no such matrix (was it quantized or split before?)")
+        raise UsageError(f"{name}: there is no such weight (was it quantized or split before?)")
     rows, columns = (d if isinstance(d, int) else 0 for d in shape)
     if not 1 <= rank <= break_even(rows, columns):
         raise UsageError(
-            f"{name}: rank {rank} does not pay for {rows} × {columns}: two products are less work from rank "
+            f"{name}: rank {rank} does not pay for {rows} × {columns}: two matmuls are less work from rank "
             f"{break_even(rows, columns)} down"
         )
     for node in consumers(weight):
         fits = (node.op_type == "MatMul" and node.inputs[1] is weight) or (
             node.op_type == "Gather" and node.inputs[0] is weight
         )
-        turned = node.op_type == "Transpose" and all(n.op_type == "MatMul" for n in consumers(node.outputs[0]))
-        if not (fits or turned):
+        transposed = node.op_type == "Transpose" and all(n.op_type == "MatMul" for n in consumers(node.outputs[0]))
+        if not (fits or transposed):
             raise UsageError(
-                f"{name}: node {node.name!r} ({node.op_type}) reads it; only products and lookups can be split"
+                f"{name}: node {node.name!r} ({node.op_type}) reads it; only matmuls and embedding lookups can be split"
             )
 
 
 def _split(graph: ir.Graph, node: ir.Node, weight: ir.Value, first: ir.Value, second: ir.Value) -> None:
-    """Puts two matrices where `node` reads one; a transposed reader (a tied output head) gets both transposed."""
+    """Put both factors where `node` reads the weight; a transposed reader (a tied output head) gets both transposed."""
     if node.op_type == "Transpose":
         a, b = (list(v.shape) if v.shape is not None else [] for v in (first, second))
-        turned = insert(
+        transposed = insert(
             node, "Transpose", [second], name=f"{node.name}.second", dtype=second.dtype, shape=b[::-1], perm=[1, 0]
         )
-        for product in consumers(node.outputs[0]):
+        for matmul in consumers(node.outputs[0]):
             inner = insert(
-                product, "MatMul", [product.inputs[0], turned], name=f"{product.name}.first", dtype=first.dtype
+                matmul, "MatMul", [matmul.inputs[0], transposed], name=f"{matmul.name}.first", dtype=first.dtype
             )
-            product.replace_input_with(0, inner)
+            matmul.replace_input_with(0, inner)
         node.replace_input_with(0, first)
         node.outputs[0].shape = ir.Shape(a[::-1])
         return

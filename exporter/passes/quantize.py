@@ -1,4 +1,4 @@
-"""Passes that put whole numbers into the canonical graph. What the numbers are was decided before (`calibration.rounding`)."""
+"""Quantize the canonical graph. The integers and scales were chosen before (`calibration.rounding`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,29 +9,29 @@ import onnx_ir as ir
 from ...calibration.rounding import QuantizedMatrix
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
-from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
+from ..graph.edit import attribute_int, bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
     fixed_scale,
-    hold_matrix,
     matrix_of,
+    quantize_weight,
     round_fixed,
-    set_whole,
+    set_integers,
     tokens_function,
 )
 from .base import StructuralPass
 from .cuts import set_array
 
 PER_TOKEN = "per token"
-"""In place of a range: found as the value comes, for each token of its own."""
+"""In place of a range: each token has its own, computed at run time."""
 
 
 @dataclass
 class QuantizeMatrices(StructuralPass):
-    """Each matrix named becomes int8 (or int4) with its scales; `shifts [out]` are added to the biases behind.
+    """Hold each weight named as int8 (or int4) with its scales; `shifts [out]` are added to the biases after the matmuls.
 
-    The result is weight-only: what goes into the products stays as it is until `QuantizeValues`.
+    The result is weight-only: the matmuls' inputs stay float until `QuantizeValues`.
     """
 
     matrices: Mapping[str, QuantizedMatrix]
@@ -40,45 +40,47 @@ class QuantizeMatrices(StructuralPass):
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
         for name in self.matrices:
-            weight = _float_tensor(graph, name)
+            weight = _float_weight(graph, name)
             other = next((n for n in consumers(weight) if n.op_type != "MatMul" or n.inputs[1] is not weight), None)
             if other is not None:
                 raise UsageError(
-                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only matrices of products can"
+                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only weights that matmuls alone read can be quantized"
                 )
         for name, matrix in self.matrices.items():
             weight = graph.initializers[name]
             readers = consumers(weight)
             if name in self.shifts:
                 for reader in readers:
-                    _shift_bias(graph, reader, self.shifts[name])
-            hold_matrix(graph, weight, matrix)
+                    _shift_bias(reader, self.shifts[name])
+            quantize_weight(graph, weight, matrix)
         return {n: f"int{m.bits}" + (f", blocks of {m.block}" if m.block else "") for n, m in self.matrices.items()}
 
 
 @dataclass
 class QuantizeTables(StructuralPass):
-    """Each table named is held as int8 rows with a scale for each row; what is looked up is made float again."""
+    """Hold each embedding named as int8 rows with one scale per row; the rows that are looked up become float again."""
 
     names: tuple[str, ...]
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
         for name in self.names:
-            table = _float_tensor(graph, name)
-            other = next((n for n in consumers(table) if not _is_lookup(n, table)), None)
+            embedding = _float_weight(graph, name)
+            other = next((n for n in consumers(embedding) if not _is_lookup(n, embedding)), None)
             if other is not None:
-                raise UsageError(f"{name}: node {other.name!r} ({other.op_type}) reads it, not only lookups")
+                raise UsageError(
+                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only embeddings that lookups alone read can be quantized"
+                )
         changes = {}
         for name in self.names:
-            table = graph.initializers[name]
-            array = constant(table)
+            embedding = graph.initializers[name]
+            array = constant(embedding)
             assert array is not None
             top = np.abs(array).max(axis=1, keepdims=True)
             scale = (np.where(top > 0, top, 1.0) / 127).astype(np.float32)
             scales = initializer(graph, f"{name}_scale", scale)
-            set_whole(table, np.rint(array / scale).astype(np.int8), 8)
-            for node in consumers(table):
+            set_integers(embedding, np.rint(array / scale).astype(np.int8), 8)
+            for node in consumers(embedding):
                 _look_up(node, scales)
             changes[name] = "int8 rows"
         return changes
@@ -86,10 +88,10 @@ class QuantizeTables(StructuralPass):
 
 @dataclass
 class QuantizeValues(StructuralPass):
-    """Each value named is rounded where products by quantized matrices read it, to its range or `PER_TOKEN`.
+    """Quantize each activation named where matmuls by quantized weights read it, to its range or `PER_TOKEN`.
 
-    `signed`: int8 around 0 with zero point 0, for targets that want it so; else uint8 with a zero point, which uses
-    one-sided ranges whole. UsageError for a value that no such product reads.
+    `signed`: int8 with zero point 0, for targets that require it; else uint8 with a zero point, which uses all of a
+    one-sided range. UsageError for an activation that no such matmul reads.
     """
 
     ranges: Mapping[str, tuple[float, float] | str]
@@ -103,7 +105,7 @@ class QuantizeValues(StructuralPass):
             value = values.get(name)
             readers[name] = [n for n in consumers(value) if matrix_of(n)] if value is not None else []
             if not readers[name]:
-                raise UsageError(f"{name}: no product by a quantized matrix reads this value")
+                raise UsageError(f"{name}: no matmul by a quantized weight reads this activation")
         changes = {}
         for name, given in self.ranges.items():
             first = first_of(graph, readers[name])
@@ -120,11 +122,11 @@ class QuantizeValues(StructuralPass):
 
 @dataclass
 class MigrateScales(StructuralPass):
-    """Divides the channels of each value named and multiplies the rows of the matrices behind it: the product stays the same.
+    """Divide the channels of each activation named and multiply the rows of the weights it meets: the results stay the same.
 
-    `divisors [channels]` by value name. Attention results take theirs from the value projection, which costs nothing;
-    other values are divided where the products read them. Source: SmoothQuant (arXiv 2211.10438); the residual, which
-    reads the same values, is left as it is, so that the result is exact for norms behind the residual too.
+    `divisors [channels]` by activation name. An attention's result is divided in the value projection, which costs nothing;
+    other activations are divided where the matmuls read them. The residual, which reads the same activations, is left as it
+    is, so that the result is exact for norms after the residual too. Source: SmoothQuant (arXiv 2211.10438).
     """
 
     divisors: Mapping[str, np.ndarray]
@@ -149,7 +151,9 @@ class MigrateScales(StructuralPass):
             if not weights or shared is not None:
                 continue
             for weight in weights:
-                set_array(weight, np.ascontiguousarray(constant(weight) * divisor[:, None]))  # type: ignore[operator]
+                array = constant(weight)
+                assert array is not None
+                set_array(weight, np.ascontiguousarray(array * divisor[:, None]))
             if name in folded and _divide_columns(folded[name], divisor):
                 changes[name] = "divided in the value projection"
                 continue
@@ -170,9 +174,9 @@ class MigrateScales(StructuralPass):
 
 @dataclass
 class StoreHalf(StructuralPass):
-    """Every float32 matrix and table is stored as float16 and cast back where it is read: half the bytes, float32 arithmetic.
+    """Store every float32 weight and embedding as float16 and cast it back where it is read: half the bytes, float32 arithmetic.
 
-    Of a table, the rows that were looked up are cast. A weight beyond float16's range (65,504) is refused by name.
+    Of an embedding, the rows that were looked up are cast. A weight beyond float16's range (65,504) is refused by name.
     """
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
@@ -200,25 +204,25 @@ class StoreHalf(StructuralPass):
         return dict.fromkeys(chosen, "float16")
 
 
-def _float_tensor(graph: ir.Graph, name: str) -> ir.Value:
-    found = graph.initializers.get(name)
-    if found is None or len(found.shape or ()) != 2:
-        raise UsageError(f"{name}: there is no such matrix")
-    if found.dtype != ir.DataType.FLOAT:
-        raise UsageError(f"{name}: is {found.dtype} already; quantize a float32 matrix")
-    return found
+def _float_weight(graph: ir.Graph, name: str) -> ir.Value:
+    weight = graph.initializers.get(name)
+    if weight is None or len(weight.shape or ()) != 2:
+        raise UsageError(f"{name}: there is no such weight matrix")
+    if weight.dtype != ir.DataType.FLOAT:
+        raise UsageError(f"{name}: is {weight.dtype} already; quantize a float32 weight")
+    return weight
 
 
-def _shift_bias(graph: ir.Graph, product: ir.Node, shift: np.ndarray) -> None:
-    """Adds to the bias behind a product; one that other products read too is left as it is, as is a product without one."""
-    bias = bias_of(bias_add(product))
+def _shift_bias(matmul: ir.Node, shift: np.ndarray) -> None:
+    """Add to the bias after a matmul, if it has one; a bias that other matmuls read too is left as it is."""
+    bias = bias_of(bias_add(matmul))
     array = constant(bias)
     if bias is not None and array is not None and len(consumers(bias)) == 1:
         set_array(bias, array + shift)
 
 
 def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name: str) -> None:
-    """Readers of a float16 value read it as float32."""
+    """Insert a Cast, so that the readers of a float16 value read it as float32."""
     shape = list(half.shape) if half.shape is not None else None
     to = ir.DataType.FLOAT
     back = insert(first_of(graph, readers), "Cast", [half], name=name, dtype=to, shape=shape, to=int(to))
@@ -228,13 +232,12 @@ def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name
                 reader.replace_input_with(i, back)
 
 
-def _is_lookup(node: ir.Node, table: ir.Value) -> bool:
-    axis = node.attributes.get("axis")
-    return node.op_type == "Gather" and node.inputs[0] is table and (axis is None or axis.value == 0)
+def _is_lookup(node: ir.Node, embedding: ir.Value) -> bool:
+    return node.op_type == "Gather" and node.inputs[0] is embedding and attribute_int(node, "axis", 0) == 0
 
 
 def _look_up(node: ir.Node, scales: ir.Value) -> None:
-    """A lookup of whole numbers, and of the scales of the same rows."""
+    """Make a lookup one of integers, and look up the scales of the same rows."""
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
     after = first_of(graph, consumers(result))
@@ -248,14 +251,14 @@ def _look_up(node: ir.Node, scales: ir.Value) -> None:
         dtype=dtype,
         shape=[*shape[:-1], 1] if shape else None,
     )
-    whole = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
-    product = insert(after, "Mul", [whole, factor], name=f"{name}.float", dtype=dtype, shape=shape)
-    cast = producer(whole)
+    integers = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
+    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
+    cast = producer(integers)
     for reader in consumers(result):
         if reader is not cast:
             for i, read in enumerate(reader.inputs):
                 if read is result:
-                    reader.replace_input_with(i, product)
+                    reader.replace_input_with(i, rows)
     result.type = ir.TensorType(ir.DataType.INT8)
 
 
@@ -269,12 +272,12 @@ def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:
 
 
 def _own_columns(attention: AttentionPart) -> bool:
-    """True where each value column feeds one attention column: no keys shared by heads, no merged or split projection."""
+    """Return True where each column of the value projection feeds one column of the result: no shared keys, nothing merged."""
     return attention.heads == attention.kv_heads and not attention.merged and not attention.disentangled
 
 
 def _divide_columns(projection: Projection, divisor: np.ndarray) -> bool:
-    """Divides a projection's outputs, bias included; False where a weight of it has other readers."""
+    """Divide a projection's outputs, bias included; return False where its weight or bias has other readers."""
     weight = projection.node.inputs[1]
     bias = bias_of(projection.bias)
     if weight is None or not weight.is_initializer() or len(consumers(weight)) != 1:

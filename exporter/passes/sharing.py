@@ -1,4 +1,4 @@
-"""Tensors that are equal become one initializer."""
+"""Store equal tensors as one initializer."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from .base import StructuralPass
 
 @dataclass
 class ShareWeights(StructuralPass):
-    """Makes tensors of one shape and content one initializer: the first keeps its name.
+    """Make tensors of one shape and content one initializer, under the name of the first.
 
-    With `tolerance` above 0, matrices whose difference is at most that part of the first one's norm (Frobenius) are shared as
-    well; that changes what the model computes, so repair it afterwards. Vectors are then shared only where equal.
+    With a `tolerance` above 0, weights of two axes are shared too if their difference is at most that part of the first
+    one's Frobenius norm. That changes what the model computes, so repair it afterwards. Other tensors are shared only
+    where equal.
     """
 
     tolerance: float = 0.0
@@ -26,23 +27,23 @@ class ShareWeights(StructuralPass):
 
 
 def share(graph: ir.Graph, *, tolerance: float = 0.0, axes: int = 0, least: int = 2) -> dict[str, str]:
-    """Shares initializers of at least so many `axes` and elements; returns the name of the one that stays by that of each that went."""
-    gone: dict[str, str] = {}
-    kept: dict[tuple, list[ir.Value]] = {}
+    """Share initializers of at least `axes` axes and `least` elements; return for each removed name the name that replaces it."""
+    replaced: dict[str, str] = {}
+    first_of_kind: dict[tuple, list[ir.Value]] = {}
     for value in list(graph.initializers.values()):
         array = constant(value)
         if array is None or array.ndim < axes or array.size < least or value.is_graph_output():
             continue
         near = tolerance > 0 and array.ndim == 2 and array.dtype.kind == "f"
         key = (array.dtype, array.shape, "near" if near else hashlib.sha256(array.tobytes()).digest())
-        twin = next((v for v in kept.get(key, []) if not near or _near(constant(v), array, tolerance)), None)
+        twin = next((v for v in first_of_kind.get(key, []) if not near or _near(constant(v), array, tolerance)), None)
         if twin is None:
-            kept.setdefault(key, []).append(value)
+            first_of_kind.setdefault(key, []).append(value)
             continue
-        gone[str(value.name)] = str(twin.name)
+        replaced[str(value.name)] = str(twin.name)
         ir.convenience.replace_all_uses_with(value, twin)
         del graph.initializers[str(value.name)]
-    return gone
+    return replaced
 
 
 def _near(first: np.ndarray | None, second: np.ndarray, tolerance: float) -> bool:

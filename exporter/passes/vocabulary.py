@@ -1,9 +1,9 @@
-"""Trims the vocabulary: rows of the embedding table, the output head and the tokenizer together, so that ids stay consistent.
+"""Trim the vocabulary: rows of the token embedding, the output head and the tokenizer together, so that ids stay consistent.
 
-What the text uses stays, with every special token and a fallback of single characters or bytes: other text still becomes
-tokens, only more of them. Text that was used to choose becomes the same tokens as before: WordPiece takes the longest piece
-and Unigram the likeliest path, which a smaller vocabulary that holds them cannot change; BPE needs the merges on the way to
-each token, which are kept as well.
+The tokens that the text uses stay, and every special token, and single characters or bytes as a fallback. Other text still
+becomes tokens, only more of them. The text by which the tokens were chosen becomes the same tokens as before: WordPiece
+takes the longest piece and Unigram the most likely path, which a smaller vocabulary that holds them cannot change. BPE needs
+the merges that lead to each token, which are kept as well.
 """
 
 import json
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError, UsageError
-from ..graph.edit import constant, consumers, dims, initializer
+from ..graph.edit import attribute_int, attribute_ints, constant, consumers, dims, initializer
 from .cuts import set_array
 
 _SEES_THROUGH = ("Reshape", "Cast", "Identity", "Unsqueeze", "Squeeze")
@@ -24,22 +24,22 @@ _STALE = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.mod
 
 
 def tokens_to_keep(tokenizer: Mapping[str, Any], used: Collection[int]) -> list[int]:
-    """Ids to keep, ascending, for the content of a `tokenizer.json` and the ids that text uses."""
+    """Return the ids to keep, ascending, for the content of a `tokenizer.json` and the ids that text uses."""
     model = tokenizer["model"]
     vocabulary = _vocabulary(model)
-    kept = {t["id"] for t in tokenizer.get("added_tokens", [])}
-    kept |= set(used) | {i for token, i in vocabulary.items() if _is_fallback(token, model)}
+    kept_ids = {t["id"] for t in tokenizer.get("added_tokens", [])}
+    kept_ids |= set(used) | {i for token, i in vocabulary.items() if _is_fallback(token, model)}
     if model.get("unk_id") is not None:
-        kept.add(model["unk_id"])
+        kept_ids.add(model["unk_id"])
     if model.get("unk_token") in vocabulary:
-        kept.add(vocabulary[model["unk_token"]])
+        kept_ids.add(vocabulary[model["unk_token"]])
     if model["type"] == "BPE":
-        kept |= _on_the_way(model, vocabulary, kept)
-    return sorted(kept)
+        kept_ids |= _needed_by_merges(model, vocabulary, kept_ids)
+    return sorted(kept_ids)
 
 
 def most_used(tokenizer: Mapping[str, Any], counts: Mapping[int, int], most: int) -> list[int]:
-    """Ids to keep, ascending, at most `most`: the fallback of `tokens_to_keep`, and what text uses oftenest by `counts`.
+    """Return at most `most` ids to keep, ascending: the fallback of `tokens_to_keep`, then the most frequent by `counts`.
 
     UsageError where the fallback alone is more.
     """
@@ -48,13 +48,13 @@ def most_used(tokenizer: Mapping[str, Any], counts: Mapping[int, int], most: int
         raise UsageError(f"{most} tokens are too few: special tokens and single characters alone are {needed}")
     ranked = sorted(counts, key=lambda i: (-counts[i], i))
     count = min(len(ranked), most)
-    while len(kept := tokens_to_keep(tokenizer, ranked[:count])) > most:  # a token may bring others with it
-        count = max(0, count - (len(kept) - most))
-    return kept
+    while len(kept_ids := tokens_to_keep(tokenizer, ranked[:count])) > most:  # a token may need others by its merges
+        count = max(0, count - (len(kept_ids) - most))
+    return kept_ids
 
 
 def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
-    """Token → id. SourceError names a kind of tokenizer that is not known."""
+    """Return token → id. SourceError names an unknown kind of tokenizer."""
     kind = model.get("type")
     if kind in ("WordPiece", "BPE", "WordLevel"):
         return dict(model["vocab"])
@@ -66,7 +66,7 @@ def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _is_fallback(token: str, model: Mapping[str, Any]) -> bool:
-    """True for a single character, in any form in which the tokenizer can need it, and for a byte."""
+    """Return True for a single character, in any form in which the tokenizer can need it, and for a byte."""
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
     bare = token.removeprefix(prefix) if prefix else token
     bare = bare.removesuffix(suffix) if suffix and len(bare) > len(suffix) else bare
@@ -74,31 +74,33 @@ def _is_fallback(token: str, model: Mapping[str, Any]) -> bool:
 
 
 def _pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [tuple(m.split(" ", 1)) if isinstance(m, str) else (m[0], m[1]) for m in model["merges"]]  # type: ignore[misc]
+    """Return the merges of a BPE model, which older files hold as strings and newer ones as lists."""
+    parts = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
+    return [(first, second) for first, second, *_ in parts]
 
 
 def _merged(pair: tuple[str, str], model: Mapping[str, Any]) -> str:
     return pair[0] + pair[1].removeprefix(model.get("continuing_subword_prefix") or "")
 
 
-def _on_the_way(model: Mapping[str, Any], vocabulary: Mapping[str, int], kept: Collection[int]) -> set[int]:
-    """Ids of every token that a kept one can be merged from."""
-    made_by: dict[str, list[tuple[str, str]]] = {}
+def _needed_by_merges(model: Mapping[str, Any], vocabulary: Mapping[str, int], kept_ids: Collection[int]) -> set[int]:
+    """Return the ids of every token from which a kept one can be merged."""
+    merges_to: dict[str, list[tuple[str, str]]] = {}
     for pair in _pairs(model):
-        made_by.setdefault(_merged(pair, model), []).append(pair)
+        merges_to.setdefault(_merged(pair, model), []).append(pair)
     names = {i: t for t, i in vocabulary.items()}
-    queue = [names[i] for i in kept if i in names]
-    seen = set(queue)
+    queue = [names[i] for i in kept_ids if i in names]
+    visited = set(queue)
     while queue:
-        for pair in made_by.get(queue.pop(), []):
-            new = [t for t in pair if t not in seen]
-            seen.update(new)
+        for pair in merges_to.get(queue.pop(), []):
+            new = [t for t in pair if t not in visited]
+            visited.update(new)
             queue += new
-    return {vocabulary[t] for t in seen if t in vocabulary}
+    return {vocabulary[t] for t in visited if t in vocabulary}
 
 
 def trim_tokenizer(tokenizer: Mapping[str, Any], keep: Sequence[int]) -> dict[str, Any]:
-    """The content of a `tokenizer.json` whose ids are places in `keep`. SourceError where it drops an id it still needs."""
+    """Return the content of a `tokenizer.json` whose ids are indices into `keep`. SourceError where a needed id is dropped."""
     new = {old: i for i, old in enumerate(keep)}
     trimmed = json.loads(json.dumps(tokenizer))
     model = trimmed["model"]
@@ -131,8 +133,8 @@ def _new_id(new: Mapping[int, int], old: int, what: str) -> int:
 def _renumber_post_processor(processor: dict[str, Any], new: Mapping[int, int]) -> None:
     kind = processor["type"]
     if kind == "Sequence":
-        for one in processor["processors"]:
-            _renumber_post_processor(one, new)
+        for step in processor["processors"]:
+            _renumber_post_processor(step, new)
     elif kind == "TemplateProcessing":
         for name, token in processor["special_tokens"].items():
             token["ids"] = [_new_id(new, i, name) for i in token["ids"]]
@@ -141,11 +143,11 @@ def _renumber_post_processor(processor: dict[str, Any], new: Mapping[int, int]) 
             name, old = processor[role]
             processor[role] = [name, _new_id(new, old, name)]
     elif kind != "ByteLevel":
-        raise SourceError(f"a {kind} post-processor may hold ids that are not known how to change")
+        raise SourceError(f"a {kind} post-processor may hold ids that cannot be renumbered")
 
 
 def trim_directory(directory: Path, keep: Sequence[int]) -> None:
-    """Rewrites the tokenizer files of a directory; files of older formats that would be stale go."""
+    """Rewrite the tokenizer files of a directory, and delete files of older formats, which would be stale."""
     path = directory / "tokenizer.json"
     trimmed = trim_tokenizer(json.loads(path.read_text(encoding="utf-8")), keep)
     path.write_text(json.dumps(trimmed, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -168,7 +170,7 @@ def trim_directory(directory: Path, keep: Sequence[int]) -> None:
 
 
 def trimmed_config(config: Mapping[str, Any], keep: Sequence[int]) -> dict[str, Any]:
-    """A `config.json` with the new size and ids. SourceError where a token it names was dropped."""
+    """Return a `config.json` with the new size and ids. SourceError where a token that it names was dropped."""
     new = {old: i for i, old in enumerate(keep)}
     changed = dict(config)
     changed["vocab_size"] = len(keep)
@@ -182,30 +184,30 @@ def trimmed_config(config: Mapping[str, Any], keep: Sequence[int]) -> dict[str, 
 
 @dataclass(frozen=True)
 class TrimVocabulary:
-    """Keeps the rows `keep` of the token table, ascending; row `keep[i]` becomes row `i`, in inputs and in logits."""
+    """Keep the rows `keep` of the token embedding, ascending; row `keep[i]` becomes row `i`, in inputs and in logits."""
 
     keep: tuple[int, ...]
 
     def apply(self, model: ir.Model) -> tuple[int, int]:
-        """Edits the model; returns the rows before and after.
+        """Edit the model; return the number of rows before and after.
 
-        Raises UsageError for ids out of range or out of order, SourceError where the model computes with ids otherwise than
-        by looking them up or comparing them with one.
+        Raises UsageError for ids out of range or out of order; SourceError where the model computes with ids in another way
+        than by looking them up or comparing them with a constant.
         """
         graph = model.graph
         ids = next((i for i in graph.inputs if i.name == "input_ids"), None)
         lookups, comparisons = _readers(ids) if ids is not None else ([], [])
         if not lookups:
-            raise SourceError("no embedding table reads input_ids")
-        table = lookups[0].inputs[0]
-        rows = (dims(table) or [None])[0]
-        assert table is not None and rows is not None
+            raise SourceError("no embedding is looked up by input_ids")
+        embedding = lookups[0].inputs[0]
+        rows = (dims(embedding) or [None])[0]
+        assert embedding is not None and rows is not None
         if any(b <= a for a, b in zip(self.keep, self.keep[1:], strict=False)) or not self.keep or self.keep[0] < 0:
             raise UsageError("the ids to keep have to be ascending, each once")
         if self.keep[-1] >= rows:
-            raise UsageError(f"id {self.keep[-1]} is out of range: the table has {rows} rows")
+            raise UsageError(f"id {self.keep[-1]} is out of range: the embedding has {rows} rows")
         cut = _Cut(rows, np.asarray(self.keep, np.int64))
-        cut.along(table, 0)
+        cut.along(embedding, 0)
         for value in graph.outputs:
             if str(value.name) == "logits" and (dims(value) or [None])[-1] == rows:
                 cut.along(value, len(dims(value) or ()) - 1)
@@ -220,7 +222,7 @@ class TrimVocabulary:
 
 
 def _readers(ids: ir.Value) -> tuple[list[ir.Node], list[tuple[ir.Node, int]]]:
-    """The lookups by token ids, and the comparisons of them with a constant (node, the constant's place)."""
+    """Return the lookups by token ids, and the comparisons of ids with a constant as (node, index of the constant)."""
     lookups, comparisons, queue = [], [], [ids]
     while queue:
         value = queue.pop()
@@ -245,21 +247,22 @@ def _constant_slot(node: ir.Node, value: ir.Value) -> int | None:
 
 @dataclass
 class _Cut:
-    """Cuts an axis of `rows` entries down to `kept`, through what makes a value, back to its weights."""
+    """Cut an axis of `rows` entries to `indices`, from a value back to the weights that it is computed from."""
 
     rows: int
-    kept: np.ndarray
+    indices: np.ndarray
 
     def along(self, value: ir.Value | None, axis: int) -> None:
+        """Cut a value along `axis`. SourceError names a node through which that cannot be done."""
         shape = dims(value)
         if value is None or shape is None or shape[axis] != self.rows:
             return  # cut before, or broadcast along this axis
         resized = list(value.shape or ())
-        resized[axis] = len(self.kept)
+        resized[axis] = len(self.indices)
         if value.is_initializer():
             array = constant(value)
             assert array is not None
-            set_array(value, np.ascontiguousarray(np.take(array, self.kept, axis=axis)))
+            set_array(value, np.ascontiguousarray(np.take(array, self.indices, axis=axis)))
             return
         node = value.producer()
         from_right = axis - len(shape)
@@ -273,19 +276,19 @@ class _Cut:
         elif node.op_type == "MatMul" and from_right == -1:
             self.along(node.inputs[1], len(dims(node.inputs[1]) or ()) - 1)
         elif node.op_type == "Gemm" and from_right == -1:
-            turned = bool(node.attributes["transB"].value) if "transB" in node.attributes else False
-            self.along(node.inputs[1], 0 if turned else 1)
+            transposed = bool(attribute_int(node, "transB", 0))
+            self.along(node.inputs[1], 0 if transposed else 1)
             if len(node.inputs) > 2:
                 self.along(node.inputs[2], len(dims(node.inputs[2]) or ()) - 1)
         elif node.op_type == "Transpose":
-            self.along(node.inputs[0], int(node.attributes["perm"].value[axis]))
-        elif node.op_type == "Concat" and int(node.attributes["axis"].value) % len(shape) != axis:
+            self.along(node.inputs[0], attribute_ints(node, "perm")[axis])
+        elif node.op_type == "Concat" and attribute_int(node, "axis") % len(shape) != axis:
             for v in node.inputs:
                 self.along(v, axis)
         elif node.op_type in ("Identity", "Cast"):
             self.along(node.inputs[0], axis)
         else:
             raise SourceError(
-                f"node {node.name!r} ({node.op_type}) gives logits over tokens in a way that cannot be trimmed"
+                f"node {node.name!r} ({node.op_type}) computes logits over tokens in a way that cannot be trimmed"
             )
         value.shape = ir.Shape(resized)

@@ -13,9 +13,11 @@ from ...json_file import read_json
 from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
 from ..check.parity import Parity
 from ..recipe.recipe import Recipe
+from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
 from ..source.source import Source
 from ..targets.base import Target
+from ..targets.registry import target_of
 from .card import seal
 
 _LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
@@ -36,7 +38,7 @@ def build_manifest(
     lowering: dict[str, int],
     parity: Parity,
 ) -> Manifest:
-    """The manifest of a verified artifact; files are recorded when the bundle is finished."""
+    """Return the manifest of a verified artifact; files are recorded when the bundle is finished."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         headway_version=_version("headway"),
@@ -59,16 +61,17 @@ def build_manifest(
         lowering=lowering,
         parity=parity.to_json(),
         libraries={name: _version(name) for name in _LIBRARIES},
+        runner=TARGETS[recipe.target].runner,
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
     )
 
 
 def check_size(files: Sequence[Path], recipe: Recipe) -> int:
-    """Bytes of the artifact's files; GateError where the recipe allows fewer."""
-    found = sum(p.stat().st_size for p in files)
-    if recipe.max_mb is not None and found > recipe.max_mb * 1e6:
-        raise GateError(f"the artifact has {found / 1e6:.1f} MB, {found / 1e6 - recipe.max_mb:.1f} MB over max_mb")
-    return found
+    """Return the bytes of the artifact's files. Raise GateError where the recipe allows fewer."""
+    nbytes = sum(p.stat().st_size for p in files)
+    if recipe.max_mb is not None and nbytes > recipe.max_mb * 1e6:
+        raise GateError(f"the artifact has {nbytes / 1e6:.1f} MB, {nbytes / 1e6 - recipe.max_mb:.1f} MB over max_mb")
+    return nbytes
 
 
 def finish(
@@ -78,17 +81,17 @@ def finish(
     directory: Path | None,
     kept_tokens: Sequence[int] | None = None,
 ) -> None:
-    """Writes recipe, config, card and manifest; what other loaders need travels along. `kept_tokens`: of a trimmed vocabulary."""
+    """Write recipe, config, card and manifest, and the small files of the source that other loaders need.
+
+    `kept_tokens`: the token ids of a trimmed vocabulary.
+    """
     (staging / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     if directory is not None:
         for name in _companions(directory):
-            target = staging / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((directory / name).read_bytes())
-    if manifest.target == "web":
-        from ..targets.web.target import add_page
-
-        add_page(staging, manifest)
+            copy = staging / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes((directory / name).read_bytes())
+    target_of(recipe).finish(staging, manifest)
     config = staging / "config.json"
     if kept_tokens is not None and config.is_file():
         from ..passes.vocabulary import trimmed_config
@@ -99,7 +102,7 @@ def finish(
 
 
 def _companions(directory: Path) -> list[str]:
-    """Small files by which Optimum and sentence-transformers open the same directory, and the source's license."""
+    """Return the small files by which Optimum and sentence-transformers open the same directory, and the license files."""
     names = [
         "config.json",
         "modules.json",
@@ -107,12 +110,12 @@ def _companions(directory: Path) -> list[str]:
         "config_sentence_transformers.json",
         *LICENSE_FILES,
     ]
-    found = [n for n in names if (directory / n).is_file()]
-    return found + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
+    present = [n for n in names if (directory / n).is_file()]
+    return present + [p.relative_to(directory).as_posix() for p in sorted(directory.glob("[0-9]*_*/config.json"))]
 
 
 def tensor_info(value: ir.Value) -> TensorInfo:
-    """Name, dtype and shape of an input or output."""
+    """Return name, dtype and shape of an input or output."""
     dtype = str(value.dtype.numpy()) if value.dtype is not None else "float32"
     shape = [d if isinstance(d, int) else str(d.value) for d in value.shape] if value.shape is not None else []
     return TensorInfo(str(value.name), dtype, shape)

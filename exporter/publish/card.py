@@ -1,27 +1,28 @@
-"""The bundle's README: what it is, how it is opened, how near it is to its source, how fast."""
+"""Write the bundle's README: what it is, how it is opened, how near it is to its source, and its latency."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...manifest import MANIFEST, Manifest, file_records
+from ..targets.registry import card_lines
 
 CARD = "README.md"
 
 
 def seal(directory: Path, manifest: Manifest) -> None:
-    """The last step of a bundle: writes its card, and its manifest with the checksums of all that lies there."""
+    """Finish a bundle: write its card, and its manifest with the checksums of all files."""
     write_card(directory, manifest)
     manifest.files = file_records(directory)
     (directory / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def write_card(directory: Path, manifest: Manifest) -> None:
-    """Writes the card from the manifest; plots that lie in the directory are shown."""
+    """Write the card from the manifest, with the plots that are in the directory."""
     anatomy, source = manifest.anatomy, manifest.source
     blocks = anatomy.get("blocks", [])
-    made = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
-    files = {*directory.glob("model.onnx*"), made, *made.rglob("*")}
+    artifact_path = directory / manifest.artifact  # a file, a folder, or, where it is built elsewhere, not there yet
+    files = {*directory.glob("model.onnx*"), artifact_path, *artifact_path.rglob("*")}
     artifact = sum(p.stat().st_size for p in files if p.is_file())
     lines = [
         f"# {source.get('model_type') or 'model'} for {manifest.task}, target {manifest.target}",
@@ -45,7 +46,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| artifact | {artifact / 1e6:.1f} MB |",
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
         *(_kernel_lines() if manifest.session_options.get("kernels") else []),
-        *(_web_lines(manifest.engine or {}) if manifest.target == "web" else []),
+        *card_lines(manifest),
         *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
         "",
         "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
@@ -79,34 +80,8 @@ def _kernel_lines() -> list[str]:
     ]
 
 
-def _web_lines(record: Mapping[str, Any]) -> list[str]:
-    """How the page is served, and whose token ids it gives."""
-    tokens = record.get("tokenizer", {})
-    theirs = tokens.get("transformers.js", "not compared")
-    if isinstance(theirs, Mapping):
-        theirs = (
-            f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
-        )
-    return [
-        "",
-        "## In a browser",
-        "",
-        "```",
-        "npm ci --ignore-scripts     # onnxruntime-web, beside the page",
-        "headway serve .             # or any server of files; threads need the two headers that this one sends",
-        "```",
-        "",
-        "The page needs `index.html`, `web/`, `headway.json`, the tokenizer's file, `onnx/` and of onnxruntime-web's `dist/` three",
-        "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
-        "too: `pipeline(task, directory)`.",
-        "",
-        f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
-        f"transformers.js's are {theirs}.",
-    ]
-
-
 def _stage_lines(compression: dict) -> list[str]:
-    """MB, ms and quality after each pass; what bought nothing says so."""
+    """Return MB, ms and quality after each pass; a pass that gained nothing says so."""
     shapes = ", ".join(f"{b}×{n}" for b, n in compression["workload"]["shapes"])
     first = compression["stages"][0]
     where = f" in {compression['measured_in']}" if "measured_in" in compression else ""
@@ -130,7 +105,7 @@ def _stage_lines(compression: dict) -> list[str]:
 
 
 def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
-    """MB, ms, speed-up over the `first` stage and quality after a pass, and what has to be said of one that bought nothing."""
+    """Return MB, ms, speed-up over the `first` stage and quality after a pass, and a remark on one that gained nothing."""
     remark = "undone: not faster" if stage["undone"] else "bought nothing" if stage["paid"] is False else ""
     times = f"{stage['ms']:.2f}", f"{first['ms'] / stage['ms']:.2f}"
     return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
@@ -141,7 +116,7 @@ def _summary(values: list[int]) -> str:
 
 
 def _bench_lines(bench: dict) -> list[str]:
-    """The latency table, with the machine it was taken on."""
+    """Return the latency table, with the machine that it was measured on."""
     first, *others = bench["contestants"]
     machine = bench["machine"]
     heads = [
@@ -173,7 +148,7 @@ def _bench_lines(bench: dict) -> list[str]:
 
 
 def _device_lines(record: dict) -> list[str]:
-    """What the runtime's own tool told on a device; a statistic that it does not give stays empty."""
+    """Return what the runtime's own tool measured on a device; a statistic that it does not give stays empty."""
     machine = record["machine"]
     statistics, rows = device_rows(record, ("mean", "p50", "p90", "p95", "p99"))
     return [
@@ -186,7 +161,7 @@ def _device_lines(record: dict) -> list[str]:
 
 
 def device_rows(record: Mapping[str, Any], statistics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Those of the statistics that a device's record has, and a row a case: label, runs, milliseconds by statistic."""
+    """Return the statistics that a device's record has, and a row per case: label, runs, milliseconds by statistic."""
     (name,), cases = record["contestants"], record["cases"]
     given = [k for k in statistics if any(f"{k}_ms" in case for case in cases)]
     rows = [

@@ -6,17 +6,17 @@ from typing import Any
 
 
 def plot_sensitivity(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A bar for each group, in the order of execution."""
+    """Plot a bar for each group, in the order of execution."""
     figure, axes = new_figure(7, 0.8 + 0.22 * len(groups))
     axes.barh(range(len(groups)), [g["error"] for g in groups], color=COLORS[0], height=0.7)
     axes.set_yticks(range(len(groups)), [g["name"] for g in groups], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("error of the outputs where this group alone is rounded, by text")
+    axes.set_xlabel("error of the outputs where this group alone is quantized, per text")
     save_figure(figure, path)
 
 
 def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
-    """Bytes, milliseconds and quality after each pass, side by side."""
+    """Plot bytes, milliseconds and quality after each pass, side by side."""
     figure, all_axes = new_figure(10, 0.7 + 0.42 * len(stages), columns=3)
     names = [s["name"] for s in stages]
     series = (
@@ -38,7 +38,7 @@ def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) ->
 
 
 def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
-    """The loss of the recovery over time, with its running mean."""
+    """Plot the loss of the recovery over time, with its running mean."""
     figure, axes = new_figure(6, 3)
     minutes = [s / 60 for s, _ in losses]
     values = [v for _, v in losses]
@@ -58,19 +58,20 @@ COLORS = ("#1b6ca8", "#e08e45", "#6a994e", "#9d6b99", "#b5b5b5", "#c1554e")
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    """A figure of so many inches, and its axes: one, or an array of several with one vertical axis."""
+    """Return a figure of `width` × `height`, in inches, and its axes: one, or an array with a common vertical axis."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", sharey=True)
-    for one in axes if columns > 1 else (axes,):
-        one.spines[["top", "right"]].set_visible(False)
+    for panel in axes if columns > 1 else (axes,):
+        panel.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
 def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, without the version of the library that drew it, and close it."""
     import matplotlib.pyplot as plt
 
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Output that appears whole or not at all: written beside its place, then renamed into it."""
+"""Write output completely or not at all: beside its place first, then renamed into it."""
 
 import errno
 import os
@@ -13,10 +13,10 @@ from ...manifest import MANIFEST
 
 @contextmanager
 def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
-    """Yields a directory beside `out`; on success it becomes `out`, on any error it is removed and `out` is as before.
+    """Yield a directory beside `out`; on success it becomes `out`, on any error it is removed and `out` is as before.
 
-    Raises UsageError where `out` exists and `force` is not given, where its parent cannot be written, or the disk is full.
-    What a killed run left behind is cleared by the next. `marker`: the file by which what may be replaced is known.
+    Raise UsageError where `out` exists and `force` is not given, where its parent cannot be written, or the disk is full. What a
+    killed run left is removed by the next. `marker`: a file that only output which may be replaced has.
     """
     out = out.resolve()
     if out.parent.is_dir():
@@ -47,7 +47,7 @@ def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
 
 
 def output_folder(out: Path) -> Path:
-    """`out` as a directory, made where it is not there. UsageError where it cannot be one."""
+    """Make `out` a directory where it is none, and return it. Raise UsageError where that is not possible."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,7 +77,7 @@ def _swap(staging: Path, out: Path) -> None:
 
 
 def _clear_abandoned(out: Path) -> None:
-    """Removes what dead runs left beside `out`; a bundle that a kill caught half-way in a swap is put back."""
+    """Remove what killed runs left beside `out`; a bundle that was being replaced when a run was killed is restored."""
     for kind in ("old", "new"):
         prefix = f".{out.name}.{kind}-"
         for path in out.parent.glob(f"{prefix}*"):

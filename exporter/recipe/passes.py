@@ -1,175 +1,175 @@
-"""Specify the passes of a recipe: one class for each, with its order and its limits."""
+"""List the passes of a recipe in one table, and the orders of them that are refused in another.
 
-from typing import Annotated, Literal
+A pass is one module, with its spec and the function that makes it, and one row of `PASSES`. The specs of Headway's own passes are in
+`pass_specs`, since targets read them too.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, GetJsonSchemaHandler, SerializeAsAny, TypeAdapter, WrapValidator
+from pydantic_core import CoreSchema
+
+from .pass_specs import (
+    FitSpec,
+    HalfSpec,
+    PassBase,
+    QuantizeSpec,
+    RecoverSpec,
+    RemoveBlocksSpec,
+    RemoveHeadsSpec,
+    RemoveNeuronsSpec,
+    RemovePartsSpec,
+    RepairSpec,
+    Role,
+    ShareSpec,
+    SplitSpec,
+    TrimVocabularySpec,
+)
 
 
-class StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+@dataclass(frozen=True)
+class PassEntry:
+    """One pass: what a recipe says about it, and "module:function", imported when the pass is made.
 
-
-class FitSpec(StrictModel):
-    """Heads, neurons and ranks go until the budget is met: exactly one of the three is given.
-
-    Rounds repair between one and the next. By default one round and one for each factor of 1.5 are tried, and the better kept.
+    The function takes the job and the spec, see `compress.steps`. `undo_unless_faster`: the model is put back where it became
+    no faster.
     """
 
-    kind: Literal["fit"] = "fit"
-    speedup: float | None = Field(default=None, gt=1)
-    latency_ms: float | None = Field(default=None, gt=0)
-    flops: float | None = Field(default=None, gt=0, lt=1)
-    rounds: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> "FitSpec":
-        if sum(v is not None for v in (self.speedup, self.latency_ms, self.flops)) != 1:
-            raise ValueError("give exactly one of speedup, latency_ms and flops")
-        return self
+    spec: type[PassBase]
+    function: str
+    undo_unless_faster: bool = False
 
 
-class RemoveHeadsSpec(StrictModel):
-    """Heads that stay, by block: their numbers, or how many of the most important."""
+_COMPRESS = "headway.exporter.compress"
 
-    kind: Literal["remove_heads"] = "remove_heads"
-    keep: dict[int, list[int] | int]
+PASSES: dict[str, PassEntry] = {
+    "fit": PassEntry(FitSpec, f"{_COMPRESS}.fit_steps:fit_to_budget"),
+    "remove_heads": PassEntry(RemoveHeadsSpec, f"{_COMPRESS}.structure_steps:remove_heads"),
+    "remove_neurons": PassEntry(RemoveNeuronsSpec, f"{_COMPRESS}.structure_steps:remove_neurons"),
+    "remove_blocks": PassEntry(RemoveBlocksSpec, f"{_COMPRESS}.structure_steps:remove_blocks"),
+    "remove_parts": PassEntry(RemovePartsSpec, f"{_COMPRESS}.structure_steps:remove_parts"),
+    "split": PassEntry(SplitSpec, f"{_COMPRESS}.structure_steps:split_weights", undo_unless_faster=True),
+    "trim_vocabulary": PassEntry(TrimVocabularySpec, f"{_COMPRESS}.structure_steps:trim_vocabulary"),
+    "share": PassEntry(ShareSpec, f"{_COMPRESS}.structure_steps:share_weights"),
+    "repair": PassEntry(RepairSpec, f"{_COMPRESS}.weight_steps:repair_weights"),
+    "recover": PassEntry(RecoverSpec, f"{_COMPRESS}.weight_steps:recover_quality"),
+    "quantize": PassEntry(QuantizeSpec, f"{_COMPRESS}.weight_steps:quantize_weights"),
+    "float16": PassEntry(HalfSpec, f"{_COMPRESS}.structure_steps:store_half"),
+}
+"""All passes by kind, in the order in which the reference lists them."""
+
+Which = Callable[[PassBase], bool]
 
 
-class RemoveNeuronsSpec(StrictModel):
-    """Neurons that stay, by block (its first feed-forward): their numbers, or how many of the most important.
+def _is(*roles: Role) -> Which:
+    return lambda spec: spec.role in roles
 
-    A number of neurons is grown to the multiple that pays on the target.
+
+def _is_not(*roles: Role) -> Which:
+    return lambda spec: spec.role not in roles
+
+
+@dataclass(frozen=True)
+class OrderRule:
+    """Say where a pass may stand: "not behind" any of `others`, or "only behind" or "only before" one of them.
+
+    `reason` is the message of a refusal: a format of `spec` and `other`, the first of those it stands behind.
     """
 
-    kind: Literal["remove_neurons"] = "remove_neurons"
-    keep: dict[int, list[int] | int]
+    passes: Which
+    place: Literal["not behind", "only behind", "only before"]
+    others: Which
+    reason: str
 
 
-class RemoveBlocksSpec(StrictModel):
-    """Blocks that go with their norms: by number, every n-th (the second, fourth … for 2), or the least important."""
-
-    kind: Literal["remove_blocks"] = "remove_blocks"
-    blocks: list[int] = Field(default_factory=list)
-    every: int | None = Field(default=None, ge=2)
-    least_important: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> "RemoveBlocksSpec":
-        if bool(self.blocks) + (self.every is not None) + (self.least_important is not None) != 1:
-            raise ValueError("give one of blocks, every and least_important")
-        return self
-
-
-class RemovePartsSpec(StrictModel):
-    """Attentions and (first) feed-forwards that go, by block; the residual and its norm stay."""
-
-    kind: Literal["remove_parts"] = "remove_parts"
-    attentions: list[int] = Field(default_factory=list)
-    feed_forwards: list[int] = Field(default_factory=list)
-
-
-class SplitSpec(StrictModel):
-    """Matrices of the blocks become pairs of lower rank until `keep` of their parameters are left; see passes.lowrank."""
-
-    kind: Literal["split"] = "split"
-    keep: float = Field(gt=0, lt=1)
-    method: Literal["activation", "fisher", "plain"] = "activation"
-    embedding_rank: int | None = Field(default=None, ge=1)
-
-
-class TrimVocabularySpec(StrictModel):
-    """Tokens that the text does not use go, but for special ones and single characters.
-
-    With `tokens`, at most so many stay: those that the text uses most. Words of the others become several tokens.
-    """
-
-    kind: Literal["trim_vocabulary"] = "trim_vocabulary"
-    tokens: int | None = Field(default=None, ge=1)
-
-
-class ShareSpec(StrictModel):
-    """Equal tensors are stored once; near-equal ones too where `tolerance` (relative Frobenius distance) is above 0."""
-
-    kind: Literal["share"] = "share"
-    tolerance: float = Field(default=0.0, ge=0)
-
-
-class RepairSpec(StrictModel):
-    """Least squares on what is left: whole projections, or one scale a gate."""
-
-    kind: Literal["repair"] = "repair"
-    method: Literal["projection", "scale"] = "projection"
+ORDER: tuple[OrderRule, ...] = (
+    OrderRule(
+        _is_not("quantize", "store"),
+        "not behind",
+        _is("recover"),
+        "recover comes last: {spec.kind} behind it would undo what it learned; only quantization may follow",
+    ),
+    OrderRule(
+        lambda spec: spec.names_blocks,
+        "not behind",
+        lambda spec: bool(spec.bare_blocks),
+        "{spec.kind} behind {other.kind}, which leaves block {other.bare_blocks[0]} no attention: a block without one is counted to "
+        "the block before, so that numbers would mean others; put {spec.kind} in front",
+    ),
+    OrderRule(
+        _is("quantize"),
+        "not behind",
+        _is("store"),
+        "{spec.kind} behind {other.kind}: its weights are float16 by then; put {spec.kind} in front",
+    ),
+    OrderRule(
+        _is("repair"),
+        "only behind",
+        _is("remove", "share"),
+        "{spec.kind} has nothing to repair: put it behind the passes that remove",
+    ),
+    OrderRule(
+        lambda spec: spec.approximates,
+        "only before",
+        _is("repair"),
+        "sharing near-equal tensors changes the answers: put a repair behind it",
+    ),
+    OrderRule(
+        _is_not("quantize", "store"),
+        "not behind",
+        _is("quantize", "store"),
+        "{spec.kind} behind {other.kind}: quantized weights are neither cut, split nor solved for",
+    ),
+    OrderRule(
+        _is("remove"),
+        "not behind",
+        _is("repair"),
+        "{spec.kind} behind a {other.kind} would undo it: {other.kind} comes after all that remove",
+    ),
+)
+"""All rules of order; the first that is broken is the one that the message names."""
 
 
-class RecoverSpec(StrictModel):
-    """Distillation from the source for so many minutes."""
-
-    kind: Literal["recover"] = "recover"
-    minutes: float = Field(gt=0)
-
-
-class QuantizeSpec(StrictModel):
-    """Matrices of the blocks and tables in whole numbers, and what goes into the products where the target computes so.
-
-    `activations`: "per-token" finds each token's range as it comes (needs Headway's kernels), "static" rounds to ranges
-    calibrated on the text, "none" rounds only weights; "auto" is per-token where the bundle has the kernels, else static.
-    `block` divides the inputs of int4 matrices. `keep` names modules or weights that stay float. `search`: groups of matrices go
-    back to float until at most `max_drop` points are lost.
-    """
-
-    kind: Literal["quantize"] = "quantize"
-    weights: Literal["int8", "int4"] = "int8"
-    activations: Literal["auto", "per-token", "static", "none"] = "auto"
-    block: int | None = Field(default=None, ge=16)
-    rounding: Literal["gptq", "nearest"] = "gptq"
-    ranges: Literal["min-max", "percentile", "entropy", "mse"] = "min-max"
-    migrate: bool = True
-    correct_bias: bool = True
-    tables: bool = True
-    keep: list[str] = Field(default_factory=list)
-    search: bool = False
-
-    @model_validator(mode="after")
-    def _fits(self) -> "QuantizeSpec":
-        if self.weights == "int4" and self.activations not in ("auto", "none"):
-            raise ValueError("int4 is weight-only: no target here multiplies int4 by rounded activations")
-        return self
+def check_order(passes: Sequence[PassBase]) -> None:
+    """Raise ValueError where passes cannot follow each other as they do."""
+    kinds = [spec.kind for spec in passes]
+    for spec in passes:
+        if spec.once and kinds.count(spec.kind) > 1:
+            raise ValueError(f"pass {spec.kind} is given twice")
+    for position, spec in enumerate(passes):
+        for rule in ORDER:
+            if not rule.passes(spec):
+                continue
+            ahead = next((other for other in passes[:position] if rule.others(other)), None)
+            behind = next((other for other in passes[position + 1 :] if rule.others(other)), None)
+            broken = {"not behind": ahead is not None, "only behind": ahead is None, "only before": behind is None}
+            if broken[rule.place]:
+                raise ValueError(rule.reason.format(spec=spec, other=ahead))
 
 
-class HalfSpec(StrictModel):
-    """Matrices and tables stored as float16: half the bytes; arithmetic stays float32 on CPUs."""
+@cache
+def _adapter(specs: tuple[type[PassBase], ...]) -> "TypeAdapter[PassBase]":
+    union: Any = Annotated[Union[specs], Field(discriminator="kind")]  # noqa: UP007 (made of a table)
+    return TypeAdapter(union)
 
-    kind: Literal["float16"] = "float16"
+
+def _by_table() -> "TypeAdapter[PassBase]":
+    """Return what reads any pass of the table."""
+    return _adapter(tuple(entry.spec for entry in PASSES.values()))
+
+
+class _TableSchema:
+    """Describe a pass as any of the table's."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(_by_table().core_schema)
 
 
 PassSpec = Annotated[
-    FitSpec
-    | RemoveHeadsSpec
-    | RemoveNeuronsSpec
-    | RemoveBlocksSpec
-    | RemovePartsSpec
-    | SplitSpec
-    | TrimVocabularySpec
-    | ShareSpec
-    | RepairSpec
-    | RecoverSpec
-    | QuantizeSpec
-    | HalfSpec,
-    Field(discriminator="kind"),
+    SerializeAsAny[PassBase], WrapValidator(lambda value, _: _by_table().validate_python(value)), _TableSchema()
 ]
-
-
-def chooses(one: PassSpec) -> bool:
-    """Whether a pass finds its blocks itself."""
-    return isinstance(one, RemoveBlocksSpec) and one.least_important is not None
-
-
-def without_attention(one: PassSpec) -> list[int]:
-    """Blocks that a pass leaves without attention."""
-    if isinstance(one, RemoveHeadsSpec):
-        return [b for b, kept in one.keep.items() if not kept]
-    return list(one.attentions) if isinstance(one, RemovePartsSpec) else []
-
-
-QUANTIZING = ("quantize", "float16")
-REMOVING = ("fit", "remove_heads", "remove_neurons", "remove_blocks", "remove_parts", "split")
+"""Any pass of `PASSES`, read by the row of its kind."""

@@ -1,165 +1,165 @@
-"""The recipe: one short YAML file that says what to make. Every bundle holds the resolved one that made it."""
+"""Read recipes: short YAML files that say what to make. Every bundle holds the resolved one that made it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from ...errors import UsageError
-from .passes import (
-    QUANTIZING,
-    REMOVING,
-    FitSpec,
-    PassSpec,
-    QuantizeSpec,
-    RemoveBlocksSpec,
-    RemoveHeadsSpec,
-    RemoveNeuronsSpec,
-    RemovePartsSpec,
-    ShareSpec,
-    StrictModel,
-    chooses,
-    without_attention,
-)
+from .pass_specs import StrictModel
+from .passes import PassSpec, check_order
+from .targets import TARGETS, targets_with
 
-_ON_GPUS = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx")
-_ENGINES = ("tensorrt", "tensorrt-rtx")
+
+def _known_target(name: str) -> str:
+    if name in TARGETS:
+        return name
+    *others, last = map(repr, TARGETS)
+    raise PydanticCustomError(
+        "literal_error", "Input should be {expected}", {"expected": f"{', '.join(others)} or {last}"}
+    )
+
+
+TargetName = Annotated[
+    str, AfterValidator(_known_target), Field(json_schema_extra=lambda schema: schema.update(enum=list(TARGETS)))
+]
+"""One of `TARGETS`."""
 
 
 class Calibration(StrictModel):
-    """How much of the text is used to learn from, and the seed of every random choice. The rest is held out to judge by."""
+    """How much of the text is learned from, and the seed of every random choice. The rest is held out to judge by."""
 
-    samples: int = Field(default=512, ge=1)
-    seed: int = 0
+    samples: int = Field(default=512, ge=1, description="At most so many texts are learned from.")
+    seed: int = Field(default=0, description="Seed of every random choice.")
 
 
 class Work(StrictModel):
-    """Batches that speed is measured on, as [texts, tokens]; where none are given, batches of one at the text's lengths."""
+    """The workload: batches that latency is measured on."""
 
-    shapes: list[tuple[int, int]] = Field(default_factory=list)
-    threads: int = Field(default=1, ge=1)
+    shapes: list[tuple[int, int]] = Field(
+        default_factory=list,
+        description="Batches as [texts, tokens]. Where none are given, single texts at the lengths of the data.",
+    )
+    threads: int = Field(default=1, ge=1, description="Threads that each batch is run with.")
 
 
 class ProfileShapes(StrictModel):
-    """Batches an engine takes, as [texts, tokens], and the one it is built for."""
+    """The batches that an engine takes, as [texts, tokens], and the one that it is tuned for."""
 
-    min: tuple[int, int]
-    opt: tuple[int, int]
-    max: tuple[int, int]
+    min: tuple[int, int] = Field(description="Smallest batch, as [texts, tokens].")
+    opt: tuple[int, int] = Field(description="Batch that the engine is tuned for, as [texts, tokens].")
+    max: tuple[int, int] = Field(description="Largest batch, as [texts, tokens].")
 
 
 class EngineOptions(StrictModel):
-    """How an engine is built. `gpus` as sm_89, for TensorRT-RTX; `plan` writes the graph and how to build it, and no engine.
+    """How an engine is built."""
 
-    `profiles` are made from the text where none are given, for batches of up to `max_batch` texts.
-    """
-
-    gpus: list[str] = Field(default_factory=list)
-    plan: bool = False
-    max_batch: int = Field(default=32, ge=1)
-    profiles: list[ProfileShapes] = Field(default_factory=list)
-    version_compatible: bool = False
-    hardware: Literal["none", "same", "ampere+"] = "none"
-    stripped: bool = False
-    level: int | None = Field(default=None, ge=0, le=5)
-    timing_cache: Path | None = None
+    gpus: list[str] = Field(
+        default_factory=list,
+        description="GPUs to build for, as sm_89; only for TensorRT-RTX, which needs none of them to build.",
+    )
+    plan: bool = Field(
+        default=False, description="Write the graph and how to build it on the GPU machine, and no engine."
+    )
+    max_batch: int = Field(default=32, ge=1, description="Texts in the largest batch, where no profiles are given.")
+    profiles: list[ProfileShapes] = Field(
+        default_factory=list,
+        description="Optimization profiles; made from the lengths of the data where none are given.",
+    )
+    version_compatible: bool = Field(default=False, description="Let later versions of TensorRT open the engine too.")
+    hardware: Literal["none", "same", "ampere+"] = Field(
+        default="none",
+        description="GPUs that the engine runs on: this one (none), its compute capability (same), or Ampere and later.",
+    )
+    stripped: bool = Field(
+        default=False, description="Leave the weights out of the engine; they are refitted when it is opened."
+    )
+    level: int | None = Field(
+        default=None, ge=0, le=5, description="Optimization level of the builder; the builder's own where not given."
+    )
+    timing_cache: Path | None = Field(
+        default=None, description="File that keeps the builder's measurements from one build to the next."
+    )
 
 
 class Recipe(StrictModel):
-    """Version 1. Unknown keys are refused. `tolerance` replaces the dtype's own; `max_mb` is a gate on the artifact's size.
+    """What to make of a source, version 1. Unknown keys are refused."""
 
-    `column` of a table in `data` is the text; found where not named. `graph_optimization` is for ort-mobile, see
-    `targets.ort_mobile`.
-    `kernels`: "custom" lets the bundle use Headway's own operators, "stock" only the runtime's; "auto" is custom where a pass needs
-    them and they are built. `passes` are made in their order; `max_drop` is the gate on quality after them, in points.
-    `verify`: "module" allows an artifact that no machine of this kind can run (coreml): what it is converted from is checked.
-    """
-
-    version: Literal[1] = 1
-    source: str
-    task: str | None = None
-    target: Literal[
-        "ort",
-        "ort-mobile",
-        "web",
-        "executorch",
-        "litert",
-        "coreml",
-        "ort-cuda",
-        "ort-tensorrt",
-        "tensorrt",
-        "tensorrt-rtx",
-    ] = "ort"
-    kernels: Literal["auto", "stock", "custom"] = "auto"
-    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
-    engine: EngineOptions = EngineOptions()
-    verify: Literal["artifact", "module"] = "artifact"
-    graph_optimization: Literal["baked", "device"] = "baked"
-    data: Path | None = None
-    column: str | None = None
-    tolerance: float | None = Field(default=None, gt=0)
-    max_mb: float | None = Field(default=None, gt=0)
-    passes: list[PassSpec] = Field(default_factory=list)
-    calibration: Calibration = Calibration()
-    work: Work = Work()
-    max_drop: float = Field(default=5.0, ge=0)
+    version: Literal[1] = Field(default=1, description="Version of this format.")
+    source: str = Field(description="The model: a Hugging Face directory or name, an .onnx file, or module:callable.")
+    task: str | None = Field(default=None, description="Task of the model; read from the source where not given.")
+    target: TargetName = Field(default="ort", description="What the bundle is made for.")
+    kernels: Literal["auto", "stock", "custom"] = Field(
+        default="auto",
+        description="Operators of the bundle: Headway's own too (custom), or only the runtime's (stock). auto is custom where a "
+        "pass needs them and they are built.",
+    )
+    dtype: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="Data type that the target computes in, where it has a choice."
+    )
+    engine: EngineOptions = Field(
+        default=EngineOptions(), description="How an engine is built; for tensorrt and tensorrt-rtx."
+    )
+    verify: Literal["artifact", "module"] = Field(
+        default="artifact",
+        description="What is compared with the source: the artifact, or for coreml, whose artifact runs only on Apple's systems, "
+        "the module that it is converted from.",
+    )
+    graph_optimization: Literal["baked", "device"] = Field(
+        default="baked",
+        description="Where ONNX Runtime optimizes the graph: when the bundle is made (baked), or on the device; for ort-mobile.",
+    )
+    data: Path | None = Field(
+        default=None,
+        description="Text like production's, to check on and to learn from; a small built-in set where not given. Passes need it.",
+    )
+    column: str | None = Field(
+        default=None, description="Column of the data that holds the text; found where not given."
+    )
+    tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest difference from the source that parity allows; the data type's own by default.",
+    )
+    max_mb: float | None = Field(default=None, gt=0, description="Gate: megabytes that the artifact may have at most.")
+    passes: list[PassSpec] = Field(
+        default_factory=list, description="Passes that compress the model, made in this order."
+    )
+    calibration: Calibration = Field(default=Calibration(), description="What the passes learn from.")
+    work: Work = Field(default=Work(), description="What latency is measured on.")
+    max_drop: float = Field(
+        default=5.0, ge=0, description="Gate: points of quality that the passes may lose on held-out text."
+    )
 
     @model_validator(mode="after")
-    def _order(self) -> "Recipe":
-        kinds = [p.kind for p in self.passes]
-        for once in ("fit", "trim_vocabulary", "recover", "quantize", "float16"):
-            if kinds.count(once) > 1:
-                raise ValueError(f"pass {once} is given twice")
-        behind = [k for k in kinds[kinds.index("recover") + 1 :] if k not in QUANTIZING] if "recover" in kinds else []
-        if behind:
+    def _fits_together(self) -> "Recipe":
+        check_order(self.passes)
+        target = TARGETS[self.target]
+        if "graph_optimization" not in target.options and self.graph_optimization != "baked":
+            fitting = targets_with("graph_optimization")
+            raise ValueError(f"graph_optimization is for target {fitting}, not for {self.target}")
+        if "engine" not in target.options and self.engine != EngineOptions():
             raise ValueError(
-                f"recover comes last: {behind[0]} behind it would undo what it learned; only quantization may follow"
-            )
-        if self.target != "ort-mobile" and self.graph_optimization != "baked":
-            raise ValueError(f"graph_optimization is for target ort-mobile, not for {self.target}")
-        if self.target not in _ENGINES and self.engine != EngineOptions():
-            raise ValueError(
-                f"engine, --gpu and --plan are for targets tensorrt and tensorrt-rtx, not for {self.target}"
+                f"engine, --gpu and --plan are for targets {targets_with('engine')}, not for {self.target}"
             )
         if self.column is not None and self.data is None:
             raise ValueError("column names a column of data, and no data is given")
-        if self.target in _ON_GPUS and any(isinstance(p, FitSpec) and p.flops is None for p in self.passes):
+        if target.device == "gpu" and any(p.needs_latency for p in self.passes):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
-        for i, one in enumerate(self.passes):
-            if isinstance(
-                one, RemoveHeadsSpec | RemoveNeuronsSpec | RemoveBlocksSpec | RemovePartsSpec
-            ) and not chooses(one):
-                for before in self.passes[:i]:
-                    bare = without_attention(before)
-                    if bare:
-                        raise ValueError(
-                            f"{one.kind} behind {before.kind}, which leaves block {bare[0]} no attention: a block without one is "
-                            f"counted to the block before, so that numbers would mean others; put {one.kind} in front"
-                        )
-            if isinstance(one, QuantizeSpec) and "float16" in kinds[:i]:
-                raise ValueError("quantize behind float16: its matrices are float16 by then; put quantize in front")
-            if one.kind == "repair" and not any(k in (*REMOVING, "share") for k in kinds[:i]):
-                raise ValueError("repair has nothing to repair: put it behind the passes that remove")
-            if isinstance(one, ShareSpec) and one.tolerance and "repair" not in kinds[i:]:
-                raise ValueError("sharing near-equal tensors changes the answers: put a repair behind it")
-            if one.kind not in QUANTIZING and any(k in QUANTIZING for k in kinds[:i]):
-                raise ValueError(
-                    f"{one.kind} behind {kinds[i - 1]}: a quantized matrix is neither cut, split nor solved for"
-                )
-            if one.kind in REMOVING and "repair" in kinds[:i]:
-                raise ValueError(f"{one.kind} behind a repair would undo it: repair comes after all that remove")
         return self
 
     def to_yaml(self) -> str:
+        """Return the recipe as YAML, without the keys that its target does not have."""
         plain = self.model_dump(mode="json", exclude_none=True)
-        if self.target == "ort":
+        if TARGETS[self.target].device == "cpu":
             del plain["dtype"]
         if self.engine == EngineOptions():
             del plain["engine"]
         if self.verify == "artifact":
             del plain["verify"]
-        if self.target != "ort-mobile":
+        if "graph_optimization" not in TARGETS[self.target].options:
             del plain["graph_optimization"]
         if not self.passes:
             for name in ("passes", "calibration", "work", "max_drop"):
@@ -168,7 +168,7 @@ class Recipe(StrictModel):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads a recipe. UsageError names the file and the key that is wrong."""
+    """Read a recipe. Raises UsageError, which names the file and the key that is wrong."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -181,7 +181,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def make_recipe(where: str, **values: object) -> Recipe:
-    """A checked recipe; `where` is named in the error."""
+    """Return a checked recipe. Raises UsageError, which names `where` and the key that is wrong."""
     try:
         return Recipe(**values)  # type: ignore[arg-type]
     except ValidationError as error:

@@ -9,7 +9,7 @@ from .source import Source
 
 
 def check_config(source: Source, anatomy: Anatomy) -> None:
-    """Compares what the config declares with what the graph is. SourceError names the first disagreement."""
+    """Compare what the config declares with what the graph is. SourceError names the first disagreement."""
     if not source.config or not source.config.get("model_type") or not anatomy.blocks:
         return
     declared = normalized_config(source.config)
@@ -18,13 +18,13 @@ def check_config(source: Source, anatomy: Anatomy) -> None:
         ("num_hidden_layers", declared.get("num_layers"), len(anatomy.blocks)),
         ("num_attention_heads", declared.get("num_attention_heads"), attention.heads if attention else 0),
     )
-    for name, wanted, found in pairs:
-        if wanted is not None and wanted != found and "pruned_heads" not in source.config:
-            raise SourceError(f"{source.spec}: config.json says {name} = {wanted}, the graph has {found}")
+    for name, wanted, actual in pairs:
+        if wanted is not None and wanted != actual and "pruned_heads" not in source.config:
+            raise SourceError(f"{source.spec}: config.json says {name} = {wanted}, the graph has {actual}")
 
 
 def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
-    """Layer and head counts under the family's own key names, as Optimum maps them."""
+    """Return layer and head counts from a config, under the family's own key names as Optimum maps them."""
     from optimum.utils import NormalizedConfigManager
     from transformers import AutoConfig
 
@@ -37,15 +37,15 @@ def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
             normal = loaded
     except Exception:  # an unknown model type cannot be cross-checked
         return {}
-    found = {}
+    counts = {}
     for key, names in (
         ("num_layers", ("num_layers", "num_hidden_layers")),
         ("num_attention_heads", ("num_attention_heads",)),
     ):
         value = next((getattr(normal, name) for name in names if _has(normal, name)), None)
         if isinstance(value, int):
-            found[key] = value
-    return found
+            counts[key] = value
+    return counts
 
 
 def _has(config: Any, name: str) -> bool:

@@ -1,8 +1,9 @@
-"""What the user points at, read without torch: its kind, task, files, tokenizer limits, and whether it is whole."""
+"""Open what the user points at, without torch: its kind, task, files and limits in tokens. Damaged sources are refused."""
 
 import hashlib
 import json
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +46,7 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the weight files and the config: which model this is, wherever it lies."""
+        """sha256 over the weight files and the config, which identifies the model wherever it is stored."""
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
         for path in self.weights:
             with path.open("rb") as file:
@@ -54,7 +55,7 @@ class Source:
 
     @property
     def longest(self) -> int:
-        """Tokens in the longest sequence that positions, tokenizer and sentence-transformers settings all allow."""
+        """Longest sequence in tokens that positions, tokenizer and sentence-transformers settings all allow."""
         limits = [self.positions, 1 << 20]
         for name, key in (
             ("sentence_bert_config.json", "max_seq_length"),
@@ -70,12 +71,12 @@ class Source:
 
     @property
     def positions(self) -> int:
-        """Tokens that the position embeddings cover; RoBERTa's kind counts from the padding id on."""
+        """Tokens that the position embeddings cover; models like RoBERTa count positions from the padding id on."""
         declared = int(self.config.get("max_position_embeddings") or 512)
         declared = declared if declared > 0 else 512
         model_type = self.config.get("model_type")
         if model_type == "mpnet":
-            declared -= 2  # whatever the config says of padding
+            declared -= 2  # whatever the config says about padding
         elif model_type in {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text"}:
             pad = self.config.get("pad_token_id")
             declared -= (1 if pad is None else int(pad)) + 1
@@ -83,9 +84,9 @@ class Source:
 
 
 def open_source(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> Source:
-    """Finds out what `spec` is: a directory, an `.onnx` file, `module:callable`, or a hub name; checks that it is whole.
+    """Open `spec`: a directory, an `.onnx` file, `module:callable`, or a name on the Hugging Face hub.
 
-    Raises SourceError for a missing, truncated or pickled source, UsageError for an unknown task.
+    Raises SourceError for a missing, damaged or pickled source, UsageError for an unknown task.
     """
     if task is not None and task not in TASK_OUTPUTS:
         raise UsageError(f"unknown task {task!r}; known: {', '.join(TASK_OUTPUTS)}")
@@ -140,8 +141,8 @@ def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle
     if (directory / MANIFEST).is_file():
         raise SourceError(f"{directory} is a Headway bundle, no model: give the source that its recipe.yaml names")
     if not (directory / "config.json").is_file():
-        found = sorted(directory.glob("*.onnx"))
-        hint = f"; to read {found[0].name}, give its path" if found else ""
+        graphs = sorted(directory.glob("*.onnx"))
+        hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
         raise SourceError(f"{directory}: no config.json, so this is not a Hugging Face model directory{hint}")
     config = read_json(directory / "config.json")
     modules = _sentence_modules(directory)
@@ -150,7 +151,7 @@ def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle
 
 
 def _sentence_modules(directory: Path) -> tuple[dict[str, Any], ...]:
-    """What sentence-transformers puts behind the encoder, with each module's own config."""
+    """Return the modules that sentence-transformers runs after the encoder, each with its own config."""
     path = directory / "modules.json"
     if not path.is_file():
         return ()
@@ -179,7 +180,7 @@ def _task(config: dict[str, Any], modules: tuple[dict[str, Any], ...]) -> str:
 
 
 def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
-    """The weight files, each checked to be whole; safetensors come before pickles."""
+    """Return the weight files, each checked for damage; safetensors come before pickles."""
     index = directory / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
@@ -202,20 +203,33 @@ def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
 
 
 def _check_safetensors(path: Path) -> None:
-    """Compares the file's size with what its header promises (safetensors format, header section)."""
+    """Raise SourceError where the file is missing, damaged, or lists a tensor twice.
+
+    The library checks the header, and that tensors neither overlap nor leave bytes uncovered. It lets a repeated name pass.
+    """
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise SourceError(f"{path}: this shard is listed in the index but is not there")
-    size = path.stat().st_size
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-    except (struct.error, ValueError) as error:
-        raise SourceError(f"{path}: not a safetensors file, or cut off in its header ({error})") from error
-    promised = 8 + length + max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-    if promised != size:
-        raise SourceError(
-            f"{path}: truncated or damaged: {size} bytes, its header promises {promised}. Download it again"
-        )
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        if "not fully covered" in reason:
+            raise SourceError(
+                f"{path}: truncated or damaged: its {path.stat().st_size} bytes are not those that its header lists. "
+                "Download it again"
+            ) from error
+        raise SourceError(f"{path}: not a safetensors file, or damaged in its header ({reason})") from error
+    repeated = _repeated_tensor(path)
+    if repeated is not None:
+        raise SourceError(f"{path}: damaged: its header lists the tensor {repeated!r} twice. Download it again")
+
+
+def _repeated_tensor(path: Path) -> str | None:
+    """Return the first tensor that a valid safetensors header names twice, which JSON readers let pass; None where none is."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        entries: list[tuple[str, Any]] = json.loads(file.read(length), object_pairs_hook=list)
+    return next((name for name, count in Counter(name for name, _ in entries).items() if count > 1), None)

@@ -1,4 +1,4 @@
-"""The source's tokenizer as one `tokenizer.json` that travels with the bundle. Imports transformers inside."""
+"""Save the source's tokenizer as one `tokenizer.json` for the bundle. Functions import transformers when they are called."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def load_tokenizer(directory: Path | None) -> Any:
-    """The Hugging Face fast tokenizer of a directory. SourceError where there is none."""
+    """Load the Hugging Face fast tokenizer of a directory. SourceError where there is none."""
     if directory is None or not any((directory / name).is_file() for name in _FILES):
         place = str(directory) if directory is not None else "the source"
         raise SourceError(
@@ -46,9 +46,9 @@ def load_tokenizer(directory: Path | None) -> Any:
 
 
 def source_encoder(source: Source, directory: Path) -> TextEncoder:
-    """Writes a source's tokenizer to `directory`, and opens it as a bundle does; its `info` is what the bundle needs to know.
+    """Write a source's tokenizer to `directory`, and open it as a bundle does. Its `info` goes into the manifest.
 
-    SourceError where it gives ids that the model has no row for.
+    SourceError where it gives ids that the model has no embedding for.
     """
     info = save_tokenizer(load_tokenizer(source.directory), source.longest, directory)
     encoder = TextEncoder(directory / info.file, info)
@@ -68,7 +68,7 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
 
 
 def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:
-    """Writes the tokenizer's files for every loader; returns what the bundle needs to know. `longest`: limit in tokens."""
+    """Write the tokenizer's files for every loader; return its entry for the manifest. `longest` is the limit in tokens."""
     for name, wanted in (("truncation_side", "right"), ("split_special_tokens", False)):
         given = getattr(tokenizer, name, wanted)
         if given != wanted:
@@ -92,22 +92,22 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
 
 
 def _leave_types_out(path: Path) -> None:
-    """Every token gets type 0: the source's tokenizer gives none, and its model then takes zeros, for both texts of a pair."""
+    """Give every token type 0, as the model does for a source's tokenizer that gives no types, in both texts of a pair."""
     content = read_json(path)
     processor = content.get("post_processor") or {}
-    for one in processor.get("processors", [processor]):
-        if one.get("type") == "BertProcessing":
-            made = _as_template(one)
-            one.clear()  # by keys that are left the file would be read as BERT's again
-            one.update(made)
-        for piece in [*one.get("single", []), *one.get("pair", [])]:
+    for step in processor.get("processors", [processor]):
+        if step.get("type") == "BertProcessing":
+            template = _as_template(step)
+            step.clear()  # keys that are left would make the file read as BERT's again
+            step.update(template)
+        for piece in [*step.get("single", []), *step.get("pair", [])]:
             next(iter(piece.values()))["type_id"] = 0
     if content != read_json(path):
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _as_template(bert: dict[str, Any]) -> dict[str, Any]:
-    """BERT's post-processor, which has its types built in, as the template that does the same."""
+    """Return BERT's post-processor, which has its types built in, as the template that does the same."""
     cls, sep = ({"SpecialToken": {"id": bert[role][0], "type_id": 0}} for role in ("cls", "sep"))
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     return {

@@ -1,8 +1,9 @@
-"""What a target likes: the facts passes need to know about it, and no more."""
+"""Define what every target has: the facts that passes need, the text it is built with, and its methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import onnx_ir as ir
 
 from ...calibration.batches import Batch, make_batches
 from ...errors import TargetError
+from ...manifest import Manifest
 from ...runners.base import Runner
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy
@@ -18,10 +20,11 @@ from ..graph.anatomy import Anatomy
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """`neuron_multiple` and `rank_multiple`: widths between two multiples cost as much as the next one up.
+    """What passes need to know about a target.
 
-    `signed_values`: rounded values are int8 around zero point 0; else uint8 with a zero point. `rounds_tokens`: the runtime
-    itself finds a range for each token as it comes. `int8_tables`: embedding tables may be looked up in whole numbers.
+    `neuron_multiple` and `rank_multiple`: a width between two multiples takes as long as the next multiple. `signed_values`:
+    quantized activations are int8 with zero point 0, else uint8 with a zero point. `rounds_tokens`: the runtime itself quantizes
+    activations per token. `int8_tables`: embeddings may be stored in int8.
     """
 
     name: str
@@ -32,14 +35,17 @@ class TargetSpec:
     int8_tables: bool = True
 
     def grown(self, width: int, most: int) -> int:
-        """The width at the next multiple, at most `most`: a cut between multiples would save nothing more."""
+        """Return the next multiple at or above `width`, at most `most`: a width between multiples saves nothing."""
         step = self.neuron_multiple
         return min(most, -(-width // step) * step)
 
 
 @dataclass(frozen=True)
 class Text:
-    """Text like production's: what a target checks ranges on, and learns lengths from. Tokenized where it is asked for."""
+    """Text like production's: a target observes ranges and lengths on it. It is tokenized on first use.
+
+    `choices`: answers to each text where the task is multiple choice, else 0. `most_tokens`: how many tokens `batches` holds.
+    """
 
     encoder: TextEncoder
     lines: Sequence[str]
@@ -48,28 +54,27 @@ class Text:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence the model takes."""
+        """The longest sequence that the model takes, in tokens."""
         return self.encoder.info.max_length
 
     @cached_property
     def batches(self) -> list[Batch]:
-        """Batches of up to `most_tokens` tokens in all; `[texts, choices, sequence]` where the model takes choices."""
-        made = make_batches(self.encoder, self.lines, longest=self.longest, most_tokens=self.most_tokens)
+        """Batches of at most `most_tokens` tokens together; `[texts, choices, sequence]` where the model takes choices."""
+        batches = make_batches(self.encoder, self.lines, longest=self.longest, most_tokens=self.most_tokens)
         if not self.choices:
-            return made
-        return [Batch({k: np.stack([v] * self.choices, axis=1) for k, v in b.feeds.items()}, b.rows) for b in made]
+            return batches
+        return [Batch({k: np.stack([v] * self.choices, axis=1) for k, v in b.feeds.items()}, b.rows) for b in batches]
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text, int64 `[texts]`."""
+        """How many tokens each text has, int64 `[texts]`."""
         return np.array([len(e.ids) for e in self.encoder.encode(self.lines)], np.int64)
 
 
 class Target(Protocol):
-    """Writes canonical models its own way, and opens what it wrote.
+    """Lower, write and open models for one runtime. `TARGETS` names the function that makes a target from a recipe.
 
-    `artifact` is the file in a bundle that a runner opens; `dtype` names the tolerance that parity is judged by, see
-    `verify.TOLERANCE`.
+    `artifact` is the file in a bundle that a runner opens. `dtype` names the tolerance of parity, see `check.parity.TOLERANCE`.
     """
 
     @property
@@ -82,32 +87,43 @@ class Target(Protocol):
     def dtype(self) -> str: ...
 
     def available(self) -> str | None:
-        """Why nothing can be built here, and what to do; None where it can."""
+        """Return why nothing can be built here, and what to do; None where it can. Never raises."""
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: Text) -> dict[str, int]:
-        """Lowers a canonical model in place; returns how many of each kind of operator were made.
+        """Lower a canonical model in place; return how many of each kind of operator were made.
 
-        Raises TargetError naming the node where an expected fusion did not happen.
+        Raise TargetError naming the node where an expected fusion did not happen.
         """
 
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
-        """Writes a lowered model and whatever is made from it to `directory`."""
+        """Write a lowered model, and whatever is made from it, to `directory`."""
 
     def files(self, directory: Path) -> list[Path]:
-        """The files of a built artifact: what a size gate counts."""
+        """Return the files of a built artifact: what a size gate counts."""
 
     def options(self, *, regroup: bool) -> dict[str, Any]:
-        """What the bundle stores for its runner. `regroup`: whether answers do not depend on how far a batch is padded."""
+        """Return what the bundle stores for its runner. `regroup`: outputs do not depend on how far a batch is padded."""
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
-        """Opens a built artifact as a bundle would; or, where this machine cannot run it, what it was built from."""
+        """Open a built artifact as a bundle would; where this machine cannot run it, open what it was built from."""
 
     def record(self, directory: Path) -> dict[str, Any] | None:
-        """What the manifest says about how the artifact was built and checked; None where there is nothing to say."""
+        """Return what the manifest says about how the artifact was built and checked; None where there is nothing to say."""
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        """Write what else the bundle of a verified artifact holds, and note it in the manifest."""
+
+
+def installed(*packages: str) -> bool:
+    """Return whether Python would find all of these packages."""
+    try:
+        return all(find_spec(name) is not None for name in packages)
+    except (ImportError, ValueError):  # a module of that name that has no spec
+        return False
 
 
 def check_available(target: Target) -> None:
-    """TargetError where the target cannot be built on this machine."""
+    """Raise TargetError with the reason where the target cannot be built on this machine."""
     reason = target.available()
     if reason is not None:
         raise TargetError(reason)

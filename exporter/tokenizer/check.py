@@ -1,7 +1,7 @@
-"""Compares a tokenizer on a device with the source's, on mixed Unicode lines, and names the classes of text that differ.
+"""Compare a tokenizer on a device with the source's on mixed Unicode lines, and name the classes of text that differ.
 
-Classes are read from a line itself (`classes_of`), so any text can be compared; `unicode_lines` makes lines in which every
-class stands alone, with plain words around it, as well as mixed with others, so that a difference has one culprit.
+`classes_of` reads the classes from a line itself, so any text can be compared. `unicode_lines` makes lines in which each class occurs
+alone among plain words, and lines that mix classes, so that a difference can be traced to one class.
 """
 
 import random
@@ -46,7 +46,7 @@ _SPECIAL_TEXTS = re.compile(
 )
 
 _WIDER = {"stacked combining marks": "combining marks", "emoji sequences": "emoji"}
-"""A narrow class stands for the wide one beside it, or it could never stand alone."""
+"""A narrow class replaces the wider one that contains it, or it would never occur alone."""
 
 _LONG_WORD = 100
 _USUAL_SPACE = " \t\n\r"
@@ -68,17 +68,17 @@ _CATEGORIES = {
 
 
 def classes_of(line: str) -> frozenset[str]:
-    """Names of the classes of text that `line` contains; none for ASCII words, digits and punctuation."""
-    found = {name for char in set(line) if (name := _class_of(char)) is not None}
+    """Return the names of the classes of text in `line`; none for ASCII words, digits and punctuation."""
+    classes = {name for char in set(line) if (name := _class_of(char)) is not None}
     if re.search(r"\S", line) is None:
-        found.add("empty and blank lines")
+        classes.add("empty and blank lines")
     if any(_is_mark(a) and _is_mark(b) for a, b in pairwise(line)):
-        found.add("stacked combining marks")
+        classes.add("stacked combining marks")
     if _SPECIAL_TEXTS.search(line):
-        found.add("special-token texts")
+        classes.add("special-token texts")
     if max(map(len, line.split()), default=0) >= _LONG_WORD:
-        found.add("very long words")
-    return frozenset(found - {_WIDER[name] for name in found & _WIDER.keys()})
+        classes.add("very long words")
+    return frozenset(classes - {_WIDER[name] for name in classes & _WIDER.keys()})
 
 
 def _class_of(char: str) -> str | None:
@@ -223,9 +223,9 @@ _WORDS = (  # noqa: SIM905
 
 
 def unicode_lines(seed: int, count: int) -> list[str]:
-    """`count` lines: each class of text alone among plain words, classes mixed, ordinary text of many languages, blank lines.
+    """Return `count` lines: each class of text alone among plain words, mixed classes, ordinary text in many languages, blanks.
 
-    The same lines for the same seed. `classes_of` labels them.
+    The same seed gives the same lines. `classes_of` labels them.
     """
     from ...calibration.corpus import builtin_lines
 
@@ -235,7 +235,7 @@ def unicode_lines(seed: int, count: int) -> list[str]:
     lines = []
     for number in range(count):
         kind = rng.random()
-        if number < len(makers) * 4:  # each at least so often, whatever the draw
+        if number < len(makers) * 4:  # each class at least four times, whatever is drawn
             lines.append(_with_words(rng, [makers[number % len(makers)]]))
         elif kind < 0.02:
             lines.append(rng.choice(["", " ", "  ", "\t", "\u3000", "\n", "\xa0 "]))
@@ -265,7 +265,7 @@ def _with_words(rng: random.Random, makers: Sequence[_Maker]) -> str:
 
 @dataclass(frozen=True)
 class ClassAgreement:
-    """One class: how many lines hold it and how many of those differ; the same of lines that hold nothing else; an example."""
+    """One class: how many lines contain it, how many of those differ, both for lines that contain nothing else, and an example."""
 
     name: str
     lines: int
@@ -277,9 +277,10 @@ class ClassAgreement:
 
 @dataclass(frozen=True)
 class TokenAgreement:
-    """What `compare_ids` found. `culprits`: the classes that account for every line that differs, the fewest that were found.
+    """What `compare_ids` returns. `culprits`: a few classes that account for every line that differs.
 
-    A culprit is a class that differs where it stands alone; where differing lines hold none of those, the class in most of them.
+    A culprit is a class that differs where it occurs alone. Where differing lines contain none of those, it is the class that most of
+    them contain.
     """
 
     lines: int
@@ -296,27 +297,32 @@ class TokenAgreement:
         by_name = {c.name: c for c in self.classes}
         what = []
         for name in self.culprits:
-            one = by_name[name]
-            alone = f", {one.alone_different} of {one.alone} where it stands alone" if one.alone else ""
-            what.append(f"  {name}: {one.different} of {one.lines} lines{alone}; for example {one.example!r}")
+            culprit = by_name[name]
+            alone = f", {culprit.alone_different} of {culprit.alone} where it occurs alone" if culprit.alone else ""
+            what.append(
+                f"  {name}: {culprit.different} of {culprit.lines} lines{alone}; for example {culprit.example!r}"
+            )
         return "\n".join(
             [f"token ids differ on {self.different} of {self.lines} lines, in these classes of text:", *what]
         )
 
     def require(self, what: str, accepted: Collection[str] = ()) -> None:
-        """GateError where `what` differs from its source in a class that is not in `accepted`."""
+        """Raise GateError where `what` differs from its source in a class that is not in `accepted`."""
         left = [name for name in self.culprits if name not in accepted]
         if left:
             raise GateError(f"{what}: {self}\nnot accepted: {', '.join(left)}")
 
 
 def compare_ids(
-    expected: Sequence[Sequence[int]], found: Sequence[Sequence[int]], lines: Sequence[str]
+    expected: Sequence[Sequence[int]], actual: Sequence[Sequence[int]], lines: Sequence[str]
 ) -> TokenAgreement:
-    """Token ids of a source tokenizer and of another one, line by line. Shortest examples are kept, of lines alone where there are."""
+    """Compare token ids of a source tokenizer, `expected`, with those of another one, line by line.
+
+    Examples are the shortest lines, of one class alone where there are any.
+    """
     rows = [
         (line, classes_of(line) or frozenset([PLAIN]), list(a) != list(b))
-        for line, a, b in zip(lines, expected, found, strict=True)
+        for line, a, b in zip(lines, expected, actual, strict=True)
     ]
     differing = [(line, classes) for line, classes, different in rows if different]
     names = sorted({name for _, classes, _ in rows for name in classes})

@@ -1,8 +1,7 @@
-"""The tokenizer inside the graph: a small model from text to ids, for ONNX Runtime with onnxruntime-extensions on the device.
+"""Write the tokenizer as a graph: a small model from text to ids, for ONNX Runtime with onnxruntime-extensions on the device.
 
-Its BERT tokenizer is another one than the source's and gives other ids on much text beyond plain ASCII. So it is not what Headway
-packages unless it is asked to, and then only after its ids were compared with the source's: the classes of text in which they differ
-have to be accepted by name.
+The BERT tokenizer of onnxruntime-extensions gives other ids than the source's on much text beyond plain ASCII. So Headway packages it
+only on request, and only after comparing its ids with the source's: classes of text in which they differ have to be accepted by name.
 """
 
 import json
@@ -27,10 +26,10 @@ _OUTPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def write_in_graph(bundle_directory: Path, out: Path, accepted: Collection[str] = ()) -> list[Path]:
-    """Writes `tokenizer.onnx` (input `text`, string `[1]`; outputs int64 `[tokens]`) and how far it agrees with the bundle's tokenizer.
+    """Write `tokenizer.onnx` (input `text`, string `[1]`; outputs int64 `[tokens]`) and a report of how far its ids agree.
 
-    `accepted`: classes of text (`tokenizer_check.classes_of`) in which other ids are borne. GateError names every other class in which
-    they differ, and nothing is written; SourceError where the tokenizer is not BERT's; TargetError without onnxruntime-extensions.
+    `accepted`: classes of text (`check.classes_of`) in which ids may differ. Raise GateError naming every other class in which they
+    differ, with nothing written; SourceError where the tokenizer is not BERT's; TargetError without onnxruntime-extensions.
     """
     info = Manifest.read(bundle_directory).tokenizer
     path = bundle_directory / info.file
@@ -48,7 +47,10 @@ def write_in_graph(bundle_directory: Path, out: Path, accepted: Collection[str] 
 
 
 def text_graph(tokenizer: dict[str, Any], info: TokenizerInfo) -> bytes:
-    """An ONNX model around onnxruntime-extensions' BertTokenizer, from the content of a `tokenizer.json`."""
+    """Return an ONNX model around onnxruntime-extensions' BertTokenizer, from the content of a `tokenizer.json`.
+
+    Raise SourceError where the tokenizer is not BERT's.
+    """
     import onnx
 
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {}
@@ -74,7 +76,7 @@ def text_graph(tokenizer: dict[str, Any], info: TokenizerInfo) -> bytes:
         unk_token=model["unk_token"],
         suffix_indicator=model["continuing_subword_prefix"],
     )
-    # Its own limit is not kept (0.15.2): cut here, the last token set again.
+    # Version 0.15.2 ignores its own limit: ids are cut here, and the last token is set again.
     end = _end_token(tokenizer)
     constants = {"zero": [0], "last": [-1], "room": [info.max_length - 1], "end": [end], "type": [0], "seen": [1]}
     nodes = [tokenize]
@@ -109,7 +111,7 @@ def _end_token(tokenizer: dict[str, Any]) -> int:
 
 
 def check_in_graph(graph: bytes, tokenizer_file: Path, info: TokenizerInfo, lines: list[str]) -> TokenAgreement:
-    """The graph's token ids, run here, against those of a `tokenizer.json`."""
+    """Compare the graph's token ids, computed here, with those of a `tokenizer.json`."""
     try:
         from onnxruntime_extensions import get_library_path
     except ImportError as error:
@@ -120,6 +122,6 @@ def check_in_graph(graph: bytes, tokenizer_file: Path, info: TokenizerInfo, line
     options.register_custom_ops_library(get_library_path())
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    found = [session.run(["input_ids"], {"text": np.array([line], dtype=object)})[0].tolist() for line in lines]
+    actual = [session.run(["input_ids"], {"text": np.array([line], dtype=object)})[0].tolist() for line in lines]
     expected = [e.ids for e in TextEncoder(tokenizer_file, info).encode(lines)]
-    return compare_ids(expected, found, lines)
+    return compare_ids(expected, actual, lines)

@@ -1,8 +1,8 @@
-"""Engines from a typed graph: TensorRT 10 and 11 and TensorRT-RTX share one interface, and differ in what is noted here.
+"""Build engines from a typed graph with TensorRT 10, TensorRT 11 or TensorRT-RTX, which share one interface.
 
-TensorRT builds for the GPU of the machine it runs on, and measures kernels there; TensorRT-RTX builds for any GPU named and
-chooses kernels where the engine runs, so that it has no timing cache, nor weight-stripped or version-compatible engines
-without a GPU.
+TensorRT builds for the GPU of the machine it runs on and measures kernels there. TensorRT-RTX builds for any GPU that is named
+and chooses kernels where the engine runs. It therefore has no timing cache, and without a GPU no weight-stripped or
+version-compatible engines.
 """
 
 import json
@@ -25,10 +25,11 @@ RTX_GPUS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """`gpus`: for TensorRT-RTX, what to build for. `cache`: TensorRT's timing cache, read and written. `level` 0 to 5.
+    """How an engine is built.
 
-    `hardware`: `none`, `same` (any GPU of the same compute capability) or `ampere+`. `stripped`: without the weights, which
-    are refitted from the graph. `kernels`: the graph holds Headway's own, which are declared before it is read.
+    `gpus`: what TensorRT-RTX builds for. `cache`: TensorRT's timing cache, read and written. `level`: 0 to 5.
+    `hardware`: `none`, `same` (any GPU of the same compute capability) or `ampere+`. `stripped`: without weights, which
+    are refitted from the graph. `kernels`: the graph uses Headway's own kernels, which are declared before it is parsed.
     """
 
     gpus: tuple[str, ...] = ()
@@ -41,7 +42,7 @@ class BuildSettings:
 
 
 def missing(library: str) -> str | None:
-    """Why `library` (`tensorrt` or `tensorrt_rtx`) cannot be used here, with what to install; None where it can."""
+    """Return why `library` (`tensorrt` or `tensorrt_rtx`) cannot be used here, with what to install; None where it can."""
     try:
         find_library(library)
     except TargetError as error:
@@ -50,7 +51,7 @@ def missing(library: str) -> str | None:
 
 
 def find_library(library: str) -> ModuleType:
-    """The module. TargetError names the package and version, and what builds without it."""
+    """Import `library`. TargetError names the package and version to install."""
     package = PACKAGES[library]
     try:
         module = import_module(library)
@@ -66,7 +67,7 @@ def find_library(library: str) -> ModuleType:
 
 
 def check_settings(library: str, settings: BuildSettings) -> None:
-    """TargetError for a GPU that cannot be built for, or a kind of engine that the library cannot make."""
+    """Raise TargetError for a GPU that cannot be built for, or a kind of engine that the library cannot make."""
     if library != "tensorrt_rtx":
         if settings.gpus:
             raise TargetError(
@@ -93,7 +94,7 @@ def check_settings(library: str, settings: BuildSettings) -> None:
 def build_engine(
     library: str, onnx: Path, profiles: Sequence[Profile], settings: BuildSettings, out: Path
 ) -> dict[str, Any]:
-    """Parses `onnx` with strong typing, builds, and writes the engine to `out`, its record and its log beside it.
+    """Parse `onnx` with strong typing, build the engine, and write it to `out` with its record and log beside it.
 
     Returns the record. TargetError names the node, and by its name the module, that the parser or the builder refused.
     """
@@ -111,10 +112,10 @@ def build_engine(
     config = builder.create_builder_config()
     _configure(trt, config, library, settings)
     for profile in profiles:
-        made = builder.create_optimization_profile()
+        shapes = builder.create_optimization_profile()
         for i in range(network.num_inputs):
-            made.set_shape(network.get_input(i).name, profile.min, profile.opt, profile.max)
-        if config.add_optimization_profile(made) < 0:
+            shapes.set_shape(network.get_input(i).name, profile.min, profile.opt, profile.max)
+        if config.add_optimization_profile(shapes) < 0:
             raise TargetError(f"profile {asdict(profile)} was refused: {log.worst()}")
     cache = _read_cache(config, settings.cache) if library == "tensorrt" else None
     engine = builder.build_serialized_network(network, config)
@@ -143,21 +144,21 @@ def build_engine(
 
 
 def declare_kernels() -> None:
-    """Makes Headway's own kernels known to TensorRT. TargetError names what is missing."""
+    """Declare Headway's own kernels to TensorRT. TargetError names what is missing."""
     from ..kernels.tensorrt_plugin import register
 
     try:
         register()
     except ImportError as error:
-        wanted = "'tensorrt>=10.9'" if str(error.name).startswith("tensorrt") else "'triton==3.6.0' (Linux)"
+        package = "'tensorrt>=10.9'" if str(error.name).startswith("tensorrt") else "'triton==3.6.0' (Linux)"
         raise TargetError(
-            f"Headway's own kernels need {error.name}, which cannot be imported ({error}): pip install {wanted}, or export "
+            f"Headway's own kernels need {error.name}, which cannot be imported ({error}): pip install {package}, or export "
             "with --kernels stock"
         ) from error
 
 
 def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> None:
-    """Reads a graph into a network. TargetError names the first node that the parser refuses."""
+    """Parse a graph into a network. TargetError names the first node that the parser refuses."""
     parser = trt.OnnxParser(network, log)
     if parser.parse_from_file(str(onnx)):
         return
@@ -173,11 +174,15 @@ def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> None:
 
 def _configure(trt: ModuleType, config: Any, library: str, settings: BuildSettings) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: products of float32 would be rounded to 10 bits
+    config.clear_flag(
+        trt.BuilderFlag.TF32
+    )  # on by default: float32 matmuls would round their inputs to 10 bits of mantissa
     if settings.level is not None:
         config.builder_optimization_level = settings.level
     if library == "tensorrt_rtx":
-        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it not every context can be captured
+        config.set_flag(
+            trt.BuilderFlag.REQUIRE_USER_ALLOCATION
+        )  # without it, some contexts cannot be captured in a CUDA graph
         config.num_compute_capabilities = len(settings.gpus)
         for i, gpu in enumerate(settings.gpus):
             config.set_compute_capability(getattr(trt.ComputeCapability, gpu.replace("_", "").upper()), i)
@@ -192,18 +197,20 @@ def _configure(trt: ModuleType, config: Any, library: str, settings: BuildSettin
 
 
 def _read_cache(config: Any, path: Path | None) -> Any:
-    """TensorRT's timing cache, from where an earlier build left it."""
+    """Load TensorRT's timing cache from where an earlier build left it."""
     if path is None:
         return None
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    if not config.set_timing_cache(cache, ignore_mismatch=False):  # another GPU's, or another version's: begun anew
+    if not config.set_timing_cache(
+        cache, ignore_mismatch=False
+    ):  # made on another GPU or by another version: start over
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 def this_gpu() -> str | None:
-    """The compute capability of the GPU here, as `sm_89`; None where there is none."""
+    """Return the compute capability of this machine's GPU, as `sm_89`; None where there is none."""
     try:
         return f"sm_{architecture()}"
     except (OSError, RuntimeError):
@@ -211,7 +218,7 @@ def this_gpu() -> str | None:
 
 
 def this_driver() -> str | None:
-    """The version of the NVIDIA driver; None where there is none."""
+    """Return the version of the NVIDIA driver; None where there is none."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
@@ -220,7 +227,7 @@ def this_driver() -> str | None:
 
 
 def _log(trt: ModuleType) -> Any:
-    """The builder's messages, kept."""
+    """Return a logger that keeps the builder's messages."""
 
     class Log(trt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Optimization profiles: which batches an engine is built for, from the lengths of the user's own text."""
+"""Choose optimization profiles (the batches an engine is built for) from the lengths of the user's own text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ..errors import UsageError
 
 Shape = tuple[int, int]
 QUANTILES = (0.5, 0.9)
-"""Lengths up to the median, up to nine tenths, and the rest up to the longest the model takes: a profile each."""
+"""One profile for lengths up to the median, one up to the 90th percentile, and one up to the longest the model takes."""
 
 _MULTIPLE = 8
 _OPT_BATCH = 8
@@ -17,21 +17,22 @@ _OPT_BATCH = 8
 
 @dataclass(frozen=True)
 class Profile:
-    """Shapes `(texts, tokens)` that are taken, and the one that kernels are chosen for."""
+    """The smallest and the largest shape `(texts, tokens)` that are accepted, and the one that kernels are chosen for."""
 
     min: Shape
     opt: Shape
     max: Shape
 
     def takes(self, batch: int, length: int) -> bool:
+        """Return whether `batch` texts of `length` tokens fit."""
         return self.min[0] <= batch <= self.max[0] and self.min[1] <= length <= self.max[1]
 
 
 def make_profiles(lengths: np.ndarray, longest: int, *, batch: int = 32) -> list[Profile]:
-    """Profiles that together take every length from 1 to `longest` tokens and up to `batch` texts.
+    """Return profiles that together take every length from 1 to `longest` tokens and up to `batch` texts.
 
-    Borders are quantiles of `lengths [texts]` (int64), rounded up to a multiple of 8; each is built for the median of the
-    lengths that fall into it.
+    Borders are quantiles of `lengths [texts]` (int64), rounded up to a multiple of 8. Each profile is optimized for the median
+    of the lengths that fall into it.
     """
     borders = [min(longest, _up(int(np.quantile(lengths, q)))) for q in QUANTILES]
     ends = sorted({*borders, longest})
@@ -45,7 +46,7 @@ def make_profiles(lengths: np.ndarray, longest: int, *, batch: int = 32) -> list
 
 
 def check_profiles(profiles: Sequence[Profile], lengths: np.ndarray, longest: int) -> None:
-    """UsageError where a profile contradicts itself or goes beyond the model's `longest`, or a text's length falls into none."""
+    """Raise UsageError where a profile contradicts itself or exceeds the model's `longest`, or a text's length fits none."""
     for number, p in enumerate(profiles):
         if any(not 1 <= low <= best <= high for low, best, high in zip(p.min, p.opt, p.max, strict=True)):
             raise UsageError(

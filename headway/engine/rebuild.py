@@ -1,4 +1,4 @@
-"""Builds the engine of a bundle on the machine that will run it, from the graph and the plan that lie in it.
+"""Build the engine of a bundle on the machine that will run it, from the bundle's graph and plan.
 
 A bundle carries this module and what it imports, so that it needs numpy and the library that builds, and no Headway.
 """
@@ -17,7 +17,7 @@ from .record import ENGINE_FILE, PLAN_FILE
 
 
 def rebuild(bundle: Path) -> dict[str, Any]:
-    """Builds as the plan says, TensorRT-RTX for this machine's GPU where there is one; returns the engine's record."""
+    """Build as the plan says and return the engine's record; TensorRT-RTX builds for this machine's GPU where there is one."""
     plan, manifest = (_read(bundle / name) for name in (PLAN_FILE, MANIFEST))
     check_records(bundle, {n: r for n, r in manifest["files"].items() if n.startswith("model.onnx")})
     settings = BuildSettings(**{**plan["settings"], "gpus": tuple(plan["settings"]["gpus"])})
@@ -43,7 +43,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def main(bundle: Path) -> int:
-    """What the script in a bundle calls; returns the exit code."""
+    """Build the engine for the script in a bundle; return the exit code."""
     try:
         record = rebuild(bundle)
     except HeadwayError as error:

@@ -10,6 +10,6 @@ RECORD_SUFFIX = ".json"
 
 
 def read_record(engine: Path) -> dict[str, Any] | None:
-    """What was noted when the engine was built, or None: library, version, GPUs, driver, profiles, bytes."""
+    """Return what was recorded when the engine was built (library, version, GPUs, driver, profiles, bytes), or None."""
     path = engine.with_suffix(RECORD_SUFFIX)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import UsageError
 
 GROUP_COST = 16
-"""What one more run costs, in tokens of work: below it, splitting a batch by length gains nothing."""
+"""Cost of one more run, in tokens of work. Where splitting a batch by length saves less, it gains nothing."""
 
 
 class Runner(Protocol):
@@ -17,7 +17,9 @@ class Runner(Protocol):
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run a batch: inputs int64 `[batch, sequence]`, outputs float32."""
+        ...
 
 
 def put_rows(
@@ -28,15 +30,15 @@ def put_rows(
     shape: tuple[int, ...],
     axis: int | None,
 ) -> None:
-    """Puts a part's answers where its `rows` stand in a batch of `shape` [batch, sequence]; padding is zeros.
+    """Put the outputs of a part of a batch into its `rows` of the results for a batch of `shape` [batch, sequence].
 
-    `axis` is the output's sequence axis, None where it has none.
+    `axis` is the output's sequence axis, None where it has none. Padding is zeros.
     """
     if name not in results:
-        whole = [shape[0], *array.shape[1:]]
+        full_shape = [shape[0], *array.shape[1:]]
         if axis is not None:
-            whole[axis] = shape[1]
-        results[name] = np.zeros(whole, array.dtype)
+            full_shape[axis] = shape[1]
+        results[name] = np.zeros(full_shape, array.dtype)
     if axis is None:
         results[name][rows] = array
     else:
@@ -44,30 +46,33 @@ def put_rows(
 
 
 def real_lengths(mask: np.ndarray) -> np.ndarray:
-    """Position of the last real token of each row, plus one: `[batch]`."""
+    """Return the position of the last real token of each row, plus one: int64 `[batch]`."""
     reversed_first = np.argmax(mask[:, ::-1] != 0, axis=1)
     return np.where(mask.any(axis=1), mask.shape[1] - reversed_first, 1)
 
 
 def check_mask(mask: np.ndarray) -> None:
-    """UsageError where a row of a mask `[batch, sequence]` has padding before its last token, which kernels by length do not take."""
+    """Raise UsageError where a row of a mask `[batch, sequence]` has padding before its last token.
+
+    Kernels that take the length of each row cannot skip padding before it.
+    """
     short = np.flatnonzero(mask.any(axis=1) & ((mask != 0).sum(axis=1) < real_lengths(mask)))
     if short.size:
         raise UsageError(
-            f"attention_mask, row {short[0]}: padding stands before a token; this bundle's kernels take it behind the text alone: "
-            "pad on the right, or export with --kernels stock"
+            f"attention_mask, row {short[0]}: padding stands before a token; this bundle's kernels take padding after the text "
+            "only: pad on the right, or export with --kernels stock"
         )
 
 
 def group_by_length(lengths: np.ndarray, cost: int = GROUP_COST) -> list[np.ndarray]:
-    """Splits rows into groups that are cheapest to run, each padded to its own longest.
+    """Split rows into the groups that are cheapest to run, each padded to its own longest.
 
     Minimizes `sum(rows * longest + cost)` over groups, exactly, by dynamic programming over the sorted lengths.
     Returns arrays of row numbers.
     """
     order = np.argsort(lengths, kind="stable")
     ordered = lengths[order].astype(np.int64)
-    # Only a change of length can be a border, which bounds the work by the longest length, not by the batch.
+    # Groups can only end where the length changes. So the work is bounded by the longest length, not by the batch.
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) + 1
     starts = np.concatenate([[0], ends])
     best = np.zeros(len(ends) + 1, np.int64)

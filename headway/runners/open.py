@@ -29,7 +29,7 @@ def open_artifact(
 
 
 def graph_of(artifact: Path) -> Path:
-    """Return the file that ONNX Runtime reads: an engine's graph lies beside it."""
+    """Return the file that ONNX Runtime reads: the graph of an engine lies beside it."""
     return artifact if artifact.suffix == ".ort" else artifact.with_suffix(".onnx")
 
 

@@ -1,4 +1,4 @@
-"""Runs an ONNX Runtime artifact on batches of token ids. Needs numpy and onnxruntime, nothing else."""
+"""Run an ONNX Runtime artifact on batches of token ids. Needs numpy and onnxruntime, nothing else."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,11 @@ from .base import group_by_length, put_rows, real_lengths
 
 
 class OrtRunner:
-    """One ONNX Runtime session. `threads` is the size of its pool; None leaves it to the runtime.
+    """One ONNX Runtime session. `threads` is the size of its thread pool; None leaves it to the runtime.
 
-    With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, since tokens of padding cost as
-    much as real ones. What outputs hold at padded positions means nothing. `profile`: where the runtime writes its own.
+    With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, because padding costs as
+    much as real tokens. Outputs at padded positions have no meaning. `profile` is the prefix of ONNX Runtime's own profile.
+    Raises TargetError where the model cannot be loaded on the first of `providers`.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class OrtRunner:
         self._sequence_axis = [list(o.shape).index("sequence") if "sequence" in o.shape else None for o in outputs]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Inputs int64 `[batch, sequence]` → outputs by name, float32."""
+        """Run a batch: inputs int64 `[batch, sequence]`, outputs by name, float32."""
         wanted = {name: feeds[name] for name in self.input_names}
         mask = feeds.get("attention_mask")
         if not self._regroup or mask is None or mask.ndim != 2 or mask.all():
@@ -89,7 +90,7 @@ class OrtRunner:
 
 
 def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:
-    """TargetError where the first provider is not in this build: the runtime would silently take another."""
+    """Raise TargetError where the first provider is not in this build: the runtime would silently take another."""
     wanted, known = _first(providers), onnxruntime.get_available_providers()
     if wanted not in known:
         raise TargetError(
@@ -99,7 +100,7 @@ def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[st
 
 
 def check_loaded(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]], loaded: Sequence[str]) -> None:
-    """TargetError where the first provider is in the build, but a session went on without it: its libraries or GPU are missing."""
+    """Raise TargetError where a session runs without the first provider, because its libraries or its GPU are missing."""
     wanted = _first(providers)
     if wanted not in loaded:
         raise TargetError(

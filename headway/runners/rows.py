@@ -1,7 +1,7 @@
-"""Runs artifacts for phones on this machine: for checking them, and for whoever wants them in Python.
+"""Run artifacts for phones on this machine, to check them or to use them in Python.
 
-ExecuTorch's runtime for Python takes torch tensors, so that torch is imported where a program is opened; LiteRT's takes numpy.
-Both take one text at a time: what a batch holds is run row by row.
+ExecuTorch's Python runtime takes torch tensors, so torch is imported when a program is opened; LiteRT's takes numpy arrays.
+Both take one text at a time: a batch is run row by row.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ RECORD_FILE = "model.pte.json"
 LITERT_FILE = "model.tflite"
 LITERT_RECORD = "model.tflite.json"
 SIGNATURE = "tokens_{}"
-"""Names of a LiteRT file's signatures, by their length."""
+"""Names of a LiteRT file's signatures, by length in tokens."""
 
 
 class RowRunner:
-    """Runs batches row by row. With `cut_padding`, a row is cut to its real tokens: answers that do not depend on padding.
+    """Runs batches row by row. With `cut_padding`, each row is cut to its real tokens, so outputs do not depend on padding.
 
-    `outputs` are names with the axis that runs along the sequence, None where none does.
+    `outputs` are names with the axis of the sequence, None where there is none.
     """
 
     def __init__(self, inputs: list[str], outputs: list[tuple[str, int | None]], *, max_length: int, cut_padding: bool):
@@ -36,11 +36,11 @@ class RowRunner:
         self._cut = cut_padding
 
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Inputs int64 `[1, length]` → outputs in their order, `[1, …]`."""
+        """Run one row: inputs int64 `[1, length]`, outputs in their order, `[1, …]`."""
         raise NotImplementedError
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Inputs int64 `[batch, sequence]` → outputs by name, float32. TargetError for a text that is too long."""
+        """Run a batch: inputs int64 `[batch, sequence]`, outputs by name, float32. TargetError for a text that is too long."""
         wanted = {name: np.asarray(feeds[name]) for name in self.input_names}
         shape = next(iter(wanted.values())).shape
         mask = feeds.get("attention_mask")
@@ -58,9 +58,9 @@ class RowRunner:
 
 
 class ExecuTorchRunner(RowRunner):
-    """One ExecuTorch program on the runtime that its Python package holds.
+    """One ExecuTorch program on the runtime of its Python package.
 
-    `threads` is the size of the one pool that all its programs in a process share; None leaves it as it is.
+    `threads` is the size of the thread pool that all programs of a process share; None leaves it as it is.
     """
 
     def __init__(self, program: Path, options: Mapping[str, Any] | None = None, threads: int | None = None):
@@ -70,7 +70,7 @@ class ExecuTorchRunner(RowRunner):
             from executorch.runtime import Runtime
         except ImportError as error:
             raise TargetError(
-                f"{program}: its runtime is not here ({error}): pip install 'headway[executorch]'"
+                f"{program}: its runtime is not installed ({error}): pip install 'headway[executorch]'"
             ) from error
         record = read_json(program.with_name(RECORD_FILE))
         super().__init__(
@@ -83,24 +83,27 @@ class ExecuTorchRunner(RowRunner):
             portable_lib._unsafe_reset_threadpool(threads)
         self._tensor = torch.from_numpy
         try:
-            self._program = Runtime.get().load_program(program)  # has to outlive its method
+            self._program = Runtime.get().load_program(program)  # must outlive its method
             self._method = self._program.load_method("forward")
         except Exception as error:  # the runtime raises RuntimeError with an error number
             raise TargetError(f"{program}: ExecuTorch cannot load it: {error}") from error
 
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        # Results lie in memory that the next call writes over.
+        """Run one row on the program."""
+        # The next call overwrites the memory of the results.
         return [t.numpy().copy() for t in self._method.execute([self._tensor(feeds[n]) for n in self.input_names])]
 
 
 class LiteRtRunner(RowRunner):
-    """One LiteRT file. A text is padded to the next of its lengths, and what padding answered is cut off again."""
+    """One LiteRT file. A text is padded to the next of its lengths, and outputs at padded positions are cut off again."""
 
     def __init__(self, model: Path, threads: int | None = None):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise TargetError(f"{model}: its runtime is not here ({error}): pip install 'headway[litert]'") from error
+            raise TargetError(
+                f"{model}: its runtime is not installed ({error}): pip install 'headway[litert]'"
+            ) from error
         record = read_json(model.with_name(LITERT_RECORD))
         self.lengths = sorted(record["lengths"])
         outputs = [(name, axis) for name, axis in record["outputs"]]
@@ -113,6 +116,7 @@ class LiteRtRunner(RowRunner):
             raise TargetError(f"{model}: LiteRT cannot load it: {error}") from error
 
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Run one row on the signature of the next length."""
         length = feeds[self.input_names[0]].shape[1]
         bucket = next(n for n in self.lengths if n >= length)
         if bucket not in self._signatures:

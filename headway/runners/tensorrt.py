@@ -1,9 +1,9 @@
-"""Opens and runs TensorRT and TensorRT-RTX engines. Needs numpy, the library the engine was built with, and cuda-bindings.
+"""Open and run TensorRT and TensorRT-RTX engines. Needs numpy, the library the engine was built with, and cuda-bindings.
 
-Buffers are allocated once, as large as the largest profile asks for, and so is the memory of intermediate values, which all
-contexts share: they run one after the other on one stream. A batch goes to the profile that takes it; where
-answers do not depend on padding it is split by length, padded to one of a few lengths and to a power of two of texts, so that
-few shapes occur and each is captured once as a CUDA graph and replayed from then on.
+Buffers are allocated once, as large as the largest profile needs. All contexts share one scratch memory for activations,
+because they run one after the other on one stream. A batch goes to the profile that takes it. Where outputs do not depend on
+padding, a batch is split by length and padded to one of a few lengths and to a power of two of texts. So few shapes occur, and
+each is captured once as a CUDA graph and replayed from then on.
 """
 
 import ctypes
@@ -25,12 +25,14 @@ _MAGIC = b"vtrt"
 
 
 def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -> "EngineRunner":
-    """Opens an engine. TargetError in one sentence where this machine, its GPU or its library is not what it was built for.
+    """Open an engine. TargetError where this machine, its GPU or its library is not what the engine was built for.
 
     `cuda` stands in for `cuda.bindings.runtime`.
     """
     plan = read_json(engine.with_name(PLAN_FILE))
-    again = f"the graph is in the bundle: build it anew here with `python {engine.with_name('build_engine.py')}`"
+    again = (
+        f"the graph is in the bundle: build the engine again here with `python {engine.with_name('build_engine.py')}`"
+    )
     if not engine.is_file():
         raise TargetError(f"{engine}: not built yet, the bundle holds a plan; {again}")
     record = read_record(engine)
@@ -43,11 +45,11 @@ def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -
 
 
 def check_file(engine: Path, record: Mapping[str, Any] | None, again: str) -> None:
-    """TargetError where the file is not an engine, or not the whole one."""
+    """Raise TargetError where the file is not an engine, or is truncated."""
     with engine.open("rb") as file:
-        begin = file.read(len(_MAGIC))
+        first_bytes = file.read(len(_MAGIC))
     size = engine.stat().st_size
-    if begin not in (_MAGIC, b"ftrt"):
+    if first_bytes not in (_MAGIC, b"ftrt"):
         raise TargetError(f"{engine}: not a TensorRT engine; {again}")
     if record is not None and size != record["bytes"]:
         raise TargetError(
@@ -56,7 +58,7 @@ def check_file(engine: Path, record: Mapping[str, Any] | None, again: str) -> No
 
 
 def check_version(engine: Path, record: Mapping[str, Any] | None, trt: ModuleType, again: str) -> None:
-    """TargetError where another version of the library built the engine, unless it was built to be compatible."""
+    """Raise TargetError where another version of the library built the engine, unless it was built version-compatible."""
     if record is None or record["version_compatible"] or record["version"] == trt.__version__:
         return
     raise TargetError(
@@ -65,7 +67,7 @@ def check_version(engine: Path, record: Mapping[str, Any] | None, trt: ModuleTyp
 
 
 def check_gpu(engine: Path, record: Mapping[str, Any] | None, gpu: str, again: str) -> None:
-    """TargetError where the engine was not built for this GPU. `gpu` is its compute capability, as `sm_89`."""
+    """Raise TargetError where the engine was not built for this GPU. `gpu` is its compute capability, as `sm_89`."""
     built = record["gpus"] if record is not None else []
     newer = record is not None and record["hardware"] == "ampere+" and int(gpu.removeprefix("sm_")) >= 80
     if built and gpu not in built and not newer:
@@ -105,7 +107,7 @@ class _Device:
         return call
 
     def gpu(self) -> str:
-        """Compute capability of the current GPU, as `sm_89`."""
+        """Return the compute capability of the current GPU, as `sm_89`."""
         kinds = self.runtime.cudaDeviceAttr
         major = self.cudaDeviceGetAttribute(kinds.cudaDevAttrComputeCapabilityMajor, 0)
         minor = self.cudaDeviceGetAttribute(kinds.cudaDevAttrComputeCapabilityMinor, 0)
@@ -114,7 +116,7 @@ class _Device:
 
 @dataclass
 class _Buffer:
-    """One input or output: pinned memory here, memory of the same size there."""
+    """One input or output: pinned memory of the host, and device memory of the same size."""
 
     name: str
     dtype: np.dtype
@@ -124,23 +126,24 @@ class _Buffer:
 
 @dataclass
 class _Execution:
-    """A context, and the graph captured from it. A context must not change once a graph is, so each shape has its own."""
+    """A context and the graph captured from it. A captured context must not change, so each shape has its own."""
 
     context: Any
     graph: Any = None
 
 
 def refit(trt: ModuleType, engine: Any, graph: Path, log: Any) -> None:
-    """Gives an engine that was built without weights those of the graph. TargetError where they do not fit."""
+    """Refit an engine that was built without weights from the graph. TargetError where they do not fit."""
     refitter = trt.Refitter(engine, log)
     if not trt.OnnxParserRefitter(refitter, log).refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
         raise TargetError(f"{graph}: the engine has no weights of its own, and these do not fit it")
 
 
 def _context_settings(trt: ModuleType, engine: Any, *, captured: bool) -> Any:
-    """What contexts are made with: memory that is given to them; for TensorRT-RTX, which compiles kernels where it runs, one cache of
-    them, and where graphs are captured no kernels that stand in while a shape's own are compiled: a graph would keep them.
+    """Return what contexts are made with: scratch memory of the caller, and for TensorRT-RTX a shared cache of kernels.
 
+    TensorRT-RTX compiles kernels where it runs, and uses generic ones until those of a shape are ready. A captured graph would
+    keep the generic ones, so a captured context compiles eagerly.
     Source: TensorRT-RTX documentation, "Working with Dynamic Shapes", "Working with Runtime Cache".
     """
     memory = trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -164,11 +167,11 @@ class EngineRunner:
         self.profiles = [(tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in plan["profiles"]]
         self.sequence_axis: dict[str, int | None] = plan["outputs"]
         self.regroup = regroup
-        settings: dict[str, Any] = plan["settings"] | (read_record(engine) or {})  # trtexec leaves no record
+        settings: dict[str, Any] = plan["settings"] | (read_record(engine) or {})  # trtexec writes no record
         self.padding_behind = bool(settings.get("kernels"))
         log = trt.Logger(trt.Logger.ERROR)
         self._library = trt.Runtime(log)
-        if settings.get("version_compatible"):  # such an engine carries the runtime of the version that built it
+        if settings.get("version_compatible"):  # such an engine includes the runtime of the version that built it
             self._library.engine_host_code_allowed = True
         self.engine = self._library.deserialize_cuda_engine(engine.read_bytes())
         if self.engine is None:
@@ -188,7 +191,7 @@ class EngineRunner:
         self._executions: dict[tuple[int, ...], _Execution] = {}
 
     def _allocate(self, trt: ModuleType, name: str, most: tuple[int, int]) -> _Buffer:
-        """Room for the largest batch of any profile; free dimensions are batch, then sequence."""
+        """Allocate memory for the largest batch of any profile; dynamic dimensions are batch, then sequence."""
         shape, free = [], iter(most)
         for size in self.engine.get_tensor_shape(name):
             shape.append(next(free) if size == -1 else size)
@@ -198,7 +201,7 @@ class EngineRunner:
         return _Buffer(name, dtype, _view(pointer, nbytes), self.device.cudaMalloc(nbytes))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Any batch: split by texts and lengths as the profiles want it, answers put together in the order given.
+        """Run any batch: split it by texts and lengths as the profiles require, and join the outputs in the order given.
 
         UsageError for a sequence longer than every profile, or a mask that the engine's kernels do not take.
         """
@@ -217,7 +220,7 @@ class EngineRunner:
         return results
 
     def _plan(self, lengths: np.ndarray) -> list[tuple[np.ndarray, int]]:
-        """Rows of each run and the profile they go to: by length, no more texts at once than the profile takes."""
+        """Return the rows and the profile of each run: by length, no more texts at once than the profile takes."""
         order = np.argsort(lengths, kind="stable")
         chosen = np.array([self._profile_for(int(n)) for n in lengths])
         runs = []
@@ -228,7 +231,7 @@ class EngineRunner:
         return runs
 
     def _profile_for(self, length: int) -> int:
-        """The profile with the shortest longest sequence that takes `length`."""
+        """Return the profile with the smallest maximal length that takes `length`."""
         fits = [i for i, (_, _, high) in enumerate(self.profiles) if length <= high[1]]
         if not fits:
             longest = max(p[2][1] for p in self.profiles)
@@ -236,14 +239,14 @@ class EngineRunner:
         return min(fits, key=lambda i: self.profiles[i][2][1])
 
     def _run(self, feeds: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
-        """One batch that fits the profile, padded where that changes nothing."""
+        """Run one batch that fits the profile, padded where padding does not change the outputs."""
         low, _, high = self.profiles[number]
         batch, length = next(iter(feeds.values())).shape
         if self.regroup:
             shape = max(low[0], min(_power_of_two(batch), high[0])), max(low[1], min(rung(length), high[1]))
         elif length < low[1] or batch < low[0]:
             raise UsageError(
-                f"a batch of {batch}x{length}: this profile begins at {low[0]}x{low[1]}, and padding would change it"
+                f"a batch of {batch}x{length}: this profile begins at {low[0]}x{low[1]}, and padding would change the outputs"
             )
         else:
             shape = batch, length
@@ -253,7 +256,7 @@ class EngineRunner:
             inside.fill(0)
             inside[:batch, :length] = array
             if name == "attention_mask":
-                inside[batch:, 0] = 1  # a row of padding alone would make its softmax meaningless
+                inside[batch:, 0] = 1  # the softmax of a row without real tokens is undefined
         execution = self._execution(number, shape)
         self._launch(execution, shape)
         self.device.cudaStreamSynchronize(self.stream)
@@ -270,7 +273,7 @@ class EngineRunner:
         return full[tuple(index)].copy()
 
     def _execution(self, number: int, shape: tuple[int, int]) -> _Execution:
-        """The context for a profile and shape; where any shape may come, one for the profile, which takes the shape on."""
+        """Return the context for a profile and shape; without regrouping, one context per profile, set to the shape."""
         key = (number, *shape) if self.regroup else (number,)
         if key not in self._executions:
             context = self._context()
@@ -285,7 +288,7 @@ class EngineRunner:
         return execution
 
     def _context(self) -> Any:
-        """A new context on the shared memory."""
+        """Create a context on the shared scratch memory."""
         context = self.engine.create_execution_context(self._how)
         if context is None:
             raise TargetError("the engine has no room on this GPU: the library could not make an execution context")
@@ -293,7 +296,7 @@ class EngineRunner:
         return context
 
     def _launch(self, execution: _Execution, shape: tuple[int, int]) -> None:
-        """Replays the shape's graph; the first time it runs plainly, then is captured."""
+        """Replay the graph of the shape; the first time, run without one and then capture it."""
         if execution.graph is not None:
             self.device.cudaGraphLaunch(execution.graph, self.stream)
             return
@@ -308,12 +311,12 @@ class EngineRunner:
         execution.graph = self.device.cudaGraphInstantiate(captured, 0)
 
     def _capturable(self, context: Any) -> bool:
-        """TensorRT-RTX alone has contexts that cannot be captured, and says so."""
+        """Return whether the context can be captured; only TensorRT-RTX has contexts that cannot."""
         ask = getattr(context, "is_stream_capturable", None)
         return ask is None or bool(ask(int(self.stream)))
 
     def _enqueue(self, context: Any, shape: tuple[int, int]) -> None:
-        """Copies in, computes, copies out: all in order on the runner's stream."""
+        """Enqueue copying the inputs, computing, and copying the outputs, in order on the runner's stream."""
         kinds = self.runtime.cudaMemcpyKind
         for name in self.input_names:
             buffer = self.buffers[name]
@@ -332,14 +335,14 @@ class EngineRunner:
 
 
 def _view(pointer: Any, nbytes: int) -> np.ndarray:
-    """Bytes at an address, as an array that does not own them."""
+    """Return bytes at an address as an array that does not own them."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(pointer)))
 
 
 def rung(length: int) -> int:
-    """The next length that batches are padded to: 8, then two to each doubling (12, 16, 24, 32, 48 …)."""
-    whole = max(8, _power_of_two(length))
-    return whole * 3 // 4 if length <= whole * 3 // 4 and whole > 8 else whole
+    """Return the next length that batches are padded to: 8, then two per doubling (12, 16, 24, 32, 48 …)."""
+    power = max(8, _power_of_two(length))
+    return power * 3 // 4 if length <= power * 3 // 4 and power > 8 else power
 
 
 def _power_of_two(number: int) -> int:

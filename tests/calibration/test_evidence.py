@@ -17,7 +17,7 @@ from headway.exporter.compress.evidence import FLOOR, collect
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 
-from variants import batch, canonical
+from tests.support.variants import batch, canonical
 
 
 @pytest.fixture(scope="module")

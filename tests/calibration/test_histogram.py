@@ -14,39 +14,44 @@ ARRAYS = hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(allow_nan
 
 
 def merged(*parts: Histogram) -> Histogram:
-    whole = Histogram()
+    total = Histogram()
     for part in parts:
-        whole.merge(part)
-    return whole
+        total.merge(part)
+    return total
 
 
 @given(ARRAYS, ARRAYS, ARRAYS)
 @settings(max_examples=200, deadline=None)
 def test_merging_is_associative_and_commutative(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
-    whole = Histogram.of(np.concatenate([a, b, c]))
-    one, two, three = map(Histogram.of, (a, b, c))
-    assert merged(merged(one, two), three) == merged(one, merged(two, three)) == merged(three, one, two) == whole
+    at_once = Histogram.of(np.concatenate([a, b, c]))
+    first, second, third = map(Histogram.of, (a, b, c))
+    assert (
+        merged(merged(first, second), third)
+        == merged(first, merged(second, third))
+        == merged(third, first, second)
+        == at_once
+    )
     streamed = Histogram()
     for part in (c, b, a):
         streamed.add(part)
-    assert streamed == whole
+    assert streamed == at_once
 
 
 @given(ARRAYS.filter(len))
 @settings(max_examples=200, deadline=None)
 def test_counts_are_numpys(values: np.ndarray) -> None:
-    found = Histogram.of(values)
+    histogram = Histogram.of(values)
     exact = values.astype(np.float64)
     largest = np.abs(exact).max()
-    assert found.exponent == exponent_for(largest)
-    index = np.trunc(exact / found.width).astype(int)
+    assert histogram.exponent == exponent_for(largest)
+    index = np.trunc(exact / histogram.width).astype(int)
     wanted = np.bincount(index + BINS - 1, minlength=2 * BINS - 1)
-    assert np.array_equal(found.counts, wanted)
-    assert (found.low, found.high) == (exact.min(), exact.max())
-    assert found.total == len(values)
+    assert np.array_equal(histogram.counts, wanted)
+    assert (histogram.low, histogram.high) == (exact.min(), exact.max())
+    assert histogram.total == len(values)
     if largest > 2.0**-108:
-        assert found.width <= largest / (BINS // 2)
-    assert np.array_equal(found.magnitudes(), np.bincount(np.abs(index), minlength=BINS))
+        assert histogram.width <= largest / (BINS // 2)
+    assert np.array_equal(histogram.magnitudes(), np.bincount(np.abs(index), minlength=BINS))
 
 
 def values_of(seed: int, kind: str) -> np.ndarray:
@@ -72,17 +77,17 @@ KINDS = st.sampled_from(["normal", "outliers", "one-sided", "gelu", "below", "sh
 @settings(max_examples=80, deadline=None)
 def test_percentiles_are_numpys_to_one_bin(seed: int, kind: str, percentile: float) -> None:
     x = values_of(seed, kind)
-    found = Histogram.of(x)
+    histogram = Histogram.of(x)
     exact = np.sort(x.astype(np.float64))
     cut = int(np.floor((100 - percentile) / 200 * len(x)))
-    low, high = found.range("percentile", percentile=percentile)
-    assert low == pytest.approx(min(exact[cut], 0), abs=found.width * 1.0001)
-    assert high == pytest.approx(max(exact[len(x) - 1 - cut], 0), abs=found.width * 1.0001)
+    low, high = histogram.range("percentile", percentile=percentile)
+    assert low == pytest.approx(min(exact[cut], 0), abs=histogram.width * 1.0001)
+    assert high == pytest.approx(max(exact[len(x) - 1 - cut], 0), abs=histogram.width * 1.0001)
     assert low <= min(exact[cut], 0) and high >= max(exact[len(x) - 1 - cut], 0)
-    reach = found.range("percentile", percentile=percentile, symmetric=True)[1]
+    reach = histogram.range("percentile", percentile=percentile, symmetric=True)[1]
     magnitudes = np.sort(np.abs(exact))
     wanted = magnitudes[max(int(np.ceil(percentile / 100 * len(x))) - 1, 0)]
-    assert wanted <= reach <= wanted + found.width * 1.0001
+    assert wanted <= reach <= wanted + histogram.width * 1.0001
 
 
 def divergence(counts: np.ndarray, end: int, levels: int) -> float:
@@ -106,8 +111,8 @@ def divergence(counts: np.ndarray, end: int, levels: int) -> float:
 @given(st.integers(0, 30), KINDS, st.sampled_from([16, 128, 200, 256]))
 @settings(max_examples=25, deadline=None)
 def test_entropy_is_the_procedure_written_out(seed: int, kind: str, levels: int) -> None:
-    found = Histogram.of(values_of(seed, kind))
-    counts = found.magnitudes().reshape(2048, -1).sum(axis=1)
+    histogram = Histogram.of(values_of(seed, kind))
+    counts = histogram.magnitudes().reshape(2048, -1).sum(axis=1)
     used = int(np.flatnonzero(counts)[-1]) + 1
     ends = np.unique(np.linspace(levels, used, 40).astype(int)) if used > levels else np.array([used])
     if used > levels:
@@ -115,11 +120,11 @@ def test_entropy_is_the_procedure_written_out(seed: int, kind: str, levels: int)
         assert np.allclose(kl_divergences(counts.astype(np.float64), ends, levels), wanted, rtol=1e-9, atol=1e-12)
         every = np.arange(levels, used + 1)
         best = every[int(np.argmin(kl_divergences(counts.astype(np.float64), every, levels)))]
-        threshold = kl_threshold(found, levels)
-        assert threshold == min(best * found.width * 2, found.largest)
+        threshold = kl_threshold(histogram, levels)
+        assert threshold == min(best * histogram.width * 2, histogram.largest)
         assert divergence(counts, int(best), levels) <= min(wanted) + 1e-12
-    low, high = found.range("entropy")
-    assert min(found.low, 0) <= low <= 0 <= high <= max(found.high, 0)
+    low, high = histogram.range("entropy")
+    assert min(histogram.low, 0) <= low <= 0 <= high <= max(histogram.high, 0)
 
 
 def exact_error(x: np.ndarray, low: float, high: float, bits: int, symmetric: bool) -> float:
@@ -137,14 +142,14 @@ def exact_error(x: np.ndarray, low: float, high: float, bits: int, symmetric: bo
 @settings(max_examples=25, deadline=None)
 def test_mse_is_as_good_as_a_search_over_the_values(seed: int, kind: str, bits: int, symmetric: bool) -> None:
     x = values_of(seed, kind).astype(np.float64)
-    found = Histogram.of(x.astype(np.float32))
-    low, high = found.range("mse", bits=bits, symmetric=symmetric)
+    histogram = Histogram.of(x.astype(np.float32))
+    low, high = histogram.range("mse", bits=bits, symmetric=symmetric)
     assert low <= 0 <= high
-    whole = (min(x.min(), 0), max(x.max(), 0))
-    whole = (-max(-whole[0], whole[1]), max(-whole[0], whole[1])) if symmetric else whole
+    full = (min(x.min(), 0), max(x.max(), 0))
+    full = (-max(-full[0], full[1]), max(-full[0], full[1])) if symmetric else full
     error = exact_error(x, low, high, bits, symmetric)
-    best = min(exact_error(x, a * whole[0], a * whole[1], bits, symmetric) for a in np.linspace(0.02, 1, 99))
-    assert error <= 1.03 * best + found.width**2
+    best = min(exact_error(x, a * full[0], a * full[1], bits, symmetric) for a in np.linspace(0.02, 1, 99))
+    assert error <= 1.03 * best + histogram.width**2
     if symmetric:
         assert low == -high
 
@@ -153,10 +158,10 @@ def test_mse_is_as_good_as_a_search_over_the_values(seed: int, kind: str, bits: 
 @settings(max_examples=60, deadline=None)
 def test_constant_values(value: float, count: int) -> None:
     """Every method gives a finite range that holds the value and zero; of zeros the range is (0, 0)."""
-    found = Histogram.of(np.full(count, value, np.float32))
+    histogram = Histogram.of(np.full(count, value, np.float32))
     for method in get_args(Method):
         for symmetric in (False, True):
-            low, high = found.range(method, symmetric=symmetric)
+            low, high = histogram.range(method, symmetric=symmetric)
             assert low <= 0 <= high and np.isfinite([low, high]).all()
             if method == "min-max":
                 assert low <= value <= high
@@ -188,7 +193,7 @@ def test_a_clip_is_chosen_where_it_pays() -> None:
     """A few far outliers: every method but min-max cuts them off for 4 bits."""
     x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
     x[:3] = 80
-    found = Histogram.of(x)
-    assert found.range("min-max")[1] == 80
+    histogram = Histogram.of(x)
+    assert histogram.range("min-max")[1] == 80
     for method in ("percentile", "entropy", "mse"):
-        assert found.range(method, percentile=99.9, bits=4)[1] < 40
+        assert histogram.range(method, percentile=99.9, bits=4)[1] < 40

@@ -16,28 +16,28 @@ def texts_of(seed: int, count: int, channels: int) -> list[np.ndarray]:
 
 
 def summed(texts: list[np.ndarray], channels: int) -> Moments:
-    made = Moments(channels)
+    moments = Moments(channels)
     for text in texts:
-        made.add(text)
-    return made
+        moments.add(text)
+    return moments
 
 
 @given(st.integers(0, 40), st.integers(1, 12), st.integers(1, 9), st.sampled_from([1, 7, 1024]))
 @settings(max_examples=60, deadline=None)
 def test_sums_do_not_depend_on_order_or_grouping(seed: int, count: int, channels: int, rows: int) -> None:
     texts = texts_of(seed, count, channels)
-    whole = summed(texts, channels)
+    in_order = summed(texts, channels)
     order = np.random.default_rng(seed).permutation(count)
-    kept = module._ROWS
+    rows_before = module._ROWS
     module._ROWS = rows
     try:
         other = summed([texts[i] for i in order[: count // 2]], channels)
         other.merge(summed([texts[i] for i in order[count // 2 :]], channels))
     finally:
-        module._ROWS = kept
-    assert other.tokens == whole.tokens == sum(map(len, texts))
-    assert np.array_equal(whole.second_moment(), other.second_moment())
-    assert np.array_equal(whole.mean(), other.mean())
+        module._ROWS = rows_before
+    assert other.tokens == in_order.tokens == sum(map(len, texts))
+    assert np.array_equal(in_order.second_moment(), other.second_moment())
+    assert np.array_equal(in_order.mean(), other.mean())
 
 
 @given(st.integers(0, 40), st.integers(1, 12), st.integers(1, 9))
@@ -47,12 +47,12 @@ def test_near_to_float64(seed: int, count: int, channels: int) -> None:
     texts = texts_of(seed, count, channels)
     x = np.concatenate(texts).astype(np.float64)
     steps = np.concatenate([np.full(len(t), 2.0 ** (np.frexp(np.abs(t).max())[1] - 16)) for t in texts])
-    found = summed(texts, channels)
+    moments = summed(texts, channels)
     wanted = x.T @ x / len(x)
     allowed = (np.abs(x) * steps[:, None]).mean(0)
     bound = allowed[:, None] + allowed[None, :] + np.mean(steps**2) + 1e-6 * np.sqrt(np.outer(*[np.diag(wanted)] * 2))
-    assert np.all(np.abs(found.second_moment() - wanted) <= bound)
-    assert np.all(np.abs(found.mean() - x.mean(0)) <= steps.mean() + 1e-6 * np.abs(x).mean(0))
+    assert np.all(np.abs(moments.second_moment() - wanted) <= bound)
+    assert np.all(np.abs(moments.mean() - x.mean(0)) <= steps.mean() + 1e-6 * np.abs(x).mean(0))
 
 
 def test_zeros_and_tiny_values() -> None:

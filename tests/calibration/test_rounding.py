@@ -30,29 +30,29 @@ def matrices(draw: st.DrawFn) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 @given(weight=matrices(), block=st.sampled_from([None, 4]))
 def test_eight_bits_are_off_by_at_most_half_a_scale(weight: np.ndarray, block: int | None) -> None:
-    made = nearest(weight, block=block)
-    step = spread(made.scale, len(weight)).astype(np.float64)
-    off = np.abs(weight.astype(np.float64) - made.q.astype(np.float64) * step)
-    assert (off <= 0.5 * step * (1 + 1e-5)).all()
-    assert np.abs(made.q).max() <= 127 and made.block == block
+    quantized = nearest(weight, block=block)
+    step = spread(quantized.scale, len(weight)).astype(np.float64)
+    error = np.abs(weight.astype(np.float64) - quantized.q.astype(np.float64) * step)
+    assert (error <= 0.5 * step * (1 + 1e-5)).all()
+    assert np.abs(quantized.q).max() <= 127 and quantized.block == block
 
 
 @settings(max_examples=40, deadline=None)
 @given(weight=matrices(), bits=st.sampled_from([3, 4, 8]))
 def test_scales_leave_no_more_error_than_the_largest_magnitude_would(weight: np.ndarray, bits: int) -> None:
-    made = nearest(weight, bits=bits)
+    quantized = nearest(weight, bits=bits)
     plain = np.abs(weight).max(axis=0).astype(np.float64) / largest(bits)
     plain[plain == 0] = 1
     q = np.clip(np.rint(weight / plain), -largest(bits), largest(bits))
-    ours, theirs = (np.square(weight - x).sum() for x in (made.dequantized().astype(np.float64), q * plain))
+    ours, theirs = (np.square(weight - x).sum() for x in (quantized.dequantized().astype(np.float64), q * plain))
     assert ours <= theirs * (1 + 1e-3) + 1e-30  # scales are float32
 
 
 def test_channels_of_zeros_stay_zeros() -> None:
     weight = np.zeros((8, 3), np.float32)
     weight[:, 1] = np.arange(8)
-    made = nearest(weight)
-    assert made.scale[0] == 1 and not made.dequantized()[:, [0, 2]].any()
+    quantized = nearest(weight)
+    assert quantized.scale[0] == 1 and not quantized.dequantized()[:, [0, 2]].any()
 
 
 def test_blocks_that_do_not_divide_are_refused() -> None:
@@ -82,9 +82,9 @@ def reference_gptq(weight: np.ndarray, moment: np.ndarray, scale: np.ndarray) ->
 def test_gptq_is_the_published_method(weight: np.ndarray, seed: int) -> None:
     x = np.random.default_rng(seed).standard_normal((80, len(weight))) @ np.diag(np.linspace(0.5, 3, len(weight)))
     moment = (x.T @ x / len(x)).astype(np.float32)
-    made = gptq(weight, moment)
-    wanted = reference_gptq(weight, moment, made.scale.astype(np.float64))
-    assert np.mean(made.q == wanted) > 0.98  # halves may go either way
+    quantized = gptq(weight, moment)
+    wanted = reference_gptq(weight, moment, quantized.scale.astype(np.float64))
+    assert np.mean(quantized.q == wanted) > 0.98  # halves may go either way
 
 
 def test_gptq_loses_less_of_the_output_than_nearest() -> None:
@@ -104,9 +104,9 @@ def test_gptq_loses_less_of_the_output_than_nearest() -> None:
 @given(weight=matrices(), seed=st.integers(0, 99))
 def test_bias_takes_up_the_mean_of_what_rounding_loses(weight: np.ndarray, seed: int) -> None:
     x = np.random.default_rng(seed).standard_normal((50, len(weight))) + 1
-    made = nearest(weight, bits=4)
-    shift = bias_shift(weight, made, x.mean(axis=0))
-    lost = x @ (weight.astype(np.float64) - made.dequantized())
+    quantized = nearest(weight, bits=4)
+    shift = bias_shift(weight, quantized, x.mean(axis=0))
+    lost = x @ (weight.astype(np.float64) - quantized.dequantized())
     assert np.allclose(lost.mean(axis=0), shift, rtol=1e-3, atol=1e-5 * np.abs(weight).max())
 
 
@@ -120,12 +120,12 @@ def test_migration_helps_where_a_channel_stands_out_and_only_there() -> None:
     divisor = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight]).astype(np.float64)
     assert divisor[7] > 4 * np.median(divisor)
 
-    def off(d: np.ndarray) -> float:
+    def error(d: np.ndarray) -> float:
         y, w = x / d, nearest((weight * d[:, None]).astype(np.float32)).dequantized()
         step = (y.max() - y.min()) / 255
         return float(np.square(np.rint(y / step) * step @ w - x @ weight).mean())
 
-    assert off(divisor) < 0.25 * off(np.ones(64))
+    assert error(divisor) < 0.25 * error(np.ones(64))
 
 
 def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> None:
@@ -136,7 +136,7 @@ def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> No
     x[:, 9] *= 6
     x[0, 9] = 240
 
-    def off(d: np.ndarray) -> float:
+    def error(d: np.ndarray) -> float:
         w = nearest((weight * d[:, None]).astype(np.float32)).dequantized()
         q, scale, zero = quantize_rows(x / d)
         y = (q.astype(np.float64) - zero) * scale @ w
@@ -145,11 +145,11 @@ def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> No
     by_token = migration_by_token(x.min(0), x.max(0), x, [weight]).astype(np.float64)
     by_range = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight]).astype(np.float64)
     powers = [np.abs(x).max(0) ** (p / 8) for p in range(9)]
-    assert off(by_token) <= 1.05 * min(map(off, powers))
-    assert off(by_token) < 0.9 * off(np.ones(64)) and off(by_token) < 0.9 * off(by_range)
+    assert error(by_token) <= 1.05 * min(map(error, powers))
+    assert error(by_token) < 0.9 * error(np.ones(64)) and error(by_token) < 0.9 * error(by_range)
 
 
 def test_a_matrix_knows_its_blocks() -> None:
-    made = QuantizedMatrix(np.ones((8, 2), np.int8), np.array([[1, 2], [3, 4]], np.float32))
-    assert made.block == 4
-    assert np.array_equal(made.dequantized(), np.repeat([[1, 2], [3, 4]], 4, axis=0))
+    quantized = QuantizedMatrix(np.ones((8, 2), np.int8), np.array([[1, 2], [3, 4]], np.float32))
+    assert quantized.block == 4
+    assert np.array_equal(quantized.dequantized(), np.repeat([[1, 2], [3, 4]], 4, axis=0))

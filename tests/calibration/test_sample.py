@@ -12,10 +12,10 @@ ROWS = [RNG.standard_normal((len(t), 3)).astype(np.float32) for t in TEXTS]
 
 
 def sample(which: list[int]) -> Sample:
-    made = Sample(3)
+    drawn = Sample(3)
     for i in which:
-        made.add(token_keys(TEXTS[i]), ROWS[i])
-    return made
+        drawn.add(token_keys(TEXTS[i]), ROWS[i])
+    return drawn
 
 
 @settings(max_examples=25, deadline=None)
@@ -25,10 +25,10 @@ def test_the_same_tokens_in_any_order_and_grouping(order: list[int], cuts: tuple
     left, middle, right = (sample(part) for part in (order[:a], order[a:b], order[b:]))
     middle.merge(right)
     left.merge(middle)
-    whole = sample(list(range(len(TEXTS))))
-    assert np.array_equal(left.keys, whole.keys) and np.array_equal(left.rows, whole.rows)
+    at_once = sample(list(range(len(TEXTS))))
+    assert np.array_equal(left.keys, at_once.keys) and np.array_equal(left.rows, at_once.rows)
     keys = np.sort(np.concatenate([token_keys(t) for t in TEXTS]))
-    assert np.array_equal(whole.keys, keys[:SIZE]) and len(keys) > SIZE
+    assert np.array_equal(at_once.keys, keys[:SIZE]) and len(keys) > SIZE
 
 
 def test_every_place_of_a_text_is_as_likely() -> None:

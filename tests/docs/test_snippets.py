@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from snippets import Session, SnippetError, Workshop, check, read_snippets, traced_once
+from tests.support.snippets import Session, SnippetError, Workshop, check, read_snippets, traced_once
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

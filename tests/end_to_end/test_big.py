@@ -8,7 +8,7 @@ from headway import Bundle
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 
-import models
+from tests.support import models
 
 
 def three_gigabytes(directory: Path) -> Path:

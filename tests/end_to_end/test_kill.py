@@ -1,27 +1,38 @@
 """An export may be killed at any moment: what is at the output path is a whole bundle or nothing."""
 
-import random
+import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import onnx_ir as ir
+import pytest
+
 from headway import Bundle
+from headway.exporter.capture.capture import capture_canonical
+
+from tests.support import killed_exports, models
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file that is read in no time: the canonical graph of a random BERT of one layer, beside its tokenizer."""
+    directory = models.make_model(tmp_path_factory.mktemp("source"), num_hidden_layers=1)
+    ir.save(capture_canonical(str(directory))[1], directory / "model.onnx")
+    return directory / "model.onnx"
+
+
+def arguments(source: Path, out: Path) -> list[str]:
+    return ["export", str(source), "--out", str(out), "--force", "--quiet"]
 
 
 def command(source: Path, out: Path) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "headway.exporter.cli.app",
-        "export",
-        str(source),
-        "--out",
-        str(out),
-        "--force",
-        "--quiet",
-    ]
+    return [sys.executable, "-m", "headway.exporter.cli.app", *arguments(source, out)]
 
 
 def whole_or_nothing(out: Path) -> bool:
@@ -31,30 +42,68 @@ def whole_or_nothing(out: Path) -> bool:
     return out.exists()
 
 
-def test_killed_at_random_moments(bert: Path, tmp_path: Path) -> None:
+class Exports:
+    """Runs of one export command that may be killed, see `killed_exports`."""
+
+    def __init__(self, source: Path, out: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, killed_exports.__file__, str(out.parent), *arguments(source, out)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, kill_at: int | None = None) -> tuple[int, list[str]]:
+        """Return the status of a run and the file operations that it did; `kill_at` is the number of the first it does not."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{'' if kill_at is None else kill_at}\n")
+        self.process.stdin.flush()
+        status, operations = json.loads(self.process.stdout.readline())
+        return status, operations
+
+
+@pytest.fixture
+def exports(source: Path, tmp_path: Path) -> Iterator[Exports]:
+    exports = Exports(source, tmp_path / "out")
+    yield exports
+    exports.process.communicate(timeout=60)
+
+
+def test_killed_before_each_file_operation(source: Path, exports: Exports, tmp_path: Path) -> None:
+    """Between two operations nothing changes on the disk: these are all the moments that matter."""
     out = tmp_path / "out"
-    start = time.perf_counter()
-    subprocess.run(command(bert, out), check=True, timeout=300)
-    usual = time.perf_counter() - start
-    rng = random.Random(0)
-    for attempt in range(20):
-        if attempt == 10:  # the first ten replace a bundle, the others start from nothing
-            subprocess.run(["rm", "-r", out], check=True)
-        process = subprocess.Popen(command(bert, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        # Most of the time goes into imports; the second half is where files are written.
-        time.sleep(rng.uniform(0.3 if attempt % 2 else 0.6, 1.05) * usual)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        whole_or_nothing(out)
-    subprocess.run(command(bert, out), check=True, timeout=300)
+    status, from_nothing = exports.run()
+    assert status == 0 and whole_or_nothing(out)
+    status, replacing = exports.run()
+    assert status == 0 and whole_or_nothing(out)
+    swap = replacing.index("os.rename .out.new-PID")  # the bundle before is out of its place, the new one not in it yet
+    assert len(replacing) > swap > 10
+    for kill_at in range(len(replacing)):
+        assert_killed(exports, kill_at)
+        assert whole_or_nothing(out) == (kill_at != swap)
+    assert_killed(exports, swap)
+    for kill_at in (-1, -2, -3):  # what is left is cleared, and the bundle before put back
+        assert_killed(exports, kill_at)
+        assert whole_or_nothing(out) == (kill_at != -1)
+    for path in tmp_path.iterdir():
+        shutil.rmtree(path)
+    for kill_at in range(len(from_nothing)):
+        assert_killed(exports, kill_at)
+        assert not whole_or_nothing(out)
+    subprocess.run(command(source, out), check=True, timeout=300)
     assert whole_or_nothing(out)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_interrupted_politely(bert: Path, tmp_path: Path) -> None:
+def assert_killed(exports: Exports, kill_at: int) -> None:
+    status, operations = exports.run(kill_at)
+    assert os.WTERMSIG(status) == signal.SIGKILL and len(operations) == max(kill_at, 0)
+
+
+def test_interrupted_politely(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(command(bert, out), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True)
         while not list(tmp_path.glob(".out.new-*")) and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal_number)
@@ -67,7 +116,7 @@ def test_interrupted_politely(bert: Path, tmp_path: Path) -> None:
 def test_interrupted_in_generated_code(tmp_path: Path) -> None:
     """Python ends a module's process by the signal where the interrupt came to code compiled from text, as a dataclass's is."""
     (tmp_path / "interrupted.py").write_text(
-        "from headway.exporter import cli\n"
+        "from headway.exporter.cli import app as cli\n"
         "def app(**_):\n"
         "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')\n"
         "cli.app = app\n"

@@ -18,7 +18,7 @@ from headway.errors import GateError, SourceError, UsageError
 from headway.exporter.compress.quality import Quality
 from headway.exporter.compress.recover import recover
 from headway.exporter.compress.repair import repair
-from headway.exporter.compression import compress
+from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
@@ -29,8 +29,8 @@ from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.verification import verify_bundle
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,7 +161,7 @@ def test_a_compressed_bundle_is_verified_measured_and_opens(classifier: Path, te
         passes=[{"kind": "share"}, {"kind": "fit", "flops": 0.5}, {"kind": "repair"}],
         max_drop=100,
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     compression = done.manifest.compression
     assert compression is not None
     names = [s["name"] for s in compression["stages"]]
@@ -196,7 +196,7 @@ def test_a_recipe_made_again_gives_the_same_model(classifier: Path, text: Path, 
         ],
         max_drop=100,
     )
-    first, second = (compress(recipe, tmp_path / n).manifest for n in "ab")
+    first, second = (export(recipe, tmp_path / n).manifest for n in "ab")
     same = ("model.onnx", "model.onnx.data", "tokenizer.json", "recipe.yaml")
     assert [first.files[n]["sha256"] for n in same] == [second.files[n]["sha256"] for n in same]
     assert [b["heads"] for b in first.anatomy["blocks"]] == [2, 4]
@@ -210,7 +210,7 @@ def test_counts_take_the_most_important_and_grow_to_the_multiple(classifier: Pat
         {"kind": "remove_parts", "feed_forwards": [1]},
     ]
     recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, max_drop=100)
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.compression is not None
     changes = [s["changes"] for s in done.manifest.compression["stages"][1:]]
     assert changes[0] == {"block 0": "neurons 256 → 112"}
@@ -220,7 +220,7 @@ def test_counts_take_the_most_important_and_grow_to_the_multiple(classifier: Pat
     assert done.manifest.anatomy["blocks"][1]["intermediate_size"] == []
     bad = make_recipe("test", source=str(classifier), data=text, passes=[{"kind": "remove_heads", "keep": {0: 5}}])
     with pytest.raises(UsageError, match="5 heads cannot be kept, it has 4"):
-        compress(bad, tmp_path / "bad")
+        export(bad, tmp_path / "bad")
 
 
 def test_an_onnx_file_is_compressed_with_gradients_too(bert: Path, text: Path, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_an_onnx_file_is_compressed_with_gradients_too(bert: Path, text: Path, t
         passes=[{"kind": "fit", "flops": 0.6}, {"kind": "repair"}],
         max_drop=100,
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.source["kind"] == "onnx"
     stages = done.manifest.compression["stages"]  # type: ignore[index]
     assert stages[-1]["quality"] >= stages[-2]["quality"] - 0.5
@@ -271,7 +271,7 @@ def test_a_compressed_factory_is_verified_again(
         passes=[{"kind": "float16"}],
         max_drop=100,
     )
-    done = compress(recipe, tmp_path / "out")
+    done = export(recipe, tmp_path / "out")
     verdict = verify_bundle(done.path, None, None)
     assert verdict.ok and verdict.metric == done.manifest.compression["metric"] == "accuracy"  # type: ignore[index]
 
@@ -281,7 +281,7 @@ def test_a_split_that_is_not_faster_is_undone(classifier: Path, text: Path, tmp_
     recipe = make_recipe(
         "test", source=str(classifier), data=text, passes=[{"kind": "split", "keep": 0.95}], max_drop=100
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.compression is not None
     last = done.manifest.compression["stages"][-1]
     if not last["undone"]:
@@ -297,7 +297,7 @@ def test_lost_quality_is_a_failed_gate_and_leaves_nothing(classifier: Path, text
     sentence = models.make_sentence_model(tmp_path / "sentence", num_hidden_layers=3)
     recipe = make_recipe("test", source=str(sentence), data=unlabeled, passes=passes, max_drop=0.01)
     with pytest.raises(GateError, match="points of agreement with the source were lost"):
-        compress(recipe, tmp_path / "bundle")
+        export(recipe, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists() and not list(tmp_path.glob(".bundle*"))
 
 
@@ -306,17 +306,17 @@ def test_a_budget_out_of_reach_names_the_closest(classifier: Path, text: Path, t
         "test", source=str(classifier), data=text, passes=[{"kind": "fit", "speedup": 500}], max_drop=100
     )
     with pytest.raises(GateError, match="cannot be met"):
-        compress(recipe, tmp_path / "bundle")
+        export(recipe, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
     recipe = make_recipe("test", source=str(classifier), passes=[{"kind": "fit", "flops": 0.5}])
     with pytest.raises(UsageError, match="give --data"):
-        compress(recipe, tmp_path / "bundle")
+        export(recipe, tmp_path / "bundle")
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(UsageError, match="holds no text"):
-        compress(
+        export(
             make_recipe(
                 "test", source=str(classifier), data=tmp_path / "empty.txt", passes=[{"kind": "fit", "flops": 0.5}]
             ),
@@ -324,7 +324,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         )
     (tmp_path / "other.txt").write_text("漢字 かな\n文字\n")
     with pytest.raises(UsageError, match="becomes a known token"):
-        compress(
+        export(
             make_recipe(
                 "test", source=str(classifier), data=tmp_path / "other.txt", passes=[{"kind": "fit", "flops": 0.5}]
             ),
@@ -333,7 +333,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
     labeled = tmp_path / "labeled.jsonl"
     labeled.write_text('{"text": "the model", "label": "strange"}\n')
     with pytest.raises(UsageError, match="label 'strange' is none of the model's classes"):
-        compress(
+        export(
             make_recipe("test", source=str(classifier), data=labeled, passes=[{"kind": "fit", "flops": 0.5}]),
             tmp_path / "b",
         )
@@ -351,7 +351,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         ([{"kind": "fit", "speedup": math.inf}], "finite number"),
         ([{"kind": "share", "tolerance": 0.1}], "put a repair behind it"),
         ([{"kind": "remove_blocks"}], "one of blocks, every and least_important"),
-        ([{"kind": "quantize"}], "does not match any of the expected tags"),
+        ([{"kind": "polish"}], "does not match any of the expected tags"),
         ([{"kind": "fit", "flops": 0.5}, {"kind": "fit", "flops": 0.4}], "given twice"),
         (
             [{"kind": "remove_heads", "keep": {0: 2, 1: []}}, {"kind": "remove_neurons", "keep": {2: 16}}],

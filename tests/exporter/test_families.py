@@ -12,9 +12,9 @@ from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import open_source
 
-import models
-from supported import DISENTANGLED, PAIRS
-from variants import canonical
+from tests.support import models
+from tests.support.supported import DISENTANGLED, PAIRS
+from tests.support.variants import canonical
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)

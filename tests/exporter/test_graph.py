@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from headway.errors import SourceError
 from headway.exporter.graph.activations import single_node_activations
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.attention import canonicalize_attention
 from headway.exporter.graph.canonical import canonicalize
+from headway.exporter.graph.canonical_attention import canonicalize_attention
 from headway.exporter.graph.decompose import decompose_attention
 from headway.exporter.graph.mask import MaskKind, classify
 from headway.exporter.graph.probe import Prober

@@ -1,7 +1,5 @@
 """`headway inspect`: numbers against the configuration they were made from, by hand."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,14 +8,12 @@ import headway
 from headway.errors import SourceError, UsageError
 from headway.exporter.check.lint import lint
 from headway.exporter.compress.profile import profile_model
-from headway.exporter.compression import compress
 from headway.exporter.export import Exported, export
 from headway.exporter.inspection import inspect_model
 from headway.exporter.recipe.recipe import Recipe, make_recipe
-from headway.exporter.verification import verify_bundle
 from headway.kernels.cpu import library_path
 
-import models
+from tests.support import models
 
 
 def test_numbers_of_a_bert(tmp_path: Path) -> None:
@@ -69,7 +65,7 @@ def test_a_shape_beyond_the_positions_is_refused(bert: Path) -> None:
 def test_operators_of_a_bundle_are_timed_as_it_opens(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("\n".join(f"{w} of the rain" for w in models.WORDS))
     recipe = Recipe(source=str(bert), data=tmp_path / "text.txt", passes=[{"kind": "quantize"}], max_drop=100)  # type: ignore[list-item]
-    rounded = compress(recipe, tmp_path / "out").path
+    rounded = export(recipe, tmp_path / "out").path
     found = inspect_model(str(rounded), task=None, length=20, time=True)
     assert (
         "QuantizedLinear" in found["time_share"] or not headway.Bundle.open(rounded).manifest.session_options["kernels"]
@@ -83,15 +79,3 @@ def test_operators_of_a_bundle_are_timed_as_it_opens(bert: Path, bert_bundle: Ex
 def test_a_bundle_is_no_source(bert_bundle: Exported) -> None:
     with pytest.raises(SourceError, match="is a Headway bundle"):
         profile_model(str(bert_bundle.path), task=None, data=None, shapes=[(1, 8)], threads=1, refresh=False)
-
-
-def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path: Path) -> None:
-    for name in ("config.json", "model.onnx", "tokenizer.json"):
-        copy = Path(shutil.copytree(bert_bundle.path, tmp_path / name))
-        (copy / name).unlink()
-        with pytest.raises(SourceError, match=f"{name}: missing"):
-            verify_bundle(copy, None, None)
-    manifest = json.loads((copy / "headway.json").read_text(encoding="utf-8"))
-    (copy / "headway.json").write_text(json.dumps(manifest | {"files": {}}), encoding="utf-8")
-    with pytest.raises(SourceError, match="no checksums"):
-        verify_bundle(copy, None, None)

@@ -1,52 +1,16 @@
 """`.onnx` files as they come from other exporters: old opsets, decomposed attention, external data."""
 
-import warnings
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import pytest
-import torch
-import transformers
 
 from headway.errors import SourceError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
-import models
-
-
-def torchscript_file(directory: Path, family: str, opset: int, attention: str) -> Path:
-    """A file as the TorchScript exporter writes it, beside the tokenizer of its source."""
-    models.make_model(directory, family, "text-classification")
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        directory, attn_implementation=attention
-    ).eval()
-
-    class Plain(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return self.model(input_ids=ids, attention_mask=mask).logits
-
-    ids = torch.randint(5, 99, (2, 9))
-    axes = {0: "batch_size", 1: "sequence_length"}
-    path = directory / "model.onnx"
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Plain(),
-            (ids, torch.ones_like(ids)),
-            str(path),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch_size"}},
-            opset_version=opset,
-            dynamo=False,
-        )
-    return path
+from tests.support.onnx_files import torchscript_file
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -26,8 +26,8 @@ from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, 
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.sharing import ShareWeights
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 SHAPE = (3, 9)
 

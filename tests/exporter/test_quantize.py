@@ -15,10 +15,9 @@ from headway.calibration.batches import Batch
 from headway.calibration.rounding import nearest
 from headway.errors import GateError, SourceError, TargetError, UsageError
 from headway.exporter.check.lint import lint
-from headway.exporter.compress.job import runs
+from headway.exporter.compress.job import as_function
 from headway.exporter.compress.rounding_plan import groups, look, plan, quantized
 from headway.exporter.compress.sensitivity import Effect, effects, mixed
-from headway.exporter.compression import compress
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
@@ -33,13 +32,13 @@ from headway.exporter.passes.quantize import (
     QuantizeValues,
     StoreHalf,
 )
-from headway.exporter.recipe.passes import QuantizeSpec
+from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.exporter.targets.ort.target import OrtTarget
 from headway.kernels.cpu import library_path
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 needs_kernels = pytest.mark.skipif(library_path() is None, reason="the kernels were not built: no C++ compiler")
 
@@ -309,9 +308,9 @@ def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
 
 
 def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
-    with pytest.raises(UsageError, match="no such matrix"):
+    with pytest.raises(UsageError, match="no such weight matrix"):
         QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
-    with pytest.raises(UsageError, match="no product by a quantized matrix"):
+    with pytest.raises(UsageError, match="no matmul by a quantized weight"):
         QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
     with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
         plan(model, read_anatomy(model), QuantizeSpec(keep=["encoder.layer.1", "encoder.layer.11"]))
@@ -376,7 +375,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_int8_bundle_end_to_end(classifier: Path, text: Path, tmp_path: Path) -> None:
     passes = [{"kind": "quantize", "search": True}]
     recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, max_drop=50)
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     manifest = done.manifest
     assert manifest.parity["dtype"] == "int8" and manifest.session_options["kernels"]
     assert manifest.session_options["config"]["session.x64quantprecision"] == "1"
@@ -385,7 +384,7 @@ def test_an_int8_bundle_end_to_end(classifier: Path, text: Path, tmp_path: Path)
     assert np.isfinite(bundle(["the price of bread"])["logits"]).all()
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert "register_custom_ops_library" in card and "In float:" in card
-    again = compress(recipe, tmp_path / "again")
+    again = export(recipe, tmp_path / "again")
     for name in ("model.onnx", "model.onnx.data"):
         assert (done.path / name).read_bytes() == (again.path / name).read_bytes()
     assert [f.what for f in lint(done.path, "x86-avx2") if f.severity == "error"] == []
@@ -396,7 +395,7 @@ def test_stock_int8_says_what_saturates(classifier: Path, text: Path, tmp_path: 
     recipe = make_recipe(
         "test", source=str(classifier), data=text, passes=[{"kind": "quantize"}], kernels="stock", max_drop=50
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.lowering["static_int8"] == 12 and "kernels" not in done.manifest.session_options
     assert not [f for f in lint(done.path, "x86-avx2") if f.severity == "error"]
     bare = lint(done.path / "model.onnx", "x86-avx2")
@@ -411,14 +410,15 @@ def test_a_drop_beyond_the_gate_writes_nothing(classifier: Path, text: Path, tmp
     passes = [{"kind": "quantize", "weights": "int4", "block": 32, "rounding": "nearest"}]
     recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, tolerance=1e-12, max_drop=100)
     with pytest.raises(GateError):
-        compress(recipe, tmp_path / "bundle")
+        export(recipe, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 def quantized_file(directory: Path, operators: list[str]) -> Path:
     """A file as ONNX Runtime's own tool writes it: QDQ pairs around every operator named."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from test_onnx_sources import torchscript_file  # type: ignore[import-not-found]
+
+    from tests.support.onnx_files import torchscript_file
 
     plain = torchscript_file(directory, "bert", 17, "sdpa")
 
@@ -527,4 +527,4 @@ def test_a_model_trained_with_rounding_keeps_its_scales(
 
 def test_runs_helper_is_the_graph(model: ir.Model) -> None:
     batch = batches(1)[0]
-    assert np.array_equal(runs(model)(batch.feeds)["last_hidden_state"][batch.mask], answers(model, batch))
+    assert np.array_equal(as_function(model)(batch.feeds)["last_hidden_state"][batch.mask], answers(model, batch))

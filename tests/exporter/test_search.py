@@ -16,7 +16,7 @@ from headway.exporter.compress import latency
 from headway.exporter.compress.evidence import Evidence, collect, sites
 from headway.exporter.compress.fit import Tools, fit, rounds_for
 from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
-from headway.exporter.compress.search import Option, Part, Plan, choose, find_parts
+from headway.exporter.compress.search import CutPlan, Option, Part, choose, find_parts
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
@@ -24,8 +24,8 @@ from headway.exporter.passes.lowrank import break_even
 from headway.exporter.targets.base import TargetSpec
 from headway.exporter.targets.ort import target as ort
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 WORK = Workload(((1, 9),))
 
@@ -215,7 +215,7 @@ def test_a_block_that_lost_its_attention_before_may_go_whole(model) -> None:
     RemoveHeads({0: []})(cut)
     (leading, meant, *_), count = read_anatomy(cut).blocks, len(read_anatomy(cut).blocks)
     assert leading.attention is None and meant.attention is not None and meant.attention.heads > 1
-    for one in Plan(heads={1: [0]}, neurons={(0, 0): []}).passes(read_anatomy(cut), None):
+    for one in CutPlan(heads={1: [0]}, neurons={(0, 0): []}).passes(read_anatomy(cut), None):
         one(cut)
     after = read_anatomy(cut).blocks
     assert len(after) == count - 1 and after[0].attention is not None and after[0].attention.heads == 1

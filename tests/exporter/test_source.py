@@ -19,7 +19,7 @@ from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe, read_recipe
 from headway.exporter.source.source import open_source
 
-import models
+from tests.support import models
 
 
 def refused(spec: str | Path, out: Path, **options: object) -> HeadwayError:

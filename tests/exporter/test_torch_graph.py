@@ -13,8 +13,8 @@ from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.source.source import open_source
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 TASKS = ("fill-mask", "question-answering", "token-classification")
 

@@ -12,8 +12,8 @@ from headway.exporter.graph.edit import nodes
 from headway.exporter.graph.torch_module import TorchModule
 from headway.exporter.targets.phones.torch_export import export_module
 
-import models
-from variants import Feeds, answers, apart, canonical, feeds, pruned, rounded
+from tests.support import models
+from tests.support.variants import Feeds, answers, apart, canonical, feeds, pruned, rounded
 
 FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta")
 

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from headway import Bundle
 from headway.errors import SourceError, UsageError
-from headway.exporter.compression import compress
+from headway.exporter.export import export
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.vocabulary import (
@@ -26,8 +26,8 @@ from headway.exporter.passes.vocabulary import (
 )
 from headway.exporter.recipe.recipe import make_recipe
 
-import models
-from variants import canonical
+from tests.support import models
+from tests.support.variants import canonical
 
 CORPUS = ["the model runs small heads", "a layer of text and bread", "time of rain with the large price"]
 
@@ -149,7 +149,7 @@ def test_a_trimmed_bundle_answers_as_its_source(family: str, task: str, tmp_path
     recipe = make_recipe(
         "test", source=str(directory), data=tmp_path / "text.txt", passes=[{"kind": "trim_vocabulary"}]
     )
-    done = compress(recipe, tmp_path / "bundle")
+    done = export(recipe, tmp_path / "bundle")
     assert done.manifest.compression is not None
     stage = done.manifest.compression["stages"][-1]
     assert stage["quality"] == pytest.approx(100, abs=1e-3) and stage["paid"] is True

@@ -1,8 +1,4 @@
-"""Source code that runs an artifact on a phone or in a page, written out for its own inputs, outputs, dtypes and shapes.
-
-Each is one small class for one text at a time: `run` takes token ids and gives every output by name, row by row as one list with
-its shape. Python's standard library is all that is needed here.
-"""
+"""Describe an artifact to the templates of snippets: inputs, outputs, dtypes and shapes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +12,7 @@ FOLDER = "headway"
 
 @dataclass(frozen=True)
 class Snippet:
-    """`file` is the source's name, `dependencies` what an app has to add, one line each."""
+    """One source file: `file` is its name, `dependencies` what an app has to add, one line each."""
 
     file: str
     text: str
@@ -25,7 +21,7 @@ class Snippet:
 
 @dataclass(frozen=True)
 class SnippetModel:
-    """A manifest as the snippets need it."""
+    """What snippets need of a manifest. `longest` is in tokens."""
 
     artifact: str
     inputs: Sequence[TensorInfo]
@@ -37,6 +33,7 @@ class SnippetModel:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "SnippetModel":
+        """Return what a manifest says. Raise UsageError for an output that is not float32."""
         for tensor in manifest.outputs:
             if tensor.dtype != "float32":
                 raise UsageError(f"output {tensor.name!r} is {tensor.dtype}; snippets are written for float32 outputs")
@@ -56,42 +53,61 @@ class SnippetModel:
 
     @property
     def ids(self) -> str:
-        """The first input, by whose length the others are filled."""
+        """The first input, whose length all others have by default."""
         return camel_case(self.inputs[0].name)
 
     @property
     def choices(self) -> bool:
         return any("choices" in t.shape for t in self.inputs)
 
+    @property
+    def stem(self) -> str:
+        """The name of the file without its suffix."""
+        return self.file.rpartition(".")[0]
+
+    @property
+    def suffix(self) -> str:
+        return self.file.rpartition(".")[2]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [o.name for o in self.outputs]
+
     def about(self) -> list[str]:
-        """Inputs and outputs in words."""
+        """Return inputs and outputs in words."""
         return [
             f"{kind} {t.name}: {t.dtype} [{', '.join(map(str, t.shape))}]"
             for kind, tensors in (("input", self.inputs), ("output", self.outputs))
             for t in tensors
         ]
 
-    def head(self, comment: str = "//") -> str:
+    def head(self) -> str:
+        """Return the comment that the source begins with."""
         lines = [f"Written by Headway {self.version} for {self.file}.", *self.about()]
-        return "\n".join(f"{comment} {line}" for line in lines)
+        return "\n".join(f"// {line}" for line in lines)
+
+
+@dataclass(frozen=True)
+class SnippetInput:
+    """One input: `variable` names it in the source, `kind` is its type there, `padding` what it holds where it is left out."""
+
+    name: str
+    variable: str
+    dtype: str
+    kind: str
+    padding: int
+
+    @classmethod
+    def of(cls, tensor: TensorInfo, kinds: Mapping[str, str]) -> "SnippetInput":
+        """Return an input as `kinds`, types by dtype, has it. Raise UsageError where it has none."""
+        if tensor.dtype not in kinds:
+            known = ", ".join(kinds)
+            raise UsageError(f"an input of dtype {tensor.dtype} has no form in this snippet; known: {known}")
+        padding = 1 if tensor.name == "attention_mask" else 0
+        return cls(tensor.name, camel_case(tensor.name), tensor.dtype, kinds[tensor.dtype], padding)
 
 
 def camel_case(name: str) -> str:
+    """Return a tensor's name as a variable of Kotlin, Swift and JavaScript."""
     first, *rest = [p for p in "".join(c if c.isalnum() else "_" for c in name).split("_") if p]
     return first.lower() + "".join(p[:1].upper() + p[1:] for p in rest)
-
-
-def quoted_list(values: Sequence[str]) -> str:
-    """String literals, which Kotlin, Swift and JavaScript write alike but for `$`, which Kotlin reads."""
-    return ", ".join('"' + v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"' for v in values)
-
-
-def padding_value(tensor: TensorInfo) -> int:
-    """What an input holds where nobody says otherwise: masks are ones."""
-    return 1 if tensor.name == "attention_mask" else 0
-
-
-def native_type(dtype: str, names: Mapping[str, str]) -> str:
-    if dtype not in names:
-        raise UsageError(f"an input of dtype {dtype} has no form in this snippet; known: {', '.join(names)}")
-    return names[dtype]

@@ -1,8 +1,12 @@
-"""Products by quantized matrices, as ONNX Runtime runs them fastest: explicit operators, none left for its optimizer to find.
+"""Lower matmuls with quantized weights to the operators that ONNX Runtime runs fastest; none is left to its optimizer.
 
-Values rounded by token become Headway's own `QuantizedLinear` and `QuantizedFeedForward`, which take bias, activation and
-residual along. Values rounded to a fixed range become the runtime's `MatMulIntegerToFloat`. Int4 matrices in blocks become its
-`MatMulNBits`. Matrices that only save bytes stay behind `DequantizeLinear`, which the runtime folds while loading.
+Activations quantized per token become Headway's own `QuantizedLinear` and `QuantizedFeedForward`, which include bias, activation
+function and residual. Activations with static ranges become the runtime's `MatMulIntegerToFloat`, int4 weights in blocks its
+`MatMulNBits`. Weights that only save bytes stay behind `DequantizeLinear`, which the runtime folds while loading.
+
+The rewriting is our own, and not rules of `onnxscript.rewriter`. One matmul takes in up to four optional neighbors, each only where
+nothing else reads between them, and int4 weights are packed anew; a rule would be needed for every combination, around the same
+Python conditions.
 """
 
 from dataclasses import dataclass
@@ -12,7 +16,7 @@ import onnx_ir as ir
 
 from ....errors import TargetError
 from ...graph.edit import (
-    attribute,
+    attribute_string,
     bias_add,
     bias_of,
     constant,
@@ -34,8 +38,8 @@ CONTRIB = "com.microsoft"
 
 
 @dataclass
-class Products:
-    """How many products became what."""
+class Matmuls:
+    """How many matmuls became which operator."""
 
     quantized_linear: int = 0
     quantized_feed_forward: int = 0
@@ -44,48 +48,46 @@ class Products:
     weight_only: int = 0
 
 
-def lower_products(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Products:
-    """Lowers every product by a quantized matrix, in place. TargetError where one needs the kernels and there are none.
+def lower_matmuls(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Matmuls:
+    """Lower every matmul with quantized weights, in place. Raise TargetError where one needs the kernels and there are none.
 
-    Without `nibbles` int4 matrices stay behind `DequantizeLinear`: for runtimes that multiply by them slower than by float ones.
+    Without `nibbles`, int4 weights stay behind `DequantizeLinear`: for runtimes where `MatMulNBits` is slower than a float matmul.
     """
     graph = model.graph
-    made = Products()
+    counts = Matmuls()
     for node in nodes(graph, "MatMul"):
-        found = matrix_of(node)
-        if found is None:
+        matrix = matrix_of(node)
+        if matrix is None:
             continue
         if producer(node.inputs[0], TOKENS) is not None:
             if not kernels:
                 raise TargetError(
-                    f"node {node.name!r}: values rounded by token need Headway's kernels; ask for static ranges, or for the kernels"
+                    f"node {node.name!r}: activations quantized per token need Headway's kernels; ask for static ranges, or for the kernels"
                 )
-            _linear(node, *found)
-            made.quantized_linear += 1
+            _linear(node, *matrix)
+            counts.quantized_linear += 1
         elif (q := _static_input(node)) is not None:
-            _static(node, q, *found)
-            made.static_int8 += 1
-        elif nibbles and _in_nibbles(node, *found):
-            made.int4 += 1
+            _static(node, q, *matrix)
+            counts.static_int8 += 1
+        elif nibbles and _in_nibbles(node, *matrix):
+            counts.int4 += 1
         else:
-            made.weight_only += 1
-    remove_unused(model)  # roundings that went into an operator still look like readers
+            counts.weight_only += 1
+    remove_unused(model)  # quantization that went into an operator would still count as a reader
     for node in nodes(graph, "QuantizedLinear"):
         if _feed_forward(node):
-            made.quantized_feed_forward += 1
-            made.quantized_linear -= 2
-    if made.quantized_linear or made.quantized_feed_forward:
+            counts.quantized_feed_forward += 1
+            counts.quantized_linear -= 2
+    if counts.quantized_linear or counts.quantized_feed_forward:
         graph.opset_imports[DOMAIN] = 1
     for identifier in [i for i in model.functions if i[:2] == (DOMAIN, TOKENS)]:
         del model.functions[identifier]
-    return made
+    return counts
 
 
 def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
-    """One product by token, with the bias, the activation and the residual that follow it and nothing else reads in between."""
-    rounded = node.inputs[0]
-    assert rounded is not None
-    tokens = producer(rounded, TOKENS)
+    """Fuse one matmul per token with the bias, the activation function and the residual after it, where nothing else reads between."""
+    tokens = producer(node.inputs[0], TOKENS)
     assert tokens is not None
     result, bias, residual, activation = node.outputs[0], None, None, None
     add = bias_add(node)
@@ -105,7 +107,7 @@ def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
 
 
 def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
-    """A value before its channels were multiplied by a trained vector, and that vector."""
+    """Return a value before its channels were multiplied by a trained vector, and that vector."""
     divided = producer(value, "Mul")
     factors = divided.inputs[1] if divided is not None else None
     if divided is None or not is_vector(factors):
@@ -114,13 +116,17 @@ def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None
 
 
 def _feed_forward(up: ir.Node) -> bool:
-    """Two linear layers with an activation and nothing else between become one operator."""
+    """Fuse two linear layers with nothing but an activation function between; return whether that was possible."""
     between = up.outputs[0]
     readers = consumers(between)
-    if attribute(up, "activation") == "none" or not read_once(between) or readers[0].op_type != "QuantizedLinear":
+    if (
+        attribute_string(up, "activation") == "none"
+        or not read_once(between)
+        or readers[0].op_type != "QuantizedLinear"
+    ):
         return False
     down = readers[0]
-    if down.inputs[0] is not between or attribute(down, "activation") != "none" or _rest(up)[1]:
+    if down.inputs[0] is not between or attribute_string(down, "activation") != "none" or _rest(up)[1]:
         return False
     if up.inputs[3] is None or len(down.inputs) < 4 or down.inputs[3] is None:
         return False
@@ -132,37 +138,40 @@ def _feed_forward(up: ir.Node) -> bool:
         "QuantizedFeedForward",
         inputs,
         domain=DOMAIN,
-        activation=attribute(up, "activation"),
+        activation=attribute_string(up, "activation"),
     )
     return True
 
 
 def _rest(linear: ir.Node) -> tuple[ir.Value | None, ir.Value | None, ir.Value | None]:
-    """Bias, residual and factors of a `QuantizedLinear`."""
+    """Return bias, residual and factors of a `QuantizedLinear`."""
     bias, residual, factors = (*linear.inputs[3:], None, None, None)[:3]
     return bias, residual, factors
 
 
 def _static_input(node: ir.Node) -> ir.Node | None:
-    """The DequantizeLinear behind a quantized value that a product reads."""
+    """Return the DequantizeLinear of the quantized activations that a matmul reads; None where they are not quantized."""
     back = producer(node.inputs[0], "DequantizeLinear")
     return back if back is not None and producer(back.inputs[0], "QuantizeLinear") is not None else None
 
 
 def _static(node: ir.Node, back: ir.Node, q: ir.Value, scale: ir.Value) -> None:
-    """`MatMulIntegerToFloat`, with the bias where there is one."""
+    """Replace a matmul by `MatMulIntegerToFloat`, with the bias where there is one."""
     result, bias = node.outputs[0], None
     add = bias_add(node)
     if add is not None and read_once(result):
         bias, result = bias_of(add), add.outputs[0]
     last = result.producer()
     assert last is not None
-    whole, step, zero = back.inputs[0], back.inputs[1], back.inputs[2] if len(back.inputs) > 2 else None
-    put(last, result, "MatMulIntegerToFloat", [whole, q, step, scale, zero, None, bias], domain=CONTRIB)
+    integers, step, zero = back.inputs[0], back.inputs[1], back.inputs[2] if len(back.inputs) > 2 else None
+    put(last, result, "MatMulIntegerToFloat", [integers, q, step, scale, zero, None, bias], domain=CONTRIB)
 
 
 def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
-    """`MatMulNBits` for an int4 matrix in blocks of a size the operator knows: packed by output channel, low nibble first."""
+    """Replace a matmul by `MatMulNBits`; return False where its weights are not int4 in blocks of a size that the operator takes.
+
+    Weights are packed per output channel, low nibble first.
+    """
     array, steps = constant(q), constant(scale)
     assert array is not None and steps is not None
     rows, columns = array.shape

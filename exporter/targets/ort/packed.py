@@ -1,8 +1,8 @@
-"""Runs the encoder of an ONNX Runtime graph on `[tokens, hidden]`: no work is done on padding.
+"""Rewrite the encoder of an ONNX Runtime graph to run on `[tokens, hidden]`, so that no work is done on padding.
 
-Padding is removed behind the embeddings, attention becomes `headway.PackedAttention`, every operator that treats tokens one by
-one runs on packed tokens as it is, and padding is put back only where something needs whole sequences, outputs by token among
-them. First tokens and masked means are taken from packed tokens. Weights keep their names; values get the suffix `.packed`.
+Padding is removed after the embeddings. Attention becomes `headway.PackedAttention`; every operator that treats tokens one by one
+runs on packed tokens as it is. Padding is restored only where whole sequences are needed, as for outputs per token. First tokens and
+masked means are taken from packed tokens. Weights keep their names; values get the suffix `.packed`.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,17 @@ import onnx_ir as ir
 from ....errors import TargetError
 from ....kernels.cpu import DOMAIN
 from ...graph.anatomy import Anatomy
-from ...graph.edit import attribute, constant, dims, initializer, insert, nodes, producer, remove_unused
+from ...graph.edit import (
+    attribute_float,
+    attribute_int,
+    constant,
+    dims,
+    initializer,
+    insert,
+    nodes,
+    producer,
+    remove_unused,
+)
 from ..attention_terms import Terms, refusal, terms_of
 
 _UNARY = (
@@ -36,7 +46,7 @@ _UNARY = (
 )
 
 _BROADCAST = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "QuantizeLinear", "DequantizeLinear", "Clip")
-_BY_TOKEN = (  # products with weights: the first input has tokens, and perhaps a residual
+_BY_TOKEN = (  # matmuls with weights: the first input has tokens, and perhaps a residual
     *("MatMul", "MatMulInteger", "MatMulNBits", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"),
     *("QuantizedLinear", "QuantizedFeedForward"),
 )
@@ -48,7 +58,7 @@ _BY_AXES = ("Squeeze", "Unsqueeze")
 
 @dataclass
 class Packing:
-    """What packing did: attentions on packed tokens, places where padding goes and where it comes back, poolings."""
+    """How many attentions run on packed tokens, how often padding is removed and restored, and how many poolings there are."""
 
     packed_attention: int
     removed: int
@@ -57,7 +67,7 @@ class Packing:
 
 
 def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
-    """Packs a canonical model in place. Raises TargetError naming the attention that cannot run on packed tokens."""
+    """Pack a canonical model in place. Raise TargetError naming the attention that cannot run on packed tokens."""
     graph = model.graph
     attentions = {n: terms_of(n) for n in nodes(graph, "Attention") if n.domain == ""}
     mixed = [b.attention.node for b in anatomy.blocks if b.attention is not None and b.attention.disentangled]
@@ -79,10 +89,10 @@ def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
 
 
 class _Packer:
-    """Visits nodes in order of execution and keeps, for each value by token, its packed twin.
+    """Visit nodes in order of execution, and note for each value per token its packed twin.
 
-    `packed`: value → twin. `scalars`: values that are no tokens but depend on packed ones (ranges of dynamic quantization).
-    `kept`: values whose padded form exists beside the packed one.
+    `packed`: value → twin. `scalars`: values without tokens that depend on packed ones (ranges of dynamic quantization).
+    `padded_too`: values whose padded form exists beside the packed one.
     """
 
     def __init__(self, graph: ir.Graph, attentions: dict[ir.Node, Terms]):
@@ -97,7 +107,7 @@ class _Packer:
         self.ordered = any(b.position is not None or b.window is not None for b in attentions.values())
         self.packed: dict[ir.Value, ir.Value] = {}
         self.scalars: set[ir.Value] = set()
-        self.kept: set[ir.Value] = set()
+        self.padded_too: set[ir.Value] = set()
         self.padded: dict[ir.Value, ir.Value] = {}
         self.ends: ir.Value | None = None
 
@@ -105,7 +115,7 @@ class _Packer:
         inputs = [v for v in node.inputs if v is not None]
         if node in self.attentions:
             self._attention(node)
-        elif any(v in self.packed and v not in self.kept for v in inputs) and not (
+        elif any(v in self.packed and v not in self.padded_too for v in inputs) and not (
             self._pooled(node) or self._rewrite(node)
         ):
             for i, value in enumerate(node.inputs):
@@ -113,9 +123,9 @@ class _Packer:
                     node.replace_input_with(i, self._padded_of(value, node))
 
     def finish(self) -> None:
-        """Outputs by token get their padding back, under their own names; a graph that needs order refuses other masks."""
+        """Restore the padding of outputs per token, under their own names; a graph that needs order refuses other masks."""
         for i, output in enumerate(self.graph.outputs):
-            if output in self.packed and output not in self.kept:
+            if output in self.packed and output not in self.padded_too:
                 name, old = output.name, output
                 last = list(self.graph)[-1]
                 new = self._padded_of(old, last)
@@ -129,9 +139,9 @@ class _Packer:
         q, k, v = (self._packed_of(x, node) for x in node.inputs[:3] if x is not None)
         assert self.ends is not None
         settings: dict[str, Any] = {
-            "heads": attribute(node, "q_num_heads"),
-            "scale": attribute(node, "scale"),
-            "causal": int(attribute(node, "is_causal", 0)),  # type: ignore[call-overload]
+            "heads": attribute_int(node, "q_num_heads"),
+            "scale": attribute_float(node, "scale"),
+            "causal": attribute_int(node, "is_causal", 0),
         }
         if bias.window is not None:
             settings["window"] = bias.window
@@ -139,7 +149,7 @@ class _Packer:
         self._put(node, node.outputs[0], "PackedAttention", inputs, domain=DOMAIN, **settings)
 
     def _rewrite(self, node: ir.Node) -> bool:
-        """Puts a packed twin before a node that treats tokens one by one; False where it does not."""
+        """Insert a packed twin before a node that treats tokens one by one; return False where the node does not."""
         plan = self._plan(node)
         if plan is None:
             return False
@@ -168,7 +178,7 @@ class _Packer:
         return True
 
     def _plan(self, node: ir.Node) -> "ir.Value | _Plan | None":
-        """How a node is written for packed tokens: with these inputs and attributes; a value where it is that value; None if not."""
+        """Return the inputs and attributes of a node on packed tokens, or the value that it equals; None where it has no such form."""
         inputs = [v for v in node.inputs if v is not None]
         tokens = [v for v in inputs if self._has_tokens(v)]
         others = [v for v in inputs if v not in tokens]
@@ -184,11 +194,11 @@ class _Packer:
         if kind in _BROADCAST and len({len(v.shape or ()) for v in tokens}) == 1:
             flat = [v if v is None or v in tokens else self._without_ones(v) for v in node.inputs]
             fits = all((f is None) == (v is None) for f, v in zip(flat, node.inputs, strict=True))
-            return _Plan(flat, {}) if fits and attribute(node, "axis", -1) in (-1, 1) else None
-        if kind in _NORMS and tokens == [node.inputs[0]] and attribute(node, "axis", -1) in (-1, rank - 1):
+            return _Plan(flat, {}) if fits and attribute_int(node, "axis", -1) in (-1, 1) else None
+        if kind in _NORMS and tokens == [node.inputs[0]] and attribute_int(node, "axis", -1) in (-1, rank - 1):
             return _Plan(list(node.inputs), {"axis": ir.AttrInt64("axis", -1)})
         if kind in _LAST_AXIS and len(tokens) == len(inputs) - (kind == "Split" and len(inputs) == 2):
-            axis = int(attribute(node, "axis", 0 if kind == "Split" else -1))  # type: ignore[call-overload]
+            axis = attribute_int(node, "axis", 0 if kind == "Split" else -1)
             return (
                 _Plan(list(node.inputs), {"axis": ir.AttrInt64("axis", -1)})
                 if axis in (-1, rank - 1) and rank > 2
@@ -206,7 +216,7 @@ class _Packer:
         return None
 
     def _slice(self, node: ir.Node, rank: int) -> "ir.Value | _Plan | None":
-        """A slice of features is moved to the packed axes; one of everything is no slice."""
+        """Return the plan of a slice of features on packed axes; a slice of everything is its own input."""
         given = [constant(v) for v in node.inputs[1:]]
         if any(g is None for g in given) or len(given) < 3 or node.inputs[0] is None:
             return None
@@ -221,7 +231,7 @@ class _Packer:
         return _Plan([*node.inputs[:3], moved, *node.inputs[4:]], {})
 
     def _without_ones(self, value: ir.Value) -> ir.Value | None:
-        """A value that is broadcast over tokens, without leading axes of length one; None where it differs by token."""
+        """Return a value that is broadcast over tokens, without leading axes of length 1; None where it differs per token."""
         if value in self.scalars:
             return value
         shape = dims(value)
@@ -235,20 +245,20 @@ class _Packer:
         return initializer(self.graph, f"{value.name}.flat", array.reshape(-1))
 
     def _pooled(self, node: ir.Node) -> bool:
-        """First tokens, and sums of tokens weighted by the mask, are taken from packed tokens."""
+        """Take first tokens, and sums of tokens weighted by the mask, from packed tokens; return False for other nodes."""
         source, mode = node.inputs[0], None
         if source is None or len(source.shape or ()) != 3:
             return False
-        if node.op_type == "Gather" and source in self.packed and attribute(node, "axis", 0) == 1:
+        if node.op_type == "Gather" and source in self.packed and attribute_int(node, "axis", 0) == 1:
             index = constant(node.inputs[1])
             if index is not None and index.ndim == 0 and int(index) == 0:
                 mode, self.ordered = "first", True
-        elif node.op_type == "ReduceSum" and not attribute(node, "keepdims", 1):
+        elif node.op_type == "ReduceSum" and not attribute_int(node, "keepdims", 1):
             axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
             weighted = producer(source, "Mul")
             if axes is not None and axes.ravel().tolist() in ([1], [-2]) and weighted is not None:
-                for states, kept in (weighted.inputs, tuple(reversed(weighted.inputs))):
-                    if states is not None and states in self.packed and kept is not None and self._is_mask(kept):
+                for states, weight in (weighted.inputs, tuple(reversed(weighted.inputs))):
+                    if states is not None and states in self.packed and weight is not None and self._is_mask(weight):
                         source, mode = states, "sum"
         if mode is None:
             return False
@@ -277,18 +287,21 @@ class _Packer:
         return True
 
     def _has_tokens(self, value: ir.Value) -> bool:
-        """`[batch, sequence, …]`: one entry a token of the mask."""
+        """Return whether a value is `[batch, sequence, …]`, with an entry for each token of the mask."""
         shape, mask = value.shape, self.mask.shape
         if value.is_initializer() or shape is None or mask is None or len(shape) < 2 or isinstance(shape[0], int):
             return False
         return shape[1] == mask[1] and value not in self.scalars
 
     def _packed_of(self, value: ir.Value, anchor: ir.Node) -> ir.Value:
-        """The packed twin of a value by token. What leads there from one such value alone is computed on packed tokens too."""
+        """Return the packed twin of a value per token.
+
+        What is computed from one other such value alone is computed on packed tokens too.
+        """
         if value in self.packed:
             return self.packed[value]
         node = value.producer()
-        self.kept.add(value)
+        self.padded_too.add(value)
         if node is not None and len(node.outputs) == 1 and node not in self.attentions:
             plan = self._plan(node)
             tokens = [v for v in node.inputs if v is not None and self._has_tokens(v)]
@@ -315,14 +328,16 @@ class _Packer:
         return packed
 
     def _padded_of(self, value: ir.Value, anchor: ir.Node) -> ir.Value:
-        if value in self.kept:
+        if value in self.padded_too:
             return value
         if value in self.scalars:
             return self.packed[value]
         if value not in self.padded:
             inputs = [self.packed[value], self.mask]
-            settings = {"dtype": value.dtype, "shape": value.shape, "domain": DOMAIN}
-            self.padded[value] = insert(anchor, "RestorePadding", inputs, name=f"{value.name}.padded", **settings)  # type: ignore[arg-type]
+            name = f"{value.name}.padded"
+            self.padded[value] = insert(
+                anchor, "RestorePadding", inputs, name=name, dtype=value.dtype, shape=value.shape, domain=DOMAIN
+            )
         return self.padded[value]
 
     def _put(self, node: ir.Node, old: ir.Value, op_type: str, inputs: list[ir.Value], **settings: Any) -> None:
@@ -330,7 +345,7 @@ class _Packer:
         self._describe(old, new)
 
     def _describe(self, old: ir.Value, new: ir.Value) -> None:
-        """`new` stands for the tokens of `old`."""
+        """Note that `new` holds the tokens of `old`."""
         new.name, new.type = f"{old.name}.packed", old.type
         if old.shape is not None:
             new.shape = ir.Shape(["tokens", *list(old.shape)[2:]]) if self._has_tokens(old) else old.shape

@@ -1,9 +1,8 @@
-"""ONNX Runtime: its own fused operators where they are faster, weights beside the graph, session options stored.
+"""ONNX Runtime on CPUs: its own fused operators where they are faster, weights beside the graph, session options stored.
 
-Fused attention and the exact GELU pay on a CPU. `SkipLayerNormalization` and `BiasGelu` do not: the fused skip+norm
-takes several times as long as `Add` and `LayerNormalization` do; projections merged for the `Attention` operator gain
-less than its mask costs (`benchmarks/fusions.py` measures all of them). Those are not made, and the runtime is kept from
-making them when it loads the graph.
+Fused attention and the exact GELU are faster on a CPU. `SkipLayerNormalization` and `BiasGelu` are not: the fused skip and norm takes
+several times as long as `Add` and `LayerNormalization`. Projections merged for the `Attention` operator gain less than its mask costs.
+`benchmarks/fusions.py` measures all of them. Headway does not make these fusions, and keeps the runtime from making them while loading.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -14,25 +13,28 @@ import onnx_ir as ir
 
 from ....errors import TargetError
 from ....kernels.cpu import MISSING, library_path
+from ....manifest import Manifest
 from ....processor import X64_PRECISION
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
-from ...graph.edit import attribute, insert, nodes, put, remove_unused, replace
+from ...graph.edit import attribute_float, attribute_int, attribute_string, insert, nodes, put, remove_unused, replace
 from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
+from ...recipe.recipe import Recipe
 from ..base import TargetSpec
+from ..registry import kernels_of
 from .elementwise import Elementwise, lower_elementwise, without_bias
-from .int8 import CONTRIB, Products, lower_products
+from .int8 import CONTRIB, Matmuls, lower_matmuls
 from .packed import Packing, pack_tokens
 
 Kernels = Literal["auto", "stock", "custom"]
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
-"""The runtime packs matrices in strips of 16 columns: a width between costs as much as the next multiple (measured)."""
+"""The runtime packs weights in strips of 16 columns: a width between takes as long as the next multiple (measured)."""
 
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
 SLOW_PACKED_FUSION = "MatMulAddFusion"
-"""Makes a `Gemm` of a product on packed tokens and its bias: as fast on one thread, a twentieth slower in all on two."""
+"""Makes a `Gemm` of a matmul on packed tokens and its bias. On one thread it is as fast; on two the model takes 5 % longer."""
 
 
 @dataclass
@@ -41,26 +43,26 @@ class Fusions:
 
     attention: int = 0
     gelu: int = 0
-    products: Products = field(default_factory=Products)
+    matmuls: Matmuls = field(default_factory=Matmuls)
     packing: Packing | None = None
     elementwise: Elementwise = field(default_factory=Elementwise)
 
     def as_dict(self) -> dict[str, int]:
-        products = {k: v for k, v in asdict(self.products).items() if v}
+        matmuls = {k: v for k, v in asdict(self.matmuls).items() if v}
         packing = asdict(self.packing) if self.packing else {}
         elementwise = {k: v for k, v in asdict(self.elementwise).items() if v}
-        return {**products, "attention": self.attention, "gelu": self.gelu, **packing, **elementwise}
+        return {**matmuls, "attention": self.attention, "gelu": self.gelu, **packing, **elementwise}
 
 
 def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True) -> Fusions:
-    """Lowers a canonical model in place, with `kernels="custom"` onto packed tokens and Headway's own operators.
+    """Lower a canonical model in place; with `kernels="custom"` to packed tokens and Headway's own operators.
 
-    "auto" takes those operators too, and packs where that can be done. `nibbles` as in `lower_products`. Raises
-    TargetError naming the node where an expected fusion did not happen, or which cannot run on packed tokens.
+    "auto" uses those operators too, and packs tokens where that is possible. `nibbles` as in `lower_matmuls`. Raise TargetError
+    naming the node where an expected fusion did not happen, or which cannot run on packed tokens.
     """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
-    fusions = Fusions(products=lower_products(model, kernels=kernels != "stock", nibbles=nibbles))
+    fusions = Fusions(matmuls=lower_matmuls(model, kernels=kernels != "stock", nibbles=nibbles))
     remove_unused(model)
     if kernels == "custom" or (kernels == "auto" and _packs(model, anatomy)):
         fusions.packing = pack_tokens(model, anatomy)
@@ -83,16 +85,16 @@ def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibb
 
 
 def write(model: ir.Model, directory: Path) -> None:
-    """Writes the graph and its weights side by side; weights are streamed, one tensor in memory at a time."""
+    """Write the graph and, beside it, its weights, which are streamed: one tensor is in memory at a time."""
     ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
 
 
 def session_options(*, regroup: bool, kernels: Kernels = "stock") -> dict[str, Any]:
-    """What a bundle stores for its runner. All levels: fused nodes stay as they are, constants are left to the runtime.
+    """Return what a bundle stores for its runner: all levels of optimization, without the fusions that are slower.
 
-    `regroup`: whether a batch of mixed lengths may be run as several, which needs answers that do not depend on padding. On
-    packed tokens there is nothing to gain from it. Where a processor adds products of bytes with saturation (x86 without
-    VNNI), the runtime is told to take its exact form; the runner leaves that out elsewhere, since it is slower there too.
+    `regroup`: a batch of mixed lengths may be run as several, which needs outputs that do not depend on padding. On packed tokens
+    nothing is gained by it. On processors that add products of bytes with saturation (x86 without VNNI) the runtime is told to
+    compute exactly; the runner leaves that out elsewhere, where it would only be slower.
     """
     options = {
         "graph_optimization_level": "all",
@@ -104,7 +106,7 @@ def session_options(*, regroup: bool, kernels: Kernels = "stock") -> dict[str, A
 
 
 def _packs(model: ir.Model, anatomy: Anatomy) -> bool:
-    """Whether a model can run on packed tokens: found out on a copy, since a refusal leaves its model half rewritten."""
+    """Return whether a model can run on packed tokens. A copy is tried, since a refusal leaves a model half rewritten."""
     try:
         pack_tokens(model.clone(), anatomy)
     except TargetError:
@@ -113,18 +115,18 @@ def _packs(model: ir.Model, anatomy: Anatomy) -> bool:
 
 
 def open_runner(model: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
-    """Opens a written artifact as a bundle would."""
+    """Open a written artifact as a bundle would."""
     return OrtRunner(model, options, threads)
 
 
 def files(directory: Path) -> list[Path]:
-    """The files of a written artifact."""
+    """Return the files of a written artifact."""
     return [p for name in (MODEL_FILE, WEIGHTS_FILE) if (p := directory / name).is_file()]
 
 
 @dataclass(frozen=True)
 class OrtTarget:
-    """This module as a `Target`."""
+    """Target `ort`: ONNX Runtime on CPUs."""
 
     spec: TargetSpec = SPEC
     artifact: str = MODEL_FILE
@@ -149,15 +151,23 @@ class OrtTarget:
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> OrtRunner:
         return open_runner(directory / self.artifact, options, threads)
 
-    def record(self, directory: Path) -> None:
+    def record(self, directory: Path) -> dict[str, Any] | None:
         return None
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def ort_target(recipe: Recipe) -> OrtTarget:
+    """Return the target that a recipe describes."""
+    return OrtTarget(kernels=kernels_of(recipe))
 
 
 class _AttentionLowering:
-    """Lowers the attentions of one graph to `MultiHeadAttention`.
+    """Lower the attentions of one graph to `MultiHeadAttention`.
 
-    Without a mask the runtime takes its tiled kernel, which is several percent faster; a batch without padding needs none.
-    So a padding mask is looked at once, and each attention runs with it only where it hides something.
+    Without a mask the runtime uses its tiled kernel, which is several percent faster, and a batch without padding needs no mask.
+    So the graph tests the padding mask once, and each attention runs with it only where the batch has padding.
     """
 
     def __init__(self, graph: ir.Graph):
@@ -165,7 +175,7 @@ class _AttentionLowering:
         self._padding: tuple[ir.Value, ir.Value] | None = None
 
     def lower(self, node: ir.Node) -> None:
-        """Replaces one canonical attention."""
+        """Replace one canonical attention."""
         bias = node.inputs[3] if len(node.inputs) > 3 else None
         result = node.outputs[0]
         stem = f"{result.name}.fused"
@@ -193,14 +203,14 @@ class _AttentionLowering:
         return {
             "dtype": ir.DataType.FLOAT,
             "shape": result.shape,
-            "num_heads": attribute(node, "q_num_heads"),
-            "scale": attribute(node, "scale"),
+            "num_heads": attribute_int(node, "q_num_heads"),
+            "scale": attribute_float(node, "scale"),
             "mask_filter_value": MASKED,
-            "unidirectional": int(attribute(node, "is_causal", 0)),  # type: ignore[call-overload]
+            "unidirectional": attribute_int(node, "is_causal", 0),
         }
 
     def _branch(self, node: ir.Node, name: str, inputs: list[ir.Value | None]) -> ir.Graph:
-        """A sub-graph of one attention, which reads its inputs from outside."""
+        """Return a sub-graph with one attention, which reads its inputs from outside."""
         common = self._common(node, node.outputs[0])
         dtype, shape = common.pop("dtype"), common.pop("shape")
         inner = ir.node("MultiHeadAttention", inputs, domain=CONTRIB, attributes=common, name=name)
@@ -209,7 +219,7 @@ class _AttentionLowering:
         return ir.Graph([], [out], nodes=[inner], name=name)
 
     def _padding_of(self, bias: ir.Value, anchor: ir.Node) -> tuple[ir.Value, ir.Value]:
-        """The mask as int32 `[batch, sequence]`, and a boolean scalar: true where it hides nothing."""
+        """Return the mask as int32 `[batch, sequence]`, and a boolean scalar: true where the batch has no padding."""
         if self._padding is None:
             mask = padding_mask(bias)
             i32 = ir.DataType.INT32
@@ -224,9 +234,9 @@ class _AttentionLowering:
 
 
 def _gelu(node: ir.Node) -> None:
-    """The runtime's own GELU: exact without bias (faster than its biased form), tanh with the bias where there is one."""
+    """Replace a GELU by the runtime's own: exact without bias (faster than with), tanh with the bias where there is one."""
     result = node.outputs[0]
-    if attribute(node, "approximate", "none") == "tanh":
+    if attribute_string(node, "approximate", "none") == "tanh":
         assert node.inputs[0] is not None
         op_type, inputs = "FastGelu", list(without_bias(node.inputs[0]))
     else:

@@ -1,11 +1,10 @@
-"""Core ML: a `.mlpackage`, converted and no more. It runs on Apple's systems alone, so that nothing here vouches for the package.
+"""Core ML: a `.mlpackage`, converted but not checked, since it runs on Apple's systems alone.
 
-What is checked is the torch module that it is converted from, and the user has to ask for that (`verify: module`).
+Checked is the torch module that it is converted from, and the user has to ask for that (`verify: module`).
 """
 
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ....errors import TargetError
+from ....manifest import Manifest
 from ....runners.rows import RowRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import nodes, sequence_axis
 from ...quiet import quiet
-from ..base import TargetSpec, Text
+from ...recipe.recipe import Recipe
+from ..base import TargetSpec, Text, installed
 from .torch_export import WAY_OUT, export_module
 
 PACKAGE = "model.mlpackage"
@@ -29,7 +30,7 @@ CHECKED = "the torch module that the package is converted from; the package itse
 
 @dataclass
 class CoreMLTarget:
-    """This module as a `Target`. `precision` is that of the package: fp32 or fp16."""
+    """Target `coreml`. `precision` is that of the package: fp32 or fp16."""
 
     precision: str = "fp32"
     spec: TargetSpec = SPEC
@@ -38,14 +39,14 @@ class CoreMLTarget:
     module: Any = field(default=None, init=False, repr=False)
 
     def available(self) -> str | None:
-        return None if find_spec("coremltools") else MISSING
+        return None if installed("coremltools") else MISSING
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        """The graph stays canonical. Whole numbers are refused: what became of them could not be looked at."""
-        whole = next((v for v in model.graph.initializers.values() if v.dtype in _NOT_TAKEN), None)
-        if whole is not None:
+        """Leave the graph canonical. Raise TargetError for integer weights: what became of them could not be checked."""
+        refused = next((v for v in model.graph.initializers.values() if v.dtype in _NOT_TAKEN), None)
+        if refused is not None:
             raise TargetError(
-                f"{whole.name}: {whole.dtype} is not converted to Core ML; leave the pass out, or use --target executorch"
+                f"{refused.name}: {refused.dtype} is not converted to Core ML; leave the pass out, or use --target executorch"
             )
         return {"attention": len(nodes(model.graph, "Attention"))}
 
@@ -59,13 +60,21 @@ class CoreMLTarget:
         return {"cut_padding": regroup}
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> "ModuleRunner":
-        """What the package was converted from: the module of the last `build`."""
+        """Open what the package was converted from: the module of the last `build`."""
         if self.module is None:
             raise TargetError(f"{directory / PACKAGE}: a Core ML package runs on Apple's systems alone")
         return ModuleRunner(*self.module, cut_padding=bool(options.get("cut_padding")))
 
     def record(self, directory: Path) -> dict[str, Any]:
         return {"convert_only": True, "dtype": self.precision, "checked": CHECKED}
+
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def coreml_target(recipe: Recipe) -> CoreMLTarget:
+    """Return the target that a recipe describes."""
+    return CoreMLTarget(recipe.dtype)
 
 
 _NOT_TAKEN = (ir.DataType.INT8, ir.DataType.INT4, ir.DataType.FLOAT16)
@@ -74,17 +83,17 @@ _NOT_TAKEN = (ir.DataType.INT8, ir.DataType.INT4, ir.DataType.FLOAT16)
 def convert(
     model: ir.Model, package: Path, longest: int, precision: str
 ) -> tuple[Any, list[tuple[str, int | None]], int]:
-    """Writes the package, inputs int32 `[1, 1 to longest]`; returns the module, its outputs with their sequence axes, and `longest`.
+    """Write the package, with inputs int32 `[1, 1 to longest]`.
 
-    TargetError where the converter refuses.
+    Return the module, its outputs with their sequence axes, and `longest`. Raise TargetError where the converter refuses the model.
     """
-    with quiet(), redirect_stderr(StringIO()):  # the converter draws bars of its own
+    with quiet(), redirect_stderr(StringIO()):  # the converter draws progress bars
         import coremltools as ct
 
         module, exported = export_module(model, longest)
         kinds = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
         try:
-            made = ct.convert(
+            converted = ct.convert(
                 exported.run_decompositions({}),
                 convert_to="mlprogram",
                 minimum_deployment_target=ct.target.iOS17,
@@ -92,10 +101,10 @@ def convert(
                 outputs=[ct.TensorType(name=name, dtype=np.float32) for name in module.output_names],
                 skip_model_load=True,
             )
-            spec = made.get_spec()
+            spec = converted.get_spec()
             for given, name in zip([i.name for i in spec.description.input], module.input_names, strict=True):
                 ct.utils.rename_feature(spec, given, name)
-            ct.models.MLModel(spec, weights_dir=made.weights_dir, skip_model_load=True).save(str(package))
+            ct.models.MLModel(spec, weights_dir=converted.weights_dir, skip_model_load=True).save(str(package))
         except Exception as error:  # the converter raises many kinds
             raise TargetError(
                 f"coremltools cannot convert the model: {type(error).__name__}: {error}; {WAY_OUT}"
@@ -104,7 +113,7 @@ def convert(
 
 
 class ModuleRunner(RowRunner):
-    """A torch module of a canonical graph, row by row, as the package would be run."""
+    """Run a torch module of a canonical graph row by row, as the package would be run."""
 
     def __init__(self, module: Any, outputs: list[tuple[str, int | None]], longest: int, *, cut_padding: bool):
         super().__init__(list(module.input_names), outputs, max_length=longest, cut_padding=cut_padding)

@@ -1,14 +1,13 @@
-"""ExecuTorch: a `.pte` program for its XNNPACK delegate, float32, or int8 with the very integers and scales of the graph.
+"""ExecuTorch: a `.pte` program for its XNNPACK delegate, in float32, or in int8 with the integers and scales of the graph.
 
-The program takes one text of up to as many tokens as the model does; what other batches hold is run row by row. Products whose
-values are rounded by token are the delegate's dynamically quantized ones, which find each token's range as it comes. int8
-tables are looked up as they are. Imports torch and executorch where something is built, and nowhere else.
+The program takes one text of up to as many tokens as the model does; larger batches are run row by row. Matmuls quantized per token
+are the delegate's dynamically quantized ones, which find the range of each token at run time. int8 embeddings are looked up as they
+are. Torch and executorch are imported only where something is built.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,17 @@ import onnx_ir as ir
 
 from ....errors import TargetError
 from ....json_file import read_json
+from ....manifest import Manifest
 from ....runners.rows import PROGRAM_FILE, RECORD_FILE, ExecuTorchRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import sequence_axis
 from ...quiet import quiet
-from ..base import TargetSpec, Text
-from .torch_export import WAY_OUT, check_rounding, export_module
+from ...recipe.recipe import Recipe
+from ..base import TargetSpec, Text, installed
+from .torch_export import WAY_OUT, check_quantization, export_module
 
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
-"""XNNPACK packs matrices in strips of 8 or 16 columns."""
+"""XNNPACK packs weights in strips of 8 or 16 columns."""
 
 MISSING = (
     "target executorch needs the packages executorch and torchao, which are not here: pip install 'headway[executorch]'"
@@ -35,8 +36,8 @@ _NO_WORK = ("getitem", "sym_size")
 
 
 @dataclass(frozen=True)
-class Left:
-    """An operator that the delegate did not take: its name, how many of it, and the modules they are in."""
+class Undelegated:
+    """An operator that the delegate did not take: its name, how many of it there are, and the modules they are in."""
 
     operator: str
     count: int
@@ -45,18 +46,18 @@ class Left:
 
 @dataclass(frozen=True)
 class ExecuTorchTarget:
-    """This module as a `Target`."""
+    """Target `executorch`."""
 
     spec: TargetSpec = SPEC
     artifact: str = PROGRAM_FILE
     dtype: str = "float32"
 
     def available(self) -> str | None:
-        return None if find_spec("executorch") and find_spec("torchao") else MISSING
+        return None if installed("executorch", "torchao") else MISSING
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        """Checks that the program will hold every whole number as it is; the graph stays canonical."""
-        return check_rounding(model, "executorch", "XNNPACK")
+        """Check that the program will hold every integer as it is; the graph stays canonical."""
+        return check_quantization(model, "executorch", "XNNPACK")
 
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         build(model, directory, text.longest)
@@ -73,11 +74,19 @@ class ExecuTorchTarget:
     def record(self, directory: Path) -> dict[str, Any]:
         return read_json(directory / RECORD_FILE)
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def executorch_target(recipe: Recipe) -> ExecuTorchTarget:
+    """Return the target that a recipe describes."""
+    return ExecuTorchTarget()
+
 
 def build(model: ir.Model, directory: Path, longest: int) -> None:
-    """Writes the program for texts of 1 to `longest` tokens, and a record of what it takes and what the delegate left.
+    """Write the program for texts of 1 to `longest` tokens, and a record of its inputs, outputs and undelegated operators.
 
-    TargetError where an operator has no place in it, naming the operator, its module and the way out.
+    Raise TargetError where an operator cannot be lowered, naming the operator, its module and the way out.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
@@ -86,11 +95,11 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
         module, exported = export_module(model, longest, _linear)
         try:
             edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-            found = left_over(edge.exported_program().graph, module.names)
+            undelegated = find_undelegated(edge.exported_program().graph, module.names)
             program = edge.to_executorch()
         except Exception as error:  # the lowering raises many kinds
             raise TargetError(f"ExecuTorch cannot lower the model: {error}; {WAY_OUT}") from error
-    check_kernels(program.executorch_program, found)
+    check_kernels(program.executorch_program, undelegated)
     with (directory / PROGRAM_FILE).open("wb") as file:
         program.write_to_file(file)
     record = {
@@ -98,7 +107,7 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
         "outputs": [[str(v.name), sequence_axis(v)] for v in model.graph.outputs],
         "max_length": longest,
         "libraries": {name: version(name) for name in ("executorch", "torchao")},
-        "not_delegated": [asdict(x) for x in found],
+        "not_delegated": [asdict(x) for x in undelegated],
     }
     (directory / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -106,16 +115,16 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
 def _linear(product: Any) -> Any:
     from ...graph.torch_module import Linear
 
-    return Linear(product) if product.scale is None else _rounded(product)
+    return Linear(product) if product.scale is None else _quantized_linear(product)
 
 
-def _rounded(product: Any) -> Any:
-    """A product of whole numbers as the delegate knows it, with the graph's own integers and scales."""
+def _quantized_linear(product: Any) -> Any:
+    """Return an int8 linear layer as the delegate takes it, with the integers and scales of the graph."""
     import torch
     from torch import nn
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
-    class Rounded(nn.Module):
+    class QuantizedLinear(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             weight = IntxUnpackedToInt8Tensor(
@@ -133,23 +142,25 @@ def _rounded(product: Any) -> Any:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.linear(x, self.weight, self.bias)
 
-    return Rounded()
+    return QuantizedLinear()
 
 
-def left_over(graph: Any, names: list[str]) -> list[Left]:
-    """What stands in an edge graph beside calls of the delegate. `names` are those of the module's steps."""
-    found: dict[str, list[str]] = {}
+def find_undelegated(graph: Any, names: list[str]) -> list[Undelegated]:
+    """Return the operators of an edge graph beside calls of the delegate. `names` are those of the module's steps."""
+    modules_of: dict[str, list[str]] = {}
     for node in graph.nodes:
         target = str(node.target)
         if node.op != "call_function" or _DELEGATE in target or any(n in target for n in _NO_WORK):
             continue
         operator = getattr(node.target, "__name__", target)
-        found.setdefault(operator, []).append(_step_of(node, names))
-    return [Left(name, len(where), sorted({w for w in where if w})) for name, where in sorted(found.items())]
+        modules_of.setdefault(operator, []).append(_step_of(node, names))
+    return [
+        Undelegated(name, len(where), sorted({w for w in where if w})) for name, where in sorted(modules_of.items())
+    ]
 
 
 def _step_of(node: Any, names: list[str]) -> str:
-    """The name of the step that an exported node comes from."""
+    """Return the name of the step that an exported node comes from, "" where it comes from none."""
     for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
         parts = str(path).split(".")
         if "steps" in parts:
@@ -157,8 +168,8 @@ def _step_of(node: Any, names: list[str]) -> str:
     return ""
 
 
-def check_kernels(program: Any, found: list[Left]) -> None:
-    """Every operator that the delegate left needs a kernel in the runtime."""
+def check_kernels(program: Any, undelegated: list[Undelegated]) -> None:
+    """Raise TargetError where an undelegated operator has no kernel in the runtime."""
     from executorch.runtime import Runtime
 
     known = set(Runtime.get().operator_registry.operator_names)
@@ -167,7 +178,7 @@ def check_kernels(program: Any, found: list[Left]) -> None:
             name = f"{operator.name}.{operator.overload}" if operator.overload else operator.name
             if name not in known:
                 base = operator.name.split("::")[-1]
-                where = next((x.modules for x in found if base in x.operator), [])
+                where = next((x.modules for x in undelegated if base in x.operator), [])
                 raise TargetError(
                     f"{name} ({', '.join(where) or 'module unknown'}) has no kernel in ExecuTorch's runtime; {WAY_OUT}"
                 )

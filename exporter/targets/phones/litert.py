@@ -1,11 +1,10 @@
-"""LiteRT: a `.tflite` file with a signature for each of a few lengths, all of the same weights; float32 or dynamically quantized int8.
+"""LiteRT: a `.tflite` file with signatures for a few lengths that share their weights; float32 or dynamically quantized int8.
 
-The runtime takes no symbolic length, so that a text is padded to the next length there is; the lengths follow the text's own. The
-converter, litert-torch, does not fit beside transformers 5: it runs in an environment of its own, see `litert_convert`.
-It writes float32; matrices that the graph holds in whole numbers become int8 with the very same integers and scales afterwards.
+The runtime takes no symbolic length, so a text is padded to the next length that has a signature; the lengths follow those of the text
+given. The converter, litert-torch, cannot be installed beside transformers 5: it runs in an environment of its own, see
+`litert_convert`. It writes float32. Weights that the graph holds as integers become int8 afterwards, with the same integers and scales.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -14,24 +13,25 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ....calibration.rounding import QuantizedMatrix
 from ....engine.profiles import make_profiles
 from ....errors import TargetError
 from ....json_file import read_json
+from ....manifest import Manifest
 from ....runners.rows import LITERT_FILE, LITERT_RECORD, LiteRtRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import constant, nodes, sequence_axis
 from ...graph.quantized import matrix_of
 from ...quiet import quiet
-from ..base import TargetSpec, Text
-from .torch_export import WAY_OUT, check_rounding
+from ...recipe.recipe import Recipe
+from ..base import TargetSpec, Text, installed
+from .litert_integers import store_integers
+from .torch_export import WAY_OUT, check_quantization
 
 SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, rounds_tokens=True)
 PYTHON = "HEADWAY_LITERT_PYTHON"
@@ -42,26 +42,23 @@ NO_CONVERTER = (
     f"{PYTHON} to its Python"
 )
 
-_HYBRID_VERSION = 12
-"""Of FULLY_CONNECTED: float values, int8 matrix with a scale for each output, values rounded with a zero point."""
-
 
 @dataclass(frozen=True)
 class LiteRtTarget:
-    """This module as a `Target`."""
+    """Target `litert`."""
 
     spec: TargetSpec = SPEC
     artifact: str = LITERT_FILE
     dtype: str = "float32"
 
     def available(self) -> str | None:
-        if not find_spec("ai_edge_litert"):
+        if not installed("ai_edge_litert"):
             return MISSING
         return None if converter() else NO_CONVERTER
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        """Checks that the file will hold every whole number as it is; the graph stays canonical."""
-        return check_rounding(model, "litert", "LiteRT")
+        """Check that the file will hold every integer as it is; the graph stays canonical."""
+        return check_quantization(model, "litert", "LiteRT")
 
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         build(model, directory, bucket_lengths(text), pad_id=text.encoder.info.pad_id)
@@ -72,7 +69,7 @@ class LiteRtTarget:
     def options(self, *, regroup: bool) -> dict[str, Any]:
         if not regroup:
             raise TargetError(
-                "the model answers differently when a text is padded further, and LiteRT pads every text to one of a few "
+                "the model's outputs depend on how far a text is padded, and LiteRT pads every text to one of a few "
                 "lengths; use --target ort or executorch for it"
             )
         return {}
@@ -83,9 +80,20 @@ class LiteRtTarget:
     def record(self, directory: Path) -> dict[str, Any]:
         return read_json(directory / LITERT_RECORD)
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
+
+def litert_target(recipe: Recipe) -> LiteRtTarget:
+    """Return the target that a recipe describes."""
+    return LiteRtTarget()
+
 
 def bucket_lengths(text: Text) -> list[int]:
-    """Lengths of signatures: quantiles of the text's own, the longest there is, and doublings where more than half were padding."""
+    """Return the lengths of the signatures, in tokens.
+
+    They are quantiles of the text's own lengths, the longest that the model takes, and doublings between two that are further apart.
+    """
     borders = [p.max[1] for p in make_profiles(text.lengths, text.longest, batch=1)]
     lengths: list[int] = []
     for border in borders:
@@ -96,21 +104,21 @@ def bucket_lengths(text: Text) -> list[int]:
 
 
 def converter() -> str | None:
-    """The Python that has litert-torch: this one, or the one that the environment variable names."""
-    if find_spec("litert_torch"):
+    """Return the Python that has litert-torch: this one, or the one that the environment variable names; else None."""
+    if installed("litert_torch"):
         return sys.executable
     named = os.environ.get(PYTHON)
     return named if named and Path(named).is_file() else None
 
 
 def build(model: ir.Model, directory: Path, lengths: list[int], *, pad_id: int) -> None:
-    """Writes the file with a signature for each of `lengths`, in tokens, and a record of what it takes and holds.
+    """Write the file with a signature for each of `lengths`, in tokens, and a record of its inputs, outputs and operators.
 
-    TargetError where the converter refuses, or a matrix of whole numbers is not found again in what it wrote.
+    Raise TargetError where the converter refuses the model, or weights held as integers are not found in the file.
     """
     path = directory / LITERT_FILE
     _convert(model, path, lengths)
-    operators = hold_integers(path, _matrices(model))
+    operators = store_integers(path, _matrices(model))
     record = {
         "inputs": [str(v.name) for v in model.graph.inputs],
         "outputs": [[str(v.name), sequence_axis(v)] for v in model.graph.outputs],
@@ -118,15 +126,15 @@ def build(model: ir.Model, directory: Path, lengths: list[int], *, pad_id: int) 
         "pad_id": pad_id,
         "libraries": {"ai-edge-litert": version("ai-edge-litert")},
         "operators": operators,
-        "not_delegated": [{"operator": n, "count": c} for n, c in left_over(_operators(path)).items()],
+        "not_delegated": [{"operator": n, "count": c} for n, c in find_undelegated(_operators(path)).items()],
     }
     (directory / LITERT_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def left_over(operators: list[dict[str, Any]]) -> dict[str, int]:
-    """Of operators as the interpreter lists them, after delegates took theirs: how many of each kind they left.
+def find_undelegated(operators: list[dict[str, Any]]) -> dict[str, int]:
+    """Return how many operators of each kind no delegate took, from the interpreter's list after delegation.
 
-    The list holds both what a delegate took and the node that does it now; what was taken lies between that node's ends.
+    The list has both what a delegate took and the delegate's own node; what it took lies between the inputs and outputs of that node.
     """
     delegates = [o for o in operators if o["op_name"] == "DELEGATE"]
     makers = {tensor: o for o in operators if o["op_name"] != "DELEGATE" for tensor in o["outputs"]}
@@ -143,7 +151,7 @@ def left_over(operators: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _operators(path: Path) -> list[dict[str, Any]]:
-    """Those of the first signature, as the runtime would execute them here, XNNPACK in it."""
+    """Return the operators of the first signature as the runtime executes them here, with XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet():
@@ -181,92 +189,12 @@ def _convert(model: ir.Model, path: Path, lengths: list[int]) -> None:
 
 
 def _matrices(model: ir.Model) -> dict[str, QuantizedMatrix]:
-    """Every matrix that the graph holds in whole numbers, by its name."""
-    found = {}
+    """Return the weights that the graph holds as integers, by name."""
+    matrices = {}
     for node in nodes(model.graph, "MatMul"):
-        whole = matrix_of(node)
-        if whole is not None:
-            q, scale = (constant(v) for v in whole)
+        matrix = matrix_of(node)
+        if matrix is not None:
+            q, scale = (constant(v) for v in matrix)
             assert q is not None and scale is not None
-            found[str(whole[0].name)] = QuantizedMatrix(q, scale)
-    return found
-
-
-def hold_integers(path: Path, matrices: dict[str, QuantizedMatrix]) -> dict[str, int]:
-    """Makes each matrix of a float32 file int8 with the integers and scales given, in place; returns the operators of a signature.
-
-    A matrix is found by its float32 content, which the converter leaves to be rounded at run time before each product. The runtime
-    then rounds what it is multiplied by for each token, with a zero point.
-    Schema: `tflite/schema/schema.fbs`, `QuantizationParameters` and `FullyConnectedOptions`. TargetError names a matrix that is
-    not there.
-    """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    content = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    kinds = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    kind_of = [kinds.get(c.builtinCode, "CUSTOM") for c in content.operatorCodes]
-    wanted = {_digest(np.ascontiguousarray(m.dequantized().T)): (name, m) for name, m in matrices.items()}
-    buffers = {
-        i: wanted[d] for i, b in enumerate(content.buffers) if b.data is not None and (d := _digest(b.data)) in wanted
-    }
-    missing = set(matrices) - {name for name, _ in buffers.values()}
-    if missing:
-        raise TargetError(
-            f"{min(missing)}: LiteRT's converter has rewritten this int8 matrix, so that its integers cannot be kept; {WAY_OUT}"
-        )
-
-    class Quantization(schema.QuantizationParametersT):
-        """Of one matrix; written once, though every signature has a tensor for the matrix."""
-
-        def __init__(self, matrix: QuantizedMatrix):
-            super().__init__()
-            self.scale = matrix.scale.astype(np.float32)
-            self.zeroPoint = np.zeros(len(self.scale), np.int64)
-            self.quantizedDimension = 0
-            self.written: int | None = None
-
-        def Pack(self, builder: Any) -> int:
-            if self.written is None:
-                self.written = super().Pack(builder)
-            return self.written
-
-    quantizations = {i: Quantization(m) for i, (_, m) in buffers.items()}
-    for graph in content.subgraphs:
-        makers = {int(i): o for o in graph.operators for i in o.outputs}
-        taken, idle = set(), []
-        for operator in graph.operators:
-            if kind_of[operator.opcodeIndex] != "FULLY_CONNECTED":
-                continue
-            back = makers.get(int(operator.inputs[1]))
-            there = makers.get(int(back.inputs[0])) if back is not None else None
-            if there is None or graph.tensors[there.inputs[0]].buffer not in buffers:
-                continue
-            tensor = graph.tensors[there.inputs[0]]
-            operator.inputs = np.array([operator.inputs[0], there.inputs[0], *operator.inputs[2:]], np.int32)
-            operator.builtinOptions.asymmetricQuantizeInputs = True
-            tensor.type, tensor.quantization = schema.TensorType.INT8, quantizations[tensor.buffer]
-            taken.add(tensor.buffer)
-            idle += [back, there]
-        graph.operators = [o for o in graph.operators if not any(o is i for i in idle)]
-        for operator in idle:  # their results keep a number and nothing else
-            graph.tensors[operator.outputs[0]].quantization = None
-        lost = next((name for i, (name, _) in buffers.items() if i not in taken), None)
-        if lost is not None:
-            raise TargetError(f"{lost}: something other than a product reads this int8 matrix; {WAY_OUT}")
-        for tensor in graph.tensors:  # long, and nothing reads them: signatures name inputs and outputs on their own
-            tensor.name = b""
-    for index, (_, matrix) in buffers.items():
-        content.buffers[index].data = np.ascontiguousarray(matrix.q.T).view(np.uint8).reshape(-1)
-    if buffers:
-        for code, kind in zip(content.operatorCodes, kind_of, strict=True):
-            if kind == "FULLY_CONNECTED":
-                code.version = max(code.version, _HYBRID_VERSION)
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(content.Pack(builder), b"TFL3")
-        path.write_bytes(bytes(builder.Output()))
-    return dict(Counter(kind_of[o.opcodeIndex] for o in content.subgraphs[0].operators))
-
-
-def _digest(data: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(data).tobytes()).hexdigest()
+            matrices[str(matrix[0].name)] = QuantizedMatrix(q, scale)
+    return matrices

@@ -1,6 +1,6 @@
-"""The part of target `litert` that needs litert-torch, in an environment of its own: a canonical graph in, a float32 `.tflite` out.
+"""Convert a canonical graph to a float32 `.tflite`: the part of target `litert` that needs litert-torch, in its own environment.
 
-`python -m headway.exporter.targets.phones.litert_convert model.onnx out.tflite 16 64 256`, the numbers being the lengths of the signatures.
+`python -m headway.exporter.targets.phones.litert_convert model.onnx out.tflite 16 64 256`; the numbers are the lengths of the signatures.
 """
 
 import json
@@ -15,17 +15,18 @@ from ....runners.rows import SIGNATURE
 
 
 def convert(source: Path, out: Path, lengths: list[int]) -> None:
-    """One signature a length, all of the same weights; inputs int32 `[1, length]` under their own names."""
+    """Write a file with one signature for each length, which share their weights; inputs are int32 `[1, length]`."""
     import litert_torch
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators
 
-    from ...graph.torch_module import Linear, NamedModule, Product, TorchModule
+    from ...graph.linear_layers import Linear, LinearWeights
+    from ...graph.torch_module import NamedModule, TorchModule
 
-    class Whole(torch.nn.Module):
-        """A matrix of whole numbers, dequantized by a node that the converter keeps: nothing is folded into it."""
+    class Dequantized(torch.nn.Module):
+        """A linear layer with int8 weights, dequantized by a node that the converter keeps: nothing is folded into it."""
 
-        def __init__(self, product: Product):
+        def __init__(self, product: LinearWeights):
             super().__init__()
             assert product.scale is not None
             self.weight = torch.nn.Parameter(product.float_weight(), requires_grad=False)
@@ -34,23 +35,23 @@ def convert(source: Path, out: Path, lengths: list[int]) -> None:
             self.bias = torch.nn.Parameter(product.bias, requires_grad=False) if product.bias is not None else None
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            whole, how = torch.ops.quantized_decomposed, (self.scale, self.zero, 0, -127, 127, torch.int8)
-            weight = whole.dequantize_per_channel(whole.quantize_per_channel(self.weight, *how), *how)
+            quantized, how = torch.ops.quantized_decomposed, (self.scale, self.zero, 0, -127, 127, torch.int8)
+            weight = quantized.dequantize_per_channel(quantized.quantize_per_channel(self.weight, *how), *how)
             return torch.nn.functional.linear(x, weight, self.bias)
 
-    def linear(product: Product) -> torch.nn.Module:
-        return Linear(product) if product.scale is None else Whole(product)
+    def linear(product: LinearWeights) -> torch.nn.Module:
+        return Linear(product) if product.scale is None else Dequantized(product)
 
     model = ir.load(source)
     for value in model.graph.initializers.values():  # the converter writes to weights, and a mapped file is read-only
         if value.const_value is not None:
             value.const_value = ir.Tensor(value.const_value.numpy().copy(), dtype=value.dtype, name=value.name)
     module = NamedModule(TorchModule(model, linear))
-    made: Any = litert_torch
+    converter: Any = litert_torch
     for length in lengths:
         feeds = {name: torch.ones((1, length), dtype=torch.int64) for name in module.module.input_names}
-        made = made.signature(SIGNATURE.format(length), module, sample_kwargs=feeds)
-    made.convert().export(str(out))
+        converter = converter.signature(SIGNATURE.format(length), module, sample_kwargs=feeds)
+    converter.convert().export(str(out))
 
 
 def main() -> None:

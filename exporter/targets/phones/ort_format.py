@@ -1,10 +1,12 @@
-"""Reads `.ort` files: their operators, the types these work on, and their tensors; and whether a runtime has kernels for them.
+"""Read `.ort` files: their operators with types, their tensors, and whether a runtime has kernels for all of them.
 
-The file is a FlatBuffer; ONNX Runtime ships the reader of its schema (`onnxruntime.tools.ort_format_model`).
+The file is a FlatBuffer; ONNX Runtime ships the reader of its schema (`onnxruntime.tools.ort_format_model`). That package goes no
+further than the operators and types of a file, for reduced builds. It does not say which node lacks a kernel, nor how many bytes each
+tensor has, and onnx cannot load the format. So the file is read here.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,7 +18,7 @@ from ....errors import SourceError, TargetError
 from ...graph.names import module_of_weight
 
 X86_ONLY_DOMAINS = frozenset({"com.microsoft.nchwc"})
-"""Kernels of blocked layouts exist on x86 alone: an optimized graph that holds one runs nowhere else."""
+"""Kernels of blocked layouts exist on x86 alone: an optimized graph with such a node runs nowhere else."""
 
 _TYPES = {
     1: "float",
@@ -41,7 +43,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class OrtNode:
-    """One operator. `types`: of its inputs, "" where one is left out; `domain` "" is ai.onnx's own."""
+    """One node. `types` are those of its inputs, "" where one is left out; `domain` "" is ai.onnx."""
 
     name: str
     op_type: str
@@ -58,7 +60,7 @@ class OrtNode:
 
 @dataclass(frozen=True)
 class OrtTensor:
-    """A trained tensor or another constant. `raw`: its bytes, as uint8 `[nbytes]`."""
+    """A weight or another constant. `raw`: its bytes, as uint8 `[nbytes]`."""
 
     name: str
     dtype: str
@@ -69,7 +71,7 @@ class OrtTensor:
 
 @dataclass
 class OrtFile:
-    """What a `.ort` file holds, nodes of sub-graphs included."""
+    """The content of a `.ort` file, with the nodes of sub-graphs."""
 
     version: str
     nodes: list[OrtNode] = field(default_factory=list)
@@ -77,34 +79,34 @@ class OrtFile:
 
     @cached_property
     def readers(self) -> dict[str, list[OrtNode]]:
-        found: dict[str, list[OrtNode]] = {}
+        readers: dict[str, list[OrtNode]] = {}
         for node in self.nodes:
             for name in node.inputs:
-                found.setdefault(name, []).append(node)
-        return found
+                readers.setdefault(name, []).append(node)
+        return readers
 
     def operators(self) -> dict[str, int]:
-        """How many nodes of each operator."""
+        """Return how many nodes of each operator there are."""
         return dict(sorted(Counter(n.operator for n in self.nodes).items()))
 
     def kinds(self) -> dict[str, int]:
-        """Bytes of `tables` (what lookups read), of `matrices`, and of all other tensors (`vectors`: biases, norms, scales)."""
-        found = {"tables": 0, "matrices": 0, "vectors": 0}
+        """Return the bytes of embeddings (`tables`), of weight matrices, and of all other tensors (`vectors`: biases, norms, scales)."""
+        nbytes = {"tables": 0, "matrices": 0, "vectors": 0}
         for tensor in self.tensors.values():
             reads = self.readers.get(tensor.name, [])
             table = any(n.op_type in ("Gather", "GatherBlockQuantized") and n.inputs[0] == tensor.name for n in reads)
             wide = len(tensor.shape) > 1 and min(tensor.shape[-2:]) > 1
-            found["tables" if table and len(tensor.shape) > 1 else "matrices" if wide else "vectors"] += tensor.nbytes
-        return found
+            nbytes["tables" if table and len(tensor.shape) > 1 else "matrices" if wide else "vectors"] += tensor.nbytes
+        return nbytes
 
     def module_of(self, node: OrtNode) -> str:
-        """The Hugging Face module nearest to a node, as `graph.edit.module_of`; where there is none, the node's result."""
+        """Return the Hugging Face module nearest to a node, as `graph.edit.module_of`; where there is none, the node's output."""
         nearby = (*node.inputs, *(v for o in node.outputs for n in self.readers.get(o, []) for v in n.inputs))
         return module_of_weight(n for n in nearby if n in self.tensors) or (*node.outputs, node.name)[0]
 
 
 def read_ort(path: Path) -> OrtFile:
-    """Reads a file; SourceError where it is none."""
+    """Read a file. Raise SourceError where it is not in ORT format."""
     try:
         import onnxruntime.tools.ort_format_model  # noqa: F401  (makes its schema importable)
         from ort_flatbuffers_py import fbs
@@ -118,12 +120,12 @@ def read_ort(path: Path) -> OrtFile:
     if len(data) < 8 or not root.InferenceSessionBufferHasIdentifier(data, 0):
         raise SourceError(f"{path}: not a file in ORT format")
     session = root.GetRootAs(data, 0)
-    found = OrtFile(_text(session.OrtVersion()))
-    _read_graph(session.Model().Graph(), {}, found, fbs)
-    return found
+    file = OrtFile(_text(session.OrtVersion()))
+    _read_graph(session.Model().Graph(), {}, file, fbs)
+    return file
 
 
-def _read_graph(graph: Any, outside: Mapping[str, str], found: OrtFile, fbs: Any) -> None:
+def _read_graph(graph: Any, outside: Mapping[str, str], file: OrtFile, fbs: Any) -> None:
     types = dict(outside) | {
         _text(v.Name()): _type_of(v, fbs) for v in map(graph.NodeArgs, range(graph.NodeArgsLength()))
     }
@@ -131,11 +133,11 @@ def _read_graph(graph: Any, outside: Mapping[str, str], found: OrtFile, fbs: Any
         shape = tuple(tensor.Dims(i) for i in range(tensor.DimsLength()))
         name, dtype = _text(tensor.Name()), _TYPES.get(tensor.DataType(), str(tensor.DataType()))
         length = tensor.RawDataLength()
-        found.tensors[name] = OrtTensor(name, dtype, shape, length, tensor.RawDataAsNumpy() if length else None)
+        file.tensors[name] = OrtTensor(name, dtype, shape, length, tensor.RawDataAsNumpy() if length else None)
     for node in map(graph.Nodes, range(graph.NodesLength())):
         inputs = tuple(_text(node.Inputs(i)) for i in range(node.InputsLength()))
         outputs = tuple(_text(node.Outputs(i)) for i in range(node.OutputsLength()))
-        found.nodes.append(
+        file.nodes.append(
             OrtNode(
                 _text(node.Name()),
                 _text(node.OpType()),
@@ -148,7 +150,7 @@ def _read_graph(graph: Any, outside: Mapping[str, str], found: OrtFile, fbs: Any
         )
         for attribute in map(node.Attributes, range(node.AttributesLength())):
             if attribute.Type() == fbs.AttributeType.AttributeType.GRAPH:
-                _read_graph(attribute.G(), types, found, fbs)
+                _read_graph(attribute.G(), types, file, fbs)
 
 
 def _type_of(value: Any, fbs: Any) -> str:
@@ -166,7 +168,7 @@ def _text(raw: bytes | None) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel: the versions of its operator it is for, and the types it takes by the name of a type constraint."""
+    """One kernel: the versions of the operator that it implements, and the types it takes, by the name of a type constraint."""
 
     first: int
     last: int
@@ -181,7 +183,7 @@ class Schema:
     inputs: tuple[tuple[str, str], ...]
 
     def constraint(self, place: int) -> tuple[str, str]:
-        """Names by which a kernel may constrain an input; the last input may be repeated."""
+        """Return the names by which a kernel may constrain an input; the last input may be repeated."""
         return self.inputs[min(place, len(self.inputs) - 1)] if self.inputs else ("", "")
 
 
@@ -193,7 +195,7 @@ class Runtime:
     schemas: Mapping[tuple[str, str], Sequence[Schema]]
 
     def lacks(self, node: OrtNode) -> str | None:
-        """What of a node has no kernel, in words; None where one takes it."""
+        """Return for what of a node there is no kernel, in words; None where there is one."""
         known = self.kernels.get((node.domain, node.op_type))
         if not known:
             return node.operator
@@ -220,45 +222,45 @@ def _takes(kernel: Kernel, node: OrtNode, schema: Schema) -> bool:
 
 @cache
 def full_build() -> Runtime:
-    """What ONNX Runtime's packages for phones carry: the kernels of this installation, without those of x86 alone.
+    """Return what ONNX Runtime's packages for phones contain: the kernels of this installation, without those of x86 alone.
 
-    `onnxruntime-android` and `onnxruntime-objc` are full builds of the same source as the Python package: the reduced
-    `onnxruntime-mobile` packages were given up in 1.18 and 1.19 (release notes; "Remove deprecated mobile packages", pull request 20941 of
-    microsoft/onnxruntime). The aarch64 wheel of release 1.32.0 was asked the same way: it has every kernel counted here, and float16
-    arithmetic besides.
+    `onnxruntime-android` and `onnxruntime-objc` are full builds of the same source as the Python package. The reduced
+    `onnxruntime-mobile` packages were discontinued in 1.18 and 1.19 (release notes; "Remove deprecated mobile packages", pull request
+    20941 of microsoft/onnxruntime). The aarch64 wheel of release 1.32.0, examined the same way, has every kernel counted here, and
+    float16 arithmetic besides.
     """
     from onnxruntime.capi import _pybind_state as state
 
     kernels: dict[tuple[str, str], list[Kernel]] = {}
-    for one in state.get_all_opkernel_def():
-        if one.provider == "CPUExecutionProvider" and one.domain not in X86_ONLY_DOMAINS:
-            types = {k: frozenset(t[len("tensor(") : -1] for t in v) for k, v in one.type_constraints.items()}
-            first, last = one.version_range
-            kernels.setdefault((one.domain, one.op_name), []).append(Kernel(first, last, types))
+    for definition in state.get_all_opkernel_def():
+        if definition.provider == "CPUExecutionProvider" and definition.domain not in X86_ONLY_DOMAINS:
+            types = {k: frozenset(t[len("tensor(") : -1] for t in v) for k, v in definition.type_constraints.items()}
+            first, last = definition.version_range
+            kernels.setdefault((definition.domain, definition.op_name), []).append(Kernel(first, last, types))
     schemas: dict[tuple[str, str], list[Schema]] = {}
-    for one in state.get_all_operator_schema():
-        domain = "" if one.domain == "ai.onnx" else one.domain
-        inputs = tuple((i.name, i.typeStr) for i in one.inputs)
-        schemas.setdefault((domain, one.name), []).append(Schema(one.since_version, inputs))
+    for definition in state.get_all_operator_schema():
+        domain = "" if definition.domain == "ai.onnx" else definition.domain
+        inputs = tuple((i.name, i.typeStr) for i in definition.inputs)
+        schemas.setdefault((domain, definition.name), []).append(Schema(definition.since_version, inputs))
     return Runtime(kernels, schemas)
 
 
-def check_operators(found: OrtFile, runtime: Runtime) -> None:
-    """TargetError naming the first node that the runtime has no kernel for, its module, and what to do."""
-    for node in found.nodes:
+def check_operators(file: OrtFile, runtime: Runtime) -> None:
+    """Raise TargetError naming the first node that the runtime has no kernel for, its module, and what to do."""
+    for node in file.nodes:
         lacking = runtime.lacks(node)
         if lacking is not None:
-            raise lacks(node.name, found.module_of(node), lacking)
+            raise lacks(node.name, file.module_of(node), lacking)
 
 
 def lacks(node: str, module: str, what: str) -> TargetError:
-    """The error for an operator that phones' packages have no kernel for."""
+    """Return the error for an operator that the packages for phones have no kernel for."""
     return TargetError(
         f"node {node!r} of module {module}: ONNX Runtime's packages for phones have no kernel for {what}; leave out the pass "
         "or the operator that makes it (--kernels stock, another dtype), or build the runtime with it"
     )
 
 
-def walk(found: OrtFile) -> Iterator[OrtTensor]:
-    """Tensors, largest first."""
-    yield from sorted(found.tensors.values(), key=lambda t: (-t.nbytes, t.name))
+def largest_first(file: OrtFile) -> list[OrtTensor]:
+    """Return the tensors of a file, largest first."""
+    return sorted(file.tensors.values(), key=lambda t: (-t.nbytes, t.name))

@@ -1,16 +1,16 @@
-"""ONNX Runtime on phones: the graph of target `ort`, written in ORT format (`.ort`), and what a reduced build of the runtime needs.
+"""ONNX Runtime on phones: the graph of target `ort` in ORT format (`.ort`), and what a reduced build of the runtime needs.
 
-A `.ort` file is run as it stands: no optimizer sees it when it is loaded, so what is to be fused has to be fused here. The
-lowering of target `ort` leaves little to find; the runtime's own optimizer then goes up to its level "extended", without layouts
-that only x86 has, without the sums of bytes that only old x86 processors need, and without folding constants, which would
-unfold int8 and float16 weights to float32. With `graph_optimization: device` the rest is recorded instead, and
-replayed by the runtime on the phone, which leaves whole nodes to accelerators there.
+Nothing optimizes a `.ort` file when it is loaded, so every fusion has to be made here. The lowering of target `ort` leaves few; the
+runtime's own optimizer then runs up to its level "extended". It is kept from layouts that only x86 has, from the sums of bytes that
+only old x86 processors need, and from folding constants, which would turn int8 and float16 weights into float32. With
+`graph_optimization: device` its changes are recorded in the file instead, and the runtime replays them on the phone, where
+accelerators may take whole nodes.
 
-Made again, a file has the same nodes and tensors, but not the same bytes: the runtime writes one table (which types operators
+A second export gives the same nodes and tensors, but not the same bytes: the runtime writes one list (which types operators
 constrain) in the order of a hash with a random seed.
 
-`dtype: fp16` stores matrices and tables as float16; rows are cast when they are looked up, matrices in every run, since
-nothing folds them when the file is loaded. It is half the bytes, and slower (`python -m benchmarks.mobile` measures by how much).
+`dtype: fp16` stores weights and embeddings as float16. Rows of embeddings are cast when they are looked up, weights in every run,
+since nothing folds them when the file is loaded. The file has half the bytes and is slower: `python -m benchmarks.mobile` measures it.
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from ....errors import TargetError
 from ...graph.anatomy import Anatomy
 from ...graph.edit import module_of
 from ...passes.quantize import StoreHalf
+from ...recipe.recipe import Recipe
 from ..base import TargetSpec
 from ..ort.target import MODEL_FILE as ONNX_FILE
 from ..ort.target import SLOW_FUSIONS, OrtTarget, files, write
@@ -38,7 +39,7 @@ _REPLAY = "session.enable_saved_runtime_optimizations"
 
 @dataclass(frozen=True)
 class OrtMobileTarget(OrtTarget):
-    """Target `ort` in ORT format. `optimized`: "baked" into the file, or recorded in it for the "device"."""
+    """Target `ort-mobile`. `optimized`: optimizations are "baked" into the file, or recorded in it for the "device"."""
 
     spec: TargetSpec = SPEC
     artifact: str = MODEL_FILE
@@ -55,7 +56,7 @@ class OrtMobileTarget(OrtTarget):
         return super().lower(model, anatomy)
 
     def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
-        """Writes `model.ort` and `required_operators_and_types.config`. TargetError names a node that phones have no kernel for."""
+        """Write `model.ort` and `required_operators_and_types.config`. Raise TargetError for a node without a kernel on phones."""
         model.producer_name = "headway"
         write(model, directory)
         try:
@@ -75,36 +76,42 @@ class OrtMobileTarget(OrtTarget):
         config = {_REPLAY: "1"} if self.optimized == "device" else {}
         return {"graph_optimization_level": "all", "regroup": regroup, "config": config}
 
-    def record(self, directory: Path) -> dict[str, Any]:  # type: ignore[override]
-        """Bytes by kind, operators, and how large the runtime is that they were estimated from."""
-        found = read_ort(directory / MODEL_FILE)
+    def record(self, directory: Path) -> dict[str, Any]:
+        """Return bytes by kind, operators, and the size of the runtime here."""
+        file = read_ort(directory / MODEL_FILE)
         return {
             "dtype": self.precision,
             "graph_optimization": self.optimized,
-            "sizes": sizes(found, (directory / MODEL_FILE).stat().st_size),
-            "operators": found.operators(),
+            "sizes": sizes(file, (directory / MODEL_FILE).stat().st_size),
+            "operators": file.operators(),
             "runtime": runtime_size(),
         }
 
     def _write_operators(self, directory: Path) -> None:
-        """The configuration for `--include_ops_by_config` with type reduction, by ONNX Runtime's own tool."""
+        """Write the configuration for `--include_ops_by_config` with type reduction, by ONNX Runtime's own tool."""
         from onnxruntime.tools.ort_format_model import create_config_from_models
 
         models = [directory / MODEL_FILE]
-        if self.optimized == "device":  # what replaying on the phone would make is needed as well
+        if self.optimized == "device":  # the phone also needs what the replay makes
             models.append(directory / "replayed.ort")
             convert(directory / ONNX_FILE, models[-1], "apply")
         path = directory / OPERATORS_FILE
         create_config_from_models(models, path, True)
         lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if not line.startswith("#")]  # the comment holds this machine's paths
-        path.write_text(f"# what {MODEL_FILE} needs\n" + "\n".join(kept) + "\n", encoding="utf-8")
+        settings = [line for line in lines if not line.startswith("#")]  # the comment holds this machine's paths
+        path.write_text(f"# what {MODEL_FILE} needs\n" + "\n".join(settings) + "\n", encoding="utf-8")
         for extra in models[1:]:
             extra.unlink()
 
 
+def ort_mobile_target(recipe: Recipe) -> OrtMobileTarget:
+    """Return the target that a recipe describes."""
+    assert recipe.dtype != "bf16"
+    return OrtMobileTarget(precision=recipe.dtype, optimized=recipe.graph_optimization)
+
+
 def convert(source: Path, target: Path, optimized: Literal["baked", "device", "apply"]) -> None:
-    """Writes an `.onnx` file in ORT format; "apply": as replaying on the device would. Raises what ONNX Runtime raises."""
+    """Write an `.onnx` file in ORT format; "apply": as the replay on the device would. Raise what ONNX Runtime raises."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     settings.optimized_model_filepath = str(target)
@@ -122,17 +129,17 @@ def convert(source: Path, target: Path, optimized: Literal["baked", "device", "a
     )
 
 
-def sizes(found: OrtFile, total: int) -> dict[str, int]:
-    """Bytes of a file by kind; `structure` is what no tensor takes: nodes, names, types."""
-    kinds = found.kinds()
+def sizes(file: OrtFile, total: int) -> dict[str, int]:
+    """Return bytes of a file by kind; `structure` is all that is no tensor: nodes, names, types."""
+    kinds = file.kinds()
     return {**kinds, "structure": total - sum(kinds.values()), "total": total}
 
 
 def runtime_size() -> dict[str, Any] | None:
-    """Bytes of the shared library in this installation's wheel, a full build; None where it lies elsewhere.
+    """Return the bytes of the shared library in this installation's wheel, a full build; None where it lies elsewhere.
 
-    An estimate of what the library adds to an app: phones' are built from the same source for another processor. A build
-    reduced to `required_operators_and_types.config` is smaller; by how much is known once it is built.
+    This estimates what the library adds to an app: the one for phones is built from the same source for another processor. A build
+    reduced to `required_operators_and_types.config` is smaller; by how much is known only once it is built.
     """
     folder = Path(onnxruntime.__file__).parent / "capi"
     library = next((p for pattern in ("libonnxruntime.so*", "*.dylib") for p in sorted(folder.glob(pattern))), None)
@@ -142,7 +149,7 @@ def runtime_size() -> dict[str, Any] | None:
 
 
 def _explain(graph: ir.Graph) -> None:
-    """Raises the error that names the first node without a kernel, where that is the reason."""
+    """Raise the error that names the first node without a kernel, where there is one."""
     known = {(domain, op_type) for domain, op_type in full_build().kernels}
     for node in graph.all_nodes():
         if (node.domain, node.op_type) not in known:

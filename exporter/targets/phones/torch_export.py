@@ -1,4 +1,4 @@
-"""What the targets that read torch, not ONNX, have in common: ExecuTorch, LiteRT and Core ML. Imports torch where something is exported."""
+"""Check and export graphs for the targets that read torch, not ONNX: ExecuTorch, LiteRT and Core ML. Torch is imported on export."""
 
 from typing import Any
 
@@ -12,23 +12,23 @@ WAY_OUT = "use --target ort or ort-mobile for this model"
 _EXAMPLE = 8
 
 
-def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
-    """Counts what is in whole numbers. TargetError names the first rounding that the target would not compute as it stands."""
-    out = f"use --target ort for it, or round by token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
+def check_quantization(model: ir.Model, target: str, engine: str) -> dict[str, int]:
+    """Count what is quantized. Raise TargetError for the first quantization that the target would not compute as it is."""
+    out = f"use --target ort, or quantize per token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
     counts = {"attention": len(nodes(model.graph, "Attention")), "int8_products": 0, "int8_tables": 0}
     for node in nodes(model.graph, "QuantizeLinear"):
         raise TargetError(
-            f"node {node.name!r}: a value rounded to a fixed range is not what {engine} multiplies by a matrix here; {out}"
+            f"node {node.name!r}: activations with a static range are not what {engine} takes here; {out}"
         )
     for node in nodes(model.graph, "MatMul"):
-        whole = matrix_of(node)
-        if whole is None:
+        matrix = matrix_of(node)
+        if matrix is None:
             continue
-        if whole[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]
-            raise TargetError(f"{whole[0].name}: {whole[0].dtype} in blocks is not what {engine} takes here; {out}")
+        if matrix[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]
+            raise TargetError(f"{matrix[0].name}: {matrix[0].dtype} in blocks is not what {engine} takes here; {out}")
         if producer(node.inputs[0], TOKENS) is None:
             raise TargetError(
-                f"{whole[0].name}: an int8 matrix whose other side is float is not what {engine} takes here; {out}"
+                f"{matrix[0].name}: int8 weights with float activations are not what {engine} takes here; {out}"
             )
         counts["int8_products"] += 1
     half = next((v for v in model.graph.initializers.values() if v.dtype == ir.DataType.FLOAT16), None)
@@ -44,9 +44,9 @@ def check_rounding(model: ir.Model, target: str, engine: str) -> dict[str, int]:
 
 
 def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[Any, Any]:
-    """The torch module of a canonical model and what `torch.export` makes of it: one text, 1 to `longest` tokens.
+    """Return the torch module of a canonical model, and its `torch.export` for one text of 1 to `longest` tokens.
 
-    `linear` as in `TorchModule`.
+    `linear` as in `TorchModule`. Raise TargetError where the model has no such module, or cannot be traced at every length.
     """
     import torch
 
@@ -57,8 +57,8 @@ def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[An
     except SourceError as error:
         raise TargetError(f"{error}; {WAY_OUT}") from error
     example = tuple(torch.ones((1, min(_EXAMPLE, longest)), dtype=torch.int64) for _ in module.input_names)
-    # Where a model looks at neighboring tokens, a few short lengths are special cases to the tracer. The program computes them all
-    # the same, which the check with one token shows.
+    # Where a model looks at neighboring tokens, the tracer treats a few short lengths as special cases. The program computes them
+    # nevertheless, which the check with one token shows.
     for least in (1, 3, 4):
         sequence = torch.export.Dim("sequence", min=least, max=longest)
         try:

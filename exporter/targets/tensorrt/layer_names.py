@@ -1,4 +1,4 @@
-"""From an engine's layers back to the source's modules."""
+"""Find the modules of the source by the layer names of an engine."""
 
 from collections.abc import Iterable
 
@@ -8,14 +8,14 @@ from ...graph.edit import projection_weight
 
 
 def module_values(graph: ir.Graph) -> dict[str, ir.Value]:
-    """Results of modules by name, in order of execution: values that carry the name of the module that makes them."""
+    """Return the outputs of modules by name, in order of execution: values that have the name of the module that makes them."""
     modules = {str(name).rpartition(".")[0] for name in graph.initializers}
     values = (v for node in graph for v in node.outputs)
     return {str(v.name): v for v in values if str(v.name).split("#")[0] in modules}
 
 
 def name_nodes(graph: ir.Graph) -> None:
-    """Names every node after what it makes, which builders keep as layer names: `encoder.layer.0.output.dense.matmul`."""
+    """Name every node after what it makes, which builders use as layer names: `encoder.layer.0.output.dense.matmul`."""
     for node in graph:
         weight = projection_weight(node) if node.op_type == "MatMul" else None
         name = str(node.outputs[0].name)
@@ -25,9 +25,9 @@ def name_nodes(graph: ir.Graph) -> None:
 
 
 def module_of(layer: str, modules: Iterable[str]) -> str | None:
-    """The module an engine's layer belongs to: the longest module name in the layer's, fused layers naming several.
+    """Return the module of an engine's layer: the longest module name in the layer's name, of which a fused layer has several.
 
-    Layers between modules (`…attention.self.scores`) belong to the module that contains them.
+    Layers between modules (`…attention.self.scores`) belong to the module that contains them. Return None where none is named.
     """
     parts = [p.strip("[]{}() ") for p in layer.replace("+", " ").replace("...", " ").split()]
     known = set(modules)

@@ -1,8 +1,8 @@
-"""TensorRT and TensorRT-RTX: a strongly typed graph of plain operators, opset 20.
+"""Lower a graph for TensorRT and TensorRT-RTX: strongly typed, plain operators, opset 20.
 
-Attention is written as two products with a softmax between, which TensorRT 10 and 11 fuse and where int8 finds both inputs
-of both products. Queries are scaled before the product, as TensorRT asks for: scores stay small, and within float16. The
-padding bias stays `[batch, 1, 1, sequence]` and broadcasts.
+Attention is written as two matmuls with a softmax between, which TensorRT 10 and 11 fuse, and where both inputs of both matmuls can be
+int8. Queries are scaled before the matmul, as TensorRT asks: scores stay small, and within float16. The padding bias stays
+`[batch, 1, 1, sequence]` and broadcasts.
 Sources: TensorRT documentation, "Fused Attention", "Explicit Quantization", "Strongly Typed Networks".
 """
 
@@ -16,31 +16,42 @@ from onnx_ir.passes import common
 from ....errors import TargetError
 from ...graph.anatomy import Anatomy, AttentionPart
 from ...graph.canonical import small_enough_to_check
-from ...graph.edit import attribute, dims, initializer, insert, nodes, producer, remove_unused, replace, scalar
+from ...graph.edit import (
+    attribute_float,
+    attribute_int,
+    dims,
+    initializer,
+    insert,
+    nodes,
+    producer,
+    remove_unused,
+    replace,
+    scalar,
+)
 from ...graph.mask import PADDING_BIAS
 from ...graph.quantized import TOKENS
 from ..attention_terms import refusal
 from ..base import TargetSpec
-from .int8_check import lint
+from .int8_check import problems_of
 from .layer_names import name_nodes
 from .plugin_nodes import OwnKernels
 from .precision import Maxima, Precision, assign
 
 OPSET = 20
 SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_values=True, int8_tables=False)
-"""Tensor cores work in tiles; 64 columns is the narrowest that the wide kernels take."""
+"""Tensor cores work in tiles; 64 columns are the fewest that the wide kernels take."""
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PROBABILITY_SCALE = "probability_scale"
-"""Metadata property of an `Attention` node, saved with the graph: the int8 step of its softmax's result, as a decimal number.
-Without it the result stays float, and so does its product: what is not in the canonical graph is not rounded."""
+"""Metadata property of an `Attention` node, saved with the graph: the int8 scale of its softmax's output, as a decimal number.
+Without it the output stays float, and so does the matmul that reads it: what the canonical graph does not quantize stays float."""
 
 F32 = ir.DataType.FLOAT
 
 
 @dataclass
 class Lowered:
-    """What the lowering did: attentions written out, of them in int8, and where float32 was kept."""
+    """How many attentions were lowered, how many of them in int8, and which nodes stayed float32."""
 
     attention: int = 0
     attention_int8: int = 0
@@ -48,12 +59,12 @@ class Lowered:
     kernels: OwnKernels | None = None
 
     def as_dict(self) -> dict[str, int]:
-        found = {"attention": self.attention, "attention_int8": self.attention_int8}
+        counts = {"attention": self.attention, "attention_int8": self.attention_int8}
         if self.kernels is not None:
-            found |= {"attention_plugin": self.kernels.attentions, "softmax_plugin": self.kernels.softmaxes}
+            counts |= {"attention_plugin": self.kernels.attentions, "softmax_plugin": self.kernels.softmaxes}
         if self.precision is not None:
-            found |= {"casts": self.precision.casts, **self.precision.count()}
-        return found
+            counts |= {"casts": self.precision.casts, **self.precision.count()}
+        return counts
 
 
 def lower(
@@ -65,48 +76,48 @@ def lower(
     rules: bool = True,
     kernels: OwnKernels | None = None,
 ) -> Lowered:
-    """Lowers a canonical model in place to `dtype` (fp32, fp16, bf16); `feeds` are batches that show the ranges of values.
+    """Lower a canonical model in place to `dtype` (fp32, fp16, bf16); ranges of activations are observed on the batches `feeds`.
 
-    Inputs stay int64, outputs float32. `rules` as in `precision.assign`; with `kernels` attention is computed by Headway's own. Raises
-    TargetError naming the node that TensorRT, or the kernels, have no place for.
+    Inputs stay int64, outputs float32. `rules` as in `precision.assign`. With `kernels`, Headway's own kernels compute attention.
+    Raise TargetError naming the node that TensorRT, or the kernels, cannot compute.
     """
     _check_domains(model.graph)
-    found = Lowered(kernels=kernels)
+    lowered = Lowered(kernels=kernels)
     modules = {b.attention.node: _module(b.attention) for b in anatomy.blocks if b.attention is not None}
     for node in nodes(model.graph, "Attention"):
-        found.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name), kernels)
-        found.attention += 1
+        lowered.attention_int8 += _attention(model.graph, node, modules.get(node) or str(node.outputs[0].name), kernels)
+        lowered.attention += 1
     if kernels is not None:
         mixed = [b.attention.node for b in anatomy.blocks if b.attention is not None and b.attention.disentangled]
         if mixed:
             raise refusal(mixed[0], "its scores have disentangled terms")
-        if not found.attention:
+        if not lowered.attention:
             raise TargetError("the model has no attention for Headway's own kernels: export it with --kernels stock")
-    if found.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
+    if lowered.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
         raise TargetError("not every attention of the model was lowered")
     remove_unused(model)
     model.graph.sort()
     _to_opset(model)
     name_nodes(model.graph)
     if DTYPES[dtype] != F32:
-        found.precision = assign(model, DTYPES[dtype], observe(model, feeds) if rules else {}, rules=rules)
+        lowered.precision = assign(model, DTYPES[dtype], observe(model, feeds) if rules else {}, rules=rules)
         model.graph.sort()
-    problems = lint(model.graph)
+    problems = problems_of(model.graph)
     if problems:
         raise TargetError(f"the int8 graph is not one that TensorRT fuses: {'; '.join(problems[:3])}")
     if small_enough_to_check(model):
         common.CheckerPass()(model)
-    return found
+    return lowered
 
 
 def _module(part: AttentionPart) -> str | None:
-    """The module of an attention: what holds its query projection. ALBERT's repeats keep their number."""
+    """Return the module of an attention: the one that holds its query projection. ALBERT's repeats keep their number."""
     parent, _, own = str(part.q.output.name).rpartition(".")
     return f"{parent}#{own.split('#')[1]}" if parent and "#" in own else parent or None
 
 
 def observe(model: ir.Model, feeds: Iterable[Mapping[str, np.ndarray]]) -> Maxima:
-    """Largest absolute value of each float value over `feeds`, padded positions included: they must not overflow either."""
+    """Return the largest absolute activation of each float value over `feeds`, with padding, which must not overflow either."""
     import torch
 
     from ...graph.torch_graph import TorchGraph
@@ -117,8 +128,8 @@ def observe(model: ir.Model, feeds: Iterable[Mapping[str, np.ndarray]]) -> Maxim
     def watch(name: str):
         def hook(value: torch.Tensor) -> torch.Tensor:
             if value.is_floating_point() and value.numel():
-                seen = float(value.abs().amax())
-                largest[name] = max(largest.get(name, 0.0), seen if np.isfinite(seen) else np.inf)
+                maximum = float(value.abs().amax())
+                largest[name] = max(largest.get(name, 0.0), maximum if np.isfinite(maximum) else np.inf)
             return value
 
         return hook
@@ -134,18 +145,18 @@ def _check_domains(graph: ir.Graph) -> None:
     for node in graph:
         if node.op_type == TOKENS:
             raise TargetError(
-                f"node {node.name!r}: values rounded by token need Headway's kernels, which GPUs have none of: ask for static ranges"
+                f"node {node.name!r}: activations quantized per token need Headway's kernels for CPUs: ask for static ranges"
             )
         if node.domain not in ("", "ai.onnx"):
             raise TargetError(
-                f"node {node.name!r} ({node.domain}.{node.op_type}) is another runtime's own operator, TensorRT has none such"
+                f"node {node.name!r} ({node.domain}.{node.op_type}) is an operator of another runtime, which TensorRT does not have"
             )
 
 
 def _to_opset(model: ir.Model) -> None:
-    """Says opset 20, which TensorRT 10.x reads: operators that came later are gone, the others mean the same there.
+    """Declare opset 20, which TensorRT 10.x reads; the operators that are left mean the same there.
 
-    Weights in blocks, and int4, came with opset 21.
+    Weights in blocks, and int4, need opset 21. Raise TargetError for an operator that came later.
     """
     late = {"Attention", "RMSNormalization", "RotaryEmbedding", "Swish"}
     left = next((n for n in model.graph if n.op_type in late), None)
@@ -158,17 +169,18 @@ def _to_opset(model: ir.Model) -> None:
 
 
 def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | None) -> bool:
-    """Writes one canonical attention out, its values named after the module `stem`; True where both its products are int8."""
+    """Write one canonical attention as plain operators; return True where both its matmuls are int8.
+
+    Its values are named after the module `stem`.
+    """
     step = node.metadata_props.get(PROBABILITY_SCALE)
     quantized = step is not None and all(producer(x, "DequantizeLinear") is not None for x in node.inputs[:3])
     if kernels is not None and not quantized:
         replace(node.outputs[0], kernels.attention(graph, node, stem))
         return False
-    heads, kv_heads = (int(attribute(node, n)) for n in ("q_num_heads", "kv_num_heads"))  # type: ignore[call-overload]
-    if kv_heads != heads or attribute(node, "is_causal", 0):
-        raise TargetError(
-            f"attention {node.name!r}: grouped queries and causal orders are not written for TensorRT yet"
-        )
+    heads, kv_heads = (attribute_int(node, n) for n in ("q_num_heads", "kv_num_heads"))
+    if kv_heads != heads or attribute_int(node, "is_causal", 0):
+        raise TargetError(f"attention {node.name!r}: grouped queries and causal masks are not lowered for TensorRT yet")
     q, k, v = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     result = node.outputs[0]
@@ -187,7 +199,7 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
         shape = [[batch, length, *apart[1::2]][i] for i in perm]
         return insert(node, "Transpose", [rows], name=f"{stem}.{name}.heads", dtype=F32, shape=shape, perm=perm)
 
-    q = _scaled(graph, node, q, float(attribute(node, "scale")), f"{stem}.q.scaled")  # type: ignore[arg-type]
+    q = _scaled(graph, node, q, attribute_float(node, "scale"), f"{stem}.q.scaled")
     query, key, value = (
         heads_first(q, "q", [0, 2, 1, 3]),
         heads_first(k, "k", [0, 2, 3, 1]),
@@ -215,7 +227,10 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
 
 
 def _scaled(graph: ir.Graph, node: ir.Node, q: ir.Value | None, scale: float, name: str) -> ir.Value:
-    """Queries times `scale`. Quantized ones are scaled before they are quantized, by a step that grows with them: same integers."""
+    """Return queries times `scale`.
+
+    Where they are quantized, they are scaled first, and the quantization scale with them: the integers stay the same.
+    """
     factor = initializer(graph, f"attention_scale_{scale:.9g}", np.array(scale, np.float32))
     dequantize = producer(q, "DequantizeLinear")
     quantize = producer(dequantize.inputs[0], "QuantizeLinear") if dequantize is not None else None
@@ -224,7 +239,7 @@ def _scaled(graph: ir.Graph, node: ir.Node, q: ir.Value | None, scale: float, na
     step = scalar(quantize.inputs[1])
     if step is None:
         raise TargetError(
-            f"node {quantize.name!r}: activations are quantized with one step a tensor, not one a channel"
+            f"node {quantize.name!r}: activations are quantized with one scale per tensor here, not one per channel"
         )
     source = quantize.inputs[0]
     shape = source.shape if source is not None else None
@@ -233,7 +248,7 @@ def _scaled(graph: ir.Graph, node: ir.Node, q: ir.Value | None, scale: float, na
 
 
 def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, step: float, zero: ir.Value | None) -> ir.Value:
-    """QuantizeLinear and DequantizeLinear with one step for the tensor, in front of `before`."""
+    """Insert QuantizeLinear and DequantizeLinear with one scale for the tensor before the node `before`."""
     scale = initializer(graph, f"{value.name}.scale", np.array(step, np.float32))
     short = insert(
         before,
@@ -249,9 +264,9 @@ def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, step: float, zero: 
 
 
 def _keys(bias: ir.Value) -> ir.Value:
-    """The padding bias before it was spread over the queries, `[batch, 1, 1, sequence]`; a window's is the least of both.
+    """Return the padding bias before it is broadcast over queries, `[batch, 1, 1, sequence]`; with a window, the minimum of both.
 
-    Two masks added would be -60000 before the scores, too near to the end of float16; either alone masks as well.
+    The sum of two masks would be -60000, too near to the limit of float16; either mask alone is enough.
     """
     spread = producer(bias, "Expand")
     if bias.name == PADDING_BIAS and spread is not None and spread.inputs[0] is not None:

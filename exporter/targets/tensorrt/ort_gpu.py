@@ -8,9 +8,11 @@ import onnx_ir as ir
 import onnxruntime
 
 from ....engine.build import this_gpu
+from ....manifest import Manifest
 from ....runners.base import Runner
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
+from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text
 from .lower import SPEC, lower
 from .plan import MODEL_FILE, WEIGHTS_FILE
@@ -23,7 +25,7 @@ TENSORRT = "TensorrtExecutionProvider"
 
 @dataclass(frozen=True)
 class OrtGpuTarget:
-    """The graph is portable: it is written anywhere, and checked on the provider where there is one."""
+    """Targets `ort-cuda` and `ort-tensorrt`. The graph is written anywhere, and checked on the provider where there is one."""
 
     name: str
     precision: str
@@ -56,7 +58,7 @@ class OrtGpuTarget:
         if self.provider == TENSORRT:
             own = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"}
             own |= {"fp16": {"trt_fp16_enable": "1"}, "bf16": {"trt_bf16_enable": "1"}}.get(self.precision, {})
-        plain = [CUDA, {"use_tf32": "0"}]  # on by default: products of float32 would be rounded to 10 bits
+        plain = [CUDA, {"use_tf32": "0"}]  # on by default: float32 matmuls would be rounded to 10 bits
         providers = [[TENSORRT, own], plain] if self.provider == TENSORRT else [plain]
         return {"graph_optimization_level": "all", "regroup": regroup, "providers": providers}
 
@@ -69,5 +71,13 @@ class OrtGpuTarget:
         what = TypedRunner.what.replace("the engine", self.provider)
         return {"dtype": self.precision, "checked": self.provider if self._here() else what}
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
     def _here(self) -> bool:
         return self.provider in onnxruntime.get_available_providers() and this_gpu() is not None
+
+
+def ort_gpu_target(recipe: Recipe) -> OrtGpuTarget:
+    """Return the target that a recipe describes."""
+    return OrtGpuTarget(recipe.target, recipe.dtype)

@@ -1,6 +1,6 @@
-"""How the engine is built on another machine: all that is needed there lies in the bundle.
+"""Write into a bundle what is needed to build its engine on another machine.
 
-`plan.json`, a script with the few modules of Headway that it runs, and for TensorRT one `trtexec` command.
+These are `plan.json`, a script with the few modules of Headway that it runs, and for TensorRT one `trtexec` command.
 """
 
 import json
@@ -22,7 +22,9 @@ from ...graph.edit import sequence_axis
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 SCRIPT_FILE = "build_engine.py"
+SHELL_FILE = "build.sh"
 BUILDER = "builder"
+_TEMPLATES = Path(__file__).parent / "templates"
 _MODULES = (
     "errors",
     "manifest",
@@ -38,7 +40,7 @@ _KERNELS = ("tensorrt_plugin", *(f"triton/{name}" for name in ("__init__", "atte
 def write_plan(
     model: ir.Model, directory: Path, library: str, settings: BuildSettings, profiles: Sequence[Profile]
 ) -> None:
-    """How the engine is built from the graph beside it: `plan.json`, a script, and for TensorRT one `trtexec` command."""
+    """Write how the engine is built from the graph beside it: `plan.json`, a script, and for TensorRT one `trtexec` command."""
     inputs = [str(v.name) for v in model.graph.inputs]
     plan = {
         "library": library,
@@ -48,18 +50,15 @@ def write_plan(
         "settings": {k: v for k, v in asdict(settings).items() if k != "cache"},
     }
     (directory / PLAN_FILE).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    (directory / SCRIPT_FILE).write_text(_SCRIPT, encoding="utf-8")
+    _write(directory / SCRIPT_FILE, builder=BUILDER)
     carry_builder(directory / BUILDER, settings.kernels)
-    if library == "tensorrt" and not settings.kernels:  # trtexec cannot be told of plugins in Python
+    if library == "tensorrt" and not settings.kernels:  # trtexec cannot load plugins written in Python
         command = shlex.join(trtexec(inputs, profiles, settings))
-        shell = (
-            f'#!/bin/sh\n# Builds {ENGINE_FILE} for the GPU of this machine.\ncd "$(dirname "$0")" && exec {command}\n'
-        )
-        (directory / "build.sh").write_text(shell, encoding="utf-8")
+        _write(directory / SHELL_FILE, engine=ENGINE_FILE, command=command)
 
 
 def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildSettings) -> list[str]:
-    """The command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
+    """Return the command that builds the engine in the current directory. Source: `trtexec --help` of TensorRT 10 and 11."""
     command = [
         "trtexec",
         f"--onnx={MODEL_FILE}",
@@ -87,7 +86,7 @@ def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildS
 
 
 def carry_builder(directory: Path, kernels: bool) -> None:
-    """Copies what the script runs, as the package `headway` below `directory`; with `kernels` also their sources, for Triton."""
+    """Copy what the script runs, as the package `headway` below `directory`; with `kernels` also their sources, for Triton."""
     own, kernel_sources = Path(str(headway.__file__)).parent, Path(str(kernels_package.__file__)).parent
     files = {f"{name}.py": own / f"{name}.py" for name in _MODULES}
     files |= {
@@ -105,20 +104,10 @@ def carry_builder(directory: Path, kernels: bool) -> None:
     )
 
 
-_SCRIPT = '''"""Builds the engine of this bundle for this machine's GPU: python build_engine.py. Headway need not be installed."""
+def _write(path: Path, **values: str) -> None:
+    """Write a script from the template of its name. jinja2 is imported here, since plans alone need it."""
+    import jinja2
 
-import sys
-from pathlib import Path
-
-sys.dont_write_bytecode = True
-bundle = Path(__file__).resolve().parent
-sys.path.insert(0, str(bundle / "builder"))
-
-try:
-    from headway.engine.rebuild import main
-except ModuleNotFoundError as error:
-    print(f"{error.name} is not installed: pip install {error.name}", file=sys.stderr)
-    sys.exit(4)
-
-sys.exit(main(bundle))
-'''
+    text = (_TEMPLATES / f"{path.name}.j2").read_text(encoding="utf-8")
+    template = jinja2.Template(text, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    path.write_text(template.render(values), encoding="utf-8")

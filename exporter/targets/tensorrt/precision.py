@@ -1,12 +1,12 @@
-"""A dtype for every node of a graph: float16 or bfloat16 where it is safe, float32 where it is not, Casts between.
+"""Give every node of a graph a dtype: float16 or bfloat16 where that is safe, else float32, with Casts between.
 
-A strongly typed engine takes its precision from the graph alone, so what may overflow has to be said here. Node by node,
-the reasons for float32, the first that holds:
+A strongly typed engine takes its precision from the graph alone, so what may overflow has to be float32 here. The reasons for float32,
+of which the first that applies to a node is noted:
 
-* `position`: what does not depend on the token ids (mask arithmetic, rotary angles) is small, and exact in float32;
-* `operator`: sums and powers of activations (norms, GELU, reductions) leave float16's range long before their results do;
-* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantization step held to less than 8 bits;
-* `range`: an input or result that came within a factor of 2 of the low dtype's largest number on calibration text.
+* `position`: what does not depend on token ids (mask arithmetic, rotary angles) is small, and exact in float32;
+* `operator`: sums and powers of activations (norms, GELU, reductions) leave the range of float16 long before their outputs do;
+* `constant`: a weight beyond the low dtype, a bound that would become 0, or a quantization scale held to less than 8 bits;
+* `range`: an input or output that came within a factor of 2 of the low dtype's largest number on calibration data.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ _NORMS = {"LayerNormalization", "RMSNormalization", "LpNormalization"}
 _CURVES = {"Gelu", "Erf", "Exp", "Log", "Pow", "Sqrt", "Softplus", "Mish", "Sin", "Cos"}
 FLOAT32_OPERATORS = frozenset(_SUMS | _NORMS | _CURVES)
 _FEW = 16
-"""Of so few numbers each counts: a bound of 1e-12 must not become 0. Of a matrix the smallest may."""
+"""In a constant of so few numbers none may become 0 (a bound of 1e-12); in a weight matrix small ones may."""
 
 _STEPPED = ("QuantizeLinear", "DequantizeLinear")
 HEADROOM = 2.0
-"""Text to come may go beyond what calibration text has shown."""
+"""Activations on later text may exceed those on calibration data."""
 
 FLOAT = ir.DataType.FLOAT
 NUMPY = {
@@ -39,33 +39,33 @@ NUMPY = {
 }
 
 Maxima = Mapping[str, float]
-"""Largest absolute value seen of each float value, by its name."""
+"""Largest absolute activation observed of each float value, by its name."""
 
 
 @dataclass
 class Precision:
-    """What was decided: `kept` maps the name of each node left in float32 to the reason."""
+    """What was decided: `in_float32` maps the name of each node that stays float32 to the reason."""
 
     low: ir.DataType
-    kept: dict[str, str] = field(default_factory=dict)
+    in_float32: dict[str, str] = field(default_factory=dict)
     casts: int = 0
 
     def count(self) -> dict[str, int]:
-        """Nodes in float32 by reason."""
-        reasons = list(self.kept.values())
+        """Return how many nodes stay float32, by reason."""
+        reasons = list(self.in_float32.values())
         return {f"float32_{reason}": reasons.count(reason) for reason in sorted(set(reasons))}
 
 
 def assign(model: ir.Model, low: ir.DataType, maxima: Maxima, *, rules: bool = True) -> Precision:
-    """Types a float32 graph in place, in topological order; its inputs and outputs keep their dtypes.
+    """Assign dtypes to a float32 graph in place, in topological order; its inputs and outputs keep theirs.
 
-    `rules=False` makes everything `low`: for showing what the rules are for. TargetError names a node with sub-graphs.
+    `rules=False` makes everything `low`, to show what the rules prevent. Raise TargetError for a node with sub-graphs.
     """
     typing = _Typing(model.graph, low, maxima if rules else {}, rules)
     for node in list(model.graph):
         typing.visit(node)
     typing.restore_outputs()
-    return typing.found
+    return typing.decided
 
 
 class _Typing:
@@ -74,7 +74,7 @@ class _Typing:
         self.limit = float(ml_dtypes.finfo(NUMPY[low]).max)
         self.finest = 256 * float(ml_dtypes.finfo(NUMPY[low]).smallest_subnormal)
         self.content = content_values(graph)
-        self.found = Precision(low)
+        self.decided = Precision(low)
         self._made: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._sources = {v: constant(v) for v in graph.initializers.values() if v.dtype == FLOAT}
 
@@ -82,25 +82,25 @@ class _Typing:
         if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
             raise TargetError(f"node {node.name!r} ({node.op_type}) has sub-graphs, which cannot be typed")
         floats = [v for v in node.inputs if v is not None and v.dtype in NUMPY]
-        made = [v for v in node.outputs if v.dtype == FLOAT]
-        if not floats and not made:
+        results = [v for v in node.outputs if v.dtype == FLOAT]
+        if not floats and not results:
             return
-        reason = self._reason(node, floats, made)
+        reason = self._reason(node, floats, results)
         if reason is not None:
-            self.found.kept[str(node.name)] = reason
+            self.decided.in_float32[str(node.name)] = reason
         dtype = self.low if reason is None else FLOAT
         for i, value in enumerate(node.inputs):
             if value is not None and value.dtype in NUMPY:
                 node.replace_input_with(i, self._as(value, dtype, node))
-        if node.op_type == "Cast" and made:
+        if node.op_type == "Cast" and results:
             node.attributes["to"] = ir.AttrInt64("to", int(dtype))
-        for value in made:
+        for value in results:
             value.type = ir.TensorType(dtype)
 
-    def _reason(self, node: ir.Node, floats: list[ir.Value], made: list[ir.Value]) -> str | None:
+    def _reason(self, node: ir.Node, floats: list[ir.Value], results: list[ir.Value]) -> str | None:
         if not self.rules:
             return None
-        if not any(v in self.content for v in node.outputs) and not _reads_table(node):
+        if not any(v in self.content for v in node.outputs) and not _reads_weights(node):
             return "position"
         if node.op_type in FLOAT32_OPERATORS:
             return "operator"
@@ -108,12 +108,12 @@ class _Typing:
             array = self._sources.get(value)
             if array is not None and not self._holds(array, stepped=node.op_type in _STEPPED):
                 return "constant"
-        if any(HEADROOM * self.maxima.get(str(v.name), 0.0) >= self.limit for v in (*floats, *made)):
+        if any(HEADROOM * self.maxima.get(str(v.name), 0.0) >= self.limit for v in (*floats, *results)):
             return "range"
         return None
 
     def _holds(self, array: np.ndarray, *, stepped: bool) -> bool:
-        """Whether the low dtype holds an array: nothing overflows, and what is there to divide by does not become 0."""
+        """Return whether the low dtype holds an array: nothing overflows, and no divisor becomes 0."""
         if not np.abs(array).max(initial=0.0) < self.limit:
             return False
         if stepped:
@@ -121,7 +121,7 @@ class _Typing:
         return array.size > _FEW or not ((array != 0) & (array.astype(NUMPY[self.low]) == 0)).any()
 
     def _as(self, value: ir.Value, dtype: ir.DataType, reader: ir.Node) -> ir.Value:
-        """`value` in `dtype`: itself, a converted weight, or a Cast behind what makes it."""
+        """Return `value` in `dtype`: itself, a converted weight, or a Cast after the node that makes it."""
         if value.dtype == dtype:
             return value
         key = value, dtype
@@ -143,11 +143,11 @@ class _Typing:
             self.graph.insert_before(reader, node)
         else:
             self.graph.insert_after(producer, node)
-        self.found.casts += 1
+        self.decided.casts += 1
         return out
 
     def restore_outputs(self) -> None:
-        """Outputs of the graph are float32 again, under their own names."""
+        """Make the outputs of the graph float32 again, under their own names."""
         for i, value in enumerate(self.graph.outputs):
             producer = value.producer()
             if value.dtype != self.low or producer is None:
@@ -159,13 +159,13 @@ class _Typing:
             self.graph.outputs[i] = out
         for value in [v for v in self._sources if not consumers(v) and v not in self.graph.outputs]:
             del self.graph.initializers[str(value.name)]
-        for (value, dtype), made in self._made.items():  # a weight that is only held in one dtype keeps its name
+        for (value, dtype), converted in self._made.items():  # a weight in one dtype alone keeps its name
             if value in self._sources and dtype == self.low and str(value.name) not in self.graph.initializers:
-                made.name = value.name
+                converted.name = value.name
 
 
-def _reads_table(node: ir.Node) -> bool:
-    """True for lookups in and products by a trained matrix, int8 or not: worth the low dtype wherever they are."""
+def _reads_weights(node: ir.Node) -> bool:
+    """Return whether a node looks up embeddings or multiplies by weights, int8 or not: these gain by the low dtype anywhere."""
     if node.op_type == "DequantizeLinear":
         return node.inputs[0] is not None and node.inputs[0].is_initializer()
     return node.op_type in ("Gather", "MatMul") and any(

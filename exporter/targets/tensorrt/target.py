@@ -1,4 +1,4 @@
-"""Build TensorRT and TensorRT-RTX engines."""
+"""TensorRT and TensorRT-RTX: the typed graph, how to build it, and the engine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,8 @@ import onnx_ir as ir
 from ....engine.build import BuildSettings, build_engine, check_settings, declare_kernels, missing, this_gpu
 from ....engine.profiles import Profile, check_profiles, make_profiles
 from ....engine.record import ENGINE_FILE, read_record
-from ....errors import UsageError
+from ....errors import TargetError, UsageError
+from ....manifest import Manifest
 from ....runners.base import Runner
 from ...graph.anatomy import Anatomy
 from ...recipe.recipe import Recipe
@@ -25,7 +26,7 @@ NUMPY_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 @dataclass(frozen=True)
 class EngineTarget:
-    """A `Target` that writes the typed graph, how to build it, and, unless only a plan is asked for, the engine."""
+    """Targets `tensorrt` and `tensorrt-rtx`. With `plan` the graph and how to build it are written, and no engine."""
 
     name: str
     precision: str
@@ -45,16 +46,19 @@ class EngineTarget:
         return NUMPY_NAMES[self.precision]
 
     def available(self) -> str | None:
-        check_settings(self.library, self.settings)
-        if self.plan:
-            return None
-        reason = missing(self.library)
-        if reason is not None:
-            return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
-        if self.library == "tensorrt" and this_gpu() is None:
-            return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
-        if self.settings.kernels:
-            declare_kernels()
+        try:
+            check_settings(self.library, self.settings)
+            if self.plan:
+                return None
+            reason = missing(self.library)
+            if reason is not None:
+                return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
+            if self.library == "tensorrt" and this_gpu() is None:
+                return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
+            if self.settings.kernels:
+                declare_kernels()
+        except TargetError as error:
+            return str(error)
         if self.library == "tensorrt_rtx" and not self.settings.gpus:
             return "name the GPUs to build for: --gpu sm_89,sm_120"
         return None
@@ -66,7 +70,7 @@ class EngineTarget:
     def build(self, model: ir.Model, directory: Path, text: Text) -> None:
         if any(len(v.shape or ()) != 2 for v in model.graph.inputs):
             raise UsageError(
-                f"target {self.name}: models whose inputs are not [batch, sequence] are not built yet; --target ort-cuda takes them"
+                f"target {self.name}: models whose inputs are not [batch, sequence] cannot be built yet; use --target ort-cuda"
             )
         profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
         check_profiles(profiles, text.lengths, text.longest)
@@ -95,9 +99,12 @@ class EngineTarget:
         what = TypedRunner.what + ("; plugin nodes were computed by their reference" if self.settings.kernels else "")
         return {"dtype": self.precision, "checked": "the engine" if ran else what, **built}
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        pass
+
 
 def engine_target(recipe: Recipe) -> EngineTarget:
-    """The target that a recipe describes."""
+    """Return the target that a recipe describes."""
     options = recipe.engine
     settings = BuildSettings(
         tuple(options.gpus),

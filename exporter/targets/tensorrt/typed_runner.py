@@ -1,4 +1,4 @@
-"""Run a typed graph in torch, with every result rounded to its own dtype."""
+"""Run a typed graph in torch, with every output rounded to its own dtype."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from ....runners.base import check_mask
 
 
 class TypedRunner:
-    """The written graph, computed in torch with every result rounded to its dtype: a `Runner` where there is no GPU."""
+    """Compute the written graph in torch, with every output rounded to its dtype: a `Runner` where there is no GPU."""
 
     what = "the typed graph, in torch with every result rounded to its dtype; the engine was not executed"
 

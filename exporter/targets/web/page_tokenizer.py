@@ -1,4 +1,4 @@
-"""Are token ids in a browser those of the source? Both readers in JavaScript, the page's and transformers.js's, are asked in Node."""
+"""Compare token ids in JavaScript with the source's. Both the page's reader and transformers.js are run in Node."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ _READER = Path(__file__).parent / "page" / "ids.mjs"
 
 
 def ids_in_javascript(directory: Path, texts: Sequence[Text], max_length: int, reader: str = "page") -> list[list[int]]:
-    """Token ids of texts by the page's reader, or by "transformers.js". TargetError where Node or the package is missing."""
+    """Return token ids of texts by the page's reader, or by "transformers.js". Raise TargetError where Node or the package is missing."""
     node = shutil.which("node")
     if node is None:
         raise TargetError(NO_NODE)
@@ -34,10 +34,10 @@ def ids_in_javascript(directory: Path, texts: Sequence[Text], max_length: int, r
 
 
 def compare_in_javascript(directory: Path, info: TokenizerInfo, count: int = LINES) -> dict[str, Any]:
-    """Compares both readers with the bundle's tokenizer on mixed Unicode lines; what the manifest says about it.
+    """Compare both readers with the bundle's tokenizer on mixed Unicode lines; return what the manifest says about it.
 
-    GateError naming the classes of text where the page's reader differs: a page must not answer other than the bundle. Where
-    transformers.js's does, its classes are recorded.
+    Raise GateError naming the classes of text where the page's reader differs: a page must give the outputs of the bundle. Where
+    transformers.js differs, the classes are recorded.
     """
     if shutil.which("node") is None:
         return {"page": "not compared: node is not on the PATH"}
@@ -45,12 +45,12 @@ def compare_in_javascript(directory: Path, info: TokenizerInfo, count: int = LIN
     expected = [e.ids for e in TextEncoder(directory / info.file, info).encode(lines)]
     page = compare_ids(expected, ids_in_javascript(directory, lines, info.max_length), lines)
     page.require("the tokenizer of the page")
-    found: dict[str, Any] = {"lines": count, "page": "equal on all"}
+    record: dict[str, Any] = {"lines": count, "page": "equal on all"}
     try:
         theirs = compare_ids(expected, ids_in_javascript(directory, lines, info.max_length, "transformers.js"), lines)
     except TargetError as error:
-        return found | {"transformers.js": f"not compared: {error}"}
-    found["transformers.js"] = (
+        return record | {"transformers.js": f"not compared: {error}"}
+    record["transformers.js"] = (
         {"different": theirs.different, "classes": list(theirs.culprits)} if theirs.different else "equal on all"
     )
-    return found
+    return record

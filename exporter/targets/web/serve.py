@@ -1,4 +1,4 @@
-"""Serves the page of a bundle made for the web, with the headers by which a browser lets WebAssembly use threads."""
+"""Serve the page of a bundle made for the web, with the headers by which a browser lets WebAssembly use threads."""
 
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -7,7 +7,7 @@ from pathlib import Path
 from ....errors import UsageError
 
 ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
-"""Memory is shared among threads on isolated pages alone. Source: HTML Living Standard, cross-origin isolation."""
+"""Only isolated pages may share memory among threads. Source: HTML Living Standard, cross-origin isolation."""
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -19,13 +19,13 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Says nothing: the address is printed once."""
+        """Print nothing: the address is printed once, at the start."""
 
 
 def server(directory: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of `directory` for this machine alone, not yet running; port 0 takes a free one.
+    """Return a server of `directory` for this machine alone, not yet running; port 0 takes a free one.
 
-    UsageError where there is no page or no port.
+    Raise UsageError where there is no page, or the port cannot be used.
     """
     if not (directory / "index.html").is_file():
         raise UsageError(f"{directory}: no index.html; export with --target web")

@@ -1,11 +1,12 @@
 """Browsers: the graph for onnxruntime-web, in the folders that transformers.js reads, and a page that runs it.
 
-The WebAssembly build has the operators of the CPU build but none of Headway's own. It reads no second file unless told to, so that
-the weights are in the graph. Where Node and onnxruntime-web are at hand, an export is compared in them.
+The WebAssembly build has the operators of the CPU build, but not Headway's own. It reads no second file unless told to, so the weights
+are in the graph. Where Node and onnxruntime-web are installed, an export is checked in them.
 """
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from ....errors import TargetError, UsageError
+from ....errors import TargetError
 from ....json_file import read_json
 from ....manifest import Manifest
 from ....runners.base import Runner
@@ -41,7 +42,7 @@ _PAGE = Path(__file__).parent / "page"
 
 @dataclass(frozen=True)
 class WebTarget:
-    """`kind`: one of `SUFFIXES`."""
+    """Target `web`. `kind`: one of `SUFFIXES`."""
 
     kind: str = "fp32"
     spec: TargetSpec = SPEC
@@ -55,7 +56,9 @@ class WebTarget:
         return None
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        fusions = lower(model, anatomy, nibbles=False).as_dict()  # 1.1 to 2.7 times as long with (benchmarks/web.py)
+        fusions = lower(
+            model, anatomy, nibbles=False
+        ).as_dict()  # with nibbles a run takes 1.1 to 2.7 times as long (benchmarks/web.py)
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
             if node.domain not in ("", CONTRIB):
                 raise TargetError(
@@ -80,7 +83,7 @@ class WebTarget:
 
     @cached_property
     def node(self) -> dict[str, str] | str:
-        """What an export is compared in, see `wasm.versions`."""
+        """The versions of what an export is checked in, see `wasm.versions`."""
         return versions()
 
     def open(self, directory: Path, options: dict[str, Any], threads: int | None = None) -> Runner:
@@ -93,13 +96,12 @@ class WebTarget:
             return {"checked": f"ONNX Runtime on the processor; WebAssembly was not run: {self.node}"}
         return {"checked": "onnxruntime-web in Node", **self.node}
 
+    def finish(self, directory: Path, manifest: Manifest) -> None:
+        add_page(directory, manifest)
+
 
 def web_target(recipe: Recipe) -> WebTarget:
-    """The target that a recipe describes."""
-    if recipe.dtype != "fp32":
-        raise UsageError(
-            f"target web: {recipe.dtype} is for GPUs; a recipe's pass float16 stores the weights in half the bytes"
-        )
+    """Return the target that a recipe describes."""
     kinds = [
         "fp16" if isinstance(p, HalfSpec) else {"int8": "q8", "int4": "q4"}[p.weights]
         for p in recipe.passes
@@ -109,9 +111,9 @@ def web_target(recipe: Recipe) -> WebTarget:
 
 
 def add_page(directory: Path, manifest: Manifest) -> None:
-    """Puts the page into a bundle, and tells transformers.js which of its dtypes the file is.
+    """Write the page into a bundle, and note for transformers.js which of its dtypes the file is.
 
-    GateError where the page would read text other than the source does.
+    Raise GateError where the page's token ids differ from the source's.
     """
     compared = compare_in_javascript(directory, manifest.tokenizer)
     manifest.engine = (manifest.engine or {}) | {"tokenizer": compared}
@@ -128,3 +130,29 @@ def add_page(directory: Path, manifest: Manifest) -> None:
             "dtype": kinds[manifest.artifact]
         }
         config.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def card_lines(manifest: Manifest) -> list[str]:
+    """Return the card's lines on how the page is served, and whose token ids it gives."""
+    tokens = (manifest.engine or {}).get("tokenizer", {})
+    theirs = tokens.get("transformers.js", "not compared")
+    if isinstance(theirs, Mapping):
+        theirs = (
+            f"other ones on {theirs['different']} of them, in these classes of text: {', '.join(theirs['classes'])}"
+        )
+    return [
+        "",
+        "## In a browser",
+        "",
+        "```",
+        "npm ci --ignore-scripts     # onnxruntime-web, beside the page",
+        "headway serve .             # or any server of files; threads need the two headers that this one sends",
+        "```",
+        "",
+        "The page needs `index.html`, `web/`, `headway.json`, the tokenizer's file, `onnx/` and of onnxruntime-web's `dist/` three",
+        "files: `ort.wasm.min.mjs`, `ort-wasm-simd-threaded.mjs` and `ort-wasm-simd-threaded.wasm`. transformers.js opens the directory",
+        "too: `pipeline(task, directory)`.",
+        "",
+        f"Token ids, on {tokens.get('lines', 'no')} lines of mixed Unicode: the page's are {tokens.get('page', 'not compared')}; "
+        f"transformers.js's are {theirs}.",
+    ]

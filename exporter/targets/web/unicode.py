@@ -1,9 +1,9 @@
-"""What the `tokenizers` library does to single characters, as tables for the reader in JavaScript.
+"""Write what the `tokenizers` library does to single characters, as tables for the reader in JavaScript.
 
-    python -m headway.exporter.targets.web.unicode        # writes exporter/web/unicode.json
+    python -m headway.exporter.targets.web.unicode        # writes exporter/targets/web/page/unicode.json
 
-Browsers know other versions of Unicode than the library, and lower-case by context where it goes character by character. So the
-library itself is asked about every code point, and the answers travel with the page.
+Browsers have other versions of Unicode than the library, and lower-case by context where it goes character by character. So the
+library itself is run on every code point, and the results are shipped with the page.
 """
 
 import json
@@ -20,12 +20,12 @@ FILE = Path(__file__).parent / "page" / "unicode.json"
 
 
 def tables() -> dict[str, Any]:
-    """Sets of code points as `[first, last, first, last, …]`, maps as `[[from, to …], …]`.
+    """Return sets of code points as `[first, last, first, last, …]` and maps as `[[from, to …], …]`.
 
-    `space`, `control`: what cleaning makes a space of, and drops. `accent`: what BERT strips of a decomposed text. `mark`: what
-    the normalizer of accents alone strips. `punctuation`: what BERT makes words of its own of. `letter`, `number`: of the
-    expression that cuts text for byte-level BPE. `lower`: a map. `newer`: characters that the library's normal forms do not know:
-    of all others, every browser has the same normal forms, since those never change.
+    `space`, `control`: what cleaning replaces by a space, and removes. `accent`: what BERT strips from decomposed text. `mark`: what
+    the normalizer of accents alone strips. `punctuation`: what BERT makes separate words. `letter`, `number`: those of the expression
+    that splits text for byte-level BPE. `lower`: a map to lower case. `newer`: characters that the library's normal forms do not know;
+    of all others every browser has the same normal forms, since these never change.
     """
     from tokenizers import normalizers
 
@@ -53,8 +53,8 @@ def tables() -> dict[str, Any]:
     }
 
 
-def _removed(found: Characters) -> list[int]:
-    return _as_ranges(np.flatnonzero(np.isin(found.kinds, (Kind.REMOVED, Kind.REMOVED_STARTER))).tolist())
+def _removed(characters: Characters) -> list[int]:
+    return _as_ranges(np.flatnonzero(np.isin(characters.kinds, (Kind.REMOVED, Kind.REMOVED_STARTER))).tolist())
 
 
 def _flagged(flags: np.ndarray, flag: Flag) -> list[int]:
@@ -62,13 +62,13 @@ def _flagged(flags: np.ndarray, flag: Flag) -> list[int]:
 
 
 def _as_ranges(numbers: Iterable[int]) -> list[int]:
-    found: list[int] = []
+    ranges: list[int] = []
     for number in numbers:
-        if found and found[-1] == number - 1:
-            found[-1] = number
+        if ranges and ranges[-1] == number - 1:
+            ranges[-1] = number
         else:
-            found += [number, number]
-    return found
+            ranges += [number, number]
+    return ranges
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs a model in onnxruntime-web's WebAssembly, in a Node process of its own, where Node and the package are at hand."""
+"""Run a model in onnxruntime-web's WebAssembly, in a Node process of its own, where Node and the package are installed."""
 
 import json
 import re
@@ -19,7 +19,7 @@ NO_NODE = "node is not on the PATH: install Node.js 20 or newer"
 
 
 def versions() -> dict[str, str] | str:
-    """Versions of Node and onnxruntime-web that would run a model; or why none would, and what to install."""
+    """Return the versions of Node and onnxruntime-web that would run a model; or why none would, and what to install."""
     node = shutil.which("node")
     if node is None:
         return NO_NODE
@@ -32,22 +32,22 @@ def versions() -> dict[str, str] | str:
 
 
 def error_of(stderr: str) -> str:
-    """The message of the error that ended a Node process."""
+    """Return the message of the error that ended a Node process."""
     lines = stderr.splitlines()
     return next((line.partition("Error: ")[2] for line in lines if re.match(r"\w*Error: ", line)), "it gave no reason")
 
 
 class WasmRunner:
-    """A `Runner`: one session on one thread. `found`: what `versions` said, asked here where not given.
+    """A `Runner`: one session on one thread. `versions_here`: what `versions` returned; it is called where not given.
 
-    TargetError where it cannot be opened, or where a batch fails.
+    Raise TargetError where the model cannot be opened, or a batch fails.
     """
 
-    def __init__(self, model: Path, options: Mapping[str, Any], found: dict[str, str] | str | None = None):
-        found = versions() if found is None else found
-        if isinstance(found, str):
-            raise TargetError(f"{model}: {found}")
-        self.model, self.versions = model, found
+    def __init__(self, model: Path, options: Mapping[str, Any], versions_here: dict[str, str] | str | None = None):
+        versions_here = versions() if versions_here is None else versions_here
+        if isinstance(versions_here, str):
+            raise TargetError(f"{model}: {versions_here}")
+        self.model, self.versions = model, versions_here
         command = ["node", str(WORKER), str(model), json.dumps(dict(options))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         hello = self._receive()
@@ -55,7 +55,7 @@ class WasmRunner:
         self.output_names = tuple(hello["outputs"])
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Inputs int64 `[batch, sequence]` → outputs by name."""
+        """Run one batch: inputs int64 `[batch, sequence]` → outputs by name."""
         arrays = {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
         header = {"tensors": [{"name": n, "type": str(a.dtype), "dims": a.shape} for n, a in arrays.items()]}
         text = json.dumps(header).encode()
@@ -68,7 +68,7 @@ class WasmRunner:
         return {t["name"]: self._array(np.dtype(t["type"]), t["dims"]) for t in answer["tensors"]}
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()

@@ -1,9 +1,8 @@
-"""What a tokenizer makes of each of Unicode's 1,112,064 characters, asked of the `tokenizers` library itself.
+"""Find what a tokenizer does to each of Unicode's 1,112,064 characters, by running the `tokenizers` library itself.
 
-Its Unicode version is its own, and not the one of `unicodedata`; so its normalizer and pre-tokenizer are run on every code
-point, alone and between others, rather than read about. What a normalizer makes of a text is what it makes of its characters,
-one by one, with marks that follow each other put into canonical order (Unicode, section 3.11). That this holds is checked here
-on every character that a normalizer changes.
+The library has its own version of Unicode, other than that of `unicodedata`. So its normalizer and pre-tokenizer are run on every code
+point, alone and between others. The normalized text is that of the characters one by one, with consecutive marks put into canonical
+order (Unicode, section 3.11). This is checked here on every character that a normalizer changes.
 """
 
 import json
@@ -23,22 +22,22 @@ CODES = [c for c in range(CODE_POINTS) if not 0xD800 <= c < 0xE000]
 _CHUNK = 8192
 
 
-# Where characters are, and every 61st code point of the planes that are private or empty to this day.
+# All code points of planes with characters, and every 61st of the planes that are private or still empty.
 DENSE = [c for plane in (0, 1, 2, 3, 14) for c in range(plane << 16, plane + 1 << 16) if not 0xD800 <= c < 0xE000]
 SPARSE = [c for plane in (*range(4, 14), 15, 16) for c in range(plane << 16, plane + 1 << 16, 61)]
-_BAR = "§"  # stands between characters: no mark, no white space, no letter, what no other character becomes
+_BAR = "§"  # separates characters: no mark, white space or letter, and no other character becomes it
 Normalize = Callable[[str], str]
 
 
 class Kind(IntEnum):
-    """What becomes of a character; `Characters::Kind` in the reader."""
+    """What a normalizer does to a character; `Characters::Kind` in the reader."""
 
     SAME = 0
     REMOVED = 1
-    REMOVED_STARTER = 2  # marks before and after it are not sorted together
+    REMOVED_STARTER = 2  # removed, but marks before and after it are not sorted together
     MAPPED = 3
-    HANGUL = 4  # a syllable taken apart by arithmetic (Unicode, section 3.12)
-    SPACED = 5  # a space on both sides
+    HANGUL = 4  # a syllable decomposed by arithmetic (Unicode, section 3.12)
+    SPACED = 5  # gets a space on both sides
 
 
 class Flag(IntFlag):
@@ -54,7 +53,10 @@ class Flag(IntFlag):
 
 @dataclass
 class Characters:
-    """By code point: uint8 `[0x110000]` kinds, flags, ranks (0: no mark) and joins (`graphemes.Join`), and what MAPPED ones become."""
+    """The table of characters.
+
+    By code point, uint8 `[0x110000]`: kinds, flags, ranks (0: no mark) and joins (`graphemes.Join`). `mapped`: what MAPPED ones become.
+    """
 
     kinds: np.ndarray
     flags: np.ndarray
@@ -64,9 +66,9 @@ class Characters:
 
 
 def read_characters(tokenizer: dict[str, Any], *, spaces: bool = False) -> Characters:
-    """Of the content of a `tokenizer.json`; `spaces`: flags of white space are needed in any case.
+    """Return the table of a `tokenizer.json`; with `spaces`, flags of white space are set in any case.
 
-    SourceError where its normalizer is not one of single characters.
+    Raise SourceError where its normalizer does not work character by character.
     """
     added = tokenizer.get("added_tokens") or []
     return _read(
@@ -95,49 +97,51 @@ def _read(normalizer: str, pre_tokenizer: str, added: bool) -> Characters:
         )
     )
     kinds, flags, ranks, joins = np.zeros((4, CODE_POINTS), np.uint8)
-    found = Characters(kinds, flags, ranks, joins, {})
+    characters = Characters(kinds, flags, ranks, joins, {})
     if tokenizer.normalizer is not None:
-        _normalization(tokenizer.normalizer.normalize_str, found)
+        _normalization(tokenizer.normalizer.normalize_str, characters)
     if tokenizer.pre_tokenizer is not None:
         if json.loads(pre_tokenizer)["type"] == "ByteLevel":
-            found.flags |= letters()
+            characters.flags |= letters()
         else:
-            _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, found.flags)
+            _boundaries(tokenizer.pre_tokenizer.pre_tokenize_str, characters.flags)
     if added:
-        found.flags |= _words_and_spaces()
-    return found
+        characters.flags |= _words_and_spaces()
+    return characters
 
 
 def _between_bars(normalize: Normalize, texts: Sequence[str]) -> Iterator[str]:
-    """What becomes of each text alone; none of them may hold one."""
+    """Yield what each text becomes alone; no text may contain the bar."""
     for start in range(0, len(texts), _CHUNK):
         some = texts[start : start + _CHUNK]
-        made = normalize(_BAR + _BAR.join(some) + _BAR).split(_BAR)
-        if len(made) != len(some) + 2:
+        results = normalize(_BAR + _BAR.join(some) + _BAR).split(_BAR)
+        if len(results) != len(some) + 2:
             raise SourceError("the normalizer changes text beyond the characters that it is given")
-        yield from made[1:-1]
+        yield from results[1:-1]
 
 
-def _normalization(normalize: Normalize, found: Characters) -> None:
+def _normalization(normalize: Normalize, characters: Characters) -> None:
     if normalize(_BAR) != _BAR:
-        raise SourceError(f"the normalizer changes {_BAR!r}, which is not foreseen")
+        raise SourceError(
+            f"the normalizer changes {_BAR!r}, so that its effect on other characters cannot be separated"
+        )
     codes = [c for c in CODES if c != ord(_BAR)]
-    made = dict(zip(codes, _between_bars(normalize, [chr(c) for c in codes]), strict=True))
-    for code, text in made.items():
+    normalized = dict(zip(codes, _between_bars(normalize, [chr(c) for c in codes]), strict=True))
+    for code, text in normalized.items():
         char = chr(code)
         if text == char:
             continue
         if text == "":
-            found.kinds[code] = Kind.REMOVED
+            characters.kinds[code] = Kind.REMOVED
         elif text == f" {char} ":
-            found.kinds[code] = Kind.SPACED
+            characters.kinds[code] = Kind.SPACED
         elif 0xAC00 <= code < 0xD7A4 and text == _hangul(code):
-            found.kinds[code] = Kind.HANGUL
+            characters.kinds[code] = Kind.HANGUL
         else:
-            found.kinds[code] = Kind.MAPPED
-            found.mapped[code] = text
-    _marks(normalize, made, found)
-    _check(normalize, found)
+            characters.kinds[code] = Kind.MAPPED
+            characters.mapped[code] = text
+    _marks(normalize, normalized, characters)
+    _check(normalize, characters)
 
 
 def _hangul(code: int) -> str:
@@ -147,7 +151,7 @@ def _hangul(code: int) -> str:
 
 
 def _anchors(normalize: Normalize) -> tuple[str, str] | None:
-    """Two marks that stay, and change places when they stand in the wrong order; None where nothing does."""
+    """Return two unchanged marks that change places where their order is wrong; None where there are none."""
     marks = [chr(c) for c in CODES if unicodedata.combining(chr(c))]
     stay = sorted((m for m in marks if normalize(m) == m), key=unicodedata.combining)
     backwards = "".join(reversed(stay))
@@ -157,14 +161,14 @@ def _anchors(normalize: Normalize) -> tuple[str, str] | None:
     return next(((first, last) for first, last in pairs if normalize(last + first) == first + last), None)
 
 
-def _marks(normalize: Normalize, made: dict[int, str], found: Characters) -> None:
-    """Ranks of marks that stay, and which of the removed characters keep marks apart."""
+def _marks(normalize: Normalize, normalized: dict[int, str], characters: Characters) -> None:
+    """Set the ranks of marks that stay, and find the removed characters that keep marks apart."""
     anchors = _anchors(normalize)
     if anchors is None:
         return
     first, last = anchors
-    stay = [chr(c) for c, text in made.items() if c >= 0x80 and text == chr(c)]
-    behind = _between_bars(normalize, [last + x for x in stay])  # overtaken by x?
+    stay = [chr(c) for c, text in normalized.items() if c >= 0x80 and text == chr(c)]
+    behind = _between_bars(normalize, [last + x for x in stay])  # does x move before it?
     before = _between_bars(normalize, [x + first for x in stay])
     marks = [
         x
@@ -175,83 +179,85 @@ def _marks(normalize: Normalize, made: dict[int, str], found: Characters) -> Non
     rank = 0
     for previous, mark in zip(" " + ordered, ordered, strict=False):
         rank += previous == " " or normalize(mark + previous) == previous + mark
-        found.ranks[ord(mark)] = rank
-    removed = [chr(c) for c in np.flatnonzero(found.kinds == Kind.REMOVED)]
+        characters.ranks[ord(mark)] = rank
+    removed = [chr(c) for c in np.flatnonzero(characters.kinds == Kind.REMOVED)]
     for x, text in zip(removed, _between_bars(normalize, [last + x + first for x in removed]), strict=True):
         if text == last + first:
-            found.kinds[ord(x)] = Kind.REMOVED_STARTER
+            characters.kinds[ord(x)] = Kind.REMOVED_STARTER
 
 
-def _check(normalize: Normalize, found: Characters) -> None:
-    """Every character that is mapped or removed, and every mark, among others; SourceError where the table says otherwise."""
-    marks = sorted(np.flatnonzero(found.ranks), key=lambda c: found.ranks[c])
+def _check(normalize: Normalize, characters: Characters) -> None:
+    """Run every changed character and every mark among others. Raise SourceError where the table gives another text."""
+    marks = sorted(np.flatnonzero(characters.ranks), key=lambda c: characters.ranks[c])
     first, last = (chr(marks[0]), chr(marks[-1])) if marks else ("a", "Z")
-    changed = np.flatnonzero((found.ranks > 0) | (found.kinds == Kind.MAPPED) | (found.kinds == Kind.REMOVED_STARTER))
+    changed = np.flatnonzero(
+        (characters.ranks > 0) | (characters.kinds == Kind.MAPPED) | (characters.kinds == Kind.REMOVED_STARTER)
+    )
     texts = [f"A{last}{chr(c)}{first}B{chr(c)}" for c in changed]
     texts += [f"{chr(a)}{chr(b)}" for a, b in zip(changed, np.roll(changed, 7), strict=True)]
-    for text, made in zip(texts, _between_bars(normalize, texts), strict=True):
-        if apply(found, text) != made:
+    for text, result in zip(texts, _between_bars(normalize, texts), strict=True):
+        if apply(characters, text) != result:
             raise SourceError(
-                f"the normalizer does not work by single characters ({text!a} becomes {made!a}, not {apply(found, text)!a})"
+                f"the normalizer does not work character by character ({text!a} becomes {result!a}, not {apply(characters, text)!a})"
             )
 
 
-def apply(found: Characters, text: str) -> str:
-    """`text` normalized by the table, as the reader does it."""
+def apply(characters: Characters, text: str) -> str:
+    """Return `text` normalized by the table, as the reader does it."""
     out: list[str] = []
     waiting: list[str] = []
 
     def settle() -> None:
-        out.extend(sorted(waiting, key=lambda mark: found.ranks[ord(mark)]))
+        out.extend(sorted(waiting, key=lambda mark: characters.ranks[ord(mark)]))
         waiting.clear()
 
     for char in text:
         code = ord(char)
-        kind = found.kinds[code]
+        kind = characters.kinds[code]
         if kind == Kind.REMOVED:
             continue
         if kind == Kind.REMOVED_STARTER:
             settle()
             continue
         became = {Kind.SPACED: f" {char} ", Kind.HANGUL: _hangul(code) if kind == Kind.HANGUL else ""}.get(
-            kind, found.mapped.get(code, char)
+            kind, characters.mapped.get(code, char)
         )
-        for one in became:
-            if found.ranks[ord(one)]:
-                waiting.append(one)
+        for character in became:
+            if characters.ranks[ord(character)]:
+                waiting.append(character)
             else:
                 settle()
-                out.append(one)
+                out.append(character)
     settle()
     return "".join(out)
 
 
 @lru_cache(maxsize=1)
 def read_compositions() -> dict[tuple[int, int], int]:
-    """Two characters that NFC makes one of, syllables of Hangul left out (they are arithmetic)."""
+    """Return the pairs of characters that NFC composes, with the result; Hangul, which is arithmetic, is left out."""
     from tokenizers import normalizers
 
     apart, together = normalizers.NFD().normalize_str, normalizers.NFC().normalize_str
     texts = [chr(c) for c in DENSE if c != ord(_BAR) and not 0xAC00 <= c < 0xD7A4]
-    found = {}
+    compositions = {}
     for char, parts in zip(texts, _between_bars(apart, texts), strict=True):
         if parts == char or together(parts) != char:
             continue
         first, second = together(parts[:-1]), parts[-1]
         if len(first) != 1 or together(first + second) != char:
             raise SourceError(f"NFC of the tokenizers library does not make {char!a} of {first!a} and {second!a}")
-        found[ord(first), ord(second)] = ord(char)
-    return found
+        compositions[ord(first), ord(second)] = ord(char)
+    return compositions
 
 
 @lru_cache(maxsize=1)
 def letters() -> np.ndarray:
-    """ByteLevel's: letters join with a letter before them, numbers with a number, separators with one, the rest with neither."""
+    """Return flags of ByteLevel: letters join with a letter before them, numbers with a number, separators with a separator."""
     from tokenizers import pre_tokenizers
 
     flags = np.zeros(CODE_POINTS, np.uint8)
     split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
-    pieces = [(" ", " "), ("'", "'")]  # which join with others in ways of their own
+    pieces = [(" ", " "), ("'", "'")]  # these join with others by rules of their own
     for start in range(0, len(CODES), _CHUNK):
         text = "".join(map(chr, CODES[start : start + _CHUNK])).replace(" ", "").replace("'", "")
         pieces += [(text[at], text[at:stop]) for _, (at, stop) in split(text) if stop > at]
@@ -265,7 +271,7 @@ def letters() -> np.ndarray:
 
 
 def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags: np.ndarray) -> None:
-    """Separators stand in no word, isolated characters in one of their own; all others join with a letter on each side."""
+    """Flag separators, which are in no word, and isolated characters, which are words; all others join with letters."""
     for start in range(0, len(CODES), _CHUNK):
         codes = np.array(CODES[start : start + _CHUNK])
         pieces = np.array([at for _, at in split("a" + "".join(f"{chr(c)}a" for c in codes))])
@@ -281,7 +287,7 @@ def _boundaries(split: Callable[[str], list[tuple[str, tuple[int, int]]]], flags
 
 @lru_cache(maxsize=1)
 def _words_and_spaces() -> np.ndarray:
-    """Flags of what an added token takes for part of a word beside it, and for white space."""
+    """Return flags of what an added token treats as part of an adjacent word, and as white space."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     flags = np.zeros(CODE_POINTS, np.uint8)
@@ -297,11 +303,11 @@ def _words_and_spaces() -> np.ndarray:
     for start in range(0, len(looked_at), _CHUNK):
         codes = looked_at[start : start + _CHUNK]
         # Each character stands at 3 i + 1, behind the token at 3 i.
-        whole = {at[0] for at in offsets(AddedToken("\x02", single_word=True, normalized=False), codes)}
+        alone = {at[0] for at in offsets(AddedToken("\x02", single_word=True, normalized=False), codes)}
         ends = dict(offsets(AddedToken("\x02", rstrip=True, normalized=False), codes))
         for i, code in enumerate(codes):
             if code != 2:
-                flags[code] |= Flag.WORD * (3 * i not in whole) | Flag.SPACE * (ends[3 * i] == 3 * i + 2)
+                flags[code] |= Flag.WORD * (3 * i not in alone) | Flag.SPACE * (ends[3 * i] == 3 * i + 2)
     if flags[SPARSE].any():
         raise SourceError("there are letters in a plane that was empty when Headway was written")
     return flags

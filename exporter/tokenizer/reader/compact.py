@@ -1,4 +1,4 @@
-"""The compact file: a `tokenizer.json` as the reader on a phone loads it. Only what is read exactly is written."""
+"""Write a `tokenizer.json` as the compact file that the reader on a phone loads. Only what is read exactly is written."""
 
 import base64
 import json
@@ -17,18 +17,18 @@ from .graphemes import read_joins, read_replacements
 
 MAGIC = b"HWTK"
 VERSION = 1
-_UNKNOWN_PENALTY = 10.0  # below the least score: what a character that is in no token costs
+_UNKNOWN_PENALTY = 10.0  # the score of a character in no token is this much below the lowest score
 _IN_UTF_8 = [byte for byte in range(0xF5) if byte not in (0xC0, 0xC1)]
 _SPECIAL, _TEXT, _PAIR = range(3)
 _Part = tuple[int, int, int]
-"""Kind, token type, id (of a special token)."""
+"""Kind, token type, and the id of a special token."""
 
 
 def compact_file(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
-    """Of the content of a `tokenizer.json`. SourceError names the component that the reader has no exact form of."""
+    """Return the compact file of a `tokenizer.json`. Raise SourceError naming a component that the reader does not read exactly."""
     from tokenizers import Tokenizer
 
-    try:  # as the library of today writes it, whatever wrote it
+    try:  # in the form of the installed library, whichever version wrote it
         content = json.loads(Tokenizer.from_str(json.dumps(tokenizer)).to_str())
     except Exception as error:  # tokenizers raises plain Exception
         raise SourceError(f"the tokenizer cannot be read ({error})") from error
@@ -48,7 +48,7 @@ def compact_file(tokenizer: Mapping[str, Any], info: TokenizerInfo) -> bytes:
 
 
 def refuse(what: str) -> SourceError:
-    """The error that says what is not read, and the ways out."""
+    """Return the error that says what is not read, and the ways out."""
     return SourceError(
         f"the tokenizer has {what}, which Headway's reader for phones does not read exactly, and approximating it would give other "
         "token ids. Ways out: run Hugging Face's tokenizers library itself on the phone (Rust, with the bundle's tokenizer.json), "
@@ -57,7 +57,7 @@ def refuse(what: str) -> SourceError:
 
 
 def _only(part: Mapping[str, Any], what: str, **expected: Any) -> None:
-    """Refuses a component whose settings are not the expected ones; settings that have no effect here are not named."""
+    """Refuse a component whose settings are not the expected ones; settings without effect here are not named."""
     for name, value in expected.items():
         if part.get(name) != value:
             raise refuse(f"{what} with {name} {part.get(name)!r}")
@@ -67,18 +67,18 @@ def _steps(part: Mapping[str, Any] | None, within: str) -> list[Mapping[str, Any
     if part is None:
         return []
     if part["type"] == "Sequence":
-        return [step for one in part[within] for step in _steps(one, within)]
+        return [step for inner in part[within] for step in _steps(inner, within)]
     return [part]
 
 
 _BY_CHARACTER = ("BertNormalizer", "Lowercase", "NFD", "NFKD", "StripAccents")
 _CHARACTERS, _CLUSTERS, _REPLACE, _ONE_SPACE, _COMPOSE, _WHITE_SPACE, _STRIP_LEFT, _STRIP_RIGHT = range(8)
 _COMPOSED = {"NFC": "NFD", "NFKC": "NFKD"}
-"""What takes text apart before it is put together."""
+"""The decomposition that runs before the composition of each form."""
 
 
 def _normalization(content: Mapping[str, Any]) -> bytes:
-    """The table of characters, and the steps of which using it is one."""
+    """Return the table of characters, and the steps of normalization, of which applying the table is one."""
     steps: list[Mapping[str, Any]] = []
     for step in _steps(content.get("normalizer"), "normalizers"):
         apart = _COMPOSED.get(step["type"])
@@ -127,7 +127,7 @@ def _normalization(content: Mapping[str, Any]) -> bytes:
 
 
 def _compositions(pairs: Sequence[tuple[tuple[int, int], int]]) -> bytes:
-    numbers = [_COMPOSE, len(pairs), *(n for (first, second), made in pairs for n in (first, second, made))]
+    numbers = [_COMPOSE, len(pairs), *(n for (first, second), composed in pairs for n in (first, second, composed))]
     return b"".join(map(_number, numbers))
 
 
@@ -138,15 +138,15 @@ def _puts_in_order(step: Mapping[str, Any]) -> bool:
 
 
 def _clusters(charsmap: bytes) -> bytes:
-    found = read_replacements(charsmap)
-    keys = sorted(found)
+    replacements = read_replacements(charsmap)
+    keys = sorted(replacements)
     for key in keys:
         try:
             key.decode()
-            found[key].decode()
+            replacements[key].decode()
         except UnicodeDecodeError as error:
             raise refuse(f"a Precompiled normalizer whose key {key!r} is not UTF-8") from error
-    return _number(_CLUSTERS) + _strings(keys) + b"".join(_string(found[key]) for key in keys)
+    return _number(_CLUSTERS) + _strings(keys) + b"".join(_string(replacements[key]) for key in keys)
 
 
 def _check_words(part: Mapping[str, Any] | None) -> None:
@@ -190,12 +190,12 @@ def _parts(template: Iterable[Mapping[str, Any]], specials: Mapping[str, Any]) -
 
 
 def _added_tokens(content: dict[str, Any]) -> list[bytes]:
-    """Those found in the text as it is, and those found in normalized text."""
+    """Return added tokens that are matched in the text as it is, and those that are matched in normalized text."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(json.dumps(content))
     decoder = tokenizer.get_added_tokens_decoder()
-    found: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+    tokens_by_form: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
     for token_id, token in sorted(decoder.items(), key=lambda item: not item[1].special):
         text = token.content
         if token.normalized and tokenizer.normalizer is not None:
@@ -205,10 +205,10 @@ def _added_tokens(content: dict[str, Any]) -> list[bytes]:
         if tokenizer.token_to_id(token.content) != token_id:
             raise refuse(f"an added token, {token.content!r}, with two ids")
         flags = token.single_word | token.lstrip << 1 | token.rstrip << 2
-        found[token.normalized].setdefault(
+        tokens_by_form[token.normalized].setdefault(
             text.encode(), _number(token_id) + bytes([flags])
-        )  # the first one of a text counts
-    return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in found]
+        )  # of several with one text the first counts
+    return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in tokens_by_form]
 
 
 def _model(content: Mapping[str, Any]) -> bytes:
@@ -253,23 +253,23 @@ def _byte_pairs(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | Non
     if missing := [byte for byte in _IN_UTF_8 if letters[byte] not in vocabulary]:
         raise refuse(f"a BPE model without tokens for {len(missing)} bytes, {missing[0]:#04x} the first")
     pairs = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-    rank = {pair: i for i, pair in enumerate(pairs)}  # of a pair that is there twice the last one counts
-    kept = sorted(rank, key=lambda pair: rank[pair])
+    rank = {pair: i for i, pair in enumerate(pairs)}  # of a pair given twice the last counts
+    merges = sorted(rank, key=lambda pair: rank[pair])
     written = [
         bytes([bool(pre_tokenizer["add_prefix_space"])]),
         *(_number(vocabulary.get(c, 0)) for c in letters),
-        _number(len(kept)),
+        _number(len(merges)),
     ]
     before = 0
-    for left, right in kept:
-        made = vocabulary[left + right]
-        step = made - before
+    for left, right in merges:
+        merged = vocabulary[left + right]
+        step = merged - before
         written += [
             _number(vocabulary[left]),
             _number(vocabulary[right]),
             _number(-2 * step - 1 if step < 0 else 2 * step),
         ]
-        before = made
+        before = merged
     return b"".join(written)
 
 
@@ -287,7 +287,9 @@ def _unigram(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | None) 
         raise refuse("a Unigram model with byte_fallback")
     if model.get("unk_id") is None:
         raise refuse("a Unigram model without an unknown token")
-    ids = {token.encode(): i for i, (token, _) in enumerate(model["vocab"]) if token}  # the last one of a token counts
+    ids = {
+        token.encode(): i for i, (token, _) in enumerate(model["vocab"]) if token
+    }  # of a token given twice the last counts
     tokens = sorted(ids)
     scores = np.array([model["vocab"][ids[t]][1] for t in tokens], np.float64)
     narrow = bool((scores.astype(np.float32) == scores).all())
@@ -307,14 +309,14 @@ def _unigram(model: Mapping[str, Any], pre_tokenizer: Mapping[str, Any] | None) 
 
 
 def _letters() -> list[str]:
-    """What stands for each byte in a byte-level vocabulary (GPT-2's): itself where it prints in Latin-1, else a letter beyond."""
+    """Return the character for each byte in a byte-level vocabulary (GPT-2's): itself where it prints in Latin-1, else one beyond."""
     prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     beyond = iter(range(0x100, 0x200))
     return [chr(byte if byte in prints else next(beyond)) for byte in range(256)]
 
 
 def _number(value: int) -> bytes:
-    """LEB128."""
+    """Return a number as LEB128."""
     parts = bytearray()
     while value >= 0x80:
         parts.append(value & 0x7F | 0x80)
@@ -327,7 +329,7 @@ def _string(text: bytes) -> bytes:
 
 
 def _strings(texts: Sequence[bytes]) -> bytes:
-    """Ascending; each as how much it shares with the one before, and what it adds."""
+    """Return ascending texts, each as the length it shares with the one before and what it adds."""
     written = [_number(len(texts))]
     for before, text in pairwise([b"", *texts]):
         shared = next((i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), len(before))
@@ -342,15 +344,17 @@ def _template(parts: Sequence[_Part]) -> bytes:
     return b"".join(written)
 
 
-def _characters(found: Characters) -> bytes:
-    rows = np.stack([found.kinds, found.flags, found.ranks, found.joins], axis=1).view(np.uint32)[:, 0]
+def _characters(characters: Characters) -> bytes:
+    rows = np.stack([characters.kinds, characters.flags, characters.ranks, characters.joins], axis=1).view(np.uint32)[
+        :, 0
+    ]
     starts = np.flatnonzero(np.diff(rows, prepend=~rows[0]))
     lengths = np.diff(starts, append=CODE_POINTS)
     classes, of = np.unique(rows[starts], return_inverse=True)
     written = [_number(len(classes)), classes.tobytes(), _number(len(starts))]
     written += [_number(n) + _number(c) for n, c in zip(lengths.tolist(), of.tolist(), strict=True)]
-    mapped = sorted(found.mapped.items())
-    assert [c for c, _ in mapped] == np.flatnonzero(found.kinds == Kind.MAPPED).tolist()
+    mapped = sorted(characters.mapped.items())
+    assert [c for c, _ in mapped] == np.flatnonzero(characters.kinds == Kind.MAPPED).tolist()
     written.append(_number(len(mapped)))
     for (before, _), (code, text) in pairwise([(0, ""), *mapped]):
         written += [_number(code - before), _number(len(text)), *(_number(ord(c)) for c in text)]

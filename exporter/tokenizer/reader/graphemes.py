@@ -1,8 +1,8 @@
-"""How characters join into grapheme clusters, as sentencepiece's normalizer in `tokenizers` sees them, and its table of replacements.
+"""Find how characters join into grapheme clusters in sentencepiece's normalizer in `tokenizers`, and read its replacements.
 
-The normalizer looks up clusters of less than six bytes whole, so the reader has to find their ends (Unicode, UAX 29) by the same
-Unicode version. The version is asked for by normalizers made for it: one that turns every cluster it looks up into one letter
-shows, by how many letters come out, where clusters ended.
+The normalizer looks up clusters of less than six bytes as a whole, so the reader has to find their ends (Unicode, UAX 29) by the same
+version of Unicode. Normalizers made for this purpose reveal it: one turns every cluster that it looks up into one letter, and the
+number of letters shows where clusters ended.
 """
 
 import struct
@@ -22,7 +22,7 @@ _ACUTE, _LINKER, _CONSONANT, _JOINER = "\u0301", "\u094d", "\u0915", "\u200d"
 
 
 class Join(IntEnum):
-    """Of one character; `Characters::Join` in the reader. EXTENDS is a base: three bits behind it say more."""
+    """How a character joins; `Characters::Join` in the reader. EXTENDS is a base: its three lowest bits say more."""
 
     OTHER = 0
     CONTROL = 1
@@ -42,21 +42,19 @@ class Join(IntEnum):
 
 @lru_cache(maxsize=1)
 def read_joins() -> np.ndarray:
-    """uint8 `[0x110000]`: each character's `Join`."""
+    """Return each character's `Join`, uint8 `[0x110000]`."""
     joins = np.zeros(CODE_POINTS, np.uint8)
-    joins[[0x00, 0x0A, 0x0D]] = (
-        Join.CONTROL
-    )  # the last two together are known to the reader; keys cannot hold the first
+    joins[[0x00, 0x0A, 0x0D]] = Join.CONTROL  # the reader itself joins the last two; keys cannot contain the first
     letters = _clusters_to_letters()
     codes = [c for c in DENSE + SPARSE if c not in (0x00, 0x0A, 0x0D)]
 
     def count(before: str, behind: str, of: Iterable[int]) -> dict[int, int]:
         of = list(of)
-        made = _lines(letters, [f"{before}{chr(c)}{behind}" for c in of])
-        return {c: len(text) for c, text in zip(of, made, strict=True)}
+        normalized = _lines(letters, [f"{before}{chr(c)}{behind}" for c in of])
+        return {c: len(text) for c, text in zip(of, normalized, strict=True)}
 
-    def where(found: Mapping[int, int], number: int) -> list[int]:
-        return [c for c, n in found.items() if n == number]
+    def where(counts: Mapping[int, int], number: int) -> list[int]:
+        return [c for c, n in counts.items() if n == number]
 
     extends = where(count("a", "", codes), 1)
     joins[extends] = Join.EXTENDS
@@ -68,11 +66,11 @@ def read_joins() -> np.ndarray:
     joins[where(keeps_consonant, 5)] |= np.uint8(Join.KEEPS_CONSONANT)
     codes = [c for c in codes if joins[c] == Join.OTHER]
     joins[where(count("", "a", codes), 1)] = Join.PREPENDS
-    made = _lines(_one_key(_ACUTE), [f"{chr(c)}{_ACUTE}\u0302" for c in codes])
-    joins[[c for c, text in zip(codes, made, strict=True) if text == f"{chr(c)}Z"]] = Join.CONTROL
-    made = _lines(_one_key("©"), [f"©{_JOINER}{chr(c)}" for c in codes])
-    whole = [c for c, text in zip(codes, made, strict=True) if text.startswith(f"Z{_JOINER}")]
-    joins[[c for c in whole if joins[c] == Join.OTHER]] = Join.PICTOGRAPH
+    texts = _lines(_one_key(_ACUTE), [f"{chr(c)}{_ACUTE}\u0302" for c in codes])
+    joins[[c for c, text in zip(codes, texts, strict=True) if text == f"{chr(c)}Z"]] = Join.CONTROL
+    texts = _lines(_one_key("©"), [f"©{_JOINER}{chr(c)}" for c in codes])
+    joined = [c for c, text in zip(codes, texts, strict=True) if text.startswith(f"Z{_JOINER}")]
+    joins[[c for c in joined if joins[c] == Join.OTHER]] = Join.PICTOGRAPH
     codes = [c for c in codes if joins[c] == Join.OTHER]
     joins[where(count("", _LINKER + _CONSONANT + _ACUTE, codes), 4)] = Join.CONSONANT
     before_l, before_v, before_t = (
@@ -93,17 +91,17 @@ def read_joins() -> np.ndarray:
 
 
 def _lines(normalizer: Any, texts: Sequence[str]) -> list[str]:
-    made: list[str] = []
+    lines: list[str] = []
     for start in range(0, len(texts), _CHUNK):
         some = texts[start : start + _CHUNK]
-        made += normalizer.normalize_str("\n".join(some)).split("\n")
-    if len(made) != len(texts):
+        lines += normalizer.normalize_str("\n".join(some)).split("\n")
+    if len(lines) != len(texts):
         raise SourceError("grapheme clusters of the tokenizers library are not found out: it joins lines")
-    return made
+    return lines
 
 
 def _clusters_to_letters() -> Any:
-    """A normalizer that turns each cluster or character which it looks up into `Z`, but for line feeds."""
+    """Return a normalizer that turns each cluster or character it looks up into `Z`, except line feeds."""
     tail = range(0x80, 0xC0)
     first = {c: None for c in range(1, 0x80) if c != 0x0A} | {c: 1 for c in range(0xC2, 0xE0)}
     first |= {c: 2 for c in range(0xE0, 0xF0)} | {c: 3 for c in range(0xF0, 0xF5)}
@@ -116,7 +114,7 @@ def _one_key(char: str) -> Any:
 
 
 def _normalizer(states: Sequence[Mapping[int, int | None]]) -> Any:
-    """Of keys that lead from byte to byte through states (None: a key ends); all of them become `Z`. The format of darts-clone."""
+    """Return a normalizer of keys that lead byte by byte through states (None: a key ends) and become `Z`, in darts-clone's format."""
     from tokenizers import normalizers
 
     end = 256 * (len(states) + 1)
@@ -131,11 +129,11 @@ def _normalizer(states: Sequence[Mapping[int, int | None]]) -> Any:
 
 
 def read_replacements(charsmap: bytes) -> dict[bytes, bytes]:
-    """Keys and what they become; of keys that begin alike the shortest, the only one that the normalizer finds."""
+    """Return keys and what they become; of keys with a common beginning the shortest, the only one that the normalizer finds."""
     size = int.from_bytes(charsmap[:4], "little")
     units = np.frombuffer(charsmap[4 : 4 + size], "<u4").astype(np.int64)
     texts = charsmap[4 + size :]
-    found: dict[bytes, bytes] = {}
+    replacements: dict[bytes, bytes] = {}
     offsets = (units >> 10) << ((units & (1 << 9)) >> 6)
     queue = [(int(offsets[0]), b"")]
     while queue:
@@ -147,7 +145,7 @@ def read_replacements(charsmap: bytes) -> dict[bytes, bytes]:
             below = at ^ int(offsets[at])
             if units[at] >> 8 & 1:
                 start = int(units[below] & 0x7FFFFFFF)
-                found[key + bytes([byte])] = texts[start : texts.index(b"\0", start)]
+                replacements[key + bytes([byte])] = texts[start : texts.index(b"\0", start)]
             else:
                 queue.append((below, key + bytes([byte])))
-    return found
+    return replacements

@@ -1,4 +1,4 @@
-"""The reader compiled for this machine: what is packaged for a phone is run here first, against the source's tokenizer."""
+"""Compile the reader for this machine, to compare what is packaged for a phone with the source's tokenizer."""
 
 import atexit
 import ctypes
@@ -19,7 +19,7 @@ _MESSAGE = 512
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled reader, made once a process; None where there is no C++ compiler."""
+    """Return the compiled reader, compiled once per process; None where there is no C++ compiler."""
     if compiler() is None:
         return None
     folder = Path(tempfile.mkdtemp(prefix="headway-reader-"))
@@ -28,7 +28,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def build(out: Path, flags: Sequence[str] = FLAGS) -> Path:
-    """Compiles the reader to a shared library. CalledProcessError where the compiler fails, its messages on standard error."""
+    """Compile the reader to a shared library. Raise CalledProcessError where that fails; messages are on standard error."""
     command = compiler()
     assert command is not None
     subprocess.run([*command.split(), *flags, str(SOURCES / "headway_tokenizer.cc"), "-o", str(out)], check=True)
@@ -36,7 +36,7 @@ def build(out: Path, flags: Sequence[str] = FLAGS) -> Path:
 
 
 def load(path: Path) -> ctypes.CDLL:
-    """A compiled reader with its functions' types."""
+    """Load a compiled reader and declare the types of its functions."""
     loaded = ctypes.CDLL(str(path))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     loaded.headway_tokenizer_open.restype = pointer
@@ -53,18 +53,18 @@ def load(path: Path) -> ctypes.CDLL:
 
 
 class NativeReader:
-    """A compact file opened by the reader's C functions. SourceError where it is damaged, UsageError where text is not right."""
+    """Open a compact file by the reader's C functions. Raise SourceError where it is damaged, UsageError where text is not UTF-8."""
 
     def __init__(self, data: bytes, of: ctypes.CDLL | None = None):
-        found = of or library()
-        if found is None:
+        compiled = of or library()
+        if compiled is None:
             raise UsageError("no C++ compiler found (g++ or clang++, or set CXX)")
-        self._library = found
+        self._library = compiled
         self._message = ctypes.create_string_buffer(_MESSAGE)
-        self._handle = found.headway_tokenizer_open(data, len(data), self._message, _MESSAGE)
+        self._handle = compiled.headway_tokenizer_open(data, len(data), self._message, _MESSAGE)
         if not self._handle:
             raise SourceError(self._message.value.decode())
-        self.max_length: int = found.headway_tokenizer_max_length(self._handle)
+        self.max_length: int = compiled.headway_tokenizer_max_length(self._handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -73,14 +73,14 @@ class NativeReader:
     def encode(
         self, text: str | bytes, pair: str | bytes | None = None, length: int | None = None
     ) -> tuple[list[int], list[int], list[int], int]:
-        """Ids, mask and token types, padded to `length` (the model's where not given), and how many tokens are no padding."""
+        """Return ids, mask and token types, padded to `length` (by default the model's), and how many tokens are not padding."""
         arrays = [(ctypes.c_int64 * (self.max_length if length is None else length))() for _ in range(3)]
         count = self._fill(arrays, text, pair)
         ids, mask, types = (list(a) for a in arrays)
         return ids, mask, types, count
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, not padded."""
+        """Return token ids of each text, without padding."""
         arrays = [(ctypes.c_int64 * self.max_length)() for _ in range(3)]
         return [arrays[0][: self._fill(arrays, text, None)] for text in texts]
 

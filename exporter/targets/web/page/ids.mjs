@@ -1,4 +1,4 @@
-// Token ids of the texts (or pairs of texts) on standard input, a JSON list, as a JSON list: see exporter/web_tokenizer.py.
+// Token ids of the texts (or pairs of texts) on standard input, a JSON list, as a JSON list: see exporter/targets/web/page_tokenizer.py.
 //
 //     node ids.mjs page DIRECTORY MAX_LENGTH               by the page's reader
 //     node ids.mjs transformers.js DIRECTORY MAX_LENGTH    by transformers.js's, found as Node finds packages from here

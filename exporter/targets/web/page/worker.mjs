@@ -1,4 +1,4 @@
-// Runs a model in onnxruntime-web's WebAssembly for a process that speaks to this one: see exporter/wasm.py.
+// Runs a model in onnxruntime-web's WebAssembly for a process that speaks to this one: see exporter/targets/web/wasm.py.
 //
 //     node worker.mjs MODEL OPTIONS     OPTIONS as headway.json stores them, JSON
 //     node worker.mjs                   says which versions would run it, and ends

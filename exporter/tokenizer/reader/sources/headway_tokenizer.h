@@ -1,5 +1,8 @@
-// Text to token ids on a phone, exactly as the tokenizer that the model was made with. One header, one source file, C++17, no
-// dependencies; C and Swift see the functions at the end. Reads the file that `headway.exporter.reader.write_reader` makes.
+// Turns text into token ids on a phone, exactly as the tokenizer that the model was made with. One header, one source file, C++17, no
+// dependencies; C and Swift use the functions at the end. Reads the file that
+// `headway.exporter.tokenizer.reader.write_reader` writes.
+// It is our own because the tokenizers library would bring Rust into the build of every app, and onnxruntime-extensions gives other
+// ids on much text beyond ASCII.
 
 #ifndef HEADWAY_TOKENIZER_H_
 #define HEADWAY_TOKENIZER_H_

@@ -1,0 +1,154 @@
+"""Make the passes that change weights but not the structure: repair, recover, quantize."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ...calibration.batches import make_batches
+from ...calibration.observe import Observations
+from ...errors import GateError, UsageError
+from ..graph.anatomy import read_anatomy
+from ..graph.torch_graph import TorchGraph
+from ..passes.base import StructuralPass
+from ..recipe.pass_specs import QuantizeSpec, RecoverSpec, RepairSpec
+from ..targets.registry import kernels_of
+from .job import Changes, Job
+from .recover import recover
+from .repair import repair
+from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized
+from .saved_plans import plan_file, write_plans
+from .sensitivity import effects, mixed
+
+_FEW_BATCHES = 8
+"""So many batches of calibration data tell how sensitive a group of weights is."""
+
+
+def repair_weights(job: Job, spec: RepairSpec) -> Changes:
+    """Refit the remaining weights by least squares."""
+    gains = repair(
+        TorchGraph(job.source_model),
+        job.outcome.model,
+        job.batches,
+        method=spec.method,
+        on_site=lambda site: job.given.step(f"repair {site}"),
+    )
+    mean = float(np.exp(np.mean(np.log(list(gains.values()))))) if gains else 1.0
+    return {"sites": f"{len(gains)}, squared error ÷ {mean:.2f}"}
+
+
+def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
+    """Distill from the source. Progress and plans stay beside the output where the training is interrupted."""
+    given = job.given
+    if job.learned.plans:
+        write_plans(job)
+
+    def tell(spent: float, allowed: float, loss: float) -> None:
+        given.step(f"recover, loss {loss:.4f}", of=100, at=100 * spent / allowed)
+
+    try:
+        recovery = recover(
+            TorchGraph(job.source_model),
+            read_anatomy(job.source_model),
+            job.outcome.model,
+            make_batches(job.encoder, given.texts, longest=job.encoder.info.max_length, seed=given.seed),
+            spec.minutes,
+            state=given.out.parent / f".{given.out.name}.recover.safetensors",
+            seed=given.seed,
+            on_step=tell,
+        )
+    except KeyboardInterrupt:
+        given.step("interrupted: run the same command again to go on")
+        raise
+    plan_file(job).unlink(missing_ok=True)
+    job.outcome.recovery = recovery
+    return {"texts": f"{recovery.texts} in {recovery.seconds / 60:.1f} minutes"}
+
+
+def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
+    """Quantize weights, embeddings and activations; with `search`, as many groups of weights as `max_drop` allows."""
+    target = job.given.target.spec
+    chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_tables)
+    if not chosen.groups:
+        raise UsageError("quantize: no weights of the blocks are left to quantize")
+    per_token = target.rounds_tokens or kernels_of(job.given.recipe) != "stock"
+    quantizer = _observe(job, spec, chosen, activations_for(spec, kernels=per_token))
+    if spec.search:
+        chosen, (job.outcome.model, passes) = _search(job, quantizer, chosen)
+    else:
+        job.outcome.model, passes = quantizer.quantize(chosen)
+    job.outcome.left_float = chosen.left
+    job.outcome.reports += [one.report for one in passes if one.report is not None]
+    count = sum(len(g.matrices) for g in chosen.groups)
+    changes = {
+        "matrices": f"{count} {spec.weights}",
+        "tables": f"{len(chosen.tables)} int8",
+        "values": quantizer.activations,
+    }
+    return changes | ({"left in float": str(len(chosen.left))} if chosen.left else {})
+
+
+@dataclass(frozen=True)
+class _Quantizer:
+    """What every plan of one pass is carried out with. `signed`: activations are int8 around zero point 0."""
+
+    model: ir.Model
+    spec: QuantizeSpec
+    observations: Observations
+    activations: str
+    signed: bool
+
+    def quantize(self, chosen: RoundingPlan) -> tuple[ir.Model, list[StructuralPass]]:
+        """Return a copy of the model with a plan carried out, and the passes that did it."""
+        return quantized(
+            self.model, chosen, self.observations, self.spec, activations=self.activations, signed=self.signed
+        )
+
+
+def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: str) -> _Quantizer:
+    """Observe the activations that the plan's weights read."""
+    given = job.given
+    observations = look(
+        job.outcome.model,
+        chosen.groups,
+        job.batches,
+        source=given.source_fingerprint,
+        text=given.text_fingerprint,
+        seed=given.seed,
+        histograms=needs_histograms(spec, activations),
+        on_batch=lambda: given.step("observe values", of=len(job.batches)),
+    )
+    job.learned.observations = observations.describe()
+    return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_values)
+
+
+def _search(
+    job: Job, quantizer: _Quantizer, chosen: RoundingPlan
+) -> tuple[RoundingPlan, tuple[ir.Model, list[StructuralPass]]]:
+    """Return the plan that quantizes most within `max_drop`, and its model. GateError where not even one group fits."""
+    given = job.given
+    most = given.recipe.max_drop
+    errors = effects(
+        quantizer.model,
+        chosen,
+        quantizer.observations,
+        quantizer.spec,
+        job.batches[:: max(1, len(job.batches) // _FEW_BATCHES)],
+        activations=quantizer.activations,
+        signed=quantizer.signed,
+        on_group=lambda name: given.step("sensitivity", of=len(chosen.groups)),
+    )
+    job.learned.sensitivity = {e.group.name: e.error for e in errors}
+
+    def judge(tried: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
+        given.step("search what stays float")
+        result = quantizer.quantize(tried)
+        return given.quality.source - job.judge(result[0]), result
+
+    best = mixed(chosen, errors, judge, most)
+    if best is None:
+        raise GateError(
+            f"even one quantized group of weights costs more than {most:g} points of {given.quality.metric}: "
+            "raise --max-drop, or leave this model in float"
+        )
+    return best

@@ -1,0 +1,73 @@
+"""Shape arithmetic of a graph on plain integers: `Shape` and what is computed from it.
+
+A size is a number, or a list of numbers, each plain or symbolic. So the length of the sequence stays symbolic when a module
+is exported.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .edit import constant, optional_int
+
+_LARGEST_SIZE_LIST = 64
+"""Constants of at most so many elements may be sizes or axes; longer ones are weights."""
+
+
+def plain_numbers(value: ir.Value | None) -> Any:
+    """Return a small constant as a number or a list; None where it is no such thing."""
+    if value is None or value.const_value is None or value.const_value.size > _LARGEST_SIZE_LIST:
+        return None
+    array = constant(value)
+    return None if array is None else np.asarray(array).tolist()
+
+
+def sizes_of(node: ir.Node, x: list[Any]) -> list[Any]:
+    """Return the sizes that a Shape node gives for a tensor."""
+    start, end = (optional_int(node, name) for name in ("start", "end"))
+    return list(x[0].shape)[start:end]
+
+
+def _each(function: Callable[[Any, Any], Any]) -> Callable[[ir.Node, list[Any]], Any]:
+    """Return an operator that applies `function` element by element; a number meets every element of a list."""
+
+    def apply(_: ir.Node, x: list[Any]) -> Any:
+        a, b = x
+        if not isinstance(a, list) and not isinstance(b, list):
+            return function(a, b)
+        length = max(len(v) if isinstance(v, list) else 1 for v in (a, b))
+        a, b = (v * (length // len(v)) if isinstance(v, list) else [v] * length for v in (a, b))
+        return [function(p, q) for p, q in zip(a, b, strict=True)]
+
+    return apply
+
+
+def _joined(_: ir.Node, x: list[Any]) -> list[Any]:
+    return [n for part in x for n in (part if isinstance(part, list) else [part])]
+
+
+def _picked(_: ir.Node, x: list[Any]) -> Any:
+    return [x[0][i] for i in x[1]] if isinstance(x[1], list) else x[0][x[1]]
+
+
+def _part(_: ir.Node, x: list[Any]) -> list[Any]:
+    step = x[4][0] if len(x) > 4 and x[4] is not None else 1
+    return x[0][x[1][0] : x[2][0] : step]
+
+
+SIZE_OPERATORS: dict[str, Callable[[ir.Node, list[Any]], Any]] = {
+    "Add": _each(lambda a, b: a + b),
+    "Cast": lambda _, x: x[0],
+    "Concat": _joined,
+    "Div": _each(lambda a, b: a // b),
+    "Gather": _picked,
+    "Identity": lambda _, x: x[0],
+    "Mul": _each(lambda a, b: a * b),
+    "Reshape": lambda _, x: _joined(_, [x[0]]) if x[1] else x[0],
+    "Slice": _part,
+    "Squeeze": lambda _, x: x[0][0] if isinstance(x[0], list) and len(x[0]) == 1 else x[0],
+    "Sub": _each(lambda a, b: a - b),
+    "Unsqueeze": lambda _, x: x[0] if isinstance(x[0], list) else [x[0]],
+}

@@ -1,1 +1,0 @@
-"""Readers of compressed checkpoints, one for each form."""

@@ -1,0 +1,171 @@
+"""Text in: files of every kind, and the built-in lines."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headway.calibration.corpus import (
+    _stdin,
+    builtin_lines,
+    fingerprint,
+    mixed_lengths,
+    read_labeled,
+    read_lines,
+    required,
+)
+from headway.errors import UsageError
+
+
+def test_builtin_lines_are_varied() -> None:
+    lines = builtin_lines()
+    assert len(lines) == len(set(lines)) > 80
+    words = [len(x.split()) for x in lines]
+    assert min(words) <= 2
+    assert max(words) > 100
+    assert sum(any(ord(c) > 0x2FF for c in x) for x in lines) > 15
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\n\n two \none\n"),
+        ("a.csv", "id,text\n1,one\n2,two\n3,one\n"),
+        ("b.csv", "sentence,text2,text\na,b,one\nc,d,two\n"),
+        ("a.jsonl", '{"id": 1, "content": "one"}\n{"id": 2, "content": "two"}\n'),
+        ("c.jsonl", '{"id": 1, "body": "one"}\n{"id": 2, "body": "two"}\n'),
+        ("late.jsonl", '{"label": "no"}\n{"text": "one", "label": "yes"}\n{"text": "two"}\n'),
+        ("A.CSV", "text,label\none,1\ntwo,0\n"),
+        ("mark.txt", "\ufeffone\ntwo\n"),
+        ("mark.csv", "\ufefftext,label\none,1\ntwo,0\n"),
+        ("mark.jsonl", '\ufeff{"text": "one"}\n{"text": "two"}\n'),
+    ],
+)
+def test_files(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_lines(tmp_path / name) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.txt", b"\n\n", "no text"),
+        ("latin.txt", b"caf\xe9", "UTF-8"),
+        ("two.csv", b"a,b\nx,y\n", "which column"),
+        ("bad.jsonl", b'{"text": ', "cannot be read"),
+        ("list.jsonl", b"[1]\n", "object"),
+        ("missing.txt", None, "No such file"),
+        ("commas.csv", b"text,label\nx,1\ngood, but slow,1\n", "row 2 has more fields"),
+        ("semicolons.csv", b"text;label\nx;1\n", "separated by commas"),
+        ("quote.csv", b'text,label\n"x,1\ny,0\n', "end of data"),
+        ("labels.jsonl", b'{"number": 1, "label": "good"}\n', "which column"),
+        ("half.jsonl", b'{"text": "a\\ud800"}\n', "surrogate"),
+        ("a.json", b'[{"text": "x"}]', r"\.jsonl"),
+        ("a.tsv", b"text\tlabel\nx\t1\n", r"\.csv"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=reason) as caught:
+        read_lines(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_lengths_are_as_documented() -> None:
+    lengths = mixed_lengths(20_000, 512)
+    assert lengths.mean() == pytest.approx(28.5, rel=0.03)
+    assert np.median(lengths) == pytest.approx(24.5, rel=0.03)
+    assert mixed_lengths(100, 20).max() <= 20
+    assert np.array_equal(mixed_lengths(10, 60, 1), mixed_lengths(10, 60, 1))
+
+
+def test_fingerprint_depends_on_content_and_order() -> None:
+    assert fingerprint(["a", "b"]) != fingerprint(["b", "a"])
+    assert fingerprint(["a", "b"]) == fingerprint(["a", "b"])
+
+
+ROWS = {"id": [1, 2, 3, 4], "body": ["one", "two", None, "one"], "note": ["a", "b", "c", "d"], "label": [0, 1, 1, 0]}
+
+
+def write_dataset(folder: Path, rows: dict[str, list], shards: int = 2) -> Path:
+    """What `save_to_disk` of datasets writes: Arrow streams, and their names in order."""
+    folder.mkdir(parents=True)
+    table = pa.table(rows)
+    names = [f"data-{i:05d}-of-{shards:05d}.arrow" for i in range(shards)]
+    step = -(-len(table) // shards)
+    for i, name in enumerate(names):
+        part = table.slice(i * step, step)
+        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, part.schema) as stream:
+            stream.write_table(part)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": n} for n in names]}))
+    return folder
+
+
+def test_parquet_and_arrow(tmp_path: Path) -> None:
+    pq.write_table(pa.table(ROWS), tmp_path / "a.parquet")
+    folder = write_dataset(tmp_path / "set", ROWS)
+    for path in (tmp_path / "a.parquet", folder):
+        assert read_lines(path, "body") == ["one", "two"]
+        texts, labels = read_labeled(path, {"no": 0, "yes": 1}, "note")
+        assert texts == ["a", "b", "c", "d"]
+        assert labels is not None and labels.tolist() == [0, 1, 1, 0]
+        with pytest.raises(UsageError, match=r"which column.*--column"):
+            read_lines(path)
+        with pytest.raises(UsageError, match="no column 'texts'; found id, body, note, label"):
+            read_lines(path, "texts")
+    labels = {k: v for k, v in ROWS.items() if k != "note"}
+    assert read_lines(write_dataset(tmp_path / "one", labels, shards=1)) == ["one", "two"]
+
+
+def test_a_column_of_categories_is_text(tmp_path: Path) -> None:
+    coded = pa.array(["one", "two"]).dictionary_encode()
+    pq.write_table(pa.table({"text": coded, "label": ["yes", "no"]}), tmp_path / "a.parquet")
+    texts, labels = read_labeled(tmp_path / "a.parquet", {"no": 0, "yes": 1})
+    assert texts == ["one", "two"] and labels is not None and labels.tolist() == [1, 0]
+
+
+def test_splits_of_a_dataset(tmp_path: Path) -> None:
+    for name in ("test", "train"):
+        write_dataset(tmp_path / "sets" / name, {"text": [name]}, shards=1)
+    splits = tmp_path / "sets" / "dataset_dict.json"
+    splits.write_text('{"splits": ["test", "train"]}')
+    assert read_lines(tmp_path / "sets") == ["train"]
+    assert read_lines(tmp_path / "sets" / "test") == ["test"]
+    splits.write_text('{"splits": ["test", "dev"]}')
+    with pytest.raises(UsageError, match=r"which split.*test, dev"):
+        read_lines(tmp_path / "sets")
+
+
+def test_a_column_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,title\none,two\n")
+    assert read_lines(tmp_path / "a.csv", "title") == ["two"]
+    (tmp_path / "a.txt").write_text("one\n")
+    with pytest.raises(UsageError, match="no columns"):
+        read_lines(tmp_path / "a.txt", "title")
+
+
+def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _stdin.cache_clear()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("one\n\nzwö\none\n".encode())))
+    assert read_lines(Path("-")) == read_lines(Path("-")) == ["one", "zwö"]
+    _stdin.cache_clear()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a.parquet", "cannot be read as parquet"), ("set", "save_to_disk")])
+def test_bad_tables_are_named(tmp_path: Path, name: str, reason: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if name == "set" else path.write_bytes(b"no")
+    with pytest.raises(UsageError, match=reason) as caught:
+        read_lines(path)
+    assert name in str(caught.value)
+
+
+def test_without_text_the_error_says_how_to_give_it() -> None:
+    with pytest.raises(UsageError, match=r"calibration learns from text: give --data FILE"):
+        required(None, "calibration")
+    assert required(Path("a.txt"), "calibration") == Path("a.txt")

@@ -1,0 +1,61 @@
+"""`headway verify`, `bench`, `inspect` and `lint`: what they print, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from headway.exporter import api
+from headway.exporter.check.parity import OutputParity, Parity
+from headway.exporter.export import Exported
+from headway.exporter.verification import Verdict
+
+from tests.support.command_line import Headway
+
+
+def test_a_bundle_is_verified_inspected_and_measured(headway: Headway, bert_bundle: Exported, tmp_path: Path) -> None:
+    bundle = bert_bundle.path
+    done = headway("verify", bundle)
+    assert done.returncode == 0 and "parity with the source" in done.stdout
+    assert json.loads(headway("inspect", bundle, "--json").stdout)["task"] == "feature-extraction"
+    done = headway("inspect", bundle, "--time", "--length", 8)
+    assert done.returncode == 0 and "head_dim" in done.stdout and "measured share of time" in done.stdout
+    done = headway("bench", bundle, "-a", bundle / "model.onnx", "--rounds", 3, "-o", tmp_path / "bench")
+    assert done.returncode == 0 and "geometric mean" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "bench" / "bench.json")
+
+
+@pytest.mark.parametrize("kind", ["parity", "quality"])
+def test_a_bundle_that_differs_exits_with_1_and_the_next_step(
+    kind: str, headway: Headway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = OutputParity("logits", 1.0, 1.0, 0.5, 0.5, 2.0, 1e-4, "1 token")
+    verdict = {
+        "parity": Verdict(False, Parity([far], ["1 token"])),
+        "quality": Verdict(False, None, "accuracy", 80.0, 90.0, 89.5),
+    }[kind]
+    monkeypatch.setattr(api, "verify", lambda *_, **__: verdict)
+    done = headway("verify", "somewhere")
+    assert done.returncode == 1
+    assert ("FAILED" if kind == "parity" else "accuracy: 80.00 points (the source has 90.00; 89.50") in done.stdout
+    assert "somewhere: no longer agrees with its source on this text: export it again" in done.stderr
+    as_json = headway("verify", "somewhere", "--json")
+    assert as_json.returncode == 1 and json.loads(as_json.stdout) == json.loads(json.dumps(verdict.to_json()))
+
+
+def test_options_that_do_not_fit(headway: Headway) -> None:
+    done = headway("bench", "x", "--device", "adb", "--against", "y")
+    assert done.returncode == 2 and "--against is not measured on a device: leave it out" in done.stderr
+    done = headway("bench", "x", "--serial", "y")
+    assert done.returncode == 2 and "belong to --device adb: add it" in done.stderr
+
+
+def test_findings_of_lint(headway: Headway, bert_bundle: Exported) -> None:
+    done = headway("lint", bert_bundle.path, "-t", "x86-avx2")
+    assert (done.returncode, done.stdout) == (0, "")
+    done = headway("lint", bert_bundle.path, "-t", "tensorrt", "--json")
+    findings = json.loads(done.stdout)
+    assert done.returncode == 1 and {"severity", "where", "what"} == set(findings[0])
+    shown = headway("lint", bert_bundle.path, "-t", "tensorrt").stdout.splitlines()
+    assert shown == [f"{f['where']}: {f['severity']}: {f['what']}" for f in findings]
+    assert headway("lint", bert_bundle.path, "-t", "abacus").returncode == 2

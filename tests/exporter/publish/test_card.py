@@ -1,0 +1,81 @@
+"""The card says what the manifest holds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from headway.exporter.export import Exported
+from headway.exporter.publish.card import CARD, device_rows, seal, stage_figures, write_card
+from headway.manifest import Manifest, check_files
+
+STAGE = {"name": "source", "changes": {}, "nbytes": 4e6, "ms": 3.0, "quality": 91.0, "undone": False, "paid": None}
+DEVICE = {
+    "machine": {"model": "Phone 9", "cpu": "eight cores", "system": "Android 16"},
+    "threads": 1,
+    "contestants": ["onnxruntime_perf_test"],
+    "cases": [{"label": "1 × 16", "runs": 50, "p50_ms": {"onnxruntime_perf_test": 4.0}}],
+}
+BENCH = {
+    "machine": {"cpu": "a processor", "features": ["avx2"], "versions": {"onnxruntime": "1.32.0"}},
+    "threads": 1,
+    "contestants": ["bundle", "torch"],
+    "cases": [
+        {
+            "label": "1 × 16",
+            "padding": 0.25,
+            "p50_ms": {"bundle": 1.0},
+            "p90_ms": {"bundle": 1.2},
+            "p99_ms": {"bundle": 1.5},
+            "tokens_per_second": {"bundle": 16000.0},
+            "ratio_to_first": {"torch": (2.0, 1.9, 2.1)},
+        }
+    ],
+}
+
+
+def card(manifest: Manifest, directory: Path) -> str:
+    write_card(directory, manifest)
+    return (directory / CARD).read_text(encoding="utf-8")
+
+
+def test_a_card_names_the_model_its_outputs_and_its_plots(bert_bundle: Exported, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "stages.png").write_bytes(b"")
+    (tmp_path / "model.onnx").write_bytes(bytes(2_000_000))
+    text = card(bert_bundle.manifest, tmp_path)
+    assert "# bert for" in text and "target ort" in text
+    assert "| blocks | 4 |" in text and "| artifact | 2.0 MB |" in text and "![stages](plots/stages.png)" in text
+    for output in bert_bundle.manifest.outputs:
+        assert f"| {output.name} |" in text
+    assert "## Latency" not in text and "## Passes" not in text
+
+
+def test_latencies_here_and_on_a_device_are_tables(bert_bundle: Exported, tmp_path: Path) -> None:
+    text = card(replace(bert_bundle.manifest, bench=BENCH, devices=[DEVICE]), tmp_path)
+    assert "| 1 × 16 | 25 % | 1.0 / 1.2 / 1.5 | 16,000 | 2.00 (1.90 to 2.10) |" in text
+    assert "## Latency on Phone 9" in text and "| batch × length | runs | p50, ms |" in text
+    assert device_rows(DEVICE, ("mean", "p50")) == (["p50"], [["1 × 16", "50", "4.00"]])
+
+
+def test_a_pass_that_gained_nothing_says_so(bert_bundle: Exported, tmp_path: Path) -> None:
+    slow = STAGE | {"name": "fit", "changes": {"heads": 3}, "paid": False}
+    undone = STAGE | {"name": "quantize", "undone": True}
+    compression = {
+        "workload": {"shapes": [(1, 16)], "threads": 1},
+        "metric": "accuracy",
+        "held_out": 20,
+        "source_quality": 91.0,
+        "stages": [STAGE, slow, undone],
+        "left_in_float": {"encoder.layer.0": "too sensitive"},
+    }
+    text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
+    assert "| fit | heads: 3 | 4.0 | 3.00 | 1.00 | 91.00 | bought nothing |" in text
+    assert "undone: not faster" in text and "In float: encoder.layer.0 (too sensitive)." in text
+    assert stage_figures(STAGE | {"ms": 1.5}, STAGE) == ["4.0", "1.50", "2.00", "91.00", ""]
+
+
+def test_a_sealed_bundle_has_its_checksums(bert_bundle: Exported, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    seal(tmp_path, replace(bert_bundle.manifest))
+    manifest = Manifest.read(tmp_path)
+    assert set(manifest.files) == {"model.onnx", CARD}
+    check_files(tmp_path, manifest)

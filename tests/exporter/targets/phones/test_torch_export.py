@@ -1,0 +1,50 @@
+"""What the targets that read torch refuse, and the module that they export, at every length."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from headway.errors import TargetError
+from headway.exporter.passes.quantize import QuantizeMatrices, StoreHalf
+from headway.exporter.targets.phones.torch_export import check_quantization, export_module
+
+from tests.support.variants import answers, apart, feeds, rounded
+
+
+def test_what_is_quantized_is_counted(one_layer: ir.Model) -> None:
+    assert check_quantization(one_layer, "litert", "LiteRT") == {"attention": 1}
+    model, matrices = rounded(one_layer)
+    counts = check_quantization(model, "litert", "LiteRT")
+    assert counts == {"attention": 1, "int8_products": len(matrices), "int8_tables": 1}
+
+
+def test_what_the_runtime_would_compute_otherwise_is_refused(one_layer: ir.Model) -> None:
+    alone = one_layer.clone()
+    QuantizeMatrices(rounded(one_layer)[1])(alone)
+    with pytest.raises(TargetError, match=r"int8 weights with float activations is not|not what XNNPACK takes"):
+        check_quantization(alone, "executorch", "XNNPACK")
+    half = one_layer.clone()
+    StoreHalf()(half)
+    with pytest.raises(TargetError, match="stored as float16, which target executorch would store as float32"):
+        check_quantization(half, "executorch", "XNNPACK")
+
+
+def test_the_exported_program_answers_at_every_length(one_layer: ir.Model) -> None:
+    module, program = export_module(one_layer, 64)
+    for length in (1, 2, 5, 64):
+        given = feeds(1, length, padded=False)
+        arguments = [torch.from_numpy(given[name]) for name in module.input_names]
+        results = [t.detach().numpy() for t in program.module()(*arguments)]
+        assert apart(answers(one_layer, given), dict(zip(module.output_names, results, strict=True)), given) < 1e-4
+
+
+def test_an_operator_without_a_module_is_named_with_the_way_out(one_layer: ir.Model, tmp_path: Path) -> None:
+    strange = one_layer.clone()
+    gelu = next(n for n in strange.graph if n.op_type == "Gelu")
+    gelu.op_type = "Nonsense"
+    with pytest.raises(TargetError, match=r"Nonsense.*use --target ort or ort-mobile"):
+        export_module(strange, 64)
+    assert np.isfinite(next(iter(answers(one_layer, feeds(1, 3)).values()))).all()

@@ -1,0 +1,59 @@
+"""Batches of mixed lengths: groups against brute force, rows put back, masks checked."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.errors import UsageError
+from headway.runners.base import check_mask, group_by_length, put_rows, real_lengths
+
+
+def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:
+    return sum(len(g) * int(lengths[g].max()) + fixed for g in groups)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(0, 30))
+def test_groups_are_the_cheapest_there_are(lengths: list[int], fixed: int) -> None:
+    array = np.array(lengths)
+    groups = group_by_length(array, fixed)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    order = np.argsort(array, kind="stable")
+    every = [
+        [np.array(part) for part in np.split(order, list(cuts))]
+        for count in range(len(lengths))
+        for cuts in combinations(range(1, len(lengths)), count)
+    ]
+    assert cost(groups, array, fixed) == min(cost(g, array, fixed) for g in every)
+
+
+def test_many_rows_are_grouped_fast_enough_to_be_worth_it() -> None:
+    lengths = np.random.default_rng(0).integers(1, 512, 20_000)
+    groups = group_by_length(lengths)
+    assert sum(map(len, groups)) == 20_000
+
+
+def test_rows_are_put_back_where_they_were() -> None:
+    """Outputs per token are padded with zeros to the batch's length; others have no sequence axis."""
+    results: dict[str, np.ndarray] = {}
+    tokens = np.ones((2, 3, 4), np.float32)
+    put_rows(results, "tokens", tokens, np.array([2, 0]), (3, 5), 1)
+    put_rows(results, "tokens", 2 * tokens[:1, :1], np.array([1]), (3, 5), 1)
+    put_rows(results, "pooled", np.array([[7.0], [8.0]], np.float32), np.array([2, 0]), (3, 5), None)
+    assert results["tokens"].shape == (3, 5, 4) and results["pooled"].shape == (3, 1)
+    assert results["tokens"][..., 0].tolist() == [[1, 1, 1, 0, 0], [2, 0, 0, 0, 0], [1, 1, 1, 0, 0]]
+    assert results["pooled"][:, 0].tolist() == [8, 0, 7]
+
+
+def test_the_length_of_a_row_ends_with_its_last_token() -> None:
+    mask = np.array([[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+    assert real_lengths(mask).tolist() == [2, 4, 1, 4]
+
+
+def test_padding_before_a_token_is_refused_and_its_row_named() -> None:
+    check_mask(np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]]))
+    with pytest.raises(UsageError, match=r"attention_mask, row 1: padding stands before a token; .*pad on the right"):
+        check_mask(np.array([[1, 0, 0], [0, 1, 1]]))
