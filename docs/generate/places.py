@@ -11,6 +11,7 @@ TESTS = ROOT / "tests"
 
 COMMAND_LINE = "headway.exporter.cli.app:app"
 RECIPE = "headway.exporter.recipe.recipe:Recipe"
+TARGETS = "headway.exporter.recipe.targets:TARGETS"
 MANIFEST = "headway.manifest:Manifest"
 ERRORS = "headway.errors:HeadwayError"
 

@@ -102,6 +102,10 @@ def test_every_pass_and_key_is_in_the_reference() -> None:
         assert f"| `{key}` |" in recipe.fields()
 
 
+def test_every_key_of_a_recipe_is_described() -> None:
+    assert recipe.MISSING not in recipe.fields() + recipe.passes()
+
+
 def test_every_command_is_in_the_reference() -> None:
     text = command_line.reference()
     for command in ("export", "compress", "inspect", "verify", "bench", "kernels build", "tokenizer"):

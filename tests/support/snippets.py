@@ -139,7 +139,7 @@ class Workshop:
         path = self.folder / name
         labels = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
         if name == "model":
-            models.make_model(path, "bert", "text-classification", **labels)
+            models.make_model(path, "bert", "text-classification", hidden_size=64, **labels)
         elif name == "encoder":
             models.make_sentence_model(path)
         elif name == "tagger":
