@@ -63,12 +63,12 @@ def default_artifacts() -> dict[str, Path]:
 
 
 def native(*arguments: str | Path) -> list[str]:
-    """The command that runs a program here."""
+    """Return the command that runs a program here."""
     return [sys.executable, *map(str, arguments)]
 
 
 def ask(command: list[str], out: Path) -> Answers:
-    """What a worker wrote to `out`. SystemExit with its last words where it failed."""
+    """Return what a worker wrote to `out`. SystemExit with its last words where it failed."""
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(out)], capture_output=True, text=True, env=settings)
     if done.returncode:
@@ -139,7 +139,7 @@ def check_artifacts(
 
 
 def check_kernels(emulated: list[Machine], console: Console, folder: Path) -> dict[str, Any]:
-    """The kernels' tests, and every operator beside this machine's: the largest difference, and whether bits are the same."""
+    """Return the kernels' tests, and every operator beside this machine's: the largest difference, and whether bits are the same."""
     here = ask(native(arm_operators.__file__), folder / "here.npz")
     found: dict[str, Any] = {}
     for there in emulated:

@@ -50,7 +50,7 @@ CALIBRATION = 448
 
 
 def calibrated(model: ir.Model, text: Text) -> ir.Model:
-    """The model in static int8, from English sentences and the lines that are not compared."""
+    """Return the model in static int8, from English sentences and the lines that are not compared."""
     lines = [*text.lines[COMPARED:], *sentences()[:CALIBRATION]]
     batches = make_batches(text.encoder, lines, longest=256)
     asked = QuantizeSpec()
@@ -60,7 +60,7 @@ def calibrated(model: ir.Model, text: Text) -> ir.Model:
 
 
 def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Text) -> tuple[ir.Model, str]:
-    """A canonical model as the variant, and the dtype it is lowered to."""
+    """Return a canonical model as the variant, and the dtype it is lowered to."""
     kind, _, dtype = variant.rpartition("+")
     if kind == "int8":
         model = calibrated(model, text)

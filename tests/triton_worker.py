@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def start() -> None:
-    """Called once, before anything else."""
+    """Prepare the process; called once, before anything else."""
     os.environ["TRITON_INTERPRET"] = "1"
     import torch
     import triton.language as tl
@@ -52,7 +52,7 @@ def softmax(x: np.ndarray, bias: np.ndarray | None, scale: float, dtype: str, ro
 
 
 def long_softmax(x: np.ndarray, bias: np.ndarray | None, scale: float, tile: int) -> np.ndarray:
-    """The kernel for rows longer than a tile, with tiles of `tile` columns."""
+    """Return the kernel for rows longer than a tile, with tiles of `tile` columns."""
     from headway.kernels.triton import softmax as module
 
     whole, module.LONGEST_TILE = module.LONGEST_TILE, tile
@@ -81,7 +81,7 @@ def attention(
 
 
 def hostile_lengths(cu_seqlens: list[int], tokens: int) -> tuple[bool, bool]:
-    """The kernel between rows of NaN and rows of sevens: whether it wrote NaN, and whether it wrote outside."""
+    """Return the kernel between rows of NaN and rows of sevens: whether it wrote NaN, and whether it wrote outside."""
     import torch
 
     from headway.kernels.triton.attention import attention_kernel
@@ -100,7 +100,7 @@ def hostile_lengths(cu_seqlens: list[int], tokens: int) -> tuple[bool, bool]:
 
 
 def refused(what: str) -> str:
-    """The message of the ValueError that a wrong call raises."""
+    """Return the message of the ValueError that a wrong call raises."""
     import torch
 
     from headway.kernels.triton.attention import packed_attention, padded_attention
@@ -152,7 +152,7 @@ def benchmark_checks_notice() -> list[str]:
 
 
 def benchmark_dry_run(folder: str) -> dict[str, Any]:
-    """The whole command on the CPU with tiny cases and a clock of one launch: twice, interrupted in the first run."""
+    """Return the whole command on the CPU with tiny cases and a clock of one launch: twice, interrupted in the first run."""
     import contextlib
     import io
     import time

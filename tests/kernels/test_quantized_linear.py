@@ -60,7 +60,7 @@ def call(op: str, *inputs: np.ndarray | None, threads: int = 1, activation: Acti
 
 
 def exact(x: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """What must come out to the last bit: a whole number, rounded to float32, times the product of the two scales."""
+    """Return what must come out to the last bit: a whole number, rounded to float32, times the product of the two scales."""
     sums, rows = quantized_matmul(x, weight)
     with np.errstate(over="ignore"):
         return sums.astype(F32) * (rows * scale.astype(F32))

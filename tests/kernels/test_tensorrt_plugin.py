@@ -75,7 +75,7 @@ def trtp() -> Iterator[Any]:
 
 
 def described(trtp: Any, dtype: str, *shape: int | str) -> Any:
-    """A tensor as a build describes it; a size given as text is dynamic."""
+    """Return a tensor as a build describes it; a size given as text is dynamic."""
     desc = trtp.TensorDesc()
     desc.dtype = getattr(lean.DataType, dtype)
     desc.shape_expr = trtp.ShapeExprs(len(shape))
@@ -88,7 +88,7 @@ def described(trtp: Any, dtype: str, *shape: int | str) -> Any:
 def launched(
     trtp: Any, op: str, inputs: list[tuple[Any, ...]], attributes: dict[str, Any], tactic: int
 ) -> dict[str, Any]:
-    """What the engine would launch, with every expression counted out."""
+    """Return what the engine would launch, with every expression counted out."""
     from tensorrt_lean_bindings.plugin import _lib, _tensor
 
     definition = _lib.QDP_REGISTRY[f"headway::{op}"]

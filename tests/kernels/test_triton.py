@@ -41,7 +41,7 @@ def softmax_bound(x: np.ndarray, bias: np.ndarray | None, scale: float, dtype: s
 
 
 def attention_bound(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale: float, dtype: str) -> float:
-    """The same, where weights are rounded once more before they multiply the values."""
+    """Return the same, where weights are rounded once more before they multiply the values."""
     norms = [np.linalg.norm(each.reshape(-1, each.shape[-1] // heads), axis=-1).max(initial=0) for each in (q, k)]
     largest = abs(scale) * float(norms[0] * norms[1]) + 4  # a bias of these tests is smaller than 4
     return float(np.abs(v).max(initial=0)) * (8 * 2.0**-23 * (1 + largest) + 3 * HALF_ULP[dtype])

@@ -20,7 +20,7 @@ def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 def load(
     nodes: list, weights: dict[str, np.ndarray], outputs: list[str], opset: int = 23, mask: bool = True
 ) -> ir.Model:
-    """A model over input_ids and attention_mask, `[batch, sequence]`, with shapes inferred."""
+    """Return a model over input_ids and attention_mask, `[batch, sequence]`, with shapes inferred."""
     names = ["input_ids", "attention_mask"] if mask else ["input_ids"]
     graph = helper.make_graph(
         nodes,
@@ -98,7 +98,7 @@ def decomposed(scale_form: str, mask_form: str, seed: int) -> ir.Model:
 
 
 def reference(model: ir.Model, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The same attention in float64, from its definition: softmax(Q K^T / 2 + mask) V."""
+    """Return the same attention in float64, from its definition: softmax(Q K^T / 2 + mask) V."""
     w = {k: v.const_value.numpy().astype(np.float64) for k, v in model.graph.initializers.items()}  # type: ignore[union-attr]
     x = w["table"][ids]
     q, k, v = (

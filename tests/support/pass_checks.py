@@ -26,7 +26,7 @@ def feeds(task: str = "") -> dict[str, np.ndarray]:
 
 
 def answers(model: ir.Model, hooks: dict | None = None) -> dict[str, np.ndarray]:
-    """Outputs at real tokens, by torch."""
+    """Return outputs at real tokens, by torch."""
     mask = feeds()["attention_mask"].astype(bool)
     with torch.no_grad():
         found = TorchGraph(model)(feeds(), hooks)

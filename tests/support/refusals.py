@@ -11,7 +11,7 @@ from headway.exporter.recipe.recipe import Recipe
 
 
 def refused(spec: str | Path, out: Path, **options: object) -> HeadwayError:
-    """Exports and expects a refusal that leaves nothing behind."""
+    """Export and expects a refusal that leaves nothing behind."""
     pickle = bool(options.pop("allow_pickle", False))
     with pytest.raises(HeadwayError) as caught:
         export(Recipe(source=str(spec), **options), out, allow_pickle=pickle)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def batch(model: ir.Model, texts: int = 3, length: int = 17, seed: int = 0) -> d
 
 
 def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """The first output at real positions."""
+    """Return the first output at real positions."""
     value = next(iter(TypedGraph(model)(feeds).values())).detach().numpy()
     return value[feeds["attention_mask"].astype(bool)]
 

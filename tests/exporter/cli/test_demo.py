@@ -21,7 +21,7 @@ from tests.support.command_line import Headway
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The demo's model and text are tiny; a search for a speed-up, which a random model cannot reach, is left out."""
+    """Return the demo's model and text are tiny; a search for a speed-up, which a random model cannot reach, is left out."""
     source = models.make_sentence_model(tmp_path / "cache" / "source")
     lines = [f"{a} of the {b}" for a in models.WORDS for b in models.WORDS[:3]]
     file = demo._write_lines(tmp_path / "cache" / "text.txt", lines[:60])

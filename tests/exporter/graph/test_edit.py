@@ -13,7 +13,7 @@ def value(name: str, *shape: int | str) -> ir.Value:
 
 
 def chain() -> ir.Model:
-    """A graph `x → Relu a → Shape b`, and `a → Neg c → Add(c, a) out`."""
+    """Return a graph `x → Relu a → Shape b`, and `a → Neg c → Add(c, a) out`."""
     x = value("x", "batch", 4)
     first = ir.node("Relu", [x], name="relu")
     sizes = ir.node("Shape", [first.outputs[0]], name="shape")

@@ -13,7 +13,7 @@ from tests.support.hand_made import load
 
 
 def mask_model(kind: str) -> ir.Model:
-    """A graph whose output is an attention mask of some kind, boolean or additive."""
+    """Return a graph whose output is an attention mask of some kind, boolean or additive."""
     n = helper.make_node
     weights: dict[str, np.ndarray] = {
         "one": np.float32(1),

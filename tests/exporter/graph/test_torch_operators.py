@@ -60,7 +60,7 @@ CASES: list[tuple[str, list[np.ndarray | None], dict[str, Any], int]] = [
 
 
 def one_node(operator: str, inputs: list[np.ndarray | None], attributes: dict[str, Any], outputs: int) -> ir.Model:
-    """A model of one node, whose first input is fed and whose other inputs are constants."""
+    """Return a model of one node, whose first input is fed and whose other inputs are constants."""
     x = inputs[0]
     assert x is not None
     first = ir.Value(name="x", shape=ir.Shape(x.shape), type=ir.TensorType(ir.DataType.from_numpy(x.dtype)))

@@ -9,7 +9,7 @@ from headway.exporter.graph.typed_graph import TypedGraph
 
 
 def squared(dtype: ir.DataType) -> ir.Model:
-    """A graph `Cast(x) → Mul by itself`, in a float type of 16 bits."""
+    """Return a graph `Cast(x) → Mul by itself`, in a float type of 16 bits."""
     x = ir.Value(name="x", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.FLOAT))
     cast = ir.node("Cast", [x], attributes={"to": int(dtype)}, name="cast")
     square = ir.node("Mul", [cast.outputs[0], cast.outputs[0]], name="square")

@@ -22,7 +22,7 @@ needs_kernels = pytest.mark.skipif(library_path() is None, reason="no C++ compil
 
 
 def model_of(nodes: list[Any], outputs: list[str], weights: dict[str, np.ndarray], **shapes: list[Any]) -> ir.Model:
-    """A graph of these nodes on inputs `x` and `r`, `[tokens, WIDTH]` where not given otherwise."""
+    """Return a graph of these nodes on inputs `x` and `r`, `[tokens, WIDTH]` where not given otherwise."""
     shapes = {"x": ["tokens", WIDTH], "r": ["tokens", WIDTH]} | shapes
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
     values = sorted({o for n in nodes for o in n.output} - set(outputs))

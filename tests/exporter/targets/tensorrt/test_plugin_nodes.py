@@ -42,7 +42,7 @@ LONGEST = 64
 
 @pytest.fixture(scope="session")
 def canonical(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ir.Model]:
-    """A fresh canonical model with heads 16 wide: padding alone (bert), a position bias (mpnet), windows (modernbert)."""
+    """Return a fresh canonical model with heads 16 wide: padding alone (bert), a position bias (mpnet), windows (modernbert)."""
 
     @cache
     def source(family: str) -> Path:
@@ -59,7 +59,7 @@ def batch(model: ir.Model, lengths: tuple[int, ...] = (40, 7, 23)) -> dict[str, 
 
 
 def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """The first output at real positions."""
+    """Return the first output at real positions."""
     return next(iter(TypedGraph(model)(feeds).values())).detach().numpy()[feeds["attention_mask"].astype(bool)]
 
 

@@ -52,7 +52,7 @@ public class Tokenizer {
 
 @pytest.fixture(scope="module")
 def android(bert_bundle: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is written for Android, in a folder `package`, and beside it in `build` the library that its CMakeLists.txt makes."""
+    """Return what is written for Android, in a folder `package`, and beside it in `build` the library that its CMakeLists.txt makes."""
     if not all(map(shutil.which, ("cmake", "javac", "java"))):
         pytest.skip("no CMake or no JDK")
     folder = tmp_path_factory.mktemp("android")
