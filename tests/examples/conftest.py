@@ -32,14 +32,10 @@ def run_example() -> RunExample:
 
 @pytest.fixture(scope="session")
 def tickets(run_example: RunExample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-<<<<<<< HEAD
-    """Return what the first two programs of the text classifier wrote: `model`, `train` and `test`."""
-=======
-    """What the first two programs of the text classifier wrote: `model`, `train` and `test`.
+    """Return what the first two programs of the text classifier wrote: `model`, `train` and `test`.
 
     `few` is a folder with a part of `train.jsonl`, enough to compress with, and all of `test.jsonl`.
     """
->>>>>>> around
     folder = tmp_path_factory.mktemp("tickets")
     written = {"model": folder / "model", "train": folder / "train.jsonl", "test": folder / "test.jsonl"}
     for name, arguments in (("tickets.py", [folder]), ("train.py", [written["train"], written["model"]])):
