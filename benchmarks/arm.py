@@ -36,7 +36,13 @@ from .peers.arm64 import PROCESSORS, Machine, machines, versions
 from .results import kept, save
 
 TEXTS = 6
-TESTS = ("tests/kernels/test_cpu.py", "tests/kernels/test_quantized_linear.py")
+PLUGIN = "tests.support.cpu_kernels"
+TESTS = tuple(
+    f"tests/kernels/cpu/test_{name}.py"
+    for name in (
+        "activation", "attention", "layer_norm", "masked_softmax", "op", "padding", "quantized_linear", "simd",
+    )
+)  # fmt: skip
 OUT = Path("build/arm")
 
 Answers = dict[str, np.ndarray]
@@ -144,7 +150,7 @@ def check_kernels(emulated: list[Machine], console: Console, folder: Path) -> di
     found: dict[str, Any] = {}
     for there in emulated:
         # How much memory a process holds is the emulator's business; what a test takes is not measured.
-        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--noconftest", "-k", "not memory"]
+        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", PLUGIN, "--noconftest", "-k", "not memory"]
         done = subprocess.run(there.python("-m", "pytest", *options, *TESTS), capture_output=True, text=True)
         last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-500:]
         if done.returncode:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def start() -> None:
@@ -55,11 +55,11 @@ def long_softmax(x: np.ndarray, bias: np.ndarray | None, scale: float, tile: int
     """Return the kernel for rows longer than a tile, with tiles of `tile` columns."""
     from headway.kernels.triton import softmax as module
 
-    whole, module.LONGEST_TILE = module.LONGEST_TILE, tile
+    tile_before, module.LONGEST_TILE = module.LONGEST_TILE, tile
     try:
         return softmax(x, bias, scale, "float32", 2)
     finally:
-        module.LONGEST_TILE = whole
+        module.LONGEST_TILE = tile_before
 
 
 def attention(
@@ -133,8 +133,8 @@ def benchmark_checks() -> list[tuple[str, float, float]]:
     sys.path.insert(0, str(ROOT))
     from benchmarks.gpu import kernels
 
-    found = [*kernels.check_softmax("cpu", tiny=True), *kernels.check_attention("cpu", tiny=True)]
-    return [(check.name, check.error, check.bound) for check in found]
+    checks = [*kernels.check_softmax("cpu", tiny=True), *kernels.check_attention("cpu", tiny=True)]
+    return [(check.name, check.error, check.bound) for check in checks]
 
 
 def benchmark_checks_notice() -> list[str]:

@@ -1,4 +1,4 @@
-"""Ahead-of-time compilation, without a GPU: what the assembler and Triton's own disassembler say of the kernels. Nothing is executed."""
+"""Kernels compiled ahead of time, without a GPU: what the assembler and Triton's own disassembler say of them. Nothing is executed."""
 
 import hashlib
 import json
@@ -19,7 +19,6 @@ from triton import knobs
 from headway.exporter.cli import app as cli
 from headway.kernels.triton import build as builder
 from headway.kernels.triton import configs
-from headway.kernels.triton.configs import AttentionConfig, SoftmaxConfig
 
 TENSOR_CORE = {80: "mma.sync", 90: "wgmma.mma_async"}
 
@@ -35,11 +34,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def attention() -> dict[int, tuple[builder.Variant, builder.Compiled]]:
     """By architecture, head_dim 32 and no bias."""
-    made = {}
+    compiled = {}
     for arch in TENSOR_CORE:
         variant = builder.attention_variant(arch, "fp16", 32)
-        made[arch] = variant, builder.compile_variant(variant, arch)
-    return made
+        compiled[arch] = variant, builder.compile_variant(variant, arch)
+    return compiled
 
 
 def cuobjdump(cubin: bytes, option: str, folder: Path) -> str:
@@ -51,22 +50,22 @@ def cuobjdump(cubin: bytes, option: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("arch", sorted(TENSOR_CORE))
 def test_attention_uses_tensor_cores_and_wide_loads(arch: int, attention: dict[int, Any], tmp_path: Path) -> None:
-    _, made = attention[arch]
-    assert TENSOR_CORE[arch] in made.ptx
-    assert re.search(r"cp\.async\.cg\.shared\.global \[ ?%\w+ ?\+ ?0 ?\], \[ ?%\w+ ?\+ ?0 ?\], 0x10", made.ptx)
-    assert made.spill_bytes == 0
-    assert 0 < made.shared_bytes <= configs.SHARED_BYTES[arch]
-    assert made.target == {80: "sm_80", 90: "sm_90a"}[arch]
-    told = cuobjdump(made.cubin, "-res-usage", tmp_path)
-    assert re.search(rf"REG:{made.registers} STACK:0 ", told), told
-    assert f" sm={made.target.removeprefix('sm_')}," in cuobjdump(made.cubin, "-elf", tmp_path)
-    assert str(Path(__file__).parents[2]) not in made.ptx
+    _, compiled = attention[arch]
+    assert TENSOR_CORE[arch] in compiled.ptx
+    assert re.search(r"cp\.async\.cg\.shared\.global \[ ?%\w+ ?\+ ?0 ?\], \[ ?%\w+ ?\+ ?0 ?\], 0x10", compiled.ptx)
+    assert compiled.spill_bytes == 0
+    assert 0 < compiled.shared_bytes <= configs.SHARED_BYTES[arch]
+    assert compiled.target == {80: "sm_80", 90: "sm_90a"}[arch]
+    told = cuobjdump(compiled.cubin, "-res-usage", tmp_path)
+    assert re.search(rf"REG:{compiled.registers} STACK:0 ", told), told
+    assert f" sm={compiled.target.removeprefix('sm_')}," in cuobjdump(compiled.cubin, "-elf", tmp_path)
+    assert str(Path(__file__).parents[3]) not in compiled.ptx
 
 
 @pytest.mark.parametrize("arch", sorted(TENSOR_CORE))
 def test_parameters_are_those_of_the_source(arch: int, attention: dict[int, Any]) -> None:
-    variant, made = attention[arch]
-    entry = re.search(r"\.entry attention_kernel\((.*?)\)\n", made.ptx, re.DOTALL)
+    variant, compiled = attention[arch]
+    entry = re.search(r"\.entry attention_kernel\((.*?)\)\n", compiled.ptx, re.DOTALL)
     assert entry is not None
     types = re.findall(r"\.param \.(\w+) ", entry[1])
     width = {"*": "u64", "i": "u32", "f": "f32"}
@@ -79,10 +78,10 @@ def test_a_scale_that_is_known_is_no_parameter() -> None:
     free = builder.softmax_variant(80, "fp16", 64, bias=False)
     fixed = builder.softmax_variant(80, "fp16", 64, bias=False, scale=0.125)
     assert {p["name"] for p in free.parameters} - {p["name"] for p in fixed.parameters} == {"scale"}
-    made = builder.compile_variant(fixed, 80)
-    assert made.ptx.count("masked_softmax_kernel_param_") >= len(fixed.parameters)
-    assert ".param .f32" not in made.ptx
-    assert "0f3E000000" in made.ptx or "0.125" in made.ptx  # 0.125 as a constant of the code
+    compiled = builder.compile_variant(fixed, 80)
+    assert compiled.ptx.count("masked_softmax_kernel_param_") >= len(fixed.parameters)
+    assert ".param .f32" not in compiled.ptx
+    assert "0f3E000000" in compiled.ptx or "0.125" in compiled.ptx  # 0.125 as a constant of the code
 
 
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,38 +143,6 @@ def test_what_cannot_be_built_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         builder.softmax_variant(80, "fp8", 64)
 
 
-def test_tiles_fit_every_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the bytes of queries, keys and values, which is what the candidates are chosen by."""
-    for arch, most in configs.SHARED_BYTES.items():
-        for head_dim in (16, 26, 32, 48, 64, 80, 96, 128):
-            for itemsize in (2, 4):
-                assert list(configs.attention_candidates(arch, head_dim, itemsize))
-                for mean in (20, 200):
-                    for bias in (False, True):
-                        c = configs.attention_config(arch, head_dim, itemsize, mean, bias)
-                        width = configs.padded_dim(head_dim) * itemsize
-                        assert (c.block_m + 2 * c.block_n * c.stages) * width <= most
-    for columns in (1, 2, 31, 128, 1000, 4096, 16_384, 100_000):
-        assert list(configs.softmax_candidates(columns))
-        assert configs.softmax_config(80, columns).rows >= 1
-
-
-def test_what_a_device_measured_is_what_a_launch_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = tmp_path / "configs.json"
-    table.write_text(configs.TABLE.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(configs, "TABLE", table)
-    best, other = AttentionConfig(128, 16, 8, 4), configs.attention_config(90, 26, 2, 20.0, True)
-    configs.record("attention", configs.attention_key(90, 26, 2, 20.0, False), best, "NVIDIA H100", 12.345)
-    configs.record("softmax", configs.softmax_key(90, 100), SoftmaxConfig(2, 8), "NVIDIA H100", 1.0)
-    try:
-        assert configs.attention_config(90, 32, 2, 48.0, False) == best
-        assert configs.attention_config(90, 32, 2, 20.0, True) == other
-        assert configs.softmax_config(90, 128) == SoftmaxConfig(2, 8)
-        assert json.loads(table.read_text())["attention"]["sm_90 head_dim 32 bytes 2 short"]["microseconds"] == 12.35
-    finally:
-        configs._table.cache_clear()
-
-
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["headway", "kernels", "build", *map(str, arguments)])
     return cli._run()
@@ -231,35 +198,3 @@ def test_without_triton_the_extra_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 4
     assert "pip install 'headway[gpu]'" in done.stderr
-
-
-def test_the_gpu_benchmark_refuses_without_a_gpu() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    command = Path(__file__).parents[2] / "benchmarks" / "gpu" / "kernels.py"
-    done = subprocess.run([sys.executable, command], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 4
-    assert "torch finds no CUDA device" in done.stderr
-
-
-def test_the_gpu_benchmark_needs_torch_and_triton_alone(tmp_path: Path) -> None:
-    """Loaded by path, with Headway not installed and its dependencies hidden."""
-    hidden = ["numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "tokenizers", "transformers", "typer"]
-    script = f"""
-import sys
-for name in {hidden}: sys.modules[name] = None
-sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]
-sys.path = [p for p in sys.path if p and 'headway' not in p]
-import runpy
-names = runpy.run_path({str(Path(__file__).parents[2] / "benchmarks/gpu/kernels.py")!r})
-configs, softmax, attention = names['kernel_modules']()
-print(configs.__name__, softmax.masked_softmax_kernel.__name__, attention.attention_kernel.__name__)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path
-    )
-    assert done.stdout.split() == ["headway.kernels.triton.configs", "masked_softmax_kernel", "attention_kernel"], (
-        done.stderr
-    )
