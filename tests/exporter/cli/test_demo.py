@@ -28,7 +28,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(demo, "fetch_minilm", lambda _: source)
     monkeypatch.setattr(demo, "fetch_text", lambda _: demo.DemoText(file, lines[60:90], "tiny text"))
     monkeypatch.setattr(demo, "ROUNDS", 3)
-    steps = [replace(step, options={k: v for k, v in step.options.items() if k != "speedup"}) for step in demo.STEPS]
+    steps = [
+        replace(step, options={k: v for k, v in step.options.items() if k not in ("speedup", "shape")})
+        for step in demo.STEPS
+    ]
     monkeypatch.setattr(demo, "STEPS", tuple(steps))
     return source
 
