@@ -16,7 +16,7 @@ Table = tuple[Path, dict[str, list[float]]]
 
 @pytest.fixture(scope="module")
 def table(tickets: dict[str, Path], run_example: RunExample, tmp_path_factory: pytest.TempPathFactory) -> Table:
-    """The folder of the bundles, and the figures of the printed table by bundle."""
+    """Return the folder of the bundles, and the figures of the printed table by bundle."""
     out = tmp_path_factory.mktemp("bundles")
     arguments = [tickets["model"], tickets["few"], out]
     done = run_example("text_classifier/make_bundles.py", *arguments)
