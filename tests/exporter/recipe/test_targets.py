@@ -20,6 +20,7 @@ def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
         make_recipe("test", source="x", target="abacus")
     assert Recipe.model_json_schema()["properties"]["target"] == {
         "default": "ort",
+        "description": "What the bundle is made for.",
         "enum": list(TARGETS),
         "title": "Target",
         "type": "string",

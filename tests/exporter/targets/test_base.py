@@ -43,3 +43,8 @@ def test_the_reason_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headway.exporter.targets.ort.target.library_path", lambda: None)
     with pytest.raises(TargetError, match="C\\+\\+ compiler"):
         check_available(OrtTarget(kernels="custom"))
+
+
+def test_grown_to_the_multiple_that_pays() -> None:
+    spec = TargetSpec("any", neuron_multiple=16, rank_multiple=16)
+    assert [spec.grown(n, 100) for n in (0, 1, 16, 17, 97, 100)] == [0, 16, 16, 32, 100, 100]

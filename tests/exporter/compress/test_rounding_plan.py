@@ -1,0 +1,92 @@
+"""Plans of quantization, carried out and refused."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from headway.calibration.rounding import nearest
+from headway.errors import TargetError, UsageError
+from headway.exporter.compress.rounding_plan import groups, look, plan, quantized
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.edit import constant
+from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.passes.quantize import (
+    PER_TOKEN,
+    QuantizeMatrices,
+    QuantizeValues,
+)
+from headway.exporter.recipe.pass_specs import QuantizeSpec
+from headway.exporter.targets.ort.target import OrtTarget
+
+from tests.support.rounded import answers, batches, distance
+from tests.support.variants import canonical
+
+
+@pytest.fixture(scope="module")
+def model(bert: Path) -> ir.Model:
+    return canonical(bert)
+
+
+@pytest.fixture(scope="module")
+def seen(model: ir.Model):
+    return look(model, groups(read_anatomy(model)), batches(), source="s", text="t", seed=0)
+
+
+def test_better_numbers_are_nearer(model: ir.Model, seen) -> None:
+    """GPTQ against nearest at four bits, where rounding shows."""
+    off = {}
+    for rounding in ("gptq", "nearest"):
+        spec = QuantizeSpec(weights="int4", block=16, rounding=rounding, tables=False)  # type: ignore[arg-type]
+        chosen = plan(model, read_anatomy(model), spec)
+        made, _ = quantized(model, chosen, seen, spec, activations="none", signed=False)
+        off[rounding] = np.mean([distance(answers(made, b), answers(model, b)) for b in batches()])
+    assert off["gptq"] < 0.8 * off["nearest"]
+
+
+def test_uneven_and_split_models_are_quantized_too(bert: Path) -> None:
+    from headway.exporter.passes.heads import RemoveHeads
+    from headway.exporter.passes.lowrank import SplitMatrices
+
+    made = canonical(bert)
+    RemoveHeads({0: [1], 2: []})(made)
+    RemoveNeurons({(1, 0): range(24)})(made)
+    SplitMatrices({"encoder.layer.3.intermediate.dense.weight": 8})(made)
+    spec = QuantizeSpec()
+    chosen = plan(made, read_anatomy(made), spec)
+    found = look(made, chosen.groups, batches(), source="", text="", seed=0)
+    rounded, _ = quantized(made, chosen, found, spec, activations="per-token", signed=False)
+    after = read_anatomy(rounded)
+    assert [b.attention.heads if b.attention else 0 for b in after.blocks if b.attention] == [1, 4, 4]
+    assert any(p.rank == 8 for b in after.blocks for p in b.projections)
+    assert distance(answers(rounded, batches(1)[0]), answers(made, batches(1)[0])) < 0.05
+
+
+def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
+    spec = QuantizeSpec(activations="static", tables=False)
+    chosen = plan(model, read_anatomy(model), spec)
+    made, _ = quantized(model, chosen, seen, spec, activations="static", signed=True)
+    zeros = [n.inputs[2] for n in made.graph if n.op_type == "QuantizeLinear"]
+    assert len(zeros) == 16
+    assert all((array := constant(z)) is not None and array.dtype == np.int8 and not array.any() for z in zeros)
+
+
+def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
+    with pytest.raises(UsageError, match="no such weight matrix"):
+        QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
+    with pytest.raises(UsageError, match="no matmul by a quantized weight"):
+        QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
+    with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
+        plan(model, read_anatomy(model), QuantizeSpec(keep=["encoder.layer.1", "encoder.layer.11"]))
+    spec = QuantizeSpec(keep=["encoder.layer.1"])
+    chosen = plan(model, read_anatomy(model), spec)
+    assert len(chosen.groups) == 12
+    assert chosen.left["encoder.layer.1.output.dense.weight"] == "kept in float by the recipe"
+    made, _ = quantized(model, chosen, seen, spec, activations="per-token", signed=False)
+    with pytest.raises(UsageError, match="quantized already"):
+        plan(made, read_anatomy(made), spec)
+    with pytest.raises(TargetError, match="kernels"):
+        OrtTarget().lower(made, read_anatomy(made))
+    with pytest.raises(UsageError, match="remove structure before"):
+        RemoveNeurons({(0, 0): [1, 2]})(made)

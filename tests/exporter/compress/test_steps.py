@@ -1,0 +1,65 @@
+"""The table of passes: each is made by the function of its row, measured, and undone where it did not pay."""
+
+from inspect import signature
+from pathlib import Path
+from typing import get_type_hints
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from headway.errors import UsageError
+from headway.exporter.compress.steps import function_of
+from headway.exporter.export import export
+from headway.exporter.recipe.passes import PASSES, PassEntry
+from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
+
+from tests.support.toy_pass import RoundBiasesSpec
+
+
+def test_a_split_that_is_not_faster_is_undone(classifier: Path, text: Path, tmp_path: Path) -> None:
+    """Matrices of 64 columns: two small products are never faster than one here, whatever is saved on paper."""
+    recipe = make_recipe(
+        "test", source=str(classifier), data=text, passes=[{"kind": "split", "keep": 0.95}], max_drop=100
+    )
+    done = export(recipe, tmp_path / "bundle")
+    assert done.manifest.compression is not None
+    last = done.manifest.compression["stages"][-1]
+    if not last["undone"]:
+        pytest.skip("the split was measured to be faster on this machine")
+    assert "undone: not faster" in (tmp_path / "bundle" / "README.md").read_text()
+    assert not any(b["ranks"] for b in done.manifest.anatomy["blocks"])
+
+
+def test_a_pass_is_one_module_and_one_row(
+    classifier: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = PassEntry(RoundBiasesSpec, "tests.support.toy_pass:round_biases")
+    passes = [{"kind": "remove_heads", "keep": {0: [0, 2]}}, {"kind": "round_biases", "decimals": 1}]
+    with pytest.raises(UsageError, match="'round_biases' found using 'kind' does not match any of the expected tags"):
+        make_recipe("test", source=str(classifier), data=text, passes=passes)
+    monkeypatch.setitem(PASSES, "round_biases", row)
+    recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, max_drop=100)
+    assert "RoundBiasesSpec" in Recipe.model_json_schema()["$defs"]
+    for wrong, says in (
+        ([{"kind": "round_biases", "digits": 1}], "passes.0.round_biases.digits: Extra inputs are not permitted"),
+        ([*reversed(passes)], "remove_heads behind round_biases: quantized weights are neither cut"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            make_recipe("test", source=str(classifier), data=text, passes=wrong)
+    done = export(recipe, tmp_path / "bundle")
+    assert done.parity.ok and read_recipe(done.path / "recipe.yaml").passes == recipe.passes
+    assert done.manifest.compression is not None
+    last = done.manifest.compression["stages"][-1]
+    assert last["name"] == "round_biases" and last["paid"] is not None
+    graph = ir.load(done.path / "model.onnx").graph
+    biases = [v.const_value.numpy() for n, v in graph.initializers.items() if n.endswith("output.dense.bias")]  # type: ignore[union-attr]
+    assert len(biases) >= 3 and all(np.allclose(b, np.round(b, 1)) for b in biases)
+    assert last["changes"]["biases"].endswith("rounded")
+
+
+def test_every_row_has_its_function() -> None:
+    for kind, entry in PASSES.items():
+        function = function_of(entry.function)
+        assert list(signature(function).parameters) == ["job", "spec"]
+        assert get_type_hints(function)["spec"] is entry.spec, kind

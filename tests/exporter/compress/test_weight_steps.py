@@ -1,0 +1,72 @@
+"""The steps that change weights alone: repair, recover, quantize."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from headway.errors import GateError, UsageError
+from headway.exporter.compress.job import Job, as_function
+from headway.exporter.compress.structure_steps import remove_neurons
+from headway.exporter.compress.weight_steps import quantize_weights, recover_quality, repair_weights
+from headway.exporter.graph.quantized import is_quantized
+from headway.exporter.recipe.pass_specs import QuantizeSpec, RecoverSpec, RemoveNeuronsSpec, RepairSpec
+
+
+def off(job: Job) -> float:
+    """Return how far the model is from its source on calibration data."""
+    pairs = [(as_function(job.source_model)(b.feeds), as_function(job.outcome.model)(b.feeds)) for b in job.batches]
+    return float(np.sqrt(np.mean([np.square(a["logits"] - b["logits"]).mean() for a, b in pairs])))
+
+
+def test_repair_and_recovery_bring_the_answers_nearer(begin: Callable[..., Job]) -> None:
+    job = begin([])
+    remove_neurons(job, RemoveNeuronsSpec(keep={0: 32, 1: 32, 2: 32}))
+    cut = off(job)
+    changes = repair_weights(job, RepairSpec())
+    repaired = off(job)
+    assert repaired < cut and changes["sites"].startswith("6, squared error ÷ ")
+    changes = recover_quality(job, RecoverSpec(minutes=0.05))
+    assert job.outcome.recovery is not None and changes["texts"].startswith(f"{job.outcome.recovery.texts} in ")
+    assert off(job) < repaired and not list(job.given.out.parent.glob(".bundle.*"))
+
+
+def test_an_interrupted_recovery_keeps_progress_and_plans(
+    begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def step(name: str, **_: object) -> None:
+        told.append(name)
+        if name.startswith("recover, loss"):
+            raise KeyboardInterrupt
+
+    job = begin([], step=step)
+    from headway.exporter.compress.search import CutPlan
+
+    job.learned.plans = [CutPlan(heads={0: [1]})]
+    with pytest.raises(KeyboardInterrupt):
+        recover_quality(job, RecoverSpec(minutes=1))
+    assert told[-1] == "interrupted: run the same command again to go on"
+    left = {p.name for p in job.given.out.parent.glob(".bundle.*")}
+    assert left == {".bundle.recover.safetensors", ".bundle.plan.json"}
+
+
+def test_quantization_says_what_it_did(begin: Callable[..., Job]) -> None:
+    job = begin([], kernels="stock")
+    changes = quantize_weights(job, QuantizeSpec(keep=["bert.encoder.layer.1"]))
+    assert changes == {"matrices": "12 int8", "tables": "0 int8", "values": "static", "left in float": "10"}
+    assert is_quantized(job.outcome.model) and job.learned.observations is not None
+    assert job.outcome.left_float["bert.encoder.layer.1.output.dense.weight"] == "kept in float by the recipe"
+    assert [r.name for r in job.outcome.reports] == ["MigrateScales", "QuantizeMatrices", "QuantizeValues"]
+
+
+def test_quantization_that_cannot_be_is_refused(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = begin([], kernels="stock", max_drop=1.0)
+    with pytest.raises(UsageError, match="no weights of the blocks are left to quantize"):
+        quantize_weights(job, QuantizeSpec(keep=["bert.encoder"]))
+    monkeypatch.setattr(Job, "judge", lambda *_: -1000.0)
+    before = job.outcome.model
+    with pytest.raises(GateError, match="even one quantized group of weights costs more than 1 points of accuracy"):
+        quantize_weights(job, QuantizeSpec(search=True))
+    assert job.outcome.model is before and len(job.learned.sensitivity or {}) == 12
