@@ -33,7 +33,7 @@ def test_a_trimmed_bundle_answers_as_its_source(family: str, task: str, tmp_path
     bundle.check_files()
     assert json.loads((tmp_path / "bundle" / "config.json").read_text())["vocab_size"] < 300
     name = done.manifest.outputs[0].name
-    found = bundle(CORPUS)[name]
+    trimmed = bundle(CORPUS)[name]
     source = canonical(directory)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     feeds = {k: np.array(v) for k, v in tokenizer(CORPUS, padding=True).items()}
@@ -42,8 +42,8 @@ def test_a_trimmed_bundle_answers_as_its_source(family: str, task: str, tmp_path
         wanted = TorchGraph(source)(feeds)[name].numpy()
     mask = feeds["attention_mask"].astype(bool)
     if task == "fill-mask":
-        assert found.shape[-1] < wanted.shape[-1]
-        assert np.allclose(found[mask].max(-1), wanted[mask].max(-1), atol=0.5)
+        assert trimmed.shape[-1] < wanted.shape[-1]
+        assert np.allclose(trimmed[mask].max(-1), wanted[mask].max(-1), atol=0.5)
     else:
-        assert np.allclose(found[mask], wanted[mask], atol=1e-4)
+        assert np.allclose(trimmed[mask], wanted[mask], atol=1e-4)
     assert bundle(["漢字 and words never seen"])[name].shape[0] == 1

@@ -119,9 +119,9 @@ def make_model(
     torch.manual_seed(seed)
     name, settings = FAMILIES[family]
     config = getattr(transformers, f"{name}Config")(**{**settings, **changes})
-    made = model_class(family, task)
-    assert made is not None, f"{family} has no class for {task}"
-    model = made(config).eval()
+    class_of_task = model_class(family, task)
+    assert class_of_task is not None, f"{family} has no class for {task}"
+    model = class_of_task(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # untrained norms and biases are ones and zeros, which would hide mistakes
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -29,8 +29,8 @@ def answers(model: ir.Model, hooks: dict | None = None) -> dict[str, np.ndarray]
     """Return outputs at real tokens, by torch."""
     mask = feeds()["attention_mask"].astype(bool)
     with torch.no_grad():
-        found = TorchGraph(model)(feeds(), hooks)
-    return {k: v.numpy()[mask] if v.shape[:2] == SHAPE else v.numpy() for k, v in found.items()}
+        results = TorchGraph(model)(feeds(), hooks)
+    return {k: v.numpy()[mask] if v.shape[:2] == SHAPE else v.numpy() for k, v in results.items()}
 
 
 def by_runtime(model: ir.Model) -> dict[str, np.ndarray]:
@@ -40,10 +40,10 @@ def by_runtime(model: ir.Model) -> dict[str, np.ndarray]:
     return {o.name: v[mask] if v.shape[:2] == SHAPE else v for o, v in zip(session.get_outputs(), values, strict=True)}
 
 
-def gate(kept: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
+def gate(open_indices: np.ndarray) -> Callable[[torch.Tensor], torch.Tensor]:
     def close(x: torch.Tensor) -> torch.Tensor:
         open_ones = torch.zeros(x.shape[-1])
-        open_ones[kept] = 1
+        open_ones[open_indices] = 1
         return x * open_ones
 
     return close

@@ -52,8 +52,8 @@ def batch(texts: Sequence[Sequence[int]], first: int = 0, width: int | None = No
     ids, mask = np.full((len(texts), width), filler, np.int64), np.zeros((len(texts), width), np.int64)
     for i, text in enumerate(texts):
         ids[i, : len(text)], mask[i, : len(text)] = text, 1
-    made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return Batch(made, np.arange(first, first + len(texts)))
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return Batch(arrays, np.arange(first, first + len(texts)))
 
 
 def answers(model: ir.Model, given: Feeds) -> Feeds:
@@ -74,19 +74,19 @@ def apart(wanted: Feeds, got: Feeds, given: Feeds) -> float:
 
 def pruned(model: ir.Model) -> ir.Model:
     """Return a copy with heads and neurons of uneven numbers, and one matrix of a low rank."""
-    made = model.clone()
-    RemoveHeads({0: [0, 2, 3]})(made)
-    RemoveNeurons({(0, 0): [1, 5, 9, 30, 31, 40, 50]})(made)
-    block = read_anatomy(made).blocks[-1]
+    changed = model.clone()
+    RemoveHeads({0: [0, 2, 3]})(changed)
+    RemoveNeurons({(0, 0): [1, 5, 9, 30, 31, 40, 50]})(changed)
+    block = read_anatomy(changed).blocks[-1]
     assert block.attention is not None
-    SplitMatrices({block.attention.o.weight: 5})(made)
-    return made
+    SplitMatrices({block.attention.o.weight: 5})(changed)
+    return changed
 
 
 def rounded(model: ir.Model) -> tuple[ir.Model, dict[str, QuantizedMatrix]]:
     """Return a copy with int8 matrices and tables whose values are rounded by token, and the matrices."""
-    made = model.clone()
-    anatomy = read_anatomy(made)
+    changed = model.clone()
+    anatomy = read_anatomy(changed)
     products = [n for b in anatomy.blocks for p in b.projections for n in p.nodes]
     matrices = {}
     for node in products:
@@ -95,7 +95,7 @@ def rounded(model: ir.Model) -> tuple[ir.Model, dict[str, QuantizedMatrix]]:
         matrices[str(node.inputs[1].name)] = nearest(array, bits=8, block=None)  # type: ignore[union-attr]
     values = {str(n.inputs[0].name): PER_TOKEN for n in products}  # type: ignore[union-attr]
     tables = [name for name in anatomy.embeddings if "word_embeddings" in name]
-    QuantizeMatrices(matrices)(made)
-    QuantizeTables(tuple(tables))(made)
-    QuantizeValues(values)(made)
-    return made, matrices
+    QuantizeMatrices(matrices)(changed)
+    QuantizeTables(tuple(tables))(changed)
+    QuantizeValues(values)(changed)
+    return changed, matrices

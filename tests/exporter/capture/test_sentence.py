@@ -24,8 +24,8 @@ def test_sentence_heads(pooling: str, tmp_path: Path) -> None:
     mask = np.array([[1] * 7, [1] * 4 + [0] * 3])
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     with torch.no_grad():
-        found = TorchGraph(model)(feeds)["sentence_embedding"].numpy()
-    assert np.abs(found - captured.reference.run(feeds)["sentence_embedding"]).max() < 1e-5
+        vectors = TorchGraph(model)(feeds)["sentence_embedding"].numpy()
+    assert np.abs(vectors - captured.reference.run(feeds)["sentence_embedding"]).max() < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from tests.support import models
 
 def test_equal_layers_are_traced_once(bert: Path) -> None:
     source = open_source(str(bert))
-    once, whole = capture(source), capture(source, whole=True)
-    assert once.repeated and not whole.repeated
-    first, second = canonicalize(once.model, longest=64).model, canonicalize(whole.model, longest=64).model
+    once, complete = capture(source), capture(source, whole=True)
+    assert once.repeated and not complete.repeated
+    first, second = canonicalize(once.model, longest=64).model, canonicalize(complete.model, longest=64).model
     assert sorted(n.op_type for n in first.graph) == sorted(n.op_type for n in second.graph)
     assert set(first.graph.initializers) == set(second.graph.initializers)
 

@@ -30,12 +30,12 @@ def quantized_model(zero: int = 0) -> ir.Model:
         constant("w_scale", (RNG.random(5) + 0.5).astype(np.float32) / 127),
         constant("w_zero", np.full(5, zero, np.int8)),
     ]
-    made: list[ir.Node] = []
+    operators: list[ir.Node] = []
 
     def op(op_type: str, *inputs: ir.Value, name: str, **attributes: int) -> ir.Value:
         node = ir.node(op_type, list(inputs), attributes=attributes, name=name)
         node.outputs[0].name = name
-        made.append(node)
+        operators.append(node)
         return node.outputs[0]
 
     q = op("QuantizeLinear", x, step, origin, name="q")
@@ -45,7 +45,7 @@ def quantized_model(zero: int = 0) -> ir.Model:
     q = op("QuantizeLinear", out, step, origin, name="q2")
     y = op("DequantizeLinear", q, step, origin, name="y")
     y.shape, y.type = ir.Shape([3, 5]), ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph([x], [y], nodes=made, initializers=[step, origin, *weights], opset_imports={"": 23}, name="g")
+    graph = ir.Graph([x], [y], nodes=operators, initializers=[step, origin, *weights], opset_imports={"": 23}, name="g")
     return ir.Model(graph, ir_version=10)
 
 

@@ -30,9 +30,9 @@ def test_every_family_computes_as_its_source(family: str, task: str, tmp_path: P
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     expected = captured.reference.run(feeds)
     with torch.no_grad():
-        found = TorchGraph(model)(feeds)
+        results = TorchGraph(model)(feeds)
     for name, wanted in expected.items():
-        assert np.abs(wanted - found[name].numpy())[mask.astype(bool)].max() < 1e-5
+        assert np.abs(wanted - results[name].numpy())[mask.astype(bool)].max() < 1e-5
 
 
 def test_pieces_give_what_the_whole_gives(bert: Path) -> None:
@@ -40,13 +40,13 @@ def test_pieces_give_what_the_whole_gives(bert: Path) -> None:
     feeds = {"input_ids": np.arange(5, 13)[None], "attention_mask": np.ones((1, 8), np.int64)}
     feeds["token_type_ids"] = np.zeros_like(feeds["input_ids"])
     with torch.no_grad():
-        whole = graph(feeds)
+        complete = graph(feeds)
         env = graph.feeds(feeds)
         for start in range(0, len(graph.nodes), 7):
             end = min(start + 7, len(graph.nodes))
             env = graph.run(env, graph.crossing(graph.nodes[:end]), nodes=graph.nodes[start:end])
     for value in graph.outputs:
-        assert torch.equal(env[value], whole[str(value.name)])
+        assert torch.equal(env[value], complete[str(value.name)])
 
 
 def test_an_unknown_operator_is_named() -> None:

@@ -43,9 +43,9 @@ def test_what_passes_leave(bert_model: ir.Model) -> None:
     given = feeds(1, 17)
     assert apart(answers(small, given), run(module, given, exported.module()), given) < 1e-5
     assert apart(answers(bert_model, given), run(module, given), given) > 1e-4
-    whole, _ = rounded(small)
-    assert apart(answers(whole, given), run(TorchModule(whole), given), given) < 1e-4
-    assert apart(answers(small, given), run(TorchModule(whole), given), given) > 1e-5
+    quantized, _ = rounded(small)
+    assert apart(answers(quantized, given), run(TorchModule(quantized), given), given) < 1e-4
+    assert apart(answers(small, given), run(TorchModule(quantized), given), given) > 1e-5
 
 
 def test_what_is_shared_is_held_once(tmp_path: Path) -> None:

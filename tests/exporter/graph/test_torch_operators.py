@@ -78,8 +78,8 @@ def one_node(operator: str, inputs: list[np.ndarray | None], attributes: dict[st
     node = ir.node(operator, [first, *others], attributes=attributes, num_outputs=outputs, name="node")
     for i, out in enumerate(node.outputs):
         out.name = f"y{i}"
-    kept = [v for v in others if v is not None]
-    graph = ir.Graph([first], node.outputs, nodes=[node], initializers=kept, opset_imports={"": 23}, name="g")
+    constants = [v for v in others if v is not None]
+    graph = ir.Graph([first], node.outputs, nodes=[node], initializers=constants, opset_imports={"": 23}, name="g")
     return ir.Model(graph, ir_version=10)
 
 

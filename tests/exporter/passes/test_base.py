@@ -44,21 +44,21 @@ def test_zero_gates_go_without_a_trace(tmp_path_factory: pytest.TempPathFactory,
     anatomy = read_anatomy(model)
     keep_heads, keep_neurons, saved, saved_flops = {}, {}, 0, 0.0
     for site in sites(anatomy):
-        kept = data.draw(st.sets(st.integers(0, site.units - 1), min_size=1))
-        gone = site.units - len(kept)
-        closed = np.isin(np.arange(site.units), sorted(kept), invert=True).repeat(site.unit)
+        kept_units = data.draw(st.sets(st.integers(0, site.units - 1), min_size=1))
+        removed = site.units - len(kept_units)
+        closed = np.isin(np.arange(site.units), sorted(kept_units), invert=True).repeat(site.unit)
         weight = model.graph.initializers[site.projection.weight]
         array = np.array(constant(weight))
         array[closed] = 0
         set_array(weight, array)
         if site.is_attention:
-            keep_heads[site.block] = sorted(kept)
-            saved += gone * head_dim * (4 * hidden + 3) * 4
-            saved_flops += 2 * gone * head_dim * (4 * hidden + 2 * REPORT_LENGTH)
+            keep_heads[site.block] = sorted(kept_units)
+            saved += removed * head_dim * (4 * hidden + 3) * 4
+            saved_flops += 2 * removed * head_dim * (4 * hidden + 2 * REPORT_LENGTH)
         else:
-            keep_neurons[site.block, 0] = sorted(kept)
-            saved += gone * (2 * hidden + 1) * 4
-            saved_flops += 2 * gone * 2 * hidden
+            keep_neurons[site.block, 0] = sorted(kept_units)
+            saved += removed * (2 * hidden + 1) * 4
+            saved_flops += 2 * removed * 2 * hidden
     wanted = answers(model)
     first, second = RemoveHeads(keep_heads), RemoveNeurons(keep_neurons)
     first(model)
@@ -71,7 +71,7 @@ def test_zero_gates_go_without_a_trace(tmp_path_factory: pytest.TempPathFactory,
 
 @dataclass
 class Refusal:
-    one: ir.passes.InPlacePass
+    structural_pass: ir.passes.InPlacePass
     says: str
 
 
@@ -95,5 +95,5 @@ def test_what_does_not_fit_is_refused_untouched(refusal: Refusal, bert_model: ir
     model = bert_model.clone()
     before = ir.to_proto(model).SerializeToString()
     with pytest.raises(UsageError, match=refusal.says):
-        refusal.one(model)
+        refusal.structural_pass(model)
     assert ir.to_proto(model).SerializeToString() == before

@@ -27,10 +27,12 @@ def test_quantized_weights_are_refused(bert_model: ir.Model) -> None:
     weight = model.graph.initializers[name]
     node = next(n for n, _ in weight.uses())
     scale = ir.Value(name="scale", const_value=ir.Tensor(np.float32(0.01)), shape=ir.Shape([]))
-    whole = ir.Value(name=f"{name}.int8", const_value=ir.Tensor(np.ones((64, 32), np.int8)), shape=ir.Shape([64, 32]))
-    for value in (scale, whole):
+    integers = ir.Value(
+        name=f"{name}.int8", const_value=ir.Tensor(np.ones((64, 32), np.int8)), shape=ir.Shape([64, 32])
+    )
+    for value in (scale, integers):
         model.graph.register_initializer(value)
-    real = ir.node("DequantizeLinear", [whole, scale], name="dequantize")
+    real = ir.node("DequantizeLinear", [integers, scale], name="dequantize")
     real.outputs[0].shape, real.outputs[0].type = ir.Shape([64, 32]), ir.TensorType(ir.DataType.FLOAT)
     model.graph.insert_before(node, real)
     node.replace_input_with(1, real.outputs[0])

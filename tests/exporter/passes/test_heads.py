@@ -34,8 +34,10 @@ def test_removal_equals_closed_gates(family: str, family_models: dict[str, ir.Mo
     }
     hooks = {}
     for site in sites(anatomy):
-        kept = columns_of(heads[site.block], site.unit) if site.is_attention else neurons[site.block, site.number or 0]
-        hooks[site.projection.input] = gate(np.asarray(kept, np.int64))
+        open_columns = (
+            columns_of(heads[site.block], site.unit) if site.is_attention else neurons[site.block, site.number or 0]
+        )
+        hooks[site.projection.input] = gate(np.asarray(open_columns, np.int64))
     wanted = answers(model, hooks)
     RemoveNeurons(neurons)(model)
     RemoveHeads(heads)(model)
@@ -61,8 +63,8 @@ def test_heads_going_one_by_one_are_gone_as_at_once(family: str, family_models: 
     """Whatever the count is in between: three heads look like queries, keys and values in a merged projection's shape."""
     once, model = family_models[family].clone(), family_models[family].clone()
     RemoveHeads({0: [2], 1: [1, 3]})(once)
-    for kept in ([0, 1, 2], [1, 2], [1]):
-        RemoveHeads({0: kept})(model)
+    for kept_heads in ([0, 1, 2], [1, 2], [1]):
+        RemoveHeads({0: kept_heads})(model)
     RemoveHeads({1: [0, 1, 3]})(model)
     RemoveHeads({1: [1, 2]})(model)
     assert largest_difference(answers(model), answers(once)) < 1e-6
@@ -77,21 +79,21 @@ def test_attention_without_heads_leaves_residual_and_its_constant(bert_model: ir
     other = model.clone()
     RemoveHeads({1: []})(model)
     RemoveParts(attentions=[1])(other)
-    for one in (model, other):
-        assert largest_difference(wanted, answers(one)) < 1e-6
-        assert sum(n.op_type == "Attention" for n in one.graph) == 2
-        assert "encoder.layer.1.attention.self.query.weight" not in one.graph.initializers
-        assert "encoder.layer.1.attention.output.dense.bias" in one.graph.initializers
+    for pruned in (model, other):
+        assert largest_difference(wanted, answers(pruned)) < 1e-6
+        assert sum(n.op_type == "Attention" for n in pruned.graph) == 2
+        assert "encoder.layer.1.attention.self.query.weight" not in pruned.graph.initializers
+        assert "encoder.layer.1.attention.output.dense.bias" in pruned.graph.initializers
 
 
 def test_head_removal_equals_masked_heads_in_transformers(tmp_path: Path) -> None:
     directory = models.make_model(tmp_path, "bert")
     reference = transformers.AutoModel.from_pretrained(directory).eval()
     keep = {0: [1, 3], 1: [0, 1, 2]}
-    for layer, kept in keep.items():
+    for layer, kept_heads in keep.items():
         weight = reference.encoder.layer[layer].attention.output.dense.weight
         with torch.no_grad():  # heads are masked where they are mixed: columns of the output projection
-            weight[:, np.setdiff1d(np.arange(32), columns_of(kept, 8))] = 0
+            weight[:, np.setdiff1d(np.arange(32), columns_of(kept_heads, 8))] = 0
     with torch.no_grad():
         wanted = reference(**{k: torch.from_numpy(v) for k, v in feeds().items()}).last_hidden_state.numpy()
     model = canonical(directory)

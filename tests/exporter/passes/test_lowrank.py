@@ -32,11 +32,13 @@ def test_a_split_at_the_true_rank_is_exact(family: str, tmp_path: Path) -> None:
         ranks[name] = min(break_even(*weight.shape), 7)
         set_array(value, np.matmul(*factors(weight, ranks[name])))
     wanted = answers(model)
-    one = SplitMatrices(ranks)
-    one(model)
+    structural_pass = SplitMatrices(ranks)
+    structural_pass(model)
     assert largest_difference(wanted, answers(model)) < 1e-4
     assert largest_difference(wanted, by_runtime(model)) < 1e-4
-    assert one.report is not None and one.report.nbytes[1] < 0.6 * one.report.nbytes[0]
+    assert (
+        structural_pass.report is not None and structural_pass.report.nbytes[1] < 0.6 * structural_pass.report.nbytes[0]
+    )
     after = read_anatomy(model)
     assert all(p.rank == ranks_of(p.weight, ranks) for b in after.blocks for p in b.projections)
     # and heads and neurons can still go

@@ -16,10 +16,10 @@ def test_removal_equals_closed_gates(family: str, family_models: dict[str, ir.Mo
     """Plain, gated, and several feed-forwards in a block."""
     model = family_models[family].clone()
     block = read_anatomy(model).blocks[0]
-    kept = [0, 3, 40]
+    kept_neurons = [0, 3, 40]
     last = len(block.feed_forwards) - 1
-    wanted = answers(model, {block.feed_forwards[last].down.input: gate(np.array(kept))})
-    RemoveNeurons({(0, last): kept})(model)
+    wanted = answers(model, {block.feed_forwards[last].down.input: gate(np.array(kept_neurons))})
+    RemoveNeurons({(0, last): kept_neurons})(model)
     assert largest_difference(wanted, answers(model)) < 1e-5
     assert largest_difference(wanted, by_runtime(model)) < 1e-5
     assert [f.width for f in read_anatomy(model).blocks[0].feed_forwards] == [64] * last + [3]
@@ -29,11 +29,11 @@ def test_without_neurons_the_constant_of_the_bias_stays(bert_model: ir.Model) ->
     model = bert_model.clone()
     down = read_anatomy(model).blocks[1].feed_forwards[0].down
     wanted = answers(model, {down.input: lambda x: x * 0})
-    one = RemoveNeurons({(1, 0): []})
-    one(model)
+    structural_pass = RemoveNeurons({(1, 0): []})
+    structural_pass(model)
     assert largest_difference(wanted, answers(model)) < 1e-6
     assert not read_anatomy(model).blocks[1].feed_forwards
-    assert one.report is not None and one.report.changes == {"block 1": "neurons 64 → 0"}
+    assert structural_pass.report is not None and structural_pass.report.changes == {"block 1": "neurons 64 → 0"}
 
 
 def test_a_node_that_fixes_the_width_is_named(bert_model: ir.Model) -> None:

@@ -40,10 +40,10 @@ def test_weights_compute_what_their_integers_stand_for(bert_model: ir.Model) -> 
     model, dequantized = bert_model.clone(), bert_model.clone()
     matrix = nearest(weight_of(model, name), bits=4, block=8)
     set_array(dequantized.graph.initializers[name], matrix.dequantized())
-    one = QuantizeMatrices({name: matrix})
-    one(model)
-    assert one.report is not None and one.report.changes == {name: "int4, blocks of 8"}
-    assert one.report.nbytes[1] < one.report.nbytes[0]
+    quantize = QuantizeMatrices({name: matrix})
+    quantize(model)
+    assert quantize.report is not None and quantize.report.changes == {name: "int4, blocks of 8"}
+    assert quantize.report.nbytes[1] < quantize.report.nbytes[0]
     assert largest_difference(answers(dequantized), answers(model)) < 1e-6
     assert largest_difference(answers(dequantized), by_runtime(model)) < 1e-5
 
@@ -78,10 +78,10 @@ def test_activations_are_rounded_where_quantized_weights_read_them(
     up = read_anatomy(model).blocks[0].feed_forwards[0].up
     QuantizeMatrices({up.weight: nearest(weight_of(model, up.weight))})(model)
     before, name = answers(model), str(up.input.name)
-    one = QuantizeValues({name: given})
-    one(model)
-    assert one.report is not None
-    assert one.report.changes == {name: PER_TOKEN if given == PER_TOKEN else "-3 to 3"}
+    quantize = QuantizeValues({name: given})
+    quantize(model)
+    assert quantize.report is not None
+    assert quantize.report.changes == {name: PER_TOKEN if given == PER_TOKEN else "-3 to 3"}
     assert 0 < largest_difference(before, answers(model)) < 0.1
     # A value half-way between two levels may go either way.
     assert largest_difference(answers(model), by_runtime(model)) < 5e-3
@@ -94,11 +94,11 @@ def test_migration_is_exact(bert_model: ir.Model) -> None:
     assert block.attention is not None
     rng = np.random.default_rng(0)
     divided = {str(v.name): np.exp(rng.standard_normal(32)) for v in (block.attention.o.input, block.attention.q.input)}
-    one = MigrateScales(divided)
-    one(model)
+    migrate = MigrateScales(divided)
+    migrate(model)
     assert largest_difference(wanted, answers(model)) < 1e-5
-    assert one.report is not None
-    assert one.report.changes[str(block.attention.o.input.name)] == "divided in the value projection"
+    assert migrate.report is not None
+    assert migrate.report.changes[str(block.attention.o.input.name)] == "divided in the value projection"
     with pytest.raises(UsageError, match="nowhere: no projection reads"):
         MigrateScales({"nowhere": np.ones(3)})(model)
 

@@ -44,33 +44,33 @@ def tokenized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_the_text_becomes_the_same_tokens(tokenized: Path, tmp_path: Path) -> None:
-    _, kept = kept_for(tokenized)
+    _, kept_ids = kept_for(tokenized)
     before = Tokenizer.from_file(str(tokenized / "tokenizer.json"))
-    assert len(kept) < before.get_vocab_size()
+    assert len(kept_ids) < before.get_vocab_size()
     directory = tmp_path / "trimmed"
     shutil.copytree(tokenized, directory)
-    trim_directory(directory, kept)
+    trim_directory(directory, kept_ids)
     after = Tokenizer.from_file(str(directory / "tokenizer.json"))
     hugging_face = transformers.AutoTokenizer.from_pretrained(directory)
-    assert after.get_vocab_size() == len(kept)
+    assert after.get_vocab_size() == len(kept_ids)
     for text in CORPUS:
         old, new = before.encode(text, text), after.encode(text, text)
         assert old.tokens == new.tokens
-        assert old.ids == [kept[i] for i in new.ids]
+        assert old.ids == [kept_ids[i] for i in new.ids]
         assert hugging_face(text)["input_ids"] == after.encode(text).ids
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=40))
 def test_other_text_still_becomes_tokens(tokenized: Path, text: str) -> None:
-    content, kept = kept_for(tokenized)
+    content, kept_ids = kept_for(tokenized)
     before = Tokenizer.from_file(str(tokenized / "tokenizer.json"))
-    after = Tokenizer.from_str(json.dumps(trim_tokenizer(content, kept)))
+    after = Tokenizer.from_str(json.dumps(trim_tokenizer(content, kept_ids)))
     ids = after.encode(text).ids
-    assert all(0 <= i < len(kept) for i in ids)
+    assert all(0 <= i < len(kept_ids) for i in ids)
     unknown = before.token_to_id("[UNK]")
     if unknown is not None and unknown not in before.encode(text).ids and text.isascii():
-        assert kept.index(unknown) not in ids  # what was known stays known, character by character if need be
+        assert kept_ids.index(unknown) not in ids  # what was known stays known, character by character if need be
 
 
 @pytest.mark.parametrize(
@@ -80,36 +80,36 @@ def test_other_text_still_becomes_tokens(tokenized: Path, text: str) -> None:
 def test_numbers_stay_the_same(family: str, task: str, tmp_path: Path) -> None:
     directory = models.make_model(tmp_path, family, task)
     model = canonical(directory)
-    kept = tuple(sorted({0, 1, 2, 3, 4, *np.random.default_rng(0).choice(299, 60, replace=False).tolist()}))
-    ids = np.random.default_rng(1).choice(kept, (2, 9))
+    kept_ids = tuple(sorted({0, 1, 2, 3, 4, *np.random.default_rng(0).choice(299, 60, replace=False).tolist()}))
+    ids = np.random.default_rng(1).choice(kept_ids, (2, 9))
     ids[1, 6:] = 0
     mask = (np.arange(9)[None] < [[9], [6]]).astype(np.int64)
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    new = {old: i for i, old in enumerate(kept)}
+    new = {old: i for i, old in enumerate(kept_ids)}
     renumbered = feeds | {"input_ids": np.vectorize(new.__getitem__)(ids)}
     with torch.no_grad():
         wanted = TorchGraph(model)(feeds)
         matrices = sum((v.shape or [0])[0] == 300 for v in model.graph.initializers.values())
         trimmed = model.clone()
-        rows = TrimVocabulary(kept).apply(trimmed)
+        rows = TrimVocabulary(kept_ids).apply(trimmed)
         given_ = TorchGraph(trimmed)(renumbered)
-    assert rows == (300, len(kept))
-    assert sum((v.shape or [0])[0] == len(kept) for v in trimmed.graph.initializers.values()) == matrices
+    assert rows == (300, len(kept_ids))
+    assert sum((v.shape or [0])[0] == len(kept_ids) for v in trimmed.graph.initializers.values()) == matrices
     for name, value in wanted.items():
-        value = value[..., list(kept)] if value.shape[-1] == 300 else value
+        value = value[..., list(kept_ids)] if value.shape[-1] == 300 else value
         assert torch.allclose(value[mask.astype(bool)], given_[name][mask.astype(bool)], atol=1e-6), name
 
 
 def test_padding_id_in_positions_is_renumbered(tmp_path: Path) -> None:
     """RoBERTa counts positions over what is not padding: the id it compares with has to move too."""
     model = canonical(models.make_model(tmp_path, "roberta", pad_token_id=7))
-    kept = (3, 5, 7, 9, 11, 40)
+    kept_ids = (3, 5, 7, 9, 11, 40)
     ids = np.array([[3, 5, 40, 7, 7], [9, 11, 3, 5, 40]])
     feeds = {"input_ids": ids, "attention_mask": (ids != 7).astype(np.int64)}
     with torch.no_grad():
         wanted = TorchGraph(model)(feeds)["last_hidden_state"]
-        TrimVocabulary(kept).apply(model)
-        feeds["input_ids"] = np.vectorize({o: i for i, o in enumerate(kept)}.__getitem__)(ids)
+        TrimVocabulary(kept_ids).apply(model)
+        feeds["input_ids"] = np.vectorize({o: i for i, o in enumerate(kept_ids)}.__getitem__)(ids)
         given_ = TorchGraph(model)(feeds)["last_hidden_state"]
     mask = torch.from_numpy(ids != 7)
     assert torch.allclose(wanted[mask], given_[mask], atol=1e-6)
