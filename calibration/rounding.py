@@ -145,7 +145,7 @@ def migration(low: np.ndarray, high: np.ndarray, moment: np.ndarray, weights: li
     return _best_power(low, high, error)
 
 
-def migration_by_token(low: np.ndarray, high: np.ndarray, sample: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+def migration_per_token(low: np.ndarray, high: np.ndarray, sample: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
     """Return divisors as `migration` does, for activations quantized per token: extremes of a channel say little about those.
 
     For each power the tokens of `sample [tokens, in]` and the weights are quantized and the error is measured, relative to the

@@ -126,7 +126,9 @@ def check_whole(directory: Path, manifest: Manifest) -> None:
     for name, record in manifest.files.items():
         file = directory / name
         if not file.is_file() or file.stat().st_size != record["bytes"]:
-            raise SourceError(f"{file}: missing or not whole ({record['bytes']} bytes expected); copy the bundle again")
+            raise SourceError(
+                f"{file}: missing or incomplete ({record['bytes']} bytes expected); copy the bundle again"
+            )
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from ...calibration.batches import Batch
 from ...calibration.observe import Observation, Observations, observe
-from ...calibration.rounding import QuantizedMatrix, bias_shift, gptq, migration, migration_by_token, nearest
+from ...calibration.rounding import QuantizedMatrix, bias_shift, gptq, migration, migration_per_token, nearest
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, Projection, read_anatomy
 from ..graph.edit import constant, consumers
@@ -267,7 +267,7 @@ def _divisors(
         assert o.sample is not None and o.moment is not None
         arrays = [a for w in dict.fromkeys(weights) if (a := constant(model.graph.initializers[w])) is not None]
         divisor = (
-            migration_by_token(o.channel_low, o.channel_high, o.sample, arrays)
+            migration_per_token(o.channel_low, o.channel_high, o.sample, arrays)
             if per_token
             else migration(o.channel_low, o.channel_high, o.moment, arrays)
         )

@@ -11,7 +11,7 @@ from headway.calibration.rounding import (
     gptq,
     largest,
     migration,
-    migration_by_token,
+    migration_per_token,
     nearest,
     scales,
     spread,
@@ -128,7 +128,7 @@ def test_migration_helps_where_a_channel_stands_out_and_only_there() -> None:
     assert error(divisor) < 0.25 * error(np.ones(64))
 
 
-def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> None:
+def test_migration_per_token_is_the_best_power_for_the_tokens_as_they_are() -> None:
     """Judged with the kernels' reference; a range of all tokens, of which one has an outlier forty times as large, would mislead."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((64, 32)).astype(np.float32) / 8
@@ -142,7 +142,7 @@ def test_migration_by_token_is_the_best_power_for_the_tokens_as_they_are() -> No
         y = (q.astype(np.float64) - zero) * scale @ w
         return float((np.square(y - x @ weight).sum(1) / np.square(x @ weight).sum(1)).mean())
 
-    by_token = migration_by_token(x.min(0), x.max(0), x, [weight]).astype(np.float64)
+    by_token = migration_per_token(x.min(0), x.max(0), x, [weight]).astype(np.float64)
     by_range = migration(x.min(0), x.max(0), x.T @ x / len(x), [weight]).astype(np.float64)
     powers = [np.abs(x).max(0) ** (p / 8) for p in range(9)]
     assert error(by_token) <= 1.05 * min(map(error, powers))

@@ -80,7 +80,7 @@ def test_files_that_are_missing_cut_short_or_changed_are_named(bundle: Path) -> 
     with pytest.raises(SourceError, match=r"model\.onnx: changed"):
         check_files(bundle, manifest)
     (bundle / "model.onnx").write_bytes(b"gra")
-    with pytest.raises(SourceError, match=r"model\.onnx: missing or not whole \(5 bytes expected\)"):
+    with pytest.raises(SourceError, match=r"model\.onnx: missing or incomplete \(5 bytes expected\)"):
         check_whole(bundle, manifest)
     (bundle / "model.onnx").unlink()
     with pytest.raises(SourceError, match=r"model\.onnx: missing; copy"):
