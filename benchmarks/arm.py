@@ -36,7 +36,13 @@ from .peers.arm64 import PROCESSORS, Machine, machines, versions
 from .results import kept, save
 
 TEXTS = 6
-TESTS = ("tests/kernels/test_cpu.py", "tests/kernels/test_quantized_linear.py")
+PLUGIN = "tests.support.cpu_kernels"
+TESTS = tuple(
+    f"tests/kernels/cpu/test_{name}.py"
+    for name in (
+        "activation", "attention", "layer_norm", "masked_softmax", "op", "padding", "quantized_linear", "simd",
+    )
+)  # fmt: skip
 OUT = Path("build/arm")
 
 Answers = dict[str, np.ndarray]
@@ -63,12 +69,12 @@ def default_artifacts() -> dict[str, Path]:
 
 
 def native(*arguments: str | Path) -> list[str]:
-    """The command that runs a program here."""
+    """Return the command that runs a program here."""
     return [sys.executable, *map(str, arguments)]
 
 
 def ask(command: list[str], out: Path) -> Answers:
-    """What a worker wrote to `out`. SystemExit with its last words where it failed."""
+    """Return what a worker wrote to `out`. SystemExit with its last words where it failed."""
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, str(out)], capture_output=True, text=True, env=settings)
     if done.returncode:
@@ -139,12 +145,12 @@ def check_artifacts(
 
 
 def check_kernels(emulated: list[Machine], console: Console, folder: Path) -> dict[str, Any]:
-    """The kernels' tests, and every operator beside this machine's: the largest difference, and whether bits are the same."""
+    """Return the kernels' tests, and every operator beside this machine's: the largest difference, and whether bits are the same."""
     here = ask(native(arm_operators.__file__), folder / "here.npz")
     found: dict[str, Any] = {}
     for there in emulated:
         # How much memory a process holds is the emulator's business; what a test takes is not measured.
-        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--noconftest", "-k", "not memory"]
+        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", PLUGIN, "--noconftest", "-k", "not memory"]
         done = subprocess.run(there.python("-m", "pytest", *options, *TESTS), capture_output=True, text=True)
         last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-500:]
         if done.returncode:

@@ -89,7 +89,7 @@ class PteRunner(RowRunner):
 
 
 def _litert(artifact: Path) -> Any:
-    """The signature with the least length that holds the batch, one text at a time; inputs by the end of their names."""
+    """Return the signature with the least length that holds the batch, one text at a time; inputs by the end of their names."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(artifact), num_threads=1)

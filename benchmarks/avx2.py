@@ -89,7 +89,7 @@ def cpuid_offsets(library: Path) -> list[int]:
 
 
 def patched(library: Path, folder: Path) -> Path:
-    """A copy of a shared library in `folder`, among its old neighbors, whose `cpuid` instructions trap."""
+    """Return a copy of a shared library in `folder`, among its old neighbors, whose `cpuid` instructions trap."""
     code = bytearray(library.read_bytes())
     for offset in cpuid_offsets(library):
         if code[offset : offset + 2] != CPUID:
@@ -114,7 +114,7 @@ def runtime_of(python: Path) -> Path:
 
 @contextlib.contextmanager
 def hidden(pythons: Iterable[Path]) -> Iterator[None]:
-    """Processes started meanwhile find AVX2 alone, in these interpreters' ONNX Runtime and in our kernels."""
+    """Make processes started meanwhile find AVX2 alone, in these interpreters' ONNX Runtime and in our kernels."""
     with tempfile.TemporaryDirectory() as name:
         shim, copies = Path(name) / "hide_cpuid.so", Path(name) / "copies"
         copies.mkdir()
@@ -131,7 +131,7 @@ def hidden(pythons: Iterable[Path]) -> Iterator[None]:
 
 
 def probe(python: Path) -> Found:
-    """What `PROBE` finds in a fresh process of this interpreter."""
+    """Return what `PROBE` finds in a fresh process of this interpreter."""
     with tempfile.TemporaryDirectory() as folder:
         info = helper.make_tensor_value_info
         for name, op, kind, out, weight in (
@@ -194,7 +194,7 @@ def contestants(model: Path, texts: list[str]) -> list[Peer]:
 
 
 def only_fidelity(peers: list[Peer], model: Path, texts: list[str]) -> list[Peer]:
-    """Static int8 that saturates: our stock graph without the session option our runner sets for it, and Optimum's."""
+    """Measure static int8 that saturates: our stock graph without the session option our runner sets for it, and Optimum's."""
     stock = next(p.artifact for p in peers if p.name == "Headway int8 stock") / "model.onnx"
     python = environments.python_of("optimum")
     return [

@@ -71,7 +71,7 @@ def spend(who: str, method: str, folder: Path, *options: str) -> Spent:
 
 
 def prepare(folder: Path, texts: list[str]) -> None:
-    """The model file that both read, its tokenizer, and the text."""
+    """Return the model file that both read, its tokenizer, and the text."""
     folder.mkdir(parents=True, exist_ok=True)
     source = open_source(str(minilm()))
     captured = capture(source)

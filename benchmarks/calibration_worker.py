@@ -39,13 +39,13 @@ def headway(
 
 
 def ends(seen: Any, method: Any, percentile: float) -> list[float]:
-    """A range as the runtime defines it: its percentile is one of magnitudes, cut to what occurs."""
+    """Return a range as the runtime defines it: its percentile is one of magnitudes, cut to what occurs."""
     low, high = seen.range(method, percentile=percentile, symmetric=method == "percentile")
     return [max(low, seen.histogram.low), min(high, seen.histogram.high)]
 
 
 def trace(batches: Iterator[Any], to: Path) -> Iterator[Any]:
-    """Passes batches on, and notes what is in memory."""
+    """Pass batches on, and notes what is in memory."""
     import psutil
 
     seen, taken = 0, []

@@ -59,7 +59,7 @@ def movies() -> dict[str, Labeled]:
 
 
 def news() -> News:
-    """The rated documents and the unrated ones; a document in both is only among the rated."""
+    """Return the rated documents and the unrated ones; a document in both is only among the rated."""
     with zipfile.ZipFile(_package("gensim==4.4.0")) as archive:
         folder = "gensim/test/test_data"
         texts = archive.read(f"{folder}/lee.cor").decode("latin-1").strip().splitlines()
@@ -97,7 +97,7 @@ def declarations() -> dict[str, str]:
 
 
 def _npm(name: str, version: str) -> Path:
-    """The file of a package for Node, downloaded once."""
+    """Return the file of a package for Node, downloaded once."""
     folder = CACHE / f"{name}-{version}"
     file = folder / f"{name}-{version}.tgz"
     if not file.is_file():
@@ -108,7 +108,7 @@ def _npm(name: str, version: str) -> Path:
 
 
 def _package(requirement: str, *options: str) -> Path:
-    """The file of a published package, downloaded once."""
+    """Return the file of a published package, downloaded once."""
     folder = CACHE / requirement.replace("==", "-")
     found = sorted(folder.glob("*")) if folder.is_dir() else []
     if not found:

@@ -50,17 +50,17 @@ CALIBRATION = 448
 
 
 def calibrated(model: ir.Model, text: Text) -> ir.Model:
-    """The model in static int8, from English sentences and the lines that are not compared."""
+    """Return the model in static int8, from English sentences and the lines that are not compared."""
     lines = [*text.lines[COMPARED:], *sentences()[:CALIBRATION]]
     batches = make_batches(text.encoder, lines, longest=256)
     asked = QuantizeSpec()
-    chosen = plan(model, read_anatomy(model), asked, int8_tables=tensorrt.SPEC.int8_tables)
+    chosen = plan(model, read_anatomy(model), asked, int8_tables=tensorrt.SPEC.int8_embeddings)
     seen = look(model, chosen.groups, batches, source="", text="", seed=0, histograms=False)
-    return quantized(model, chosen, seen, asked, activations="static", signed=tensorrt.SPEC.signed_values)[0]
+    return quantized(model, chosen, seen, asked, activations="static", signed=tensorrt.SPEC.signed_activations)[0]
 
 
 def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Text) -> tuple[ir.Model, str]:
-    """A canonical model as the variant, and the dtype it is lowered to."""
+    """Return a canonical model as the variant, and the dtype it is lowered to."""
     kind, _, dtype = variant.rpartition("+")
     if kind == "int8":
         model = calibrated(model, text)
@@ -129,7 +129,7 @@ def main() -> None:
                 "max_abs": float(np.abs(got - wanted).max()),
                 "cosine": least_cosine(got, wanted),
                 "cosine_to_source": least_cosine(got, original),
-                "float32_nodes": len(found.precision.kept) if found.precision is not None else None,
+                "float32_nodes": len(found.precision.in_float32) if found.precision is not None else None,
                 "lint": problems,
                 "onnx_bytes": onnx_bytes,
                 "engine_bytes": (directory / "model.engine").stat().st_size,

@@ -37,7 +37,7 @@ class Cost:
 
 
 def cost(command: list[str], environment: dict[str, str] | None = None) -> Cost:
-    """Runs a command to its end; RuntimeError with its last words where it fails."""
+    """Run a command to its end; RuntimeError with its last words where it fails."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     peak = 0

@@ -19,7 +19,7 @@ EPOCHS, BATCH, LONGEST, RATE, SEED = 2, 32, 64, 1e-4, 0
 
 
 def movie_classifier(threads: int = 2) -> Path:
-    """The classifier's directory, trained once: 2 epochs, batch 32, at most 64 tokens, AdamW at 1e-4."""
+    """Return the classifier's directory, trained once: 2 epochs, batch 32, at most 64 tokens, AdamW at 1e-4."""
     directory = CACHE / "movies"
     if (directory / "done.json").is_file():
         return directory

@@ -22,7 +22,7 @@ MS = "com.microsoft"
 
 
 def session(nodes: list, weights: dict[str, np.ndarray], width: int) -> Callable[[dict], object]:
-    """Runs hand-made nodes from `x` (and `y`) to `out` on one thread, nothing fused behind our back."""
+    """Run hand-made nodes from `x` (and `y`) to `out` on one thread, nothing fused behind our back."""
     shape = ["b", "s", width]
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("x", "y")]
     inputs.append(helper.make_tensor_value_info("mask", TensorProto.INT32, ["b", "s"]))

@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def _files(artifact: Path) -> list[Path]:
-    """What a contestant loads: a bundle's graph and weights, an ONNX file, a converted directory's weights."""
+    """Return what a contestant loads: a bundle's graph and weights, an ONNX file, a converted directory's weights."""
     if artifact.is_file():
         return [artifact]
     return [*artifact.glob("model.onnx*"), *artifact.glob("model.bin")]

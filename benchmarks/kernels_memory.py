@@ -86,7 +86,7 @@ def good_calls(rng: np.random.Generator) -> Iterator[Call]:
 
 
 def refused_calls(rng: np.random.Generator) -> Iterator[Call]:
-    """Calls that end in a status."""
+    """Make calls that end in a status."""
     x = rng.standard_normal((20, 16)).astype(F32)
     good, bad = np.array([0, 20], np.int32), [np.array(e, np.int32) for e in ([0, 9, 3, 20], [1, 20], [0, 21], [0])]
     yield from bound("PackedAttention", [(x, x, x, e) for e in bad], heads=2)
@@ -109,7 +109,7 @@ class Mallinfo2(ctypes.Structure):
 
 
 def allocated_mb() -> float:
-    """What is allocated and not freed, exactly, of the main heap and of mapped pieces: all there is with one thread."""
+    """Return what is allocated and not freed, exactly, of the main heap and of mapped pieces: all there is with one thread."""
     ask = ctypes.CDLL(None).mallinfo2
     ask.restype = Mallinfo2
     found = ask()

@@ -65,7 +65,7 @@ class Row:
 
 
 def recipe_for(source: Path, target: str, dtype: str, data: Path) -> Recipe:
-    """The recipe of a row. UsageError for a dtype that the target does not take."""
+    """Return the recipe of a row. UsageError for a dtype that the target does not take."""
     values: dict[str, Any] = {
         "source": str(source),
         "target": target,
@@ -83,7 +83,7 @@ def recipe_for(source: Path, target: str, dtype: str, data: Path) -> Recipe:
 
 
 def made(recipe: Recipe, out: Path) -> Path:
-    """The bundle of a recipe, made unless it is there."""
+    """Return the bundle of a recipe, made unless it is there."""
     stored = out / "recipe.yaml"
     alike = {"data": None, "task": None, "max_drop": 0.0}  # places and gates change nothing that is made
     if stored.is_file() and read_recipe(stored).model_copy(update=alike) == recipe.model_copy(update=alike):
@@ -166,7 +166,7 @@ def one_core() -> Iterator[None]:
 
 
 def packages() -> list[dict[str, Any]]:
-    """The recipes of `BUDGETS` for both tasks: bytes of everything, the figure beside float32's."""
+    """Return the recipes of `BUDGETS` for both tasks: bytes of everything, the figure beside float32's."""
     found = []
     for task in TASKS:
         whole = made(make_recipe("benchmark", source=str(task.source())), OUT / f"{task.name}-float32")
@@ -205,7 +205,7 @@ def show(console: Console, name: str, rows: list[Row]) -> None:
 
 
 def keep(**parts: Any) -> None:
-    """Replaces parts of the stored result; each part is measured by itself."""
+    """Replace parts of the stored result; each part is measured by itself."""
     save("mobile", kept("mobile") | {"machine": machine()} | parts)
 
 

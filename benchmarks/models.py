@@ -49,7 +49,7 @@ def big_encoder() -> Path:
 
 
 def _random(directory: Path, *, layers: int, hidden: int) -> Path:
-    """Writes a random BERT shard by shard: never more than one layer in memory."""
+    """Write a random BERT shard by shard: never more than one layer in memory."""
     if (directory / "done").is_file():
         return directory
     import torch

@@ -33,7 +33,7 @@ class Task:
     judge: Callable[[Path], float]
 
     def recipe(self, name: str, folder: Path) -> Recipe:
-        """A recipe of `benchmarks/recipes` with this task's source and text."""
+        """Return a recipe of `benchmarks/recipes` with this task's source and text."""
         found = read_recipe(RECIPES / f"{name}.yaml")
         return found.model_copy(update={"source": str(self.source()), "data": self.text(folder)})
 

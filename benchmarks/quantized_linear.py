@@ -45,7 +45,7 @@ def use(isa: str | None, dot_product: bool) -> str:
 def bound(
     nodes: Sequence[NodeProto], weights: Mapping[str, np.ndarray], x: np.ndarray, outputs: int, threads: int
 ) -> Run:
-    """Runs nodes from `x` to `y` with both bound to memory of ours."""
+    """Run nodes from `x` to `y` with both bound to memory of ours."""
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,

@@ -44,7 +44,7 @@ process.exit(0);
 
 
 def tools() -> Path:
-    """The folder of node modules, installed once."""
+    """Return the folder of node modules, installed once."""
     if not (CACHE / "node_modules" / "onnxruntime-web").is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
         (CACHE / "package.json").write_text('{"type": "module"}')

@@ -55,7 +55,7 @@ def bundles(model: Path) -> dict[str, Path]:
 
 
 def peers(model: Path) -> dict[str, Path]:
-    """What is on hubs for transformers.js: Optimum's plain export, and ONNX Runtime's quantizations of it."""
+    """Return what is on hubs for transformers.js: Optimum's plain export, and ONNX Runtime's quantizations of it."""
     return {
         "plain export": artifacts.optimum(model, None),
         "plain, dynamic int8": artifacts.ort_dynamic(model, per_channel=False),

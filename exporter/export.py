@@ -82,7 +82,7 @@ def export(
         flow = _Flow(recipe, target, source, texts, labels, staging, out.resolve(), on_step)
         built = _build(flow)
         if not built.parity.ok and built.repeated:
-            built = _build(flow, whole=True)
+            built = _build(flow, every_layer=True)
         if not built.parity.ok:
             if built.job is None:
                 built.parity.first_divergence = diagnose(built.source, target, built.text, built.cases, built.parity)
@@ -171,13 +171,13 @@ def _read_labeled(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray
     return read_labeled(required(recipe.data, "compression"), class_names(source.config), recipe.column)
 
 
-def _build(flow: _Flow, *, whole: bool = False) -> _Built:
-    """Capture the source, apply the passes, write the artifact and compare it. `whole`: trace every layer by itself."""
+def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
+    """Capture the source, apply the passes, write the artifact and compare it. `every_layer`: trace each by itself."""
     target, recipe = flow.target, flow.recipe
     # Hashing and the source's own answers run in native code, beside the Python work.
     with ThreadPoolExecutor(1) as beside:
         identity = beside.submit(getattr, flow.source, "fingerprint")
-        graph = _capture(flow, beside, whole=whole)
+        graph = _capture(flow, beside, every_layer=every_layer)
         compressed = _compress(flow, graph, identity) if recipe.passes else None
         job = compressed.job if compressed else None
         model, encoder = (job.outcome.model, job.encoder) if job else (graph.model, graph.encoder)
@@ -217,10 +217,10 @@ def _build(flow: _Flow, *, whole: bool = False) -> _Built:
     return _Built(manifest, graph.source, text, cases, parity, graph.repeated, job)
 
 
-def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, whole: bool) -> _Graph:
+def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _Graph:
     """Return the canonical graph; the source begins to answer the cases beside it."""
     flow.step(STEPS[1])
-    captured = capture(flow.source, whole=whole)
+    captured = capture(flow.source, whole=every_layer)
     weights = list(captured.model.graph.initializers.values())
     encoder = source_encoder(captured.source, flow.staging)
     cases = flow.cases(encoder)

@@ -1,1 +1,1 @@
-"""Fused softmax kernels: `reference` states what they compute, `cpu` and `triton` compute it."""
+"""Define fused kernels: `reference` and `reference_int8` state what they compute; `cpu` and `triton` compute it."""

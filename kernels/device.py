@@ -1,11 +1,11 @@
-"""The GPU of this machine, asked of its driver. Needs nothing but Python."""
+"""Ask the driver for the GPU of this machine. Needs nothing but Python."""
 
 import ctypes
 import os
 
 
 def architecture() -> int:
-    """Compute capability of the current context's device, else of the first, as 90 for sm_90.
+    """Return the compute capability of the current context's device, else of the first one, as 90 for sm_90.
 
     Raises OSError where there is no driver, RuntimeError where it has no device.
     """

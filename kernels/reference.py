@@ -1,8 +1,8 @@
-"""What the kernels compute, in float64: every implementation (CPU, Triton, TensorRT) is tested against these functions.
+"""Define what the kernels compute, in float64: every implementation (CPU, Triton, TensorRT) is tested against these functions.
 
-Scores that are -inf are masked. A row whose scores are all masked, or which has none, gives zeros, never NaN. A row with a
-NaN or +inf score is NaN throughout, as in torch and ONNX Runtime: an overflow upstream must stay visible. Values of masked
-keys must be finite. Packed sequences lie back to back without padding; sequence `s` is rows `cu_seqlens[s]` to `cu_seqlens[s + 1]`.
+Scores of -inf are masked. A row whose scores are all masked, or which has none, gives zeros, never NaN. A row with a NaN or
++inf score is NaN throughout, as in torch and ONNX Runtime: an overflow upstream must stay visible. V must be finite at masked
+keys. Packed sequences lie back to back without padding; sequence `s` is rows `cu_seqlens[s]` to `cu_seqlens[s + 1]`.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ Activation = Literal["none", "gelu", "gelu_tanh", "relu", "tanh"]
 
 
 def masked_softmax(x: ArrayLike, bias: ArrayLike | None = None, scale: float = 1.0) -> Array:
-    """softmax(scale * x + bias) over the last axis; `bias` is any shape that broadcasts to that of `x`."""
+    """Return softmax(scale * x + bias) over the last axis; `bias` has any shape that broadcasts to that of `x`."""
     with np.errstate(invalid="ignore", over="ignore"):
         scores = scale * np.asarray(x, np.float64)
         if bias is not None:
@@ -38,13 +38,13 @@ def packed_attention(
     bias: ArrayLike | None = None,
     causal: bool = False,
 ) -> Array:
-    """softmax(scale * q kᵀ + bias) v within each sequence and head, `[tokens, heads * head_dim]` each.
+    """Return softmax(scale * q kᵀ + bias) v within each sequence and head, `[tokens, heads * head_dim]` in and out.
 
-    `cu_seqlens` is `[sequences + 1]`, starts at 0, never falls and ends at the number of tokens. `bias` is by position within the
-    sequence, `[heads or 1, positions, positions]` with at least as many positions as the longest sequence has tokens. `causal`
-    lets a query see the keys up to its own position.
+    `cu_seqlens` is `[sequences + 1]`, starts at 0, never decreases and ends at the number of tokens. `bias` is per position in
+    the sequence, `[heads or 1, positions, positions]`, with at least as many positions as the longest sequence has tokens.
+    With `causal`, a query sees the keys up to its own position.
     """
-    q, k, v = (np.asarray(each, np.float64) for each in (q, k, v))
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     out = np.zeros(v.shape)
     ends = [int(end) for end in np.asarray(cu_seqlens)]
     for start, end in pairwise(ends):
@@ -62,17 +62,19 @@ def padded_attention(
     bias: ArrayLike | None = None,
     causal: bool = False,
 ) -> Array:
-    """The same on `[batch, sequence, heads * head_dim]` with `lengths [batch]`: keys from a row's length on are not seen, its
-    queries from there on give zeros."""
-    q, k, v = (np.asarray(each, np.float64) for each in (q, k, v))
+    """Compute `packed_attention` on `[batch, sequence, heads * head_dim]` with `lengths [batch]`.
+
+    Keys from a row's length on are not seen; queries from there on give zeros.
+    """
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     out = np.zeros(v.shape)
-    for row, length in enumerate(int(each) for each in np.asarray(lengths)):
+    for row, length in enumerate(int(n) for n in np.asarray(lengths)):
         out[row, :length] = _attention(q[row, :length], k[row, :length], v[row, :length], heads, scale, bias, causal)
     return out
 
 
 def activate(x: ArrayLike, activation: Activation) -> Array:
-    """GELU by the error function or by tanh (Hendrycks & Gimpel, Gaussian Error Linear Units), max(x, 0), tanh, or nothing."""
+    """Apply GELU (by the error function or by tanh; Hendrycks & Gimpel, Gaussian Error Linear Units), ReLU, tanh, or nothing."""
     x = np.asarray(x, np.float64)
     match activation:
         case "none":
@@ -96,7 +98,7 @@ def skip_layer_normalization(
     bias: ArrayLike | None = None,
     epsilon: float = 1e-5,
 ) -> tuple[Array, Array]:
-    """Layer norm over the last axis of x + bias + skip, and that sum; what is None is left out.
+    """Return the layer norm of x + bias + skip over the last axis, and that sum; None is left out.
 
     `x` and `skip` are `[..., width]`, the others `[width]`. Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
     """
@@ -110,14 +112,14 @@ def skip_layer_normalization(
 
 
 def quantize(x: ArrayLike, scale: float, zero_point: int = 0, dtype: DTypeLike = np.uint8) -> NDArray:
-    """round(x / scale) + zero_point, halves to even, saturated: `QuantizeLinear` of ONNX."""
+    """Return round(x / scale) + zero_point, halves to even, saturated: `QuantizeLinear` of ONNX."""
     limits = np.iinfo(np.dtype(dtype))
     rounded = np.rint(np.asarray(x, np.float64) / scale) + zero_point
     return np.clip(rounded, limits.min, limits.max).astype(dtype)
 
 
 def dequantize(x: ArrayLike, scale: float, zero_point: int = 0) -> Array:
-    """(x - zero_point) * scale: `DequantizeLinear` of ONNX.
+    """Return (x - zero_point) * scale: `DequantizeLinear` of ONNX.
 
     The quantized form of a kernel is `quantize(kernel(dequantize(input), ...), ...)` in one pass.
     """
@@ -125,9 +127,9 @@ def dequantize(x: ArrayLike, scale: float, zero_point: int = 0) -> Array:
 
 
 def _attention(q: Array, k: Array, v: Array, heads: int, scale: float, bias: ArrayLike | None, causal: bool) -> Array:
-    """One sequence, `[length, heads * head_dim]`."""
+    """Return the attention of one sequence, `[length, heads * head_dim]`."""
     length = len(q)
-    by_head = [each.reshape(length, heads, each.shape[-1] // heads).swapaxes(0, 1) for each in (q, k, v)]
+    by_head = [x.reshape(length, heads, x.shape[-1] // heads).swapaxes(0, 1) for x in (q, k, v)]
     added = np.zeros((1, length, length))
     if bias is not None:
         added = added + np.asarray(bias, np.float64)[:, :length, :length]
@@ -139,4 +141,4 @@ def _attention(q: Array, k: Array, v: Array, heads: int, scale: float, bias: Arr
 
 
 def _erf(x: Array) -> Array:
-    return np.array([erf(each) for each in x.ravel()], np.float64).reshape(x.shape)
+    return np.array([erf(number) for number in x.ravel()], np.float64).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""The Triton kernels inside a TensorRT engine: ahead-of-time plugins of the namespace `headway`.
+"""Run the Triton kernels inside a TensorRT engine: ahead-of-time plugins of the namespace `headway`.
 
 | op | inputs | attributes |
 |---|---|---|
@@ -9,13 +9,13 @@
 | `PaddedAttention` | q, k, v `[batch, sequence, heads * head_dim]`, lengths int32 `[batch]` | the same |
 | `PaddedAttentionBias` | the same, bias | the same |
 
-What each computes is in `reference`. Floating inputs and the output are of one type: FP16, BF16 or FP32.
+`reference` defines what each computes. Floating-point inputs and the output have one type: FP16, BF16 or FP32.
 
-`register()` is called once in the process that builds the engine. TensorRT then times the tiles (`tactics`) for the shapes of the
-optimization profile and stores the PTX of the best in the engine, which runs without Python. Attributes become constants of
-the compiled code; what depends on shapes is passed as int32 expressions that TensorRT evaluates. PTX is compiled for the
-architecture of the GPU that builds. TensorRT-RTX has no plugins. Shared memory stays within 48 KiB: beyond that a kernel has to be
-told before its launch, and TensorRT's documentation does not say that it does.
+`register()` is called once in the process that builds the engine. TensorRT then times the tiles (`tactics`) for the shapes of
+the optimization profile and stores the PTX of the fastest in the engine, which runs without Python. Attributes become constants
+of the compiled code. What depends on shapes is passed as int32 expressions that TensorRT evaluates. PTX is compiled for the
+architecture of the GPU that builds. TensorRT-RTX has no plugins. Shared memory stays within 48 KiB: a kernel that needs more
+must be configured before its launch, and TensorRT's documentation does not say that it does so.
 
 Source: TensorRT documentation, Python API, `tensorrt.plugin` (register, autotune, aot_impl).
 """
@@ -42,16 +42,16 @@ _ATTENTION = {"heads": int, "head_dim": int, "scale": float, "causal": int}
 """Attributes and their types, in TensorRT's order."""
 
 SHARED_BYTES = 49_152
-"""Of dynamic shared memory, that any kernel may have on any architecture."""
+"""Dynamic shared memory that any kernel may use on any architecture."""
 
 
 def register() -> tuple[str, ...]:
-    """Declares all plugins to TensorRT; returns their names. Harmless when it was done before.
+    """Declare all plugins to TensorRT and return their names. Calling it again is harmless.
 
     Raises ModuleNotFoundError without tensorrt (10.9 or later) or triton.
     """
     import tensorrt.plugin as trtp
-    import triton  # noqa: F401 - so that a missing compiler is noticed here and not in the midst of a build
+    import triton  # noqa: F401 - a missing compiler is noticed here and not during a build
 
     if not hasattr(getattr(trtp.op, NAMESPACE, None), OPS[0]):
         for op in OPS:
@@ -62,7 +62,7 @@ def register() -> tuple[str, ...]:
 def attention_node(
     inputs: Sequence[Any], *, heads: int, head_dim: int, scale: float, causal: bool = False, padded: bool, name: str
 ) -> Any:
-    """The node, an `onnx_ir.Node` with one output called `name`, that TensorRT's ONNX parser turns into the plugin.
+    """Return the `onnx_ir.Node` with one output called `name` that TensorRT's ONNX parser turns into the plugin.
 
     `inputs` are the `onnx_ir` values q, k, v, lengths (or cu_seqlens) and, where there is one, the bias.
     """
@@ -72,7 +72,7 @@ def attention_node(
 
 
 def softmax_node(inputs: Sequence[Any], *, scale: float, longest: int, name: str) -> Any:
-    """The same for x and, where there is one, the bias. `longest` is the most columns that a row will have."""
+    """Return the node of a softmax of x and, where there is one, the bias. `longest` is the maximal number of columns."""
     op = "MaskedSoftmaxBias" if len(inputs) == 2 else "MaskedSoftmax"
     return _node(op, inputs, len(inputs), {"scale": float(scale), "longest": longest}, name)
 
@@ -82,7 +82,7 @@ def _node(op: str, inputs: Sequence[Any], expected: int, attributes: Mapping[str
 
     if len(inputs) != expected:
         raise ValueError(f"{op} takes {expected} inputs, not {len(inputs)}")
-    # The parser finds the plugin by op type and this attribute; `aot` says which of a plugin's two forms is wanted.
+    # The parser finds the plugin by op type and this attribute; `aot` selects one of a plugin's two forms.
     attributes = {**attributes, "plugin_namespace": NAMESPACE, "aot": 1}
     node = ir.node(op, list(inputs), attributes=attributes, domain=NAMESPACE, name=name)
     out, like = node.outputs[0], inputs[0]
@@ -91,7 +91,7 @@ def _node(op: str, inputs: Sequence[Any], expected: int, attributes: Mapping[str
 
 
 def attention_tactics(head_dim: int, bias: bool, itemsize: int = 2) -> dict[int, Any]:
-    """Tactic number → tile, those within `SHARED_BYTES` everywhere; numbers mean the same on every machine.
+    """Return tiles by tactic number, those within `SHARED_BYTES` everywhere; numbers mean the same on every machine.
 
     Elements of 4 bytes have tiles of their own: they are multiplied without tensor cores.
     """
@@ -111,14 +111,14 @@ def attention_tactics(head_dim: int, bias: bool, itemsize: int = 2) -> dict[int,
 
 
 def softmax_tactics(longest: int) -> dict[int, Any]:
-    """Tactic number → tile."""
+    """Return tiles by tactic number."""
     from .triton.configs import softmax_candidates
 
     return dict(enumerate(softmax_candidates(longest), 1))
 
 
 def _declare(op: str) -> None:
-    """Declares one plugin. TensorRT reads what it takes from the signatures of three functions, which are made here."""
+    """Declare one plugin. TensorRT reads its inputs from the signatures of three functions, which are made here."""
     import tensorrt.plugin as trtp
 
     bias, make = op.endswith("Bias"), _attention if "Attention" in op else _softmax
@@ -149,10 +149,10 @@ def _declare(op: str) -> None:
 
 
 def _combinations(tensors: Sequence[str], given: Mapping[str, Any]) -> list[Any]:
-    """Floating inputs and outputs of one type, and the tiles that there are for elements of that size."""
+    """Return the supported types (one for all floating-point tensors), each with the tiles for elements of its size."""
     import tensorrt.plugin as trtp
 
-    found = []
+    combinations = []
     for types, itemsize in (("FP16|BF16", 2), ("FP32", 4)):
         tactics = (
             attention_tactics(given["head_dim"], "bias" in tensors, itemsize)
@@ -160,8 +160,8 @@ def _combinations(tensors: Sequence[str], given: Mapping[str, Any]) -> list[Any]
             else softmax_tactics(given["longest"])
         )
         inputs = ["INT32" if name == "lengths" else types for name in tensors]
-        found.append(trtp.AutoTuneCombination(",".join([*inputs, types]), "LINEAR", sorted(tactics)))
-    return found
+        combinations.append(trtp.AutoTuneCombination(",".join([*inputs, types]), "LINEAR", sorted(tactics)))
+    return combinations
 
 
 def _attention(
@@ -227,18 +227,19 @@ def _softmax(op: str, x: Any, scale: float, longest: int, tactic: int, bias: Any
 
 
 def _kernel(variant: Any, arch: int, extras: Mapping[str, Any], grid: tuple[Any, Any]) -> tuple[str, str, Any, Any]:
-    """What an `aot_impl` returns: the extra arguments stand in the kernel's own order, between inputs and output."""
+    """Return what an `aot_impl` returns: extra arguments are in the kernel's own order, between inputs and output."""
     import tensorrt.plugin as trtp
 
     from .triton.build import compile_variant
 
-    made = compile_variant(variant, arch)
-    if made.shared_bytes > SHARED_BYTES:
-        raise RuntimeError(f"{variant.name}: {made.shared_bytes} bytes of shared memory, {SHARED_BYTES} are there")
-    launch = trtp.KernelLaunchParams(grid_x=grid[0], grid_y=grid[1], block_x=made.threads, shared_mem=made.shared_bytes)
-    order = [each["name"] for each in variant.parameters if each["type"] == "i32"]
+    compiled = compile_variant(variant, arch)
+    shared = compiled.shared_bytes
+    if shared > SHARED_BYTES:
+        raise RuntimeError(f"{variant.name}: {shared} bytes of shared memory are needed, {SHARED_BYTES} are available")
+    launch = trtp.KernelLaunchParams(grid_x=grid[0], grid_y=grid[1], block_x=compiled.threads, shared_mem=shared)
+    order = [parameter["name"] for parameter in variant.parameters if parameter["type"] == "i32"]
     arguments = trtp.SymIntExprs.from_tuple([trtp.SymInt32(extras[name]) for name in order])
-    return made.entry, made.ptx, launch, arguments
+    return compiled.entry, compiled.ptx, launch, arguments
 
 
 def _is(size: Any, value: int) -> bool:

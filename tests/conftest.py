@@ -21,13 +21,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bert(workshop: Path) -> Path:
-    """A random BERT directory of four equal layers."""
+    """Return a random BERT directory of four equal layers."""
     return models.make_model(workshop / "bert", num_hidden_layers=4)
 
 
 @pytest.fixture(scope="session")
 def bert_classifier(workshop: Path) -> Path:
-    """A random BERT directory of two layers, with two classes."""
+    """Return a random BERT directory of two layers, with two classes."""
     return models.make_model(workshop / "classifier", "bert", "text-classification")
 
 

@@ -57,6 +57,8 @@ def test_no_function_is_long() -> None:
 def test_no_two_modules_share_a_name() -> None:
     places = defaultdict(list)
     for path in modules():
+        if "moved(__name__" in path.read_text("utf-8"):  # an old import path, which hands names on
+            continue
         places[path.stem].append(str(path.relative_to(ROOT)))
     assert not {name: found for name, found in places.items() if len(found) > 1 and name not in ROLES}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 import headway
-from headway.exporter.package.snippets import kotlin, swift
 from headway.exporter.package.snippets.writers import WRITERS
+from headway.exporter.recipe.targets import TARGETS, Platform, targets_for
 from headway.exporter.targets.web.target import PAGE_FILES, ROOT_FILES
 
 ROOT = Path(__file__).parents[1]
@@ -46,15 +46,18 @@ def test_every_npm_package_of_the_page_is_listed_with_version_and_license() -> N
 
 
 def test_every_runtime_that_a_package_names_is_listed() -> None:
-    code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kotlin, swift))
-    named = [*re.findall(r'implementation\("([^"]+):latest\.release"\)', code), *re.findall(r"pod '([^']+)'", code)]
-    named += re.findall(r"Swift package ([^:]+):", code)
-    assert len(named) == 5
-    assert [name for name in named if f"`{name}`" not in THIRD_PARTY] == []
-    rows = [line for line in THIRD_PARTY.splitlines() if line.startswith("| `")]
-    for platform, title in (("android", "Android"), ("ios", "iOS")):
-        for target in WRITERS[platform]:
-            assert any(row.startswith(f"| `{target}` | {title} |") for row in rows), (target, platform)
+    titles: dict[Platform, str] = {"android": "Android", "ios": "iOS"}
+    for platform, title in titles.items():
+        for target in targets_for(platform):
+            (dependency,) = WRITERS[platform][TARGETS[target].runner].dependencies
+            name = re.sub(
+                r"""^implementation\("|:latest\.release"\)$|^pod '|'$|^Swift package |: .*| is part of iOS$""",
+                "",
+                dependency,
+            )
+            assert name
+            rows = [row for row in THIRD_PARTY.splitlines() if row.startswith(f"| `{target}` | {title} |")]
+            assert len(rows) == 1 and name.replace("CoreML", "Core ML") in rows[0], (target, platform, name)
 
 
 def test_every_file_of_the_page_is_listed() -> None:

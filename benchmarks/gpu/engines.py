@@ -41,7 +41,7 @@ Run = Callable[[Feeds], np.ndarray]
 
 
 def find_headway() -> None:
-    """Makes the checkout importable where it is not installed: a mirror of its import names, by links."""
+    """Make the checkout importable where it is not installed: a mirror of its import names, by links."""
     if importlib.util.find_spec("headway") is not None:
         return
     mirror = BUILD / "packages" / "headway"
@@ -90,7 +90,7 @@ def install(folder: Path) -> list[str]:
 
 
 def torch_run(device: str, *, compiled: bool) -> Run:
-    """The source in float16 (on a GPU), mean of real tokens, length 1."""
+    """Return the source in float16 (on a GPU), mean of real tokens, length 1."""
     import torch
     from transformers import AutoModel
 
@@ -245,7 +245,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def code() -> str:
-    """What the results depend on: this file, what builds and runs engines, and the graphs."""
+    """Return what the results depend on: this file, what builds and runs engines, and the graphs."""
     digest = hashlib.sha256()
     graphs = sorted(p for d in (*DTYPES, OWN) for p in (BUILD / d).glob("model.onnx*"))
     product = ("engine/build.py", "engine/rebuild.py", "runners/ort.py", "runners/tensorrt.py")

@@ -125,7 +125,7 @@ def softmax_bound(x: Any, bias: Any, scale: float) -> float:
 
 
 def attention_bound(q: Any, k: Any, v: Any, heads: int, scale: float, bias: Any) -> float:
-    """The same, with weights rounded to the inputs' type before they multiply the values."""
+    """Return the same, with weights rounded to the inputs' type before they multiply the values."""
     rows = q.shape[0]
     norms = [each.float().reshape(rows, heads, -1).norm(dim=-1).amax().item() for each in (q, k)]
     largest = abs(scale) * norms[0] * norms[1]
@@ -263,7 +263,7 @@ class Timer:
 
 
 def measure(contestants: dict[str, Callable[[], object]]) -> dict[str, dict[str, Any]]:
-    """Rounds of all contestants in turn; who goes first changes each round. One that fails is kept with its error."""
+    """Run rounds of all contestants in turn; who goes first changes each round. One that fails is kept with its error."""
     timers: dict[str, Timer] = {}
     rows: dict[str, dict[str, Any]] = {}
     for name, run in contestants.items():
@@ -441,7 +441,7 @@ TUNED_LENGTHS = ((256, 26, 62), (32, 384, 384))
 
 
 def tune(device: str, again: bool) -> None:
-    """Times the candidates and records the best; what this device has recorded stays, unless `again`."""
+    """Time the candidates and records the best; what this device has recorded stays, unless `again`."""
     import torch
 
     configs, softmax, attention = kernel_modules()
@@ -496,7 +496,7 @@ def _record(configs: ModuleType, kind: str, key: str, runs: dict[Any, Callable[[
 
 
 def describe() -> dict[str, Any]:
-    """The device and the versions that a figure depends on."""
+    """Return the device and the versions that a figure depends on."""
     import torch
     import triton
 

@@ -67,7 +67,7 @@ class Machine:
     processor: Processor
 
     def python(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> list[str]:
-        """The command that runs Python, with `headway` and the kernels built for it."""
+        """Return the command that runs Python, with `headway` and the kernels built for it."""
         settings = {"PYTHONPATH": f"{ROOT / 'package'}:{ROOT / 'site'}", "PYTHONDONTWRITEBYTECODE": "1"}
         settings[PTE_LIBRARY] = str(pte())
         handed = [a for k, v in (settings | dict(environment or {})).items() for a in ("-E", f"{k}={v}")]
@@ -136,7 +136,7 @@ def _set_up() -> None:
 
 
 def _debian(architecture: str, packages: Sequence[str]) -> list[Path]:
-    """The packages and all that they need, as files. The state is empty, so that nothing counts as installed."""
+    """Return the packages and all that they need, as files. The state is empty, so that nothing counts as installed."""
     home = ROOT / f"apt-{architecture}"
     for folder in ("lists/partial", "archives/partial"):
         (home / folder).mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _debian(architecture: str, packages: Sequence[str]) -> list[Path]:
 
 
 def _root(processor: Processor) -> None:
-    """The root that a processor's programs see: everything of the common one, and the system's files that describe the processor.
+    """Return the root that a processor's programs see: everything of the common one, and the system's files that describe the processor.
 
     Without them, ONNX Runtime reads the host's and ends itself while it is imported.
     """
@@ -198,7 +198,7 @@ def _put_headway() -> None:
 
 
 def kernels() -> Path:
-    """The operators' library for arm64, by the cross-compiler."""
+    """Return the operators' library for arm64, by the cross-compiler."""
     sources = sorted(p for p in build.HERE.iterdir() if p.suffix in (".cc", ".h", ".py"))
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:16]
     library = ROOT / "kernels" / digest / build.LIBRARY

@@ -29,7 +29,7 @@ def optimum(model: Path, level: str | None) -> Path:
 
 
 def run_optimum(model: Path, out: Path, level: str | None = None) -> None:
-    """The command itself, as a user calls it."""
+    """Return the command itself, as a user calls it."""
     subprocess.run(optimum_command(model, out, level), check=True, capture_output=True, env=optimum_environment())
 
 

@@ -24,7 +24,7 @@ REQUIREMENTS: dict[str, list[str]] = {
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of a peer's environment, which is made on first use."""
+    """Return the interpreter of a peer's environment, which is made on first use."""
     home = ROOT / name
     python = home / "bin" / "python"
     if not (home / ".ready").is_file():

@@ -8,13 +8,13 @@ FOLDER = Path(__file__).parent
 
 
 def save(name: str, content: dict[str, Any]) -> Path:
-    """Writes `name.json` here and returns its path."""
+    """Write `name.json` here and returns its path."""
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def kept(name: str) -> dict[str, Any]:
-    """What `save` wrote under this name before; empty where nothing was."""
+    """Return what `save` wrote under this name before; empty where nothing was."""
     path = FOLDER / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -22,7 +22,7 @@ from .job import Changes, Job
 def apply_passes(job: Job, passes: Sequence[StructuralPass]) -> Changes:
     """Apply passes to the job's model, all or none; return the changes."""
     job.outcome.model = checked(job.outcome.model, passes, job.batches)
-    reports = [one.report for one in passes if one.report is not None]
+    reports = [structural.report for structural in passes if structural.report is not None]
     job.outcome.reports += reports
     return {where: change for report in reports for where, change in report.changes.items()}
 
@@ -66,16 +66,16 @@ def _gates(model: ir.Model, structural: StructuralPass) -> dict[str, np.ndarray]
     return gates
 
 
-def _check_removal(whole: ir.Model, cut: ir.Model, gates: Mapping[str, np.ndarray], batch: Batch) -> None:
+def _check_removal(uncut: ir.Model, cut: ir.Model, gates: Mapping[str, np.ndarray], batch: Batch) -> None:
     """Raise GateError where the cut model does not answer as the whole one with those gates closed.
 
     Anything else is a mistake of Headway's, and is never published.
     """
     mask = torch.from_numpy(batch.mask)
-    values = ir.convenience.create_value_mapping(whole.graph, include_subgraphs=False)
+    values = ir.convenience.create_value_mapping(uncut.graph, include_subgraphs=False)
     hooks = {values[name]: partial(torch.mul, torch.from_numpy(stays)) for name, stays in gates.items()}
     with torch.no_grad():
-        expected = TorchGraph(whole)(batch.feeds, hooks)
+        expected = TorchGraph(uncut)(batch.feeds, hooks)
         given = TorchGraph(cut)(batch.feeds)
     for name, value in expected.items():
         difference = (value - given[name]).abs()

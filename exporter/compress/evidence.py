@@ -1,8 +1,8 @@
-"""What calibration found out about every projection of a model, and where structure can be removed. Imports torch.
+"""Collect what calibration tells about every projection of a model, and where structure can be removed. Imports torch.
 
-A *site* is a projection whose inputs can go: the output projection of an attention (by heads), the second matrix of a
-feed-forward (by neurons). Of every projection of a block: the second moment of its inputs, each token weighted by how much
-the outputs depend on what is read there, and the second moment of the gradient at its output. Padding never counts.
+A *site* is a projection whose inputs can be removed: the output projection of an attention (by heads), or the second projection of a
+feed-forward (by neurons). Two statistics are kept of every projection of a block. One is the second moment of its inputs, each
+token weighted by how much the outputs depend on it. The other is the second moment of the gradient at its output. Padding never counts.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from ..graph.anatomy import Anatomy, Projection
 from ..graph.torch_graph import TorchGraph
 
 FLOOR = 0.05
-"""The least weight of a token, as a part of its text's mean: what the outputs ignore today still anchors the repair."""
+"""Least weight of a token, as a part of its text's mean: what the outputs ignore today still anchors the repair."""
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where units (heads or neurons) can be removed: `unit` neighboring inputs of `projection` belong to one."""
+    """A place where units (heads or neurons) can be removed. `unit` neighboring inputs of `projection` belong to each."""
 
     name: str
     block: int
@@ -38,27 +38,30 @@ class Site:
 
     @property
     def is_attention(self) -> bool:
+        """Whether the units are heads of an attention."""
         return self.number is None
 
 
 def sites(anatomy: Anatomy) -> list[Site]:
-    """All of them, in order of execution."""
-    found = []
+    """Return all sites, in order of execution."""
+    all_sites = []
     for block in anatomy.blocks:
         if block.attention is not None:
             a = block.attention
-            found.append(Site(f"{block.index}.heads", block.index, None, a.o, a.heads, a.head_dim))
+            all_sites.append(Site(f"{block.index}.heads", block.index, None, a.o, a.heads, a.head_dim))
         for number, forward in enumerate(block.feed_forwards):
-            found.append(Site(f"{block.index}.neurons.{number}", block.index, number, forward.down, forward.width, 1))
-    return found
+            all_sites.append(
+                Site(f"{block.index}.neurons.{number}", block.index, number, forward.down, forward.width, 1)
+            )
+    return all_sites
 
 
 @dataclass
 class Evidence:
-    """Arrays, float32, by the name of the value they are of.
+    """Statistics of a model, as float32 arrays by the name of the value they are of.
 
-    `inputs [n, n]` and `mean [n]`: weighted second and first moments of a projection's inputs; `outputs [out, out]`: second
-    moment of the gradient at its output, or its diagonal `[out]` where a projection widens.
+    `inputs [n, n]` and `mean [n]` are weighted second and first moments of a projection's inputs. `outputs [out, out]` is the second
+    moment of the gradient at its output, or the diagonal of it `[out]` where a projection widens.
     """
 
     source: str
@@ -72,6 +75,7 @@ class Evidence:
     outputs: dict[str, np.ndarray]
 
     def describe(self) -> dict[str, Any]:
+        """Return what the manifest says about where the statistics come from."""
         names = ("source", "text", "seed", "samples", "tokens", "labeled")
         return {"schema_version": SCHEMA_VERSION, **{n: getattr(self, n) for n in names}}
 
@@ -87,9 +91,10 @@ def collect(
     seed: int = 0,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Evidence:
-    """Runs the source model over the batches, forwards and backwards, and gathers every projection's statistics.
+    """Run a model over the batches, forward and backward, and return every projection's statistics.
 
-    `labels [texts]` are class numbers, for models with `logits [texts, classes]`.
+    `labels [texts]` are class numbers, for models with `logits [texts, classes]`. Raises UsageError where they do not fit the
+    model or the texts.
     """
     _check_labels(graph, batches, labels)
     projections = {p.output: p for b in anatomy.blocks for p in b.projections}
@@ -118,7 +123,7 @@ def collect(
 
 
 class _Sums:
-    """Running sums of all statistics. Values are `[texts, sequence, features]`."""
+    """Running sums of all statistics. Activations are `[texts, sequence, features]`."""
 
     def __init__(self, projections: Sequence[Projection]):
         self.readers: dict[ir.Value, list[Projection]] = {}
@@ -148,7 +153,7 @@ class _Sums:
             total += g.T @ g if total.ndim == 2 else g.square().sum(0)
 
     def results(self, tokens: int) -> dict[str, dict[str, np.ndarray]]:
-        """Means of the sums, made in place: of a large model they are as large as its weights."""
+        """Return the means, made in place of the sums: of a large model they are as large as its weights."""
 
         def identity(total: torch.Tensor) -> torch.Tensor:
             return torch.eye(len(total)) if total.ndim == 2 else torch.ones(len(total))
@@ -163,14 +168,14 @@ class _Sums:
 
 
 def _token_weights(slopes: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-    """How much the outputs depend on each token, `[texts, sequence]`; the mean of each text is 1, whatever its batch."""
+    """Return how much the outputs depend on each token, `[texts, sequence]`. The mean of each text is 1, whatever its batch."""
     energy = torch.stack([g.square().sum(-1) for g in slopes]).sum(0) * mask
     mean = energy.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
     return torch.where(mask, (1 - FLOOR) * energy / mean.clamp_min(1e-30) + FLOOR, 0.0)
 
 
 def _keeper(into: dict[ir.Value, torch.Tensor], value: ir.Value, leaf: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A hook that keeps a value; the first one on the way becomes what gradients are taken to."""
+    """Return a hook that keeps a value. Gradients are taken with respect to the first value that is kept on the way."""
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if leaf and not tensor.requires_grad:

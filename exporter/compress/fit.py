@@ -1,10 +1,12 @@
-"""Makes a model meet a budget in rounds: learn what matters, search, remove, repair, and learn again. Imports torch.
+"""Make a model meet a budget in rounds: learn what matters, search, remove, repair, and learn again. Imports torch.
 
-What matters changes as a model shrinks: a sentence encoder at three times the speed keeps far more where it is cut in rounds
-with a repair between. A classifier may keep more in one cut, which alone can choose ranks for every part; so both are made,
-and the one whose answers are nearer to the source's is kept. The last round is built and timed, and searched again with a
-tighter budget where it is too slow, with a looser one where it is faster than it has to be. Source: ZipLM (arXiv
-2302.04089), section 4.1, gradual setting, without its training between rounds.
+What matters changes as a model shrinks. A sentence encoder at three times the speed keeps far more quality where it is cut in rounds
+with a repair between them. A classifier may keep more in a single cut, which alone can choose ranks for every part. So both are
+tried, and the model whose answers are nearer to the source's is kept.
+
+The model of the last round is built and timed. Where it is too slow, the search runs again with a tighter budget; where it is faster
+than it has to be, with a looser one. Source: ZipLM (arXiv 2302.04089), section 4.1, gradual setting, without its training
+between rounds.
 """
 
 import math
@@ -27,21 +29,21 @@ from .search import CutPlan, Part, choose, find_parts
 
 _TRIES = 6
 _PER_ROUND = 1.5
-"""At most so many times less work is left after each round than before it."""
+"""Each round removes at most so much that the work becomes this many times less."""
 
 _SLACK = 1.005
-"""A measured time this near to the wanted one meets it: the noise of a paired median."""
+"""A latency within this factor of the wanted one meets it: the noise of a paired median."""
 
 _NEAR = 0.97
-"""A model that needs less of the wanted time than this has given more away than it had to."""
+"""A model that needs less than this part of the wanted latency was cut more than it had to be."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What the rounds are done with: calibration `batches`, the `source` that is to be met on them, and what learns, cuts and times.
+    """What the rounds work with: calibration `batches`, the `source` to come near to, and functions that learn, cut and time.
 
-    `table` and `measure`, which gives a model's time in the table's units, are None where FLOPs are the budget: multiply-adds per
-    token of sequences of `length` tokens.
+    `measure` returns a model's latency in the table's units. `table` and `measure` are None where FLOPs are the budget, counted as
+    multiply-adds per token of sequences of `length` tokens.
     """
 
     source: TorchGraph
@@ -56,17 +58,17 @@ class Tools:
 
 
 def rounds_for(share: float) -> int:
-    """How many rounds a budget of `share` of the whole takes."""
+    """Return how many rounds a budget of `share` of the whole takes."""
     return max(1, math.ceil(math.log(1 / share) / math.log(_PER_ROUND) - 0.01))
 
 
 def fit(
     model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], plans: Sequence[CutPlan] = ()
 ) -> tuple[ir.Model, list[CutPlan]]:
-    """A model within `budget`, and the plan of each round; `model` itself is not changed.
+    """Return a model within `budget`, and the plan of each round; `model` itself is not changed.
 
-    Of several numbers of `rounds` the one is kept whose model, once repaired, answers nearest to the source. `budget` is the
-    whole model's: milliseconds of the table, or multiply-adds per token where there is none. `plans` of an earlier run are
+    Several numbers of `rounds` are tried; the model is kept that answers nearest to the source once it is repaired. `budget` is for
+    the whole model: milliseconds of the table, or multiply-adds per token where there is none. `plans` of an earlier run are
     followed instead of searching. Raises Unreachable where the budget cannot be met.
     """
     if plans:
@@ -75,17 +77,17 @@ def fit(
     failure: Unreachable | None = None
     for count in sorted(set(rounds)):
         try:
-            made, followed = _rounds(model, tools, budget, count)
+            candidate, followed = _rounds(model, tools, budget, count)
         except Unreachable as error:
             failure = error if failure is None or error.closest < failure.closest else failure
             continue
         if len(set(rounds)) == 1:
-            return made, followed
-        repaired = made.clone()
+            return candidate, followed
+        repaired = candidate.clone()
         _repair(repaired, tools)
         off = distance_over(TorchGraph(repaired), tools.batches, (tools.source(b.feeds) for b in tools.batches))
         if best is None or off < best[0]:
-            best = off, made, followed
+            best = off, candidate, followed
     if best is None:
         assert failure is not None
         raise failure
@@ -99,10 +101,7 @@ def _repair(model: ir.Model, tools: Tools) -> None:
 def _rounds(
     model: ir.Model, tools: Tools, budget: float, rounds: int, plans: Sequence[CutPlan] = ()
 ) -> tuple[ir.Model, list[CutPlan]]:
-    """As `fit`, in exactly so many rounds.
-
-    Early rounds split nothing: a split part cannot be cut further.
-    """
+    """Do as `fit` does, in exactly so many rounds. Early rounds split nothing: a split part cannot be cut further."""
     table, length = tools.table, tools.length
     total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
     followed: list[CutPlan] = []
@@ -116,7 +115,7 @@ def _rounds(
         else:
             parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
             wanted = total * (budget / total) ** (number / rounds)
-            model, plan = _one(model, anatomy, evidence, parts, wanted, tools, exact=last)
+            model, plan = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)
             followed.append(plan)
         del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
         if not last:
@@ -124,7 +123,7 @@ def _rounds(
     return model, followed
 
 
-def _one(
+def _one_round(
     model: ir.Model,
     anatomy: Anatomy,
     evidence: Evidence,
@@ -134,9 +133,10 @@ def _one(
     *,
     exact: bool,
 ) -> tuple[ir.Model, CutPlan]:
-    """One round: a plan within `wanted`, applied; where `exact`, measured, and drawn anew until it is met and little is given away.
+    """Return the model of one round, cut to a plan within `wanted`, and the plan.
 
-    The table may be wrong either way: a plan that is too slow is drawn tighter, one that is faster than it has to be looser.
+    Where `exact`, the model is measured, since the table may be wrong either way. A plan that turns out too slow is drawn
+    again with a tighter budget, one that is faster than it has to be with a looser one.
     """
     budget = wanted - (tools.table.rest if tools.table is not None else _rest(anatomy, parts, tools.length))
     low, high, closest = -math.inf, math.inf, math.inf
@@ -150,14 +150,14 @@ def _one(
             raise Unreachable(str(error), closest) from error
         if met is not None and plan.loss >= met[1].loss:
             break
-        made = tools.apply(model, plan.passes(anatomy, evidence))
+        candidate = tools.apply(model, plan.passes(anatomy, evidence))
         if tools.measure is None or not exact:
-            return made, plan
+            return candidate, plan
         tools.step("measure")
-        measured = tools.measure(made)
+        measured = tools.measure(candidate)
         closest = min(closest, measured)
         if measured <= wanted * _SLACK:
-            met, low = (made, plan), budget
+            met, low = (candidate, plan), budget
             if measured >= wanted * _NEAR:
                 break
             budget += wanted - measured
@@ -172,12 +172,12 @@ def _one(
 
 
 def _rest(anatomy: Anatomy, parts: Sequence[Part], length: int) -> float:
-    """Multiply-adds per token of all but the parts."""
+    """Return the multiply-adds per token of all but the parts."""
     return anatomy.flops_per_token(length) / 2 - sum(max(o.cost for o in p.options if o.rank is None) for p in parts)
 
 
 class Unreachable(GateError):
-    """A budget that cannot be met. `closest`: the least that was built, infinite where nothing was."""
+    """A budget that cannot be met. `closest` is the least that was built, infinite where nothing was."""
 
     def __init__(self, message: str, closest: float):
         super().__init__(message)

@@ -156,7 +156,7 @@ class Job:
     def time(self, model: ir.Model) -> tuple[float, int]:
         """Return milliseconds on the workload, beside the source's, and bytes of the artifact."""
         spec = self.given.target.spec
-        if (spec.signed_values or spec.rounds_tokens) and is_quantized(model):
+        if (spec.signed_activations or spec.quantizes_tokens) and is_quantized(model):
             # Their forms of int8 have no kernels in ONNX Runtime on a CPU: the time is the float one's.
             return self.outcome.stages[-1].ms, read_anatomy(model).nbytes
         return self.given.stopwatch.time(model)

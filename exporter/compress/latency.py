@@ -1,7 +1,7 @@
-"""The latency table: what heads, neurons and ranks cost on this target, measured on the model itself and kept per machine.
+"""Measure the latency table: what heads, neurons and ranks of a model cost on this machine. It is kept for each machine.
 
-Every block is cut to the same level, the model is lowered and run as it would be in production, and its time is compared
-with the whole model's in the same rounds. What a level costs a block is the difference to having none, by blocks.
+Every block is cut to the same level, and the model is lowered and run as it would be in production. Its latency is compared with the
+uncut model's in the same rounds. The cost of a level is the difference to having none of the part, divided by the blocks.
 """
 
 import hashlib
@@ -38,25 +38,25 @@ _TABLE_ROWS = 1024
 
 @dataclass(frozen=True)
 class Workload:
-    """Batches that the time is the mean of: (texts, tokens), run by `threads` threads."""
+    """Batches, as (texts, tokens), whose mean latency is what counts, run by `threads` threads."""
 
     shapes: tuple[tuple[int, int], ...]
     threads: int = 1
 
     @classmethod
     def of(cls, lengths: np.ndarray, *, threads: int = 1) -> "Workload":
-        """Texts alone, at the user's own lengths: the middles of the four quarters of `lengths [texts]`, in tokens."""
+        """Return single texts at the user's own lengths: the middles of the four quarters of `lengths [texts]`, in tokens."""
         middles = np.quantile(lengths, [0.125, 0.375, 0.625, 0.875]).round().astype(int)
         return cls(tuple((1, max(int(n), 1)) for n in middles), threads)
 
     def feeds(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        """One batch of each shape, without padding; ids small enough for any vocabulary, trimmed or of amino acids."""
-        made = []
+        """Return one batch of each shape, without padding. Ids are small enough for any vocabulary, trimmed or of amino acids."""
+        batches = []
         for batch, length in self.shapes:
             ids = np.arange(batch * length, dtype=np.int64).reshape(batch, length) % 3 + 3
             known = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            made.append({n: known.get(n, np.zeros_like(ids)) for n in names})
-        return made
+            batches.append({n: known.get(n, np.zeros_like(ids)) for n in names})
+        return batches
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{b}×{n}" for b, n in self.shapes)
@@ -65,10 +65,10 @@ class Workload:
 
 @dataclass
 class LatencyTable:
-    """Milliseconds. `rest`: all but attentions and feed-forwards; the tables give one block's cost by level.
+    """Costs in milliseconds. `full` is the whole model's, `rest` that of all but attentions and feed-forwards.
 
-    `heads` and `neurons`: level → cost of an attention with so many heads, of a feed-forward so wide. `attention_rank` and
-    `neuron_rank`: cost of the uncut part with all its matrices split at that rank.
+    `heads` and `neurons` give the cost of an attention with so many heads, and of a feed-forward so wide. `attention_rank` and
+    `neuron_rank` give the cost of the uncut part with all its weights split at that rank.
     """
 
     target: str
@@ -82,16 +82,20 @@ class LatencyTable:
     machine: dict[str, Any] = field(default_factory=dict)
 
     def attention(self, heads: float) -> float:
+        """Return the cost of an attention with so many heads."""
         return _between(self.heads, heads)
 
     def feed_forward(self, width: float) -> float:
+        """Return the cost of a feed-forward so wide."""
         return _between(self.neurons, width)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the table as plain numbers, which `from_json` reads."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "LatencyTable":
+        """Return the table that `to_json` wrote. Raises ValueError, KeyError or TypeError where the content is damaged."""
         values = {k: v for k, v in raw.items() if k != "schema_version"}
         for name in ("heads", "neurons", "attention_rank", "neuron_rank"):
             values[name] = {int(k): float(v) for k, v in values[name].items()}
@@ -101,7 +105,7 @@ class LatencyTable:
 
 
 def _between(table: Mapping[int, float], level: float) -> float:
-    """Linear between measured levels; costs never fall as levels rise, whatever the noise."""
+    """Interpolate linearly between measured levels. Costs never fall as levels rise, whatever the noise."""
     levels = sorted(table)
     return float(np.interp(level, levels, np.maximum.accumulate([table[n] for n in levels])))
 
@@ -115,9 +119,9 @@ def measure_table(
     refresh: bool = False,
     on_level: Callable[..., None] = lambda *_, **__: None,
 ) -> LatencyTable:
-    """The table of `model`, read from the cache where this machine has measured this architecture at this workload before.
+    """Return the table of `model`, from the cache where this machine has measured this architecture at this workload before.
 
-    `cache` is a folder (default: the user's own). The model is not changed.
+    `cache` is a folder, by default the user's own; with `refresh` it is measured again. The model is not changed.
     """
     anatomy = read_anatomy(model)
     path = (cache or _cache()) / f"{_fingerprint(anatomy, workload, spec)}.json"
@@ -137,7 +141,7 @@ def _cache() -> Path:
 
 
 def _fingerprint(anatomy: Anatomy, workload: Workload, spec: TargetSpec) -> str:
-    """Machine, versions, workload and shapes: what the times depend on."""
+    """Return a name for what latency depends on: machine, versions, workload and shapes."""
     about = machine()
     about["versions"] = {k: v for k, v in about["versions"].items() if k == "onnxruntime"}
     shapes = [[(p.in_features, p.out_features, p.rank or 0) for p in b.projections] for b in anatomy.blocks]
@@ -160,15 +164,15 @@ def _measure(
     total = len(head_levels) + len(widths) + sum(map(len, ranks))
     with tempfile.TemporaryDirectory() as folder:
         base = _small_tables(model.clone())
-        whole = open_model(base.clone(), Path(folder) / "whole", workload.threads)
+        uncut = open_model(base.clone(), Path(folder) / "whole", workload.threads)
 
         def relative(label: str, *passes: ir.passes.InPlacePass) -> float:
             on_level(label, of=total)
             cut = base.clone()
-            for one in passes:
-                one(cut)
+            for structural in passes:
+                structural(cut)
             runner = open_model(cut, Path(folder) / "cut", workload.threads)
-            first, second = paired_times([whole, runner], workload)
+            first, second = paired_times([uncut, runner], workload)
             fulls.append(first)
             return second / first
 
@@ -186,7 +190,7 @@ def _measure(
     full = float(np.median(fulls)) if fulls else 0.0
 
     def per_block(parts: Mapping[int, float], none: float, count: int) -> dict[int, float]:
-        """No part costs less than its absence: where the measured difference says so, it is noise."""
+        """Return costs of one block. No part costs less than its absence: where the measurement says so, it is noise."""
         return {n: max(0.0, full * (share - none) / max(count, 1)) for n, share in parts.items()}
 
     none_a, none_f = min(heads.get(0, 1.0), 1.0), min(neurons.get(0, 1.0), 1.0)
@@ -204,7 +208,7 @@ def _measure(
 
 
 def part_matrices(anatomy: Anatomy, block: int, *, attention: bool, number: int = 0) -> list[tuple[str, int, int]]:
-    """Names and sizes of the unsplit matrices of one attention or feed-forward, each once."""
+    """Return names and sizes of the unsplit weights of one attention or feed-forward, each once."""
     part = anatomy.blocks[block].attention
     forwards = anatomy.blocks[block].feed_forwards
     projections = (
@@ -212,13 +216,13 @@ def part_matrices(anatomy: Anatomy, block: int, *, attention: bool, number: int 
         if attention
         else (forwards[number].up, forwards[number].down)
     )
-    whole = {p.weight: (p.weight, p.in_features, p.out_features) for p in projections if p.rank is None}
-    return list(whole.values())
+    unsplit = {p.weight: (p.weight, p.in_features, p.out_features) for p in projections if p.rank is None}
+    return list(unsplit.values())
 
 
 def _ranks(anatomy: Anatomy, spec: TargetSpec) -> tuple[list[int], list[int]]:
-    """Ranks worth measuring for attentions and for feed-forwards: quarters of what breaks even."""
-    found = []
+    """Return ranks worth measuring for attentions and for feed-forwards: quarters of what breaks even."""
+    ranks = []
     for attention in (True, False):
         limits = [
             break_even(rows, columns)
@@ -228,8 +232,8 @@ def _ranks(anatomy: Anatomy, spec: TargetSpec) -> tuple[list[int], list[int]]:
         ]
         highest = min(limits, default=0)
         step = spec.rank_multiple
-        found.append(sorted({highest * i // 4 // step * step for i in (1, 2, 3, 4)} - {0}))
-    return found[0], found[1]
+        ranks.append(sorted({highest * i // 4 // step * step for i in (1, 2, 3, 4)} - {0}))
+    return ranks[0], ranks[1]
 
 
 def _split(anatomy: Anatomy, rank: int, *, attention: bool) -> SplitMatrices:
@@ -244,7 +248,7 @@ def _split(anatomy: Anatomy, rank: int, *, attention: bool) -> SplitMatrices:
 
 
 def _small_tables(model: ir.Model) -> ir.Model:
-    """Long embedding tables are cut: looking a row up costs the same in a short one, and copies are cheap."""
+    """Cut long embeddings: looking a row up costs the same in a short one, and copies are cheap."""
     for value in model.graph.initializers.values():
         array = constant(value) if len(value.shape or ()) == 2 else None
         if array is not None and len(array) > 8 * _TABLE_ROWS and all(n.op_type == "Gather" for n in consumers(value)):
@@ -253,7 +257,7 @@ def _small_tables(model: ir.Model) -> ir.Model:
 
 
 def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = _ORT) -> Runner:
-    """Lowers a canonical model (which it uses up), writes it to `folder` and opens it."""
+    """Lower a canonical model (which is used up), write it to `folder` and open it."""
     folder.mkdir(parents=True, exist_ok=True)
     target.lower(model, read_anatomy(model))
     target.build(model, folder)
@@ -261,9 +265,9 @@ def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = 
 
 
 class Stopwatch:
-    """Times models on a workload, each beside the source.
+    """A stopwatch that times models on a workload, each beside the source.
 
-    What is made for another target is timed in ONNX Runtime on a CPU all the same, since the source is: the summary says so.
+    Models for other targets are timed in ONNX Runtime on a CPU all the same, since the source is; the manifest says so.
     """
 
     def __init__(self, source: ir.Model, workload: Workload, target: Target, folder: Path):
@@ -285,11 +289,10 @@ class Stopwatch:
 
 
 def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = ROUNDS) -> list[float]:
-    """Median milliseconds of each runner, all shapes of the workload run in turn in every round; the mean over shapes.
+    """Return the median milliseconds of each runner, averaged over the shapes. All shapes run in turn in every round.
 
-    One thread's time is the processor's: on a quiet machine the same as the clock's, and on a busy one the time that others had
-    the core does not count, which would make a cut model look slower or faster than it is. Threads that wait for each other
-    have the clock's alone.
+    One thread is timed by the processor's clock: on a busy machine, time that others had the core would make a cut model look
+    slower or faster than it is. Threads that wait for each other are timed by the wall clock.
     """
     now = time.thread_time_ns if workload.threads == 1 else time.perf_counter_ns
     feeds = workload.feeds(runners[0].input_names)
@@ -300,11 +303,11 @@ def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = RO
     for turn in range(rounds):
         for i, batch in enumerate(feeds):
             for j in range(len(runners)):
-                one = (j + turn) % len(runners)
+                index = (j + turn) % len(runners)
                 if workload.threads > 1:
                     time.sleep(IDLE_SECONDS)
-                    runners[one].run(batch)  # threads that slept may share a processor for their first milliseconds
+                    runners[index].run(batch)  # threads that slept may share a processor for their first milliseconds
                 start = now()
-                runners[one].run(batch)
-                times[turn, i, one] = (now() - start) / 1e6
+                runners[index].run(batch)
+                times[turn, i, index] = (now() - start) / 1e6
     return [float(t) for t in np.median(times, axis=0).mean(axis=0)]

@@ -1,4 +1,4 @@
-"""Measure what heads, neurons and ranks of a model cost."""
+"""Measure what heads, neurons and ranks of a source cost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,10 @@ def profile_model(
     allow_pickle: bool = False,
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> LatencyTable:
-    """The latency table of a source on this machine, at `shapes` or at the lengths of the text."""
+    """Return the latency table of a source on this machine, at `shapes` or at the lengths of the text.
+
+    Raises SourceError and UsageError as an export does, and UsageError where a shape is longer than the model takes.
+    """
     on_step("capture the graph")
     source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     widest = max((n for _, n in shapes), default=0)

@@ -1,4 +1,4 @@
-"""How much of its source's quality a compressed model keeps, on text that compression did not see."""
+"""Measure how much of its source's quality a compressed model keeps, on text that compression did not see."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ _BATCH = 32
 
 @dataclass
 class Quality:
-    """Held-out texts and the source's answers to them. Figures are points: 100 is the source itself, or every label right.
+    """Held-out texts, and the source's answers to them. Figures are points, from 0 to 100.
 
-    Without `labels` the figure is agreement with the source: equal answers for logits, Pearson correlation of all pairwise
-    similarities for sentence vectors (mean cosine of one or two), mean cosine for token vectors. With class numbers `[texts]` it
-    is accuracy.
+    With `labels`, class numbers `[texts]`, the figure is accuracy. Without, it is agreement with the source, of which the source itself
+    has 100: equal classes for logits; for sentence embeddings the Pearson correlation of all pairwise similarities (the mean cosine
+    of one or two texts); for token embeddings the mean cosine.
     """
 
     texts: list[str]
@@ -29,34 +29,37 @@ class Quality:
 
     @property
     def metric(self) -> str:
+        """Name of the figure."""
         return "accuracy" if self.labels is not None else "agreement with the source"
 
     def learn(self, run: Run, encode: Encode) -> None:
-        """Keeps the source's answers."""
+        """Keep the source's answers."""
         self._wanted = [_main(run(feeds), feeds) for feeds in self._batches(encode)]
         if self.labels is not None:
             self.source = self._accuracy(self._wanted)
 
     def measure(self, run: Run, encode: Encode, kept_tokens: Sequence[int] | None = None) -> float:
-        """Points of a model. `kept_tokens`: of a trimmed vocabulary the old ids, by which logits over tokens are compared."""
-        found = [_main(run(feeds), feeds) for feeds in self._batches(encode)]
+        """Return the points of a model. `kept_tokens` are the old ids of a trimmed vocabulary, by which logits over tokens are compared."""
+        answers = [_main(run(feeds), feeds) for feeds in self._batches(encode)]
         if self.labels is not None:
-            return self._accuracy(found)
-        scores = [self._agreement(name, found, kept_tokens) for name in found[0]]
+            return self._accuracy(answers)
+        scores = [self._agreement(name, answers, kept_tokens) for name in answers[0]]
         return float(np.mean(scores))
 
     def _batches(self, encode: Encode) -> list[dict[str, np.ndarray]]:
         return [encode(self.texts[i : i + _BATCH], self.longest) for i in range(0, len(self.texts), _BATCH)]
 
-    def _accuracy(self, found: Sequence[Mapping[str, np.ndarray]]) -> float:
-        answers = np.concatenate([f["logits"].argmax(axis=-1) for f in found])
-        return 100.0 * float(np.mean(answers == self.labels))
+    def _accuracy(self, answers: Sequence[Mapping[str, np.ndarray]]) -> float:
+        classes = np.concatenate([f["logits"].argmax(axis=-1) for f in answers])
+        return 100.0 * float(np.mean(classes == self.labels))
 
-    def _agreement(self, name: str, found: Sequence[Mapping[str, np.ndarray]], kept: Sequence[int] | None) -> float:
+    def _agreement(
+        self, name: str, answers: Sequence[Mapping[str, np.ndarray]], kept_tokens: Sequence[int] | None
+    ) -> float:
         wanted = [w[name] for w in self._wanted]
-        given = [f[name] for f in found]
-        if kept is not None and wanted[0].shape[-1] != given[0].shape[-1]:
-            wanted = [w[..., list(kept)] for w in wanted]
+        given = [f[name] for f in answers]
+        if kept_tokens is not None and wanted[0].shape[-1] != given[0].shape[-1]:
+            wanted = [w[..., list(kept_tokens)] for w in wanted]
         pairs = [(w, g) for w, g in zip(wanted, given, strict=True) if w.shape == g.shape]
         if not pairs:
             return 0.0
@@ -72,17 +75,17 @@ class Quality:
 
 
 def _main(outputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs that count, padding left out: `[rows, values]`."""
+    """Return the outputs that count, without padding: `[rows, features]`."""
     mask = feeds["attention_mask"].astype(bool)
     names = ["sentence_embedding"] if "sentence_embedding" in outputs else list(outputs)
-    found = {}
+    counted = {}
     for name in names:
         value = outputs[name]
         if name.endswith("_logits") and value.shape == mask.shape:
-            found[name] = np.where(mask, value, -np.inf)
+            counted[name] = np.where(mask, value, -np.inf)
         else:
-            found[name] = value[mask] if value.shape[: mask.ndim] == mask.shape and value.ndim > mask.ndim else value
-    return found
+            counted[name] = value[mask] if value.shape[: mask.ndim] == mask.shape and value.ndim > mask.ndim else value
+    return counted
 
 
 def _similarity_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -102,7 +105,7 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_drop(quality: Quality, points: float, most: float) -> None:
-    """GateError where more than `most` points are lost."""
+    """Raise GateError where more than `most` points are lost."""
     drop = quality.source - points
     if drop > most:
         raise GateError(

@@ -1,8 +1,8 @@
-"""Brief distillation of a compressed model from its own source, on the user's text. Imports torch.
+"""Distill a compressed model briefly from its own source, on the user's text. Imports torch.
 
-The compressed graph's weights are trained to give the source's outputs, the source's hidden states behind each block, and
-its attention scores for the heads that stayed. Source: TinyBERT (arXiv 1909.10351), section 3; hidden states without
-projection, since the hidden size is the same.
+The compressed graph's weights are trained towards three things: the source's outputs, its hidden states behind each block, and its
+attention scores for the heads that stayed. Source: TinyBERT (arXiv 1909.10351), section 3. Hidden states need no projection,
+since the hidden size is the same.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ from ..passes.heads import original_heads
 RATE = 3e-4
 _SAVE_EVERY = 60.0
 OnStep = Callable[[float, float, float], None]
-"""Told seconds spent, seconds allowed and the running loss."""
+"""Called with seconds spent, seconds allowed and the running loss."""
 
 
 @dataclass
 class Recovery:
-    """What happened: the loss every few steps as (seconds, loss), and how many texts were seen."""
+    """What a training did: the loss of each step as (seconds, loss), and how many texts it saw."""
 
     losses: list[tuple[float, float]] = field(default_factory=list)
     texts: int = 0
@@ -50,9 +50,10 @@ def recover(
     seed: int = 0,
     on_step: OnStep = lambda *_: None,
 ) -> Recovery:
-    """Trains `model` in place for `minutes` of wall time in all.
+    """Train `model` in place for `minutes` of wall time in all.
 
-    `state` is a file that keeps the progress every minute and on interruption; with it there, training goes on where it was.
+    `state` is a file that keeps the progress, every minute and on interruption. Where it is there, the training is resumed. Raises
+    SourceError where it belongs to another compression or cannot be read.
     """
     graph = TorchGraph(model)
     trained = {
@@ -103,7 +104,7 @@ def recover(
 
 @dataclass(frozen=True)
 class _Pair:
-    """Values of source and compressed model that should be equal: hidden states; or an attention's inputs and its heads."""
+    """Activations of source and compressed model that should be equal: hidden states, or an attention's inputs and its heads."""
 
     theirs: tuple[ir.Value, ...]
     ours: tuple[ir.Value, ...]
@@ -113,7 +114,7 @@ class _Pair:
 
 def _pairs(source: Anatomy, anatomy: Anatomy) -> list[_Pair]:
     by_name = {str(b.output.name): b.output for b in source.blocks if b.output is not None}
-    found = [
+    pairs = [
         _Pair((by_name[str(b.output.name)],), (b.output,))
         for b in anatomy.blocks
         if b.output is not None and str(b.output.name) in by_name
@@ -126,8 +127,8 @@ def _pairs(source: Anatomy, anatomy: Anatomy) -> list[_Pair]:
             continue
         heads = original_heads(ours)
         if len(heads) == ours.heads:
-            found.append(_Pair(_scored(theirs[name]), _scored(ours), heads, attribute_float(ours.node, "scale")))
-    return found
+            pairs.append(_Pair(_scored(theirs[name]), _scored(ours), heads, attribute_float(ours.node, "scale")))
+    return pairs
 
 
 def _scored(part: AttentionPart) -> tuple[ir.Value, ...]:
@@ -135,7 +136,7 @@ def _scored(part: AttentionPart) -> tuple[ir.Value, ...]:
 
 
 def _loss(source: TorchGraph, graph: TorchGraph, batch: Batch, pairs: Sequence[_Pair]) -> torch.Tensor:
-    """Per text and token: distance of outputs, and what hidden states and attention scores differ, relative to their size."""
+    """Return the loss of a batch: distance of the outputs, and of hidden states and attention scores relative to their size."""
     theirs: dict[ir.Value, torch.Tensor] = {}
     ours: dict[ir.Value, torch.Tensor] = {}
     with torch.no_grad():
@@ -157,7 +158,7 @@ def _loss(source: TorchGraph, graph: TorchGraph, batch: Batch, pairs: Sequence[_
 def _attention_loss(
     theirs: Mapping[ir.Value, torch.Tensor], ours: Mapping[ir.Value, torch.Tensor], pair: _Pair, mask: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy distance of attention distributions over real keys, for real queries, in the heads that stayed."""
+    """Return the KL divergence of attention over real keys, for real queries, in the heads that stayed."""
     q, k = (ours[v].unflatten(-1, (len(pair.heads), -1)).transpose(1, 2) for v in pair.ours)
     dim = q.shape[-1]
     tq, tk = (theirs[v].unflatten(-1, (-1, dim)).transpose(1, 2)[:, list(pair.heads)] for v in pair.theirs)
@@ -182,19 +183,19 @@ def _keepers(
 
 
 def _is_table(model: ir.Model, name: str) -> bool:
-    """Embedding tables stay as they are: a few texts say nothing about most of their rows."""
+    """Tell whether a weight is an embedding. These are not trained: a few texts say nothing about most of their rows."""
     return any(n.op_type == "Gather" for n, _ in model.graph.initializers[name].uses())
 
 
 def _order(batches: Sequence[Batch], seed: int) -> Iterator[int]:
-    """Batches without end, each once in every round, in random order."""
+    """Yield numbers of batches without end, each once in every round, in random order."""
     rng = np.random.default_rng(seed)
     while True:
         yield from rng.permutation(len(batches)).tolist()
 
 
 def _key(trained: Mapping[str, torch.Tensor], batches: Sequence[Batch]) -> str:
-    """What a saved state belongs to: these weights before training, these batches."""
+    """Return a name for what a saved state belongs to: the shapes of the weights and of the batches."""
     digest = hashlib.sha256()
     for name, tensor in trained.items():
         digest.update(name.encode())

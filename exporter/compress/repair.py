@@ -1,7 +1,7 @@
-"""Makes the remaining weights absorb what a removal cost: least squares on calibration text, site by site. Imports torch.
+"""Refit the remaining weights after a removal, site by site: least squares on calibration data. Imports torch.
 
-Both models go through the text together, a piece at a time, so that each site sees what the compressed sites before it
-really give, and is asked for what the source's residual stream holds behind it: errors made before are corrected too.
+Both models run over the data together, a piece at a time. Each site sees what the compressed sites before it really give, and is
+fitted to what the source's residual stream holds behind it. So errors of earlier sites are corrected too.
 Source: Kwon et al. 2022, section 4.3 (scales of gates); K-prune, arXiv 2308.03449, section 3.4 (whole projections).
 """
 
@@ -20,17 +20,17 @@ from ..passes.cuts import set_array
 from .evidence import Site, sites
 
 RIDGE = 3e-2
-"""Pull towards the weights as they are, as a part of the mean diagonal of the inputs' second moment."""
+"""Strength of the pull towards the present weights, as a part of the mean diagonal of the inputs' second moment."""
 
 _WILD = 10.0
-"""A gate whose scale would exceed this is badly determined: the site then keeps its scales."""
+"""A gate whose scale would exceed this is badly determined; the site then keeps its scales."""
 
 Method = Literal["projection", "scale"]
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A residual sum in the compressed model: the projection that may change (None where only a constant is left)."""
+    """A residual sum in the compressed model, and the site whose projection may change (None where only a constant is left)."""
 
     add: ir.Node
     site: Site | None
@@ -47,12 +47,12 @@ def repair(
     ridge: float = RIDGE,
     on_site: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
-    """Solves every site's projection (or its gates' scales) and bias anew, in place; returns error before ÷ after by site.
+    """Refit every site's projection (or its gates' scales) and bias, in place; return squared error before ÷ after by site.
 
     Sites that share a weight are left alone: they cannot follow different inputs.
     """
     graph = TorchGraph(model)
-    found = {}
+    gains = {}
     before_source, before_model = 0, 0
     envs = [(source.feeds(b.feeds), graph.feeds(b.feeds)) for b in batches]
     their = {str(v.name): i for i, n in enumerate(source.nodes) for v in n.outputs}
@@ -78,7 +78,7 @@ def repair(
                 envs[i] = (theirs_env, ours_env)
                 mask = torch.from_numpy(batch.mask.reshape(-1, batch.mask.shape[-1]))
                 normal.add(ours_env, theirs_env[known[name]], mask)
-            found[name] = normal.solve(graph, method, ridge)
+            gains[name] = normal.solve(graph, method, ridge)
             tail = [n for n in graph.nodes[before_model:end] if n in own]
             keep = graph.crossing(graph.nodes[:end])
             for i, (theirs_env, ours_env) in enumerate(envs):
@@ -88,34 +88,34 @@ def repair(
     for name, value in model.graph.initializers.items():
         if name in graph.changed:
             set_array(value, graph.weights[name].numpy())
-    return found
+    return gains
 
 
 def residual_sum(site: Site) -> ir.Node | None:
-    """The Add of a site's result to the residual."""
+    """Return the Add of a site's result to the residual; None where there is none."""
     return next((n for n in consumers(site.projection.output) if n.op_type == "Add"), None)
 
 
 def _places(model: ir.Model) -> list[_Place]:
-    """Every residual sum, in order: of the sites, and of parts of which only a constant is left."""
+    """Return every residual sum, in order: of the sites, and of parts of which only a constant is left."""
     graph = model.graph
     anatomy = read_anatomy(model)
     by_add = {add: s for s in sites(anatomy) if (add := residual_sum(s)) is not None}
     uses: dict[str, int] = {}
     for site in by_add.values():
         uses[site.projection.weight] = uses.get(site.projection.weight, 0) + 1
-    found = []
+    places = []
     for node in graph:
         if node in by_add:
             site = by_add[node]
             residual = other_input(node, site.projection.output)
             vector = bias_of(site.projection.bias)
             if residual is not None and uses[site.projection.weight] == 1:
-                found.append(_Place(node, site, residual, vector))
+                places.append(_Place(node, site, residual, vector))
         elif node.op_type == "Add" and is_vector(node.inputs[1]) and node.meta.get("part_removed"):
             assert node.inputs[0] is not None
-            found.append(_Place(node, None, node.inputs[0], node.inputs[1]))
-    return found
+            places.append(_Place(node, None, node.inputs[0], node.inputs[1]))
+    return places
 
 
 def _own_nodes(place: _Place) -> set[ir.Node]:
@@ -126,7 +126,7 @@ def _own_nodes(place: _Place) -> set[ir.Node]:
 
 
 class _Normal:
-    """The normal equations of one place: inputs extended by a one for the bias."""
+    """The normal equations of one place. Inputs are extended by a one for the bias."""
 
     def __init__(self, place: _Place):
         self.place = place
@@ -135,7 +135,7 @@ class _Normal:
         self.energy = 0.0
 
     def add(self, env: Env, target: torch.Tensor, mask: torch.Tensor) -> None:
-        """Adds a batch: products in float32, sums over batches in float64."""
+        """Add a batch. Matmuls are float32, sums over batches float64."""
         wanted = (target - env[self.place.residual])[mask]
         parts = [env[self.place.site.projection.input][mask]] if self.place.site is not None else []
         if self.place.bias is not None:
@@ -146,7 +146,7 @@ class _Normal:
         self.energy += float(wanted.double().square().sum())
 
     def solve(self, graph: TorchGraph, method: Method, ridge: float) -> float:
-        """Puts the solution into `graph`; returns how many times smaller the squared error became."""
+        """Put the solution into `graph`; return how many times smaller the squared error became."""
         assert self.a is not None and self.b is not None
         site, bias = self.place.site, self.place.bias
         rows = []
@@ -175,7 +175,7 @@ class _Normal:
         return before / max(after, 1e-30)
 
     def _second_only(self, graph: TorchGraph, old: torch.Tensor, ridge: float) -> torch.Tensor:
-        """A split matrix: the second factor is solved for, the first stays."""
+        """Refit the second factor of a split weight; the first stays."""
         assert self.place.site is not None and self.a is not None and self.b is not None
         projection = self.place.site.projection
         assert projection.first is not None and projection.first.inputs[1] is not None
@@ -199,7 +199,7 @@ class _Normal:
 
 
 def _ridge(old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ridge: float, biased: bool) -> torch.Tensor:
-    """argmin of the weighted squared error plus a pull towards `old`; the bias is free."""
+    """Return the minimum of the weighted squared error plus a pull towards `old`; the bias is free."""
     pull = torch.full((len(a),), float(ridge * a.diagonal()[: len(a) - biased].mean()), dtype=torch.float64)
     if biased:
         pull[-1] = 1e-9 * float(a[-1, -1])
@@ -209,7 +209,7 @@ def _ridge(old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ridge: float, bi
 def _scaled(
     old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, site: Site, ridge: float, biased: bool
 ) -> torch.Tensor:
-    """One factor for each unit, and the bias: `new = s ∘ old`. Damped towards 1; left at 1 where one grows wild."""
+    """Fit one factor for each unit, and the bias: `new = s ∘ old`. Damped towards 1; left at 1 where a factor grows wild."""
     gram = a * (old @ old.T)
     units = gram[: site.units * site.unit, : site.units * site.unit]
     folded = units.unflatten(0, (site.units, site.unit)).sum(1).unflatten(1, (site.units, site.unit)).sum(2)

@@ -1,8 +1,8 @@
-"""Decides which whole numbers stand for a model's matrices, tables and values. Imports torch.
+"""Plan the quantization of a model's weights, embeddings and activations, and carry it out. Imports torch.
 
-One pass over the text observes every value that a projection reads: ranges by channel, second moments, means. From them follow
-the migration of scales between a value and the matrices behind it, the rounding of each matrix and the correction of its
-bias, and for targets that want ranges beforehand the range of each value.
+One pass over the text observes all activations that a projection reads: ranges per channel, second moments, means. Four things follow
+from them: the migration of scales between activations and the weights behind them, the rounding of each weight matrix, the
+correction of its bias, and for targets that need static ranges the range of each activation.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ from ..passes.quantize import PER_TOKEN, MigrateScales, QuantizeMatrices, Quanti
 from ..recipe.pass_specs import QuantizeSpec
 
 _SMALL_TABLE = 1 << 16
-"""Tables of fewer weights (token types) stay float: they are no bytes worth a rounding error."""
+"""Embeddings of fewer weights (token types) stay float: so few bytes are not worth a rounding error."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Matrices that are rounded together or not at all: the smallest choice that a mixed assignment makes.
+    """Weights that are quantized together or not at all: the smallest choice of the search.
 
-    `matrices`: names of weights; `values`: names of the values they read; `cost`: multiply-adds per token.
+    `matrices` are their names, `values` the names of the activations that they read, `cost` their multiply-adds per token.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Group:
 
 
 def groups(anatomy: Anatomy) -> list[Group]:
-    """By block: what reads the block's input (queries, keys, values), attention's result, and both sides of feed-forwards."""
-    found = []
+    """Return the groups of each block: queries, keys and values; attention's output; both sides of each feed-forward."""
+    all_groups = []
     for block in anatomy.blocks:
         parts: dict[str, list[Projection]] = {}
         if block.attention is not None:
@@ -62,13 +62,13 @@ def groups(anatomy: Anatomy) -> list[Group]:
             names = tuple(dict.fromkeys(str(n.inputs[1].name) for n in nodes if n.inputs[1] is not None))
             values = tuple(dict.fromkeys(str(n.inputs[0].name) for n in nodes if n.inputs[0] is not None))
             cost = sum(p.multiplications for p in projections)
-            found.append(Group(f"block {block.index} {kind}", block.index, names, values, cost))
-    return found
+            all_groups.append(Group(f"block {block.index} {kind}", block.index, names, values, cost))
+    return all_groups
 
 
 @dataclass
 class RoundingPlan:
-    """What quantization will do, and what stays float with the reason."""
+    """What will be quantized: groups of weights, and `tables` (embeddings). `left`: what stays float, with the reason."""
 
     groups: list[Group]
     tables: tuple[str, ...]
@@ -76,9 +76,10 @@ class RoundingPlan:
 
 
 def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: bool = True) -> RoundingPlan:
-    """Every matrix of the blocks and every large table, but what the recipe keeps in float or what cannot be rounded.
+    """Return a plan for all weights of the blocks and all large embeddings, but what the recipe keeps or what cannot be quantized.
 
-    No table where the target cannot look it up in int8 (`TargetSpec.int8_tables`).
+    Embeddings stay float where the target cannot look them up in int8 (`TargetSpec.int8_embeddings`). Raises UsageError where the
+    model is quantized already, or where the recipe keeps what is not there.
     """
     if is_quantized(model):
         raise UsageError("the model is quantized already: its own scales are kept")
@@ -103,7 +104,7 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: 
         elif _kept(name, spec):
             left[name] = "kept in float by the recipe"
         elif not int8_tables:
-            left[name] = "the target looks tables up in float"
+            left[name] = "the target looks embeddings up in float"
         elif spec.tables:
             tables.append(name)
     left |= {p.weight: "outside the blocks" for p in (*anatomy.before, *anatomy.head)}
@@ -114,9 +115,9 @@ def _kept(name: str, spec: QuantizeSpec) -> bool:
     return any(_covers(k, name) for k in spec.keep)
 
 
-def _covers(kept: str, name: str) -> bool:
-    """Whether a weight is, or belongs to the module, that a recipe names."""
-    return name == kept or name.startswith(f"{kept}.")
+def _covers(named: str, name: str) -> bool:
+    """Tell whether a weight is what a recipe names, or belongs to the module that it names."""
+    return name == named or name.startswith(f"{named}.")
 
 
 def _obstacle(model: ir.Model, group: Group, spec: QuantizeSpec) -> str | None:
@@ -127,7 +128,7 @@ def _obstacle(model: ir.Model, group: Group, spec: QuantizeSpec) -> str | None:
         if _kept(name, spec):
             return "kept in float by the recipe"
         if any(n.op_type != "MatMul" or n.inputs[1] is not weight for n in consumers(weight)):
-            return "also read by something other than products"
+            return "also read by something other than matmuls"
     return None
 
 
@@ -142,7 +143,7 @@ def look(
     histograms: bool = True,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Observations:
-    """Observes every value that the groups' matrices read, second moments included; see `needs_histograms`."""
+    """Observe all activations that the groups' weights read, with their second moments. `histograms`: see `needs_histograms`."""
     values = list(dict.fromkeys(v for g in chosen for v in g.values))
     return observe(
         model,
@@ -158,79 +159,89 @@ def look(
 
 
 def needs_histograms(spec: QuantizeSpec, activations: str) -> bool:
-    """Whether ranges are read from histograms: not by token, and not where extremes are the range."""
+    """Tell whether ranges are read from histograms: not per token, and not where the extremes are the range."""
     return activations == "static" and spec.ranges != "min-max"
 
 
 def quantized(
-    model: ir.Model, chosen: RoundingPlan, seen: Observations, spec: QuantizeSpec, *, activations: str, signed: bool
+    model: ir.Model,
+    chosen: RoundingPlan,
+    observations: Observations,
+    spec: QuantizeSpec,
+    *,
+    activations: str,
+    signed: bool,
 ) -> tuple[ir.Model, list[StructuralPass]]:
-    """A copy of the model with the plan's matrices, tables and values in whole numbers, and the passes that did it.
+    """Return a copy of the model with a plan carried out, and the passes that did it.
 
-    `activations`: "per-token", "static" or "none"; `signed` as in `QuantizeValues`.
+    `activations` is "per-token", "static" or "none"; `signed` as in `QuantizeValues`.
     """
-    made = model.clone()
+    result = model.clone()
     passes: list[StructuralPass] = []
 
-    def run(one: StructuralPass) -> None:
-        one(made)
-        passes.append(one)
+    def run(structural: StructuralPass) -> None:
+        structural(result)
+        passes.append(structural)
 
-    values = _Values(seen)
+    observed = _Observed(observations)
     if spec.migrate and activations != "none":
-        migrate = MigrateScales(_divisors(made, chosen.groups, seen.values, per_token=activations == "per-token"))
+        migrate = MigrateScales(
+            _divisors(result, chosen.groups, observations.values, per_token=activations == "per-token")
+        )
         run(migrate)
-        values.divide(made, migrate)
+        observed.divide(result, migrate)
     wanted = {name for g in chosen.groups for name in g.matrices}
-    run(_matrices(made, wanted, values, spec))
+    run(_matrices(result, wanted, observed, spec))
     if chosen.tables:
         run(QuantizeTables(chosen.tables))
     ranges: dict[str, tuple[float, float] | str] = {}
     if activations != "none":
         for name in dict.fromkeys(v for g in chosen.groups for v in g.values):
-            now = values.now(name)
-            ranges[now] = PER_TOKEN if activations == "per-token" else values.range(name, spec)
+            now = observed.now(name)
+            ranges[now] = PER_TOKEN if activations == "per-token" else observed.range(name, spec)
         if ranges:
             run(QuantizeValues(ranges, signed=signed))
-    return made, passes
+    return result, passes
 
 
-class _Values:
-    """Observations of the values as they are after scales have moved: names of what is read now, divisors applied."""
+class _Observed:
+    """Observations of activations as they are once scales have moved: under the names that are read now, with divisors applied."""
 
-    def __init__(self, seen: Observations):
-        self._seen = seen.values
+    def __init__(self, observations: Observations):
+        self._seen = observations.values
         self._divisors: dict[str, np.ndarray] = {}
         self._names: dict[str, str] = {}
 
     def divide(self, model: ir.Model, migrated: MigrateScales) -> None:
-        """Takes note of what a migration did to a model."""
-        found = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
+        """Take note of what a migration did to a model."""
+        values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
         assert migrated.report is not None
         for name in migrated.report.changes:
             self._divisors[name] = migrated.divisors[name].astype(np.float64)
             divided = f"{name}.divided"
-            if divided in found:
+            if divided in values:
                 self._names[name] = divided
 
     def now(self, name: str) -> str:
+        """Return the name under which an activation is read now."""
         return self._names.get(name, name)
 
     def _original(self, name: str) -> str:
         return next((k for k, v in self._names.items() if v == name), name)
 
     def has(self, name: str) -> bool:
+        """Tell whether what is read under this (present) name was observed."""
         return self._original(name) in self._seen
 
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Second moment `[in, in]` and mean `[in]` of what is read under this (present) name."""
+        """Return the second moment `[in, in]` and the mean `[in]` of what is read under this (present) name."""
         original = self._original(name)
         o, d = self._seen[original], self._divisors.get(original)
         assert o.moment is not None and o.mean is not None
         return (o.moment, o.mean) if d is None else (o.moment / np.outer(d, d), o.mean / d)
 
     def range(self, name: str, spec: QuantizeSpec) -> tuple[float, float]:
-        """Range of a value by its original name; where channels were divided, from their own extremes."""
+        """Return the range of an activation by its original name; where channels were divided, from their own extremes."""
         o, d = self._seen[name], self._divisors.get(name)
         if d is None:
             return o.range(spec.ranges, symmetric=False)
@@ -238,9 +249,9 @@ class _Values:
 
 
 def _divisors(
-    model: ir.Model, chosen: Sequence[Group], seen: Mapping[str, Observation], *, per_token: bool
+    model: ir.Model, chosen: Sequence[Group], observations: Mapping[str, Observation], *, per_token: bool
 ) -> dict[str, np.ndarray]:
-    found = {}
+    divisors = {}
     by_value: dict[str, list[str]] = {}
     blocks = read_anatomy(model).blocks
     inner = {str(p.first.outputs[0].name) for b in blocks for p in b.projections if p.first is not None}
@@ -252,7 +263,7 @@ def _divisors(
     for name, weights in by_value.items():
         if name in inner:
             continue
-        o = seen[name]
+        o = observations[name]
         assert o.sample is not None and o.moment is not None
         arrays = [a for w in dict.fromkeys(weights) if (a := constant(model.graph.initializers[w])) is not None]
         divisor = (
@@ -261,21 +272,21 @@ def _divisors(
             else migration(o.channel_low, o.channel_high, o.moment, arrays)
         )
         if divisor.max() > 1.0:
-            found[name] = divisor
-    return found
+            divisors[name] = divisor
+    return divisors
 
 
-def _matrices(model: ir.Model, wanted: Iterable[str], values: _Values, spec: QuantizeSpec) -> QuantizeMatrices:
-    """Rounds every matrix named. One that several places share follows the moments of all of them together."""
+def _matrices(model: ir.Model, wanted: Iterable[str], observed: _Observed, spec: QuantizeSpec) -> QuantizeMatrices:
+    """Round all weights named. One that several places share follows the moments of all of them together."""
     matrices: dict[str, QuantizedMatrix] = {}
     shifts: dict[str, np.ndarray] = {}
     for name in sorted(wanted):
         weight = model.graph.initializers[name]
         array = constant(weight)
         assert array is not None
-        # A table of relative positions, projected by the matrices of queries and keys, is no value of the text: it stays float.
-        read = [r for n in consumers(weight) if n.inputs[0] is not None and values.has(r := str(n.inputs[0].name))]
-        moments, means = zip(*(values.moments(r) for r in read), strict=True)
+        # Embeddings of relative positions, which queries and keys project too, do not depend on the text: they stay float.
+        read = [r for n in consumers(weight) if n.inputs[0] is not None and observed.has(r := str(n.inputs[0].name))]
+        moments, means = zip(*(observed.moments(r) for r in read), strict=True)
         bits = 8 if spec.weights == "int8" else 4
         block = spec.block if spec.block and len(array) % spec.block == 0 else None
         if spec.rounding == "gptq":
@@ -288,7 +299,7 @@ def _matrices(model: ir.Model, wanted: Iterable[str], values: _Values, spec: Qua
 
 
 def activations_for(spec: QuantizeSpec, *, kernels: bool) -> str:
-    """What a recipe's "auto" means: by token where the kernels compute it, else ranges from the text; int4 rounds no values."""
+    """Return what a recipe's "auto" means: per token where the kernels compute it, else static. int4 quantizes no activations."""
     if spec.activations != "auto":
         return spec.activations
     if spec.weights == "int4":

@@ -1,4 +1,4 @@
-"""Divide the text into what is learned from and what judges."""
+"""Divide the text into what the passes learn from and what judges them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from ...text import TextEncoder
 from ..recipe.recipe import Calibration
 
 MOST_TOKENS = 32_768
-"""Calibration text beyond this many tokens changes nothing and takes time."""
+"""Calibration data beyond this many tokens changes nothing and takes time."""
 
 _HELD_OUT = 256
 FEW_TEXTS = 10
-"""Below so many texts none are held out: all serve to learn and to judge."""
+"""Below so many texts none are held out: all serve both to learn and to judge."""
 
 
 def class_names(config: Mapping[str, Any]) -> dict[str, int]:
-    """Classes of a text classifier by name. A config that names none has two, as transformers reads it."""
+    """Return the classes of a text classifier by name. A config that names none has two, as transformers reads it."""
     if not any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or []):
         return {}
     named = config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
@@ -26,7 +26,7 @@ def class_names(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def divide(count: int, settings: Calibration) -> tuple[np.ndarray, np.ndarray]:
-    """Texts to learn from and texts to judge by: a fifth, at most 256, are held out. Of very few, all serve both."""
+    """Return the texts to learn from and those to judge by: a fifth, at most 256, are held out. Of very few, all serve both."""
     order = np.random.default_rng(settings.seed).permutation(count)
     if count < FEW_TEXTS:
         return order, order
@@ -35,6 +35,7 @@ def divide(count: int, settings: Calibration) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_text(encoder: TextEncoder, batches: Sequence[Batch]) -> None:
+    """Raise UsageError where hardly anything of the text becomes a known token."""
     tokenizer = encoder.tokenizer
     special = [i for i, t in tokenizer.get_added_tokens_decoder().items() if t.special]
     unknown = next((tokenizer.token_to_id(t) for t in ("[UNK]", "<unk>") if tokenizer.token_to_id(t) is not None), None)

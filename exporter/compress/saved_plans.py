@@ -18,7 +18,7 @@ def write_plans(job: Job) -> None:
     plans = [
         {
             "heads": p.heads,
-            "neurons": [[b, n, kept] for (b, n), kept in p.neurons.items()],
+            "neurons": [[b, n, units] for (b, n), units in p.neurons.items()],
             "ranks": p.ranks,
             "cost": p.cost,
             "loss": p.loss,
@@ -39,8 +39,8 @@ def read_plans(job: Job) -> list[CutPlan]:
         return []
     return [
         CutPlan(
-            {int(b): kept for b, kept in p["heads"].items()},
-            {(b, n): kept for b, n, kept in p["neurons"]},
+            {int(b): units for b, units in p["heads"].items()},
+            {(b, n): units for b, n, units in p["neurons"]},
             p["ranks"],
             p["cost"],
             p["loss"],

@@ -1,8 +1,8 @@
-"""Chooses what goes: heads, neurons and ranks compete in one budget of measured time (or of FLOPs).
+"""Choose what to remove: heads, neurons and ranks compete in one budget of measured latency (or of FLOPs).
 
-Every attention and feed-forward is given a list of options, each with what it costs and what it loses; dynamic programming
-over the parts picks the set that loses least within the budget. Source: ZipLM (arXiv 2302.04089), section 3.2, over a
-measured table; the losses are those of `calibration.removal`, on one scale for every part.
+Every attention and feed-forward has a list of options, each with its cost and its loss. Dynamic programming over the parts picks
+those that lose least within the budget. Source: ZipLM (arXiv 2302.04089), section 3.2, over a measured table. The losses are
+those of `calibration.removal`, on one scale for every part.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,12 +25,12 @@ from .evidence import Evidence, Site, sites
 from .latency import LatencyTable, part_matrices
 
 _STEPS = 4000
-"""The budget is divided into so many steps; costs are rounded to whole ones."""
+"""The budget is divided into so many steps; costs are rounded to whole steps."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One way to leave a part: `keep` units of it, or all of them with matrices split at `rank`."""
+    """One way to leave a part: with `keep` of its units, or with all of them and its weights split at `rank`."""
 
     cost: float
     loss: float
@@ -49,7 +49,7 @@ class Part:
 
 @dataclass
 class CutPlan:
-    """What stays: heads by block, neurons by (block, number), ranks by weight name; what that is expected to cost and lose."""
+    """What stays: heads by block, neurons by (block, number), ranks by weight; and the expected cost and loss of that."""
 
     heads: dict[int, list[int]] = field(default_factory=dict)
     neurons: dict[tuple[int, int], list[int]] = field(default_factory=dict)
@@ -58,36 +58,37 @@ class CutPlan:
     loss: float = 0.0
 
     def passes(self, anatomy: Anatomy, evidence: Evidence | None) -> list[StructuralPass]:
-        """In an order in which block numbers stay true: an attention that goes whole renumbers what follows.
+        """Return the passes, in an order in which block numbers stay true.
 
-        So does, where the first attention went in an earlier round, what was left of its block.
+        Removing a whole attention renumbers the blocks behind it. So does removing what was left of the first block, where its
+        attention was removed in an earlier round.
         """
         first = anatomy.blocks[0]
         leading = [self.neurons.get((0, number)) for number in range(len(first.feed_forwards))]
-        gone = int(first.attention is None and all(kept == [] for kept in leading))
-        found: list[StructuralPass] = []
+        gone = int(first.attention is None and all(units == [] for units in leading))
+        passes: list[StructuralPass] = []
         if self.neurons:
-            found.append(RemoveNeurons(self.neurons))
+            passes.append(RemoveNeurons(self.neurons))
         if self.ranks:
             inputs, outputs = split_moments(anatomy, evidence, self.ranks) if evidence else ({}, {})
-            found.append(SplitMatrices(self.ranks, inputs, outputs))
+            passes.append(SplitMatrices(self.ranks, inputs, outputs))
         if self.heads:
-            found.append(RemoveHeads({block - gone: kept for block, kept in self.heads.items()}))
-        return found
+            passes.append(RemoveHeads({block - gone: units for block, units in self.heads.items()}))
+        return passes
 
 
 def split_moments(
     anatomy: Anatomy, evidence: Evidence, names: Collection[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Second moments by weight name, summed over the uses of a shared weight."""
+    """Return second moments of inputs and of output gradients by weight, summed over the uses of a shared weight."""
     inputs: dict[str, np.ndarray] = {}
     outputs: dict[str, np.ndarray] = {}
     for p in (p for b in anatomy.blocks for p in b.projections if p.weight in names):
-        for into, found in (
+        for into, moment in (
             (inputs, evidence.inputs[str(p.input.name)]),
             (outputs, evidence.outputs[str(p.output.name)]),
         ):
-            into[p.weight] = into[p.weight] + found if p.weight in into else found
+            into[p.weight] = into[p.weight] + moment if p.weight in into else moment
     return inputs, outputs
 
 
@@ -101,7 +102,7 @@ def find_parts(
     length: int = 128,
     ranks: bool = True,
 ) -> list[Part]:
-    """All parts with their options. Costs are milliseconds of `table`, or where there is none multiply-adds per token at `length`.
+    """Return all parts with their options. Costs are milliseconds of `table`, or multiply-adds per token at `length` without one.
 
     Without `ranks` nothing is split: a split part cannot be cut further.
     """
@@ -123,12 +124,14 @@ def find_parts(
 
 
 def removals(model: ir.Model, anatomy: Anatomy, evidence: Evidence) -> dict[str, Removal]:
-    """The order in which each site's units go, by the site's name."""
-    return {s.name: found for group in _groups(anatomy) for found in [_order(model, group, evidence)] for s in group}
+    """Return the order in which each site's units go, by the site's name."""
+    return {
+        s.name: removal for group in _groups(anatomy) for removal in [_order(model, group, evidence)] for s in group
+    }
 
 
 def _groups(anatomy: Anatomy) -> list[list[Site]]:
-    """Sites that share a weight, together."""
+    """Return the sites, those that share a weight together."""
     groups: dict[str, list[Site]] = {}
     for site in sites(anatomy):
         groups.setdefault(site.projection.weight, []).append(site)
@@ -162,7 +165,7 @@ def _square(moment: np.ndarray) -> np.ndarray:
 
 
 def _levels(site: Site, spec: TargetSpec) -> list[int]:
-    """Numbers of units that may stay, ascending, the whole last: any of heads, of neurons the target's multiples, at most some 64."""
+    """Return numbers of units that may stay, ascending, all of them last. Of neurons about 64 multiples that pay on the target."""
     if site.is_attention:
         return list(range(site.units + 1))
     step = max(spec.neuron_multiple, site.units // 64 // spec.neuron_multiple * spec.neuron_multiple)
@@ -191,15 +194,15 @@ def _rank_options(
     evidence: Evidence,
     table: LatencyTable | None,
     spec: TargetSpec,
-    whole: Option,
+    uncut: Option,
 ) -> list[Option]:
-    """Splitting every matrix of the part at one rank, where that is measured to be faster than leaving it whole."""
+    """Return options that split every weight of the part at one rank, where that was measured to be faster than no split."""
     first = members[0]
     matrices = part_matrices(anatomy, first.block, attention=first.is_attention, number=first.number or 0)
     limit = min((break_even(rows, columns) for _, rows, columns in matrices), default=0)
     if table is not None:
         costs = table.attention_rank if first.is_attention else table.neuron_rank
-        faster = {r: len(members) * c for r, c in costs.items() if r <= limit and len(members) * c < 0.98 * whole.cost}
+        faster = {r: len(members) * c for r, c in costs.items() if r <= limit and len(members) * c < 0.98 * uncut.cost}
     else:
         work = {n: r * c for n, r, c in matrices}
         sizes = {n: r + c for n, r, c in matrices}
@@ -207,7 +210,7 @@ def _rank_options(
             r: sum(work.values()) - r * sum(sizes.values())
             for r in range(spec.rank_multiple, limit + 1, spec.rank_multiple)
         }
-        faster = {r: whole.cost - len(members) * s for r, s in saved.items() if s > 0}
+        faster = {r: uncut.cost - len(members) * s for r, s in saved.items() if s > 0}
     if not faster:
         return []
     names = [n for n, _, _ in matrices]
@@ -221,24 +224,24 @@ def _rank_options(
 
 
 def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> CutPlan:
-    """The options that lose least while their costs sum to at most `budget`. GateError naming the least cost where none fit."""
+    """Return the options that lose least while their costs sum to at most `budget`. GateError with the least cost where none fit."""
     least = sum(min(o.cost for o in p.options) for p in parts)
     if budget < least or budget <= 0:
         raise GateError(f"even with everything removed that can be, {least:.4g} of {budget:.4g} would be needed")
     best = np.zeros(_STEPS + 1)
     picks = []
     for part in parts:
-        found = np.full(_STEPS + 1, np.inf)
+        losses = np.full(_STEPS + 1, np.inf)
         pick = np.zeros(_STEPS + 1, np.int64)
         for i, option in enumerate(part.options):
             steps = round(option.cost / budget * _STEPS)
             if steps > _STEPS:
                 continue
             total = best[: _STEPS + 1 - steps] + option.loss
-            better = total < found[steps:]
-            found[steps:][better] = total[better]
+            better = total < losses[steps:]
+            losses[steps:][better] = total[better]
             pick[steps:][better] = i
-        best = found
+        best = losses
         picks.append(pick)
     if not np.isfinite(best[-1]):
         raise GateError(f"no choice of heads, neurons and ranks fits; the least cost is {least:.4g} of {budget:.4g}")

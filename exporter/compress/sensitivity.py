@@ -1,7 +1,4 @@
-"""What rounding each group of matrices costs by itself, and which groups stay float so that no more is lost than allowed.
-
-Imports torch.
-"""
+"""Measure what quantizing each group of weights costs, and choose which stay float. Imports torch."""
 
 import json
 import tempfile
@@ -23,7 +20,7 @@ from ..graph.torch_graph import TorchGraph
 from ..publish.staging import output_folder
 from ..recipe.pass_specs import QuantizeSpec
 from ..source.tokenizer import source_encoder
-from .rounding_plan import Group, RoundingPlan, quantized
+from .rounding_plan import Group, RoundingPlan, look, needs_histograms, plan, quantized
 
 
 def sensitivity_of(
@@ -38,11 +35,11 @@ def sensitivity_of(
     allow_pickle: bool = False,
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> tuple[dict[str, Any], list[Path]]:
-    """What rounding each group of a source's matrices to int8 costs by itself; writes JSON and a plot to `out`."""
-    from ..publish.plots import plot_sensitivity
-    from ..recipe.pass_specs import QuantizeSpec
-    from .rounding_plan import look, needs_histograms, plan
-    from .sensitivity import effects
+    """Measure what quantizing each group of a source's weights to int8 costs by itself; write JSON and a plot to `out`.
+
+    Return what was written, and the files.
+    """
+    from ..publish.plots import plot_sensitivity  # matplotlib is loaded only to draw
 
     on_step("capture the graph")
     source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
@@ -50,29 +47,29 @@ def sensitivity_of(
     with tempfile.TemporaryDirectory() as folder:
         encoder = source_encoder(source, Path(folder))
     batches = make_batches(encoder, texts, longest=encoder.info.max_length, samples=samples)
-    recipe = QuantizeSpec()
-    chosen = plan(model, read_anatomy(model), recipe)
-    histograms = needs_histograms(recipe, activations)
+    quantize = QuantizeSpec()
+    chosen = plan(model, read_anatomy(model), quantize)
+    histograms = needs_histograms(quantize, activations)
     marks = source.fingerprint, fingerprint(texts)
-    seen = look(model, chosen.groups, batches, source=marks[0], text=marks[1], seed=0, histograms=histograms)
+    observations = look(model, chosen.groups, batches, source=marks[0], text=marks[1], seed=0, histograms=histograms)
     total = len(chosen.groups)
-    found = effects(
+    errors = effects(
         model,
         chosen,
-        seen,
-        recipe,
+        observations,
+        quantize,
         batches,
         activations=activations,
         signed=False,
-        on_group=lambda name: on_step(f"round {name}", of=total),
+        on_group=lambda name: on_step(f"quantize {name}", of=total),
     )
     content = {
         "model": spec,
         "activations": activations,
-        "observations": seen.describe(),
+        "observations": observations.describe(),
         "groups": [
             {"name": e.group.name, "error": e.error, "matrices": list(e.group.matrices), "multiply_adds": e.group.cost}
-            for e in found
+            for e in errors
         ],
     }
     (output_folder(out) / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -80,12 +77,12 @@ def sensitivity_of(
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A group rounded alone: `error` is its distance from the float model by text (see `objective.distance`)."""
+    """A group quantized alone. `error` is the distance from the float model per text (see `objective.distance`)."""
 
     group: Group
     error: float
@@ -94,7 +91,7 @@ class Effect:
 def effects(
     model: ir.Model,
     chosen: RoundingPlan,
-    seen: Observations,
+    observations: Observations,
     spec: QuantizeSpec,
     batches: Sequence[Batch],
     *,
@@ -102,49 +99,53 @@ def effects(
     signed: bool,
     on_group: Callable[[str], None] = lambda _: None,
 ) -> list[Effect]:
-    """Rounds one group at a time, tables left float, and compares the outputs on the calibration text."""
+    """Quantize one group at a time, embeddings left float, and compare the outputs on the calibration data."""
     graph = TorchGraph(model)
     with torch.no_grad():
         wanted = [graph(b.feeds) for b in batches]
     texts = sum(len(b.rows) for b in batches)
-    found = []
+    errors = []
     for group in chosen.groups:
         on_group(group.name)
-        made, _ = quantized(
-            model, replace(chosen, groups=[group], tables=()), seen, spec, activations=activations, signed=signed
+        quantized_model, _ = quantized(
+            model,
+            replace(chosen, groups=[group], tables=()),
+            observations,
+            spec,
+            activations=activations,
+            signed=signed,
         )
-        found.append(Effect(group, distance_over(TorchGraph(made), batches, wanted) / texts))
-    return found
+        errors.append(Effect(group, distance_over(TorchGraph(quantized_model), batches, wanted) / texts))
+    return errors
 
 
 def mixed(
-    chosen: RoundingPlan, found: Sequence[Effect], judge: Callable[[RoundingPlan], tuple[float, Made]], most: float
-) -> tuple[RoundingPlan, Made] | None:
-    """The plan that rounds the most work within `most` points, and what was made of it; None where even the last group costs more.
+    chosen: RoundingPlan, errors: Sequence[Effect], judge: Callable[[RoundingPlan], tuple[float, Result]], most: float
+) -> tuple[RoundingPlan, Result] | None:
+    """Return the plan that quantizes most within `most` points, and its result; None where even the last group costs more.
 
-    `judge` makes what a plan says and tells how many points it loses.
-    Groups go back to float in the order of error for each multiply-add saved, the dearest first; how many is found by
-    bisection, since what is lost falls as more stay float.
+    `judge` carries a plan out, and returns how many points it loses and the result. Groups return to float in the order of error for
+    each multiply-add saved, the dearest first. How many is found by bisection, since less is lost as more stay float.
     """
-    order = [e.group for e in sorted(found, key=lambda e: e.error / e.group.cost, reverse=True)]
+    order = [e.group for e in sorted(errors, key=lambda e: e.error / e.group.cost, reverse=True)]
 
     def with_float(count: int) -> RoundingPlan:
         gone = order[:count]
-        reason = "rounding it costs more than may be lost"
+        reason = "quantizing it costs more than may be lost"
         left = chosen.left | {n: reason for g in gone for n in g.matrices}
         return replace(chosen, groups=[g for g in chosen.groups if g not in gone], left=left)
 
-    drop, made = judge(chosen)
+    drop, result = judge(chosen)
     if drop <= most:
-        return chosen, made
-    del made
+        return chosen, result
+    del result
     low, high, best = 0, len(order), None
     while low + 1 < high:
         middle = (low + high) // 2
         tried = with_float(middle)
-        drop, made = judge(tried)
+        drop, result = judge(tried)
         if drop <= most:
-            high, best = middle, (tried, made)
+            high, best = middle, (tried, result)
         else:
             low = middle
     return best

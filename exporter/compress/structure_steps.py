@@ -128,14 +128,14 @@ def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
     counts[info.pad_id] += 1
     path = given.staging / info.file
     content = json.loads(path.read_text(encoding="utf-8"))
-    kept = tokens_to_keep(content, counts) if spec.tokens is None else most_used(content, counts, spec.tokens)
-    before, after = TrimVocabulary(tuple(kept)).apply(job.outcome.model)
-    TrimVocabulary(tuple(kept)).apply(job.source_model)
-    trim_directory(given.staging, kept)
-    info.pad_id = kept.index(info.pad_id)
+    kept_tokens = tokens_to_keep(content, counts) if spec.tokens is None else most_used(content, counts, spec.tokens)
+    before, after = TrimVocabulary(tuple(kept_tokens)).apply(job.outcome.model)
+    TrimVocabulary(tuple(kept_tokens)).apply(job.source_model)
+    trim_directory(given.staging, kept_tokens)
+    info.pad_id = kept_tokens.index(info.pad_id)
     job.encoder = TextEncoder(path, info)
     job.batches = given.batches(job.encoder)
-    job.outcome.kept_tokens = kept
-    used = sum(counts[i] for i in kept) / counts.total()
+    job.outcome.kept_tokens = kept_tokens
+    used = sum(counts[i] for i in kept_tokens) / counts.total()
     share = f", {100 * used:.1f} % of those in the text" if used < 1 else ""
     return {"vocabulary": f"{before} → {after} tokens{share}"}

@@ -68,17 +68,17 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
 def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     """Quantize weights, embeddings and activations; with `search`, as many groups of weights as `max_drop` allows."""
     target = job.given.target.spec
-    chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_tables)
+    chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_embeddings)
     if not chosen.groups:
         raise UsageError("quantize: no weights of the blocks are left to quantize")
-    per_token = target.rounds_tokens or kernels_of(job.given.recipe) != "stock"
+    per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
     quantizer = _observe(job, spec, chosen, activations_for(spec, kernels=per_token))
     if spec.search:
         chosen, (job.outcome.model, passes) = _search(job, quantizer, chosen)
     else:
         job.outcome.model, passes = quantizer.quantize(chosen)
     job.outcome.left_float = chosen.left
-    job.outcome.reports += [one.report for one in passes if one.report is not None]
+    job.outcome.reports += [structural.report for structural in passes if structural.report is not None]
     count = sum(len(g.matrices) for g in chosen.groups)
     changes = {
         "matrices": f"{count} {spec.weights}",
@@ -116,10 +116,10 @@ def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: st
         text=given.text_fingerprint,
         seed=given.seed,
         histograms=needs_histograms(spec, activations),
-        on_batch=lambda: given.step("observe values", of=len(job.batches)),
+        on_batch=lambda: given.step("observe activations", of=len(job.batches)),
     )
     job.learned.observations = observations.describe()
-    return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_values)
+    return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_activations)
 
 
 def _search(

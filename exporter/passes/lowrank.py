@@ -140,7 +140,7 @@ def _check(graph: ir.Graph, name: str, rank: int) -> None:
     weight = graph.initializers.get(name)
     shape = list(weight.shape) if weight is not None and weight.shape is not None else []
     if weight is None or len(shape) != 2:
-        raise UsageError(f"{name}: there is no such weight (was it quantized or split before?)")
+        raise UsageError(f"{name}: there is no such weight matrix (was it quantized or split before?)")
     rows, columns = (d if isinstance(d, int) else 0 for d in shape)
     if not 1 <= rank <= break_even(rows, columns):
         raise UsageError(

@@ -106,7 +106,7 @@ def _stage_lines(compression: dict) -> list[str]:
 
 def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
     """Return MB, ms, speed-up over the `first` stage and quality after a pass, and a remark on one that gained nothing."""
-    remark = "undone: not faster" if stage["undone"] else "bought nothing" if stage["paid"] is False else ""
+    remark = "undone: not faster" if stage["undone"] else "gained nothing" if stage["paid"] is False else ""
     times = f"{stage['ms']:.2f}", f"{first['ms'] / stage['ms']:.2f}"
     return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
 

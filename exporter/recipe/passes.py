@@ -157,7 +157,7 @@ def _adapter(specs: tuple[type[PassBase], ...]) -> "TypeAdapter[PassBase]":
 
 
 def _by_table() -> "TypeAdapter[PassBase]":
-    """Return what reads any pass of the table."""
+    """Return the adapter that reads any pass of the table."""
     return _adapter(tuple(entry.spec for entry in PASSES.values()))
 
 

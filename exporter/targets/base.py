@@ -22,17 +22,17 @@ from ..graph.anatomy import Anatomy
 class TargetSpec:
     """What passes need to know about a target.
 
-    `neuron_multiple` and `rank_multiple`: a width between two multiples takes as long as the next multiple. `signed_values`:
-    quantized activations are int8 with zero point 0, else uint8 with a zero point. `rounds_tokens`: the runtime itself quantizes
-    activations per token. `int8_tables`: embeddings may be stored in int8.
+    `neuron_multiple` and `rank_multiple`: a width between two multiples takes as long as the next multiple. `signed_activations`:
+    quantized activations are int8 with zero point 0, else uint8 with a zero point. `quantizes_tokens`: the runtime itself quantizes
+    activations per token. `int8_embeddings`: embeddings may be stored in int8.
     """
 
     name: str
     neuron_multiple: int
     rank_multiple: int
-    signed_values: bool = False
-    rounds_tokens: bool = False
-    int8_tables: bool = True
+    signed_activations: bool = False
+    quantizes_tokens: bool = False
+    int8_embeddings: bool = True
 
     def grown(self, width: int, most: int) -> int:
         """Return the next multiple at or above `width`, at most `most`: a width between multiples saves nothing."""

@@ -1,4 +1,4 @@
-"""The kernels on a CPU: operators of the domain `headway` in a library that ONNX Runtime loads.
+"""Load and run the CPU kernels: operators of the domain `headway` in a library for ONNX Runtime.
 
 With plain onnxruntime one line makes a graph with these operators loadable:
 
@@ -21,7 +21,7 @@ MISSING = "Headway's CPU kernels were not built: install a C++ compiler (g++ or 
 
 
 def library_path() -> Path | None:
-    """Where the library is; None where it was not built, as when no C++ compiler was there."""
+    """Return the path of the library; None where it was not built, as on a machine without a C++ compiler."""
     path = Path(__file__).resolve().parent / LIBRARY
     return path if path.is_file() else None
 
@@ -35,10 +35,10 @@ def run(
     threads: int = 1,
     **attributes: Any,
 ) -> list[np.ndarray]:
-    """Runs one operator on arrays through a session of its own; None stands for an optional input that is not given.
+    """Run one operator on arrays in a session of its own; None stands for an optional input that is absent.
 
-    `outputs`: their dtypes, one of the first input's where not given; `constants`: which inputs are initializers. Raises what
-    the runtime raises.
+    `outputs` are the dtypes of the outputs; by default there is one, of the first input's dtype. `constants` are the indices of
+    inputs that are initializers. Raises what the runtime raises.
     """
     session = open_session(op_type, inputs, outputs=outputs, constants=constants, threads=threads, **attributes)
     return session(inputs)
@@ -58,7 +58,7 @@ class Session:
         options.log_severity_level = 4
         options.register_custom_ops_library(str(path))
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self.fed = {each.name for each in self.session.get_inputs()}
+        self.fed = {value.name for value in self.session.get_inputs()}
 
     def __call__(self, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         feeds: Mapping[str, np.ndarray] = {
@@ -76,7 +76,7 @@ def open_session(
     threads: int = 1,
     **attributes: Any,
 ) -> Session:
-    """A session of one operator for inputs of these dtypes and numbers of axes, of any size; `constants` keep their values."""
+    """Open a session of one operator for inputs of these dtypes and ranks and of any size; `constants` keep their values."""
     from onnx import helper, numpy_helper
 
     def info(name: str, dtype: np.dtype | type, rank: int | None) -> Any:

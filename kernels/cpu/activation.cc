@@ -6,7 +6,7 @@
 namespace headway {
 namespace {
 
-constexpr int64_t kShare = 16384;  // numbers that pay for another thread
+constexpr int64_t kShare = 16384;  // elements from which another thread pays off
 
 // y = act(x + bias), x [..., width], bias [width]. Attribute `activation`.
 class BiasActivation {

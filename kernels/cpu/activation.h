@@ -1,4 +1,4 @@
-// act(x + bias): what stands behind the first matrix of a feed-forward. Definition: kernels/reference.py.
+// act(x + bias), as it follows the first matmul of a feed-forward. Definition: kernels/reference.py.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ class Node;
 
 enum class Activation { kNone, kGelu, kGeluTanh, kRelu, kTanh };
 
-// A node's attribute `activation`.
+// The attribute `activation` of a node.
 Activation activation_of(const Node& node, const char* otherwise = "none");
 
 struct ActivationTable {

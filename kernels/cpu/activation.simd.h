@@ -7,8 +7,8 @@
 namespace headway::HEADWAY_ISA {
 namespace {
 
-// Phi(a) - 1/2 for a >= 0, Phi the normal distribution (or its likeness by tanh): a polynomial in r for each of eight stretches
-// round 0.7 n, r = a / 0.7 - n between -1/2 and 1/2; 1/2 from 5.25 on. Interpolated in Chebyshev nodes, error below 2.2e-7.
+// Phi(a) - 1/2 for a >= 0, with Phi the normal distribution (or its tanh approximation): one polynomial in r per interval of eight,
+// around 0.7 n, with r = a / 0.7 - n between -1/2 and 1/2; 1/2 from 5.25 on. Interpolated in Chebyshev nodes, error below 2.2e-7.
 struct Curve {
   float factors[6][8];  // of r^0 to r^5
 };
@@ -44,7 +44,7 @@ HEADWAY_INLINE Float looked_up(const float (&table)[8], Int index) {
 HEADWAY_INLINE Float gelu(Float x, const Curve& curve) {
   const Float size = absolute(x);
   const Float inside = smaller(size, set(0x1.4ffffep2f));
-  const Float shifted = fused(inside, set(1 / 0.7f), set(12582912.0f));  // its last bits are the whole number
+  const Float shifted = fused(inside, set(1 / 0.7f), set(12582912.0f));  // its last bits are the integer
   const Float r = fused(inside, set(1 / 0.7f), set(12582912.0f) - shifted);
   const Int index = as_int(shifted);
   Float half = looked_up(curve.factors[5], index);
@@ -53,7 +53,7 @@ HEADWAY_INLINE Float gelu(Float x, const Curve& curve) {
   return fused(size, half, x * set(0.5f));
 }
 
-// (1 - e) / (1 + e) with e = exp(-2 |x|) = 2^n (1 + p); 1 - e loses nothing where x is small.
+// (1 - e) / (1 + e) with e = exp(-2 |x|) = 2^n (1 + p); 1 - e loses no precision where x is small.
 HEADWAY_INLINE Float tanh(Float x) {
   const Float size = absolute(x);
   const Float twice = (size < set(10.0f) ? size : set(10.0f)) * set(-2.0f);

@@ -10,12 +10,12 @@
 namespace headway {
 namespace {
 
-constexpr int64_t kChunk = 128;    // queries of one head that one thread takes at least, where there are so many
-constexpr double kWorth = 2.0e6;   // multiplications that pay for another thread
+constexpr int64_t kChunk = 128;    // least queries of one head per thread, where there are as many
+constexpr double kWorth = 2.0e6;   // multiplications from which another thread pays off
 constexpr int64_t kMostTasks = 256;
 
-// Attributes of all attention ops: `heads`; `scale`, 1 / sqrt(head_dim) where not given; `causal` (0 or 1); `window`, the
-// farthest key a query sees either way, -1 for any.
+// Attributes of all attention ops: `heads`; `scale`, by default 1 / sqrt(head_dim); `causal` (0 or 1); `window`, the largest
+// distance of a key that a query sees in either direction, -1 for any.
 struct Options {
   explicit Options(const Node& node)
       : heads(node.integer("heads", 0)),
@@ -46,14 +46,14 @@ inline void check_bias(const Tensor<float>& bias, int64_t heads, int64_t longest
                 std::to_string(heads) + " heads and sequences of up to " + std::to_string(longest) + " tokens");
 }
 
-// Every head of every sequence, by chunks of queries, in about equal tasks. What a query gives depends on no border between them.
+// Every head of every sequence, in chunks of queries, in tasks of about equal work. No result depends on where a task ends.
 template <class In, class Out>
 void attend(const Context& context, void (*kernel)(const Queries<In, Out>&), const Options& options, Queries<In, Out> all,
             const std::vector<Sequence>& sequences, const Tensor<float>& bias) {
   struct Unit {
     Sequence sequence;
     int64_t head, first, count;
-    double until;  // work up to and with this one
+    double until;  // work up to and including this one
   };
   std::vector<Unit> units;
   double work = 0;
@@ -113,7 +113,7 @@ Queries<In, Out> queries_of(const Tensor<In>& q, const Tensor<In>& k, const Tens
   return all;
 }
 
-// The scale and zero point of a byte tensor, attributes `<name>_scale` and `<name>_zero_point`; floats have none.
+// The scale and zero point of an int8 or uint8 tensor, attributes `<name>_scale` and `<name>_zero_point`; floats have none.
 template <class T>
 Quantization quantization_of(const Node& node, const std::string& name) {
   if constexpr (sizeof(T) > 1) return {};
@@ -134,7 +134,7 @@ auto kernel_between() {
   else return table.float_to_int8;
 }
 
-// What the ops share: they differ in how they are told where sequences are.
+// What the ops share. They differ in how they get the positions of the sequences.
 template <class In, class Out>
 class Attention {
  public:
@@ -147,7 +147,7 @@ class Attention {
         kernel_(kernel_between<In, Out>()) {}
 
  protected:
-  // q, k and v, of `rank` axes and of one shape, which `axes` describes.
+  // Reads q, k and v, which have `rank` axes and the same shape; `axes` describes it.
   struct Inputs {
     Tensor<In> q, k, v;
   };
@@ -160,7 +160,7 @@ class Attention {
     return all;
   }
 
-  // Input 4 is the bias, for positions up to `longest`. Returns y; what lies outside of all sequences is left as it is.
+  // Input 4 is the bias, for positions up to `longest`. Returns y; what lies outside all sequences is not written.
   Out* run(const Context& context, const Inputs& inputs, const std::vector<Sequence>& sequences, int64_t longest) const {
     const auto bias = context.input<float>(4);
     check_bias(bias, options_.heads, longest);
@@ -184,8 +184,8 @@ constexpr const char* packed_name() {
   else return "PackedAttention";
 }
 
-// q, k, v [tokens, heads * head_dim], cu_seqlens [sequences + 1], bias [heads or 1, positions, positions] → y like q; to bytes:
-// rounded in the same pass; from bytes: k, q and v have scales too.
+// q, k, v [tokens, heads * head_dim], cu_seqlens [sequences + 1], bias [heads or 1, positions, positions] → y like q. The ops that
+// give int8 or uint8 quantize in the same pass; for the op that takes them, q, k and v have scales as well.
 template <class In, class Out = In>
 class PackedAttention : Attention<In, Out> {
  public:
@@ -208,7 +208,7 @@ class PackedAttention : Attention<In, Out> {
   }
 };
 
-// q, k, v [batch, sequence, heads * head_dim], lengths [batch] (all of the sequence where not given), bias as above → y like q,
+// q, k, v [batch, sequence, heads * head_dim], lengths [batch] (by default the whole sequence), bias as above → y like q,
 // zeros from each row's length on.
 template <class T>
 class PaddedAttention : Attention<T, T> {

@@ -9,7 +9,7 @@ namespace headway {
 
 constexpr int kLongestHead = 256;
 
-// How a byte stands for a number: (byte - zero) * scale. Ignored for floats.
+// What an int8 or uint8 element q means: (q - zero) * scale. Ignored for floats.
 struct Quantization {
   float scale = 1.0f;
   float zero = 0.0f;
@@ -17,17 +17,17 @@ struct Quantization {
 
 template <class In, class Out>
 struct Queries {
-  const In *q, *k, *v;  // of the head, from the sequence's first token on
+  const In *q, *k, *v;  // of this head, from the first token of the sequence on
   Out* y;
   int64_t pitch_q, pitch_k, pitch_v, pitch_y;  // elements from one token to the next
   int head_dim;
   int64_t length;                              // keys
   int64_t first, count;                        // queries; first is a multiple of 32
   float scale;
-  const float* bias;  // [positions, pitch_bias]: a row a query; null: none
+  const float* bias;  // [positions, pitch_bias], one row per query; null: none
   int64_t pitch_bias;
-  bool causal;     // a query sees no key after itself
-  int64_t window;  // nor any farther away than this, where it is not negative
+  bool causal;     // a query does not see later keys
+  int64_t window;  // nor keys at a larger distance than this, where it is not negative
   Quantization in_q, in_k, in_v, out;
 };
 

@@ -1,8 +1,8 @@
-// Lanes are queries: scores of a block of keys are kept as [key][query], so that the largest score, the sum and the exponentials
-// need no sums across lanes, and keys and values are read where they are, one number at a time, spread over all lanes.
+// Lanes are queries. The scores of a block of keys are stored as [key][query], so that the maximum, the sum and the exponentials
+// need no reduction across lanes. Keys and values are read in place, one element at a time, and broadcast to all lanes.
 //
-// Online softmax (Milakov & Gimelshein, arXiv:1805.02867): one block of keys at a time, results so far rescaled when a larger
-// score turns up. Exponents are to the base 2: log2(e) is part of the scale.
+// Online softmax (Milakov & Gimelshein, arXiv:1805.02867): one block of keys at a time; earlier results are rescaled when a larger
+// score occurs. Exponentials have base 2: log2(e) is part of the scale.
 
 #include "attention.h"
 
@@ -12,7 +12,7 @@ namespace headway::HEADWAY_ISA {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kKeys = 8, kDims = 8;  // 16 sums are as many as the latency of a product needs
+constexpr int kKeys = 8, kDims = 8;  // 16 sums hide the latency of a multiplication
 #elif defined(__AVX2__)
 constexpr int kKeys = 6, kDims = 4;  // 16 registers
 #elif defined(__SSE2__)
@@ -20,7 +20,7 @@ constexpr int kKeys = 4, kDims = 4;
 #else
 constexpr int kKeys = 12, kDims = 8;  // 32 registers
 #endif
-constexpr int kBlock = kLanes == 16 ? 256 : 128;  // keys at once: their scores stay in the first-level cache
+constexpr int kBlock = kLanes == 16 ? 256 : 128;  // keys per block: their scores stay in the L1 cache
 
 // Scores of kRows keys: s[row][query] = sum over head_dim of k * q. `q` is [head_dim][kColumns * kLanes].
 template <int kRows, int kColumns>
@@ -73,7 +73,7 @@ HEADWAY_INLINE void add_values(const float* v, int64_t pitch, int keys, const fl
     for (int c = 0; c < kColumns; ++c) store(y + r * kWidth + c * kLanes, sum[r][c]);
 }
 
-// Scores of kRows keys become exponentials, which are added to `total`.
+// Turns the scores of kRows keys into exponentials and adds them to `total`.
 template <int kRows, int kColumns>
 HEADWAY_INLINE void raise(float* s, const Float* base, Float* total) {
   Float p[kRows * kColumns];
@@ -113,7 +113,7 @@ HEADWAY_INLINE void add_rest(const float* v, int64_t pitch, int keys, int rows, 
   }
 }
 
-// A square of numbers from memory, rows beyond `rows` and columns beyond `columns` zero.
+// Loads a square of elements; rows from `rows` on and columns from `columns` on are zero.
 template <class T>
 HEADWAY_INLINE void load_square(const T* from, int64_t pitch, int rows, int columns, float zero, Float (&square)[kLanes]) {
 #pragma GCC unroll 16
@@ -123,7 +123,7 @@ HEADWAY_INLINE void load_square(const T* from, int64_t pitch, int rows, int colu
   }
 }
 
-// Adds the bias and blocks what may not be seen; finds the largest scores anew. Rows are keys from `key` on.
+// Adds the bias, masks what must not be seen, and finds the largest scores again. Rows are keys from `key` on.
 template <int kColumns, class In, class Out>
 HEADWAY_INLINE void adjust(const Queries<In, Out>& a, int64_t query, int queries, int64_t key, int keys, float* s, Float* most) {
   constexpr int kWidth = kColumns * kLanes;
@@ -142,7 +142,7 @@ HEADWAY_INLINE void adjust(const Queries<In, Out>& a, int64_t query, int queries
       for (int r = 0; r < rows; ++r) {
         Float score = load(s + (from + r) * kWidth + c * kLanes) + added[r] * set(kLog2E);
         const int offset = static_cast<int>(query + c * kLanes - key - from - r);
-        const Int ahead = lane + offset;  // how far the query is behind the key
+        const Int ahead = lane + offset;  // position of the query minus that of the key
         if (a.causal) score = ahead >= 0 ? score : set(-kInfinity);
         if (a.window >= 0) {
           const int window = static_cast<int>(a.window);
@@ -172,7 +172,7 @@ HEADWAY_INLINE const float* as_floats(const In* from, int64_t& pitch, int rows, 
   }
 }
 
-// Up to kColumns * kLanes queries from `first` on.
+// Computes up to kColumns * kLanes queries from `first` on.
 template <int kColumns, class In, class Out>
 void tile(const Queries<In, Out>& a, int64_t first, int queries) {
   constexpr int kWidth = kColumns * kLanes;

@@ -1,7 +1,7 @@
-"""Times the CPU kernels beside ONNX Runtime's own operators and torch, paired, and against what memory and arithmetic allow.
+"""Time the CPU kernels against ONNX Runtime's own operators and torch, paired, and against the limits of memory and arithmetic.
 
-Shares: of the time that copying the same bytes takes (softmax), of the rate of a large matrix product (attention), both measured
-in the same rounds. Needs onnx; torch joins where it is installed.
+The limit is the time of copying the same bytes (softmax) or the rate of a large matmul (attention), measured in the same
+rounds. Needs onnx; torch takes part where it is installed.
 """
 
 import time
@@ -24,7 +24,7 @@ SETTLE_SECONDS = 5e-3
 
 @dataclass
 class Measured:
-    """One case of one operator: milliseconds of each implementation, round by round; `limit` names what bounds it."""
+    """One case of one operator: milliseconds of each implementation per round; `limit` names what bounds it."""
 
     op: str
     case: str
@@ -33,17 +33,19 @@ class Measured:
     limit_ms: float = 0.0
 
     def median(self, name: str) -> float:
+        """Return the median time of an implementation in milliseconds."""
         return float(np.median(self.milliseconds[name]))
 
     def share(self, name: str) -> float:
-        """What part of the limit an implementation reaches."""
+        """Return the fraction of the limit that an implementation reaches."""
         return self.limit_ms / self.median(name)
 
     def ratio(self, name: str) -> float:
-        """How many times as long it takes as Headway's."""
+        """Return how many times as long an implementation takes as Headway's."""
         return self.median(name) / self.median("headway")
 
     def to_json(self) -> dict[str, Any]:
+        """Return everything measured, with medians and ratios, as JSON."""
         return {
             "op": self.op,
             "case": self.case,
@@ -57,10 +59,10 @@ class Measured:
 
 
 def measure(threads: int = 1, rounds: int = 30, seconds: float = 3.0) -> Iterator[Measured]:
-    """Every case in turn; each round times every implementation once, who goes first changing.
+    """Measure every case in turn; each round times every implementation once, in rotating order.
 
-    Each runs untimed for some milliseconds right before: what others leave in the caches is not its own, and after ONNX Runtime
-    worked on wide rectangles it takes several calls until that is gone.
+    Each implementation runs untimed for some milliseconds right before it is timed, because the others leave their data in the
+    caches. After ONNX Runtime worked on wide padded batches it takes several calls until that is gone.
     """
     rng = np.random.default_rng(0)
     for shape in SOFTMAX:
@@ -69,29 +71,29 @@ def measure(threads: int = 1, rounds: int = 30, seconds: float = 3.0) -> Iterato
         yield _paired(*_norm(rows, hidden, threads, rng), rounds, seconds, threads)
     for rows, hidden in ROWS:
         yield _paired(*_gelu(rows, 4 * hidden, threads, rng), rounds, seconds, threads)
-    rate = _product_rate(threads)
+    rate = _matmul_rate(threads)
     for batch, length, heads, head_dim in ATTENTION:
         name, runs = _attention(batch, length, heads, head_dim, threads, rng)
-        found = _paired(Measured("attention", name, "matrix product"), runs, rounds, seconds, threads)
-        found.limit_ms = 4e3 * batch * length * length * heads * head_dim / rate
-        yield found
+        measured = _paired(Measured("attention", name, "matmul"), runs, rounds, seconds, threads)
+        measured.limit_ms = 4e3 * batch * length * length * heads * head_dim / rate
+        yield measured
     for share in SHARES:
         name, runs = _padded(share, threads, rng)
         yield _paired(Measured("attention by padding", name, "no padding"), runs, rounds, seconds, threads)
 
 
-def _paired(found: Measured, runs: dict[str, Run], rounds: int, seconds: float, threads: int) -> Measured:
+def _paired(measured: Measured, runs: dict[str, Run], rounds: int, seconds: float, threads: int) -> Measured:
     limit = runs.pop("limit", None)
-    everyone = [*runs.items(), *([("limit", limit)] if limit else [])]
-    times: dict[str, list[float]] = {n: [] for n, _ in everyone}
-    # The only thread is the caller's: its processor time does not count what others do meanwhile.
+    contestants = [*runs.items(), *([("limit", limit)] if limit else [])]
+    times: dict[str, list[float]] = {n: [] for n, _ in contestants}
+    # With one thread it is the caller's own: its processor time does not count what other processes do meanwhile.
     now = time.thread_time_ns if threads == 1 else time.perf_counter_ns
     began = time.perf_counter()
     for turn in range(rounds):
         if turn >= 5 and time.perf_counter() - began > seconds:
             break
-        for i in range(len(everyone)):
-            name, run = everyone[(i + turn) % len(everyone)]
+        for i in range(len(contestants)):
+            name, run = contestants[(i + turn) % len(contestants)]
             if threads > 1:
                 time.sleep(0.06)  # the runtime's threads spin for a while and would take the next one's processor
             settled = time.perf_counter() + SETTLE_SECONDS
@@ -102,13 +104,13 @@ def _paired(found: Measured, runs: dict[str, Run], rounds: int, seconds: float, 
             run()
             times[name].append((now() - start) / 1e6)
     if limit:
-        found.limit_ms = float(np.median(times.pop("limit")))
-    found.milliseconds = times
-    return found
+        measured.limit_ms = float(np.median(times.pop("limit")))
+    measured.milliseconds = times
+    return measured
 
 
 def _session(nodes: Sequence[Any], feeds: Mapping[str, np.ndarray], threads: int) -> Run:
-    """A graph of these nodes whose last output is `y`, bound to its inputs."""
+    """Open a graph of these nodes, whose last output is `y`, bound to its inputs."""
     import onnxruntime
     from onnx import helper
 
@@ -144,7 +146,7 @@ def _torch(threads: int) -> Any:
 
 
 def _softmax(shape: tuple[int, int, int], threads: int, rng: np.random.Generator) -> tuple[Measured, dict[str, Run]]:
-    """Scores of all heads with a padding mask: `softmax(scale * x + bias)`; torch's is the softmax alone."""
+    """Compare the softmax of the scores of all heads with a padding mask, `softmax(scale * x + bias)`; torch's has no mask."""
     from onnx import helper
 
     x = rng.standard_normal((1, *shape)).astype(np.float32)
@@ -165,15 +167,15 @@ def _softmax(shape: tuple[int, int, int], threads: int, rng: np.random.Generator
     target = np.empty_like(x)
     runs["limit"] = lambda: np.copyto(target, x)
     if (torch := _torch(threads)) is not None:
-        source, made = torch.from_numpy(x), torch.empty(x.shape)
-        runs["torch softmax"] = lambda: torch.softmax(source, -1, out=made)
+        source, out = torch.from_numpy(x), torch.empty(x.shape)
+        runs["torch softmax"] = lambda: torch.softmax(source, -1, out=out)
         other = torch.empty(x.shape)
         runs["limit"] = lambda: other.copy_(source)
     return Measured("masked softmax", "x".join(map(str, shape)), "copy"), runs
 
 
 def _norm(rows: int, width: int, threads: int, rng: np.random.Generator) -> tuple[Measured, dict[str, Run]]:
-    """A layer norm with the bias and the residual before it."""
+    """Compare a layer norm with the bias and the residual before it."""
     from onnx import helper
 
     node = helper.make_node
@@ -190,14 +192,14 @@ def _norm(rows: int, width: int, threads: int, rng: np.random.Generator) -> tupl
     runs["limit"] = lambda: np.add(feeds["x"], feeds["skip"], out=target)
     if (torch := _torch(threads)) is not None:
         x, skip, gamma, beta, bias = (torch.from_numpy(a) for a in feeds.values())
-        made = torch.empty(x.shape)
+        out = torch.empty(x.shape)
         runs["torch"] = lambda: torch.nn.functional.layer_norm(x + bias + skip, (width,), gamma, beta)
-        runs["limit"] = lambda: torch.add(x, skip, out=made)
+        runs["limit"] = lambda: torch.add(x, skip, out=out)
     return Measured("bias, residual and norm", f"{rows}x{width}", "addition"), runs
 
 
 def _gelu(rows: int, width: int, threads: int, rng: np.random.Generator) -> tuple[Measured, dict[str, Run]]:
-    """The exact GELU with the bias before it."""
+    """Compare the exact GELU with the bias before it."""
     from onnx import helper
 
     node = helper.make_node
@@ -232,9 +234,9 @@ def _attention(
 
 
 def _padded(share: float, threads: int, rng: np.random.Generator) -> tuple[str, dict[str, Run]]:
-    """The same 16 sequences of 64 tokens in ever wider rectangles: packed attention does not see them, the padded form does.
+    """Compare attention on 16 sequences of 64 tokens with more and more padding, which packed attention does not see.
 
-    A packed graph takes padding off once, and puts it back once where an output has tokens: those two by themselves as well.
+    A packed graph removes padding once, and restores it once where an output has tokens: those two are timed as well.
     """
     from onnx import helper
 
@@ -260,8 +262,8 @@ def _padded(share: float, threads: int, rng: np.random.Generator) -> tuple[str, 
     return f"{100 * share:.0f} %", runs
 
 
-def _product_rate(threads: int, size: int = 1024) -> float:
-    """Floating-point operations per second of the fastest large matrix product out of thirty, by the runtime's own."""
+def _matmul_rate(threads: int, size: int = 1024) -> float:
+    """Return the floating-point operations per second of ONNX Runtime's fastest large matmul out of thirty."""
     from onnx import helper
 
     rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
-"""Builds the library of ONNX Runtime operators beside this file: `python kernels/cpu/build.py`. Needs g++ or clang++, nothing else.
+"""Build the library of ONNX Runtime operators beside this file: `python kernels/cpu/build.py`. Needs only g++ or clang++.
 
-Run by the package's own build as well. Files `*.simd.cc` are compiled once for each instruction set, `*.dot.simd.cc` once more
-for each that has products of bytes, the rest once.
+The package's own build runs it as well. Files `*.simd.cc` are compiled once for each instruction set, `*.dot.simd.cc` once
+more for each that has int8 dot products, the rest once.
 """
 
 import os
@@ -54,7 +54,7 @@ SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recove
 
 
 def compiler() -> str | None:
-    """The C++ compiler: `$CXX`, g++ or clang++; None where there is none."""
+    """Return the C++ compiler: `$CXX`, g++ or clang++; None where there is none."""
     for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
         if name and shutil.which(name.split()[0]):
             return name
@@ -62,9 +62,10 @@ def compiler() -> str | None:
 
 
 def build(out: Path, *, machine: str | None = None, flags: Sequence[str] = SPEED) -> Path:
-    """Compiles and links the library to `out`. CalledProcessError where the compiler fails, its messages on standard error.
+    """Compile and link the library to `out`.
 
-    RuntimeError where there is no compiler, or no list of instruction sets for `machine` (default: this one).
+    Raises CalledProcessError where the compiler fails, with its messages on standard error, and RuntimeError where there is no
+    compiler, or no list of instruction sets for `machine` (default: this one).
     """
     command = compiler()
     processor = machine or platform.machine().lower().replace("amd64", "x86_64").replace("arm64", "aarch64")
@@ -91,10 +92,10 @@ def build(out: Path, *, machine: str | None = None, flags: Sequence[str] = SPEED
                 compile_one(source, source.stem, [])
         for job in jobs:
             job.result()
-        made = str(Path(folder) / LIBRARY)
-        subprocess.run([*base, "-shared", *objects, "-o", made], check=True)
-        staged = out.with_name(f".{out.name}.{os.getpid()}")  # a library in use is replaced, never written over
-        shutil.copyfile(made, staged)
+        linked = str(Path(folder) / LIBRARY)
+        subprocess.run([*base, "-shared", *objects, "-o", linked], check=True)
+        staged = out.with_name(f".{out.name}.{os.getpid()}")  # a library in use is replaced, never overwritten
+        shutil.copyfile(linked, staged)
         staged.replace(out)
     return out
 

@@ -9,9 +9,9 @@ namespace headway {
 namespace {
 
 constexpr int64_t kGroup = 4;
-constexpr int kMostSizes = 255;      // of four weights: times 128, the largest size, it fits into 16 bits
-constexpr int kMostOfASign = 128;    // of four weights: times 255, the largest number, it fits
-constexpr size_t kMostWaiting = 256;  // groups that look for another: keeps packing fast where few fit
+constexpr int kMostSizes = 255;      // sum of magnitudes of four weights: times 128, the largest magnitude, it fits into 16 bits
+constexpr int kMostOfASign = 128;    // sum of four weights of one sign: times 255, the largest element, it fits
+constexpr size_t kMostWaiting = 256;  // groups that wait for a partner: keeps packing fast where few fit
 
 struct Group {
   int32_t word;
@@ -20,7 +20,7 @@ struct Group {
 using Groups = std::vector<Group>;
 using Loads = std::vector<int16_t>;
 
-// What two neighbors add to a sum of 16 bits: upwards and downwards.
+// The most that two neighbors add to a 16-bit sum, upwards and downwards.
 Loads loads_of_signs(const Group& group) {
   Loads loads;
   for (size_t i = 0; i < group.weights.size(); i += 2) {
@@ -38,8 +38,8 @@ Loads loads_of_sizes(const Group& group) {
   return loads;
 }
 
-// Pairs each group with the first one waiting whose loads leave room for its own. Returns pairs, one after the other; what found
-// no other stays in `groups`.
+// Pairs each group with the first waiting one whose loads leave room for its own. Returns the pairs one after the other; groups
+// without a partner stay in `groups`.
 Groups pairs_of(Groups& groups, Loads (*loads_of)(const Group&), int most) {
   Groups pairs, left;
   std::vector<std::pair<Group, Loads>> waiting;
@@ -63,7 +63,7 @@ Groups pairs_of(Groups& groups, Loads (*loads_of)(const Group&), int most) {
   return pairs;
 }
 
-// -128 becomes -127, and -1 in another group for the same inputs.
+// Splits -128 into -127 here and -1 in another group for the same inputs.
 Groups with_opposites(const Groups& groups) {
   Groups made;
   for (const Group& group : groups) {
@@ -106,7 +106,7 @@ BytePairs pair_bytes(const std::vector<int8_t>& values, int64_t depth, int64_t c
         made.words.push_back(group.word);
       }
   }
-  // From a cache line's start: a vector that lies in two takes twice as long to load.
+  // Aligned to cache lines: a vector that crosses one takes twice as long to load.
   constexpr uintptr_t kLine = 64;
   std::vector<int8_t> aligned(made.memory.size() + kLine);
   int8_t* const to = aligned.data() + (kLine - reinterpret_cast<uintptr_t>(aligned.data()) % kLine) % kLine;

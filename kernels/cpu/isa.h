@@ -1,26 +1,28 @@
-// Which vector instructions the processor has, and kernels compiled for each of them.
+// Finds the vector instructions of the processor and the kernels compiled for them.
 //
 // A file `name.simd.cc` is compiled once per instruction set, each time in the namespace HEADWAY_ISA, and defines one constant
 // table of function pointers there. `name.h` declares the table's type and says HEADWAY_TABLES(Type, table); `best(...)` picks
-// at run time. A file `name.dot.simd.cc` is compiled once more for processors that also multiply and add bytes in one instruction
-// (AVX-VNNI, AVX-512 VNNI, Arm's dotprod); its header says HEADWAY_DOT_TABLES(Type, table). Inside `.simd.cc` files no function template of the standard library may be called: the linker could choose
-// the copy that was compiled for instructions this processor lacks.
+// at run time. A file `name.dot.simd.cc` is compiled once more for processors that also have int8 dot-product instructions
+// (AVX-VNNI, AVX-512 VNNI, Arm's dotprod); its header says HEADWAY_DOT_TABLES(Type, table).
+//
+// Inside `.simd.cc` files no function template of the standard library may be called: the linker could choose
+// the copy that was compiled for instructions that this processor lacks.
 #pragma once
 
 #include <cstdint>
 
 namespace headway {
 
-struct Half {  // bits of an IEEE float16
+struct Half {  // the bits of an IEEE float16
   uint16_t bits;
 };
 
 enum class Isa { kBaseline, kAvx2, kAvx512 };
 
-// The best the processor has, or what was set for tests.
+// The best set of the processor, or the one set for tests.
 Isa isa();
 
-// Whether the processor has products of bytes for that instruction set, and they were not switched off for tests.
+// Whether the processor has int8 dot products for that instruction set, and they were not switched off for tests.
 bool dot_product();
 
 #if defined(__x86_64__)

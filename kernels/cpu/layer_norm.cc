@@ -6,10 +6,10 @@
 namespace headway {
 namespace {
 
-constexpr int64_t kShare = 16384;  // numbers that pay for another thread
+constexpr int64_t kShare = 16384;  // elements from which another thread pays off
 
-// y = (s - mean(s)) / sqrt(variance(s) + epsilon) * gamma + beta over the last axis, of s = x + bias + skip; what is optional and
-// not given is left out. Second output: s. Attribute `epsilon`.
+// y = (s - mean(s)) / sqrt(variance(s) + epsilon) * gamma + beta over the last axis, with s = x + bias + skip; optional inputs
+// that are absent are left out. Second output: s. Attribute `epsilon`.
 class SkipLayerNormalization {
  public:
   static constexpr const char* kName = "SkipLayerNormalization";

@@ -5,9 +5,9 @@
 namespace headway::HEADWAY_ISA {
 namespace {
 
-constexpr int kAtOnce = 4;  // sums that grow side by side
+constexpr int kAtOnce = 4;  // independent partial sums
 
-// Calls step(k, i) for each whole vector, k the sum that it belongs to, and returns what is left of the row.
+// Calls step(k, i) for each full vector, where k is its partial sum, and returns where the rest of the row begins.
 template <class Step>
 HEADWAY_INLINE int64_t whole(int64_t width, const Step& step) {
   int64_t i = 0;

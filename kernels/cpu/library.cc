@@ -1,4 +1,4 @@
-// The library's entry point: ONNX Runtime calls RegisterCustomOps when it loads the file. All ops are in the domain `headway`.
+// The entry point of the library: ONNX Runtime calls RegisterCustomOps when it loads the file. All ops are in the domain `headway`.
 
 #include <atomic>
 #include <cstdlib>
@@ -80,8 +80,8 @@ bool dot_product() { return dot_product_allowed().load(std::memory_order_relaxed
 HEADWAY_EXPORT headway::ort::Status* RegisterCustomOps(headway::ort::SessionOptions* options, const headway::ort::ApiBase* base) {
   using namespace headway;
   const ort::Api* api = base->get_api(ort::kVersion);
-  if (api == nullptr) return nullptr;  // a runtime older than 1.18, which will say that it knows no such op
-  // Domains are never released: sessions point into them, and there is one a process.
+  if (api == nullptr) return nullptr;  // a runtime older than 1.18, which then reports an unknown op
+  // The domain is never released: sessions point into it, and there is one per process.
   static ort::Domain* domain = nullptr;
   if (domain == nullptr) {
     if (ort::Status* status = ort::create_domain(api, "headway", &domain)) return status;
@@ -91,7 +91,7 @@ HEADWAY_EXPORT headway::ort::Status* RegisterCustomOps(headway::ort::SessionOpti
   return ort::add_domain(api, options, domain);
 }
 
-// Names the instruction set in use. Given "baseline", "avx2" or "avx512" the kernels made from then on use that one, for tests;
+// Returns the name of the instruction set in use. Given "baseline", "avx2" or "avx512", later kernels use that one, for tests;
 // null where this processor lacks it.
 HEADWAY_EXPORT const char* headway_isa(const char* wanted) {
   using namespace headway;
@@ -105,12 +105,12 @@ HEADWAY_EXPORT const char* headway_isa(const char* wanted) {
   return kNames[static_cast<int>(isa())];
 }
 
-// Whether products of bytes are in use; 0 and 1 switch them off and back on where the processor has them, for tests.
+// Returns whether int8 dot products are in use; 0 and 1 switch them off and on again where the processor has them, for tests.
 HEADWAY_EXPORT int headway_dot_product(int wanted) {
   using namespace headway;
   if (wanted >= 0) dot_product_allowed() = wanted != 0;
   return dot_product();
 }
 
-// y = 2^x, for tests of its error.
+// Computes y = 2^x, for tests of its error.
 HEADWAY_EXPORT void headway_exp2(const float* x, float* y, int64_t count) { headway::best_softmax_table().exp2(x, y, count); }

@@ -7,7 +7,7 @@
 namespace headway {
 namespace {
 
-constexpr int64_t kWorthSharing = 1 << 21;  // products below which waking other threads takes longer
+constexpr int64_t kWorthSharing = 1 << 21;  // multiplications below which waking other threads takes longer
 
 int64_t up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -16,7 +16,7 @@ struct Pool {
   std::vector<std::vector<char>> free;
 };
 
-Pool& pool() {  // never destroyed: threads of the runtime may end after it would be
+Pool& pool() {  // never destroyed: threads of the runtime may outlive it
   static Pool* const made = new Pool;
   return *made;
 }
@@ -66,7 +66,7 @@ Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors
   const int64_t lanes = table_.lanes, group = table_.group;
   const int64_t depth = up(inputs, kDepthMultiple), columns = up(outputs, lanes);
   panels_ = (outputs + table_.panel - 1) / table_.panel;
-  pitch_ = (up(inputs, 64) + 64) * table_.value_bytes;  // a line more, so that rows do not share the cache's sets
+  pitch_ = (up(inputs, 64) + 64) * table_.value_bytes;  // one cache line more, so that rows do not share the sets of the cache
   std::vector<int8_t> values(static_cast<size_t>(columns * depth));
   for (int64_t row = 0; row < inputs; ++row)
     for (int64_t column = 0; column < outputs; ++column) {
@@ -125,7 +125,7 @@ void Linear::run(const Context& context, const float* x, int64_t rows, float* y,
     context.parallel(static_cast<size_t>(blocks), [&](size_t i) { block(static_cast<int64_t>(i)); });
     return;
   }
-  // Few rows: threads share the columns of a block as well.
+  // With few rows, threads share the columns of a block as well.
   const Scratch memory(bytes(rows));
   const QuantizedRows all = lay_out(memory.data(), rows);
   const auto from = [&](int64_t first) -> QuantizedRows {

@@ -1,4 +1,4 @@
-// A layer y = act(x w + bias) + residual with int8 weights, packed once: what the quantized ops are made of.
+// A layer y = act(x w + bias) + residual with int8 weights that are packed once; the quantized ops consist of these.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace headway {
 
-// Memory for the time of a call, kept for the next one, of any layer: it is still in the cache then.
+// Scratch memory of a call, kept for the next call of any layer: it is still in the cache then.
 class Scratch {
  public:
   explicit Scratch(size_t bytes);
@@ -18,7 +18,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  char* data() const {  // at a cache line's start
+  char* data() const {  // aligned to a cache line
     return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + 63) & ~uintptr_t{63});
   }
 
@@ -28,17 +28,17 @@ class Scratch {
 
 class Linear {
  public:
-  // Inputs `first`, `first` + 1 and `first` + 2 of the node are weight, scale and bias, `factors` the factors of x; the last two
+  // Inputs `first`, `first` + 1 and `first` + 2 of the node are weight, scale and bias; input `factors` scales x. The last two
   // may be absent.
   Linear(const Node& node, const Port* ports, size_t first, size_t factors, Activation activation);
 
   int64_t inputs() const { return weights_.inputs; }
   int64_t outputs() const { return weights_.outputs; }
 
-  // y [rows, outputs] of x [rows, inputs] on the runtime's threads. The same bits for any number of threads and any other rows.
+  // Computes y [rows, outputs] of x [rows, inputs] on the runtime's threads. The bits depend on neither the threads nor other rows.
   void run(const Context& context, const float* x, int64_t rows, float* y, const float* residual) const;
 
-  // The same for a few rows on this thread.
+  // Computes a few rows on this thread.
   void run_block(const float* x, int64_t rows, float* y, const float* residual) const;
 
   static constexpr int64_t kBlock = 96;  // rows quantized together: a multiple of all tiles

@@ -9,7 +9,7 @@
 namespace headway {
 namespace {
 
-constexpr int64_t kStreamed = 1 << 25;  // bytes of which no cache will hold much until they are read again
+constexpr int64_t kStreamed = 1 << 25;  // bytes that no cache will hold until they are read again
 
 template <class Out>
 constexpr const char* name_of() {
@@ -18,10 +18,10 @@ constexpr const char* name_of() {
   else return "MaskedSoftmax";
 }
 
-// Where in bias the rows of x begin, one after the other.
+// Finds where in bias the rows of x begin, one after the other.
 class Walk {
  public:
-  // `steps`: how far bias moves for a step along each axis of x; empty where there is none.
+  // `steps` are the strides of bias along the axes of x; empty where there is no bias.
   Walk(const Shape& shape, const Shape& steps, int64_t row) : shape_(shape), steps_(steps), at_(steps.size(), 0) {
     for (size_t axis = steps.size(); axis-- > 1;) {
       const size_t before = axis - 1;
@@ -49,8 +49,8 @@ class Walk {
   int64_t offset_ = 0;
 };
 
-// y = softmax(scale * x + bias) over the last axis; bias broadcasts to x. Attribute `scale`, 1 where not given. To bytes: rounded
-// in the same pass with the attributes `y_scale` and `y_zero_point`.
+// y = softmax(scale * x + bias) over the last axis; bias broadcasts to x. Attribute `scale`, by default 1. The ops that give int8
+// or uint8 quantize in the same pass with the attributes `y_scale` and `y_zero_point`.
 template <class T, class Out = T>
 class MaskedSoftmax {
  public:
@@ -79,7 +79,7 @@ class MaskedSoftmax {
     const int64_t pitch = (length + 15) / 16 * 16;
     const bool stream = product(x.shape) * static_cast<int64_t>(sizeof(Out)) >= kStreamed;
 
-    constexpr int64_t kChunk = 256;  // rows whose bias is looked up at once
+    constexpr int64_t kChunk = 256;  // rows whose bias is found at once
     context.parallel_rows(rows, length, 32768, [&](int64_t first, int64_t end) {
       const T* pointers[kChunk];
       const Scratch room(static_cast<size_t>(kRowsUnderWay * pitch) * sizeof(float));
@@ -101,7 +101,7 @@ class MaskedSoftmax {
     else return best_softmax_table().float16;
   }
 
-  // How far bias moves for a step along each axis of x: 0 where it is broadcast.
+  // Returns the strides of bias along the axes of x: 0 where it is broadcast.
   static Shape steps_of(const Tensor<T>& bias, const Shape& shape) {
     const size_t missing = shape.size() - std::min(shape.size(), bias.shape.size());
     Shape steps(shape.size(), 0);

@@ -12,16 +12,16 @@ constexpr int64_t kRowsUnderWay = 5;
 template <class T, class Out = T>
 struct SoftmaxRows {
   const T* x;                // [count, length]
-  const T* const* bias;      // one row of `length` (or one number, see bias_step) for each row; null: no bias
-  int bias_step;             // 1: a number for each column, 0: one for the whole row
+  const T* const* bias;      // for each row a row of `length` (or one element, see bias_step); null: no bias
+  int bias_step;             // 1: one element per column, 0: one for the row
   Out* y;                    // [count, length]
-  float* room;               // [kRowsUnderWay, room_pitch] to work in
+  float* room;               // scratch memory [kRowsUnderWay, room_pitch]
   int64_t room_pitch;        // length, rounded up to a cache line
   int64_t count;
   int64_t length;
   float scale;
-  bool stream;                // y goes past the caches
-  float out_scale, out_zero;  // of bytes: y = round(softmax / out_scale) + out_zero
+  bool stream;                // y is written past the caches
+  float out_scale, out_zero;  // of int8 and uint8: y = round(softmax / out_scale) + out_zero
 };
 
 struct SoftmaxTable {

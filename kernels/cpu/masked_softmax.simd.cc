@@ -7,11 +7,11 @@ namespace {
 
 enum class Bias { kNone, kNumber, kColumns };
 
-// What the rows of a call share, apart from memory that could be written meanwhile.
+// What the rows of a call share, copied so that writes to memory cannot change it.
 struct Constants {
   Float scale, out_scale, out_zero;
-  int64_t whole;  // columns in whole vectors
-  int rest;       // and those after them
+  int64_t whole;  // columns in full vectors
+  int rest;       // and the columns after them
 };
 
 // The scores of a row, times log2(e).
@@ -31,7 +31,7 @@ struct Scores {
   HEADWAY_INLINE Float operator()(int64_t i) const {
     return score(load(x + i), kBias == Bias::kColumns ? load(bias + i) : Float{});
   }
-  HEADWAY_INLINE Float part(int64_t i, int count) const {  // other columns are -inf
+  HEADWAY_INLINE Float part(int64_t i, int count) const {  // lanes from `count` on are -inf
     Int column;
     for (int lane = 0; lane < kLanes; ++lane) column[lane] = lane;
     const Float value = score(load_part(x + i, count, 0.0f), kBias == Bias::kColumns ? load_part(bias + i, count, 0.0f) : Float{});
@@ -39,21 +39,21 @@ struct Scores {
   }
 };
 
-// One step each of three rows. Between steps a row is kept as float32, in whole vectors: its scores, then its exponentials.
+// One step each of three rows. Between steps a row is stored as float32 in full vectors: first its scores, then its exponentials.
 template <class Out>
 struct Turn {
-  float* scored;        // to be filled with scores
+  float* scored;        // scores are written here
   Float most;           // the largest of them
-  float* raised;        // scores to become exponentials
-  Float peak, total;    // what is taken off first; their sum
-  const float* summed;  // exponentials to be multiplied and written to y
+  float* raised;        // scores that become exponentials here
+  Float peak, total;    // what is subtracted first; the sum of the exponentials
+  const float* summed;  // exponentials that are multiplied and written to y
   Float factor;
   Out* y;
 };
 
-constexpr int64_t kAhead = 1024;  // numbers that a large x is fetched ahead: a page, at whose end the processor itself stops
+constexpr int64_t kAhead = 1024;  // elements that a large x is prefetched ahead: one page, where the processor's own prefetching stops
 
-// Vector by vector, whichever steps are asked for.
+// Goes over the vectors and does the steps that are requested.
 template <bool kScore, bool kRaise, bool kFinish, bool kStream, class Row, class Out>
 HEADWAY_INLINE void take(const Constants& all, const Row& scores, Turn<Out>& turn) {
   const Turn<Out> now = turn;
@@ -92,18 +92,18 @@ HEADWAY_INLINE void take(const Constants& all, const Row& scores, Turn<Out>& tur
   if constexpr (kRaise) turn.total = (total[0] + total[1]) + (total[2] + total[3]);
 }
 
-// What a row's exponentials are multiplied with. Nothing is left of a row without a key; one of scores beyond float32 stays NaN.
+// The factor of a row's exponentials. A row without keys becomes zeros; a row whose scores exceed float32 stays NaN.
 HEADWAY_INLINE float factor_of(float largest, float sum) { return largest == -kInfinity && sum == 0.0f ? 0.0f : 1.0f / sum; }
 
-// Five rows are under way: one alone would mostly wait for its own largest score and its own sum. In turn r row r is scored, the
-// largest score of r - 1 is found, r - 2 is raised, the sum of r - 3 found, and r - 4 finished.
+// Five rows are processed at a time: one alone would mostly wait for its own maximum and sum. In turn r, row r is scored, the
+// maximum of r - 1 is found, r - 2 is exponentiated, the sum of r - 3 is found, and r - 4 is finished.
 template <Bias kBias, bool kStream, class T, class Out>
 void each_row(const SoftmaxRows<T, Out>& rows) {
   const int64_t length = rows.length, count = rows.count;
   const Constants all{set(rows.scale * kLog2E), set(rows.out_scale), set(rows.out_zero), length / kLanes * kLanes,
                       static_cast<int>(length % kLanes)};
   const SoftmaxRows<T, Out> given = rows;
-  float* kept[kRowsUnderWay];  // by row, the latest first
+  float* kept[kRowsUnderWay];  // by row, the latest one first
   for (int64_t i = 0; i < kRowsUnderWay; ++i) kept[i] = given.room + i * given.room_pitch;
   Turn<Out> turn{};
   float raised_most = 0.0f, summed_most = 0.0f, factor = 0.0f;

@@ -1,4 +1,4 @@
-// What an op is made of: named inputs and outputs, attributes, errors that name the op and the tensor, and parallel loops.
+// The parts of an op: named inputs and outputs, attributes, errors that name the op and the tensor, and parallel loops.
 //
 // An op is a class with `kName`, `kInputs`, `kOutputs`, a constructor that reads attributes from `Node` and `compute(Context&)`.
 // Both may throw `Error`, which becomes a status of the runtime; nothing may throw inside `Context::parallel`.
@@ -53,7 +53,7 @@ inline int64_t product(const Shape& shape, size_t from = 0) {
   return total;
 }
 
-// A tensor that is there, or not (`data` null).
+// A tensor, or none (`data` null).
 template <class T>
 struct Tensor {
   const T* data = nullptr;
@@ -93,7 +93,7 @@ Tensor<T> tensor_of(const ort::Api* api, const ort::Value* value, const Port& po
   return tensor;
 }
 
-// A node at the time its kernel is made.
+// A node at the time when its kernel is created.
 class Node {
  public:
   Node(const ort::Api* api, const ort::KernelInfo* info, const Port* inputs) : api_(api), info_(info), inputs_(inputs) {}
@@ -114,7 +114,7 @@ class Node {
     value.resize(size - 1);
     return value;
   }
-  // The tensor behind an input that is an initializer, for weights packed once; absent where it is computed.
+  // Returns the tensor of an input that is an initializer, for weights that are packed once; none where the input is computed.
   template <class T>
   Tensor<T> constant(size_t index) const {
     int is_constant = 0;
@@ -152,7 +152,7 @@ class Context {
     return tensor_of<T>(api_, value, inputs_[index]);
   }
 
-  // Null for an optional output that nobody reads.
+  // Returns null for an optional output that is not used.
   template <class T>
   T* output(size_t index, const Shape& shape) const {
     size_t count = 0;
@@ -165,7 +165,7 @@ class Context {
     return static_cast<T*>(data);
   }
 
-  // Calls `body(i)` for 0 <= i < total on the runtime's own threads. Calls must not depend on each other, nor throw.
+  // Calls `body(i)` for 0 <= i < total on the runtime's own threads. Calls must not depend on each other, and must not throw.
   template <class Body>
   void parallel(size_t total, const Body& body) const {
     if (total <= 1) {
@@ -176,7 +176,7 @@ class Context {
     check(api_, ort::parallel_for(api_, context_, call, total, 0, const_cast<Body*>(&body)));
   }
 
-  // Calls `body(first, end)` for ranges of rows on the runtime's threads, about `share` numbers in each range.
+  // Calls `body(first, end)` for ranges of rows on the runtime's threads, with about `share` elements in each range.
   template <class Body>
   void parallel_rows(int64_t rows, int64_t width, int64_t share, const Body& body) const {
     const int64_t each = width < share ? share / width : 1;

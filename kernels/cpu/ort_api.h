@@ -1,7 +1,8 @@
-// The few slots of ONNX Runtime's C API that the kernels use, declared anew, so that building needs no header of it.
+// Declares the few slots of ONNX Runtime's C API that the kernels use. Why our own: the onnxruntime package of PyPI has no C
+// headers, so building where Headway is installed would need a download of them.
 //
-// `OrtApi` is a table of function pointers whose order never changes once released; `GetApi(18)` gives it on every runtime
-// from 1.18 on. `tests/kernels/test_abi.py` compares numbers and layouts with the real header where that is installed.
+// `OrtApi` is a table of function pointers whose order never changes after a release; `GetApi(18)` returns it on every runtime
+// from 1.18 on. `tests/kernels/cpu/test_ort_api.py` compares numbers and layouts with the real header where it is installed.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,7 @@ enum class Type : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 
 enum class ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 enum class Presence : int { kRequired = 0, kOptional = 1 };
 
-struct Api;  // the table itself, of which only slots are known
+struct Api;  // the table, of which only some slots are known
 
 struct ApiBase {
   const Api* (*get_api)(uint32_t version);

@@ -1,4 +1,4 @@
-// Tokens of several sequences back to back without padding, and what leads there and away. Only memory is moved.
+// Packs the tokens of several sequences back to back without padding, and unpacks them. Only memory is moved.
 
 #include <algorithm>
 #include <functional>
@@ -10,9 +10,9 @@
 namespace headway {
 namespace {
 
-constexpr int64_t kWorth = 1 << 18;  // bytes that pay for another thread
+constexpr int64_t kWorth = 1 << 18;  // bytes from which another thread pays off
 
-// Where each row's tokens start among the packed ones: [batch + 1]. A mask is [batch, sequence]; 0 is padding.
+// Returns where the tokens of each row start among the packed ones: [batch + 1]. A mask is [batch, sequence]; 0 is padding.
 std::vector<int32_t> ends_of(const Tensor<int64_t>& mask, bool ordered) {
   if (mask.shape.size() != 2) throw Error("input 'mask' has shape " + to_string(mask.shape) + ", [batch, sequence] is needed");
   const int64_t batch = mask.shape[0], positions = mask.shape[1];
@@ -60,7 +60,7 @@ void for_rows(const Context& context, int64_t rows, int64_t bytes, const std::fu
 }
 
 // x [batch, sequence, ...], mask [batch, sequence] → packed [tokens, ...], cu_seqlens [batch + 1].
-// Attribute `ordered`: 1 where padding before a token must be refused, since positions matter later on.
+// Attribute `ordered`: 1 where padding before a token must be refused, because later ops depend on positions.
 template <class T>
 class RemovePadding {
  public:

@@ -23,7 +23,7 @@ void check_residual(const Tensor<float>& residual, const Shape& shape) {
     throw Error("input 'residual' of shape " + to_string(residual.shape) + " is not of the output's shape " + to_string(shape));
 }
 
-// y = act((x * factors) w * scale + bias) + residual; each row of x is quantized to 8 bits by itself. Attribute `activation`.
+// y = act((x * factors) w * scale + bias) + residual; each row of x is quantized to 8 bits on its own. Attribute `activation`.
 class QuantizedLinear {
  public:
   static constexpr const char* kName = "QuantizedLinear";
@@ -55,8 +55,8 @@ class QuantizedLinear {
   bool has_bias_, has_factors_;
 };
 
-// y = (gelu((x * factors_up) w_up + b_up) * factors_down) w_down + b_down + residual, the very bits of two QuantizedLinear; what is between them stays in a
-// block of rows. Attribute `activation` (default gelu) is that of the first.
+// y = (gelu((x * factors_up) w_up + b_up) * factors_down) w_down + b_down + residual, with the bits of two QuantizedLinear. The
+// activations between them stay in a block of rows. Attribute `activation` (default gelu) belongs to the first.
 class QuantizedFeedForward {
  public:
   static constexpr const char* kName = "QuantizedFeedForward";
@@ -97,7 +97,7 @@ class QuantizedFeedForward {
     constexpr int64_t kBlock = Linear::kBlock;
     const int64_t blocks = (rows + kBlock - 1) / kBlock;
     const auto bytes = [&](int64_t count) { return static_cast<size_t>(count * up_.outputs()) * sizeof(float); };
-    if (blocks < 8) {  // threads share columns: one matrix after the other
+    if (blocks < 8) {  // threads share columns: one matmul after the other
       const Scratch memory(bytes(rows));
       auto* between = reinterpret_cast<float*>(memory.data());
       up_.run(context, x.data, rows, between, nullptr);

@@ -30,8 +30,8 @@ HEADWAY_INLINE Int broadcast(const char* word) {
   return value - Int{};
 }
 
-// A word of a row holds a group of inputs; a vector of weights as many for each of its columns; `add_products` adds, in every
-// column, the products of the group. `pack` rounds 4 vectors of quantized numbers into a row, added `zero` and at most `kMost`.
+// A word of a row holds a group of inputs; a vector of weights holds as many for each of its columns. `add_products` adds the
+// products of the group in every column. `pack` rounds 4 vectors into a row and adds `zero`, with `kMost` as the maximum.
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 
 constexpr int kGroup = 4, kShift = 0;
@@ -79,7 +79,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
   vst1q_s8(reinterpret_cast<int8_t*>(to), vcombine_s8(vqmovn_s16(half[0]), vqmovn_s16(half[1])));
 }
 
-#elif defined(__AVX2__)  // pairs of products in 16 bits, see `Panel`
+#elif defined(__AVX2__)  // pairs of products summed in 16 bits, see `Panel`
 
 #define HEADWAY_PAIRS
 constexpr int kGroup = 4, kShift = 128;
@@ -121,7 +121,7 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
 }
 #endif
 
-#else  // words of two int16
+#else  // words hold two int16
 
 constexpr int kGroup = 2, kShift = 0;
 using Value = int16_t;
@@ -139,7 +139,7 @@ HEADWAY_INLINE void pack_two(char* to, Int a, Int b, int zero) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_min_epi16(both, _mm_set1_epi16(255)));
 }
 #elif defined(__ARM_NEON)
-// The first inputs of all columns, then the second ones: a product with one number of a row is then added in one instruction.
+// First inputs of all columns, then the second ones: products with one element of a row are then added in one instruction.
 HEADWAY_INLINE Int load_weights(const int8_t* from) {
   const int8x8_t order = vcreate_s8(0x0705030106040200);
   return (Int)vreinterpretq_s32_s16(vmovl_s8(vtbl1_s8(vld1_s8(from), order)));
@@ -160,9 +160,9 @@ HEADWAY_INLINE void pack(char* to, const Int (&values)[4], int zero) {
 
 #endif
 
-constexpr int kStep = 4 * kLanes;  // numbers quantized at once
+constexpr int kStep = 4 * kLanes;  // elements quantized at once
 
-// Vectors of columns in a panel and rows in a tile: their sums, a panel's weights and a word of a row fill the registers.
+// Vectors of columns per panel and rows per tile: the sums, the weights of a panel and a word of a row fill the registers.
 #if defined(__AVX512F__)
 constexpr int kPanel = 3, kTile = 8;
 #elif defined(HEADWAY_PAIRS)
@@ -175,7 +175,7 @@ constexpr int kPanel = 3, kTile = 8;
 
 using EveryLane = std::make_integer_sequence<int, kLanes>;
 
-// The largest lane, by folding halves.
+// Returns the largest lane, by folding halves.
 template <int kHalf = kLanes / 2, int... kLane>
 HEADWAY_INLINE float largest_lane(Float value, std::integer_sequence<int, kLane...> lanes) {
   if constexpr (kHalf == 0) return value[0];
@@ -200,7 +200,7 @@ void quantize_rows(const float* x, const float* factors, int64_t count, int64_t 
     return kFactors ? load_upto(x + k, inputs - k) * load_upto(factors + k, inputs - k) : load_upto(x + k, inputs - k);
   };
   for (int64_t r = 0; r < count; ++r, x += inputs) {
-    Float least[4] = {}, most[4] = {}, bad[4] = {};  // bad: 0, or NaN once something was not finite
+    Float least[4] = {}, most[4] = {}, bad[4] = {};  // bad: 0, or NaN once an element was not finite
     const auto see = [&](int i, Float value) {
       least[i] = smaller(value, least[i]);
       most[i] = larger(value, most[i]);
@@ -213,7 +213,7 @@ void quantize_rows(const float* x, const float* factors, int64_t count, int64_t 
     const float high = largest_lane(larger(larger(most[0], most[1]), larger(most[2], most[3])), EveryLane{});
     const bool finite = !has_nan((bad[0] + bad[1]) + (bad[2] + bad[3]));
     const double range = static_cast<double>(high) - low;
-    const bool flat = !(range >= 0x1p-100) || !finite;  // what is smaller counts as zeros: its steps would not be normal numbers
+    const bool flat = !(range >= 0x1p-100) || !finite;  // a smaller range counts as zeros: its scale would not be a normal number
     const float inverse = flat ? 0.0f : static_cast<float>(255.0 / range);
     const float lowest = finite ? low * inverse : 0.0f;
     const int zero = -rounded(set(lowest))[0];
@@ -221,7 +221,7 @@ void quantize_rows(const float* x, const float* factors, int64_t count, int64_t 
     rows.zero[r] = zero - kShift;
 
     char* to = rows.values + r * rows.pitch;
-    if (!finite) {  // any numbers do
+    if (!finite) {  // the content does not matter: the scale is NaN
       __builtin_memset(to, 0, static_cast<size_t>(rows.pitch));
       continue;
     }
@@ -244,10 +244,10 @@ void quantize(const float* x, const float* factors, int64_t count, int64_t input
   else quantize_rows<false>(x, factors, count, inputs, rows);
 }
 
-// Few sums would wait for each other: each is kept in several parts. Whole numbers add up the same in any order.
+// A few sums would wait for each other, so each has several parts. Sums of integers do not depend on the order.
 constexpr int parts_of(int sums) {
 #if defined(HEADWAY_PAIRS)
-  return static_cast<void>(sums), 1;  // the products themselves take longer
+  return static_cast<void>(sums), 1;  // here the products take longer
 #else
   return 4 * sums <= kPanel * kTile ? 4 : 2 * sums <= kPanel * kTile ? 2 : 1;
 #endif
@@ -327,7 +327,7 @@ HEADWAY_INLINE void add_up(const LinearBlock& block, int64_t row, int64_t panel,
 
 #endif
 
-// kRows rows by kVectors vectors of columns of panel `panel`.
+// Computes kRows rows by kVectors vectors of columns of panel `panel`.
 template <int kRows, int kVectors>
 void tile(const LinearBlock& block, int64_t row, int64_t panel) {
   constexpr int kParts = parts_of(kRows * kVectors);
@@ -382,7 +382,7 @@ void multiply(const LinearBlock& block) {
       const int64_t rows = block.count - row < kTile ? block.count - row : kTile;
       const Tile made = vectors == 1 ? tile_of<1>(rows) : vectors == 2 ? tile_of<2>(rows) : tile_of<kPanel>(rows);
       made(block, row, panel);
-      for (int64_t r = row; r < row + rows; ++r) {  // still in the nearest cache
+      for (int64_t r = row; r < row + rows; ++r) {  // still in the L1 cache
         float* y = block.y + r * weights.outputs + first;
         activate(y, nullptr, y, columns, block.activation);
         if (block.residual != nullptr) {

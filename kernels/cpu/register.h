@@ -1,4 +1,4 @@
-// How an op is added: `name.cc` defines it and `register_name`, `name.simd.cc` (if it has vector code) its kernels, `name.h` the
+// To add an op: `name.cc` defines it and `register_name`, `name.simd.cc` (if it has vector code) its kernels, `name.h` the
 // table of those; HEADWAY_OPS in library.cc gets one line. The build finds the files itself.
 #pragma once
 
@@ -12,7 +12,7 @@ class Library {
 
   template <class Op>
   void add() {
-    static const Adapter<Op> adapter;  // the runtime keeps the pointer as long as any session lives
+    static const Adapter<Op> adapter;  // the runtime keeps the pointer as long as any session exists
     check(api_, ort::domain_add(api_, domain_, &adapter));
   }
 

@@ -1,4 +1,4 @@
-// Packed sequences as the ops read them from `cu_seqlens`.
+// Reads packed sequences from `cu_seqlens`.
 #pragma once
 
 #include "op.h"

@@ -1,7 +1,7 @@
-// Vectors of floats on the vector extensions of GCC and Clang: one source, 4, 8 or 16 lanes, whatever the file is compiled for.
+// Vectors of floats on the vector extensions of GCC and Clang: one source for 4, 8 or 16 lanes, as the file is compiled.
 //
-// Why these: they come with the compiler. `std::experimental::simd` is missing from libc++, Highway and xsimd would have to be
-// there when a user builds. Intrinsics are used only where the extension has no word for it: parts of vectors and float16.
+// Why our own: the extensions come with the compiler. `std::experimental::simd` is missing from libc++; Highway and xsimd would
+// have to be installed where a user builds. Intrinsics are used only for what the extensions lack: parts of vectors and float16.
 // Only `.simd.cc` files include this.
 #pragma once
 
@@ -39,7 +39,7 @@ typedef float Float __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Int __attribute__((vector_size(kLanes * 4)));
 typedef float LooseFloat __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
-constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: the last bits of a sum with it are the nearest whole number
+constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: the last bits of a sum with it are the nearest integer
 constexpr int32_t kRoundBits = 0x4b400000;
 
 template <int...>
@@ -57,7 +57,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 HEADWAY_INLINE Float set(float value) { return value - Float{}; }
 HEADWAY_INLINE Float load(const float* from) { return *reinterpret_cast<const LooseFloat*>(from); }
 HEADWAY_INLINE void store(float* to, Float value) { *reinterpret_cast<LooseFloat*>(to) = value; }
-// Past the caches, to an address that is a multiple of the vector's size; `streamed` makes all of it seen by other threads.
+// Stores past the caches, to an address that is a multiple of the vector's size; `streamed` makes it visible to other threads.
 HEADWAY_INLINE void stream(float* to, Float value) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(to, value);
@@ -74,7 +74,7 @@ HEADWAY_INLINE void streamed() {
   _mm_sfence();
 #endif
 }
-// Keeps the compiler from making one operation with one rounding of a product and what is added to it.
+// Keeps the compiler from fusing a multiplication and an addition into one operation with one rounding.
 HEADWAY_INLINE Float unfused(Float value) {
 #if defined(__AVX512F__)
   asm("" : "+v"(value));
@@ -85,7 +85,7 @@ HEADWAY_INLINE Float unfused(Float value) {
 #endif
   return value;
 }
-// The second where one is NaN.
+// Returns the second where one is NaN.
 HEADWAY_INLINE Float larger(Float a, Float b) {
 #if defined(__AVX512F__)
   return _mm512_max_ps(a, b);
@@ -108,7 +108,7 @@ HEADWAY_INLINE Float as_float(Int bits) { return reinterpret_cast<Float>(bits); 
 HEADWAY_INLINE Int as_int(Float bits) { return reinterpret_cast<Int>(bits); }
 HEADWAY_INLINE Float absolute(Float x) { return as_float(as_int(x) & 0x7fffffff); }
 
-// a * b + c rounded once, so that instruction sets with and without such an instruction agree.
+// Returns a * b + c rounded once, so that instruction sets with and without such an instruction agree.
 HEADWAY_INLINE Float fused(Float a, Float b, Float c) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(a, b, c);
@@ -122,7 +122,7 @@ HEADWAY_INLINE Float fused(Float a, Float b, Float c) {
 #endif
 }
 
-// The first `count` lanes, 0 < count < kLanes; others are `otherwise` and their memory is not touched.
+// Loads the first `count` lanes, 0 < count < kLanes; others are `otherwise` and their memory is not touched.
 HEADWAY_INLINE Float load_part(const float* from, int count, float otherwise) {
 #if defined(__AVX512F__)
   return _mm512_mask_loadu_ps(set(otherwise), static_cast<__mmask16>((1u << count) - 1), from);
@@ -153,7 +153,7 @@ HEADWAY_INLINE Float load_upto(const float* from, int64_t count) {
   return count >= kLanes ? load(from) : count <= 0 ? Float{} : load_part(from, static_cast<int>(count), 0.0f);
 }
 
-// float16 storage: arithmetic is float32 throughout.
+// float16 is for storage only: all arithmetic is float32.
 HEADWAY_INLINE Float load(const Half* from) {
 #if defined(__AVX512F__)
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
@@ -163,7 +163,7 @@ HEADWAY_INLINE Float load(const Half* from) {
   return (Float)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&from->bits)));
 #else
   Float value;
-  for (int i = 0; i < kLanes; ++i) {  // exponent and fraction move over, a product sets the exponent right, denormals included
+  for (int i = 0; i < kLanes; ++i) {  // shift exponent and fraction; a multiplication corrects the exponent, also of denormals
     const uint32_t half = from[i].bits;
     const uint32_t magnitude = half & 0x7fffu;
     union { uint32_t bits; float number; } made = {magnitude << 13}, factor = {0x77800000u};
@@ -189,7 +189,7 @@ HEADWAY_INLINE void store(Half* to, Float value) {  // rounds to nearest even
     uint32_t half;
     if (magnitude > 0x7f800000u) half = 0x7e00u;
     else if (magnitude >= 0x477ff000u) half = 0x7c00u;  // rounds beyond the largest
-    else if (magnitude < 0x38800000u) {                 // denormal: the sum lines the fraction up, and rounds it
+    else if (magnitude < 0x38800000u) {                 // denormal: the sum aligns the fraction and rounds it
       union { uint32_t bits; float number; } sum = {magnitude};
       sum.number += 0.5f;
       half = sum.bits - 0x3f000000u;
@@ -213,7 +213,7 @@ HEADWAY_INLINE void store_part(Half* to, Float value, int count) {
   for (int i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
-// Bytes become whole numbers. Rounds to nearest even and saturates; NaN gives the least.
+// Converts int8 and uint8. Storing rounds to nearest even and saturates; NaN gives the smallest.
 HEADWAY_INLINE Float load(const uint8_t* from) {
   typedef uint8_t Bytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
   return __builtin_convertvector(__builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Int), Float);
@@ -255,7 +255,7 @@ HEADWAY_INLINE void store_part(int8_t* to, Float value, int count) { store_part_
 HEADWAY_INLINE float load_one(const float* from) { return *from; }
 HEADWAY_INLINE float load_one(const Half* from) { return load_part(from, 1, 0.0f)[0]; }
 
-// The rows of a square become its columns, by exchanging ever larger blocks.
+// Transposes a square by exchanging blocks of increasing size.
 template <int kStep, int... kLane>
 HEADWAY_INLINE void exchange(Float& a, Float& b, Lanes<kLane...>) {
   const Float first = a, second = b;
@@ -272,10 +272,10 @@ HEADWAY_INLINE void transpose(Float (&rows)[kLanes]) {
   }
 }
 
-// Whole numbers, halves to even; exact up to 2^22.
+// Rounds to integers, halves to even; exact up to 2^22.
 HEADWAY_INLINE Float nearest(Float value) { return (value + set(kRound)) - set(kRound); }
 
-// Across lanes, in a fixed order.
+// Reduces across lanes in a fixed order.
 template <int kStep, int... kLane>
 HEADWAY_INLINE Float partner(Float value, Lanes<kLane...>) {
   return __builtin_shufflevector(value, value, (kLane ^ kStep)...);
@@ -286,21 +286,21 @@ HEADWAY_INLINE float sum_of(Float value) {
   else return sum_of<kStep / 2>(value + partner<kStep>(value, AllLanes{}));
 }
 template <int kStep = kLanes / 2>
-HEADWAY_INLINE float largest_of(Float value) {  // of numbers that are not NaN
+HEADWAY_INLINE float largest_of(Float value) {  // NaN must not occur
   if constexpr (kStep == 0) return value[0];
   else return largest_of<kStep / 2>(larger(value, partner<kStep>(value, AllLanes{})));
 }
 
-// 2^n for whole n in [-127, 127]; 0 for -127.
+// Returns 2^n for integers n in [-127, 127]; 0 for -127.
 HEADWAY_INLINE Float power_of_two(Int n) { return as_float((n + 127) << 23); }
 
 constexpr float kLog2E = 1.44269504f;
 
-// 2^x for -126 <= x <= 127 within 2 ulp, 0 from -127 down (smaller numbers would cost many times as much); NaN for NaN.
+// Returns 2^x within 2 ulp for -126 <= x <= 127, 0 from -127 down (denormals would be many times slower); NaN for NaN.
 //
-// All exponentials are this one: log2(e) becomes part of a scale that is there anyway, and x - round(x) is exact without
-// splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest. Several vectors take each step
-// together: one after the other, steps that wait for the one before would fill the processor's queue.
+// All exponentials use this one: log2(e) becomes part of a scale that exists anyway, and x - round(x) is exact without
+// splitting ln 2. A polynomial of degree 6 (minimax, relative error 1.6e-8) gives the rest. Several vectors do each step
+// together: one after the other, dependent steps would fill the processor's queue.
 template <int kCount>
 HEADWAY_INLINE void exp2(Float (&x)[kCount]) {
   constexpr float kCoefficients[] = {0x1.5f3e52p-10f, 0x1.3b2d4cp-7f, 0x1.c6aee8p-5f, 0x1.ebfbdcp-3f, 0x1.62e43p-1f, 1.0f};

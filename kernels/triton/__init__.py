@@ -1,3 +1,4 @@
-"""The kernels for NVIDIA GPUs, in Triton: `softmax`, `attention`; `configs` says how they are tiled, `build` compiles them
-ahead of time. Of Headway they need only this folder, of others triton, and torch where they are called on tensors.
+"""Kernels for NVIDIA GPUs in Triton: `softmax` and `attention`. `configs` chooses their tiles, `build` compiles ahead of time.
+
+They need only this folder of Headway, and triton; torch as well where they are called on tensors.
 """

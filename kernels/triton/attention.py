@@ -1,9 +1,10 @@
-"""Attention over packed or padded sequences: softmax(scale * q kᵀ + bias) v, no matrix of scores in memory.
+"""Compute attention over packed or padded sequences: softmax(scale * q kᵀ + bias) v, without the scores in memory.
 
-Roofline, for `T` tokens, head_dim `D`, sequences of length `L`, half precision. Memory: q, k, v read and the output written once,
-8 T D bytes a head (keys and values are read again per block of queries, but from L2). Per score: 4 D operations of the tensor cores, one
-exponential, and about six float32 operations for scaling, maximum, difference, sum and conversion. An H100 makes, by its data
-sheet, in one clock of one multiprocessor 4,096 tensor operations, 16 exponentials and 128 float32 operations, and moves 14 bytes:
+Roofline, for `T` tokens, head_dim `D`, sequences of length `L`, half precision. Memory: q, k and v are read and the output is
+written once, 8 T D bytes per head (keys and values are read again per block of queries, but from L2). Per score: 4 D operations
+of the tensor cores, one exponential, and about six float32 operations for scaling, maximum, difference, sum and conversion. By
+its data sheet, one multiprocessor of an H100 does 4,096 tensor operations, 16 exponentials and 128 float32 operations per
+clock, and moves 14 bytes:
 
 | D | tensor clocks per score | exponential | float32 | limit for long L | memory is the limit below L of about |
 |---|---|---|---|---|---|
@@ -12,10 +13,10 @@ sheet, in one clock of one multiprocessor 4,096 tensor operations, 16 exponentia
 | 64 | 1/16 | 1/16 | 1/21 | both alike | 580 |
 | 128 | 1/8 | 1/16 | 1/21 | tensor cores | 580 |
 
-Encoders have heads of 26 to 64 and texts of 20 to 128 tokens: memory is the limit, and skipping the padding saves what it costs. A
-head_dim that is no power of two is masked up to the next one: loads and stores are of the real width, tensor work of the padded one, which
-costs nothing while memory or exponentials are the limit. Longer sequences need blocks of 64 queries or more, so that L2 keeps up
-with keys and values: a block of M queries reads 4 L D bytes for 4 M L D operations, M per byte.
+Encoders have heads of 26 to 64 and texts of 20 to 128 tokens: memory is the limit, and skipping the padding saves what it
+costs. A head_dim that is no power of two is padded to the next one: loads and stores have the real width, tensor operations the
+padded one, which costs nothing while memory or exponentials are the limit. Longer sequences need blocks of 64 queries or more,
+so that L2 keeps up with keys and values: a block of M queries reads 4 L D bytes for 4 M L D operations, M per byte.
 """
 
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _tile(x, rows, dims, present, stride, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, MASKED: tl.constexpr):
-    """`[rows, BLOCK_D]` of a head, zero where `MASKED` and not present, and beyond `HEAD_DIM`."""
+    """Load `[rows, BLOCK_D]` of a head; zero where `MASKED` and not present, and beyond `HEAD_DIM`."""
     at = x + rows[:, None] * stride + dims[None, :]
     if MASKED:
         return tl.load(at, mask=present[:, None] & (dims < HEAD_DIM)[None, :], other=0.0)
@@ -49,7 +50,7 @@ def _step(
     acc, peak, total, queries, k, v, bias, first, rows, dims, length, stride_k, stride_v, stride_bias, scale,
     HEAD_DIM: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Takes in `BLOCK_N` keys from `first` on. Scores are in units of log2(e), so that the exponential is the unit's own.
+    """Add `BLOCK_N` keys from `first` on. Scores are multiplied by log2(e), because the hardware's exponential is 2^x.
 
     `MASKED` where a key may lie beyond the sequence, or in the future; the blocks before need no comparisons.
     """
@@ -76,19 +77,22 @@ def _step(
     return acc, higher, total * fade + tl.sum(weights, 1)
 
 
-@triton.jit(do_not_specialize=("tokens", "sequences", "padded"))  # a new batch does not compile anew
+@triton.jit(do_not_specialize=("tokens", "sequences", "padded"))  # a new batch does not compile again
 def attention_kernel(
     q, k, v, lengths, bias, tokens, sequences, padded, stride_q, stride_k, stride_v, stride_bias_head, stride_bias, scale, out,
     HEAD_DIM: tl.constexpr, PADDED: tl.constexpr, CAUSAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """`q`, `k`, `v` are `[tokens, heads * HEAD_DIM]` with a stride between rows, `out` the same without gaps.
+    """Compute one block of queries of one head.
 
-    Packed: `lengths` is `cu_seqlens [sequences + 1]`. Program `(i, head)` of a grid `(tokens // BLOCK_M + sequences, heads)` takes block
-    `i - (cu_seqlens[s] // BLOCK_M + s)` of the sequence `s` with the largest such difference that is not negative: no sequence needs more
-    blocks than lie between its number and the next one's, so that the grid follows from the number of tokens, without a look at the
-    lengths, and grows with real tokens only. `PADDED`: `lengths [sequences]`, sequence `s` begins at row `s * padded`, and the
-    grid is `(sequences * cdiv(padded, BLOCK_M), heads)`. Whatever stands in `lengths`, nothing outside `tokens` rows is read or written.
+    `q`, `k`, `v` are `[tokens, heads * HEAD_DIM]` with a stride between rows, `out` the same without gaps.
+
+    Packed: `lengths` is `cu_seqlens [sequences + 1]`. The grid is `(tokens // BLOCK_M + sequences, heads)`. Program `(i, head)`
+    takes block `i - (cu_seqlens[s] // BLOCK_M + s)` of the last sequence `s` for which this is not negative. No sequence needs
+    more blocks than lie between its start and the next one's. So the grid follows from the number of tokens without reading the
+    lengths, and grows with real tokens only. `PADDED`: `lengths` is `[sequences]`, sequence `s` begins at row `s * padded`, and
+    the grid is `(sequences * cdiv(padded, BLOCK_M), heads)`. Whatever `lengths` holds, nothing outside `tokens` rows is read or
+    written.
 
     Source of the algorithm: Dao, FlashAttention-2 (arXiv 2307.08691), algorithm 1.
     """
@@ -128,17 +132,17 @@ def attention_kernel(
     peak = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     end = length if block * BLOCK_M < length else 0
-    whole = end
+    unmasked_end = end
     if CAUSAL:
-        whole = tl.minimum(end, block * BLOCK_M)
+        unmasked_end = tl.minimum(end, block * BLOCK_M)
         end = tl.minimum(end, (block + 1) * BLOCK_M)
-    whole = whole // BLOCK_N * BLOCK_N
-    for first in range(0, whole, BLOCK_N):
+    unmasked_end = unmasked_end // BLOCK_N * BLOCK_N
+    for first in range(0, unmasked_end, BLOCK_N):
         acc, peak, total = _step(
             acc, peak, total, queries, k, v, bias, first, rows, dims, length, stride_k, stride_v, stride_bias, scale,
             HEAD_DIM, CAUSAL, False, BLOCK_N, BLOCK_D,
         )  # fmt: skip
-    for first in range(whole, end, BLOCK_N):
+    for first in range(unmasked_end, end, BLOCK_N):
         acc, peak, total = _step(
             acc, peak, total, queries, k, v, bias, first, rows, dims, length, stride_k, stride_v, stride_bias, scale,
             HEAD_DIM, CAUSAL, True, BLOCK_N, BLOCK_D,
@@ -161,13 +165,14 @@ def packed_attention(
     *,
     config: AttentionConfig | None = None,
 ) -> "torch.Tensor":
-    """softmax(scale * q kᵀ + bias) v within each sequence and head; `[tokens, heads * head_dim]` in and out.
+    """Return softmax(scale * q kᵀ + bias) v within each sequence and head; `[tokens, heads * head_dim]` in and out.
 
-    `q`, `k`, `v` are float16, bfloat16 or float32, of one dtype, and may be columns of one matrix (a stride between rows is no copy).
-    `cu_seqlens` is int32 `[sequences + 1]` on the same device, starts at 0, never falls and ends at `tokens`: that is not checked, since
-    it would make the host wait for the device; rows that no sequence holds come out undefined, nothing else is touched. `bias` is
-    `[heads or 1, positions, positions]`, by position in the sequence, with at least as many positions as the longest has tokens;
-    a multiple of 16 positions is read fastest. Sums are float32. `config` replaces the tile that the table has.
+    `q`, `k`, `v` are float16, bfloat16 or float32, of one dtype, and may be columns of one tensor (a stride between rows needs
+    no copy). `cu_seqlens` is int32 `[sequences + 1]` on the same device, starts at 0, never decreases and ends at `tokens`.
+    This is not checked, since the host would wait for the device: rows outside all sequences are undefined, and nothing else is
+    written. `bias` is `[heads or 1, positions, positions]`, per position in the sequence, with at least as many positions as the
+    longest sequence has tokens; a multiple of 16 positions is read fastest. Sums are float32. `config` replaces the tile of the
+    table.
 
     Raises ValueError where a shape or a dtype does not fit.
     """
@@ -191,8 +196,10 @@ def padded_attention(
     *,
     config: AttentionConfig | None = None,
 ) -> "torch.Tensor":
-    """The same on `[batch, sequence, heads * head_dim]` with `lengths`, int32 `[batch]`: keys from a row's length on are not seen,
-    its queries from there on give zeros."""
+    """Compute `packed_attention` on `[batch, sequence, heads * head_dim]` with `lengths`, int32 `[batch]`.
+
+    Keys from a row's length on are not seen; queries from there on give zeros.
+    """
     tokens = _check("padded_attention", q, k, v, 3, heads)
     _check_lengths("padded_attention", "lengths", lengths, q)
     batch, padded = q.shape[:2]
@@ -200,7 +207,7 @@ def padded_attention(
         raise ValueError(f"padded_attention: {lengths.numel()} lengths for a batch of {batch}")
     if bias is not None and min(bias.shape[-2:]) < padded:
         raise ValueError(f"padded_attention: a bias of {list(bias.shape)} is smaller than the sequence of {padded}")
-    flat_q, flat_k, flat_v = (each.contiguous().view(tokens, q.shape[2]) for each in (q, k, v))
+    flat_q, flat_k, flat_v = (x.contiguous().view(tokens, q.shape[2]) for x in (q, k, v))
     out = _launch(flat_q, flat_k, flat_v, lengths, heads, scale, bias, causal, tokens, batch, padded, config)
     return out.view(q.shape)
 
@@ -223,7 +230,7 @@ def _launch(
     out = q.new_empty(tokens, hidden)
     if out.numel() == 0:
         return out
-    q, k, v = (each if each.stride(1) == 1 else each.contiguous() for each in (q, k, v))
+    q, k, v = (x if x.stride(1) == 1 else x.contiguous() for x in (q, k, v))
     stride_bias_head, stride_bias = 0, 0
     if bias is not None:
         if bias.ndim != 3 or bias.shape[0] not in (1, heads) or not bias.is_floating_point() or bias.device != q.device:
@@ -249,13 +256,13 @@ def _launch(
 
 
 def _check(name: str, q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor", ndim: int, heads: int) -> int:
-    """The number of rows."""
+    """Check the inputs and return the number of tokens."""
     if q.ndim != ndim:
         raise ValueError(f"{name}: q has {q.ndim} axes, {ndim} are expected")
-    for letter, each in (("k", k), ("v", v)):
-        if each.shape != q.shape or each.dtype != q.dtype or each.device != q.device:
+    for letter, x in (("k", k), ("v", v)):
+        if x.shape != q.shape or x.dtype != q.dtype or x.device != q.device:
             raise ValueError(
-                f"{name}: {letter} is {list(each.shape)}, {each.dtype} on {each.device}; "
+                f"{name}: {letter} is {list(x.shape)}, {x.dtype} on {x.device}; "
                 f"q is {list(q.shape)}, {q.dtype} on {q.device}"
             )
     if not q.is_floating_point() or q.element_size() > 4:

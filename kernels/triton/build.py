@@ -1,8 +1,8 @@
-"""Ahead of time: each kernel as PTX and cubin for an architecture, without a GPU, with what is needed to launch it.
+"""Compile each kernel ahead of time to PTX and cubin for an architecture, without a GPU, with what is needed to launch it.
 
-Triton compiles to PTX; the scratch pointers that it appends to every kernel's parameters, and that these kernels never read, are
-dropped, so that the parameters are those of the source; the assembler that Triton ships makes the cubin of that text and is the
-check of it. From sm_90 on Triton writes PTX for the architecture-specific target (sm_90a), which runs on that architecture alone.
+Triton compiles to PTX and appends scratch pointers to the parameters of every kernel, which these kernels never read. They are
+dropped, so that the parameters are those of the source. The assembler that Triton ships makes the cubin of that text and so
+checks it. From sm_90 on Triton writes PTX for the architecture-specific target (sm_90a), which runs on that architecture alone.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ from .configs import (
 from .softmax import long_softmax_kernel, masked_softmax_kernel
 
 DTYPES = {"fp16": 2, "bf16": 2, "fp32": 4}
-"""Triton's names, bytes per element."""
+"""Bytes per element, by Triton's names of dtypes."""
 
 SOFTMAX_COLUMNS = (128, 256, 512, 1024, 4096, 2 * LONGEST_TILE)
-"""A row takes the first of these that it fits; beyond the last but one, rows of any length take the last."""
+"""A row takes the first of these that it fits into; rows that fit into none before the last take the last."""
 
 MANIFEST = "kernels.json"
 
@@ -52,10 +52,10 @@ class BuildError(RuntimeError):
 
 @dataclass(frozen=True)
 class Variant:
-    """A kernel with everything fixed that is fixed when it is compiled.
+    """A kernel with everything that is fixed when it is compiled.
 
-    `signature` has every parameter of the function in order: a Triton type (`*fp16`, `i32`, `fp32`) or `constexpr`, whose value is in
-    `constants`. Pointers are taken to be aligned to 16 bytes, integers named in `multiples` to be multiples of 16. `grid` are
+    `signature` has every parameter of the function in order: a Triton type (`*fp16`, `i32`, `fp32`), or `constexpr` with a value
+    in `constants`. Pointers must be aligned to 16 bytes; integers named in `multiples` must be multiples of 16. `grid` are
     expressions in the parameters, with `/` rounding down.
     """
 
@@ -72,14 +72,14 @@ class Variant:
 
     @property
     def parameters(self) -> list[dict[str, Any]]:
-        """What a launch passes, in order."""
-        kept = {n: t for n, t in self.signature.items() if t != "constexpr"}
-        return [{"name": n, "type": t, "multiple_of_16": n in self.multiples or t[0] == "*"} for n, t in kept.items()]
+        """Return what a launch passes, in order."""
+        passed = {n: t for n, t in self.signature.items() if t != "constexpr"}
+        return [{"name": n, "type": t, "multiple_of_16": n in self.multiples or t[0] == "*"} for n, t in passed.items()]
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """`target` as in the PTX (sm_90a); `shared_bytes` is dynamic shared memory; registers are per thread."""
+    """A compiled kernel. `target` is as in the PTX (sm_90a), `shared_bytes` dynamic shared memory, `registers` per thread."""
 
     entry: str
     ptx: str
@@ -102,7 +102,10 @@ def attention_variant(
     scale: float | None = None,
     config: AttentionConfig | None = None,
 ) -> Variant:
-    """Without `scale` it is a parameter of the launch. Raises ValueError for a dtype or head_dim that is not supported."""
+    """Return a variant of attention; without `scale` it is a parameter of the launch.
+
+    Raises ValueError for a dtype or head_dim that is not supported.
+    """
     _check_dtype(dtype)
     low, high = HEAD_DIMS
     if not low <= head_dim <= high:
@@ -150,10 +153,10 @@ def softmax_variant(
     scale: float | None = None,
     config: SoftmaxConfig | None = None,
 ) -> Variant:
-    """For rows of up to the next power of two of `columns`, or of any length where that is more than `LONGEST_TILE`.
+    """Return a softmax for rows of up to the next power of two of `columns`, or of any length beyond `LONGEST_TILE`.
 
-    `aligned`: only for numbers of columns (and strides of the bias) that are multiples of 16, read several at a time.
-    `bias_of_columns`: the bias's last axis has one number for each column, else one for all.
+    `aligned`: the number of columns and the strides of the bias are multiples of 16, so several elements are read at a time.
+    `bias_of_columns`: the bias has one number per column in its last axis, else one for all columns.
     """
     _check_dtype(dtype)
     chosen = config or softmax_config(arch, columns)
@@ -179,7 +182,7 @@ def softmax_variant(
 
 
 def compile_variant(variant: Variant, arch: int) -> Compiled:
-    """Compiles and assembles for compute capability `arch` (90 for sm_90). Raises BuildError."""
+    """Compile and assemble for compute capability `arch` (90 for sm_90). Raises BuildError."""
     if not hasattr(variant.function, "cache_key"):
         raise BuildError("the kernels were imported for the interpreter: unset TRITON_INTERPRET to compile them")
     names = list(variant.signature)
@@ -187,37 +190,37 @@ def compile_variant(variant: Variant, arch: int) -> Compiled:
         (names.index(p["name"]),): [["tt.divisibility", 16]] for p in variant.parameters if p["multiple_of_16"]
     }
     source = ASTSource(variant.function, dict(variant.signature), dict(variant.constants), attributes)
-    line_info, knobs.compilation.disable_line_info = knobs.compilation.disable_line_info, True  # it holds paths
+    line_info, knobs.compilation.disable_line_info = knobs.compilation.disable_line_info, True  # it contains paths
     try:
         options = {"num_warps": variant.warps, "num_stages": variant.stages}
-        made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+        kernel = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     except Exception as error:
         raise BuildError(f"{variant.name} for sm_{arch}: {error}") from error
     finally:
         knobs.compilation.disable_line_info = line_info
-    if made.metadata.shared > SHARED_BYTES[arch]:
+    if kernel.metadata.shared > SHARED_BYTES[arch]:
         raise BuildError(
-            f"{variant.name} for sm_{arch}: {made.metadata.shared} bytes of shared memory, "
-            f"{SHARED_BYTES[arch]} are there: take smaller blocks or fewer stages"
+            f"{variant.name} for sm_{arch}: {kernel.metadata.shared} bytes of shared memory are needed, "
+            f"{SHARED_BYTES[arch]} are available: take smaller blocks or fewer stages"
         )
-    ptx = drop_scratch(made.asm["ptx"], len(variant.parameters))
-    found = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
-    assert found is not None
-    cubin, log = assemble(ptx, found[1])
+    ptx = drop_scratch(kernel.asm["ptx"], len(variant.parameters))
+    target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
+    assert target is not None
+    cubin, log = assemble(ptx, target[1])
     return Compiled(
-        entry=made.metadata.name,
+        entry=kernel.metadata.name,
         ptx=ptx,
         cubin=cubin,
-        target=found[1],
-        threads=32 * made.metadata.num_warps,
-        shared_bytes=made.metadata.shared,
+        target=target[1],
+        threads=32 * kernel.metadata.num_warps,
+        shared_bytes=kernel.metadata.shared,
         registers=_number(r"Used (\d+) registers", log),
         spill_bytes=_number(r"(\d+) bytes spill stores", log) + _number(r"(\d+) bytes spill loads", log),
     )
 
 
 def drop_scratch(ptx: str, parameters: int) -> str:
-    """The kernel with its first `parameters` parameters. Raises BuildError where one of those behind them is used."""
+    """Return the kernel with its first `parameters` parameters only. Raises BuildError where a later one is used."""
     entry = re.search(r"\.visible \.entry (\w+)\(\n(.*?)\n\)", ptx, re.DOTALL)
     if entry is None:
         raise BuildError("the PTX has no entry point")
@@ -232,23 +235,23 @@ def drop_scratch(ptx: str, parameters: int) -> str:
 
 
 def assemble(ptx: str, target: str) -> tuple[bytes, str]:
-    """The cubin, and what the assembler says of registers. Raises BuildError with its complaint."""
+    """Return the cubin and the assembler's log of registers. Raises BuildError with its message."""
     number = re.match(r"sm_(\d+)", target)
     assert number is not None
     with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx, encoding="utf-8")
-        command = [get_ptxas(int(number[1])).path, "-v", f"--gpu-name={target}", str(source), "-o", str(made)]
+        command = [get_ptxas(int(number[1])).path, "-v", f"--gpu-name={target}", str(source), "-o", str(cubin)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"the assembler refuses the PTX for {target}: {done.stderr.strip()}")
-        return made.read_bytes(), done.stderr
+        return cubin.read_bytes(), done.stderr
 
 
 def variants(
     arch: int, head_dims: Sequence[int] = (32, 64), dtypes: Sequence[str] = ("fp16", "bf16")
 ) -> Iterator[Variant]:
-    """What `build` makes of an architecture: attention of both forms with and without bias, softmax of every tile."""
+    """Yield what `build` compiles for an architecture: both forms of attention with and without bias, and every softmax."""
     for dtype in dtypes:
         for head_dim in head_dims:
             for padded in (False, True):
@@ -267,9 +270,10 @@ def build(
     dtypes: Sequence[str] = ("fp16", "bf16"),
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> dict[str, Any]:
-    """Writes `out/sm_*/*.ptx`, `*.cubin` and `out/kernels.json`, and returns what that says. `out` exists and is empty.
+    """Write `out/sm_*/*.ptx`, `*.cubin` and `out/kernels.json`, and return the content of the last. `out` exists and is empty.
 
-    `on_step(name, of=total)` is told each kernel. Raises ValueError for an unknown architecture, dtype or head_dim, BuildError.
+    `on_step(name, of=total)` is called before each kernel. Raises ValueError for an unknown architecture, dtype or head_dim, and
+    BuildError where a kernel is refused.
     """
     for arch in architectures:
         if arch not in ARCHITECTURES:
@@ -278,35 +282,35 @@ def build(
     rows = []
     for arch, variant in todo:
         on_step(f"sm_{arch}, {variant.name}", of=len(todo))
-        made = compile_variant(variant, arch)
+        compiled = compile_variant(variant, arch)
         folder = out / f"sm_{arch}"
         folder.mkdir(exist_ok=True)
         files = {}
-        for kind, content in (("ptx", made.ptx.encode()), ("cubin", made.cubin)):
+        for kind, content in (("ptx", compiled.ptx.encode()), ("cubin", compiled.cubin)):
             path = folder / f"{variant.name}.{kind}"
             path.write_bytes(content)
             sha256 = hashlib.sha256(content).hexdigest()
             files[kind] = {"file": path.relative_to(out).as_posix(), "bytes": len(content), "sha256": sha256}
         rows.append(
-            {"name": variant.name, "op": variant.op, "architecture": f"sm_{arch}"} | launch(variant, made) | files
+            {"name": variant.name, "op": variant.op, "architecture": f"sm_{arch}"} | launch(variant, compiled) | files
         )
     manifest = {"version": 1, "triton": triton.__version__, "assembler": _assemblers(architectures), "kernels": rows}
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
-def launch(variant: Variant, made: Compiled) -> dict[str, Any]:
-    """How a kernel is launched: JSON."""
+def launch(variant: Variant, compiled: Compiled) -> dict[str, Any]:
+    """Return how a kernel is launched, as JSON."""
     return {
-        "target": made.target,
-        "entry": made.entry,
+        "target": compiled.target,
+        "entry": compiled.entry,
         "parameters": variant.parameters,
         "constants": dict(variant.constants),
         "grid": variant.grid,
-        "block": [made.threads, 1, 1],
-        "shared_bytes": made.shared_bytes,
-        "registers": made.registers,
-        "spill_bytes": made.spill_bytes,
+        "block": [compiled.threads, 1, 1],
+        "shared_bytes": compiled.shared_bytes,
+        "registers": compiled.registers,
+        "spill_bytes": compiled.spill_bytes,
     } | dict(variant.about)
 
 
@@ -320,5 +324,5 @@ def _check_dtype(dtype: str) -> None:
 
 
 def _number(pattern: str, text: str) -> int:
-    found = re.search(pattern, text)
-    return int(found[1]) if found else 0
+    match = re.search(pattern, text)
+    return int(match[1]) if match else 0

@@ -1,10 +1,10 @@
-"""Masked softmax: softmax(scale * x + bias) over the last axis, a fully masked row gives zeros.
+"""Compute a masked softmax: softmax(scale * x + bias) over the last axis; a fully masked row gives zeros.
 
 Roofline. An element is read once and written once: 4 bytes in half precision for about ten float32 operations and one
-exponential. An H100 moves, by its data sheet, 3.35 TB/s and makes 3.7e12 exponentials a second, so that the copy bandwidth is the
-limit by a factor of four, and every further pass over memory (scale and mask apart, each written and read again) costs what it
-moves: 12 bytes against 4. The bias is broadcast, one load serves all rows that share it, and it stays in L2. Rows up to 16,384
-columns are held in registers; longer ones are read twice (6 bytes), once for the largest score and the sum, once to write.
+exponential. By its data sheet an H100 moves 3.35 TB/s and computes 3.7e12 exponentials per second. So the memory bandwidth is
+the limit by a factor of four, and each further pass over memory costs what it moves: with scale and mask as separate operators,
+12 bytes instead of 4. The bias is broadcast: one load serves all rows that share it, and it stays in L2. Rows up to 16,384
+columns are held in registers. Longer ones are read twice (6 bytes): once for the largest score and the sum, once to write.
 """
 
 from typing import TYPE_CHECKING
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 LOG2E = tl.constexpr(1.4426950408889634)
 
 FREE = ("rows", "size1", "size2")
-"""Whether these are one, or multiples of 16, makes no other code: a new batch does not compile anew."""
+"""Arguments that the compiler does not specialize for 1 or multiples of 16: a new batch does not compile again."""
 
 
 @triton.jit
 def _scores(x, bias, row, column, inside, columns, size1, size2, stride0, stride1, stride2, stride3, scale):
-    """scale * x + bias of a tile in float32; -inf outside."""
+    """Compute scale * x + bias of a tile in float32; -inf outside."""
     scores = tl.load(x + row.to(tl.int64) * columns + column, mask=inside, other=0.0).to(tl.float32) * scale
     if bias is not None:
         first = row // size2 // size1
@@ -39,9 +39,10 @@ def masked_softmax_kernel(
     x, bias, rows, columns, size1, size2, stride0, stride1, stride2, stride3, scale, out,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`x` and `out` are `[size0, size1, size2, columns]`, contiguous, `rows` of them; `bias` has these strides (0: broadcast).
+    """Compute the softmax of rows of at most `BLOCK` columns.
 
-    Program `i` holds rows `i * ROWS` and following; `BLOCK` is a power of two, at least `columns`.
+    `x` and `out` are `[size0, size1, size2, columns]`, contiguous, with `rows` rows; `bias` has the strides given (0: broadcast).
+    Program `i` computes `ROWS` rows from `i * ROWS` on; `BLOCK` is a power of two, at least `columns`.
     """
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     column = tl.arange(0, BLOCK)[None, :]
@@ -59,7 +60,7 @@ def long_softmax_kernel(
     x, bias, rows, columns, size1, size2, stride0, stride1, stride2, stride3, scale, out,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The same in pieces of `BLOCK` columns: largest score and sum on the way, then once more to write.
+    """Compute the softmax of longer rows in pieces of `BLOCK` columns: first the largest score and the sum, then the output.
 
     Source: Milakov & Gimelshein, Online normalizer calculation for softmax (arXiv 1805.02867), algorithm 3.
     """
@@ -87,10 +88,10 @@ def long_softmax_kernel(
 def masked_softmax(
     x: "torch.Tensor", bias: "torch.Tensor | None" = None, scale: float = 1.0, *, config: SoftmaxConfig | None = None
 ) -> "torch.Tensor":
-    """softmax(scale * x + bias) over the last axis, of the shape and dtype of `x` (float16, bfloat16 or float32).
+    """Return softmax(scale * x + bias) over the last axis, in the shape and dtype of `x` (float16, bfloat16 or float32).
 
-    `bias` is of any shape that broadcasts to that of `x`, which has at most four axes then. Computed in float32.
-    `config` replaces the tile that the table has.
+    `bias` has any shape that broadcasts to that of `x`; with a bias, `x` has at most four axes. Computed in float32.
+    `config` replaces the tile of the table.
 
     Raises ValueError where a shape or a dtype does not fit.
     """
@@ -107,8 +108,8 @@ def masked_softmax(
         except RuntimeError as error:
             message = f"masked_softmax: a bias {list(bias.shape)} does not broadcast to x {list(x.shape)}"
             raise ValueError(message) from error
-        missing = 4 - x.ndim
-        shape, steps = (1,) * missing + tuple(x.shape), (0,) * missing + tuple(bias.stride())
+        added_axes = 4 - x.ndim
+        shape, steps = (1,) * added_axes + tuple(x.shape), (0,) * added_axes + tuple(bias.stride())
         sizes, strides = (shape[1], shape[2]), (steps[0], steps[1], steps[2], steps[3])
     x = x.contiguous()
     out = x.new_empty(x.shape)
@@ -125,7 +126,7 @@ def masked_softmax(
 
 
 def compute_capability(tensor: "torch.Tensor") -> int:
-    """As 90 for sm_90; 0 on the CPU, where the interpreter runs and nothing is compiled."""
+    """Return the compute capability of a tensor's device, as 90 for sm_90; 0 on the CPU, where kernels are interpreted."""
     if not tensor.is_cuda:
         return 0
     import torch

@@ -17,7 +17,7 @@ def classifier(bert_classifier: Path) -> ir.Model:
 
 @pytest.fixture(scope="session")
 def values(classifier: ir.Model) -> list[str]:
-    """Inputs of all projections, by token and (pooled) by text."""
+    """Return inputs of all projections, by token and (pooled) by text."""
     anatomy = read_anatomy(classifier)
     projections = [p for b in anatomy.blocks for p in b.projections] + list(anatomy.head)
     return list(dict.fromkeys(str(p.input.name) for p in projections))

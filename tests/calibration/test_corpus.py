@@ -93,7 +93,7 @@ ROWS = {"id": [1, 2, 3, 4], "body": ["one", "two", None, "one"], "note": ["a", "
 
 
 def write_dataset(folder: Path, rows: dict[str, list], shards: int = 2) -> Path:
-    """What `save_to_disk` of datasets writes: Arrow streams, and their names in order."""
+    """Return what `save_to_disk` of datasets writes: Arrow streams, and their names in order."""
     folder.mkdir(parents=True)
     table = pa.table(rows)
     names = [f"data-{i:05d}-of-{shards:05d}.arrow" for i in range(shards)]

@@ -91,7 +91,7 @@ def test_percentiles_are_numpys_to_one_bin(seed: int, kind: str, percentile: flo
 
 
 def divergence(counts: np.ndarray, end: int, levels: int) -> float:
-    """The procedure written out: clip, quantize, expand, compare."""
+    """Return the procedure written out: clip, quantize, expand, compare."""
     p = counts[:end].astype(np.float64).copy()
     inside = p.copy()
     p[-1] += counts[end:].sum()

@@ -61,7 +61,7 @@ def test_blocks_that_do_not_divide_are_refused() -> None:
 
 
 def reference_gptq(weight: np.ndarray, moment: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The method as published, one input after the other, with the inverse updated by elimination (optimal brain quantization)."""
+    """Return the method as published, one input after the other, with the inverse updated by elimination (optimal brain quantization)."""
     order = np.argsort(-np.diag(moment), kind="stable")
     h = moment.astype(np.float64)[order][:, order]
     h = h + 1e-2 * np.diag(h).mean() * np.eye(len(h))

@@ -15,7 +15,7 @@ from tests.support.variants import batch
 
 
 def gather_part(path: str, parts: list[list[list[int]]], values: list[str]) -> Sums:
-    """What one process counts."""
+    """Return what one process counts."""
     return gather(ir.load(path), [batch(p) for p in parts], values, moments=values)
 
 

@@ -12,7 +12,7 @@ from tests.support import models
 
 
 def three_gigabytes(directory: Path) -> Path:
-    """A random BERT whose weights exceed 3 GB."""
+    """Return a random BERT whose weights exceed 3 GB."""
     return models.make_model(
         directory,
         "bert",

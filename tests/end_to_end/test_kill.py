@@ -21,7 +21,7 @@ from tests.support import killed_exports, models
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX file that is read in no time: the canonical graph of a random BERT of one layer, beside its tokenizer."""
+    """Return an ONNX file that is read in no time: the canonical graph of a random BERT of one layer, beside its tokenizer."""
     directory = models.make_model(tmp_path_factory.mktemp("source"), num_hidden_layers=1)
     ir.save(capture_canonical(str(directory))[1], directory / "model.onnx")
     return directory / "model.onnx"
@@ -36,7 +36,7 @@ def command(source: Path, out: Path) -> list[str]:
 
 
 def whole_or_nothing(out: Path) -> bool:
-    """True where a bundle is there; raises where it is not whole."""
+    """Return True where a bundle is there; raises where it is not whole."""
     if out.exists():
         Bundle.open(out).check_files()
     return out.exists()

@@ -32,10 +32,17 @@ def run_example() -> RunExample:
 
 @pytest.fixture(scope="session")
 def tickets(run_example: RunExample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What the first two programs of the text classifier wrote: `model`, `train` and `test`."""
+    """Return what the first two programs of the text classifier wrote: `model`, `train` and `test`.
+
+    `few` is a folder with a part of `train.jsonl`, enough to compress with, and all of `test.jsonl`.
+    """
     folder = tmp_path_factory.mktemp("tickets")
     written = {"model": folder / "model", "train": folder / "train.jsonl", "test": folder / "test.jsonl"}
     for name, arguments in (("tickets.py", [folder]), ("train.py", [written["train"], written["model"]])):
         done = run_example(f"text_classifier/{name}", *arguments)
         assert done.returncode == 0, done.stderr
-    return written
+    few = folder / "few"
+    few.mkdir()
+    (few / "train.jsonl").write_text("".join(written["train"].read_text().splitlines(keepends=True)[:120]))
+    (few / "test.jsonl").write_bytes(written["test"].read_bytes())
+    return written | {"few": few}

@@ -20,7 +20,7 @@ HANDLER = Path(__file__).parents[2] / "examples" / "fastapi_handler.py"
 
 
 def client(bundle: Path, patch: pytest.MonkeyPatch) -> Any:
-    """A client of a freshly imported handler, not yet started."""
+    """Return a client of a freshly imported handler, not yet started."""
     from fastapi.testclient import TestClient
 
     patch.setenv("HEADWAY_BUNDLE", str(bundle))

@@ -15,13 +15,13 @@ from tests.support.variants import canonical as of_directory
 
 @pytest.fixture(scope="session")
 def mobile(bert: Path, workshop: Path) -> Exported:
-    """A bundle for phones of the four layers."""
+    """Return a bundle for phones of the four layers."""
     return export_mobile(bert, workshop / "mobile-bundle")
 
 
 @pytest.fixture(scope="session")
 def rounded(bert: Path, workshop: Path) -> Exported:
-    """A bundle for phones in int8, with a vocabulary of 60 tokens."""
+    """Return a bundle for phones in int8, with a vocabulary of 60 tokens."""
     (workshop / "lines.txt").write_text("\n".join(LINES))
     recipe = make_recipe(
         "test",
@@ -37,7 +37,7 @@ def rounded(bert: Path, workshop: Path) -> Exported:
 
 @pytest.fixture(scope="session")
 def canonical(tmp_path_factory: pytest.TempPathFactory):
-    """A fresh canonical model of a family."""
+    """Return a fresh canonical model of a family."""
 
     @cache
     def source(family: str) -> Path:

@@ -171,7 +171,7 @@ def test_a_compressed_bundle_is_verified_measured_and_opens(classifier: Path, te
     share = compression["stages"][1]
     assert not share["changes"] and share["paid"] is False
     card = (tmp_path / "bundle" / "README.md").read_text()
-    assert "bought nothing" in card and "plots/passes.png" in card
+    assert "gained nothing" in card and "plots/passes.png" in card
     assert compression["metric"] == "accuracy"
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_files()

@@ -415,7 +415,7 @@ def test_a_drop_beyond_the_gate_writes_nothing(classifier: Path, text: Path, tmp
 
 
 def quantized_file(directory: Path, operators: list[str]) -> Path:
-    """A file as ONNX Runtime's own tool writes it: QDQ pairs around every operator named."""
+    """Return a file as ONNX Runtime's own tool writes it: QDQ pairs around every operator named."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     from tests.support.onnx_files import torchscript_file
@@ -463,7 +463,7 @@ def test_a_file_with_its_own_scales_keeps_them(operators: list[str], tmp_path: P
 
 
 def rounded_by_torch(directory: Path, seen_text: bool = True):
-    """A classifier whose encoder layers carry torch.ao's FakeQuantize, as quantization-aware training leaves it."""
+    """Return a classifier whose encoder layers carry torch.ao's FakeQuantize, as quantization-aware training leaves it."""
     import transformers
     from torch.ao import quantization as q
 

@@ -18,6 +18,7 @@ from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
 from tests.support import models
+from tests.support.deploy_time import BLOCKED
 
 TEXTS = [
     "the model runs",
@@ -124,30 +125,6 @@ def test_plain_onnxruntime_opens_it(bert_bundle: Exported) -> None:
     np.testing.assert_allclose(session.run(None, feeds)[0], ours["last_hidden_state"], atol=1e-5)
 
 
-HEAVY = [
-    "torch",
-    "transformers",
-    "optimum",
-    "onnx",
-    "onnx_ir",
-    "onnxscript",
-    "pydantic",
-    "yaml",
-    "matplotlib",
-    "safetensors",
-]
-
-
-BLOCKED = f"""
-import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {HEAVY}:
-            raise ModuleNotFoundError(f"{{name}} is not for deploy time", name=name)
-sys.meta_path.insert(0, Refuse())
-"""
-
-
 def test_deploy_time_needs_neither_torch_nor_transformers(sentence_bundle: Exported) -> None:
     script = (
         BLOCKED
@@ -162,16 +139,6 @@ print(sorted(m for m in sys.modules if m in ("torch", "transformers", "onnx")))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
-
-
-def test_without_the_export_extra_the_extra_is_named(sentence_bundle: Exported) -> None:
-    blocked = BLOCKED.replace("'pydantic', ", "")  # typer itself may bring it
-    script = (
-        blocked + "import headway.exporter.cli.app as c; sys.argv = ['headway', 'export', 'x', '--out', 'y']; c.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 4
-    assert "headway[export]" in done.stderr
 
 
 def test_damaged_bundles_are_named(bert_bundle: Exported, tmp_path: Path) -> None:

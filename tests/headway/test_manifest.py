@@ -13,7 +13,7 @@ from headway.manifest import MANIFEST, Manifest, check_files, check_records, che
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A directory of two files and a manifest that lists them."""
+    """Return a directory of two files and a manifest that lists them."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "model.onnx").write_bytes(b"graph")
     (tmp_path / "folder" / "tokenizer.json").write_text("{}", encoding="utf-8")

@@ -13,7 +13,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd0c\n"
 
 @pytest.fixture
 def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str | None], None]]:
-    """Makes the text given stand for `/proc/cpuinfo`; None for a system without one."""
+    """Make the text given stand for `/proc/cpuinfo`; None for a system without one."""
 
     def describe(text: str | None) -> None:
         file = tmp_path / "cpuinfo"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,28 @@ def test_the_names_are_listed() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         headway.nothing  # type: ignore[attr-defined]  # noqa: B018
     assert (Path(str(headway.__file__)).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", EXPORT)
+def test_names_of_the_exporter_are_its_own(name: str) -> None:
+    assert getattr(headway, name) is getattr(import_module("headway.exporter.api"), name)
+
+
+def test_names_of_the_exporter_import_nothing_heavy() -> None:
+    names = "; ".join(f"headway.{name}" for name in EXPORT if name != "Recipe")
+    assert imported(f"import headway; {names}") == {"headway.exporter"}
+
+
+@pytest.mark.parametrize(
+    "use", ["Recipe", "export('x', 'y')", "compress('x', 'y', data='z', speedup=2)", "inspect('x')", "verify('x')"]
+)
+def test_without_the_export_extra_the_extra_is_named(use: str) -> None:
+    missing = "pydantic" if use == "Recipe" else "onnx_ir"
+    done = without(missing, f"import headway; headway.{use}")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"headway.errors.TargetError: this needs {missing}")
+    assert last.endswith("pip install 'headway[export]'")
 
 
 def test_without_the_export_extra_the_rest_is_there() -> None:

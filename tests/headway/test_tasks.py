@@ -21,7 +21,7 @@ LABELS = ["O", "B-PER", "I-PER"]
 
 
 def entities(*labels: str, certain: float = 0.9) -> list[dict[str, Any]]:
-    """The spans where the tokens between the special ones have these labels."""
+    """Return the spans where the tokens between the special ones have these labels."""
     encoding = SimpleNamespace(offsets=OFFSETS, special_tokens_mask=[1, 0, 0, 0, 0, 0, 1])
     rows = [LABELS.index(label) for label in ("B-PER", *labels, "B-PER")]
     probabilities = np.full((len(rows), 3), (1 - certain) / 2)

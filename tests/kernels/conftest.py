@@ -1,32 +1,5 @@
-"""The process in which Triton interprets its kernels, started once."""
+"""The fixture of all tests of kernels."""
 
-import multiprocessing
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import Any
+from tests.support.triton_process import interpreted
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-
-@pytest.fixture(scope="session")
-def interpreted() -> Iterator[Callable[..., Any]]:
-    """`interpreted(function, *arguments)`: a function of `triton_worker`, run in that process."""
-    pytest.importorskip("triton", reason="Triton is published for Linux only")
-    import triton_worker
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=triton_worker.start) as pool:
-
-        def run(function: Callable[..., Any], *arguments: Any) -> Any:
-            try:
-                return pool.submit(function, *arguments).result(timeout=120)
-            except TimeoutError:
-                for process in pool._processes.values():  # a kernel that does not end would keep the pool from closing
-                    process.kill()
-                raise
-
-        yield run
+__all__ = ["interpreted"]

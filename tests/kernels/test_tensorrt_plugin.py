@@ -19,7 +19,6 @@ pytest.importorskip("tensorrt_lean_bindings", reason="the lean bindings are publ
 import onnx_ir as ir
 import tensorrt_lean_bindings as lean
 
-from headway.kernels import device
 from headway.kernels import tensorrt_plugin as plugins
 from headway.kernels.triton import build as builder
 from headway.kernels.triton.configs import AttentionConfig, SoftmaxConfig
@@ -75,7 +74,7 @@ def trtp() -> Iterator[Any]:
 
 
 def described(trtp: Any, dtype: str, *shape: int | str) -> Any:
-    """A tensor as a build describes it; a size given as text is dynamic."""
+    """Return a tensor as a build describes it; a size given as text is dynamic."""
     desc = trtp.TensorDesc()
     desc.dtype = getattr(lean.DataType, dtype)
     desc.shape_expr = trtp.ShapeExprs(len(shape))
@@ -88,7 +87,7 @@ def described(trtp: Any, dtype: str, *shape: int | str) -> Any:
 def launched(
     trtp: Any, op: str, inputs: list[tuple[Any, ...]], attributes: dict[str, Any], tactic: int
 ) -> dict[str, Any]:
-    """What the engine would launch, with every expression counted out."""
+    """Return what the engine would launch, with every expression counted out."""
     from tensorrt_lean_bindings.plugin import _lib, _tensor
 
     definition = _lib.QDP_REGISTRY[f"headway::{op}"]
@@ -141,11 +140,11 @@ def test_tensorrt_makes_a_plugin_of_a_nodes_attributes(trtp: Any) -> None:
         ]
     )
     ask = lean.QuickPluginCreationRequest.STRICT_AOT
-    made = creator.create_plugin("PackedAttention", "headway", fields, lean.TensorRTPhase.BUILD, ask)
-    assert type(made).__name__ == "_TemplateAOTPlugin"
-    assert made.attrs == {"heads": 12, "head_dim": 32, "scale": 0.25, "causal": 0}
+    plugin = creator.create_plugin("PackedAttention", "headway", fields, lean.TensorRTPhase.BUILD, ask)
+    assert type(plugin).__name__ == "_TemplateAOTPlugin"
+    assert plugin.attrs == {"heads": 12, "head_dim": 32, "scale": 0.25, "causal": 0}
     half, integer = lean.DataType.HALF, lean.DataType.INT32
-    assert made.get_output_data_types([half, half, half, integer], [2, 2, 2, 1]) == [half]
+    assert plugin.get_output_data_types([half, half, half, integer], [2, 2, 2, 1]) == [half]
 
 
 def test_a_wrong_declaration_is_noticed(trtp: Any) -> None:
@@ -169,9 +168,9 @@ def test_types_and_tiles_that_tensorrt_tries(trtp: Any, op: str) -> None:
     count = len(definition.input_tensor_names)
     attributes = (1.0, 512) if "Softmax" in op else (2, 64, 1.0, 0)
     tried = definition.autotune_func(*[None] * count, *attributes, None)
-    found = [c for each in tried for c in each._get_combinations()]
-    assert [c.types[0].name for c in found] == ["HALF", "BF16", "FLOAT"]
-    for c in found:
+    combinations = [c for each in tried for c in each._get_combinations()]
+    assert [c.types[0].name for c in combinations] == ["HALF", "BF16", "FLOAT"]
+    for c in combinations:
         floating = [t for t in c.types if t != lean.DataType.INT32]
         assert set(floating) == {c.types[0]}
         assert len(c.types) == count + 1
@@ -253,12 +252,3 @@ def test_nodes_for_the_onnx_parser() -> None:
     assert plugins.softmax_node([q, bias], scale=1, longest=96, name="s").op_type == "MaskedSoftmaxBias"
     with pytest.raises(ValueError, match="PackedAttention takes 4 inputs, not 3"):
         plugins.attention_node([q, k, v], heads=3, head_dim=32, scale=1, padded=False, name="a")
-
-
-def test_without_a_driver_the_architecture_is_not_guessed() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises((OSError, RuntimeError)):
-        device.architecture()

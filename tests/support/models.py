@@ -108,14 +108,14 @@ TASK_CLASSES = {
 
 
 def model_class(family: str, task: str) -> type | None:
-    """The transformers class of a family for a task; None where there is none."""
+    """Return the transformers class of a family for a task; None where there is none."""
     return getattr(transformers, FAMILIES[family][0] + TASK_CLASSES[task], None)
 
 
 def make_model(
     directory: Path, family: str = "bert", task: str = "feature-extraction", seed: int = 0, **changes: Any
 ) -> Path:
-    """Writes a random model of `family` with its tokenizer to `directory`; `changes` go into the config."""
+    """Write a random model of `family` with its tokenizer to `directory`; `changes` go into the config."""
     torch.manual_seed(seed)
     name, settings = FAMILIES[family]
     config = getattr(transformers, f"{name}Config")(**{**settings, **changes})
@@ -139,7 +139,7 @@ def write_labeled(path: Path, count: int) -> Path:
 
 
 def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) -> None:
-    """A small tokenizer of the family's kind: WordPiece, byte-level BPE or Unigram."""
+    """Return a small tokenizer of the family's kind: WordPiece, byte-level BPE or Unigram."""
     rng = random.Random(0)
     corpus = [" ".join(rng.choices(WORDS, k=8)) for _ in range(200)]
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
@@ -185,7 +185,7 @@ def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) 
 def make_sentence_model(
     directory: Path, pooling: str = "mean", normalize: bool = True, dense: bool = False, **changes: Any
 ) -> Path:
-    """A sentence-transformers directory around a random BERT. `pooling` is one of its modes."""
+    """Return a sentence-transformers directory around a random BERT. `pooling` is one of its modes."""
     make_model(directory, "bert", **changes)
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     if dense:

@@ -10,7 +10,7 @@ from tests.support import models
 
 
 def torchscript_file(directory: Path, family: str, opset: int, attention: str) -> Path:
-    """A file as the TorchScript exporter writes it, beside the tokenizer of its source."""
+    """Return a file as the TorchScript exporter writes it, beside the tokenizer of its source."""
     models.make_model(directory, family, "text-classification")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         directory, attn_implementation=attention

@@ -16,12 +16,12 @@ _WORDS = ["the", "quick", "brown", "fox", "doesn't", "jump", "over", "12", "dogs
 
 
 def make(kind: str) -> Tokenizer:
-    """A tokenizer of one of `KINDS`."""
+    """Return a tokenizer of one of `KINDS`."""
     return KINDS[kind]()
 
 
 def save(tokenizer: Tokenizer, directory: Path) -> Path:
-    """Writes it as transformers.js and the page read it."""
+    """Write it as transformers.js and the page read it."""
     directory.mkdir(parents=True)
     tokenizer.save(str(directory / "tokenizer.json"))
     (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizer"}))

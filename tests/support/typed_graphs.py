@@ -50,7 +50,7 @@ def batch(model: ir.Model, texts: int = 3, length: int = 17, seed: int = 0) -> d
 
 
 def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """The first output at real positions."""
+    """Return the first output at real positions."""
     value = next(iter(TypedGraph(model)(feeds).values())).detach().numpy()
     return value[feeds["attention_mask"].astype(bool)]
 
@@ -65,7 +65,7 @@ def within(dtype: str, got: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def variants(model: ir.Model, kind: str, feeds: dict[str, np.ndarray]) -> str:
-    """Changes a canonical model to a variant; returns the dtype it is lowered to."""
+    """Change a canonical model to a variant; return the dtype it is lowered to."""
     if kind.startswith("int8"):
         quantize(model, feeds)
         return kind.removeprefix("int8+")
@@ -88,7 +88,7 @@ QUICK = [("bert", k) for k in KINDS] + [(f, k) for f in FAMILIES[1:] for k in ("
 
 
 def big(model: ir.Model) -> None:
-    """Feed-forward matrices so large that their product leaves float16, while the norm behind brings it back."""
+    """Make feed-forward weights so large that their matmul overflows float16, while the norm after it brings values back."""
     for name, value in model.graph.initializers.items():
         array = constant(value)
         for end, factor in (("layer.0.intermediate.dense.weight", 100), ("layer.0.output.dense.weight", 1e5)):

@@ -33,7 +33,7 @@ def _captured(directory: Path) -> ir.Model:
 
 
 def canonical(directory: Path) -> ir.Model:
-    """The canonical model of a source's directory: a fresh one, though it is captured once."""
+    """Return the canonical model of a source's directory: a fresh one, though it is captured once."""
     return _captured(directory).clone()
 
 
@@ -57,13 +57,13 @@ def batch(texts: Sequence[Sequence[int]], first: int = 0, width: int | None = No
 
 
 def answers(model: ir.Model, given: Feeds) -> Feeds:
-    """Outputs by torch, operator by operator."""
+    """Return outputs by torch, operator by operator."""
     with torch.no_grad():
         return {k: v.numpy() for k, v in TorchGraph(model)(given).items()}
 
 
 def apart(wanted: Feeds, got: Feeds, given: Feeds) -> float:
-    """The largest difference, at real tokens."""
+    """Return the largest difference, at real tokens."""
     mask = given["attention_mask"].astype(bool)
     assert wanted.keys() == got.keys()
     return max(
@@ -73,7 +73,7 @@ def apart(wanted: Feeds, got: Feeds, given: Feeds) -> float:
 
 
 def pruned(model: ir.Model) -> ir.Model:
-    """A copy with heads and neurons of uneven numbers, and one matrix of a low rank."""
+    """Return a copy with heads and neurons of uneven numbers, and one matrix of a low rank."""
     made = model.clone()
     RemoveHeads({0: [0, 2, 3]})(made)
     RemoveNeurons({(0, 0): [1, 5, 9, 30, 31, 40, 50]})(made)
@@ -84,7 +84,7 @@ def pruned(model: ir.Model) -> ir.Model:
 
 
 def rounded(model: ir.Model) -> tuple[ir.Model, dict[str, QuantizedMatrix]]:
-    """A copy with int8 matrices and tables whose values are rounded by token, and the matrices."""
+    """Return a copy with int8 matrices and tables whose values are rounded by token, and the matrices."""
     made = model.clone()
     anatomy = read_anatomy(made)
     products = [n for b in anatomy.blocks for p in b.projections for n in p.nodes]

@@ -3,9 +3,9 @@
 A bias and its activation function become `BiasActivation`. A layer norm with the bias and the residual before it becomes
 `SkipLayerNormalization`.
 
-The rewriting is our own, and not rules of `onnxscript.rewriter`. What is fused depends on who else reads a sum, on which side of an
-addition is a vector, and on shapes; a rule states these as Python conditions too. A fused layer norm also returns the sum that others
-read, and values keep the names by which layers are found again.
+The rewriting is our own, and not rules of `onnxscript.rewriter`. Its rules number the nodes that they make (`node_BiasActivation_0`);
+here nodes and values keep the names by which errors and profiles tell layers apart, so that the same model gives the same file. What is
+fused depends on who else reads a sum, on which side of an addition is a vector, and on shapes, which in a rule are Python conditions too.
 """
 
 from dataclasses import dataclass

@@ -4,9 +4,9 @@ Activations quantized per token become Headway's own `QuantizedLinear` and `Quan
 function and residual. Activations with static ranges become the runtime's `MatMulIntegerToFloat`, int4 weights in blocks its
 `MatMulNBits`. Weights that only save bytes stay behind `DequantizeLinear`, which the runtime folds while loading.
 
-The rewriting is our own, and not rules of `onnxscript.rewriter`. One matmul takes in up to four optional neighbors, each only where
-nothing else reads between them, and int4 weights are packed anew; a rule would be needed for every combination, around the same
-Python conditions.
+The rewriting is our own, and not rules of `onnxscript.rewriter`, which number the nodes that they make; here nodes keep the names of
+their layers. One matmul takes in up to four optional neighbors, each only where nothing else reads between them: a rule would be needed
+for every combination, around the same Python conditions.
 """
 
 from dataclasses import dataclass

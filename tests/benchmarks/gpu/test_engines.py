@@ -34,7 +34,7 @@ def loaded() -> Any:
 
 @pytest.fixture
 def script(loaded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script with a small model prepared, for float32 alone, and short cases."""
+    """Return the script with a small model prepared, for float32 alone, and short cases."""
     module = loaded
     build = tmp_path / "build"
     source = models.make_sentence_model(build / "source", vocab_size=20000, max_position_embeddings=128)

@@ -82,7 +82,7 @@ class Phone:
         (self.home / "devices").write_text(devices)
 
     def tool(self, printed: str, *more: str) -> Path:
-        """A perf tool that prints `printed`, after the shell commands `more`; it keeps what it was given in `seen`."""
+        """Return a perf tool that prints `printed`, after the shell commands `more`; it keeps what it was given in `seen`."""
         seen = self.home / "seen"
         script = ["#!/bin/sh", f'mkdir -p {seen}; cp -r . {seen}; echo "$@" > {seen}/arguments', *more]
         return self.program(self.home / "perf", "\n".join([*script, "cat <<'EOF'", printed + "EOF", ""]))
@@ -99,7 +99,7 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
 
 
 def bundle_for(exported: Exported, out: Path, artifact: str = "model.onnx", **options: object) -> Path:
-    """A copy of a bundle whose artifact has another name: no tool here looks into it."""
+    """Return a copy of a bundle whose artifact has another name: no tool here looks into it."""
     shutil.copytree(exported.path, out)
     manifest = Manifest.read(out)
     (out / "model.onnx").rename(out / artifact)

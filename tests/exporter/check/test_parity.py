@@ -21,9 +21,9 @@ def test_a_difference_is_measured_where_tokens_are_real(size: float, row: int, c
     reference = np.ones((2, 3, 4), np.float32)
     got = reference.copy()
     got[row, column, 2] += np.float32(size)
-    found = verdict(reference, got).outputs[0]
-    assert found.max_abs == pytest.approx(size, abs=1e-7)
-    assert found.ok == (found.max_abs <= 1e-4)
+    measured = verdict(reference, got).outputs[0]
+    assert measured.max_abs == pytest.approx(size, abs=1e-7)
+    assert measured.ok == (measured.max_abs <= 1e-4)
 
 
 def test_padding_does_not_count() -> None:
@@ -82,7 +82,7 @@ def test_cases_cover_one_token_and_the_longest(longest: int) -> None:
 
 
 def test_cases_follow_from_the_order_of_the_text_alone() -> None:
-    """Not from that of a set, which each process has its own of: a bundle made again would have another manifest."""
+    """The order of a set differs from process to process: a second export would have another manifest."""
     lines = [f"line {i:03}" for i in range(101)]
     asked: list[list[str]] = []
 

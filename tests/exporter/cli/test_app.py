@@ -14,6 +14,7 @@ from headway.exporter.cli import app as cli
 from headway.exporter.export import Exported
 
 from tests.support.command_line import Headway
+from tests.support.deploy_time import BLOCKED
 
 SHORT = {"--out": "-o", "--data": "-d", "--target": "-t", "--quiet": "-q", "--force": "-f", "--recipe": "-r"}
 SHORT |= {"--against": "-a", "--speedup": "-s", "--port": "-p", "--version": "-V", "--help": "-h"}
@@ -101,6 +102,16 @@ def test_completion(headway: Headway, monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_wrong_words_exit_with_2_and_say_what_is_expected(words: list[str], says: str, headway: Headway) -> None:
     done = headway(*words)
     assert done.returncode == 2 and says in done.stderr and done.stdout == ""
+
+
+def test_without_the_export_extra_the_extra_is_named() -> None:
+    blocked = BLOCKED.replace("'pydantic', ", "")  # typer itself may bring it
+    script = (
+        blocked + "import headway.exporter.cli.app as c; sys.argv = ['headway', 'export', 'x', '--out', 'y']; c.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4
+    assert "headway[export]" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--help"], ["inspect", "{bundle}"]], ids=lambda words: words[0])

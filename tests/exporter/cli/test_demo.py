@@ -21,14 +21,17 @@ from tests.support.command_line import Headway
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The demo's model and text are tiny; a search for a speed-up, which a random model cannot reach, is left out."""
+    """Return the demo's model and text are tiny; a search for a speed-up, which a random model cannot reach, is left out."""
     source = models.make_sentence_model(tmp_path / "cache" / "source")
     lines = [f"{a} of the {b}" for a in models.WORDS for b in models.WORDS[:3]]
     file = demo._write_lines(tmp_path / "cache" / "text.txt", lines[:60])
     monkeypatch.setattr(demo, "fetch_minilm", lambda _: source)
     monkeypatch.setattr(demo, "fetch_text", lambda _: demo.DemoText(file, lines[60:90], "tiny text"))
     monkeypatch.setattr(demo, "ROUNDS", 3)
-    steps = [replace(step, options={k: v for k, v in step.options.items() if k != "speedup"}) for step in demo.STEPS]
+    steps = [
+        replace(step, options={k: v for k, v in step.options.items() if k not in ("speedup", "shape")})
+        for step in demo.STEPS
+    ]
     monkeypatch.setattr(demo, "STEPS", tuple(steps))
     return source
 

@@ -28,7 +28,7 @@ def test_every_target_is_listed_and_says_what_to_do() -> None:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> TargetEntry:
-    """A target of one row, whose `available` says what the test puts into `toy_target.reason`."""
+    """Return a target of one row, whose `available` says what the test puts into `toy_target.reason`."""
     module: Any = ModuleType("toy_target")
     module.reason = None
     module.make = lambda recipe: SimpleNamespace(available=lambda: module.reason, library=None)

@@ -66,9 +66,9 @@ def test_phones_get_the_reader(platform, mobile: Exported, tmp_path: Path) -> No
 
 def test_the_web_gets_the_tokenizer_without_white_space(mobile: Exported, tmp_path: Path) -> None:
     small = package(mobile.path, "web", tmp_path / "out").path / "tokenizer.json"
-    whole = mobile.path / "tokenizer.json"
-    assert json.loads(small.read_text()) == json.loads(whole.read_text())
-    assert small.stat().st_size < 0.8 * whole.stat().st_size
+    original = mobile.path / "tokenizer.json"
+    assert json.loads(small.read_text()) == json.loads(original.read_text())
+    assert small.stat().st_size < 0.8 * original.stat().st_size
     assert Tokenizer.from_file(str(small)).encode(TEXT).ids == expected_ids(mobile.path)
 
 
@@ -177,9 +177,9 @@ def test_what_a_card_declares(card: str, license: str | None, tmp_path: Path) ->
 
 
 def test_largest_tensors_come_first(mobile: Exported, bert_bundle: Exported) -> None:
-    found = largest_tensors(mobile.path, mobile.manifest)
-    assert found[0] == ("bert.embeddings.word_embeddings.weight", 300 * 32 * 4)
-    assert [n for _, n in found] == sorted((n for _, n in found), reverse=True)
+    tensors = largest_tensors(mobile.path, mobile.manifest)
+    assert tensors[0] == ("bert.embeddings.word_embeddings.weight", 300 * 32 * 4)
+    assert [n for _, n in tensors] == sorted((n for _, n in tensors), reverse=True)
     stock = largest_tensors(bert_bundle.path, bert_bundle.manifest)
     assert stock[0] == ("embeddings.word_embeddings.weight", 300 * 32 * 4)
     other = replace(mobile.manifest, artifact="model.pte")

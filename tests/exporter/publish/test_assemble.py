@@ -50,4 +50,4 @@ def test_the_manifest_names_libraries_and_runner(bert_bundle: Exported) -> None:
     manifest = bert_bundle.manifest
     assert manifest.runner == "onnxruntime" and manifest.target == "ort"
     assert {"onnxruntime", "torch", "headway"} <= manifest.libraries.keys()
-    assert manifest.source["bytes"] > 0 and manifest.source["kind"] == "directory"
+    assert manifest.source["bytes"] > 0 and manifest.source["kind"] == "huggingface"

@@ -68,7 +68,7 @@ def test_a_pass_that_gained_nothing_says_so(bert_bundle: Exported, tmp_path: Pat
         "left_in_float": {"encoder.layer.0": "too sensitive"},
     }
     text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
-    assert "| fit | heads: 3 | 4.0 | 3.00 | 1.00 | 91.00 | bought nothing |" in text
+    assert "| fit | heads: 3 | 4.0 | 3.00 | 1.00 | 91.00 | gained nothing |" in text
     assert "undone: not faster" in text and "In float: encoder.layer.0 (too sensitive)." in text
     assert stage_figures(STAGE | {"ms": 1.5}, STAGE) == ["4.0", "1.50", "2.00", "91.00", ""]
 

@@ -21,6 +21,6 @@ PLOTS = {
 def test_a_plot_is_a_picture_and_repeats(name: str, tmp_path: Path) -> None:
     for file in ("one.png", "two.png"):
         PLOTS[name](tmp_path / file)
-    one, two = ((tmp_path / file).read_bytes() for file in ("one.png", "two.png"))
-    assert one == two and one.startswith(b"\x89PNG") and len(one) > 5000
-    assert b"Software" not in one and b"matplotlib" not in one.lower()
+    first, second = ((tmp_path / file).read_bytes() for file in ("one.png", "two.png"))
+    assert first == second and first.startswith(b"\x89PNG") and len(first) > 5000
+    assert b"Software" not in first and b"matplotlib" not in first.lower()

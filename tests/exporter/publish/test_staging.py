@@ -1,4 +1,4 @@
-"""Output appears whole or not at all."""
+"""Output appears completely or not at all."""
 
 import os
 from pathlib import Path

@@ -70,7 +70,7 @@ def card_lines(manifest):
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A target made of one folder and one row."""
+    """Return a target made of one folder and one row."""
     folder = tmp_path / "packages" / "toy_target"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")

@@ -19,7 +19,7 @@ def ids(line: str) -> list[int]:
 
 
 def without(pattern: str, flags: int = 0) -> Callable[[str], list[int]]:
-    """A tokenizer that overlooks what matches."""
+    """Return a tokenizer that ignores what matches."""
     return lambda line: ids(re.sub(pattern, "", line, flags=flags))
 
 
@@ -79,8 +79,8 @@ def test_classes_of(text: str, classes: set[str]) -> None:
 
 @given(st.text())
 def test_any_text_has_classes(text: str) -> None:
-    found = classes_of(text)
-    assert found or all(" " <= c <= "~" for c in text)
+    classes = classes_of(text)
+    assert classes or all(" " <= c <= "~" for c in text)
 
 
 def test_equal() -> None:
@@ -92,7 +92,7 @@ def test_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "culprits"),
+    ("tokenize", "culprits"),
     [
         (without("[\u4e00-\u9fff\u3400-\u4dbf]"), {"Chinese characters"}),
         (without(r"\[SEP\]"), {"special-token texts"}),
@@ -102,15 +102,21 @@ def test_equal() -> None:
         (without("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"), {"control characters"}),
     ],
 )  # fmt: skip
-def test_culprits_are_named(found: Callable[[str], list[int]], culprits: set[str]) -> None:
-    agreement = compare_ids([ids(x) for x in LINES], [found(x) for x in LINES], LINES)
-    assert agreement.different == sum(ids(x) != found(x) for x in LINES) > 0
+def test_culprits_are_named(tokenize: Callable[[str], list[int]], culprits: set[str]) -> None:
+    agreement = compare_ids([ids(x) for x in LINES], [tokenize(x) for x in LINES], LINES)
+    assert agreement.different == sum(ids(x) != tokenize(x) for x in LINES) > 0
     assert set(agreement.culprits) == culprits
     [name] = culprits
-    one = next(c for c in agreement.classes if c.name == name)
-    assert one.example is not None and ids(one.example) != found(one.example) and one.alone_different > 0
-    alone = f"{one.alone_different} of {one.alone} where it stands alone"
-    assert f"{name}: {one.different} of {one.lines} lines, {alone}; for example {one.example!r}" in str(agreement)
+    culprit = next(c for c in agreement.classes if c.name == name)
+    assert (
+        culprit.example is not None
+        and ids(culprit.example) != tokenize(culprit.example)
+        and culprit.alone_different > 0
+    )
+    alone = f"{culprit.alone_different} of {culprit.alone} where it occurs alone"
+    assert f"{name}: {culprit.different} of {culprit.lines} lines, {alone}; for example {culprit.example!r}" in str(
+        agreement
+    )
     with pytest.raises(GateError, match=name):
         agreement.require("the other tokenizer", accepted=["Hebrew"])
     agreement.require("the other tokenizer", accepted=culprits)

@@ -38,11 +38,11 @@ def test_plain_text_agrees_and_the_limit_is_kept(tokenizer: tuple[Path, Tokenize
     session = onnxruntime.InferenceSession(graph, options)
     encoder = TextEncoder(path, info)
     for line in lines:
-        made = dict(
+        ids = dict(
             zip([o.name for o in session.get_outputs()], session.run(None, {"text": np.array([line])}), strict=True)
         )
         expected = encoder([line])
-        assert all(np.array_equal(made[name], expected[name][0]) for name in expected)
+        assert all(np.array_equal(ids[name], expected[name][0]) for name in expected)
 
 
 def test_classes_that_differ_are_named_and_have_to_be_accepted(

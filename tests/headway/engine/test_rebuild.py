@@ -45,7 +45,7 @@ def test_the_carried_builder_imports_without_headway(kernels: bool, tmp_path: Pa
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A plan bundle whose graph is a stand-in."""
+    """Return a plan bundle whose graph is a stand-in."""
     (tmp_path / "model.onnx").write_bytes(b"graph")
     (tmp_path / "model.onnx.data").write_bytes(b"weights")
     settings = {"gpus": ["sm_89"], "version_compatible": False, "hardware": "none", "stripped": False, "level": 3}
@@ -59,7 +59,7 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the builder, a stand-in, was asked for; it writes an engine of four bytes."""
+    """Return what the builder, a stand-in, was asked for; it writes an engine of four bytes."""
     asked: list[tuple[Any, ...]] = []
 
     def build(library: str, onnx: Path, profiles: list[Profile], settings: BuildSettings, out: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-// A bundle, opened with onnxruntime-web: text in, answers out. Runs in browsers and in Node.
+// Opens a bundle with onnxruntime-web: text in, outputs out. Runs in browsers and in Node.
 
 import { Tokenizer } from "./tokenizer.mjs";
 
-/** What onnxruntime-web is told of the options that headway.json stores for a session. */
+/** Options of onnxruntime-web, from those that headway.json stores for a session. */
 export function sessionOptions(stored, executionProviders = ["wasm"]) {
   const extra = {};
   const put = (key, value) => {

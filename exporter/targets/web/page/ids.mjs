@@ -1,4 +1,4 @@
-// Token ids of the texts (or pairs of texts) on standard input, a JSON list, as a JSON list: see exporter/targets/web/page_tokenizer.py.
+// Prints token ids, a JSON list, of the texts (or pairs of texts) on standard input, a JSON list: see exporter/targets/web/page_tokenizer.py.
 //
 //     node ids.mjs page DIRECTORY MAX_LENGTH               by the page's reader
 //     node ids.mjs transformers.js DIRECTORY MAX_LENGTH    by transformers.js's, found as Node finds packages from here
@@ -25,7 +25,7 @@ const readers = {
     const { Tokenizer: Theirs } = require("@huggingface/tokenizers");
     const tokenizer = new Theirs(file, json(directory, "tokenizer_config.json"));
     const ids = (text) => Array.from(Array.isArray(text) ? tokenizer.encode(text[0], { text_pair: text[1] }).ids : tokenizer.encode(text).ids, Number);
-    // It does not cut texts, its callers do: what is kept of a cut text is compared.
+    // It does not truncate texts, its callers do: what is left of a truncated text is compared.
     return (text) => {
       const found = ids(text);
       return found.length > longest ? [...found.slice(0, longest - 1), found.at(-1)] : found;

@@ -1,4 +1,4 @@
-// The page: text boxes for what the task takes, the answer as it is typed, and how long it took.
+// The page: text boxes for the task's inputs, the result while one types, and its latency.
 
 import { Bundle } from "./bundle.mjs";
 
@@ -28,7 +28,7 @@ function tags(found) {
   return [element("div", { className: "tags" }, ...found.map((t) => element("span", {}, t.token, label(t))))];
 }
 
-/** By task: a heading, the boxes as `[name, first text]`, what is asked of the bundle, and how its answer is shown. */
+/** By task: a heading, the boxes as `[name, first text]`, the call of the bundle, and how its result is shown. */
 const TASKS = {
   embedding: {
     title: "How alike are two texts?",
@@ -68,7 +68,7 @@ const TASKS = {
   },
 };
 
-/** A file of the bundle; what has arrived of a large one is shown. */
+/** Loads a file of the bundle, and shows the progress of a large one. */
 async function read(name, json) {
   const response = await fetch(name);
   if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
@@ -116,7 +116,7 @@ async function start() {
   at("inputs").hidden = false;
 
   let [asked, busy] = [0, false];
-  /** Answers the newest text; what was typed meanwhile is answered next. */
+  /** Runs the newest text; text that was typed meanwhile is run next. */
   async function answer() {
     asked++;
     if (busy) return;

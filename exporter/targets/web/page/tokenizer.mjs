@@ -1,10 +1,10 @@
-// Text to token ids, as the `tokenizers` library makes them of a tokenizer.json: WordPiece, byte-level BPE and Unigram.
+// Turns text into token ids as the `tokenizers` library does by a tokenizer.json: WordPiece, byte-level BPE and Unigram.
 //
 // Written after the library's file format. Characters are code points throughout. What depends on the version of Unicode comes
-// from unicode.json, which holds the library's own answers, so that ids do not depend on the browser.
+// from unicode.json, which holds the library's own results, so that ids do not depend on the browser.
 
 const SPACE = /[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
-/** Ideographs, which BERT makes words of their own of. */
+/** Ideographs, each of which is a word for BERT. */
 const IDEOGRAPHS = [
   [0x3400, 0x4dbf], [0x4e00, 0x9fff], [0xf900, 0xfaff], [0x20000, 0x2a6df], [0x2a700, 0x2b73f], [0x2b740, 0x2b81f],
   [0x2b920, 0x2ceaf], [0x2f800, 0x2fa1f],
@@ -81,7 +81,7 @@ class Tables {
     return each(text, (c, s) => this.lower.get(c) ?? s);
   }
 
-  /** A normal form of what the library knows: characters that it does not know stand as they are, and between the others. */
+  /** Normalizes the characters that the library knows; those that it does not know stay as they are, and separate the others. */
   normal(text, form) {
     let [made, known] = ["", ""];
     for (const s of text) {
@@ -214,7 +214,7 @@ function precompiled(base64) {
   };
 }
 
-// ---- what cuts text into words
+// ---- splitting text into words
 
 /** A function of a list of pieces and whether they begin the text, to a list of pieces. */
 function preTokenizer(spec, tables) {
@@ -259,7 +259,7 @@ function bertWords(text, tables) {
   return words;
 }
 
-/** Pieces as GPT-2 cuts them: `'s` and its like, letters, numbers, other signs, each with one space before, and runs of spaces. */
+/** Pieces as GPT-2 splits them: `'s` and its like, letters, numbers, other signs, each with one space before, and runs of spaces. */
 function gpt2(text, tables) {
   const characters = [...text];
   const kinds = characters.map((s) => {
@@ -274,7 +274,7 @@ function gpt2(text, tables) {
       const start = characters[i] === " " && i + 1 < characters.length && kinds[i + 1] !== "space" ? i + 1 : i;
       end = start;
       while (end < characters.length && kinds[end] === kinds[start]) end++;
-      if (kinds[start] === "space" && end < characters.length && end - start > 1) end--; // the last is the next word's
+      if (kinds[start] === "space" && end < characters.length && end - start > 1) end--; // the last belongs to the next word
     }
     pieces.push(characters.slice(i, end).join(""));
     i = end;
@@ -282,7 +282,7 @@ function gpt2(text, tables) {
   return pieces;
 }
 
-/** Bytes as the printable characters that stand for them in byte-level vocabularies. */
+/** Bytes as the printable characters that represent them in byte-level vocabularies. */
 const BYTES = (() => {
   const plain = (b) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
   let next = 256;
@@ -468,7 +468,7 @@ class Unigram extends Vocabulary {
     const found = [];
     for (let end = n; end > 0; end = best[end].start) {
       const id = best[end].id;
-      if (id !== this.unknown || found.at(-1) !== id) found.push(id); // neighbors that are not known are one
+      if (id !== this.unknown || found.at(-1) !== id) found.push(id); // adjacent unknown pieces become one
     }
     ids.push(...found.reverse());
   }
@@ -543,7 +543,7 @@ function template(spec) {
   }
 }
 
-/** Cuts one text, or the longer of two, in place, until `most` tokens are left. */
+/** Truncates one text, or the longer of two, in place, until `most` tokens are left. */
 function cut(parts, most) {
   if (parts.reduce((n, p) => n + p.length, 0) <= most) return;
   if (parts.length === 1) {

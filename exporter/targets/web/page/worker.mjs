@@ -1,7 +1,7 @@
-// Runs a model in onnxruntime-web's WebAssembly for a process that speaks to this one: see exporter/targets/web/wasm.py.
+// Runs a model in onnxruntime-web's WebAssembly for the process that started this one: see exporter/targets/web/wasm.py.
 //
 //     node worker.mjs MODEL OPTIONS     OPTIONS as headway.json stores them, JSON
-//     node worker.mjs                   says which versions would run it, and ends
+//     node worker.mjs                   prints which versions would run it, and ends
 //
 // onnxruntime-web is found as Node finds packages from the current folder, NODE_PATH included. A message is four bytes of length,
 // JSON of that length, and the arrays that its `tensors` announce.
@@ -29,7 +29,7 @@ function send(header, arrays = []) {
   }
 }
 
-/** Exactly `count` bytes of what comes in; null at its end. */
+/** Returns exactly `count` bytes of the input; null at its end. */
 function receive(count) {
   const bytes = new Uint8Array(count);
   for (let at = 0; at < count; ) {

@@ -1,11 +1,11 @@
-// Text to token ids on Android, exactly as the tokenizer that the model was made with.
+// Turns text into token ids on Android, exactly as the tokenizer that the model was made with.
 //
 //     val tokenizer = Tokenizer(context.assets.open("tokenizer.bin").use { it.readBytes() })
 //     val encoding = tokenizer.encode("some text")      // ids, attentionMask, tokenTypeIds: inputs of shape [1, tokens]
 
 package headway
 
-/** One value a token in each array; behind the tokens stands padding, where a length was given. */
+/** One value per token in each array; padding follows the tokens where a length was given. */
 class Encoding(val ids: LongArray, val attentionMask: LongArray, val tokenTypeIds: LongArray)
 
 /**

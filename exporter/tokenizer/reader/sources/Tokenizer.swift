@@ -1,4 +1,4 @@
-// Text to token ids on iOS, exactly as the tokenizer that the model was made with. Add this file and headway_tokenizer.cc to the
+// Turns text into token ids on iOS, exactly as the tokenizer that the model was made with. Add this file and headway_tokenizer.cc to the
 // target, and the folder of module.modulemap to its import paths.
 //
 //     let url = Bundle.main.url(forResource: "tokenizer", withExtension: "bin")!
@@ -12,7 +12,7 @@ public struct TokenizerError: Error, CustomStringConvertible {
     public let description: String
 }
 
-/// One value a token in each array; behind the tokens stands padding, where a length was given.
+/// One value per token in each array; padding follows the tokens where a length was given.
 public struct Encoding {
     public let ids: [Int64]
     public let attentionMask: [Int64]

@@ -18,7 +18,7 @@ constexpr char kMagic[4] = {'H', 'W', 'T', 'K'};
 constexpr uint64_t kVersion = 1;
 constexpr uint32_t kCodePoints = 0x110000;
 
-// The file, read once from front to back. Whatever a damaged one says, no read leaves it and no count is larger than it.
+// Reads the file once from front to back. However it is damaged, no read goes beyond its end, and no count exceeds its size.
 class File {
  public:
   File(const void* data, size_t size) : at_(static_cast<const uint8_t*>(data)), end_(at_ + size) {}
@@ -48,7 +48,7 @@ class File {
 
   int64_t id() { return static_cast<int64_t>(number(uint64_t{1} << 31, "an id is too large")); }
 
-  size_t count() {  // of things that take a byte each at least
+  size_t count() {  // of items of at least one byte each
     return static_cast<size_t>(number(left() + 1, "a count is larger than the file"));
   }
 
@@ -74,7 +74,7 @@ class File {
   const uint8_t* end_;
 };
 
-uint32_t crc32(std::string_view data) {  // as zlib's
+uint32_t crc32(std::string_view data) {  // the same as zlib's
   static const auto table = [] {
     std::array<uint32_t, 256> made{};
     for (uint32_t i = 0; i < 256; ++i) {
@@ -89,9 +89,9 @@ uint32_t crc32(std::string_view data) {  // as zlib's
   return ~sum;
 }
 
-inline bool is_ascii(char c) { return static_cast<uint8_t>(c) < 0x80; }  // char has a sign on some processors only
+inline bool is_ascii(char c) { return static_cast<uint8_t>(c) < 0x80; }  // char is signed on some processors only
 
-// UTF-8 that was checked: decodes the character at `at` and moves behind it.
+// Decodes the character at `at`, of UTF-8 that was checked, and moves past it.
 inline uint32_t decode(const char*& at) {
   const auto* byte = reinterpret_cast<const uint8_t*>(at);
   if (byte[0] < 0x80) return ++at, byte[0];
@@ -145,7 +145,7 @@ size_t valid_prefix(std::string_view text) {
   return i;
 }
 
-// Byte strings → numbers. Nodes stand level by level, so that the children of one are neighbors, sorted by their byte.
+// Maps byte strings to numbers. Nodes are stored level by level, so that the children of a node are adjacent, sorted by their byte.
 class Trie {
  public:
   static constexpr uint32_t kNone = ~0u;
@@ -203,7 +203,7 @@ class Trie {
     return node;
   }
 
-  // The longest key at the front of [text, end) below `node`: its value (kNone: none), with its end in `stop`.
+  // Returns the value of the longest key at the front of [text, end) below `node` (kNone: none), with its end in `stop`.
   uint32_t longest(uint32_t node, const char* text, const char* end, const char*& stop) const {
     uint32_t best = kNone;
     while (text < end && (node = child(node, static_cast<uint8_t>(*text))) != kNone) {
@@ -222,7 +222,7 @@ class Trie {
   std::array<uint32_t, 256> roots_;
 };
 
-// Sorted strings, each written as what it shares with the one before and what it adds.
+// Sorted strings, each stored as the length it shares with the one before and what it adds.
 class Strings {
  public:
   explicit Strings(File& file) {
@@ -268,7 +268,7 @@ std::vector<uint32_t> ids_of(File& file, size_t count) {
   return ids;
 }
 
-// What the source's normalizer makes of each character, and what its other parts take it for.
+// What the source's normalizer does to each character, and how its other parts classify it.
 class Characters {
  public:
   enum Kind : uint8_t { kSame, kRemoved, kRemovedStarter, kMapped, kHangul, kSpaced, kKinds };
@@ -314,8 +314,8 @@ class Characters {
 
   const Class& of(uint32_t code) const { return classes_[table_[(static_cast<size_t>(blocks_[code >> 8]) << 8) + (code & 0xFF)]]; }
 
-  // The end of the grapheme cluster at the front of [at, end) (Unicode, UAX 29). Regional indicators are not told from others:
-  // with and without a second one a cluster is too long to be looked up whole, which is what clusters are found for.
+  // Returns the end of the grapheme cluster at the front of [at, end) (Unicode, UAX 29). Regional indicators are not treated apart:
+  // with or without a second one a cluster is too long to be looked up as a whole, the only use of clusters here.
   const char* cluster(const char* at, const char* end) const {
     enum { kNothing, kBase, kJoined } pictograph = kNothing, consonant = kNothing;
     uint32_t code = decode(at);
@@ -430,7 +430,7 @@ class Characters {
     return std::string_view(pool_).substr(found->start, found->size);
   }
 
-  // Canonical order (Unicode 15, section 3.11): marks that follow each other stand in the order of their classes.
+  // Canonical order (Unicode 15, section 3.11): consecutive marks are sorted by their classes.
   static void put(std::string& out, Marks& marks, uint32_t code, uint8_t rank) {
     if (rank != 0) {
       marks.emplace_back(rank, code);
@@ -452,10 +452,10 @@ class Characters {
   std::vector<uint8_t> table_;
   std::vector<Mapped> mapped_;
   std::string pool_;
-  std::array<char, 128> ascii_;  // what becomes of ASCII; 0xFF: look closer
+  std::array<char, 128> ascii_;  // what ASCII becomes; 0xFF: not in this table
 };
 
-// The steps that bring text into its normal form.
+// The steps that normalize text.
 class Normalizer {
  public:
   explicit Normalizer(File& file) : characters_(file) {
@@ -536,7 +536,7 @@ class Normalizer {
 
   bool is_space(const char* at) const { return characters_.of(decode(at)).flags & Characters::kSpace; }
 
-  // Several white-space characters become one space, and so does a single line break or tab.
+  // Replaces several white-space characters, and a single line break or tab, by one space.
   std::string white_space(const std::string& text) const {
     std::string out;
     const char* const end = text.data() + text.size();
@@ -551,7 +551,7 @@ class Normalizer {
     return out;
   }
 
-  // Canonical composition of text that is taken apart and in order (Unicode, section 3.11).
+  // Canonical composition of text that is decomposed and in canonical order (Unicode, section 3.11).
   std::string compose(const Step& step, const std::string& text) const {
     const auto pair = [&](uint32_t first, uint32_t second) -> uint32_t {
       if (first - 0x1100 < 19 && second - 0x1161 < 21) return 0xAC00 + ((first - 0x1100) * 21 + second - 0x1161) * 28;
@@ -561,7 +561,7 @@ class Normalizer {
     };
     std::vector<uint32_t> made;
     size_t starter = 0;  // of `made`, where there is one
-    int last = 0;        // rank of what stands behind the starter; -1: nothing
+    int last = 0;        // rank of the mark after the starter; -1: none
     bool started = false;
     const char* at = text.data();
     for (const char* end = at + text.size(); at < end;) {
@@ -580,7 +580,7 @@ class Normalizer {
     return out;
   }
 
-  // Clusters below six bytes are looked up whole, of others each character; what begins with a key becomes the key's value, all of it.
+  // Clusters below six bytes are looked up as a whole, others character by character; text that begins with a key becomes its value.
   std::string clusters(const Step& step, const std::string& text) const {
     std::string out;
     out.reserve(text.size());
@@ -614,7 +614,7 @@ class Normalizer {
   std::vector<Step> steps_;
 };
 
-// Tokens that are found in the text itself, before it is taken apart: special ones, and those a user added.
+// Tokens that are matched in the text itself, before it is split: special ones, and those a user added.
 class AddedTokens {
  public:
   explicit AddedTokens(File& file) {
@@ -629,7 +629,7 @@ class AddedTokens {
     trie_ = Trie(texts.entries(places));
   }
 
-  // Calls `token(id)` for each that is found, leftmost first and then longest, and `between(text)` for what stands between.
+  // Calls `token(id)` for each match, leftmost first and then longest, and `between(text)` for the text between.
   template <class OnText, class OnToken>
   void split(std::string_view text, const Characters& characters, const OnText& between, const OnToken& token) const {
     const char* const begin = text.data();
@@ -676,7 +676,7 @@ class AddedTokens {
   Trie trie_;
 };
 
-// Cuts words into the longest pieces, from left to right (Wu et al. 2016, section 4.1; greedy as in BERT).
+// Splits words into the longest pieces, from left to right (Wu et al. 2016, section 4.1; greedy as in BERT).
 class WordPiece {
  public:
   explicit WordPiece(File& file) {
@@ -708,7 +708,7 @@ class WordPiece {
   Trie trie_;
 };
 
-// Joins bytes into tokens, the pair that was learned first before all others, from left to right (Sennrich et al. 2016).
+// Merges bytes into tokens: the pair that was learned first before all others, from left to right (Sennrich et al. 2016).
 class BytePairs {
  public:
   explicit BytePairs(File& file) {
@@ -790,7 +790,7 @@ class BytePairs {
   std::vector<Slot> slots_;
 };
 
-// The likeliest way to cut a word, by the sum of its tokens' scores (Kudo 2018; Viterbi).
+// Splits a word in the likeliest way, by the sum of its tokens' scores (Kudo 2018; Viterbi).
 class Unigram {
  public:
   explicit Unigram(File& file) {
@@ -926,7 +926,7 @@ class Template {
   std::vector<Part> parts_;
 };
 
-// Takes tokens off the longer of both until they fit, and off both alike once they are of one length.
+// Removes tokens from the longer of both until they fit, and from both alike once their lengths are equal.
 void truncate(Ids& text, Ids* pair, size_t room) {
   if (pair == nullptr) {
     if (text.size() > room) text.resize(room);
@@ -979,7 +979,7 @@ struct Tokenizer::Parts {
     return out;
   }
 
-  // Words stand between separators; isolated characters are words of their own.
+  // Words are between separators; each isolated character is a word.
   void words(const WordPiece& pieces, std::string_view text, Ids& out) const {
     const char* const end = text.data() + text.size();
     const char* start = text.data();
@@ -1016,7 +1016,7 @@ struct Tokenizer::Parts {
         const uint8_t run = kind(at);
         const char* last = at;
         while (at < end && kind(at) == run) last = at, decode(at);
-        // The last of several separators stands alone, or is the space before what follows.
+        // The last of several separators is a word, or the space before what follows.
         if (run == Characters::kSeparator && at < end && last > start) at = last;
       }
       pairs.word(start, at, out);

@@ -20,17 +20,17 @@
 
 namespace headway {
 
-// A file that is damaged or of another version, text that is not UTF-8, a length too small for the special tokens.
+// Thrown for a file that is damaged or of another version, text that is not UTF-8, and a length too small for the special tokens.
 class TokenizerError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// One value a token in each; inputs of a model are these with a batch dimension of 1.
+// One value per token in each; a model's inputs are these with a batch dimension of 1.
 struct Encoding {
   std::vector<int64_t> ids, attention_mask, token_type_ids;
 };
 
-// Once open it never changes: any number of threads may encode with the same one.
+// Does not change once it is open: any number of threads may encode with the same one.
 class Tokenizer {
  public:
   // `data` is not needed afterwards. Throws TokenizerError.

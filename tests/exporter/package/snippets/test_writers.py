@@ -29,7 +29,7 @@ def test_a_bundle_for_something_else_is_refused(target: str, platform, mobile: E
 
 
 def variants(manifest: Manifest) -> list[Manifest]:
-    """The same model as other targets and tasks would have it."""
+    """Return the same model as other targets and tasks would have it."""
     choices = [replace(t, shape=["batch", "choices", "sequence"]) for t in manifest.inputs]
     odd = [TensorInfo("last hidden.state-0", "float32", ["batch", "sequence", 32])]
     config = {"session.enable_saved_runtime_optimizations": "1"}

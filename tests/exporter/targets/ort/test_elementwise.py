@@ -1,4 +1,4 @@
-"""Norms and activations on Headway's kernels: the same answers as the operators they replace, and only where they fit."""
+"""Norms and activation functions on Headway's kernels: the outputs of the operators they replace, and only where they fit."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ node = helper.make_node
 needs_kernels = pytest.mark.skipif(library_path() is None, reason="no C++ compiler: kernels not built")
 
 
-def model_of(made: list[Any], outputs: list[str], weights: dict[str, np.ndarray], **shapes: list[Any]) -> ir.Model:
-    """A graph of these nodes on inputs `x` and `r`, `[tokens, WIDTH]` where not given otherwise."""
+def model_of(nodes: list[Any], outputs: list[str], weights: dict[str, np.ndarray], **shapes: list[Any]) -> ir.Model:
+    """Return a graph of these nodes on inputs `x` and `r`, `[tokens, WIDTH]` where not given otherwise."""
     shapes = {"x": ["tokens", WIDTH], "r": ["tokens", WIDTH]} | shapes
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
-    values = sorted({o for n in made for o in n.output} - set(outputs))
+    values = sorted({o for n in nodes for o in n.output} - set(outputs))
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shapes["x"]) for n in values]
     graph = helper.make_graph(
-        made,
+        nodes,
         "g",
         inputs,
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, shapes["x"]) for n in outputs],
@@ -58,7 +58,7 @@ def norm(of: str, *, epsilon: float = 1e-12, axis: int = -1) -> Any:
 @needs_kernels
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_norms_answer_as_before(data: st.DataObject) -> None:
+def test_norms_give_the_same_outputs(data: st.DataObject) -> None:
     """Any sum of a value, a residual and a bias, in any order, read by others as well or not."""
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     with_bias, with_skip, also_read = (data.draw(st.booleans()) for _ in range(3))
@@ -79,19 +79,19 @@ def test_norms_answer_as_before(data: st.DataObject) -> None:
     wanted = run(model, feeds)
     assert lower_elementwise(model) == Elementwise(norms=1)
     model.graph.sort()
-    (made,) = nodes(model.graph, "SkipLayerNormalization")
-    given = [i for i, v in enumerate(made.inputs) if v is not None]
+    (fused,) = nodes(model.graph, "SkipLayerNormalization")
+    given = [i for i, v in enumerate(fused.inputs) if v is not None]
     assert (1 in given) == with_skip
     assert (4 in given) == with_bias
-    assert len(made.outputs) == 1 + (also_read and bool(terms))
-    for found, right in zip(run(model, feeds), wanted, strict=True):
-        np.testing.assert_allclose(found, right, rtol=0, atol=2e-5)
+    assert len(fused.outputs) == 1 + (also_read and bool(terms))
+    for results, right in zip(run(model, feeds), wanted, strict=True):
+        np.testing.assert_allclose(results, right, rtol=0, atol=2e-5)
 
 
 @needs_kernels
 @pytest.mark.parametrize("op", ["Gelu", "GeluTanh", "Relu", "Tanh"])
 @pytest.mark.parametrize("biased", [True, False])
-def test_activations_answer_as_before(op: str, biased: bool) -> None:
+def test_activations_give_the_same_outputs(op: str, biased: bool) -> None:
     rng = np.random.default_rng(0)
     first = node("Add", ["bias", "x"], ["h"]) if biased else node("Neg", ["x"], ["h"])
     settings = {"approximate": "tanh"} if op == "GeluTanh" else {}

@@ -15,7 +15,7 @@ from tests.support.variants import canonical, feeds, rounded
 
 
 def one_matmul(q: np.ndarray, scale: np.ndarray, block: int | None, dtype: ir.DataType) -> ir.Model:
-    """A matmul of float activations with weights behind a DequantizeLinear, and a bias after it."""
+    """Return a matmul of float activations with weights behind a DequantizeLinear, and a bias after it."""
     rows, columns = q.shape
     x = ir.Value(name="x", shape=ir.Shape(["n", rows]), type=ir.TensorType(ir.DataType.FLOAT))
     tensor = ir.Tensor(q, dtype=dtype, name="q") if dtype == ir.DataType.INT8 else ir.PackedTensor(

@@ -1,4 +1,4 @@
-"""Packed tokens: the same answers as the padded graph, whatever the model has become; padding comes back only where needed."""
+"""Packed tokens: the outputs of the padded graph, whatever passes did to the model; padding is restored only where needed."""
 
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def bert_graph(bert: Path) -> ir.Model:
 
 
 def runner(model: ir.Model, folder: Path, kernels: str) -> tuple[OrtRunner, dict[str, int]]:
-    made = model.clone()
-    lowering = ort.lower(made, read_anatomy(made), kernels).as_dict()
+    lowered = model.clone()
+    lowering = ort.lower(lowered, read_anatomy(lowered), kernels).as_dict()
     folder.mkdir()
-    ort.write(made, folder)
+    ort.write(lowered, folder)
     return ort.open_runner(folder / ort.MODEL_FILE, ort.session_options(regroup=False, kernels=kernels)), lowering
 
 
@@ -51,21 +51,21 @@ def batch(lengths: list[int], longest: int | None = None) -> dict[str, np.ndarra
 
 
 def compare(model: ir.Model, folder: Path, feeds: dict[str, np.ndarray] | None = None) -> dict[str, int]:
-    """Both lowerings answer the same at real tokens; returns what packing did."""
+    """Check that both lowerings give the same outputs at real tokens; return what packing did."""
     stock, _ = runner(model, folder / "stock", "stock")
     packed, lowering = runner(model, folder / "packed", "custom")
     for given in [feeds] if feeds else [batch([7, 1, 19, 12]), batch([5], 9), batch([8, 8])]:
-        wanted, found = stock.run(given), packed.run(given)
+        wanted, results = stock.run(given), packed.run(given)
         for name, value in wanted.items():
-            assert found[name].shape == value.shape
-            kept = given["attention_mask"].astype(bool)
-            by_token = value.shape[:2] == kept.shape
-            a, b = (x[kept] if by_token else x for x in (value, found[name]))
+            assert results[name].shape == value.shape
+            real = given["attention_mask"].astype(bool)
+            by_token = value.shape[:2] == real.shape
+            a, b = (x[real] if by_token else x for x in (value, results[name]))
             np.testing.assert_allclose(b, a, rtol=0, atol=2e-5)
     return lowering
 
 
-def test_outputs_by_token_are_restored_once(bert_graph: ir.Model, tmp_path: Path) -> None:
+def test_outputs_per_token_are_restored_once(bert_graph: ir.Model, tmp_path: Path) -> None:
     lowering = compare(bert_graph, tmp_path)
     assert lowering["packed_attention"] == 4
     assert (lowering["removed"], lowering["restored"], lowering["pooled"]) == (1, 1, 0)
@@ -93,10 +93,10 @@ def test_cut_and_split_models(bert_graph: ir.Model, tmp_path: Path) -> None:
 
 
 def quantized(model: ir.Model, *, dynamic: bool) -> ir.Model:
-    """Every projection of the blocks multiplied as whole numbers, ranges of activations found at run time or stored."""
-    made = model.clone()
+    """Every projection of the blocks quantized to int8, with ranges of activations found at run time or stored."""
+    copied = model.clone()
     u8, i8, f32, i32 = ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.FLOAT, ir.DataType.INT32
-    for node in nodes(made.graph, "MatMul"):
+    for node in nodes(copied.graph, "MatMul"):
         x, weight = node.inputs
         if x is None or weight is None or not weight.is_initializer() or weight.const_value is None:
             continue
@@ -104,20 +104,20 @@ def quantized(model: ir.Model, *, dynamic: bool) -> ir.Model:
         scale = np.float32(np.abs(array).max() / 127)
         stem = str(result.name)
 
-        def put(name: str, value: np.ndarray, made: ir.Model = made, stem: str = stem) -> ir.Value:
+        def put(name: str, value: np.ndarray, copied: ir.Model = copied, stem: str = stem) -> ir.Value:
             tensor = ir.tensor(value, name=f"{stem}.{name}")
             new = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            made.graph.register_initializer(new)
+            copied.graph.register_initializer(new)
             return new
 
-        whole, factor = put("whole", np.rint(array / scale).astype(np.int8)), put("scale", scale)
+        integers, factor = put("whole", np.rint(array / scale).astype(np.int8)), put("scale", scale)
         if dynamic:
             y = insert(node, "DynamicQuantizeLinear", [x], name=f"{stem}.range", outputs=3)
             bytes_, range_, zero = y.producer().outputs  # type: ignore[union-attr]
             for value, dtype, shape in ((bytes_, u8, x.shape), (range_, f32, []), (zero, u8, [])):
                 value.type, value.shape = ir.TensorType(dtype), ir.Shape(list(shape or []))
             product = insert(
-                node, "MatMulInteger", [bytes_, whole, zero], name=f"{stem}.int32", dtype=i32, shape=result.shape
+                node, "MatMulInteger", [bytes_, integers, zero], name=f"{stem}.int32", dtype=i32, shape=result.shape
             )
             number = insert(node, "Cast", [product], name=f"{stem}.number", dtype=f32, shape=result.shape, to=int(f32))
             both = insert(node, "Mul", [range_, factor], name=f"{stem}.both", dtype=f32, shape=[])
@@ -128,37 +128,37 @@ def quantized(model: ir.Model, *, dynamic: bool) -> ir.Model:
             rounded = insert(node, "QuantizeLinear", [x, step, zero], name=f"{stem}.q", dtype=i8, shape=x.shape)
             back = insert(node, "DequantizeLinear", [rounded, step, zero], name=f"{stem}.dq", dtype=f32, shape=x.shape)
             matrix = insert(
-                node, "DequantizeLinear", [whole, factor, at], name=f"{stem}.w", dtype=f32, shape=weight.shape
+                node, "DequantizeLinear", [integers, factor, at], name=f"{stem}.w", dtype=f32, shape=weight.shape
             )
             last = insert(node, "MatMul", [back, matrix], name=f"{stem}.product", dtype=f32, shape=result.shape)
         replace(result, last)
-    remove_unused(made)
-    return made
+    remove_unused(copied)
+    return copied
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_int8_graphs(bert_graph: ir.Model, tmp_path: Path, dynamic: bool) -> None:
-    """Without padding in the batch both graphs see the same ranges, and round alike."""
+    """Without padding in the batch both graphs observe the same ranges, and quantize alike."""
     model = quantized(bert_graph, dynamic=dynamic)
     anatomy = read_anatomy(bert_graph)
     answers = []
     for kernels in ("stock", "custom"):
-        made = model.clone()
-        by_name = {n.name: n for n in made.graph}
+        variant = model.clone()
+        by_name = {n.name: n for n in variant.graph}
         blocks = [b for b in anatomy.blocks if b.attention is not None]
         if kernels == "custom":
-            packing = pack_tokens(made, anatomy)
+            packing = pack_tokens(variant, anatomy)
             assert packing.packed_attention == len(blocks)
             assert packing.removed <= 4
             assert packing.restored == 1
         else:
-            lowering = ort._AttentionLowering(made.graph)
+            lowering = ort._AttentionLowering(variant.graph)
             for block in blocks:
                 assert block.attention is not None
                 lowering.lower(by_name[block.attention.node.name])
-        made.graph.opset_imports["com.microsoft"] = 1
-        made.graph.sort()
-        ort.write(made, tmp_path)
+        variant.graph.opset_imports["com.microsoft"] = 1
+        variant.graph.sort()
+        ort.write(variant, tmp_path)
         options = ort.session_options(regroup=False, kernels=kernels) | {"graph_optimization_level": "none"}
         opened = OrtRunner(tmp_path / ort.MODEL_FILE, options)
         answers.append(opened.run(batch([8, 8, 8]))["last_hidden_state"])

@@ -53,7 +53,7 @@ def test_it_has_to_be_asked_for() -> None:
     assert "verify" not in json.dumps(Recipe(source="x").to_yaml())
 
 
-def test_whole_numbers_are_refused(tmp_path: Path) -> None:
+def test_integer_weights_are_refused(tmp_path: Path) -> None:
     folder = models.make_model(tmp_path, "bert", "text-classification", num_hidden_layers=1)
     model: ir.Model = rounded(canonical(folder))[0]
     with pytest.raises(TargetError, match="is not converted to Core ML"):

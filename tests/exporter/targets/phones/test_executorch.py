@@ -38,7 +38,7 @@ def one_layer(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
 
 
 @needed
-def test_a_bundle_answers_as_the_onnx_bundle(sentence_bundle: Exported, tmp_path: Path) -> None:
+def test_a_bundle_gives_the_outputs_of_the_onnx_bundle(sentence_bundle: Exported, tmp_path: Path) -> None:
     source = sentence_bundle.path.parent / "sentence"
     done = export(Recipe(source=str(source), target="executorch"), tmp_path / "bundle")
     assert done.parity.ok and done.artifact_bytes == (tmp_path / "bundle" / "model.pte").stat().st_size
@@ -55,8 +55,8 @@ def test_a_bundle_answers_as_the_onnx_bundle(sentence_bundle: Exported, tmp_path
 
 
 @needed
-def test_whole_numbers_arrive_as_they_are(one_layer: ir.Model, tmp_path: Path) -> None:
-    """Uneven heads, removed neurons, a low rank and int8 at once: the program holds the very integers and scales."""
+def test_integers_are_stored_unchanged(one_layer: ir.Model, tmp_path: Path) -> None:
+    """Uneven heads, removed neurons, a low rank and int8 at once: the program holds the same integers and scales."""
     model, matrices = rounded(pruned(one_layer))
     counts = executorch.ExecuTorchTarget().lower(model, None)  # type: ignore[arg-type]
     assert counts == {"attention": 1, "int8_products": 7, "int8_tables": 1}
@@ -75,7 +75,7 @@ def test_whole_numbers_arrive_as_they_are(one_layer: ir.Model, tmp_path: Path) -
 
 
 @needed
-def test_a_compression_for_it_rounds_by_token(tmp_path: Path) -> None:
+def test_a_compression_for_it_quantizes_per_token(tmp_path: Path) -> None:
     source = models.make_model(tmp_path / "source", "bert", "text-classification", num_hidden_layers=1)
     (tmp_path / "text.txt").write_text("\n".join(SENTENCES * 3), encoding="utf-8")
     recipe = Recipe(
@@ -87,7 +87,7 @@ def test_a_compression_for_it_rounds_by_token(tmp_path: Path) -> None:
     assert done.manifest.compression["stages"][-1]["changes"]["values"] == "per-token"  # type: ignore[index]
 
 
-def test_roundings_that_it_would_compute_otherwise_are_refused(one_layer: ir.Model) -> None:
+def test_quantization_that_it_would_compute_otherwise_is_refused(one_layer: ir.Model) -> None:
     target = executorch.ExecuTorchTarget()
     _, matrices = rounded(one_layer)
     alone = one_layer.clone()
@@ -123,17 +123,17 @@ def test_a_missing_runtime_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.mark.parametrize("cut", [True, False])
 def test_rows_are_run_one_by_one(cut: bool) -> None:
-    seen = []
+    shapes = []
 
     class Echo(RowRunner):
         def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-            seen.append(feeds["input_ids"].shape)
+            shapes.append(feeds["input_ids"].shape)
             return [feeds["input_ids"][..., None].astype(np.float32), feeds["input_ids"].sum(keepdims=True)]
 
     runner = Echo(["input_ids"], [("states", 1), ("sum", None)], max_length=9, cut_padding=cut)
     given = feeds(3, 9)
     got = runner.run(given)
-    assert seen == ([(1, 9), (1, 5), (1, 9)] if cut else [(1, 9)] * 3)
+    assert shapes == ([(1, 9), (1, 5), (1, 9)] if cut else [(1, 9)] * 3)
     mask = given["attention_mask"] if cut else np.ones((3, 9))
     assert np.array_equal(got["states"][..., 0], given["input_ids"] * mask)
     assert got["sum"].shape == (3, 1)

@@ -20,7 +20,7 @@ from tests.support.litert import needed
 
 
 @needed
-def test_a_bundle_answers_as_the_onnx_bundle(sentence_bundle: Exported, tmp_path: Path) -> None:
+def test_a_bundle_gives_the_outputs_of_the_onnx_bundle(sentence_bundle: Exported, tmp_path: Path) -> None:
     source = sentence_bundle.path.parent / "sentence"
     done = export(Recipe(source=str(source), target="litert"), tmp_path / "bundle")
     assert done.parity.ok
@@ -35,7 +35,7 @@ def test_a_bundle_answers_as_the_onnx_bundle(sentence_bundle: Exported, tmp_path
 
 
 def test_what_delegates_left_is_what_is_not_between_their_ends() -> None:
-    """Tensors 0, 1 are inputs; a delegate does the product and the sum, and a second one the softmax."""
+    """Tensors 0 and 1 are inputs; a delegate computes the matmul and the sum, and a second one the softmax."""
     operators = [
         {"index": 0, "op_name": "EMBEDDING_LOOKUP", "inputs": [0], "outputs": [2]},
         {"index": 1, "op_name": "CAST", "inputs": [1], "outputs": [3]},

@@ -14,7 +14,7 @@ from tests.support.variants import answers, apart, feeds, pruned, rounded
 
 
 @needed
-def test_whole_numbers_arrive_as_they_are_and_signatures_share_them(one_layer: ir.Model, tmp_path: Path) -> None:
+def test_integers_are_stored_unchanged_and_signatures_share_them(one_layer: ir.Model, tmp_path: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     model, matrices = rounded(pruned(one_layer))

@@ -32,16 +32,16 @@ def test_kernels_of_x86_alone_do_not_count() -> None:
 
 
 def test_an_operator_that_phones_lack_is_named_with_its_module(mobile: Exported) -> None:
-    found, runtime = read_ort(mobile.path / "model.ort"), full_build()
-    check_operators(found, runtime)
+    file, runtime = read_ort(mobile.path / "model.ort"), full_build()
+    check_operators(file, runtime)
     without = Runtime({k: v for k, v in runtime.kernels.items() if k[1] != "LayerNormalization"}, runtime.schemas)
     with pytest.raises(TargetError, match=r"module embeddings\.LayerNorm:.*ai\.onnx\.LayerNormalization.*leave out"):
-        check_operators(found, without)
+        check_operators(file, without)
 
 
 def test_a_type_without_a_kernel_is_named(mobile: Exported) -> None:
-    found, runtime = read_ort(mobile.path / "model.ort"), full_build()
-    node = next(n for n in found.nodes if n.op_type == "Gelu")
+    file, runtime = read_ort(mobile.path / "model.ort"), full_build()
+    node = next(n for n in file.nodes if n.op_type == "Gelu")
     assert runtime.lacks(node) is None
     assert runtime.lacks(replace(node, types=("string",))) == "com.microsoft.Gelu on string"
     assert runtime.lacks(replace(node, version=99, domain="", op_type="LayerNormalization")) is None

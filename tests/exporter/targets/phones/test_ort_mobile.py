@@ -25,7 +25,7 @@ from tests.support.phones import export_mobile
 TEXTS = ["the model runs", "a large language model with small heads and layers of bread", "rain"]
 
 
-def test_it_answers_as_the_stock_graph(mobile: Exported, bert_bundle: Exported) -> None:
+def test_outputs_are_those_of_the_stock_graph(mobile: Exported, bert_bundle: Exported) -> None:
     stock, phone = (Bundle.open(done.path, threads=1)(TEXTS) for done in (bert_bundle, mobile))
     for name, wanted in stock.items():
         np.testing.assert_allclose(phone[name], wanted, atol=1e-6)
@@ -35,7 +35,7 @@ def test_it_answers_as_the_stock_graph(mobile: Exported, bert_bundle: Exported) 
 
 
 def test_the_same_file_again(mobile: Exported, bert: Path, tmp_path: Path) -> None:
-    """Nodes, tensors and answers repeat exactly; the runtime writes one table of operators in an order of its own."""
+    """Nodes, tensors and outputs repeat exactly; the runtime writes one list of operators in an order of its own."""
     again = export_mobile(bert, tmp_path / "again")
     assert (again.path / OPERATORS_FILE).read_bytes() == (mobile.path / OPERATORS_FILE).read_bytes()
     first, second = (read_ort(done.path / "model.ort") for done in (mobile, again))
@@ -58,7 +58,7 @@ def test_every_byte_and_operator_is_accounted_for(mobile: Exported) -> None:
     assert record["runtime"] is None or record["runtime"]["bytes"] > 1e6
 
 
-def test_left_to_the_device_it_answers_alike(mobile: Exported, bert: Path, tmp_path: Path) -> None:
+def test_optimized_on_the_device_it_gives_the_same_outputs(mobile: Exported, bert: Path, tmp_path: Path) -> None:
     done = export_mobile(bert, tmp_path / "device", graph_optimization="device")
     assert done.manifest.session_options["config"] == {"session.enable_saved_runtime_optimizations": "1"}
     a, b = (Bundle.open(d.path)(TEXTS)["last_hidden_state"] for d in (mobile, done))
@@ -66,26 +66,26 @@ def test_left_to_the_device_it_answers_alike(mobile: Exported, bert: Path, tmp_p
     assert "graph_optimization: device" in (done.path / "recipe.yaml").read_text()
 
 
-def test_float16_is_half_the_bytes_and_tables_stay_half_until_they_are_read(
+def test_float16_is_half_the_bytes_and_embeddings_stay_half_until_they_are_read(
     mobile: Exported, bert: Path, tmp_path: Path
 ) -> None:
     half = export_mobile(bert, tmp_path / "half", dtype="fp16")
     assert half.manifest.parity["dtype"] == "float16" and half.parity.ok
     assert half.artifact_bytes < 0.7 * mobile.artifact_bytes
-    found = read_ort(half.path / "model.ort")
-    tables = [t for t in found.tensors.values() if "embeddings.weight" in t.name]
+    file = read_ort(half.path / "model.ort")
+    tables = [t for t in file.tensors.values() if "embeddings.weight" in t.name]
     assert tables and all(t.dtype == "float16" for t in tables)
-    assert {n.op_type for t in tables for n in found.readers[t.name]} == {"Gather"}
+    assert {n.op_type for t in tables for n in file.readers[t.name]} == {"Gather"}
     with pytest.raises(UsageError, match="bf16"):
         target_of(make_recipe("test", source="x", target="ort-mobile", dtype="bf16"))
 
 
-def test_int8_is_multiplied_as_int8(rounded: Exported, mobile: Exported) -> None:
+def test_int8_matmuls_run_in_int8(rounded: Exported, mobile: Exported) -> None:
     operators = (rounded.manifest.engine or {})["operators"]
     assert operators["com.microsoft.MatMulIntegerToFloat"] == 6 * 4
     assert "ai.onnx.DequantizeLinear" not in operators and "ai.onnx.MatMul" not in operators
-    found = read_ort(rounded.path / "model.ort")
-    assert {t.dtype for t in found.tensors.values() if t.name.endswith("query.weight")} == {"int8"}
+    file = read_ort(rounded.path / "model.ort")
+    assert {t.dtype for t in file.tensors.values() if t.name.endswith("query.weight")} == {"int8"}
     assert rounded.manifest.compression is not None
     assert rounded.manifest.anatomy["embeddings"]["embeddings.word_embeddings.weight"] == [60, 32]
     assert verify_bundle(rounded.path, None, None).ok

@@ -7,6 +7,10 @@ import pytest
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
+from tests.support.triton_process import interpreted
+
+__all__ = ["interpreted", "plan_bundle"]
+
 
 @pytest.fixture(scope="session")
 def plan_bundle(bert: Path, workshop: Path) -> Exported:

@@ -29,16 +29,16 @@ def test_typed_graph_agrees_with_the_canonical_one_computed_for_real(family: str
     feeds = batch(model)
     dtype = variants(model, kind, feeds)
     wanted = run(model, feeds)
-    found = lowered(model, dtype, feeds)
+    counts = lowered(model, dtype, feeds)
     got = run(model, feeds)
-    assert found.attention == len(nodes(model.graph, "Softmax")) > 0
+    assert counts.attention == len(nodes(model.graph, "Softmax")) > 0
     assert {n.domain for n in model.graph} == {""} and model.graph.opset_imports[""] == 20
     low = tensorrt.DTYPES[dtype]
     assert all(n.outputs[0].dtype == low for n in nodes(model.graph, "MatMul"))
     if "int8" in kind:
         # A value at the border between two integers falls to either side: what is left is steps, not roundings.
         assert np.linalg.norm(got - wanted) < 0.05 * np.linalg.norm(wanted)
-        assert found.attention_int8 == found.attention and problems_of(model.graph) == []
+        assert counts.attention_int8 == counts.attention and problems_of(model.graph) == []
     else:
         assert within(dtype, got, wanted)
 
@@ -92,8 +92,8 @@ def test_two_masks_together_still_fit_float16(canonical) -> None:
     model = canonical("modernbert")
     feeds = batch(model)
     wanted = run(model, feeds)
-    found = lowered(model, "fp16", feeds).precision
-    assert found is not None and "range" not in found.kept.values()
+    precision = lowered(model, "fp16", feeds).precision
+    assert precision is not None and "range" not in precision.in_float32.values()
     assert within("fp16", run(model, feeds), wanted)
 
 
@@ -108,14 +108,14 @@ def test_queries_are_scaled_before_they_are_quantized(canonical) -> None:
         assert back.inputs[0].producer().inputs[0].producer().op_type == "Mul"
 
 
-def test_the_step_of_probabilities_survives_saving(canonical, tmp_path: Path) -> None:
+def test_the_scale_of_probabilities_survives_saving(canonical, tmp_path: Path) -> None:
     model = canonical("bert")
     feeds = batch(model)
     quantize(model, feeds)
     ir.save(model, tmp_path / "model.onnx")
     again = ir.load(tmp_path / "model.onnx")
-    direct, found = lowered(model, "fp32", feeds), lowered(again, "fp32", feeds)
-    assert found.attention_int8 == direct.attention_int8 == found.attention > 0
+    direct, counts = lowered(model, "fp32", feeds), lowered(again, "fp32", feeds)
+    assert counts.attention_int8 == direct.attention_int8 == counts.attention > 0
     assert np.array_equal(run(again, feeds), run(model, feeds))
 
 
@@ -127,14 +127,14 @@ def test_another_runtimes_operator_is_named(canonical) -> None:
         lowered(model, "fp32", batch(model))
 
 
-def test_values_rounded_by_token_are_refused_with_the_way_out(canonical) -> None:
+def test_activations_quantized_per_token_are_refused_with_the_way_out(canonical) -> None:
     model, _ = rounded(canonical("bert"))
     with pytest.raises(TargetError, match=r"by token.*ask for static ranges"):
         lowered(model, "fp16", batch(model))
 
 
 def test_torch_reads_what_the_graph_says(canonical) -> None:
-    """The canonical graph's own values do not change under the class that rounds."""
+    """TypedGraph does not change the values of the canonical graph itself."""
     model = canonical("bert")
     feeds = batch(model)
     a, b = (next(iter(g(model)(feeds).values())).detach().numpy() for g in (TorchGraph, TypedGraph))

@@ -42,7 +42,7 @@ LONGEST = 64
 
 @pytest.fixture(scope="session")
 def canonical(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ir.Model]:
-    """A fresh canonical model with heads 16 wide: padding alone (bert), a position bias (mpnet), windows (modernbert)."""
+    """Return a fresh canonical model with heads 16 wide: padding alone (bert), a position bias (mpnet), windows (modernbert)."""
 
     @cache
     def source(family: str) -> Path:
@@ -59,7 +59,7 @@ def batch(model: ir.Model, lengths: tuple[int, ...] = (40, 7, 23)) -> dict[str, 
 
 
 def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """The first output at real positions."""
+    """Return the first output at real positions."""
     return next(iter(TypedGraph(model)(feeds).values())).detach().numpy()[feeds["attention_mask"].astype(bool)]
 
 
@@ -84,9 +84,9 @@ def test_parity_with_the_plugin_nodes_computed_by_their_reference(family: str, d
         RemoveHeads({0: [0, 2, 3], 1: [1]})(model)
     feeds = batch(model)
     wanted = run(model, feeds)
-    found = lowered(model, dtype, feeds)
+    counts = lowered(model, dtype, feeds)
     own = [n for n in model.graph if n.domain == "headway"]
-    assert found.kernels is not None and found.attention == found.kernels.attentions == len(own)
+    assert counts.kernels is not None and counts.attention == counts.kernels.attentions == len(own)
     biased = {"mpnet": len(own), "modernbert": len(own) // 2}.get(family, 0)
     assert sum(n.op_type == "PaddedAttentionBias" for n in own) == biased
     assert nodes(model.graph, "Softmax", "Attention") == []
@@ -96,20 +96,20 @@ def test_parity_with_the_plugin_nodes_computed_by_their_reference(family: str, d
     assert difference <= TOLERANCE[NUMPY_NAMES[dtype]] * max(1.0, float(np.abs(wanted).max()))
 
 
-def test_the_kernel_itself_answers_as_the_graphs_reference(interpreted: Callable[..., Any], canonical) -> None:
-    """In Triton's interpreter, on what goes into the plugin nodes, with their attributes."""
+def test_the_kernel_itself_gives_the_outputs_of_its_reference(interpreted: Callable[..., Any], canonical) -> None:
+    """Run in Triton's interpreter, on the inputs of the plugin nodes and with their attributes."""
     for family in ("bert", "modernbert"):
         model = canonical(family)
         feeds = batch(model, (9, 20))
         lowered(model, "fp16", feeds)
         graph = TypedGraph(model)
         node = [n for n in model.graph if n.domain == "headway"][-1]
-        found = graph.run(graph.feeds(feeds), [*node.inputs, *node.outputs])  # type: ignore[list-item]
-        q, k, v, lengths, *bias = (found[x].float().numpy() for x in node.inputs)  # type: ignore[index]
+        results = graph.run(graph.feeds(feeds), [*node.inputs, *node.outputs])  # type: ignore[list-item]
+        q, k, v, lengths, *bias = (results[x].float().numpy() for x in node.inputs)  # type: ignore[index]
         heads, scale, causal = (node.attributes[name].value for name in ("heads", "scale", "causal"))
         given = (q, k, v, lengths.astype(np.int32), heads, scale, bias[0] if bias else None, bool(causal), "float16")
         got = interpreted(worker.attention, *given, (16, 16))
-        np.testing.assert_allclose(got, found[node.outputs[0]].double().numpy(), atol=2e-3)
+        np.testing.assert_allclose(got, results[node.outputs[0]].double().numpy(), atol=2e-3)
         assert bool(bias) == (family == "modernbert" and node.op_type.endswith("Bias"))
 
 
@@ -126,14 +126,14 @@ def test_padding_before_text_gives_no_number_at_all(family: str, canonical) -> N
     assert wrong[40:].all() and not wrong[:40].any()  # the first text has no padding
 
 
-def test_int8_probabilities_keep_both_products_and_have_the_plugins_softmax(canonical) -> None:
+def test_int8_probabilities_keep_both_matmuls_and_have_the_plugins_softmax(canonical) -> None:
     model, stock = canonical("bert"), canonical("bert")
     feeds = batch(model)
     quantize(model, feeds)
     quantize(stock, feeds)
-    found = lowered(model, "fp16", feeds)
+    counts = lowered(model, "fp16", feeds)
     tensorrt.lower(stock, read_anatomy(stock), "fp16", [feeds])
-    assert found.kernels is not None and (found.kernels.softmaxes, found.attention_int8) == (2, 2)
+    assert counts.kernels is not None and (counts.kernels.softmaxes, counts.attention_int8) == (2, 2)
     assert len(nodes(model.graph, "MaskedSoftmaxBias")) == 2
     got, wanted = run(model, feeds), run(stock, feeds)
     assert np.linalg.norm(got - wanted) < 0.05 * np.linalg.norm(wanted)  # bytes that fall to the other side
@@ -165,7 +165,7 @@ def test_what_the_kernels_do_not_compute_is_named(canonical) -> None:
 
 @pytest.mark.skipif(tensorrt_build.missing("tensorrt_rtx") is not None, reason="TensorRT-RTX is not here")
 def test_build_check_not_an_execution_check_of_what_is_around_the_plugins(canonical, tmp_path: Path) -> None:
-    """TensorRT-RTX has no plugins: sums that read the same inputs stand in for them."""
+    """TensorRT-RTX has no plugins: sums that read the same inputs replace them."""
     model = canonical("modernbert")
     lowered(model, "fp16", batch(model))
     for node in [n for n in model.graph if n.domain == "headway"]:
@@ -176,8 +176,10 @@ def test_build_check_not_an_execution_check_of_what_is_around_the_plugins(canoni
             total = insert(node, "Add", [total, value], name=f"{out.name}.{i}", dtype=out.dtype, shape=out.shape)
         for i, value in enumerate((lengths, *bias)):
             cast = insert(node, "Cast", [value], name=f"{out.name}.cast{i}", dtype=out.dtype, to=int(out.dtype))
-            one = insert(node, "ReduceMax", [cast], name=f"{out.name}.max{i}", dtype=out.dtype, shape=[], keepdims=0)
-            total = insert(node, "Add", [total, one], name=f"{out.name}.sum{i}", dtype=out.dtype, shape=out.shape)
+            largest = insert(
+                node, "ReduceMax", [cast], name=f"{out.name}.max{i}", dtype=out.dtype, shape=[], keepdims=0
+            )
+            total = insert(node, "Add", [total, largest], name=f"{out.name}.sum{i}", dtype=out.dtype, shape=out.shape)
         replace(out, total)
         model.graph.remove(node, safe=True)
     ir.save(model, tmp_path / "m.onnx")

@@ -20,11 +20,11 @@ def test_what_overflows_float16_does_not_with_the_rules(canonical, tmp_path: Pat
     assert np.isfinite(wanted).all()
     lowered(plain, "fp16", feeds, rules=False)
     assert not np.isfinite(run(plain, feeds)).all()
-    found = lowered(ruled, "fp16", feeds)
+    decided = lowered(ruled, "fp16", feeds)
     assert within("fp16", run(ruled, feeds), wanted)
-    assert found.precision is not None
-    kept = {n for n, reason in found.precision.kept.items() if reason == "range"}
-    assert any("layer.0.output.dense" in n for n in kept) and not any("layer.1" in n for n in kept)
+    assert decided.precision is not None
+    safe = {n for n, reason in decided.precision.in_float32.items() if reason == "range"}
+    assert any("layer.0.output.dense" in n for n in safe) and not any("layer.1" in n for n in safe)
     # ONNX Runtime's CPU provider computes the same file in float32 and sees no overflow: its parity would prove nothing.
     ir.save(plain, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
@@ -33,10 +33,10 @@ def test_what_overflows_float16_does_not_with_the_rules(canonical, tmp_path: Pat
 
 def test_the_rules_keep_sums_norms_and_masks_in_float32(canonical) -> None:
     model = canonical("bert")
-    found = lowered(model, "fp16", batch(model)).precision
-    assert found is not None
+    decided = lowered(model, "fp16", batch(model)).precision
+    assert decided is not None
     by_name = {str(n.name): n for n in model.graph}
-    assert {by_name[n].op_type for n, reason in found.kept.items() if reason == "operator"} == {
+    assert {by_name[n].op_type for n, reason in decided.in_float32.items() if reason == "operator"} == {
         "LayerNormalization",
         "Gelu",
     }
@@ -52,8 +52,8 @@ def test_a_weight_that_float16_cannot_hold_stays_in_float32(canonical) -> None:
     set_array(weight, array)
     feeds = batch(model)
     wanted = run(model, feeds)
-    found = lowered(model, "fp16", feeds).precision
-    assert found is not None and "constant" in found.kept.values()
+    decided = lowered(model, "fp16", feeds).precision
+    assert decided is not None and "constant" in decided.in_float32.values()
     assert np.isfinite(run(model, feeds)).all()
     np.testing.assert_allclose(run(model, feeds), wanted, atol=0.05)
 
@@ -67,6 +67,6 @@ def test_a_bound_that_float16_would_make_0_stays_in_float32(canonical) -> None:
     node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "bounded", value.type, value.shape
     graph.append(node)
     graph.outputs[0] = node.outputs[0]
-    found = lowered(model, "fp16", batch(model)).precision
-    assert found is not None and found.kept["bounded"] == "constant"
+    decided = lowered(model, "fp16", batch(model)).precision
+    assert decided is not None and decided.in_float32["bounded"] == "constant"
     assert constant(node.inputs[1]) == np.float32(1e-12)

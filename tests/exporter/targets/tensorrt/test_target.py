@@ -169,7 +169,7 @@ def test_build_check_not_an_execution_check_of_the_bundle(bert: Path, tmp_path: 
 def test_build_check_not_an_execution_check_of_a_recipe_that_quantizes(
     asked: dict, engine: dict, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From text to ranges to a typed graph that TensorRT fuses and the builder takes; tables, large ones too, stay float."""
+    """From text to ranges to a typed graph that TensorRT fuses and the builder takes; embeddings, large ones too, stay float."""
     monkeypatch.setattr(quantization, "_SMALL_TABLE", 0)
     words = " ".join(models.WORDS)
     (tmp_path / "lines.txt").write_text("\n".join(f"{words[i : i + 40 + i]}" for i in range(24)))

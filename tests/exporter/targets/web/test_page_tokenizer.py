@@ -20,9 +20,9 @@ from tests.support.node import ROOT, needs_node
 @pytest.mark.parametrize("kind", tokenizers_of.KINDS)
 def test_ids_of_the_page_are_the_tokenizers_on_ten_thousand_lines(kind: str, tmp_path: Path) -> None:
     directory = tokenizers_of.save(tokenizers_of.make(kind), tmp_path / "tokenizer")
-    found = compare_in_javascript(directory, TokenizerInfo("tokenizer.json", 64, 0, 0, "[PAD]"))
-    assert found["lines"] == 10_000
-    assert found["page"] == "equal on all"
+    record = compare_in_javascript(directory, TokenizerInfo("tokenizer.json", 64, 0, 0, "[PAD]"))
+    assert record["lines"] == 10_000
+    assert record["page"] == "equal on all"
 
 
 @needs_node

@@ -50,7 +50,7 @@ def test_nothing_in_the_page_points_to_a_network(sentence: Exported) -> None:
         assert "://" not in text and "cdn" not in text.lower(), name
 
 
-def test_a_web_bundle_opens_verifies_and_answers_as_the_source_does(
+def test_a_web_bundle_opens_verifies_and_gives_the_outputs_of_the_source(
     sentence: Exported, sentence_bundle: Exported
 ) -> None:
     texts = ["a small model of text", "rain and bread"]

@@ -18,7 +18,7 @@ from tests.support.node import FEW, needs_node
 
 
 @pytest.mark.parametrize(
-    ("one", "artifact", "dtype"),
+    ("quantization", "artifact", "dtype"),
     [
         ({"kind": "quantize"}, "onnx/model_quantized.onnx", "q8"),
         ({"kind": "quantize", "weights": "int4", "block": 16}, "onnx/model_q4.onnx", "q4"),
@@ -27,17 +27,17 @@ from tests.support.node import FEW, needs_node
 )
 @needs_node
 def test_passes_choose_the_file_name_and_the_numbers_hold_in_wasm(
-    bert: Path, tmp_path: Path, one: dict[str, Any], artifact: str, dtype: str
+    bert: Path, tmp_path: Path, quantization: dict[str, Any], artifact: str, dtype: str
 ) -> None:
     data = tmp_path / "text.txt"
     data.write_text("\n".join(["a small model of text", "the price of bread", "rain and time", "word and piece"] * 3))
-    recipe = make_recipe("test", source=str(bert), target="web", data=data, passes=[one], max_drop=100)
-    made = export(recipe, tmp_path / "bundle")
-    assert made.manifest.artifact == artifact
-    assert json.loads((made.path / "config.json").read_text())["transformers.js_config"]["dtype"] == dtype
-    bundle = Bundle.open(made.path)
+    recipe = make_recipe("test", source=str(bert), target="web", data=data, passes=[quantization], max_drop=100)
+    exported = export(recipe, tmp_path / "bundle")
+    assert exported.manifest.artifact == artifact
+    assert json.loads((exported.path / "config.json").read_text())["transformers.js_config"]["dtype"] == dtype
+    bundle = Bundle.open(exported.path)
     feeds = bundle.encoder(["a small model", "the price of bread and rain"])
-    runner = wasm.WasmRunner(made.path / artifact, bundle.manifest.session_options)
+    runner = wasm.WasmRunner(exported.path / artifact, bundle.manifest.session_options)
     for name, wanted in bundle.runner.run(feeds).items():
         real = feeds["attention_mask"].astype(bool)
         np.testing.assert_allclose(runner.run(feeds)[name][real], wanted[real], atol=1e-4 if dtype != "q8" else 5e-2)

@@ -52,7 +52,7 @@ public class Tokenizer {
 
 @pytest.fixture(scope="module")
 def android(bert_bundle: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is written for Android, in a folder `package`, and beside it in `build` the library that its CMakeLists.txt makes."""
+    """Return what is written for Android, in a folder `package`, and beside it in `build` the library that its CMakeLists.txt makes."""
     if not all(map(shutil.which, ("cmake", "javac", "java"))):
         pytest.skip("no CMake or no JDK")
     folder = tmp_path_factory.mktemp("android")
@@ -96,8 +96,8 @@ def test_native_methods_through_java(uncased: Both, android: Path, tmp_path: Pat
     for i, line in enumerate(lines):
         left = len(lines) - i
         ids, mask, types, count = uncased.reader.encode(line, line if left % 2 == 0 else None)
-        kept = LONGEST if left % 3 == 0 else count
-        assert [json.loads(row) for row in rows[3 * i : 3 * i + 3]] == [ids[:kept], mask[:kept], types[:kept]]
+        length = LONGEST if left % 3 == 0 else count
+        assert [json.loads(row) for row in rows[3 * i : 3 * i + 3]] == [ids[:length], mask[:length], types[:length]]
 
 
 KOTLIN = """

@@ -20,7 +20,7 @@ from headway.exporter.tokenizer.reader.characters import (
 
 
 def content(normalizer: object = None, pre_tokenizer: object = None) -> dict:
-    """The parts of a `tokenizer.json` that the table is made of."""
+    """Return the parts of a `tokenizer.json` that the table is made of."""
     return {
         "normalizer": json.loads(normalizer.__getstate__()) if normalizer is not None else None,
         "pre_tokenizer": json.loads(pre_tokenizer.__getstate__()) if pre_tokenizer is not None else None,

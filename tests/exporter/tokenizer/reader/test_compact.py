@@ -59,17 +59,17 @@ PRE_TOKENIZERS = {
 
 @pytest.fixture(scope="module")
 def settings_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Both]:
-    made: dict[str, Both] = {}
+    by_name: dict[str, Both] = {}
 
     def get(name: str) -> Both:
-        if name not in made:
+        if name not in by_name:
             tokenizer = bert_tokenizer(NORMALIZERS.get(name), PRE_TOKENIZERS.get(name), size=3000)
             tokenizer.add_special_tokens(
                 [AddedToken("<m>", lstrip=True), AddedToken("<w>", single_word=True), AddedToken("<r>", rstrip=True)]
             )
             tokenizer.add_tokens([AddedToken("Über Model"), AddedToken("中 ", normalized=False), "é́", "KELVIN"])
-            made[name] = Both(tokenizer, tmp_path_factory.mktemp("settings"))
-        return made[name]
+            by_name[name] = Both(tokenizer, tmp_path_factory.mktemp("settings"))
+        return by_name[name]
 
     return get
 
@@ -162,9 +162,9 @@ def test_files_of_older_libraries_are_read() -> None:
 @settings(max_examples=60, deadline=None)
 @given(text=TEXT, pair=TEXT)
 def test_post_processors(uncased: Both, tmp_path_factory: pytest.TempPathFactory, text: str, pair: str) -> None:
-    for one in _post_processed(tmp_path_factory):
-        one.agree(text)
-        one.agree(text, pair, 9)
+    for both in _post_processed(tmp_path_factory):
+        both.agree(text)
+        both.agree(text, pair, 9)
 
 
 _POST_PROCESSED: list[Both] = []

@@ -42,5 +42,5 @@ def test_what_extends_a_cluster(char: str, bits: int) -> None:
 
 def test_replacements_read_back() -> None:
     replacements = {"ab": "x", "ﬁ": "fi", "①": "1", "z": ""}
-    found = read_replacements(charsmap(replacements))
-    assert found == {k.encode(): v.encode() for k, v in replacements.items()}
+    read = read_replacements(charsmap(replacements))
+    assert read == {k.encode(): v.encode() for k, v in replacements.items()}

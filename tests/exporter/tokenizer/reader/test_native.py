@@ -90,10 +90,10 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     assert compiler is not None
     sources = [Path(__file__).with_name("fuzz_reader.cc"), native.SOURCES / "headway_tokenizer.cc"]
     command = [*compiler.split(), "-std=c++17", *build.SANITIZERS, f"-I{native.SOURCES}", *map(str, sources)]
-    made = subprocess.run([*command, "-o", str(program)], capture_output=True, text=True)
-    if made.returncode != 0 and "cannot find" in made.stderr:
+    compiled = subprocess.run([*command, "-o", str(program)], capture_output=True, text=True)
+    if compiled.returncode != 0 and "cannot find" in compiled.stderr:
         pytest.skip(f"{compiler} has no sanitizers")
-    assert made.returncode == 0, made.stderr
+    assert compiled.returncode == 0, compiled.stderr
     pairs = byte_pairs(True)
     pairs.normalizer = normalizers.NFC()
     for tokenizer in (bert_tokenizer(size=400), pairs, sentencepiece("ALBERT")):

@@ -1,0 +1,51 @@
+"""The order of removal and its costs, where they are known in closed form."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.calibration.removal import DAMPING, Removal, removal_order
+
+
+def moment(rng: np.random.Generator, size: int) -> np.ndarray:
+    x = rng.standard_normal((4 * size + 5, size)) * rng.uniform(0.5, 2, size)
+    return x.T @ x / len(x)
+
+
+def damped(inputs: np.ndarray) -> np.ndarray:
+    return inputs + DAMPING * np.diag(inputs).mean() * np.eye(len(inputs))
+
+
+@settings(max_examples=20, deadline=None)
+@given(units=st.integers(1, 8), unit=st.integers(1, 3), at_once=st.integers(1, 9), seed=st.integers(0, 99))
+def test_removing_everything_costs_the_whole_output_however_many_go_at_once(
+    units: int, unit: int, at_once: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    inputs, outputs = moment(rng, units * unit), moment(rng, 3)
+    weight = rng.standard_normal((units * unit, 3))
+    removal = removal_order(weight, inputs, None, outputs, unit=unit, at_once=at_once)
+    assert sorted(removal.order) == list(range(units)) and len(removal.loss) == units + 1
+    assert removal.loss[0] == 0 and np.all(np.diff(removal.loss) >= 0)
+    everything = np.trace(weight.T @ damped(inputs) @ weight @ outputs)
+    assert removal.loss[-1] == pytest.approx(everything, rel=1e-6)
+
+
+def test_independent_inputs_go_by_their_energy() -> None:
+    inputs, weight = np.diag([4.0, 1.0, 9.0, 2.0]), np.array([[1.0], [3.0], [0.1], [0.5]])
+    removal = removal_order(weight, inputs, None, np.eye(1), at_once=1)
+    costs = np.diag(damped(inputs)) * np.square(weight[:, 0])
+    assert removal.order.tolist() == np.argsort(costs).tolist()
+    np.testing.assert_allclose(removal.loss[1:], np.cumsum(np.sort(costs)))
+
+
+def test_outputs_without_a_gradient_do_not_count() -> None:
+    weight = np.array([[1.0, 100.0], [2.0, 0.0]])
+    removal = removal_order(weight, np.eye(2), None, np.diag([1.0, 0.0]), at_once=1)
+    assert removal.order.tolist() == [0, 1]
+
+
+def test_what_is_removed_last_stays() -> None:
+    removal = Removal(np.array([3, 0, 2, 1]), np.arange(5.0))
+    assert [removal.kept(n) for n in (0, 1, 3)] == [[], [1], [0, 1, 2]]

@@ -1,0 +1,44 @@
+"""FakeQuantize while a model is traced."""
+
+import pytest
+import torch
+from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
+
+from headway.errors import SourceError
+from headway.exporter.capture.fake_quant import check_learned, frozen
+
+
+def model() -> torch.nn.Sequential:
+    rounding = FakeQuantize(observer=MovingAverageMinMaxObserver, quant_min=0, quant_max=255, dtype=torch.quint8)
+    return torch.nn.Sequential(torch.nn.Identity(), rounding)
+
+
+def test_a_scale_that_was_never_learned_is_refused() -> None:
+    module = model()
+    with pytest.raises(SourceError, match="1: this FakeQuantize has no scale yet"):
+        check_learned(module)
+    module(torch.linspace(-1, 2, 100))
+    check_learned(module)
+
+
+def test_one_that_does_not_round_needs_no_scale() -> None:
+    module = model()
+    module[1].disable_fake_quant()
+    check_learned(module)
+    with frozen(module):
+        assert isinstance(module[1], torch.nn.Identity)
+
+
+def test_inside_it_only_rounds_and_afterwards_it_is_back() -> None:
+    module = model()
+    module(torch.linspace(-1, 2, 100))
+    learned = module[1]
+    with frozen(module):
+        stand_in = module[1]
+        assert stand_in is not learned and stand_in.zero_point.dtype == torch.uint8
+        assert torch.equal(stand_in.scale, learned.scale[0])
+        exported = torch.onnx.export(module, (torch.zeros(3),), dynamo=True, opset_version=23, verbose=False)
+    assert module[1] is learned
+    assert exported is not None
+    kinds = [n.op_type for n in exported.model.graph]
+    assert "QuantizeLinear" in kinds and "DequantizeLinear" in kinds

@@ -1,0 +1,55 @@
+"""What a graph is made of is read exactly, or refused."""
+
+import json
+
+import onnx_ir as ir
+import pytest
+
+from headway.errors import SourceError
+from headway.exporter.graph.anatomy import content_values, describe, read_anatomy
+from headway.exporter.graph.canonical_attention import canonicalize_attention
+from headway.exporter.graph.probe import Prober
+
+from tests.support.hand_made import decomposed
+
+
+def test_a_graph_without_feed_forwards_has_no_exact_anatomy() -> None:
+    model = decomposed("mul", "add", 0)
+    values = ir.convenience.create_value_mapping(model.graph)
+    canonicalize_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
+    model.graph.sort()
+    with pytest.raises(SourceError, match="output projection"):
+        read_anatomy(model)
+
+
+def test_a_canonical_model_is_read_whole(bert_model: ir.Model) -> None:
+    anatomy = read_anatomy(bert_model)
+    (block,) = anatomy.blocks
+    assert block.attention is not None and len(block.feed_forwards) == 1 and not block.other
+    assert block.input is not None and block.input.name == "bert.embeddings.LayerNorm"
+    assert len(block.projections) == 6 and not anatomy.before
+    shapes = {name.split(".")[-2]: shape for name, shape in anatomy.embeddings.items()}
+    assert shapes == {"word_embeddings": (300, 32), "position_embeddings": (66, 32), "token_type_embeddings": (2, 32)}
+    tensors = [v.const_value for v in bert_model.graph.initializers.values() if v.const_value is not None]
+    assert anatomy.parameters == sum(t.size for t in tensors) and anatomy.nbytes == sum(t.nbytes for t in tensors)
+
+
+def test_operations_grow_with_the_sequence(bert_model: ir.Model) -> None:
+    anatomy = read_anatomy(bert_model)
+    projections = 4 * 32 * 32 + 2 * 32 * 64
+    assert anatomy.flops_per_token(10) == 2 * (projections + 2 * 10 * 32)
+    assert anatomy.flops_per_token(20) - anatomy.flops_per_token(10) == 2 * 2 * 10 * 32
+
+
+def test_a_description_is_json(bert_model: ir.Model) -> None:
+    described = describe(read_anatomy(bert_model))
+    assert json.loads(json.dumps(described)) == described
+    (block,) = described["blocks"]
+    assert (block["heads"], block["head_dim"], block["intermediate_size"]) == (4, 8, [64])
+    assert (block["activation"], block["gated"], block["merged_qkv"], block["ranks"]) == (["Gelu"], False, False, {})
+
+
+def test_position_embeddings_are_no_content(bert_model: ir.Model) -> None:
+    content = {str(v.name) for v in content_values(bert_model.graph)}
+    assert {"input_ids", "bert.embeddings.LayerNorm", "logits"} <= content
+    assert not {"attention_mask", "attention_bias", "token_type_ids"} & content

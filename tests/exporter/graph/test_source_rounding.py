@@ -1,0 +1,92 @@
+"""Scales of a source: taken off its graph, and put back on the canonical one."""
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from headway.exporter.graph.edit import nodes
+from headway.exporter.graph.source_rounding import put_rounding, take_rounding
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((3, 4)).astype(np.float32)
+
+
+def constant(name: str, array: np.ndarray) -> ir.Value:
+    return ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+        const_value=ir.Tensor(array, name=name),
+    )
+
+
+def quantized_model(zero: int = 0) -> ir.Model:
+    """`Relu(Q(x) W)` with a pair before the matmul, int8 weights, and a pair on the result, which nothing here keeps."""
+    x = ir.Value(name="x", shape=ir.Shape(X.shape), type=ir.TensorType(ir.DataType.FLOAT))
+    step, origin = constant("step", np.float32(0.02)), constant("origin", np.array(128, np.uint8))
+    weights = [
+        constant("w_quantized", RNG.integers(-127, 128, (4, 5)).astype(np.int8)),
+        constant("w_scale", (RNG.random(5) + 0.5).astype(np.float32) / 127),
+        constant("w_zero", np.full(5, zero, np.int8)),
+    ]
+    made: list[ir.Node] = []
+
+    def op(op_type: str, *inputs: ir.Value, name: str, **attributes: int) -> ir.Value:
+        node = ir.node(op_type, list(inputs), attributes=attributes, name=name)
+        node.outputs[0].name = name
+        made.append(node)
+        return node.outputs[0]
+
+    q = op("QuantizeLinear", x, step, origin, name="q")
+    back = op("DequantizeLinear", q, step, origin, name="dq")
+    weight = op("DequantizeLinear", *weights, name="w_dq", axis=1)
+    out = op("Relu", op("MatMul", back, weight, name="product"), name="relu")
+    q = op("QuantizeLinear", out, step, origin, name="q2")
+    y = op("DequantizeLinear", q, step, origin, name="y")
+    y.shape, y.type = ir.Shape([3, 5]), ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], [y], nodes=made, initializers=[step, origin, *weights], opset_imports={"": 23}, name="g")
+    return ir.Model(graph, ir_version=10)
+
+
+def run(model: ir.Model) -> np.ndarray:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": X})[0]
+
+
+def test_pairs_go_and_the_floats_they_stand_for_stay() -> None:
+    model = quantized_model()
+    scale = model.graph.initializers["w_scale"].const_value
+    assert scale is not None
+    wanted = scale.numpy()
+    taken = take_rounding(model)
+    assert [n.op_type for n in model.graph] == ["MatMul", "Relu"]
+    assert [v.name for v in model.graph.outputs] == ["y"]
+    ((weight, noted),) = taken.weights.items()
+    assert weight.name == "w" and np.array_equal(noted, wanted)
+    ((step, origin),) = taken.activations.values()
+    assert (float(step), int(origin)) == (pytest.approx(0.02), 128)
+
+
+def test_what_is_put_back_computes_as_the_source() -> None:
+    source, model = quantized_model(), quantized_model()
+    for m in (source, model):
+        array = m.graph.initializers["w_quantized"]
+        array.const_value = ir.Tensor(np.arange(-10, 10, dtype=np.int8).reshape(4, 5), name="w_quantized")
+        m.graph.initializers["w_scale"].const_value = ir.Tensor(np.full(5, 0.01, np.float32), name="w_scale")
+    put_rounding(model, take_rounding(model))
+    assert [n.op_type for n in nodes(model.graph, "QuantizeLinear", "DequantizeLinear", "MatMul")].count("MatMul") == 1
+    assert len(nodes(model.graph, "QuantizeLinear")) == 1 and len(nodes(model.graph, "DequantizeLinear")) == 2
+    assert model.graph.initializers["w"].dtype == ir.DataType.INT8
+    unrounded = run(model)
+    rounded = np.clip(np.rint(unrounded / 0.02) + 128, 0, 255).astype(np.float32) - 128
+    np.testing.assert_allclose(run(source), rounded * np.float32(0.02), atol=0.021)
+    assert np.abs(run(source) - rounded * 0.02).mean() < 1e-3
+
+
+def test_a_weight_with_another_zero_point_stays_float() -> None:
+    model = quantized_model(zero=3)
+    taken = take_rounding(model)
+    assert not taken.weights
+    put_rounding(model, taken)
+    assert not nodes(model.graph, "DequantizeLinear", "QuantizeLinear")

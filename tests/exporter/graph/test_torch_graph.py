@@ -1,0 +1,57 @@
+"""The canonical graph in torch against its source, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from headway.errors import SourceError
+from headway.exporter.capture.capture import capture
+from headway.exporter.graph.canonical import canonicalize
+from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.source.source import open_source
+
+from tests.support import models
+from tests.support.variants import canonical
+
+TASKS = ("fill-mask", "question-answering", "token-classification")
+
+
+@pytest.mark.parametrize("family", list(models.FAMILIES))
+@pytest.mark.parametrize("task", TASKS)
+def test_every_family_computes_as_its_source(family: str, task: str, tmp_path: Path) -> None:
+    captured = capture(open_source(str(models.make_model(tmp_path, family, task))))
+    model = canonicalize(captured.model, longest=captured.source.positions).model
+    ids = np.random.default_rng(0).integers(5, 290, (3, 9))
+    mask = np.ones_like(ids)
+    mask[1, 5:] = 0
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    expected = captured.reference.run(feeds)
+    with torch.no_grad():
+        found = TorchGraph(model)(feeds)
+    for name, wanted in expected.items():
+        assert np.abs(wanted - found[name].numpy())[mask.astype(bool)].max() < 1e-5
+
+
+def test_pieces_give_what_the_whole_gives(bert: Path) -> None:
+    graph = TorchGraph(canonical(bert))
+    feeds = {"input_ids": np.arange(5, 13)[None], "attention_mask": np.ones((1, 8), np.int64)}
+    feeds["token_type_ids"] = np.zeros_like(feeds["input_ids"])
+    with torch.no_grad():
+        whole = graph(feeds)
+        env = graph.feeds(feeds)
+        for start in range(0, len(graph.nodes), 7):
+            end = min(start + 7, len(graph.nodes))
+            env = graph.run(env, graph.crossing(graph.nodes[:end]), nodes=graph.nodes[start:end])
+    for value in graph.outputs:
+        assert torch.equal(env[value], whole[str(value.name)])
+
+
+def test_an_unknown_operator_is_named() -> None:
+    x = ir.Value(name="x", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.node("Erf", [x], name="strange")
+    model = ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 23}), ir_version=10)
+    with pytest.raises(SourceError, match="'strange': Erf"):
+        TorchGraph(model)

@@ -1,0 +1,86 @@
+"""Weights in two factors: exact at the true rank, the best in their measure."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.edit import constant
+from headway.exporter.passes.cuts import set_array
+from headway.exporter.passes.heads import RemoveHeads
+from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, global_ranks, tail_energy
+from headway.exporter.passes.neurons import RemoveNeurons
+
+from tests.support import models
+from tests.support.pass_checks import answers, by_runtime, largest_difference
+from tests.support.variants import canonical
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "modernbert", "deberta-v2"])
+def test_a_split_at_the_true_rank_is_exact(family: str, tmp_path: Path) -> None:
+    model = canonical(models.make_model(tmp_path, family, "fill-mask", intermediate_size=256))
+    anatomy = read_anatomy(model)
+    names = dict.fromkeys([*(p.weight for b in anatomy.blocks for p in b.projections), next(iter(anatomy.embeddings))])
+    ranks = {}
+    for name in names:
+        value = model.graph.initializers[name]
+        weight = constant(value)
+        assert weight is not None
+        ranks[name] = min(break_even(*weight.shape), 7)
+        set_array(value, np.matmul(*factors(weight, ranks[name])))
+    wanted = answers(model)
+    one = SplitMatrices(ranks)
+    one(model)
+    assert largest_difference(wanted, answers(model)) < 1e-4
+    assert largest_difference(wanted, by_runtime(model)) < 1e-4
+    assert one.report is not None and one.report.nbytes[1] < 0.6 * one.report.nbytes[0]
+    after = read_anatomy(model)
+    assert all(p.rank == ranks_of(p.weight, ranks) for b in after.blocks for p in b.projections)
+    # and heads and neurons can still go
+    if family != "modernbert":
+        RemoveHeads({b.index: [0, 3] for b in after.blocks})(model)
+        RemoveNeurons({(b.index, 0): [2, 3, 50] for b in after.blocks})(model)
+        by_runtime(model)
+
+
+def ranks_of(weight: str, ranks: dict[str, int]) -> int:
+    return ranks[weight.replace(".second.weight", ".weight")]
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(4, 40), columns=st.integers(4, 40), seed=st.integers(0, 99), data=st.data())
+def test_factors_are_the_best_in_their_measure(rows: int, columns: int, seed: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((rows, columns))
+    x, g = rng.standard_normal((200, rows)) * rng.random(rows), rng.standard_normal((200, columns))
+    inputs, outputs = x.T @ x, g.T @ g
+    rank = data.draw(st.integers(1, min(rows, columns)))
+    a, b = factors(weight, rank, inputs=inputs, outputs=outputs)
+
+    def error(approximation: np.ndarray) -> float:
+        d = weight - approximation
+        return float(np.trace(d.T @ inputs @ d @ outputs))
+
+    best = tail_energy(weight, inputs=inputs, outputs=outputs)[rank]
+    scale = error(np.zeros_like(weight))
+    assert error(a.astype(np.float64) @ b) == pytest.approx(best, abs=1e-4 * scale)
+    plain = np.matmul(*(f.astype(np.float64) for f in factors(weight, rank)))
+    assert error(a.astype(np.float64) @ b) <= error(plain) + 1e-4 * scale
+
+
+@given(st.integers(2, 3000), st.integers(2, 3000))
+def test_break_even(rows: int, columns: int) -> None:
+    rank = break_even(rows, columns)
+    assert rank * (rows + columns) < rows * columns <= (rank + 1) * (rows + columns)
+
+
+def test_global_ranks_spend_the_budget_where_energy_is() -> None:
+    rng = np.random.default_rng(0)
+    thin = rng.standard_normal((64, 8)) @ rng.standard_normal((8, 64))
+    full = rng.standard_normal((64, 64))
+    ranks = global_ranks({"thin": thin, "full": full}, 0.6, 4, {}, {})
+    assert ranks["thin"] == 8
+    assert "full" not in ranks or ranks["full"] > 16

@@ -1,0 +1,145 @@
+"""Trimmed vocabularies: the same tokens for the text they were made for, the same numbers, and text beyond it still works."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from headway.errors import SourceError, UsageError
+from headway.exporter.graph.edit import constant
+from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.passes.vocabulary import (
+    TrimVocabulary,
+    tokens_to_keep,
+    trim_directory,
+    trim_tokenizer,
+    trimmed_config,
+)
+
+from tests.support import models
+from tests.support.trimmed import CORPUS
+from tests.support.variants import canonical
+
+
+def kept_for(directory: Path) -> tuple[dict, list[int]]:
+    content = json.loads((directory / "tokenizer.json").read_text())
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    used = {i for e in tokenizer.encode_batch(CORPUS) for i in e.ids}
+    return content, tokens_to_keep(content, used)
+
+
+@pytest.fixture(scope="module", params=["bert", "roberta", "xlm-roberta"])
+def tokenized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WordPiece, byte-level BPE and Unigram."""
+    directory = tmp_path_factory.mktemp(request.param)
+    models.make_tokenizer(directory, request.param)
+    return directory
+
+
+def test_the_text_becomes_the_same_tokens(tokenized: Path, tmp_path: Path) -> None:
+    _, kept = kept_for(tokenized)
+    before = Tokenizer.from_file(str(tokenized / "tokenizer.json"))
+    assert len(kept) < before.get_vocab_size()
+    directory = tmp_path / "trimmed"
+    shutil.copytree(tokenized, directory)
+    trim_directory(directory, kept)
+    after = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    hugging_face = transformers.AutoTokenizer.from_pretrained(directory)
+    assert after.get_vocab_size() == len(kept)
+    for text in CORPUS:
+        old, new = before.encode(text, text), after.encode(text, text)
+        assert old.tokens == new.tokens
+        assert old.ids == [kept[i] for i in new.ids]
+        assert hugging_face(text)["input_ids"] == after.encode(text).ids
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40))
+def test_other_text_still_becomes_tokens(tokenized: Path, text: str) -> None:
+    content, kept = kept_for(tokenized)
+    before = Tokenizer.from_file(str(tokenized / "tokenizer.json"))
+    after = Tokenizer.from_str(json.dumps(trim_tokenizer(content, kept)))
+    ids = after.encode(text).ids
+    assert all(0 <= i < len(kept) for i in ids)
+    unknown = before.token_to_id("[UNK]")
+    if unknown is not None and unknown not in before.encode(text).ids and text.isascii():
+        assert kept.index(unknown) not in ids  # what was known stays known, character by character if need be
+
+
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "albert", "distilbert", "electra", "modernbert", "mpnet", "deberta-v2"]
+)
+@pytest.mark.parametrize("task", ["feature-extraction", "fill-mask"])
+def test_numbers_stay_the_same(family: str, task: str, tmp_path: Path) -> None:
+    directory = models.make_model(tmp_path, family, task)
+    model = canonical(directory)
+    kept = tuple(sorted({0, 1, 2, 3, 4, *np.random.default_rng(0).choice(299, 60, replace=False).tolist()}))
+    ids = np.random.default_rng(1).choice(kept, (2, 9))
+    ids[1, 6:] = 0
+    mask = (np.arange(9)[None] < [[9], [6]]).astype(np.int64)
+    feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    new = {old: i for i, old in enumerate(kept)}
+    renumbered = feeds | {"input_ids": np.vectorize(new.__getitem__)(ids)}
+    with torch.no_grad():
+        wanted = TorchGraph(model)(feeds)
+        matrices = sum((v.shape or [0])[0] == 300 for v in model.graph.initializers.values())
+        trimmed = model.clone()
+        rows = TrimVocabulary(kept).apply(trimmed)
+        given_ = TorchGraph(trimmed)(renumbered)
+    assert rows == (300, len(kept))
+    assert sum((v.shape or [0])[0] == len(kept) for v in trimmed.graph.initializers.values()) == matrices
+    for name, value in wanted.items():
+        value = value[..., list(kept)] if value.shape[-1] == 300 else value
+        assert torch.allclose(value[mask.astype(bool)], given_[name][mask.astype(bool)], atol=1e-6), name
+
+
+def test_padding_id_in_positions_is_renumbered(tmp_path: Path) -> None:
+    """RoBERTa counts positions over what is not padding: the id it compares with has to move too."""
+    model = canonical(models.make_model(tmp_path, "roberta", pad_token_id=7))
+    kept = (3, 5, 7, 9, 11, 40)
+    ids = np.array([[3, 5, 40, 7, 7], [9, 11, 3, 5, 40]])
+    feeds = {"input_ids": ids, "attention_mask": (ids != 7).astype(np.int64)}
+    with torch.no_grad():
+        wanted = TorchGraph(model)(feeds)["last_hidden_state"]
+        TrimVocabulary(kept).apply(model)
+        feeds["input_ids"] = np.vectorize({o: i for i, o in enumerate(kept)}.__getitem__)(ids)
+        given_ = TorchGraph(model)(feeds)["last_hidden_state"]
+    mask = torch.from_numpy(ids != 7)
+    assert torch.allclose(wanted[mask], given_[mask], atol=1e-6)
+
+
+def test_config_follows(tmp_path: Path) -> None:
+    config = {"vocab_size": 300, "pad_token_id": 0, "eos_token_id": [5, 7], "bos_token_id": None, "hidden_size": 7}
+    assert trimmed_config(config, [0, 5, 7]) == {**config, "vocab_size": 3, "eos_token_id": [1, 2]}
+    with pytest.raises(SourceError, match=r"id 0 .* would be dropped"):
+        trimmed_config(config, [5, 7])
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"), [((1, 300), "out of range"), ((2, 1), "ascending"), ((1, 1), "ascending"), ((), "ascending")]
+)
+def test_ids_that_do_not_fit_are_refused(keep: tuple[int, ...], says: str, bert: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        TrimVocabulary(keep).apply(canonical(bert))
+
+
+def test_unknown_kinds_are_refused() -> None:
+    with pytest.raises(SourceError, match="Strange tokenizer cannot be trimmed"):
+        tokens_to_keep({"model": {"type": "Strange"}}, [])
+    content = {"model": {"type": "WordLevel", "vocab": {"a": 0}}, "post_processor": {"type": "Strange"}}
+    with pytest.raises(SourceError, match="Strange post-processor"):
+        trim_tokenizer(content, [0])
+
+
+def test_tables_shared_with_the_head_stay_one(tmp_path: Path) -> None:
+    model = canonical(models.make_model(tmp_path, "bert", "fill-mask"))
+    TrimVocabulary(tuple(range(50))).apply(model)
+    tables = [v for v in model.graph.initializers.values() if 50 in list(v.shape or [])]
+    assert sorted(len(constant(v).shape) for v in tables) == [1, 2]  # type: ignore[union-attr]  the head's bias and one table
