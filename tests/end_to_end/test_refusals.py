@@ -1,6 +1,5 @@
 """Bad input and bad machines, through the command line's own entry: a message, an exit code, nothing left behind."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from headway.errors import UsageError
-from headway.exporter.export import Exported
 from headway.exporter.recipe.recipe import read_recipe
 
 from tests.support.refusals import refused
@@ -46,16 +44,6 @@ def test_a_wrong_artifact_is_never_left(bert: Path, tmp_path: Path, monkeypatch:
     assert "encoder.layer.2" in str(error) and "lowering" in str(error)
 
 
-def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "headway.exporter.cli.app", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
-
-
 def test_a_full_disk(bert: Path, tmp_path: Path) -> None:
     """On a file system of 200 kB in a mount namespace of its own, where the machine allows one."""
     headway = f"{sys.executable} -m headway.exporter.cli.app export {bert} --out {tmp_path}/out -q"
@@ -68,22 +56,3 @@ def test_a_full_disk(bert: Path, tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "disk is full" in done.stderr
     assert done.stdout.strip() == ""
-
-
-def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
-    assert command("export", bert, "--out", bert_bundle.path, "-q").returncode == 2
-    assert command("export", bert).returncode == 2
-    assert command("export", tmp_path / "x", "--out", tmp_path / "out").returncode == 3
-    assert command("frobnicate").returncode == 2
-    assert command("bench", tmp_path).returncode == 3
-    done = command("export", bert, "--out", tmp_path / "out", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["parity"]["ok"]
-    assert done.stderr == ""
-    assert command("verify", tmp_path / "out", "-q").returncode == 0
-    shown = command("inspect", tmp_path / "out")
-    assert shown.returncode == 0
-    assert "head_dim" in shown.stdout
-    data = tmp_path / "out" / "model.onnx.data"
-    data.write_bytes(data.read_bytes()[:-8] + b"\0" * 8)
-    assert command("verify", tmp_path / "out", "-q").returncode == 3

@@ -1,9 +1,11 @@
 """The command line as a whole: help, version, completion, and exit codes."""
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import pytest
@@ -112,6 +114,35 @@ def test_without_the_export_extra_the_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 4
     assert "headway[export]" in done.stderr
+
+
+def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "headway.exporter.cli.app", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
+    assert command("export", bert, "--out", bert_bundle.path, "-q").returncode == 2
+    assert command("export", bert).returncode == 2
+    assert command("export", tmp_path / "x", "--out", tmp_path / "out").returncode == 3
+    assert command("frobnicate").returncode == 2
+    assert command("bench", tmp_path).returncode == 3
+    done = command("export", bert, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["parity"]["ok"]
+    assert done.stderr == ""
+    assert command("verify", tmp_path / "out", "-q").returncode == 0
+    shown = command("inspect", tmp_path / "out")
+    assert shown.returncode == 0
+    assert "head_dim" in shown.stdout
+    data = tmp_path / "out" / "model.onnx.data"
+    data.write_bytes(data.read_bytes()[:-8] + b"\0" * 8)
+    assert command("verify", tmp_path / "out", "-q").returncode == 3
 
 
 @pytest.mark.parametrize("words", [["--help"], ["inspect", "{bundle}"]], ids=lambda words: words[0])

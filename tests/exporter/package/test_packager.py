@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,22 +95,6 @@ def test_a_budget_missed_says_by_how_much_and_writes_nothing(mobile: Exported, t
     with pytest.raises(UsageError, match="--max-mb nan"):
         package(mobile.path, "android", tmp_path / "out", max_mb=float("nan"))
     package(mobile.path, "android", tmp_path / "just", max_mb=done.nbytes / 1e6)
-
-
-def test_the_command_s_exit_codes(mobile: Exported, bert_bundle: Exported, tmp_path: Path) -> None:
-    def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "headway.exporter.cli.app", "package", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-    out = tmp_path / "out"
-    missed = headway(mobile.path, "--for", "ios", "--out", out, "--max-mb", "0.1")
-    assert missed.returncode == 1 and "over the 0.1 allowed" in missed.stderr and not out.exists()
-    wrong = headway(bert_bundle.path, "--for", "android", "--out", out)
-    assert wrong.returncode == 2 and "target ort does not run on android" in wrong.stderr and not out.exists()
-    done = headway(mobile.path, "--for", "ios", "--out", out, "--max-mb", "1", "--json")
-    assert done.returncode == 0 and json.loads(done.stdout)["bytes"] == sum(
-        p.stat().st_size for p in out.rglob("*") if p.is_file()
-    )
 
 
 def test_a_broken_bundle_is_refused(mobile: Exported, tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from typer.testing import CliRunner
 
 from headway.errors import GateError, SourceError, TargetError, UsageError
-from headway.exporter.cli.app import app
 from headway.exporter.export import Exported
 from headway.exporter.tokenizer import in_graph
 from headway.exporter.tokenizer.check import unicode_lines
@@ -79,18 +77,3 @@ def test_bad_requests(
     monkeypatch.setitem(sys.modules, "onnxruntime_extensions", None)
     with pytest.raises(TargetError, match=r"headway\[in-graph\]"):
         check_in_graph(b"", path, info, unicode_lines(0, 1))
-
-
-def test_command(bert_bundle: Exported, tmp_path: Path) -> None:
-    def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(app, ["tokenizer", str(bert_bundle.path), *arguments], catch_exceptions=True)
-        return (0 if result.exception is None else getattr(result.exception, "exit_code", -1)), str(
-            result.exception or result.output
-        )
-
-    code, said = run("--out", str(tmp_path / "phone"), "--for", "android", "--json")
-    assert code == 0 and set(json.loads(said)["files"]) == {p.name for p in (tmp_path / "phone").iterdir()}
-    code, said = run("--out", str(tmp_path / "graph"), "--for", "graph")
-    assert code == 1 and "emoji" in said and not (tmp_path / "graph").exists()
-    code, said = run("--out", str(tmp_path / "ios"), "--for", "ios", "--accept", "emoji")
-    assert code == 2 and "--accept goes with --for graph" in said
