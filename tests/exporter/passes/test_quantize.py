@@ -23,7 +23,8 @@ from headway.exporter.passes.quantize import (
 )
 
 from tests.support.pass_checks import answers, by_runtime, largest_difference
-from tests.support.rounded import answers, batches, distance
+from tests.support.rounded import answers as rounded_answers
+from tests.support.rounded import batches, distance
 from tests.support.variants import canonical
 
 TABLE = "embeddings.word_embeddings.weight"
@@ -133,7 +134,7 @@ def test_weights_alone_are_the_graph_with_rounded_weights(model: ir.Model) -> No
     for batch in batches(2):
         with torch.no_grad():
             wanted = next(iter(plain(batch.feeds).values())).numpy()[batch.mask]
-        assert np.abs(answers(made, batch) - wanted).max() < 1e-5
+        assert np.abs(rounded_answers(made, batch) - wanted).max() < 1e-5
     before, after = read_anatomy(model), read_anatomy(made)
     assert [b.attention.heads for b in after.blocks if b.attention] == [4] * 4
     assert sum(m.q.nbytes + m.scale.nbytes for m in matrices.values()) == after.nbytes - (
@@ -153,7 +154,7 @@ def test_tables_are_looked_up_as_rows(model: ir.Model) -> None:
     batch = batches(1)[0]
     with torch.no_grad():
         wanted = next(iter(plain(batch.feeds).values())).numpy()[batch.mask]
-    assert np.abs(answers(made, batch) - wanted).max() < 1e-5
+    assert np.abs(rounded_answers(made, batch) - wanted).max() < 1e-5
     assert read_anatomy(made).embeddings[name] == table.shape
 
 
@@ -166,7 +167,7 @@ def test_migration_leaves_the_answers_alone(model: ir.Model) -> None:
     assert one.report is not None and len(one.report.changes) == len(inputs) == 16
     assert sum("value projection" in v for v in one.report.changes.values()) == 4
     for batch in batches(2):
-        assert np.abs(answers(made, batch) - answers(model, batch)).max() < 1e-4
+        assert np.abs(rounded_answers(made, batch) - rounded_answers(model, batch)).max() < 1e-4
     read_anatomy(made)
 
 
@@ -174,7 +175,7 @@ def test_half_is_half(model: ir.Model) -> None:
     made = model.clone()
     StoreHalf()(made)
     batch = batches(1)[0]
-    assert distance(answers(made, batch), answers(model, batch)) < 2e-3
+    assert distance(rounded_answers(made, batch), rounded_answers(model, batch)) < 2e-3
     assert read_anatomy(made).nbytes < 0.56 * read_anatomy(model).nbytes
     big = model.clone()
     name = "encoder.layer.0.output.dense.weight"
