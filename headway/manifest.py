@@ -46,8 +46,13 @@ class TensorInfo:
     """One input or output: dtype by numpy name; symbolic dimensions by name."""
 
     name: str
+    """The name in the graph."""
+
     dtype: str
+    """The numpy name of the dtype, as `int64`."""
+
     shape: list[int | str]
+    """Sizes of the dimensions; a dynamic one is given by its name, as `batch` or `sequence`."""
 
 
 @dataclass
@@ -55,10 +60,19 @@ class TokenizerInfo:
     """How text becomes ids: the limit in tokens, and what padding consists of."""
 
     file: str
+    """The tokenizer file, relative to the bundle."""
+
     max_length: int
+    """The most tokens that the model takes, special tokens included."""
+
     pad_id: int
+    """The id that padding has in `input_ids`."""
+
     pad_type_id: int
+    """The id that padding has in `token_type_ids`."""
+
     pad_token: str
+    """The padding token as text."""
 
 
 @dataclass
@@ -69,26 +83,67 @@ class Manifest:
     """
 
     schema_version: int
+    """The version of this schema. Another version is refused."""
+
     headway_version: str
+    """The version of Headway that made the bundle."""
+
     target: str
+    """The target that the artifact was made for, as a recipe names it."""
+
     task: str
+    """The task, as `text-classification`."""
+
     artifact: str
+    """The file that the runtime opens, relative to the bundle."""
+
     inputs: list[TensorInfo]
+    """The inputs of the artifact."""
+
     outputs: list[TensorInfo]
+    """The outputs of the artifact."""
+
     tokenizer: TokenizerInfo
+    """The tokenizer and its limits."""
+
     session_options: dict[str, Any]
+    """What the runner sets when it opens the artifact: providers, optimizations, Headway's kernels, splitting of batches by length."""
+
     source: dict[str, Any]
+    """The source: kind, model type, fingerprint (sha256), bytes, declared license, and the fingerprint of the text."""
+
     anatomy: dict[str, Any]
+    """What the model consists of: blocks with heads and widths, embeddings, parameters, bytes, FLOPs."""
+
     lowering: dict[str, Any]
+    """What the target did with the graph, as counts: fused operators, packed attention and the like."""
+
     parity: dict[str, Any]
+    """The comparison with the source: largest differences and tolerances by output, and the texts they occurred on."""
+
     libraries: dict[str, str]
+    """Versions of the libraries that took part."""
+
     labels: dict[str, str] = field(default_factory=dict)
+    """Class names by index, for classification."""
+
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """sha256 and bytes of every other file of the bundle, by relative path."""
+
     bench: dict[str, Any] | None = None
+    """The latest result of `headway bench`, with the machine it was measured on."""
+
     compression: dict[str, Any] | None = None
+    """What each pass changed and cost: bytes, milliseconds, quality in points, and the reports of the passes."""
+
     engine: dict[str, Any] | None = None
+    """How a target's engine or program was built and checked; `null` where there is nothing to say."""
+
     devices: list[dict[str, Any]] = field(default_factory=list)
+    """Results of `headway bench --device`, one for each device."""
+
     runner: str = ""
+    """What opens the artifact, as `onnxruntime`. Derived from the artifact's suffix in manifests that lack it."""
 
     def __post_init__(self) -> None:
         self.runner = self.runner or _RUNNERS.get(PurePath(self.artifact).suffix, "onnxruntime")
