@@ -40,7 +40,7 @@ from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import StructuralPass
 from headway.exporter.passes.blocks import RemoveBlocks
-from headway.exporter.passes.lowrank import SplitMatrices, break_even
+from headway.exporter.passes.lowrank import SplitWeights, break_even
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import source_encoder
 from headway.exporter.targets.ort import target as ort
@@ -244,7 +244,7 @@ def plain_svd(bench: Bench, share: float) -> dict[str, object]:
         for p in block.projections:
             ranks[p.weight] = max(8, int(share * break_even(p.in_features, p.out_features)) // 8 * 8)
     model = bench.model.clone()
-    SplitMatrices(ranks)(model)
+    SplitWeights(ranks)(model)
     return bench.measured("plain SVD", None, model, share=share)
 
 

@@ -29,7 +29,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.source.source import open_source
@@ -71,7 +71,7 @@ def change(model: ir.Model, variant: str, feeds: dict[str, np.ndarray], text: Te
         RemoveHeads({b.index: range(12 - 2 * (b.index % 3)) for b in blocks})(model)
         RemoveNeurons({(b.index, 0): range(1536 - 64 * b.index) for b in blocks})(model)
     elif kind == "low-rank":
-        SplitMatrices({f.up.weight: 128 for b in read_anatomy(model).blocks for f in b.feed_forwards})(model)
+        SplitWeights({f.up.weight: 128 for b in read_anatomy(model).blocks for f in b.feed_forwards})(model)
     return model, dtype
 
 

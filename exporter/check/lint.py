@@ -18,7 +18,7 @@ from ...processor import X64_PRECISION
 from ...runners.open import graph_of
 from ..graph.edit import constant, module_of, nodes, producer
 from ..graph.names import module_of_weight
-from ..graph.quantized import DOMAIN, matrix_of
+from ..graph.quantized import DOMAIN, quantized_weight_of
 from ..recipe.targets import TARGETS, GraphRules
 from ..targets.ort.int8 import CONTRIB
 from ..targets.phones.ort_format import OrtFile, read_ort
@@ -120,7 +120,7 @@ def _findings(graph: ir.Graph, processor: Processor, exact: bool, cure: str) -> 
     for node in nodes(graph, "QuantizeLinear"):
         yield from _zero_point(node, processor)
     for node in nodes(graph, "MatMul"):
-        weight = matrix_of(node)
+        weight = quantized_weight_of(node)
         if weight is not None and _quantized_activations(node) is None:
             yield Finding(
                 "slow",
@@ -177,7 +177,7 @@ def _byte_matrix(node: ir.Node) -> ir.Value | None:
     if node.op_type in _INTEGER_PRODUCTS:
         value = node.inputs[_INTEGER_PRODUCTS[node.op_type]]
         return value if value is not None and value.is_initializer() else None
-    matrix = matrix_of(node) if node.op_type == "MatMul" else None
+    matrix = quantized_weight_of(node) if node.op_type == "MatMul" else None
     return matrix[0] if matrix is not None and _quantized_activations(node) is not None else None
 
 

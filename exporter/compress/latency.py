@@ -24,7 +24,7 @@ from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.edit import constant, consumers
 from ..passes.cuts import set_array
 from ..passes.heads import RemoveHeads
-from ..passes.lowrank import SplitMatrices, break_even
+from ..passes.lowrank import SplitWeights, break_even
 from ..passes.neurons import RemoveNeurons
 from ..targets.base import Target, TargetSpec
 from ..targets.ort.target import OrtTarget
@@ -236,7 +236,7 @@ def _ranks(anatomy: Anatomy, spec: TargetSpec) -> tuple[list[int], list[int]]:
     return ranks[0], ranks[1]
 
 
-def _split(anatomy: Anatomy, rank: int, *, attention: bool) -> SplitMatrices:
+def _split(anatomy: Anatomy, rank: int, *, attention: bool) -> SplitWeights:
     names = {
         name: rank
         for b in anatomy.blocks
@@ -244,7 +244,7 @@ def _split(anatomy: Anatomy, rank: int, *, attention: bool) -> SplitMatrices:
         for name, rows, columns in part_matrices(anatomy, b.index, attention=attention, number=i)
         if rank <= break_even(rows, columns)
     }
-    return SplitMatrices(names, random=True)
+    return SplitWeights(names, random=True)
 
 
 def _small_tables(model: ir.Model) -> ir.Model:

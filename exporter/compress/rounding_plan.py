@@ -19,7 +19,7 @@ from ..graph.anatomy import Anatomy, Projection, read_anatomy
 from ..graph.edit import constant, consumers
 from ..graph.quantized import is_quantized
 from ..passes.base import StructuralPass
-from ..passes.quantize import PER_TOKEN, MigrateScales, QuantizeMatrices, QuantizeTables, QuantizeValues
+from ..passes.quantize import PER_TOKEN, MigrateScales, QuantizeActivations, QuantizeEmbeddings, QuantizeWeights
 from ..recipe.pass_specs import QuantizeSpec
 
 _SMALL_TABLE = 1 << 16
@@ -174,7 +174,7 @@ def quantized(
 ) -> tuple[ir.Model, list[StructuralPass]]:
     """Return a copy of the model with a plan carried out, and the passes that did it.
 
-    `activations` is "per-token", "static" or "none"; `signed` as in `QuantizeValues`.
+    `activations` is "per-token", "static" or "none"; `signed` as in `QuantizeActivations`.
     """
     result = model.clone()
     passes: list[StructuralPass] = []
@@ -193,14 +193,14 @@ def quantized(
     wanted = {name for g in chosen.groups for name in g.matrices}
     run(_matrices(result, wanted, observed, spec))
     if chosen.tables:
-        run(QuantizeTables(chosen.tables))
+        run(QuantizeEmbeddings(chosen.tables))
     ranges: dict[str, tuple[float, float] | str] = {}
     if activations != "none":
         for name in dict.fromkeys(v for g in chosen.groups for v in g.values):
             now = observed.now(name)
             ranges[now] = PER_TOKEN if activations == "per-token" else observed.range(name, spec)
         if ranges:
-            run(QuantizeValues(ranges, signed=signed))
+            run(QuantizeActivations(ranges, signed=signed))
     return result, passes
 
 
@@ -276,7 +276,7 @@ def _divisors(
     return divisors
 
 
-def _matrices(model: ir.Model, wanted: Iterable[str], observed: _Observed, spec: QuantizeSpec) -> QuantizeMatrices:
+def _matrices(model: ir.Model, wanted: Iterable[str], observed: _Observed, spec: QuantizeSpec) -> QuantizeWeights:
     """Round all weights named. One that several places share follows the moments of all of them together."""
     matrices: dict[str, QuantizedMatrix] = {}
     shifts: dict[str, np.ndarray] = {}
@@ -295,7 +295,7 @@ def _matrices(model: ir.Model, wanted: Iterable[str], observed: _Observed, spec:
             matrices[name] = nearest(array, bits=bits, block=block)
         if spec.correct_bias and len(read) == 1:
             shifts[name] = bias_shift(array, matrices[name], means[0])
-    return QuantizeMatrices(matrices, shifts)
+    return QuantizeWeights(matrices, shifts)
 
 
 def activations_for(spec: QuantizeSpec, *, kernels: bool) -> str:

@@ -18,7 +18,7 @@ from ..graph.anatomy import Anatomy, Projection
 from ..graph.edit import constant
 from ..passes.base import StructuralPass
 from ..passes.heads import RemoveHeads
-from ..passes.lowrank import SplitMatrices, break_even, tail_energy
+from ..passes.lowrank import SplitWeights, break_even, tail_energy
 from ..passes.neurons import RemoveNeurons
 from ..targets.base import TargetSpec
 from .evidence import Evidence, Site, sites
@@ -71,7 +71,7 @@ class CutPlan:
             passes.append(RemoveNeurons(self.neurons))
         if self.ranks:
             inputs, outputs = split_moments(anatomy, evidence, self.ranks) if evidence else ({}, {})
-            passes.append(SplitMatrices(self.ranks, inputs, outputs))
+            passes.append(SplitWeights(self.ranks, inputs, outputs))
         if self.heads:
             passes.append(RemoveHeads({block - gone: units for block, units in self.heads.items()}))
         return passes

@@ -13,7 +13,7 @@ from ..graph.anatomy import Anatomy
 from ..graph.edit import constant
 from ..passes.blocks import RemoveBlocks, RemoveParts
 from ..passes.heads import RemoveHeads
-from ..passes.lowrank import SplitMatrices, global_ranks
+from ..passes.lowrank import SplitWeights, global_ranks
 from ..passes.neurons import RemoveNeurons
 from ..passes.quantize import StoreHalf
 from ..passes.sharing import ShareWeights
@@ -90,7 +90,7 @@ def split_weights(job: Job, spec: SplitSpec) -> Changes:
     return apply_passes(job, [_split(job, spec, job.anatomy)])
 
 
-def _split(job: Job, spec: SplitSpec, anatomy: Anatomy) -> SplitMatrices:
+def _split(job: Job, spec: SplitSpec, anatomy: Anatomy) -> SplitWeights:
     model = job.outcome.model
     names = dict.fromkeys(p.weight for b in anatomy.blocks for p in b.projections if p.rank is None)
     inputs: dict[str, np.ndarray] = {}
@@ -105,7 +105,7 @@ def _split(job: Job, spec: SplitSpec, anatomy: Anatomy) -> SplitMatrices:
     if spec.embedding_rank is not None:
         largest = max(anatomy.embeddings, key=lambda name: anatomy.embeddings[name][0])
         ranks[largest] = spec.embedding_rank
-    return SplitMatrices(ranks, inputs, outputs)
+    return SplitWeights(ranks, inputs, outputs)
 
 
 def share_weights(job: Job, spec: ShareSpec) -> Changes:

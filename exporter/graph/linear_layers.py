@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .edit import attribute_float, attribute_int, bias_add, bias_of, consumers, dims, producer
-from .quantized import TOKENS, matrix_of
+from .quantized import TOKENS, quantized_weight_of
 from .torch_operators import Tensor, quantize_tokens
 
 
@@ -75,7 +75,7 @@ def trained_matmul(node: ir.Node) -> TrainedMatmul | None:
     if node.op_type != "MatMul":
         return None
     x, weight = node.inputs
-    quantized = matrix_of(node)
+    quantized = quantized_weight_of(node)
     transpose = producer(weight, "Transpose")
     scale, transposed = None, False
     before: list[ir.Node] = []

@@ -60,7 +60,7 @@ def tokens_function() -> ir.Function:
     return ir.Function(DOMAIN, TOKENS, graph=graph, attributes=[])
 
 
-def matrix_of(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+def quantized_weight_of(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """Return `q, scale` of a MatMul by a quantized weight; None for another node."""
     dequantize = producer(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
     if dequantize is None or dequantize.inputs[0] is None or dequantize.inputs[1] is None:

@@ -97,7 +97,7 @@ def _root(moment: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @dataclass
-class SplitMatrices(StructuralPass):
+class SplitWeights(StructuralPass):
     """Replace each weight named by two factors of the rank given; a token embedding by a smaller embedding and a projection.
 
     `inputs` and `outputs` hold second moments by weight name, see `factors`; a weight without them is factored by plain SVD.

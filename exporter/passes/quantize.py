@@ -14,8 +14,8 @@ from ..graph.quantized import (
     DOMAIN,
     TOKENS,
     fixed_scale,
-    matrix_of,
     quantize_weight,
+    quantized_weight_of,
     round_fixed,
     set_integers,
     tokens_function,
@@ -28,10 +28,10 @@ PER_TOKEN = "per token"
 
 
 @dataclass
-class QuantizeMatrices(StructuralPass):
+class QuantizeWeights(StructuralPass):
     """Hold each weight named as int8 (or int4) with its scales; `shifts [out]` are added to the biases after the matmuls.
 
-    The result is weight-only: the matmuls' inputs stay float until `QuantizeValues`.
+    The result is weight-only: the matmuls' inputs stay float until `QuantizeActivations`.
     """
 
     matrices: Mapping[str, QuantizedMatrix]
@@ -57,7 +57,7 @@ class QuantizeMatrices(StructuralPass):
 
 
 @dataclass
-class QuantizeTables(StructuralPass):
+class QuantizeEmbeddings(StructuralPass):
     """Hold each embedding named as int8 rows with one scale per row; the rows that are looked up become float again."""
 
     names: tuple[str, ...]
@@ -87,7 +87,7 @@ class QuantizeTables(StructuralPass):
 
 
 @dataclass
-class QuantizeValues(StructuralPass):
+class QuantizeActivations(StructuralPass):
     """Quantize each activation named where matmuls by quantized weights read it, to its range or `PER_TOKEN`.
 
     `signed`: int8 with zero point 0, for targets that require it; else uint8 with a zero point, which uses all of a
@@ -103,7 +103,7 @@ class QuantizeValues(StructuralPass):
         readers = {}
         for name in self.ranges:
             value = values.get(name)
-            readers[name] = [n for n in consumers(value) if matrix_of(n)] if value is not None else []
+            readers[name] = [n for n in consumers(value) if quantized_weight_of(n)] if value is not None else []
             if not readers[name]:
                 raise UsageError(f"{name}: no matmul by a quantized weight reads this activation")
         changes = {}

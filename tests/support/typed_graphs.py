@@ -16,7 +16,7 @@ from headway.exporter.graph.edit import constant
 from headway.exporter.graph.typed_graph import TypedGraph
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.targets.tensorrt import lower as tensorrt
 from headway.exporter.targets.tensorrt.target import NUMPY_NAMES
@@ -78,7 +78,7 @@ def variants(model: ir.Model, kind: str, feeds: dict[str, np.ndarray]) -> str:
         return "fp16"
     if kind == "low-rank":
         narrowest = min(min(model.graph.initializers[w].shape) for w in weights)
-        SplitMatrices(dict.fromkeys(weights, narrowest // 4))(model)
+        SplitWeights(dict.fromkeys(weights, narrowest // 4))(model)
         return "fp16"
     return kind
 

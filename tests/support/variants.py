@@ -16,9 +16,9 @@ from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.passes.neurons import RemoveNeurons
-from headway.exporter.passes.quantize import PER_TOKEN, QuantizeMatrices, QuantizeTables, QuantizeValues
+from headway.exporter.passes.quantize import PER_TOKEN, QuantizeActivations, QuantizeEmbeddings, QuantizeWeights
 from headway.exporter.source.source import open_source
 
 from tests.support import models
@@ -79,7 +79,7 @@ def pruned(model: ir.Model) -> ir.Model:
     RemoveNeurons({(0, 0): [1, 5, 9, 30, 31, 40, 50]})(changed)
     block = read_anatomy(changed).blocks[-1]
     assert block.attention is not None
-    SplitMatrices({block.attention.o.weight: 5})(changed)
+    SplitWeights({block.attention.o.weight: 5})(changed)
     return changed
 
 
@@ -95,7 +95,7 @@ def rounded(model: ir.Model) -> tuple[ir.Model, dict[str, QuantizedMatrix]]:
         matrices[str(node.inputs[1].name)] = nearest(array, bits=8, block=None)  # type: ignore[union-attr]
     values = {str(n.inputs[0].name): PER_TOKEN for n in products}  # type: ignore[union-attr]
     tables = [name for name in anatomy.embeddings if "word_embeddings" in name]
-    QuantizeMatrices(matrices)(changed)
-    QuantizeTables(tuple(tables))(changed)
-    QuantizeValues(values)(changed)
+    QuantizeWeights(matrices)(changed)
+    QuantizeEmbeddings(tuple(tables))(changed)
+    QuantizeActivations(values)(changed)
     return changed, matrices

@@ -31,7 +31,7 @@ from ...graph.edit import (
     remove_unused,
     same_shape,
 )
-from ...graph.quantized import DOMAIN, TOKENS, matrix_of
+from ...graph.quantized import DOMAIN, TOKENS, quantized_weight_of
 from .elementwise import activation_of
 
 CONTRIB = "com.microsoft"
@@ -56,7 +56,7 @@ def lower_matmuls(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Ma
     graph = model.graph
     counts = Matmuls()
     for node in nodes(graph, "MatMul"):
-        matrix = matrix_of(node)
+        matrix = quantized_weight_of(node)
         if matrix is None:
             continue
         if producer(node.inputs[0], TOKENS) is not None:

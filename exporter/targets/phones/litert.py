@@ -26,7 +26,7 @@ from ....manifest import Manifest
 from ....runners.rows import LITERT_FILE, LITERT_RECORD, LiteRtRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import constant, nodes, sequence_axis
-from ...graph.quantized import matrix_of
+from ...graph.quantized import quantized_weight_of
 from ...quiet import quiet
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text, installed
@@ -192,7 +192,7 @@ def _matrices(model: ir.Model) -> dict[str, QuantizedMatrix]:
     """Return the weights that the graph holds as integers, by name."""
     matrices = {}
     for node in nodes(model.graph, "MatMul"):
-        matrix = matrix_of(node)
+        matrix = quantized_weight_of(node)
         if matrix is not None:
             q, scale = (constant(v) for v in matrix)
             assert q is not None and scale is not None

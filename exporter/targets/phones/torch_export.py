@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from ....errors import SourceError, TargetError
 from ...graph.edit import consumers, nodes, producer
-from ...graph.quantized import TOKENS, matrix_of
+from ...graph.quantized import TOKENS, quantized_weight_of
 
 WAY_OUT = "use --target ort or ort-mobile for this model"
 _EXAMPLE = 8
@@ -21,7 +21,7 @@ def check_quantization(model: ir.Model, target: str, engine: str) -> dict[str, i
             f"node {node.name!r}: activations with a static range are not what {engine} takes here; {out}"
         )
     for node in nodes(model.graph, "MatMul"):
-        matrix = matrix_of(node)
+        matrix = quantized_weight_of(node)
         if matrix is None:
             continue
         if matrix[0].dtype != ir.DataType.INT8 or "block_size" in producer(node.inputs[1]).attributes:  # type: ignore[union-attr]

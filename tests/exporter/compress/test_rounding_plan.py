@@ -14,8 +14,8 @@ from headway.exporter.graph.edit import constant
 from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import (
     PER_TOKEN,
-    QuantizeMatrices,
-    QuantizeValues,
+    QuantizeActivations,
+    QuantizeWeights,
 )
 from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.targets.ort.target import OrtTarget
@@ -47,12 +47,12 @@ def test_better_numbers_are_nearer(model: ir.Model, seen) -> None:
 
 def test_uneven_and_split_models_are_quantized_too(bert: Path) -> None:
     from headway.exporter.passes.heads import RemoveHeads
-    from headway.exporter.passes.lowrank import SplitMatrices
+    from headway.exporter.passes.lowrank import SplitWeights
 
     made = canonical(bert)
     RemoveHeads({0: [1], 2: []})(made)
     RemoveNeurons({(1, 0): range(24)})(made)
-    SplitMatrices({"encoder.layer.3.intermediate.dense.weight": 8})(made)
+    SplitWeights({"encoder.layer.3.intermediate.dense.weight": 8})(made)
     spec = QuantizeSpec()
     chosen = plan(made, read_anatomy(made), spec)
     found = look(made, chosen.groups, batches(), source="", text="", seed=0)
@@ -74,9 +74,9 @@ def test_signed_values_have_zero_point_zero(model: ir.Model, seen) -> None:
 
 def test_what_cannot_be_rounded_is_refused_or_said(model: ir.Model, seen) -> None:
     with pytest.raises(UsageError, match="no such weight matrix"):
-        QuantizeMatrices({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
+        QuantizeWeights({"nowhere": nearest(np.ones((4, 4), np.float32))})(model.clone())
     with pytest.raises(UsageError, match="no matmul by a quantized weight"):
-        QuantizeValues({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
+        QuantizeActivations({"embeddings.LayerNorm": PER_TOKEN})(model.clone())
     with pytest.raises(UsageError, match=r"'encoder\.layer\.11'"):
         plan(model, read_anatomy(model), QuantizeSpec(keep=["encoder.layer.1", "encoder.layer.11"]))
     spec = QuantizeSpec(keep=["encoder.layer.1"])

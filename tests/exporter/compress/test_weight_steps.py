@@ -58,7 +58,7 @@ def test_quantization_says_what_it_did(begin: Callable[..., Job]) -> None:
     assert changes == {"matrices": "12 int8", "tables": "0 int8", "values": "static", "left in float": "10"}
     assert is_quantized(job.outcome.model) and job.learned.observations is not None
     assert job.outcome.left_float["bert.encoder.layer.1.output.dense.weight"] == "kept in float by the recipe"
-    assert [r.name for r in job.outcome.reports] == ["MigrateScales", "QuantizeMatrices", "QuantizeValues"]
+    assert [r.name for r in job.outcome.reports] == ["MigrateScales", "QuantizeWeights", "QuantizeActivations"]
 
 
 def test_quantization_that_cannot_be_is_refused(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:

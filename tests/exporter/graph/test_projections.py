@@ -15,7 +15,7 @@ from headway.exporter.graph.projections import (
     projections_behind,
     second_half,
 )
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 
 LAYER = "bert.encoder.layer.0"
 
@@ -30,7 +30,7 @@ def test_sizes_and_bias_are_read(bert_model: ir.Model) -> None:
 
 def test_two_factors_are_one_projection(bert_model: ir.Model) -> None:
     model = bert_model.clone()
-    SplitMatrices({f"{LAYER}.output.dense.weight": 5})(model)
+    SplitWeights({f"{LAYER}.output.dense.weight": 5})(model)
     down = read_anatomy(model).blocks[0].feed_forwards[0].down
     assert (down.in_features, down.out_features, down.rank) == (64, 32, 5)
     assert down.first is not None and is_first_half(down.first) and not is_first_half(down.node)

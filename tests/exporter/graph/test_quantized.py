@@ -13,8 +13,8 @@ from headway.exporter.graph.edit import consumers, nodes
 from headway.exporter.graph.quantized import (
     fixed_scale,
     is_quantized,
-    matrix_of,
     quantize_weight,
+    quantized_weight_of,
     readers_through,
     round_fixed,
     tokens_function,
@@ -30,15 +30,15 @@ def test_a_quantized_weight_is_found_at_its_matmul(bert_model: ir.Model, bits: i
     model = bert_model.clone()
     weight = model.graph.initializers[WEIGHT]
     (matmul,) = consumers(weight)
-    assert not is_quantized(model) and matrix_of(matmul) is None
+    assert not is_quantized(model) and quantized_weight_of(matmul) is None
     array = weight.const_value
     assert array is not None
     quantize_weight(model.graph, weight, nearest(array.numpy(), bits=bits, block=block))
-    held = matrix_of(matmul)
+    held = quantized_weight_of(matmul)
     assert is_quantized(model) and held is not None and held[0] is weight
     assert weight.dtype == (ir.DataType.INT8 if bits == 8 else ir.DataType.INT4)
     assert held[1].name == f"{WEIGHT}_scale"
-    assert matrix_of(nodes(model.graph, "Attention")[0]) is None
+    assert quantized_weight_of(nodes(model.graph, "Attention")[0]) is None
 
 
 def test_a_rounded_activation_leads_back_to_itself(bert_model: ir.Model) -> None:

@@ -16,7 +16,7 @@ from headway.exporter.passes.base import REPORT_LENGTH
 from headway.exporter.passes.blocks import RemoveBlocks, RemoveParts
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.passes.neurons import RemoveNeurons
 
 from tests.support import models
@@ -86,8 +86,8 @@ class Refusal:
         Refusal(RemoveBlocks([3]), "block 3 is out of range"),
         Refusal(RemoveBlocks([0, 1, 2]), "keep at least one"),
         Refusal(RemoveParts(attentions=[5]), "block 5 is out of range"),
-        Refusal(SplitMatrices({"encoder.layer.0.intermediate.dense.weight": 22}), "rank 22 does not pay for 32 × 64"),
-        Refusal(SplitMatrices({"no.such.weight": 2}), "no such weight matrix"),
+        Refusal(SplitWeights({"encoder.layer.0.intermediate.dense.weight": 22}), "rank 22 does not pay for 32 × 64"),
+        Refusal(SplitWeights({"no.such.weight": 2}), "no such weight matrix"),
     ],
     ids=lambda r: r.says,
 )

@@ -9,7 +9,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.passes.cuts import Cuts
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.passes.neurons import RemoveNeurons
 
 
@@ -40,7 +40,7 @@ def test_quantized_weights_are_refused(bert_model: ir.Model) -> None:
     with pytest.raises(UsageError, match="before quantizing"):
         RemoveNeurons({(0, 0): [0, 1]})(model)
     with pytest.raises(UsageError, match="quantized or split before"):
-        SplitMatrices({name: 4})(model)
+        SplitWeights({name: 4})(model)
 
 
 def test_readers_have_to_agree(bert_model: ir.Model) -> None:

@@ -11,7 +11,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices, break_even, factors, global_ranks, tail_energy
+from headway.exporter.passes.lowrank import SplitWeights, break_even, factors, global_ranks, tail_energy
 from headway.exporter.passes.neurons import RemoveNeurons
 
 from tests.support import models
@@ -32,7 +32,7 @@ def test_a_split_at_the_true_rank_is_exact(family: str, tmp_path: Path) -> None:
         ranks[name] = min(break_even(*weight.shape), 7)
         set_array(value, np.matmul(*factors(weight, ranks[name])))
     wanted = answers(model)
-    structural_pass = SplitMatrices(ranks)
+    structural_pass = SplitWeights(ranks)
     structural_pass(model)
     assert largest_difference(wanted, answers(model)) < 1e-4
     assert largest_difference(wanted, by_runtime(model)) < 1e-4

@@ -16,9 +16,9 @@ from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.quantize import (
     PER_TOKEN,
     MigrateScales,
-    QuantizeMatrices,
-    QuantizeTables,
-    QuantizeValues,
+    QuantizeActivations,
+    QuantizeEmbeddings,
+    QuantizeWeights,
     StoreHalf,
 )
 
@@ -41,7 +41,7 @@ def test_weights_compute_what_their_integers_stand_for(bert_model: ir.Model) -> 
     model, dequantized = bert_model.clone(), bert_model.clone()
     matrix = nearest(weight_of(model, name), bits=4, block=8)
     set_array(dequantized.graph.initializers[name], matrix.dequantized())
-    quantize = QuantizeMatrices({name: matrix})
+    quantize = QuantizeWeights({name: matrix})
     quantize(model)
     assert quantize.report is not None and quantize.report.changes == {name: "int4, blocks of 8"}
     assert quantize.report.nbytes[1] < quantize.report.nbytes[0]
@@ -54,21 +54,21 @@ def test_a_shift_goes_into_the_bias(bert_model: ir.Model) -> None:
     model = bert_model.clone()
     before = weight_of(model, f"{stem}.bias")
     matrix = nearest(weight_of(model, f"{stem}.weight"))
-    QuantizeMatrices({f"{stem}.weight": matrix}, {f"{stem}.weight": np.full(64, 0.5, np.float32)})(model)
+    QuantizeWeights({f"{stem}.weight": matrix}, {f"{stem}.weight": np.full(64, 0.5, np.float32)})(model)
     assert np.array_equal(weight_of(model, f"{stem}.bias"), before + np.float32(0.5))
 
 
 def test_an_embedding_has_a_scale_for_each_row(bert_model: ir.Model) -> None:
     model, dequantized = bert_model.clone(), bert_model.clone()
     array = weight_of(model, TABLE)
-    QuantizeTables((TABLE,))(model)
+    QuantizeEmbeddings((TABLE,))(model)
     q, scale = weight_of(model, TABLE), weight_of(model, f"{TABLE}_scale")
     assert q.dtype == np.int8 and scale.shape == (len(array), 1)
     assert np.abs(q * scale - array).max() <= 0.51 * scale.max()
     set_array(dequantized.graph.initializers[TABLE], q * scale)
     assert largest_difference(answers(dequantized), answers(model)) < 1e-6
     with pytest.raises(UsageError, match=r"is .*INT8.* already"):
-        QuantizeTables((TABLE,))(model)
+        QuantizeEmbeddings((TABLE,))(model)
 
 
 @pytest.mark.parametrize("given", [PER_TOKEN, (-3.0, 3.0)])
@@ -77,9 +77,9 @@ def test_activations_are_rounded_where_quantized_weights_read_them(
 ) -> None:
     model = bert_model.clone()
     up = read_anatomy(model).blocks[0].feed_forwards[0].up
-    QuantizeMatrices({up.weight: nearest(weight_of(model, up.weight))})(model)
+    QuantizeWeights({up.weight: nearest(weight_of(model, up.weight))})(model)
     before, name = answers(model), str(up.input.name)
-    quantize = QuantizeValues({name: given})
+    quantize = QuantizeActivations({name: given})
     quantize(model)
     assert quantize.report is not None
     assert quantize.report.changes == {name: PER_TOKEN if given == PER_TOKEN else "-3 to 3"}
@@ -127,7 +127,7 @@ def test_weights_alone_are_the_graph_with_rounded_weights(model: ir.Model) -> No
     names = [p.weight for b in read_anatomy(model).blocks for p in b.projections]
     made = model.clone()
     matrices = {n: nearest(constant(made.graph.initializers[n])) for n in names}  # type: ignore[arg-type]
-    QuantizeMatrices(matrices)(made)
+    QuantizeWeights(matrices)(made)
     plain = TorchGraph(model)
     for name in names:
         plain.weights[name] = torch.from_numpy(matrices[name].dequantized())
@@ -147,7 +147,7 @@ def test_tables_are_looked_up_as_rows(model: ir.Model) -> None:
     made = model.clone()
     table = constant(model.graph.initializers[name])
     assert table is not None
-    QuantizeTables((name,))(made)
+    QuantizeEmbeddings((name,))(made)
     scale = np.abs(table).max(1, keepdims=True) / 127
     plain = TorchGraph(model)
     plain.weights[name] = torch.from_numpy((np.rint(table / scale) * scale).astype(np.float32))

@@ -13,7 +13,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import insert, nodes, remove_unused, replace
 from headway.exporter.passes.blocks import RemoveParts
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitMatrices
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.ort import target as ort
 from headway.exporter.targets.ort.packed import pack_tokens
@@ -87,7 +87,7 @@ def test_cut_and_split_models(bert_graph: ir.Model, tmp_path: Path) -> None:
     RemoveParts([2], [(3, 0)])(model)
     anatomy = read_anatomy(model)
     names = [p.weight for p in anatomy.blocks[0].projections[:4]]
-    SplitMatrices({n: 4 for n in names}, {}, {})(model)
+    SplitWeights({n: 4 for n in names}, {}, {})(model)
     lowering = compare(model, tmp_path)
     assert lowering["packed_attention"] == 3
 

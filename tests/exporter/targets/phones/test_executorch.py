@@ -12,7 +12,7 @@ from headway.bundle import Bundle
 from headway.errors import TargetError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.graph.edit import constant, nodes
-from headway.exporter.passes.quantize import QuantizeMatrices, QuantizeValues, StoreHalf
+from headway.exporter.passes.quantize import QuantizeActivations, QuantizeWeights, StoreHalf
 from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets import base
@@ -91,11 +91,11 @@ def test_quantization_that_it_would_compute_otherwise_is_refused(one_layer: ir.M
     target = executorch.ExecuTorchTarget()
     _, matrices = rounded(one_layer)
     alone = one_layer.clone()
-    QuantizeMatrices(matrices)(alone)
+    QuantizeWeights(matrices)(alone)
     with pytest.raises(TargetError, match=r"int8 weights with float activations.*per-token"):
         target.lower(alone, None)  # type: ignore[arg-type]
     value = str(next(n for n in nodes(alone.graph, "MatMul") if n.inputs[1].producer()).inputs[0].name)  # type: ignore[union-attr]
-    QuantizeValues({value: (-4.0, 4.0)})(alone)
+    QuantizeActivations({value: (-4.0, 4.0)})(alone)
     with pytest.raises(TargetError, match=r"activations with a static range"):
         target.lower(alone, None)  # type: ignore[arg-type]
     half = one_layer.clone()

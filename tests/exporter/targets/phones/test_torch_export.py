@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from headway.errors import TargetError
-from headway.exporter.passes.quantize import QuantizeMatrices, StoreHalf
+from headway.exporter.passes.quantize import QuantizeWeights, StoreHalf
 from headway.exporter.targets.phones.torch_export import check_quantization, export_module
 
 from tests.support.variants import answers, apart, feeds, rounded
@@ -23,7 +23,7 @@ def test_what_is_quantized_is_counted(one_layer: ir.Model) -> None:
 
 def test_what_the_runtime_would_compute_otherwise_is_refused(one_layer: ir.Model) -> None:
     alone = one_layer.clone()
-    QuantizeMatrices(rounded(one_layer)[1])(alone)
+    QuantizeWeights(rounded(one_layer)[1])(alone)
     with pytest.raises(TargetError, match=r"int8 weights with float activations is not|not what XNNPACK takes"):
         check_quantization(alone, "executorch", "XNNPACK")
     half = one_layer.clone()

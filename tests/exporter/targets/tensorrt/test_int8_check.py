@@ -11,7 +11,7 @@ from headway.engine.build import BuildSettings, build_engine
 from headway.errors import TargetError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant, initializer, nodes
-from headway.exporter.passes.quantize import QuantizeMatrices
+from headway.exporter.passes.quantize import QuantizeWeights
 from headway.exporter.targets.tensorrt.int8_check import problems_of
 
 from tests.support.quantized import quantize
@@ -86,7 +86,7 @@ def test_build_check_not_an_execution_check_of_weights_alone(
     feeds = batch(model)
     names = {p.weight for b in read_anatomy(model).blocks for p in b.projections}
     weights = {n: constant(model.graph.initializers[n]) for n in names}
-    QuantizeMatrices({n: nearest(w, bits=bits, block=block) for n, w in weights.items() if w is not None})(model)
+    QuantizeWeights({n: nearest(w, bits=bits, block=block) for n, w in weights.items() if w is not None})(model)
     wanted = run(model, feeds)
     lowered(model, "fp16", feeds)
     assert within("fp16", run(model, feeds), wanted)
