@@ -200,7 +200,7 @@ def test_a_packed_bundle(tmp_path: Path) -> None:
 def test_without_the_library_the_error_says_what_to_do(
     tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headway.kernels.cpu.library_path", lambda: None)
+    monkeypatch.setattr("headway.exporter.targets.ort.target.library_path", lambda: None)
     with pytest.raises(TargetError, match=r"C\+\+ compiler"):
         export(Recipe(source=str(bert), kernels="custom"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
