@@ -52,8 +52,7 @@ def recover(
 ) -> Recovery:
     """Train `model` in place for `minutes` of wall time in all.
 
-    `state` is a file that keeps the progress, every minute and on interruption. Where it is there, the training is resumed. Raises
-    SourceError where it belongs to another compression or cannot be read.
+    `state` keeps the progress, every minute and on interruption; where it is there, training resumes. SourceError: it is another's.
     """
     graph = TorchGraph(model)
     trained = {

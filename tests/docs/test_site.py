@@ -18,6 +18,7 @@ FETCHED = re.compile(
 def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
+        "-P",  # the folder `headway` of the checkout is not the whole package
         "-m",
         "mkdocs",
         "build",

@@ -71,7 +71,7 @@ def test_forms_of_int8_without_kernels_here_take_the_time_of_the_float_model(
     job = begin([])
 
     class Elsewhere:
-        spec = TargetSpec("elsewhere", 16, 16, rounds_tokens=True)
+        spec = TargetSpec("elsewhere", 16, 16, quantizes_tokens=True)
 
     half = job.outcome.model.clone()
     StoreHalf()(half)

@@ -48,7 +48,7 @@ def test_every_character_there_is_has_the_ids_that_the_library_gives_it(tmp_path
 @needs_node
 def test_a_reader_that_differs_is_refused_by_the_class_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page"
-    shutil.copytree(ROOT / "exporter" / "web", page, ignore=shutil.ignore_patterns("node_modules"))
+    shutil.copytree(ROOT / "exporter" / "targets" / "web" / "page", page, ignore=shutil.ignore_patterns("node_modules"))
     tables = json.loads((page / "unicode.json").read_text())
     (page / "unicode.json").write_text(json.dumps(tables | {"lower": tables["lower"][:26]}))
     monkeypatch.setattr("headway.exporter.targets.web.page_tokenizer._READER", page / "ids.mjs")
