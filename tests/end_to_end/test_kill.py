@@ -100,10 +100,15 @@ def assert_killed(exports: Exports, kill_at: int) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL and len(operations) == max(kill_at, 0)
 
 
+def heed_interrupts() -> None:
+    """Undo what `nohup` and some test runners hand down: a process that is started ignoring interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_politely(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
         while not list(tmp_path.glob(".out.new-*")) and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal_number)
@@ -123,6 +128,12 @@ def test_interrupted_in_generated_code(tmp_path: Path) -> None:
         "cli.main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=heed_interrupts,
     )
     assert done.returncode == 5 and "interrupted" in done.stderr
