@@ -303,5 +303,6 @@ def _publish(flow: _Flow, built: _Built) -> int:
         manifest.compression = summarize(job)
         write_plots(job, flow.staging)
     made_by = flow.recipe.model_copy(update={"task": built.source.task})
-    finish(flow.staging, manifest, made_by, built.source.directory, job.outcome.kept_tokens if job else None)
+    kept_tokens = job.outcome.kept_tokens if job else None
+    finish(flow.staging, manifest, made_by, flow.target, built.source.directory, kept_tokens)
     return artifact_bytes

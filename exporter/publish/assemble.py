@@ -17,7 +17,6 @@ from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
 from ..source.source import Source
 from ..targets.base import Target
-from ..targets.registry import target_of
 from .card import seal
 
 _LIBRARIES = ("headway", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch", "transformers")
@@ -78,6 +77,7 @@ def finish(
     staging: Path,
     manifest: Manifest,
     recipe: Recipe,
+    target: Target,
     directory: Path | None,
     kept_tokens: Sequence[int] | None = None,
 ) -> None:
@@ -91,7 +91,7 @@ def finish(
             copy = staging / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((directory / name).read_bytes())
-    target_of(recipe).finish(staging, manifest)
+    target.finish(staging, manifest)
     config = staging / "config.json"
     if kept_tokens is not None and config.is_file():
         from ..passes.vocabulary import trimmed_config

@@ -4,23 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.kernels.reference_int8 import (
-    quantize_rows,
-)
+from headway.kernels.reference_int8 import quantize_rows
+
+from tests.support.int8_layers import layer
 
 F32 = np.float32
-
-
-def layer(rng: np.random.Generator, rows: int, inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
-    """x, weight, scale, bias, residual; the rows of very different sizes."""
-    x = rng.normal(rng.normal(0, 2), 1, (rows, inputs)) * 10.0 ** rng.uniform(-4, 4, (rows, 1))
-    return (
-        x.astype(F32),
-        rng.integers(-128, 128, (inputs, outputs)).astype(np.int8),
-        rng.uniform(1e-3, 1e-2, outputs).astype(F32),
-        rng.normal(size=outputs).astype(F32),
-        rng.normal(size=(rows, outputs)).astype(F32),
-    )
 
 
 @settings(max_examples=50, deadline=None)

@@ -11,6 +11,7 @@ from headway.errors import GateError
 from headway.exporter.export import Exported
 from headway.exporter.publish.assemble import check_size, finish, tensor_info
 from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.targets.registry import target_of
 from headway.manifest import MANIFEST, Manifest, TensorInfo
 
 
@@ -36,13 +37,15 @@ def test_small_files_of_the_source_come_along(bert: Path, bert_bundle: Exported,
     (source / "model.safetensors").write_bytes(b"weights")
     staging = tmp_path / "staging"
     staging.mkdir()
-    finish(staging, Manifest.read(bert_bundle.path), Recipe(source=str(source)), source)
+    recipe = Recipe(source=str(source))
+    finish(staging, Manifest.read(bert_bundle.path), recipe, target_of(recipe), source)
     names = {p.relative_to(staging).as_posix() for p in staging.rglob("*") if p.is_file()}
     assert names == {"recipe.yaml", "config.json", "LICENSE", "1_Pooling/config.json", "README.md", MANIFEST}
 
 
 def test_a_trimmed_vocabulary_is_in_the_config(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
-    finish(tmp_path, Manifest.read(bert_bundle.path), Recipe(source=str(bert)), bert, kept_tokens=range(60))
+    recipe = Recipe(source=str(bert))
+    finish(tmp_path, Manifest.read(bert_bundle.path), recipe, target_of(recipe), bert, kept_tokens=range(60))
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["vocab_size"] == 60
 
 

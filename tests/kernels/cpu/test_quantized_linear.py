@@ -20,6 +20,7 @@ from headway.kernels.reference_int8 import (
 )
 
 from tests.support.cpu_kernels import library, needs_library
+from tests.support.int8_layers import layer
 
 pytestmark = needs_library
 
@@ -64,22 +65,10 @@ def call(op: str, *inputs: np.ndarray | None, threads: int = 1, activation: Acti
 
 
 def exact(x: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return what must come out to the last bit: a whole number, rounded to float32, times the product of the two scales."""
+    """Return what must come out to the last bit: an integer, rounded to float32, times the product of the two scales."""
     sums, rows = quantized_matmul(x, weight)
     with np.errstate(over="ignore"):
         return sums.astype(F32) * (rows * scale.astype(F32))
-
-
-def layer(rng: np.random.Generator, rows: int, inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
-    """x, weight, scale, bias, residual; the rows of very different sizes."""
-    x = rng.normal(rng.normal(0, 2), 1, (rows, inputs)) * 10.0 ** rng.uniform(-4, 4, (rows, 1))
-    return (
-        x.astype(F32),
-        rng.integers(-128, 128, (inputs, outputs)).astype(np.int8),
-        rng.uniform(1e-3, 1e-2, outputs).astype(F32),
-        rng.normal(size=outputs).astype(F32),
-        rng.normal(size=(rows, outputs)).astype(F32),
-    )
 
 
 @settings(max_examples=40, deadline=None)
