@@ -255,7 +255,7 @@ def summarize(job: Job) -> dict[str, Any]:
 
 
 def write_plots(job: Job, staging: Path) -> None:
-    """Draw what each pass bought, and where there are any, sensitivities and training losses."""
+    """Draw what each pass gained, and where there are any, sensitivities and training losses."""
     from ..publish.plots import plot_losses, plot_sensitivity, plot_stages
 
     (staging / "plots").mkdir(exist_ok=True)

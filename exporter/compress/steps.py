@@ -1,4 +1,4 @@
-"""Make the passes of a recipe one after the other, and measure what each bought.
+"""Make the passes of a recipe one after the other, and measure what each gained.
 
 `recipe.passes` has the table of passes. The function of a row takes the job and the row's spec, changes the model, and returns
 what it changed in words.
