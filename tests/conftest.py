@@ -1,6 +1,8 @@
 """Fixtures shared by all tests. Exports are cached for a session: each takes a second or two."""
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,10 +10,18 @@ import pytest
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
-from tests.support import models
+from tests.support import models, traces
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by their bare names as well
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trace a model once for all tests and processes; tests of the capture trace anew."""
+    base = tmp_path_factory.getbasetemp()
+    with traces.kept_in((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traces"):
+        yield
 
 
 @pytest.fixture(scope="session")

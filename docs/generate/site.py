@@ -12,8 +12,11 @@ _PARTS = {"headway": "", "calibration": "calibration", "exporter": "exporter", "
 """Folders of the repository with where they are installed below the package."""
 
 
-def on_config(config: Any) -> Any:
-    """Write the import namespace below `build/namespace`: the package's parts lie in several folders of the repository."""
+def on_startup(command: str, dirty: bool) -> None:
+    """Write the import namespace below `build/namespace`: the package's parts lie in several folders of the repository.
+
+    It must be there before plugins read their settings: mkdocstrings drops search paths that do not exist.
+    """
     package = ROOT / "build" / "namespace" / "headway"
     shutil.rmtree(package, ignore_errors=True)
     for folder, below in _PARTS.items():
@@ -21,7 +24,6 @@ def on_config(config: Any) -> Any:
             link = package / below / path.relative_to(ROOT / folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)  # files, since mkdocstrings does not look into linked folders
-    return config
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
+    shutil.rmtree(ROOT / "build" / "namespace", ignore_errors=True)  # as in a clean checkout
     done = build(ROOT / "mkdocs.yml", folder)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr, done.stderr

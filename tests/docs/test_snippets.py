@@ -1,11 +1,10 @@
 """Every command and every Python block of the documentation runs, or says why it is not run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.snippets import Session, SnippetError, Workshop, check, read_snippets, traced_once
+from tests.support.snippets import Session, SnippetError, Workshop, check, read_snippets
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -16,9 +15,8 @@ PAGES = [
 
 
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with traced_once():
-        yield Workshop(tmp_path_factory.mktemp("rooms"))
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("rooms"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -6,7 +6,6 @@ working directory.
 
 import ast
 import contextlib
-import hashlib
 import json
 import random
 import re
@@ -205,33 +204,6 @@ class Workshop:
         (place / "tickets.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (place / "tickets.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
         (place / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def traced_once() -> Iterator[None]:
-    """Keep what torch traces of a model: pages export the same few models again and again, and tracing takes most of the time."""
-    import onnx
-    import onnx_ir as ir
-
-    from headway.exporter.capture import torch_model
-
-    trace = torch_model._export
-    graphs: dict[tuple[str, ...], bytes] = {}
-
-    def kept_trace(wrapped: Any, source: Any, outputs: list[str]) -> Any:
-        digest = hashlib.sha256()
-        for name, tensor in wrapped.state_dict().items():
-            digest.update(name.encode() + tensor.numpy().tobytes())
-        key = (digest.hexdigest(), str(source.task), *wrapped.names, *outputs)
-        if key not in graphs:
-            graphs[key] = ir.to_proto(trace(wrapped, source, outputs)).SerializeToString()
-        return ir.from_proto(onnx.load_from_string(graphs[key]))
-
-    torch_model._export = kept_trace
-    try:
-        yield
-    finally:
-        torch_model._export = trace
 
 
 class Session:
