@@ -95,6 +95,7 @@ def compress(
     quantize: Literal["int8", "int4", "float16"] | None = None,
     recover_minutes: float | None = None,
     trim_vocabulary: bool = False,
+    keep_scripts: Sequence[str] = (),
     search: bool = False,
     repair: bool = True,
     max_drop: float = 5.0,
@@ -113,7 +114,7 @@ def compress(
     Latency is measured on batches of `shapes`, as (texts, tokens), with `threads` threads; on batches of one text at the
     lengths of `data` where none are given. `quantize`: "int8" for speed and bytes, "int4" or "float16" for bytes alone.
     `search` leaves weights in float until `max_drop` holds. `recover_minutes` distills from the source for so long.
-    `trim_vocabulary` removes tokens that `data` does not use. `repair` refits the remaining weights by least squares.
+    `trim_vocabulary` removes tokens that text like `data` will hardly use, none of the scripts in `keep_scripts`. `repair` refits the remaining weights by least squares.
     `samples` texts are learned from; others judge the quality, of which at most `max_drop` points may be lost.
 
     Raises as `export` does, and GateError where too much quality is lost or the budget is out of reach.
@@ -125,6 +126,7 @@ def compress(
         quantize=quantize,
         recover_minutes=recover_minutes,
         trim_vocabulary=trim_vocabulary,
+        keep_scripts=keep_scripts,
         search=search,
         repair=repair,
         calibration={"samples": samples},
@@ -237,12 +239,16 @@ def compression_recipe(
     quantize: Literal["int8", "int4", "float16"] | None,
     recover_minutes: float | None,
     trim_vocabulary: bool,
+    keep_scripts: Sequence[str],
     search: bool,
     repair: bool,
     **options: Any,
 ) -> "Recipe":
     """Return the recipe that the options of `compress` stand for; `options` are keys of the recipe. Raises UsageError."""
-    passes: list[dict[str, Any]] = [{"kind": "trim_vocabulary"}] if trim_vocabulary else []
+    if keep_scripts and not trim_vocabulary:
+        raise UsageError("--keep-script says what trimming leaves whole: give --trim-vocabulary with it")
+    trim = {"kind": "trim_vocabulary"} | ({"keep_script": list(keep_scripts)} if keep_scripts else {})
+    passes: list[dict[str, Any]] = [trim] if trim_vocabulary else []
     if any(limit is not None for limit in budget.values()):
         passes.append({"kind": "fit", **budget} | ({} if repair else {"rounds": 1}))
         passes += [{"kind": "repair"}] if repair else []

@@ -95,7 +95,7 @@ def _verify_compressed(
     """Measure the quality that a compressed bundle keeps on held-out text: it is another model than its source on purpose."""
     assert bundle.manifest.compression is not None and recipe.data is not None
     texts, labels = read_labeled(data or recipe.data, class_names(source.config), None if data else recipe.column)
-    judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
+    judge = divide(len(texts), recipe.calibration).judge if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
     with tempfile.TemporaryDirectory() as folder:

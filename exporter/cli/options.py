@@ -133,7 +133,16 @@ Recover = Annotated[
 ]
 TrimVocabulary = Annotated[
     bool,
-    typer.Option("--trim-vocabulary", help="Remove tokens that the text does not use.", rich_help_panel=GOAL),
+    typer.Option("--trim-vocabulary", help="Remove tokens that text like this will hardly use.", rich_help_panel=GOAL),
+]
+KeepScript = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-script",
+        metavar="SCRIPT",
+        help="Trim no token of this script, as latin or cyrillic; may be repeated.",
+        rich_help_panel=GOAL,
+    ),
 ]
 Repair = Annotated[
     bool,

@@ -23,7 +23,7 @@ from .evidence import Evidence, collect
 from .latency import LatencyTable, Stopwatch, Workload
 from .quality import Quality
 from .recover import Recovery
-from .samples import FEW_TEXTS, MOST_TOKENS, check_text, divide
+from .samples import MOST_TOKENS, check_text, divide
 from .search import CutPlan
 
 Step = Callable[..., None]
@@ -66,7 +66,8 @@ class Given:
     """What a compression works with, the same from the first pass to the last.
 
     `learned_from` are the texts that calibration batches are made of, `labels` their classes; `texts` are all that are not held
-    out. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is told what begins.
+    out. `quality` judges what comes out. `choice` is the same figure on other texts, by which passes that try and compare decide;
+    None where none does. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is told what begins.
     """
 
     recipe: Recipe
@@ -77,6 +78,7 @@ class Given:
     labels: np.ndarray | None
     texts: list[str]
     quality: Quality
+    choice: Quality | None
     stopwatch: Stopwatch
     staging: Path
     out: Path
@@ -111,7 +113,7 @@ class Learned:
 class Outcome:
     """What has come out so far.
 
-    `kept_tokens`: of a trimmed vocabulary the old ids. `left_float`: weights that were not quantized, with the reason.
+    `kept_tokens`: of a trimmed vocabulary the old ids; `vocabulary`: what it covers. `left_float`: weights that were not quantized, with the reason.
     """
 
     model: ir.Model
@@ -119,6 +121,7 @@ class Outcome:
     reports: list[PassReport] = field(default_factory=list)
     recovery: Recovery | None = None
     kept_tokens: list[int] | None = None
+    vocabulary: dict[str, Any] | None = None
     left_float: dict[str, str] = field(default_factory=dict)
 
 
@@ -165,6 +168,12 @@ class Job:
         """Return the points of quality that a model reaches on held-out text."""
         return self.given.quality.measure(as_function(model), self.encoder, self.outcome.kept_tokens)
 
+    def choice_drop(self, model: ir.Model) -> float:
+        """Return the points that a model loses on the texts to choose by."""
+        choice = self.given.choice
+        assert choice is not None, "the recipe's pass chooses, so texts were set aside for it"
+        return choice.source - choice.measure(as_function(model), self.encoder, self.outcome.kept_tokens)
+
     def measure(self, name: str, changes: Changes) -> Stage:
         """Build the model as it is, time it beside the source, and judge it."""
         ms, nbytes = self.time(self.outcome.model)
@@ -190,24 +199,28 @@ def begin_job(
     Raises UsageError where the text becomes no known tokens, or the workload is longer than the model takes.
     """
     longest = encoder.info.max_length
-    learn, judge = divide(len(texts), recipe.calibration)
-    learned_from = [texts[i] for i in learn]
+    split = divide(len(texts), recipe.calibration, choosing=any(p.chooses for p in recipe.passes))
+    learned_from = [texts[i] for i in split.learn]
     batches = make_batches(
         encoder, learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=recipe.calibration.seed
     )
     check_text(encoder, batches)
-    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
-    quality.learn(as_function(model), encoder)
-    judged = set(judge.tolist()) if len(texts) >= FEW_TEXTS else set()
+
+    def quality_on(part: np.ndarray) -> Quality:
+        quality = Quality([texts[i] for i in part], longest, labels[part] if labels is not None else None)
+        quality.learn(as_function(model), encoder)
+        return quality
+
     given = Given(
         recipe=recipe,
         target=target,
         source_fingerprint=source_fingerprint,
         text_fingerprint=fingerprint(texts),
         learned_from=learned_from,
-        labels=labels[learn] if labels is not None else None,
-        texts=[t for i, t in enumerate(texts) if i not in judged],
-        quality=quality,
+        labels=labels[split.learn] if labels is not None else None,
+        texts=[texts[i] for i in sorted((*split.learn, *split.more))],
+        quality=quality_on(split.judge),
+        choice=quality_on(split.choose) if len(split.choose) else None,
         stopwatch=Stopwatch(model, _workload(recipe, batches, longest), target, folder),
         staging=staging,
         out=out,
@@ -241,6 +254,11 @@ def summarize(job: Job) -> dict[str, Any]:
         "measured_in": "ONNX Runtime on a CPU",
         "metric": given.quality.metric,
         "held_out": len(given.quality.texts),
+        "texts": {
+            "learn": len(given.learned_from),
+            "choose": len(given.choice.texts) if given.choice is not None else 0,
+            "judge": len(given.quality.texts),
+        },
         "source_quality": given.quality.source,
         "speedup": first.ms / last.ms,
         "stages": [asdict(s) for s in outcome.stages],
@@ -249,6 +267,7 @@ def summarize(job: Job) -> dict[str, Any]:
         "observations": learned.observations,
         "sensitivity": learned.sensitivity,
         "left_in_float": outcome.left_float,
+        "vocabulary": outcome.vocabulary,
         "expected_ms": learned.plans[-1].cost + table.rest if learned.plans and table is not None else None,
         "machine": table.machine if table is not None else None,
     }

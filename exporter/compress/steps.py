@@ -25,7 +25,9 @@ def run_pass(job: Job, spec: PassBase) -> None:
     stage = job.measure(spec.kind, changes)
     smaller, faster = stage.nbytes < before.nbytes, stage.ms < _SAME * before.ms
     if spec.saves:
-        stage.paid = smaller or faster
+        stage.paid = bool(changes) and (
+            smaller or faster
+        )  # what changed nothing is not faster, whatever the clock says
     if saved is not None and not faster:
         outcome.model = saved
         stage = Stage(spec.kind, before.nbytes, before.ms, before.quality, changes, paid=False, undone=True)

@@ -1,14 +1,10 @@
-"""Make the passes that change a model's structure: heads, neurons, blocks, ranks, vocabulary, sharing, storage."""
+"""Make the passes that change a model's structure: heads, neurons, blocks, ranks, sharing, storage."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from ...calibration.corpus import read_labeled
 from ...errors import UsageError
-from ...text import TextEncoder
 from ..graph.anatomy import Anatomy
 from ..graph.edit import constant
 from ..passes.blocks import RemoveBlocks, RemoveParts
@@ -17,7 +13,6 @@ from ..passes.lowrank import SplitWeights, global_ranks
 from ..passes.neurons import RemoveNeurons
 from ..passes.quantize import StoreHalf
 from ..passes.sharing import ShareWeights
-from ..passes.vocabulary import TrimVocabulary, most_used, tokens_to_keep, trim_directory
 from ..recipe.pass_specs import (
     HalfSpec,
     RemoveBlocksSpec,
@@ -26,7 +21,6 @@ from ..recipe.pass_specs import (
     RemovePartsSpec,
     ShareSpec,
     SplitSpec,
-    TrimVocabularySpec,
 )
 from .apply import apply_passes
 from .evidence import sites
@@ -116,26 +110,3 @@ def share_weights(job: Job, spec: ShareSpec) -> Changes:
 def store_half(job: Job, spec: HalfSpec) -> Changes:
     """Store weights and embeddings as float16."""
     return apply_passes(job, [StoreHalf()])
-
-
-def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
-    """Cut the vocabulary of model and tokenizer to what the text uses."""
-    given, recipe = job.given, job.given.recipe
-    assert recipe.data is not None
-    texts, _ = read_labeled(recipe.data, {}, recipe.column)
-    info = job.encoder.info
-    counts = Counter(i for e in job.encoder.encode(texts) for i in e.ids)
-    counts[info.pad_id] += 1
-    path = given.staging / info.file
-    content = json.loads(path.read_text(encoding="utf-8"))
-    kept_tokens = tokens_to_keep(content, counts) if spec.tokens is None else most_used(content, counts, spec.tokens)
-    before, after = TrimVocabulary(tuple(kept_tokens)).apply(job.outcome.model)
-    TrimVocabulary(tuple(kept_tokens)).apply(job.source_model)
-    trim_directory(given.staging, kept_tokens)
-    info.pad_id = kept_tokens.index(info.pad_id)
-    job.encoder = TextEncoder(path, info)
-    job.batches = given.batches(job.encoder)
-    job.outcome.kept_tokens = kept_tokens
-    used = sum(counts[i] for i in kept_tokens) / counts.total()
-    share = f", {100 * used:.1f} % of those in the text" if used < 1 else ""
-    return {"vocabulary": f"{before} → {after} tokens{share}"}

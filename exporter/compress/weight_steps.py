@@ -125,7 +125,10 @@ def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: st
 def _search(
     job: Job, quantizer: _Quantizer, chosen: RoundingPlan
 ) -> tuple[RoundingPlan, tuple[ir.Model, list[StructuralPass]]]:
-    """Return the plan that quantizes most within `max_drop`, and its model. GateError where not even one group fits."""
+    """Return the plan that quantizes most within `max_drop` on the texts to choose by, and its model.
+
+    GateError where not even one group fits.
+    """
     given = job.given
     most = given.recipe.max_drop
     errors = effects(
@@ -143,7 +146,7 @@ def _search(
     def judge(tried: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
         given.step("search what stays float")
         result = quantizer.quantize(tried)
-        return given.quality.source - job.judge(result[0]), result
+        return job.choice_drop(result[0]), result
 
     best = mixed(chosen, errors, judge, most)
     if best is None:

@@ -1,12 +1,13 @@
 """Trim the vocabulary: rows of the token embedding, the output head and the tokenizer together, so that ids stay consistent.
 
-The tokens that the text uses stay, and every special token, and single characters or bytes as a fallback. Other text still
-becomes tokens, only more of them. The text by which the tokens were chosen becomes the same tokens as before: WordPiece
-takes the longest piece and Unigram the most likely path, which a smaller vocabulary that holds them cannot change. BPE needs
-the merges that lead to each token, which are kept as well.
+The tokens of most expected use stay (`token_use` estimates it), and every special token, and single characters or bytes as a
+fallback. Text whose tokens all stay becomes the same tokens as before: WordPiece takes the longest piece and Unigram the most likely
+path, which a smaller vocabulary that holds them cannot change. BPE needs the merges that lead to each token, which are kept as well.
+Other text still becomes tokens, only more of them.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ import onnx_ir as ir
 from ...errors import SourceError, UsageError
 from ..graph.edit import attribute_int, attribute_ints, constant, consumers, dims, initializer
 from .cuts import set_array
+from .token_use import TokenUse
+
+COVERAGE = 0.999
+"""Of a thousand tokens to come one is spelled by others: about one text in forty changes."""
 
 _SEES_THROUGH = ("Reshape", "Cast", "Identity", "Unsqueeze", "Squeeze")
 _STALE = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model")
@@ -26,7 +31,7 @@ _STALE = ("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.mod
 def tokens_to_keep(tokenizer: Mapping[str, Any], used: Collection[int]) -> list[int]:
     """Return the ids to keep, ascending, for the content of a `tokenizer.json` and the ids that text uses."""
     model = tokenizer["model"]
-    vocabulary = _vocabulary(model)
+    vocabulary = vocabulary_of(model)
     kept_ids = {t["id"] for t in tokenizer.get("added_tokens", [])}
     kept_ids |= set(used) | {i for token, i in vocabulary.items() if _is_fallback(token, model)}
     if model.get("unk_id") is not None:
@@ -38,22 +43,50 @@ def tokens_to_keep(tokenizer: Mapping[str, Any], used: Collection[int]) -> list[
     return sorted(kept_ids)
 
 
-def most_used(tokenizer: Mapping[str, Any], counts: Mapping[int, int], most: int) -> list[int]:
-    """Return at most `most` ids to keep, ascending: the fallback of `tokens_to_keep`, then the most frequent by `counts`.
+def choose_tokens(
+    tokenizer: Mapping[str, Any],
+    use: TokenUse,
+    *,
+    tokens: int | None = None,
+    coverage: float = COVERAGE,
+    keep_scripts: Sequence[str] = (),
+) -> list[int]:
+    """Return the ids to keep, ascending: as few as cover `coverage` of unseen text, or the `tokens` of most expected use.
 
-    UsageError where the fallback alone is more.
+    The fallback of `tokens_to_keep` and all tokens of `keep_scripts` are among them. UsageError where those alone are more than
+    `tokens`, or no token is of such a script.
     """
-    needed = len(tokens_to_keep(tokenizer, ()))
-    if needed > most:
-        raise UsageError(f"{most} tokens are too few: special tokens and single characters alone are {needed}")
-    ranked = sorted(counts, key=lambda i: (-counts[i], i))
-    count = min(len(ranked), most)
-    while len(kept_ids := tokens_to_keep(tokenizer, ranked[:count])) > most:  # a token may need others by its merges
-        count = max(0, count - (len(kept_ids) - most))
-    return kept_ids
+    for name in keep_scripts:
+        if name not in use.scripts:
+            raise UsageError(
+                f"trim_vocabulary: no token is of script {name!r}; the tokenizer has {', '.join(sorted(set(use.scripts)))}"
+            )
+    always = [i for i, name in enumerate(use.scripts) if name in keep_scripts]
+    ranked = use.ranked
+
+    def kept(count: int) -> list[int]:
+        return tokens_to_keep(tokenizer, {*always, *ranked[:count]})
+
+    needed = kept(0)
+    if tokens is not None and len(needed) > tokens:
+        raise UsageError(
+            f"{tokens} tokens are too few: special tokens, single characters and the scripts to keep alone are {len(needed)}"
+        )
+
+    def enough(count: int) -> bool:
+        return len(kept(count)) > tokens if tokens is not None else use.coverage(count, needed) >= coverage
+
+    # Kept tokens only grow in number with `count`; a token may need others by its merges.
+    count = bisect_left(range(len(ranked)), True, key=enough)
+    return kept(count - 1 if tokens is not None and enough(count) else count)
 
 
-def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
+def single_characters(tokenizer: Mapping[str, Any]) -> set[int]:
+    """Return the ids of special tokens, single characters and bytes, which always stay."""
+    return set(tokens_to_keep(tokenizer, ()))
+
+
+def vocabulary_of(model: Mapping[str, Any]) -> dict[str, int]:
     """Return token → id. SourceError names an unknown kind of tokenizer."""
     kind = model.get("type")
     if kind in ("WordPiece", "BPE", "WordLevel"):
@@ -104,7 +137,7 @@ def trim_tokenizer(tokenizer: Mapping[str, Any], keep: Sequence[int]) -> dict[st
     new = {old: i for i, old in enumerate(keep)}
     trimmed = json.loads(json.dumps(tokenizer))
     model = trimmed["model"]
-    vocabulary = _vocabulary(model)
+    vocabulary = vocabulary_of(model)
     if model["type"] == "Unigram":
         model["vocab"] = [entry for i, entry in enumerate(model["vocab"]) if i in new]
         if model.get("unk_id") is not None:
@@ -151,7 +184,7 @@ def trim_directory(directory: Path, keep: Sequence[int]) -> None:
     path = directory / "tokenizer.json"
     trimmed = trim_tokenizer(json.loads(path.read_text(encoding="utf-8")), keep)
     path.write_text(json.dumps(trimmed, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    vocabulary = _vocabulary(trimmed["model"])
+    vocabulary = vocabulary_of(trimmed["model"])
     new = {old: i for i, old in enumerate(keep)}
     if (directory / "vocab.txt").is_file():
         names = sorted(vocabulary, key=vocabulary.__getitem__)

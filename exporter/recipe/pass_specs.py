@@ -36,6 +36,11 @@ class PassBase(StrictModel):
         return False
 
     @property
+    def chooses(self) -> bool:
+        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
+        return False
+
+    @property
     def names_blocks(self) -> bool:
         """Whether the recipe names the pass's blocks by number."""
         return False
@@ -97,6 +102,11 @@ class RemoveHeadsSpec(PassBase):
     keep: dict[int, list[int] | int] = Field(description=_KEEP.replace("Units", "Heads"))
 
     @property
+    def chooses(self) -> bool:
+        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
+        return False
+
+    @property
     def names_blocks(self) -> bool:
         return True
 
@@ -117,6 +127,11 @@ class RemoveNeuronsSpec(PassBase):
     keep: dict[int, list[int] | int] = Field(description=_KEEP.replace("Units", "Neurons"))
 
     @property
+    def chooses(self) -> bool:
+        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
+        return False
+
+    @property
     def names_blocks(self) -> bool:
         return True
 
@@ -134,6 +149,11 @@ class RemoveBlocksSpec(PassBase):
     least_important: int | None = Field(
         default=None, ge=1, description="Remove so many blocks, those whose loss is estimated to cost least."
     )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
+        return False
 
     @property
     def names_blocks(self) -> bool:
@@ -156,6 +176,11 @@ class RemovePartsSpec(PassBase):
     feed_forwards: list[int] = Field(
         default_factory=list, description="Numbers of the blocks that lose their first feed-forward."
     )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
+        return False
 
     @property
     def names_blocks(self) -> bool:
@@ -186,9 +211,10 @@ class SplitSpec(PassBase):
 
 
 class TrimVocabularySpec(PassBase):
-    """Remove tokens that the text does not use. Special tokens and single characters stay.
+    """Remove tokens that text like this will hardly use. Special tokens and single characters stay.
 
-    Words whose token is removed become several tokens.
+    Words whose token is removed become several tokens. How often a token will be used is estimated from the text to learn from, and
+    from the tokenizer's own ranks for tokens that it lacks.
     """
 
     role: ClassVar[Role] = "vocabulary"
@@ -198,8 +224,24 @@ class TrimVocabularySpec(PassBase):
     tokens: int | None = Field(
         default=None,
         ge=1,
-        description="At most so many tokens stay, those that the text uses most; all it uses by default.",
+        description="At most so many tokens stay, those of most expected use.",
     )
+    coverage: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="As few tokens stay as have this share of the expected use; 0.999 where neither this nor tokens is given.",
+    )
+    keep_script: list[str] = Field(
+        default_factory=list,
+        description="Scripts of which every token stays, as Unicode names them: latin, cyrillic, greek, cjk, arabic and others.",
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "TrimVocabularySpec":
+        if self.tokens is not None and self.coverage is not None:
+            raise ValueError("trim_vocabulary: give tokens or coverage, not both")
+        return self
 
 
 class ShareSpec(PassBase):
@@ -276,6 +318,11 @@ class QuantizeSpec(PassBase):
     search: bool = Field(
         default=False, description="Return groups of weights to float until at most max_drop points are lost."
     )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether what stays float is searched for."""
+        return self.search
 
     @model_validator(mode="after")
     def _fits(self) -> "QuantizeSpec":

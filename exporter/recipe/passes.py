@@ -52,7 +52,7 @@ PASSES: dict[str, PassEntry] = {
     "remove_blocks": PassEntry(RemoveBlocksSpec, f"{_COMPRESS}.structure_steps:remove_blocks"),
     "remove_parts": PassEntry(RemovePartsSpec, f"{_COMPRESS}.structure_steps:remove_parts"),
     "split": PassEntry(SplitSpec, f"{_COMPRESS}.structure_steps:split_weights", undo_unless_faster=True),
-    "trim_vocabulary": PassEntry(TrimVocabularySpec, f"{_COMPRESS}.structure_steps:trim_vocabulary"),
+    "trim_vocabulary": PassEntry(TrimVocabularySpec, f"{_COMPRESS}.vocabulary_steps:trim_vocabulary"),
     "share": PassEntry(ShareSpec, f"{_COMPRESS}.structure_steps:share_weights"),
     "repair": PassEntry(RepairSpec, f"{_COMPRESS}.weight_steps:repair_weights"),
     "recover": PassEntry(RecoverSpec, f"{_COMPRESS}.weight_steps:recover_quality"),

@@ -9,19 +9,20 @@ import torch
 import transformers
 
 from headway import Bundle
+from headway.exporter.compress.samples import divide
 from headway.exporter.export import export
 from headway.exporter.graph.torch_graph import TorchGraph
-from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.recipe.recipe import Calibration, make_recipe
 
 from tests.support import models
-from tests.support.trimmed import CORPUS
+from tests.support.trimmed import CORPUS, corpus_lines
 from tests.support.variants import canonical
 
 
 @pytest.mark.parametrize(("family", "task"), [("bert", "fill-mask"), ("roberta", "feature-extraction")])
 def test_a_trimmed_bundle_answers_as_its_source(family: str, task: str, tmp_path: Path) -> None:
     directory = models.make_model(tmp_path / "model", family, task)
-    (tmp_path / "text.txt").write_text("\n".join(CORPUS * 2))
+    (tmp_path / "text.txt").write_text("\n".join(corpus_lines()))
     recipe = make_recipe(
         "test", source=str(directory), data=tmp_path / "text.txt", passes=[{"kind": "trim_vocabulary"}]
     )
@@ -47,3 +48,46 @@ def test_a_trimmed_bundle_answers_as_its_source(family: str, task: str, tmp_path
     else:
         assert np.allclose(trimmed[mask], wanted[mask], atol=1e-4)
     assert bundle(["漢字 and words never seen"])[name].shape[0] == 1
+
+
+def _made(directory: Path, lines: list[str], folder: Path) -> dict[str, bytes]:
+    """Return what a vocabulary trimmed and quantized by a search comes to: artifact and tokenizer."""
+    folder.mkdir()
+    (folder / "text.txt").write_text("\n".join(lines))
+    passes = [{"kind": "trim_vocabulary"}, {"kind": "quantize", "search": True}]
+    recipe = make_recipe("test", source=str(directory), data=folder / "text.txt", passes=passes, max_drop=100)
+    export(recipe, folder / "bundle")
+    return {name: (folder / "bundle" / name).read_bytes() for name in ("model.onnx", "tokenizer.json")}
+
+
+def test_what_judges_is_neither_learned_from_nor_chosen_by(tmp_path: Path) -> None:
+    """Other texts in a part change what that part is for, and nothing else."""
+    directory = models.make_model(tmp_path / "model", "bert", "text-classification")
+    lines = corpus_lines()
+    split = divide(len(lines), Calibration(), choosing=True)
+    others = corpus_lines(seed=1, words="number language train word piece")
+    made = _made(directory, lines, tmp_path / "plain")
+
+    def poisoned(part: np.ndarray) -> list[str]:
+        return [others[i] if i in set(part.tolist()) else line for i, line in enumerate(lines)]
+
+    assert _made(directory, poisoned(split.judge), tmp_path / "judge") == made
+    assert _made(directory, poisoned(split.choose), tmp_path / "choose")["tokenizer.json"] == made["tokenizer.json"]
+    assert _made(directory, poisoned(split.learn), tmp_path / "learn")["tokenizer.json"] != made["tokenizer.json"]
+
+
+def test_the_manifest_says_what_a_trimmed_vocabulary_covers(tmp_path: Path) -> None:
+    directory = models.make_model(tmp_path / "model")
+    lines = corpus_lines()
+    judged = set(divide(len(lines), Calibration()).judge.tolist())
+    lines = [f"{line} number" if i in judged and i % 2 else line for i, line in enumerate(lines)]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    recipe = make_recipe(
+        "test", source=str(directory), data=tmp_path / "text.txt", passes=[{"kind": "trim_vocabulary"}], max_drop=100
+    )
+    compression = export(recipe, tmp_path / "bundle").manifest.compression
+    assert compression is not None and compression["texts"] == {"learn": 48, "choose": 0, "judge": 12}
+    said = compression["vocabulary"]
+    assert said["before"] == 300 and said["after"] < 300 and said["scripts_gone"] == []
+    assert said["changed"] == pytest.approx(np.mean([i % 2 for i in judged]))
+    assert 0 < said["growth"] < 1 and 0.8 < said["coverage"] < 1

@@ -15,8 +15,10 @@ from tokenizers import Tokenizer
 from headway.errors import SourceError, UsageError
 from headway.exporter.graph.edit import constant
 from headway.exporter.graph.torch_graph import TorchGraph
+from headway.exporter.passes.token_use import TokenUse, scripts_of
 from headway.exporter.passes.vocabulary import (
     TrimVocabulary,
+    choose_tokens,
     tokens_to_keep,
     trim_directory,
     trim_tokenizer,
@@ -58,6 +60,49 @@ def test_the_text_becomes_the_same_tokens(tokenized: Path, tmp_path: Path) -> No
         assert old.tokens == new.tokens
         assert old.ids == [kept_ids[i] for i in new.ids]
         assert hugging_face(text)["input_ids"] == after.encode(text).ids
+
+
+TINY = {
+    "model": {
+        "type": "WordPiece",
+        "vocab": {"[UNK]": 0, "a": 1, "##b": 2, "often": 3, "seldom": 4, "never": 5, "редко": 6},
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
+    }
+}
+
+
+def use(**shares: float) -> TokenUse:
+    vocabulary = TINY["model"]["vocab"]
+    expected = np.array([shares.get(t, 0.0) for t in vocabulary])
+    used = np.repeat(np.arange(len(expected)), np.rint(100 * expected).astype(int))
+    order = np.argsort(-expected, kind="stable")
+    return TokenUse(expected, scripts_of(TINY, vocabulary), used, np.argsort(order)[used])
+
+
+def test_tokens_of_most_expected_use_stay() -> None:
+    expected = use(often=0.9, seldom=0.06, a=0.04)
+    assert choose_tokens(TINY, expected, tokens=4) == [0, 1, 2, 3]
+    assert choose_tokens(TINY, expected, tokens=6) == [0, 1, 2, 3, 4]
+    with pytest.raises(UsageError, match="alone are 3"):
+        choose_tokens(TINY, expected, tokens=2)
+
+
+def test_as_few_tokens_stay_as_cover_the_expected_use() -> None:
+    expected = use(often=0.9, seldom=0.06, a=0.04)
+    assert choose_tokens(TINY, expected, coverage=0.94) == [0, 1, 2, 3]  # single characters count, since they stay
+    assert choose_tokens(TINY, expected, coverage=0.95) == [0, 1, 2, 3, 4]
+    assert choose_tokens(TINY, expected, coverage=1.0) == [0, 1, 2, 3, 4]
+
+
+def test_a_script_stays_whole() -> None:
+    expected = use(often=1.0)
+    assert choose_tokens(TINY, expected, keep_scripts=["cyrillic"]) == [0, 1, 2, 3, 6]
+    assert choose_tokens(TINY, expected, keep_scripts=["latin"]) == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(UsageError, match="'thai'; the tokenizer has cyrillic, latin"):
+        choose_tokens(TINY, expected, keep_scripts=["thai"])
+    with pytest.raises(UsageError, match="the scripts to keep alone are 4"):
+        choose_tokens(TINY, expected, tokens=3, keep_scripts=["cyrillic"])
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,6 @@ from headway import Bundle
 from headway.errors import TargetError, UsageError
 from headway.exporter.bench.bench_bundle import bench_bundle
 from headway.exporter.export import Exported
-from headway.exporter.passes.vocabulary import most_used
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.targets.phones.ort_format import (
     read_ort,
@@ -103,17 +102,6 @@ def test_a_graph_with_an_unknown_operator_is_not_built(bert_bundle: Exported, tm
     node.op_type = "NoSuchGelu"
     with pytest.raises(TargetError, match=r"module encoder\.layer\.0\.\S+:.*com\.microsoft\.NoSuchGelu"):
         OrtMobileTarget().build(model, tmp_path)
-
-
-def test_the_most_used_tokens_stay() -> None:
-    vocabulary = {"[UNK]": 0, "a": 1, "##b": 2, "often": 3, "seldom": 4, "never": 5}
-    tokenizer = {
-        "model": {"type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
-    }
-    assert most_used(tokenizer, {3: 9, 4: 1}, 4) == [0, 1, 2, 3]
-    assert most_used(tokenizer, {3: 9, 4: 1}, 5) == [0, 1, 2, 3, 4]
-    with pytest.raises(UsageError, match="alone are 3"):
-        most_used(tokenizer, {3: 9}, 2)
 
 
 def test_the_manifest_reads_back(mobile: Exported) -> None:
