@@ -114,7 +114,8 @@ def compress(
     Latency is measured on batches of `shapes`, as (texts, tokens), with `threads` threads; on batches of one text at the
     lengths of `data` where none are given. `quantize`: "int8" for speed and bytes, "int4" or "float16" for bytes alone.
     `search` leaves weights in float until `max_drop` holds. `recover_minutes` distills from the source for so long.
-    `trim_vocabulary` removes tokens that text like `data` will hardly use, none of the scripts in `keep_scripts`. `repair` refits the remaining weights by least squares.
+    `trim_vocabulary` removes tokens that text like `data` will hardly use, but none of `keep_scripts`.
+    `repair` refits the remaining weights by least squares.
     `samples` texts are learned from; others judge the quality, of which at most `max_drop` points may be lost.
 
     Raises as `export` does, and GateError where too much quality is lost or the budget is out of reach.
@@ -239,7 +240,7 @@ def compression_recipe(
     quantize: Literal["int8", "int4", "float16"] | None,
     recover_minutes: float | None,
     trim_vocabulary: bool,
-    keep_scripts: Sequence[str],
+    keep_scripts: Sequence[str] = (),
     search: bool,
     repair: bool,
     **options: Any,

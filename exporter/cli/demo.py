@@ -83,7 +83,6 @@ class DemoStep:
             quantize="int8",
             recover_minutes=None,
             trim_vocabulary=False,
-            keep_scripts=(),
             search=False,
             repair=True,
             calibration={"samples": SAMPLES},

@@ -113,7 +113,8 @@ class Learned:
 class Outcome:
     """What has come out so far.
 
-    `kept_tokens`: of a trimmed vocabulary the old ids; `vocabulary`: what it covers. `left_float`: weights that were not quantized, with the reason.
+    `kept_tokens`: of a trimmed vocabulary the old ids; `vocabulary`: what it covers. `left_float`: weights that
+    were not quantized, with the reason.
     """
 
     model: ir.Model

@@ -88,7 +88,7 @@ def _stage_lines(compression: dict) -> list[str]:
     lines = [
         f"Milliseconds{where} on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
         f"{compression['metric']} on {compression['held_out']} texts that no pass has seen "
-        f"(the source has {compression['source_quality']:.2f}).",
+        f"(the source has {compression['source_quality']:.2f}).{_parts(compression)}",
         "",
         "| after | changes | MB | ms | speed-up | quality | |",
         "|---|---|---|---|---|---|---|",
@@ -102,6 +102,15 @@ def _stage_lines(compression: dict) -> list[str]:
         reasons.setdefault(reason, []).append(name)
     lines += ["", *(f"In float: {', '.join(names)} ({reason})." for reason, names in reasons.items())] if left else []
     return lines
+
+
+def _parts(compression: Mapping[str, Any]) -> str:
+    """Return how the text was divided; nothing for a bundle of an older version, which does not say."""
+    texts = compression.get("texts")
+    if texts is None:
+        return ""
+    chosen = f" {texts['choose']} others decided between candidates." if texts["choose"] else ""
+    return f" Passes learned from {texts['learn']} other texts.{chosen}"
 
 
 def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:

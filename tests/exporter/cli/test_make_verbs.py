@@ -67,8 +67,9 @@ def test_every_option_of_compress_is_in_the_recipe(headway: Headway, asked: dict
     words = (
         "compress model -d text.csv -s 2 --quantize int4 --max-drop 1.5 --recover 10-minutes --trim-vocabulary --search"
     )
+    scripts = "--keep-script latin --keep-script greek"
     more = "--samples 99 --shape 8x16 --shape 1x32 --threads 2 --task fill-mask --column body --kernels custom -t ort"
-    done = headway(*words.split(), *more.split(), "-o", tmp_path / "out", "--json")
+    done = headway(*words.split(), *more.split(), *scripts.split(), "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert asked["recipe"] == api.compression_recipe(
         "model",
@@ -77,6 +78,7 @@ def test_every_option_of_compress_is_in_the_recipe(headway: Headway, asked: dict
         quantize="int4",
         recover_minutes=10.0,
         trim_vocabulary=True,
+        keep_scripts=["latin", "greek"],
         search=True,
         repair=True,
         calibration={"samples": 99},

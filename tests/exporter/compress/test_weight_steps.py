@@ -71,11 +71,32 @@ def test_quantization_says_what_it_did(begin: Callable[..., Job]) -> None:
     assert [r.name for r in job.outcome.reports] == ["MigrateScales", "QuantizeWeights", "QuantizeActivations"]
 
 
+SEARCH = {"kind": "quantize", "search": True}
+
+
+def test_a_search_is_decided_by_texts_that_do_not_judge(
+    begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = begin([SEARCH], kernels="stock", max_drop=1.0)
+    parts = job.given.learned_from, job.given.choice.texts, job.given.quality.texts
+    assert not set(parts[0]) & set(parts[1]) and not set(parts[1]) & set(parts[2]) and not set(parts[0]) & set(parts[2])
+    asked: list[object] = []
+
+    def measure(quality: object, *_: object) -> float:
+        asked.append(quality)
+        return 0.0 if len(asked) == 1 else job.given.choice.source
+
+    monkeypatch.setattr(type(job.given.quality), "measure", measure)
+    changes = quantize_weights(job, QuantizeSpec(search=True))
+    assert len(asked) > 1 and all(quality is job.given.choice for quality in asked)
+    assert changes["matrices"] < "12 int8" or "left in float" in changes
+
+
 def test_quantization_that_cannot_be_is_refused(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    job = begin([], kernels="stock", max_drop=1.0)
+    job = begin([SEARCH], kernels="stock", max_drop=1.0)
     with pytest.raises(UsageError, match="no weights of the blocks are left to quantize"):
         quantize_weights(job, QuantizeSpec(keep=["bert.encoder"]))
-    monkeypatch.setattr(Job, "judge", lambda *_: -1000.0)
+    monkeypatch.setattr(Job, "choice_drop", lambda *_: 1000.0)
     before = job.outcome.model
     with pytest.raises(GateError, match="even one quantized group of weights costs more than 1 points of accuracy"):
         quantize_weights(job, QuantizeSpec(search=True))

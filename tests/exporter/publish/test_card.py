@@ -70,6 +70,10 @@ def test_a_pass_that_gained_nothing_says_so(bert_bundle: Exported, tmp_path: Pat
     text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
     assert "| fit | heads: 3 | 4.0 | 3.00 | 1.00 | 91.00 | gained nothing |" in text
     assert "undone: not faster" in text and "In float: encoder.layer.0 (too sensitive)." in text
+    assert "others decided" not in text and "learned from" not in text
+    parts = {"texts": {"learn": 60, "choose": 20, "judge": 20}}
+    text = card(replace(bert_bundle.manifest, compression=compression | parts), tmp_path)
+    assert "Passes learned from 60 other texts. 20 others decided between candidates." in text
     assert stage_figures(STAGE | {"ms": 1.5}, STAGE) == ["4.0", "1.50", "2.00", "91.00", ""]
 
 
