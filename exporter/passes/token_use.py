@@ -6,7 +6,7 @@ and Turing). It goes to the tokens that were not seen, by the tokenizer's own ra
 """
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -100,9 +100,9 @@ def _expected(
     there = counts > 0
     seen = np.where(there, np.maximum(counts - unseen * counts.sum() / max(1, there.sum()), _LEAST_COUNT), 0.0)
     seen /= max(1.0, seen.sum())
-    by_script: Counter[str] = Counter()
+    by_script: dict[str, float] = defaultdict(float)
     for i in np.flatnonzero(there):
-        by_script[scripts[i]] += float(seen[i])
+        by_script[scripts[int(i)]] += float(seen[i])
     guess = np.zeros(len(scripts))
     for name, share in by_script.items():
         of_script = prior * (np.array(scripts) == name) * ~there
