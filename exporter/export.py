@@ -302,7 +302,8 @@ def _publish(flow: _Flow, built: _Built) -> int:
     if job is not None:
         manifest.compression = summarize(job)
         write_plots(job, flow.staging)
-    made_by = flow.recipe.model_copy(update={"task": built.source.task})
+    passes = job.outcome.passes if job is not None else []
+    made_by = flow.recipe.model_copy(update={"task": built.source.task, "passes": passes})
     kept_tokens = job.outcome.kept_tokens if job else None
     finish(flow.staging, manifest, made_by, flow.target, built.source.directory, kept_tokens)
     return artifact_bytes

@@ -72,7 +72,7 @@ def fit(
     followed instead of searching. Raises Unreachable where the budget cannot be met.
     """
     if plans:
-        return _rounds(model, tools, budget, len(plans), plans)
+        return follow(model, tools, plans), list(plans)
     best: tuple[float, ir.Model, list[CutPlan]] | None = None
     failure: Unreachable | None = None
     for count in sorted(set(rounds)):
@@ -98,9 +98,18 @@ def _repair(model: ir.Model, tools: Tools) -> None:
     repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair {name}"))
 
 
-def _rounds(
-    model: ir.Model, tools: Tools, budget: float, rounds: int, plans: Sequence[CutPlan] = ()
-) -> tuple[ir.Model, list[CutPlan]]:
+def follow(model: ir.Model, tools: Tools, plans: Sequence[CutPlan]) -> ir.Model:
+    """Return a copy of the model cut as the plans of an earlier run say, with a repair between one and the next."""
+    for number, plan in enumerate(plans, 1):
+        tools.step(f"round {number} of {len(plans)}")
+        anatomy, evidence = read_anatomy(model), tools.learn(model)
+        model = tools.apply(model, plan.passes(anatomy, evidence))
+        if number < len(plans):
+            _repair(model, tools)
+    return model
+
+
+def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int) -> tuple[ir.Model, list[CutPlan]]:
     """Do as `fit` does, in exactly so many rounds. Early rounds split nothing: a split part cannot be cut further."""
     table, length = tools.table, tools.length
     total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
@@ -109,15 +118,11 @@ def _rounds(
         last = number == rounds
         tools.step(f"round {number} of {rounds}")
         anatomy, evidence = read_anatomy(model), tools.learn(model)
-        if plans:
-            model = tools.apply(model, plans[number - 1].passes(anatomy, evidence))
-            followed.append(plans[number - 1])
-        else:
-            parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
-            wanted = total * (budget / total) ** (number / rounds)
-            model, plan = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)
-            followed.append(plan)
-        del anatomy, evidence  # as large as the weights and more: gone before the next round's are collected
+        parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
+        wanted = total * (budget / total) ** (number / rounds)
+        model, plan = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)
+        followed.append(plan)
+        del anatomy, evidence, parts  # as large as the weights and more: gone before the next round's are collected
         if not last:
             _repair(model, tools)
     return model, followed

@@ -12,18 +12,33 @@ from ..passes.base import REPORT_LENGTH, PassReport
 from ..recipe.pass_specs import FitSpec
 from .apply import checked
 from .evidence import sites
-from .fit import Tools, Unreachable, fit, rounds_for
+from .fit import Tools, Unreachable, fit, follow, rounds_for
 from .job import Changes, Job
 from .latency import LatencyTable, measure_table
 from .saved_plans import read_plans
+from .search import CutPlan
 
 
 def fit_to_budget(job: Job, spec: FitSpec) -> Changes:
     """Remove in rounds until the budget is met; say what every part has become.
 
-    Raises GateError with the closest that was built where the budget cannot be met.
+    A plan in the recipe is followed as it stands: nothing is searched or measured. Raises GateError with the closest that was built
+    where the budget cannot be met.
     """
     before = job.anatomy
+    if spec.plan is not None:
+        job.outcome.model = follow(job.outcome.model, _tools(job), [CutPlan.read(r) for r in spec.plan])
+    else:
+        _search(job, spec)
+    after = job.anatomy
+    changes = _changes(before, after)
+    flops = before.flops_per_token(REPORT_LENGTH), after.flops_per_token(REPORT_LENGTH)
+    sizes = (before.parameters, after.parameters), (before.nbytes, after.nbytes)
+    job.outcome.reports.append(PassReport("Fit", changes, *sizes, flops))
+    return changes
+
+
+def _search(job: Job, spec: FitSpec) -> None:
     tools, budget, share = _by_flops(job, spec.flops) if spec.flops is not None else _by_latency(job, spec)
     try:
         job.outcome.model, job.learned.plans = fit(
@@ -35,12 +50,7 @@ def fit_to_budget(job: Job, spec: FitSpec) -> Changes:
         )
     except Unreachable as error:
         raise GateError(_out_of_reach(job, spec, error)) from error
-    after = job.anatomy
-    changes = _changes(before, after)
-    flops = before.flops_per_token(REPORT_LENGTH), after.flops_per_token(REPORT_LENGTH)
-    sizes = (before.parameters, after.parameters), (before.nbytes, after.nbytes)
-    job.outcome.reports.append(PassReport("Fit", changes, *sizes, flops))
-    return changes
+    job.outcome.decided["plan"] = [plan.written() for plan in job.learned.plans]
 
 
 def _by_flops(job: Job, part: float) -> tuple[Tools, float, float]:

@@ -17,6 +17,7 @@ from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.quantized import is_quantized
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import PassReport
+from ..recipe.pass_specs import PassBase
 from ..recipe.recipe import Recipe
 from ..targets.base import Target
 from .evidence import Evidence, collect
@@ -113,12 +114,15 @@ class Learned:
 class Outcome:
     """What has come out so far.
 
-    `kept_tokens`: of a trimmed vocabulary the old ids; `vocabulary`: what it covers. `left_float`: weights that
-    were not quantized, with the reason.
+    `passes`: those of the recipe that were made, with what each decided, so that run again they decide the same. `decided`: what the
+    pass under way decided, as keys of its spec. `kept_tokens`: of a trimmed vocabulary the old ids; `vocabulary`: what it covers.
+    `left_float`: weights that were not quantized, with the reason.
     """
 
     model: ir.Model
     stages: list[Stage] = field(default_factory=list)
+    passes: list[PassBase] = field(default_factory=list)
+    decided: dict[str, Any] = field(default_factory=dict)
     reports: list[PassReport] = field(default_factory=list)
     recovery: Recovery | None = None
     kept_tokens: list[int] | None = None
@@ -271,6 +275,7 @@ def summarize(job: Job) -> dict[str, Any]:
         "vocabulary": outcome.vocabulary,
         "expected_ms": learned.plans[-1].cost + table.rest if learned.plans and table is not None else None,
         "machine": table.machine if table is not None else None,
+        "latency_table": table.digest if table is not None else None,
     }
 
 

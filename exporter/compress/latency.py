@@ -89,6 +89,11 @@ class LatencyTable:
         """Return the cost of a feed-forward so wide."""
         return _between(self.neurons, width)
 
+    @property
+    def digest(self) -> str:
+        """sha256 of the content: two searches that quote the same decided by the same figures."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain numbers, which `from_json` reads."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}

@@ -20,6 +20,8 @@ from ..passes.base import StructuralPass
 from ..passes.heads import RemoveHeads
 from ..passes.lowrank import SplitWeights, break_even, tail_energy
 from ..passes.neurons import RemoveNeurons
+from ..recipe.pass_specs import RoundPlan
+from ..recipe.unit_ranges import from_ranges, to_ranges
 from ..targets.base import TargetSpec
 from .evidence import Evidence, Site, sites
 from .latency import LatencyTable, part_matrices
@@ -56,6 +58,23 @@ class CutPlan:
     ranks: dict[str, int] = field(default_factory=dict)
     cost: float = 0.0
     loss: float = 0.0
+
+    def written(self) -> RoundPlan:
+        """Return the plan as a recipe holds it."""
+        return RoundPlan(
+            heads={block: to_ranges(units) for block, units in self.heads.items()},
+            neurons={f"{b}.{n}" if n else str(b): to_ranges(units) for (b, n), units in self.neurons.items()},
+            ranks=self.ranks,
+        )
+
+    @classmethod
+    def read(cls, written: RoundPlan) -> "CutPlan":
+        """Return the plan that a recipe holds; its cost and loss are not known."""
+        neurons = {}
+        for where, units in written.neurons.items():
+            block, _, number = where.partition(".")
+            neurons[int(block), int(number or 0)] = from_ranges(units)
+        return cls({block: from_ranges(units) for block, units in written.heads.items()}, neurons, dict(written.ranks))
 
     def passes(self, anatomy: Anatomy, evidence: Evidence | None) -> list[StructuralPass]:
         """Return the passes, in an order in which block numbers stay true.

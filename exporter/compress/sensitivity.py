@@ -119,6 +119,14 @@ def effects(
     return errors
 
 
+def leave(chosen: RoundingPlan, gone: Sequence[Group]) -> RoundingPlan:
+    """Return the plan with some of its groups left in float."""
+    left = chosen.left | dict.fromkeys(
+        (n for g in gone for n in g.matrices), "quantizing it costs more than may be lost"
+    )
+    return replace(chosen, groups=[g for g in chosen.groups if g not in gone], left=left)
+
+
 def mixed(
     chosen: RoundingPlan, errors: Sequence[Effect], judge: Callable[[RoundingPlan], tuple[float, Result]], most: float
 ) -> tuple[RoundingPlan, Result] | None:
@@ -129,12 +137,6 @@ def mixed(
     """
     order = [e.group for e in sorted(errors, key=lambda e: e.error / e.group.cost, reverse=True)]
 
-    def with_float(count: int) -> RoundingPlan:
-        gone = order[:count]
-        reason = "quantizing it costs more than may be lost"
-        left = chosen.left | {n: reason for g in gone for n in g.matrices}
-        return replace(chosen, groups=[g for g in chosen.groups if g not in gone], left=left)
-
     drop, result = judge(chosen)
     if drop <= most:
         return chosen, result
@@ -142,7 +144,7 @@ def mixed(
     low, high, best = 0, len(order), None
     while low + 1 < high:
         middle = (low + high) // 2
-        tried = with_float(middle)
+        tried = leave(chosen, order[:middle])
         drop, result = judge(tried)
         if drop <= most:
             high, best = middle, (tried, result)

@@ -21,6 +21,7 @@ def run_pass(job: Job, spec: PassBase) -> None:
     before = outcome.stages[-1]
     job.given.step(spec.kind)
     saved = outcome.model.clone() if entry.undo_unless_faster else None
+    outcome.decided = {}
     changes = function_of(entry.function)(job, spec)
     stage = job.measure(spec.kind, changes)
     smaller, faster = stage.nbytes < before.nbytes, stage.ms < _SAME * before.ms
@@ -31,6 +32,8 @@ def run_pass(job: Job, spec: PassBase) -> None:
     if saved is not None and not faster:
         outcome.model = saved
         stage = Stage(spec.kind, before.nbytes, before.ms, before.quality, changes, paid=False, undone=True)
+    else:
+        outcome.passes.append(spec.model_copy(update=outcome.decided))
     if spec.role == "recover" and outcome.recovery is not None:
         stage.seconds = outcome.recovery.seconds
     outcome.stages.append(stage)

@@ -31,12 +31,14 @@ from .search import removals, split_moments
 def remove_heads(job: Job, spec: RemoveHeadsSpec) -> Changes:
     """Remove the heads that are not named; of a mere count the least important."""
     keep = {block: _units(job, block, None, units) for block, units in spec.keep.items()}
+    job.outcome.decided["keep"] = {block: list(units) for block, units in keep.items()}
     return apply_passes(job, [RemoveHeads(keep)])
 
 
 def remove_neurons(job: Job, spec: RemoveNeuronsSpec) -> Changes:
     """Remove the neurons that are not named; of a mere count the least important."""
     keep = {(block, 0): _units(job, block, 0, units) for block, units in spec.keep.items()}
+    job.outcome.decided["keep"] = {block: list(units) for (block, _), units in keep.items()}
     return apply_passes(job, [RemoveNeurons(keep)])
 
 
@@ -94,11 +96,14 @@ def _split(job: Job, spec: SplitSpec, anatomy: Anatomy) -> SplitWeights:
     if spec.method == "fisher":  # rows weighted by their own importance alone, as in FWSVD
         inputs = {name: np.diag(moment).copy() for name, moment in inputs.items()}
         outputs = {}
+    if spec.ranks is not None:
+        return SplitWeights(spec.ranks, inputs, outputs)
     weights = {name: w for name in names if (w := constant(model.graph.initializers[name])) is not None}
     ranks = global_ranks(weights, spec.keep, job.given.target.spec.rank_multiple, inputs, outputs)
     if spec.embedding_rank is not None:
         largest = max(anatomy.embeddings, key=lambda name: anatomy.embeddings[name][0])
         ranks[largest] = spec.embedding_rank
+    job.outcome.decided["ranks"] = ranks
     return SplitWeights(ranks, inputs, outputs)
 
 

@@ -1,9 +1,11 @@
 """Trim the vocabulary of model and tokenizer to the tokens of most expected use, and say what that does to text held out."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from ...errors import UsageError
 from ...text import TextEncoder
 from ..passes.token_use import estimate
 from ..passes.vocabulary import (
@@ -48,6 +50,13 @@ def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
     kept_tokens = choose_tokens(
         content, use, tokens=spec.tokens, coverage=coverage, keep_scripts=[s.lower() for s in spec.keep_script]
     )
+    digest = hashlib.sha256(" ".join(map(str, kept_tokens)).encode()).hexdigest()
+    if spec.digest not in (None, digest):
+        raise UsageError(
+            "trim_vocabulary: this text or tokenizer makes another choice of tokens than `digest` in the recipe names: give the "
+            "text that the recipe was made with, or take `digest` out to choose anew"
+        )
+    job.outcome.decided["digest"] = digest
     whole = job.encoder
     before, after = TrimVocabulary(tuple(kept_tokens)).apply(job.outcome.model)
     TrimVocabulary(tuple(kept_tokens)).apply(job.source_model)

@@ -18,7 +18,7 @@ from .recover import recover
 from .repair import repair
 from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized
 from .saved_plans import plan_file, write_plans
-from .sensitivity import effects, mixed
+from .sensitivity import effects, leave, mixed
 
 _FEW_BATCHES = 8
 """So many batches of calibration data tell how sensitive a group of weights is."""
@@ -71,10 +71,14 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_embeddings)
     if not chosen.groups:
         raise UsageError("quantize: no weights of the blocks are left to quantize")
+    if spec.search and spec.left is not None:
+        chosen = leave(chosen, [g for g in chosen.groups if set(g.matrices) & set(spec.left)])
     per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
     quantizer = _observe(job, spec, chosen, activations_for(spec, kernels=per_token))
-    if spec.search:
+    if spec.search and spec.left is None:
+        planned = set(chosen.left)
         chosen, (job.outcome.model, passes) = _search(job, quantizer, chosen)
+        job.outcome.decided["left"] = [name for name in chosen.left if name not in planned]
     else:
         job.outcome.model, passes = quantizer.quantize(chosen)
     job.outcome.left_float = chosen.left

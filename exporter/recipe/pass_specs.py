@@ -4,6 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .unit_ranges import UnitRanges
+
 Role = Literal["vocabulary", "remove", "share", "repair", "recover", "quantize", "store"]
 """What a pass is for. The orders that are refused are those of roles; `store` changes how weights are stored, and no more."""
 
@@ -56,10 +58,21 @@ class PassBase(StrictModel):
         return False
 
 
+class RoundPlan(StrictModel):
+    """What one round of `fit` leaves, as an earlier run decided it. Units are written as ranges: 0-311 313."""
+
+    heads: dict[int, UnitRanges] = Field(default_factory=dict, description="Heads that stay, by block.")
+    neurons: dict[str, UnitRanges] = Field(
+        default_factory=dict, description="Neurons that stay, by block, as 3, or by block and feed-forward, as 3.1."
+    )
+    ranks: dict[str, int] = Field(default_factory=dict, description="Ranks that weights are split at, by name.")
+
+
 class FitSpec(PassBase):
     """Remove heads, neurons and ranks until a budget is met.
 
-    Exactly one of `speedup`, `latency_ms` and `flops` is given.
+    Exactly one of `speedup`, `latency_ms` and `flops` is given. The recipe in a bundle holds the plan as well: run again, it cuts the
+    same units, whatever the machine measures.
     """
 
     role: ClassVar[Role] = "remove"
@@ -81,10 +94,13 @@ class FitSpec(PassBase):
         description="Number of rounds, with a repair between one and the next. By default two plans are tried, one round and one "
         "round for each factor of 1.5, and the better model is kept.",
     )
+    plan: list[RoundPlan] | None = Field(
+        default=None, description="What each round leaves, as an earlier run decided it; nothing is searched then."
+    )
 
     @property
     def needs_latency(self) -> bool:
-        return self.flops is None
+        return self.flops is None and self.plan is None
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitSpec":
@@ -100,11 +116,6 @@ class RemoveHeadsSpec(PassBase):
 
     kind: Literal["remove_heads"] = Field(default="remove_heads", description=_KIND)
     keep: dict[int, list[int] | int] = Field(description=_KEEP.replace("Units", "Heads"))
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
-        return False
 
     @property
     def names_blocks(self) -> bool:
@@ -127,11 +138,6 @@ class RemoveNeuronsSpec(PassBase):
     keep: dict[int, list[int] | int] = Field(description=_KEEP.replace("Units", "Neurons"))
 
     @property
-    def chooses(self) -> bool:
-        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
-        return False
-
-    @property
     def names_blocks(self) -> bool:
         return True
 
@@ -149,11 +155,6 @@ class RemoveBlocksSpec(PassBase):
     least_important: int | None = Field(
         default=None, ge=1, description="Remove so many blocks, those whose loss is estimated to cost least."
     )
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
-        return False
 
     @property
     def names_blocks(self) -> bool:
@@ -176,11 +177,6 @@ class RemovePartsSpec(PassBase):
     feed_forwards: list[int] = Field(
         default_factory=list, description="Numbers of the blocks that lose their first feed-forward."
     )
-
-    @property
-    def chooses(self) -> bool:
-        """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
-        return False
 
     @property
     def names_blocks(self) -> bool:
@@ -207,6 +203,9 @@ class SplitSpec(PassBase):
     )
     embedding_rank: int | None = Field(
         default=None, ge=1, description="Rank that the largest embedding matrix is split at; not split where not given."
+    )
+    ranks: dict[str, int] | None = Field(
+        default=None, description="Ranks by weight, as an earlier run decided them; nothing is decided then."
     )
 
 
@@ -235,6 +234,12 @@ class TrimVocabularySpec(PassBase):
     keep_script: list[str] = Field(
         default_factory=list,
         description="Scripts of which every token stays, as Unicode names them: latin, cyrillic, greek, cjk, arabic and others.",
+    )
+
+    digest: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="sha256 of the ids that stay, as an earlier run chose them; another choice is refused.",
     )
 
     @model_validator(mode="after")
@@ -317,6 +322,10 @@ class QuantizeSpec(PassBase):
     keep: list[str] = Field(default_factory=list, description="Names of modules or weights that stay float.")
     search: bool = Field(
         default=False, description="Return groups of weights to float until at most max_drop points are lost."
+    )
+    left: list[str] | None = Field(
+        default=None,
+        description="Weights that a search of an earlier run left in float; with search, nothing is searched then.",
     )
 
     @property

@@ -16,6 +16,7 @@ from headway.exporter.compress.search import CutPlan, Option, Part, choose, find
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
+from headway.exporter.recipe.pass_specs import RoundPlan
 from headway.exporter.targets.base import TargetSpec
 from headway.exporter.targets.ort import target as ort
 
@@ -111,3 +112,11 @@ def test_a_block_that_lost_its_attention_before_may_go_whole(model) -> None:
         one(cut)
     after = read_anatomy(cut).blocks
     assert len(after) == count - 1 and after[0].attention is not None and after[0].attention.heads == 1
+
+
+def test_a_plan_comes_back_from_a_recipe() -> None:
+    plan = CutPlan({0: [0, 2], 3: []}, {(0, 0): [*range(40), 44], (2, 1): [7]}, {"a.weight": 16}, 1.5, 0.25)
+    written = plan.written()
+    assert written.neurons == {"0": "0-39 44", "2.1": "7"}
+    again = CutPlan.read(RoundPlan(**written.model_dump()))
+    assert (again.heads, again.neurons, again.ranks) == (plan.heads, plan.neurons, plan.ranks)

@@ -88,7 +88,11 @@ def test_a_search_is_decided_by_texts_that_do_not_judge(
 
     monkeypatch.setattr(type(job.given.quality), "measure", measure)
     changes = quantize_weights(job, QuantizeSpec(search=True))
+    made = QuantizeSpec(search=True, **job.outcome.decided)
+    assert made.left and set(made.left) <= job.outcome.left_float.keys()
     assert len(asked) > 1 and all(quality is job.given.choice for quality in asked)
+    again = begin([SEARCH], kernels="stock", max_drop=1.0)
+    assert quantize_weights(again, made) == changes and again.outcome.left_float == job.outcome.left_float
     assert changes["matrices"] < "12 int8" or "left in float" in changes
 
 
