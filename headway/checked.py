@@ -3,7 +3,6 @@
 Why our own: pydantic is no part of what production installs. Here it takes some ninety lines, since JSON has seven types.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -76,7 +75,7 @@ _PLAIN: dict[Any, Check] = {
     str: _plain("text", lambda v: type(v) is str and len(v) <= MOST_TEXT and "\0" not in v),
     bool: _plain("true or false", lambda v: type(v) is bool),
     int: _plain("an integer", lambda v: type(v) is int and abs(v) <= MOST_NUMBER),
-    float: _plain("a finite number", lambda v: type(v) in (int, float) and math.isfinite(v) and abs(v) <= 1e300),
+    float: _plain("a finite number", lambda v: type(v) in (int, float) and abs(v) <= 1e300),
     NoneType: _plain("null", lambda v: v is None),
 }
 
@@ -109,7 +108,9 @@ def _either(kinds: tuple[Any, ...]) -> Check:
 
 
 def _one_of(values: tuple[Any, ...]) -> Check:
-    return _plain(f"one of {', '.join(map(repr, values))}", lambda v: any(type(v) is type(x) and v == x for x in values))
+    return _plain(
+        f"one of {', '.join(map(repr, values))}", lambda v: any(type(v) is type(x) and v == x for x in values)
+    )
 
 
 def _list_of(check: Check) -> Check:
@@ -136,7 +137,9 @@ def _record(kind: Any) -> Check:
         needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     else:
         needed = set(kind.__required_keys__)
-        hints = {name: get_args(hint)[0] if name not in needed and _optional(hint) else hint for name, hint in hints.items()}
+        hints = {
+            name: get_args(hint)[0] if name not in needed and _optional(hint) else hint for name, hint in hints.items()
+        }
     checks = {name: _check_of(hint) for name, hint in hints.items()}
 
     def check(value: Any, place: str) -> Any:

@@ -1,6 +1,5 @@
 """Keep names of files inside their directory. Needs nothing but Python: a plan bundle carries this module."""
 
-import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -25,7 +24,7 @@ class Folder:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self._real = os.path.realpath(directory)
+        self._real = directory.resolve()
         self._blobs = _blobs_of(self._real)
 
     def file(self, name: str) -> Path:
@@ -33,24 +32,26 @@ class Folder:
         path = self.directory / name
         try:
             check_name(name)
-            real = os.path.realpath(path, strict=True)
-            about = os.stat(real)
+            real = path.resolve(strict=True)
+            about = real.stat()
         except (FileNotFoundError, NotADirectoryError):
             raise SourceError(f"{path}: missing; copy the bundle again") from None
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+        except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+            raise SourceError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
         except ValueError as error:
             raise SourceError(f"{self.directory}: {error}: get the bundle again from who made it") from error
-        if not real.startswith(self._real.rstrip(os.sep) + os.sep) and os.path.dirname(real) != self._blobs:
+        if not real.is_relative_to(self._real) and real.parent != self._blobs:
             raise SourceError(f"{path}: a link that leads out of {self.directory}: put the file itself in its place")
         if not stat.S_ISREG(about.st_mode):
             raise SourceError(f"{path}: not a plain file; copy the bundle again")
         return path
 
 
-def _blobs_of(real: str) -> str | None:
+def _blobs_of(real: Path) -> Path | None:
     """Return the folder of blobs where a directory lies in a snapshot of the hub's cache."""
-    for place in (Path(real), *Path(real).parents):
-        if place.parent.name == "snapshots" and place.parent.parent.name.startswith(("models--", "datasets--", "spaces--")):
-            return str(place.parent.parent / "blobs")
+    for place in (real, *real.parents):
+        if place.parent.name == "snapshots" and place.parent.parent.name.startswith(
+            ("models--", "datasets--", "spaces--")
+        ):
+            return place.parent.parent / "blobs"
     return None

@@ -29,7 +29,9 @@ def read_any_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
         if not stat.S_ISREG(about.st_mode):
             raise SourceError(f"{path}: not a plain file")
         if about.st_size > most_bytes:
-            raise SourceError(f"{path}: {about.st_size / 1e6:,.0f} MB of JSON, and at most {most_bytes / 1e6:,.0f} are read")
+            raise SourceError(
+                f"{path}: {about.st_size / 1e6:,.0f} MB of JSON, and at most {most_bytes / 1e6:,.0f} are read"
+            )
         return parse_json(path.read_bytes())
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error

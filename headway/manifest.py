@@ -207,7 +207,9 @@ def _upgraded(path: Path, raw: Any) -> dict[str, Any]:
         raise SourceError(f"{path}: schema version {version!r} is none that was ever written; copy the bundle again")
     if version > SCHEMA_VERSION:
         made_by = raw.get("headway_version")
-        newer = f"'headway>={made_by}'" if isinstance(made_by, str) and made_by.replace(".", "").isalnum() else "-U headway"
+        newer = (
+            f"'headway>={made_by}'" if isinstance(made_by, str) and made_by.replace(".", "").isalnum() else "-U headway"
+        )
         raise SourceError(
             f"{path}: schema version {version}, and this Headway reads up to {SCHEMA_VERSION}: pip install {newer}, which made it"
         )
@@ -227,7 +229,10 @@ def _check_contents(raw: dict[str, Any]) -> None:
         check_session_options(checked(SessionOptions, raw["session_options"], "session_options"))
     records = checked(dict[str, FileRecord], raw.get("files", {}), "files")
     tokenizer = raw.get("tokenizer")
-    names = {"artifact": raw.get("artifact"), "tokenizer.file": tokenizer.get("file") if isinstance(tokenizer, dict) else ""}
+    names = {
+        "artifact": raw.get("artifact"),
+        "tokenizer.file": tokenizer.get("file") if isinstance(tokenizer, dict) else "",
+    }
     for place, name in {**names, **{f"files.{name}": name for name in records}}.items():
         try:
             check_name(checked(str, name, place))
@@ -261,7 +266,9 @@ def check_whole(directory: Path, manifest: Manifest) -> None:
         except OSError as error:
             raise SourceError(f"{file}: cannot be read ({error.strerror})") from error
         if size != record["bytes"]:
-            raise SourceError(f"{file}: incomplete ({record['bytes']} bytes expected, {size} there); copy the bundle again")
+            raise SourceError(
+                f"{file}: incomplete ({record['bytes']} bytes expected, {size} there); copy the bundle again"
+            )
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:

@@ -13,9 +13,7 @@ _Count = Annotated[int, Between(0, 1 << 53)]
 _Width = Annotated[int, Between(0, 1 << 31)]
 _Part = Annotated[float, Between(0, 1)]
 
-SESSION_ENTRIES = frozenset(
-    {X64_PRECISION, "session.disable_quant_qdq", "session.enable_saved_runtime_optimizations"}
-)
+SESSION_ENTRIES = frozenset({X64_PRECISION, "session.disable_quant_qdq", "session.enable_saved_runtime_optimizations"})
 """ONNX Runtime's session entries that a bundle may set. Others could name files and libraries."""
 
 PROVIDER_OPTIONS: Mapping[str, frozenset[str]] = {
@@ -152,4 +150,6 @@ def _pair(provider: Any) -> tuple[str, Mapping[str, str]]:
 def _on_list(place: str, names: Any, known: Any) -> None:
     for name in names:
         if name not in known:
-            raise Mismatch(f"{place}: {name!r} is not on the list of what a bundle may ask for ({', '.join(sorted(known))})")
+            raise Mismatch(
+                f"{place}: {name!r} is not on the list of what a bundle may ask for ({', '.join(sorted(known))})"
+            )

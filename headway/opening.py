@@ -58,7 +58,7 @@ class _Identity:
     def holds(self) -> bool:
         """Return whether the same manifest is there, unchanged."""
         try:
-            now = os.stat(self._path)
+            now = self._path.stat()
         except OSError:
             return self._handle < 0 and not leftovers(real_path(self._path.parent), OLD)
         if self._handle < 0:
@@ -102,9 +102,7 @@ class Checksums:
         try:
             for file, expected in self._files:
                 if digest(file) != expected:
-                    raise SourceError(
-                        f"{file}: changed since the bundle was made; copy it again, or make it again"
-                    )
+                    raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
         except SourceError as error:
             self._error = error
 

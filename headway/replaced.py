@@ -26,7 +26,9 @@ def leftovers(out: Path, kind: str) -> list[Path]:
     """Return the directories of a kind beside `out`, of runs that live or were killed."""
     prefix = f".{out.name}.{kind}-"
     try:
-        return sorted(p for p in out.parent.iterdir() if p.name.startswith(prefix) and p.is_dir() and not p.is_symlink())
+        return sorted(
+            p for p in out.parent.iterdir() if p.name.startswith(prefix) and p.is_dir() and not p.is_symlink()
+        )
     except OSError:
         return []
 
@@ -55,7 +57,7 @@ def lock(directory: Path) -> int | None:
     try:
         handle = os.open(directory, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), os.stat(directory)):
+        if os.path.samestat(os.fstat(handle), directory.stat()):
             return handle
     except OSError:
         pass

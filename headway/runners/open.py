@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.record import PLAN_FILE, RECORD_SUFFIX, read_plan
+from ..engine.record import PLAN_FILE, RECORD_SUFFIX, read_plan, read_record
 from ..errors import SourceError, TargetError
 from ..inside import Folder, check_name
 from .base import Runner
@@ -64,8 +64,11 @@ def _beside_engine(directory: Path, artifact: str) -> list[str]:
     record = engine.with_suffix(RECORD_SUFFIX).as_posix()
     if (directory / record).exists():  # trtexec writes none
         names.append(record)
-    graph = engine.with_name("model.onnx").as_posix()  # the weights of an engine that was built without
-    return [*names, graph, *_weights_of(directory, graph)] if read_plan(directory / names[0])["settings"]["stripped"] else names
+    settings = read_plan(directory / names[0])["settings"] | (read_record(directory / engine) or {})
+    if settings["stripped"]:  # the engine gets its weights from the graph
+        graph = engine.with_name("model.onnx").as_posix()
+        names += [graph, *_weights_of(directory, graph)]
+    return names
 
 
 _BESIDE: dict[str, Callable[[Path, str], list[str]]] = {
