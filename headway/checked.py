@@ -57,9 +57,18 @@ def _check_of(kind: Any) -> Check:
     return _PLAIN[kind]
 
 
+def shown(value: Any) -> str:
+    """Return a value as a message shows it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
 def _refuse(place: str, expected: str, value: Any) -> Mismatch:
-    shown = repr(value)
-    return Mismatch(f"{place}: {expected} is expected, not {shown if len(shown) <= 60 else shown[:57] + '…'}")
+    return Mismatch(f"{_short(place)}: {expected} is expected, not {shown(value)}")
+
+
+def _short(place: str) -> str:
+    return place if len(place) <= 200 else f"{place[:100]}…{place[-99:]}"
 
 
 def _plain(expected: str, fits: Callable[[Any], bool]) -> Check:
@@ -147,7 +156,7 @@ def _record(kind: Any) -> Check:
             raise _refuse(place or kind.__name__, "an object", value)
         before = f"{place}." if place else ""
         if missing := sorted(needed - value.keys()):
-            raise Mismatch(f"{before}{missing[0]}: missing")
+            raise Mismatch(f"{_short(before)}{missing[0]}: missing")
         if is_dataclass(kind):
             return kind(**{name: one(value[name], before + name) for name, one in checks.items() if name in value})
         return value | {name: one(value[name], before + name) for name, one in checks.items() if name in value}

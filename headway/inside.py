@@ -6,8 +6,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from .errors import SourceError
 
 
+_LONGEST = 1024
+
+
 def check_name(name: str) -> None:
     """Raise ValueError where `name` is not the relative name of a file, as "model.onnx" or "plots/latency.png"."""
+    if len(name) > _LONGEST:
+        raise ValueError(f"{name[:50]!r}… is longer than names of files are")
     parts = name.split("/")
     if not name or "\0" in name or "\\" in name or PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
         raise ValueError(f"{name!r} is no relative name of a file")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from .checked import Between, Mismatch, checked
+from .checked import Between, Mismatch, checked, shown
 from .errors import SourceError
 from .inside import Folder, check_name
 from .json_file import read_any_json
@@ -204,7 +204,9 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 def _upgraded(path: Path, raw: Any) -> dict[str, Any]:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if type(version) is not int or version < min(UPGRADES, default=SCHEMA_VERSION):
-        raise SourceError(f"{path}: schema version {version!r} is none that was ever written; copy the bundle again")
+        raise SourceError(
+            f"{path}: schema version {shown(version)} is none that was ever written; copy the bundle again"
+        )
     if version > SCHEMA_VERSION:
         made_by = raw.get("headway_version")
         newer = (

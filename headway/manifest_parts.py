@@ -6,7 +6,7 @@ Keys are those that some reader relies on. Others may stand beside them.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from .checked import Between, Mismatch
+from .checked import Between, Mismatch, shown
 from .processor import X64_PRECISION
 
 _Count = Annotated[int, Between(0, 1 << 53)]
@@ -151,5 +151,5 @@ def _on_list(place: str, names: Any, known: Any) -> None:
     for name in names:
         if name not in known:
             raise Mismatch(
-                f"{place}: {name!r} is not on the list of what a bundle may ask for ({', '.join(sorted(known))})"
+                f"{place}: {shown(name)} is not on the list of what a bundle may ask for ({', '.join(sorted(known))})"
             )
