@@ -64,6 +64,7 @@ def export(
     target: str | None = None,
     force: bool = False,
     allow_pickle: bool = False,
+    allow_code: bool = False,
     progress: Progress | None = None,
     **options: Unpack[RecipeOptions],
 ) -> "Exported":
@@ -74,13 +75,14 @@ def export(
     passes compresses the model as well, and needs `data`: text like production's. Without passes, `data` is the text that
     the bundle is compared with its source on (a built-in set where None).
     `force` replaces a bundle that is at `out`. `allow_pickle` loads pickled weights: only from an author you trust.
+    A factory runs where `source` or a `Recipe` names it. One that a recipe's file names runs only with `allow_code`.
 
     Raises UsageError (recipe, options or `out`), SourceError (source unreadable or unsupported), GateError (parity, quality or
     size; nothing is written) and TargetError (the target cannot be built on this machine).
     """
     with needs("export"):
         from .export import export as run
-    resolved = resolve_recipe(source, recipe, data=data, task=task, target=target, **options)
+    resolved = resolve_recipe(source, recipe, data=data, task=task, target=target, allow_code=allow_code, **options)
     return run(resolved, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
 
 
@@ -158,18 +160,22 @@ def verify(
     against: str | Path | None = None,
     data: str | Path | None = None,
     allow_pickle: bool = False,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> "Verdict":
     """Compare a bundle with its source again, and its files with their checksums; `Verdict.ok` is the answer.
 
     `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on; the recipe's, or
-    the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source is another model.
+    the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source is another model, and
+    UsageError where its recipe names a factory: code runs only where `against` names it, or with `allow_code`.
     """
     with needs("export"):
         from .verification import verify_bundle
     source = None if against is None else str(against)
     text = None if data is None else Path(data)
-    return verify_bundle(Path(bundle), source, text, allow_pickle=allow_pickle, on_step=progress or _silent)
+    return verify_bundle(
+        Path(bundle), source, text, allow_pickle=allow_pickle, allow_code=allow_code, on_step=progress or _silent
+    )
 
 
 def bench(
@@ -207,13 +213,16 @@ def bench(
     )
 
 
-def resolve_recipe(source: str | Path | None, recipe: "Recipe | str | Path | None" = None, **options: Any) -> "Recipe":
+def resolve_recipe(
+    source: str | Path | None, recipe: "Recipe | str | Path | None" = None, *, allow_code: bool = False, **options: Any
+) -> "Recipe":
     """Return the recipe that a source, a recipe and options make together; options that are not None replace its values.
 
-    Raises UsageError naming the recipe's file and the key that is wrong, or where no source is named.
+    Raises UsageError naming the recipe's file and the key that is wrong, where no source is named, or where a file names a factory and
+    `allow_code` is not given.
     """
     with needs("export"):
-        from .recipe.recipe import Recipe, make_recipe, read_recipe
+        from .recipe.recipe import Recipe, check_code, make_recipe, read_recipe
     given = {"source": source if source is None else str(source)} | options
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
@@ -222,6 +231,8 @@ def resolve_recipe(source: str | Path | None, recipe: "Recipe | str | Path | Non
             "recipe with data and a quantize pass; dtype says what the rest is computed in"
         )
     base = recipe if recipe is None or isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    if base is not None and base is not recipe and source is None and not allow_code:
+        check_code(base.source, Path(str(recipe)))
     if base is not None and not given:
         return base
     values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}

@@ -10,8 +10,9 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from ..errors import UsageError
-from ..manifest import MANIFEST, Manifest
-from ..runners.open import graph_of
+from ..manifest import MANIFEST, Manifest, check_whole
+from ..opening import Checksums
+from ..runners.open import graph_of, opened_files
 from ..runners.ort import OrtRunner
 from .capture.capture import capture_canonical
 from .graph.anatomy import describe, read_anatomy
@@ -71,14 +72,10 @@ def _inspect_bundle(path: Path, task: str | None, length: int, time: bool) -> In
     manifest = Manifest.read(path)
     if task not in (None, manifest.task):
         raise UsageError(f"{path} is a bundle, made for {manifest.task}: leave --task out, or give its source")
+    check_whole(path, manifest)
     share = _bundle_share(path, manifest, length) if time else {}
-    return Inspection(
-        model=str(path),
-        task=manifest.task,
-        length=length,
-        **manifest.anatomy,  # type: ignore[typeddict-item]
-        time_share=share,
-    )
+    known = {name: value for name, value in manifest.anatomy.items() if name in Inspection.__annotations__}
+    return Inspection(**known | {"model": str(path), "task": manifest.task, "length": length, "time_share": share})  # type: ignore[typeddict-item]
 
 
 def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, float]:
@@ -90,7 +87,9 @@ def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, floa
             "its source"
         )
     _check_length(length, manifest.tokenizer.max_length)
-    return op_share(graph, length, manifest.session_options)
+    names = opened_files(manifest.runner, path, manifest.artifact, providers=True)
+    with Checksums(path, manifest, names, check=True):
+        return op_share(graph, length, manifest.session_options)
 
 
 def _check_length(length: int, longest: int) -> None:

@@ -11,12 +11,14 @@ from ..bundle import Bundle
 from ..calibration.corpus import builtin_lines, read_labeled, read_lines
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
+from ..opening import Checksums, check_tensors, open_one
+from ..runners.open import opened_files
 from .capture.base import Reference
 from .capture.capture import load_reference
 from .check.parity import Parity, compare, make_cases
 from .compress.quality import Quality
 from .compress.samples import class_names, divide
-from .recipe.recipe import Recipe, read_recipe
+from .recipe.recipe import RECIPE_FILE, Recipe, check_code, read_recipe
 from .source.source import Source, open_source
 from .source.tokenizer import source_encoder
 from .targets.registry import target_of
@@ -51,16 +53,19 @@ def verify_bundle(
     data: Path | None,
     *,
     allow_pickle: bool = False,
+    allow_code: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
-    """Compare a bundle with its source again. Raises SourceError where a file was changed or the source is another model."""
+    """Compare a bundle with its source again. Raises SourceError where a file was changed or the source is another model.
+
+    UsageError where the bundle's recipe names a factory, unless `allow_code`: a bundle runs no code.
+    """
     on_step("read the bundle")
-    manifest = Manifest.read(path)
-    check_files(path, manifest)
-    bundle = _opened(path, manifest)
+    bundle, recipe = open_one(path, lambda: _opened(path))
     info, encoder = bundle.manifest.tokenizer, bundle.encoder
-    recipe = read_recipe(path / "recipe.yaml")
     spec = against or recipe.source
+    if against is None and not allow_code:
+        check_code(recipe.source, path / RECIPE_FILE)
     on_step("load the source")
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
@@ -83,10 +88,29 @@ def verify_bundle(
     return Verdict(parity.ok, parity)
 
 
-def _opened(path: Path, manifest: Manifest) -> Bundle:
-    """Open the bundle. One for a GPU that this machine lacks is opened with its typed graph in place of the engine."""
-    target = target_of(read_recipe(path / "recipe.yaml"))
-    return Bundle(path, manifest, target.open(path, manifest.session_options))
+def _opened(path: Path) -> tuple[Bundle, Recipe]:
+    """Open the bundle, its files compared with their checksums, and read the recipe that made it.
+
+    One for a GPU that this machine lacks is opened with its typed graph in place of the engine.
+    """
+    manifest = Manifest.read(path)
+    check_files(path, manifest)
+    names = opened_files(manifest.runner, path, manifest.artifact, providers=False)
+    if manifest.runner == "tensorrt":
+        names += opened_files(manifest.runner, path, manifest.artifact, providers=True)
+    with Checksums(path, manifest, [*names, manifest.tokenizer.file, RECIPE_FILE], check=False):
+        recipe = read_recipe(path / RECIPE_FILE)
+    if recipe.target != manifest.target:
+        raise SourceError(
+            f"{path}: made for {manifest.target}, and its {RECIPE_FILE} says {recipe.target}: copy it again"
+        )
+    if manifest.compression is not None and recipe.data is None:
+        raise SourceError(
+            f"{path / RECIPE_FILE}: names no data, and the bundle was compressed with some: copy it again"
+        )
+    runner = target_of(recipe).open(path, manifest.session_options)
+    check_tensors(path, manifest, runner.input_names, runner.output_names)
+    return Bundle(path, manifest, runner), recipe
 
 
 def _verify_compressed(

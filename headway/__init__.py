@@ -35,15 +35,22 @@ _DEPLOY = {"Bundle": "headway.bundle", "Manifest": "headway.manifest"}
 _EXPORT = frozenset({"Recipe", "bench", "compress", "export", "inspect", "verify"})
 
 
-def open(path: "str | Path", *, threads: int | None = None, providers: "Sequence[str] | None" = None) -> "Bundle":
+def open(
+    path: "str | Path",
+    *,
+    threads: int | None = None,
+    providers: "Sequence[str] | None" = None,
+    check: bool = True,
+) -> "Bundle":
     """Open the bundle in the directory `path`; the same as `Bundle.open`.
 
     `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
-    Raises SourceError where a file is missing or damaged, TargetError where the target cannot run here.
+    What is opened is compared with its sha256 meanwhile; `check=False` leaves that out, for those who have checked.
+    Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here.
     """
     from .bundle import Bundle
 
-    return Bundle.open(path, threads=threads, providers=providers)
+    return Bundle.open(path, threads=threads, providers=providers, check=check)
 
 
 def __getattr__(name: str) -> object:

@@ -8,8 +8,9 @@ import numpy as np
 
 from .errors import UsageError
 from .manifest import Manifest, check_files, check_whole
+from .opening import Checksums, check_tensors, open_one
 from .runners.base import Runner
-from .runners.open import open_artifact
+from .runners.open import open_artifact, opened_files
 from .tasks import best_answer, entity_spans, softmax
 from .text import Text, TextEncoder
 
@@ -29,18 +30,35 @@ class Bundle:
         self.encoder = TextEncoder(path / info.file, info)
 
     @classmethod
-    def open(cls, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> "Bundle":
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        check: bool = True,
+    ) -> "Bundle":
         """Open the bundle in the directory `path`.
 
         `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
-        Raises SourceError where a file is missing or incomplete, TargetError where the target cannot run here.
+        What is opened is compared with its sha256 meanwhile; `check=False` leaves that out, for those who have checked.
+        Where the bundle is replaced meanwhile, the old one or the new one is opened, and no mixture.
+        Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here.
         """
         directory = Path(path)
+        return open_one(directory, lambda: cls._open(directory, threads, providers, check))
+
+    @classmethod
+    def _open(cls, directory: Path, threads: int | None, providers: Sequence[str] | None, check: bool) -> "Bundle":
         manifest = Manifest.read(directory)
         check_whole(directory, manifest)
-        artifact = directory / manifest.artifact
-        runner = open_artifact(manifest.runner, artifact, manifest.session_options, threads, providers)
-        return cls(directory, manifest, runner)
+        names = opened_files(manifest.runner, directory, manifest.artifact, providers=providers is not None)
+        with Checksums(directory, manifest, [*names, manifest.tokenizer.file], check=check):
+            artifact = directory / manifest.artifact
+            runner = open_artifact(manifest.runner, artifact, manifest.session_options, threads, providers)
+            bundle = cls(directory, manifest, runner)
+        check_tensors(directory, manifest, runner.input_names, runner.output_names)
+        return bundle
 
     def check_files(self) -> None:
         """Compare every file with the sha256 in the manifest; SourceError names one that was changed."""

@@ -2,43 +2,71 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Annotated, Any
 
+from .checked import Between, Mismatch, checked, shown
 from .errors import SourceError
+from .inside import Folder, check_name
+from .json_file import read_any_json
+from .manifest_parts import Anatomy, Compression, Measured, Parity, SessionOptions, SourceRecord, check_session_options
 
 MANIFEST = "headway.json"
+
+_MOST_BYTES = 1 << 26
+"""The largest manifest that is read; a long one has some 10^5 bytes."""
 
 
 def file_records(directory: Path) -> dict[str, dict[str, Any]]:
     """Return sha256 and bytes of every file below `directory`, without the manifest itself."""
     records = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
-        records[path.relative_to(directory).as_posix()] = {"sha256": _digest(path), "bytes": path.stat().st_size}
+        records[path.relative_to(directory).as_posix()] = {"sha256": digest(path), "bytes": path.stat().st_size}
     return records
 
 
 def check_records(directory: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Compare files with their sha256; SourceError names one that is missing or was changed."""
+    """Compare files with their sha256; SourceError names one that is missing, outside the directory, or was changed."""
+    folder = Folder(directory)
     for name, record in records.items():
-        file = directory / name
-        if not file.is_file():
-            raise SourceError(f"{file}: missing; copy the bundle again")
-        if _digest(file) != record["sha256"]:
+        file = folder.file(name)
+        if digest(file) != record["sha256"]:
             raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(path: Path) -> str:
+    """Return the sha256 of a file. SourceError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 SCHEMA_VERSION = 1
 
 _RUNNERS = {".engine": "tensorrt", ".pte": "executorch", ".tflite": "litert", ".mlpackage": "coreml"}
 """The runner by the artifact's suffix, for manifests that do not name one; ONNX Runtime reads all others."""
+
+
+LONGEST = 1 << 20
+"""The most tokens that a manifest may promise: no encoder takes as many."""
+
+_Count = Annotated[int, Between(0, 1 << 53)]
+_Id = Annotated[int, Between(0, (1 << 31) - 1)]
+
+
+@dataclass
+class FileRecord:
+    """What a file of the bundle has to be."""
+
+    sha256: str
+    """The checksum of the file's bytes, in hexadecimal."""
+
+    bytes: _Count
+    """The length of the file."""
 
 
 @dataclass
@@ -51,7 +79,7 @@ class TensorInfo:
     dtype: str
     """The numpy name of the dtype, as `int64`."""
 
-    shape: list[int | str]
+    shape: list[Annotated[int, Between(0, 1 << 31)] | str]
     """Sizes of the dimensions; a dynamic one is given by its name, as `batch` or `sequence`."""
 
 
@@ -62,13 +90,13 @@ class TokenizerInfo:
     file: str
     """The tokenizer file, relative to the bundle."""
 
-    max_length: int
+    max_length: Annotated[int, Between(1, LONGEST)]
     """The most tokens that the model takes, special tokens included."""
 
-    pad_id: int
+    pad_id: _Id
     """The id that padding has in `input_ids`."""
 
-    pad_type_id: int
+    pad_type_id: _Id
     """The id that padding has in `token_type_ids`."""
 
     pad_token: str
@@ -154,35 +182,94 @@ class Manifest:
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Read and check a manifest. SourceError names what is missing or not understood."""
+        """Read and check a manifest. SourceError names what is missing or not understood.
+
+        One of an older version is upgraded in memory. Of a later one the message says which Headway reads it.
+        """
         path = directory / MANIFEST
+        if not path.exists():
+            raise SourceError(f"{directory}: no {MANIFEST}, so this is not a Headway bundle")
+        raw = _upgraded(path, read_any_json(path, _MOST_BYTES))
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise SourceError(f"{directory}: no {MANIFEST}, so this is not a Headway bundle") from error
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{path}: cannot be read ({error})") from error
-        if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA_VERSION:
-            version = raw.get("schema_version") if isinstance(raw, dict) else None
-            raise SourceError(
-                f"{path}: schema version {version!r} is not the {SCHEMA_VERSION} that this Headway reads; export the model again"
-            )
+            _check_contents(raw)
+            return checked(cls, raw)  # type: ignore[no-any-return]
+        except Mismatch as error:
+            raise SourceError(f"{path}: {error}: copy the bundle again, or get it again from who made it") from error
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By version, the function that makes a manifest of it one of the next version. Only `headway.json` is needed for it."""
+
+
+def _upgraded(path: Path, raw: Any) -> dict[str, Any]:
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if type(version) is not int or version < min(UPGRADES, default=SCHEMA_VERSION):
+        raise SourceError(
+            f"{path}: schema version {shown(version)} is none that was ever written; copy the bundle again"
+        )
+    if version > SCHEMA_VERSION:
+        made_by = raw.get("headway_version")
+        newer = (
+            f"'headway>={made_by}'" if isinstance(made_by, str) and made_by.replace(".", "").isalnum() else "-U headway"
+        )
+        raise SourceError(
+            f"{path}: schema version {version}, and this Headway reads up to {SCHEMA_VERSION}: pip install {newer}, which made it"
+        )
+    while version < SCHEMA_VERSION:
+        raw = UPGRADES[version](raw)
+        version += 1
+        raw["schema_version"] = version
+    return raw  # type: ignore[no-any-return]
+
+
+def _check_contents(raw: dict[str, Any]) -> None:
+    """Check the parts that stay plain objects, names of files, and options that have to be of a list. Raise Mismatch."""
+    for part, kind in _PARTS.items():
+        if raw.get(part) is not None:
+            checked(kind, raw[part], part)
+    if "session_options" in raw:
+        check_session_options(checked(SessionOptions, raw["session_options"], "session_options"))
+    records = checked(dict[str, FileRecord], raw.get("files", {}), "files")
+    tokenizer = raw.get("tokenizer")
+    names = {
+        "artifact": raw.get("artifact"),
+        "tokenizer.file": tokenizer.get("file") if isinstance(tokenizer, dict) else "",
+    }
+    for place, name in {**names, **{f"files.{name}": name for name in records}}.items():
         try:
-            raw["inputs"] = [TensorInfo(**x) for x in raw["inputs"]]
-            raw["outputs"] = [TensorInfo(**x) for x in raw["outputs"]]
-            raw["tokenizer"] = TokenizerInfo(**raw["tokenizer"])
-            return cls(**raw)
-        except (KeyError, TypeError) as error:
-            raise SourceError(f"{path}: a field is missing or unknown ({error})") from error
+            check_name(checked(str, name, place))
+        except ValueError as error:
+            raise Mismatch(str(error) if isinstance(error, Mismatch) else f"{place}: {error}") from error
+    for name, record in records.items():
+        if len(record.sha256) != 64 or set(record.sha256) - set("0123456789abcdef"):
+            raise Mismatch(f"files.{name}.sha256: 64 hexadecimal digits are expected")
+    for number in checked(dict[str, str], raw.get("labels", {}), "labels"):
+        if not (number.isascii() and number.isdigit() and len(number) <= 9):
+            raise Mismatch(f"labels: {number!r} is no number of a class")
+
+
+_PARTS: dict[str, Any] = {
+    "source": SourceRecord,
+    "anatomy": Anatomy,
+    "parity": Parity,
+    "compression": Compression,
+    "bench": Measured,
+    "devices": list[Measured],
+}
 
 
 def check_whole(directory: Path, manifest: Manifest) -> None:
-    """Raise SourceError naming a file of a bundle that is missing or has another length than its manifest says."""
+    """Raise SourceError naming a listed file that is missing, outside the bundle, or has another length than its manifest says."""
+    folder = Folder(directory)
     for name, record in manifest.files.items():
-        file = directory / name
-        if not file.is_file() or file.stat().st_size != record["bytes"]:
+        file = folder.file(name)
+        try:
+            size = file.stat().st_size
+        except OSError as error:
+            raise SourceError(f"{file}: cannot be read ({error.strerror})") from error
+        if size != record["bytes"]:
             raise SourceError(
-                f"{file}: missing or incomplete ({record['bytes']} bytes expected); copy the bundle again"
+                f"{file}: incomplete ({record['bytes']} bytes expected, {size} there); copy the bundle again"
             )
 
 

@@ -61,12 +61,15 @@ def verify(
     against: _AgainstSource = None,
     data: o.Data = None,
     allow_pickle: o.Pickle = False,
+    allow_code: o.Code = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
     """Compare BUNDLE with its source on real text again, and its files with their checksums."""
     with progress(4, quiet or as_json) as step:
-        verdict = api.verify(bundle, against=against, data=data, allow_pickle=allow_pickle, progress=step)
+        verdict = api.verify(
+            bundle, against=against, data=data, allow_pickle=allow_pickle, allow_code=allow_code, progress=step
+        )
     if as_json:
         print_json(verdict.to_json())
     elif not quiet and verdict.parity is not None:

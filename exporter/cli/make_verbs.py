@@ -36,6 +36,7 @@ def export(
     column: o.Column = None,
     task: o.Task = None,
     allow_pickle: o.Pickle = False,
+    allow_code: o.Code = False,
 ) -> None:
     """Export SOURCE to a verified bundle."""
     if source is None and recipe is None:
@@ -54,6 +55,7 @@ def export(
         dtype=dtype,
         verify=verify,
         engine=engine or None,
+        allow_code=allow_code,
     )
     _make(resolved, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
 

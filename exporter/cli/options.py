@@ -48,6 +48,15 @@ Pickle = Annotated[
     typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.", rich_help_panel=SOURCE),
 ]
 
+Code = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Run a factory that a recipe names: only from an author you trust.",
+        rich_help_panel=SOURCE,
+    ),
+]
+
 # Text
 Data = Annotated[
     Path | None,

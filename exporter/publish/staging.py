@@ -1,41 +1,47 @@
-"""Write output completely or not at all: beside its place first, then renamed into it."""
+"""Write output completely or not at all: beside its place first, then put into it in one step.
+
+Where the system exchanges two names in one step (Linux), what is replaced is there until the new one is. Elsewhere the old one is
+renamed, the new one takes its place, and the old one is removed: see `headway.replaced`, which repairs what a crash leaves there.
+A directory beside the output belongs to a living run while its lock is held, whatever the process's number, and in whatever container.
+"""
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import UsageError
 from ...manifest import MANIFEST
+from ...replaced import OLD, abandoned, beside, leftovers, lock, restore
+from .exchange import exchange, move_to_free
+
+_NEW = "new"
+_TRIES = 10
 
 
 @contextmanager
 def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     """Yield a directory beside `out`; on success it becomes `out`, on any error it is removed and `out` is as before.
 
-    Raise UsageError where `out` exists and `force` is not given, where its parent cannot be written, or the disk is full. What a
-    killed run left is removed by the next. `marker`: a file that only output which may be replaced has.
+    Raise UsageError where `out` exists and `force` is not given (at the start, and again at the end, where another run was faster),
+    where its parent cannot be written, or the disk is full. What killed runs left is removed. `marker`: a file that only output
+    which may be replaced has.
     """
     out = out.resolve()
-    if out.parent.is_dir():
-        _clear_abandoned(out)
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists; pass --force to replace it")
-    if out.exists() and not (out / marker).is_file() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UsageError(
-            f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with --force"
-        )
+    clear_abandoned(out)
+    _check_place(out, force, marker)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging = _beside(out, "new", os.getpid())
-        staging.mkdir()
+        staging, handle = _own_folder(out)
     except OSError as error:
         raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
     try:
         yield staging
-        _swap(staging, out)
+        _flush(staging)
+        _put_in_place(staging, out, force, marker)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UsageError(f"{out.parent}: the disk is full; nothing was written") from error
@@ -44,6 +50,8 @@ def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
 def output_folder(out: Path) -> Path:
@@ -55,46 +63,100 @@ def output_folder(out: Path) -> Path:
     return out
 
 
-def _beside(out: Path, kind: str, pid: int) -> Path:
-    return out.parent / f".{out.name}.{kind}-{pid}"
+def _check_place(out: Path, force: bool, marker: str) -> None:
+    """Raise UsageError where something is at `out` that may not be replaced."""
+    if not os.path.lexists(out):
+        return
+    if not force:
+        raise UsageError(f"{out} exists; pass --force to replace it")
+    if not (out / marker).is_file() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UsageError(
+            f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with --force"
+        )
 
 
-def _swap(staging: Path, out: Path) -> None:
-    for path in staging.rglob("*"):
+def _own_folder(out: Path) -> tuple[Path, int | None]:
+    """Make a directory beside `out` and lock it; the lock goes with this process, however it ends."""
+    for _ in range(_TRIES):
+        folder = beside(out, _NEW, secrets.token_hex(6))
+        folder.mkdir()
+        handle = lock(folder)
+        if folder.is_dir():  # else a run that was clearing up took it before it was locked
+            return folder, handle
+        if handle is not None:
+            os.close(handle)
+    raise FileNotFoundError(errno.ENOENT, "directories that are made there vanish", str(out.parent))
+
+
+def _put_in_place(staging: Path, out: Path, force: bool, marker: str) -> None:
+    """Give the finished directory its name. UsageError where another run has taken it meanwhile and `force` is not given."""
+    for _ in range(_TRIES):
+        try:
+            if not os.path.lexists(out):
+                move_to_free(staging, out)
+            else:
+                _check_place(out, force, marker)
+                if not exchange(staging, out):
+                    _replace_in_steps(staging, out)
+            _flush_names(out.parent)
+            return
+        except (FileExistsError, FileNotFoundError):  # it came or went between the question and the step
+            if not staging.is_dir():
+                raise
+    raise UsageError(f"{out}: other runs replace it all the time; nothing was written, run this again alone")
+
+
+def _replace_in_steps(staging: Path, out: Path) -> None:
+    """Rename the old, rename the new, remove the old. A crash after each step leaves one of them whole, see `restore`."""
+    old = beside(out, OLD, secrets.token_hex(6))
+    handle = lock(out)  # before it is renamed: nobody may take it for a killed run's
+    try:
+        out.rename(old)
+        _flush_names(out.parent)
+        try:
+            move_to_free(staging, out)
+        except OSError:
+            with suppress(OSError):  # another run was faster
+                move_to_free(old, out)
+            raise
+        finally:
+            _flush_names(out.parent)
+            if os.path.lexists(out):
+                shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk write the content of all files and directories, before a name says that they are whole."""
+    for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    old = _beside(out, "old", os.getpid())
-    if out.exists():
-        out.rename(old)
+        elif path.is_dir():
+            _flush_names(path)
+    _flush_names(folder)
+
+
+def _flush_names(folder: Path) -> None:
     try:
-        staging.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _clear_abandoned(out: Path) -> None:
-    """Remove what killed runs left beside `out`; a bundle that was being replaced when a run was killed is restored."""
-    for kind in ("old", "new"):
-        prefix = f".{out.name}.{kind}-"
-        for path in out.parent.glob(f"{prefix}*"):
-            pid = path.name.removeprefix(prefix)
-            if not pid.isdigit() or _alive(int(pid)):
-                continue
-            if kind == "old" and not out.exists():
-                path.rename(out)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no directories
+        return
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
+        os.fsync(handle)
+    except OSError:  # some network file systems have no such thing for directories
+        pass
+    finally:
+        os.close(handle)
+
+
+def clear_abandoned(out: Path) -> None:
+    """Remove what killed runs left beside `out`; a bundle that was being replaced when a run was killed is put back first."""
+    restore(out)
+    for kind in (OLD, _NEW):
+        for folder in leftovers(out, kind):
+            with abandoned(folder) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)

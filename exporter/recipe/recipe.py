@@ -1,7 +1,7 @@
 """Read recipes: short YAML files that say what to make. Every bundle holds the resolved one that made it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -28,29 +28,33 @@ TargetName = Annotated[
 """One of `TARGETS`."""
 
 
+Size = Annotated[int, Field(ge=1, le=1 << 20)]
+"""A number of texts or of tokens in a batch."""
+
+
 class Calibration(StrictModel):
     """How much of the text is learned from, and the seed of every random choice. The rest is held out to judge by."""
 
-    samples: int = Field(default=512, ge=1, description="At most so many texts are learned from.")
-    seed: int = Field(default=0, description="Seed of every random choice.")
+    samples: int = Field(default=512, ge=1, le=1 << 31, description="At most so many texts are learned from.")
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="Seed of every random choice.")
 
 
 class Work(StrictModel):
     """The workload: batches that latency is measured on."""
 
-    shapes: list[tuple[int, int]] = Field(
+    shapes: list[tuple[Size, Size]] = Field(
         default_factory=list,
         description="Batches as [texts, tokens]. Where none are given, single texts at the lengths of the data.",
     )
-    threads: int = Field(default=1, ge=1, description="Threads that each batch is run with.")
+    threads: int = Field(default=1, ge=1, le=4096, description="Threads that each batch is run with.")
 
 
 class ProfileShapes(StrictModel):
     """The batches that an engine takes, as [texts, tokens], and the one that it is tuned for."""
 
-    min: tuple[int, int] = Field(description="Smallest batch, as [texts, tokens].")
-    opt: tuple[int, int] = Field(description="Batch that the engine is tuned for, as [texts, tokens].")
-    max: tuple[int, int] = Field(description="Largest batch, as [texts, tokens].")
+    min: tuple[Size, Size] = Field(description="Smallest batch, as [texts, tokens].")
+    opt: tuple[Size, Size] = Field(description="Batch that the engine is tuned for, as [texts, tokens].")
+    max: tuple[Size, Size] = Field(description="Largest batch, as [texts, tokens].")
 
 
 class EngineOptions(StrictModel):
@@ -63,7 +67,9 @@ class EngineOptions(StrictModel):
     plan: bool = Field(
         default=False, description="Write the graph and how to build it on the GPU machine, and no engine."
     )
-    max_batch: int = Field(default=32, ge=1, description="Texts in the largest batch, where no profiles are given.")
+    max_batch: int = Field(
+        default=32, ge=1, le=1 << 20, description="Texts in the largest batch, where no profiles are given."
+    )
     profiles: list[ProfileShapes] = Field(
         default_factory=list,
         description="Optimization profiles; made from the lengths of the data where none are given.",
@@ -167,15 +173,41 @@ class Recipe(StrictModel):
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+RECIPE_FILE = "recipe.yaml"
+"""The name of a bundle's recipe."""
+
+_MOST_BYTES = 1 << 20
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads plain values, and no aliases: a few lines of them stand for more values than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: aliases are not read in recipes")
+        return super().compose_node(parent, index)
+
+
+def check_code(spec: str, where: Path) -> None:
+    """Raise UsageError where a recipe names a factory: code runs only where whoever runs it has named it."""
+    if ":" in spec and not spec.endswith(".onnx") and not Path(spec).exists():
+        raise UsageError(
+            f"{where}: its source {spec} is a factory, and code runs only when you name it: give {spec} as the source, or "
+            "--allow-code if you trust who wrote the recipe"
+        )
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises UsageError, which names the file and the key that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"{path}: larger than any recipe; at most {_MOST_BYTES // 1000} kB are read")
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid YAML ({error})") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageError(f"{path}: a recipe is a mapping of keys; at least `source:` is needed")
     return make_recipe(str(path), **content)
 

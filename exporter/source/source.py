@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ...errors import SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST
+from .bounds import check_bounds, check_header, check_index, limit
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -61,12 +62,9 @@ class Source:
             ("sentence_bert_config.json", "max_seq_length"),
             ("tokenizer_config.json", "model_max_length"),
         ):
-            value = (
-                read_json(self.directory / name).get(key)
-                if self.directory and (self.directory / name).is_file()
-                else None
-            )
-            limits.append(int(value) if value and value < 1 << 20 else 1 << 20)
+            file = self.directory / name if self.directory else None
+            value = limit(read_json(file).get(key), file, key) if file is not None and file.is_file() else None
+            limits.append(min(value or 1 << 20, 1 << 20))
         return min(limits)
 
     @property
@@ -124,6 +122,7 @@ def _onnx_source(path: Path, task: str | None) -> Source:
         raise SourceError(f"{path}: {path.suffix} files are not read; give the model's directory or an .onnx file")
     directory = next((d for d in (path.parent, path.parent.parent) if (d / "config.json").is_file()), None)
     config = read_json(directory / "config.json") if directory else {}
+    check_bounds(config, (directory or path) / "config.json")
     beside = tuple(
         sorted(p for p in path.parent.iterdir() if p.name.startswith(path.name) and p != path and p.is_file())
     )
@@ -145,6 +144,7 @@ def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle
         hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
         raise SourceError(f"{directory}: no config.json, so this is not a Hugging Face model directory{hint}")
     config = read_json(directory / "config.json")
+    check_bounds(config, directory / "config.json")
     modules = _sentence_modules(directory)
     weights = _weights(directory, allow_pickle)
     return Source("huggingface", spec, task or _task(config, modules), directory, config, weights, modules)
@@ -183,8 +183,7 @@ def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
     """Return the weight files, each checked for damage; safetensors come before pickles."""
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        files = [directory / name for name in names]
+        files = [directory / name for name in check_index(index, read_json(index))]
     else:
         files = [directory / "model.safetensors"] if (directory / "model.safetensors").is_file() else []
     for file in files:
@@ -211,6 +210,7 @@ def _check_safetensors(path: Path) -> None:
 
     if not path.is_file():
         raise SourceError(f"{path}: this shard is listed in the index but is not there")
+    check_header(path)
     try:
         with safe_open(path, framework="numpy"):
             pass

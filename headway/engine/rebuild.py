@@ -5,22 +5,29 @@ A bundle carries this module and what it imports, so that it needs numpy and the
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..checked import Mismatch, checked
 from ..errors import HeadwayError, SourceError
-from ..manifest import MANIFEST, check_records, file_records
+from ..json_file import read_json
+from ..manifest import MANIFEST, FileRecord, check_records, file_records
 from .build import BuildSettings, build_engine, this_gpu
 from .profiles import Profile
-from .record import ENGINE_FILE, PLAN_FILE
+from .record import ENGINE_FILE, PLAN_FILE, PlanSettings, read_plan
 
 
 def rebuild(bundle: Path) -> dict[str, Any]:
     """Build as the plan says and return the engine's record; TensorRT-RTX builds for this machine's GPU where there is one."""
-    plan, manifest = (_read(bundle / name) for name in (PLAN_FILE, MANIFEST))
-    check_records(bundle, {n: r for n, r in manifest["files"].items() if n.startswith("model.onnx")})
-    settings = BuildSettings(**{**plan["settings"], "gpus": tuple(plan["settings"]["gpus"])})
+    plan, manifest = read_plan(bundle / PLAN_FILE), read_json(bundle / MANIFEST)
+    try:
+        records = checked(dict[str, FileRecord], manifest.get("files"), "files")
+    except Mismatch as error:
+        raise SourceError(f"{bundle / MANIFEST}: {error}: copy the bundle again") from error
+    check_records(bundle, {n: asdict(r) for n, r in records.items() if n.startswith("model.onnx")})
+    named = {name: plan["settings"][name] for name in PlanSettings.__annotations__}
+    settings = BuildSettings(**{**named, "gpus": tuple(named["gpus"])})
     gpu = this_gpu()
     if plan["library"] == "tensorrt_rtx" and gpu is not None:
         settings = replace(settings, gpus=(gpu,))
@@ -33,13 +40,6 @@ def rebuild(bundle: Path) -> dict[str, Any]:
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (bundle / MANIFEST).write_text(text, encoding="utf-8")
     return record
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from error
 
 
 def main(bundle: Path) -> int:

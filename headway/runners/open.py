@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import TargetError
+from ..engine.record import PLAN_FILE, RECORD_SUFFIX, read_plan, read_record
+from ..errors import SourceError, TargetError
+from ..inside import Folder, check_name
 from .base import Runner
+from .external_data import external_files
 from .ort import OrtRunner
 
 ONNXRUNTIME = "onnxruntime"
@@ -26,6 +29,54 @@ def open_artifact(
         known = ", ".join((ONNXRUNTIME, *_OPENERS))
         raise TargetError(f"{artifact}: made for the runner {runner!r}; this Headway has {known}: install a newer one")
     return opener(artifact, options, threads)
+
+
+def opened_files(runner: str, directory: Path, artifact: str, *, providers: bool) -> list[str]:
+    """Return the names of the files that `open_artifact` opens for an artifact, those that its model refers to among them.
+
+    `providers`: whether ONNX Runtime's were given.
+    """
+    if runner != ONNXRUNTIME and not providers:
+        beside = _BESIDE.get(runner)
+        return [artifact] if beside is None else [artifact, *beside(directory, artifact)]
+    graph = graph_of(Path(artifact)).as_posix()
+    return [graph, *_weights_of(directory, graph)]
+
+
+def _weights_of(directory: Path, graph: str) -> list[str]:
+    """Return the names of the files in which a model keeps its weights. SourceError for one outside the bundle."""
+    path = Folder(directory).file(graph)
+    if path.suffix != ".onnx":
+        return []
+    names = []
+    for location in sorted(external_files(path)):
+        try:
+            check_name(location)
+        except ValueError as error:
+            raise SourceError(f"{path}: its weights: {error}: get the bundle again from who made it") from error
+        names.append((Path(graph).parent / location).as_posix())
+    return names
+
+
+def _beside_engine(directory: Path, artifact: str) -> list[str]:
+    engine = Path(artifact)
+    names = [engine.with_name(PLAN_FILE).as_posix()]
+    record = engine.with_suffix(RECORD_SUFFIX).as_posix()
+    if (directory / record).exists():  # trtexec writes none
+        names.append(record)
+    settings = read_plan(directory / names[0])["settings"] | (read_record(directory / engine) or {})
+    if settings["stripped"]:  # the engine gets its weights from the graph
+        graph = engine.with_name("model.onnx").as_posix()
+        names += [graph, *_weights_of(directory, graph)]
+    return names
+
+
+_BESIDE: dict[str, Callable[[Path, str], list[str]]] = {
+    "tensorrt": _beside_engine,
+    "executorch": lambda _, artifact: [f"{artifact}.json"],
+    "litert": lambda _, artifact: [f"{artifact}.json"],
+}
+"""By runner, what it opens beside the artifact."""
 
 
 def graph_of(artifact: Path) -> Path:

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.record import PLAN_FILE, read_record
+from ..engine.record import PLAN_FILE, read_plan, read_record
 from ..errors import TargetError, UsageError
-from ..json_file import read_json
 from .base import check_mask, put_rows, real_lengths
 
 _MAGIC = b"vtrt"
@@ -29,7 +28,7 @@ def open_engine(engine: Path, options: Mapping[str, Any], *, cuda: Any = None) -
 
     `cuda` stands in for `cuda.bindings.runtime`.
     """
-    plan = read_json(engine.with_name(PLAN_FILE))
+    plan = read_plan(engine.with_name(PLAN_FILE))
     again = (
         f"the graph is in the bundle: build the engine again here with `python {engine.with_name('build_engine.py')}`"
     )
@@ -165,7 +164,7 @@ class EngineRunner:
     ):
         self.device, self.runtime = device, device.runtime
         self.profiles = [(tuple(p["min"]), tuple(p["opt"]), tuple(p["max"])) for p in plan["profiles"]]
-        self.sequence_axis: dict[str, int | None] = plan["outputs"]
+        self.sequence_axis: dict[str, int | None] = plan.get("outputs", {})
         self.regroup = regroup
         settings: dict[str, Any] = plan["settings"] | (read_record(engine) or {})  # trtexec writes no record
         self.padding_behind = bool(settings.get("kernels"))

@@ -1,6 +1,7 @@
 """Run one command again and again, each time in a fork that kills itself at a file operation. Started by `test_kill`.
 
-Arguments are the directory that the command writes in, and those of the command. The libraries are imported once, which is most of what
+Arguments are the directory that the command writes in, "exchange" or "steps" (as on systems that cannot exchange two names at once),
+and those of the command. The libraries are imported once, which is most of what
 a run costs. Each line of standard input is the number of a file operation in that directory, counted from the one that makes the
 run's staging directory; negative numbers count those before it, which clear what an earlier run left, from -1 on. The run kills
 itself right before that operation, or never where the line is empty. One line of JSON answers: the status, as `os.waitpid` gives
@@ -10,11 +11,13 @@ it, and the operations from the staging directory on.
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+OWN = re.compile(r"\.new-[0-9a-f]{12}$")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 LIBRARIES = (
     "headway.exporter.cli.app",
@@ -35,19 +38,19 @@ def watch(place: str, kill_at: int | None, told: int) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if event not in CHANGES and not writes:
             return
-        path, own = str(arguments[0]), f".new-{os.getpid()}"
+        path = str(arguments[0])
         if Path(path).is_absolute() and not path.startswith(
             place
         ):  # a tree is removed by names, relative to their directory
             return
-        if count < 0 and not (event == "os.mkdir" and path.endswith(own)):
+        if count < 0 and not (event == "os.mkdir" and OWN.search(path)):
             cleared += 1
         else:
             count += 1
         if kill_at == (count if count >= 0 else -cleared):
             os.kill(os.getpid(), signal.SIGKILL)
         if count >= 0:
-            os.write(told, f"{event} {Path(path).name.replace(own, '.new-PID')}\n".encode())
+            os.write(told, f"{event} {OWN.sub('.new-TOKEN', Path(path).name)}\n".encode())
 
     sys.addaudithook(on_event)
 
@@ -70,7 +73,9 @@ def run(place: str, kill_at: int | None) -> tuple[int, list[str]]:
 def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
-    place = sys.argv.pop(1)
+    place, how = sys.argv.pop(1), sys.argv.pop(1)
+    if how == "steps":
+        importlib.import_module("headway.exporter.publish.exchange")._call = lambda: None
     for line in sys.stdin:
         status, operations = run(place, int(line) if line.strip() else None)
         print(json.dumps([status, operations]), flush=True)

@@ -26,8 +26,13 @@ SHELL_FILE = "build.sh"
 BUILDER = "builder"
 _TEMPLATES = Path(__file__).parent / "templates"
 _MODULES = (
+    "checked",
     "errors",
+    "inside",
+    "json_file",
     "manifest",
+    "manifest_parts",
+    "processor",
     "engine/__init__",
     "engine/build",
     "engine/profiles",

@@ -107,5 +107,5 @@ def test_the_script_prints_what_it_built_or_one_message(
     assert "model.onnx.data: changed" in capsys.readouterr().err
     shutil.copy(bundle / "model.onnx", bundle / "plan.json")
     assert main(bundle) == 3
-    assert capsys.readouterr().err.startswith(f"headway: {bundle / 'plan.json'}: cannot be read")
+    assert capsys.readouterr().err.startswith(f"headway: {bundle / 'plan.json'}: not valid JSON")
     assert len(calls) == 1

@@ -176,7 +176,9 @@ def write(directory: Path) -> Path:
     file.write_bytes(b"vtrt" + bytes(60))
     plan = {
         "library": "tensorrt_rtx", "inputs": INPUTS, "outputs": {"tokens": 1, "pooled": None}, "profiles": PROFILES,
-        "settings": {"version_compatible": False, "stripped": False, "kernels": False},
+        "settings": {
+            "gpus": [], "version_compatible": False, "hardware": "none", "stripped": False, "level": None, "kernels": False,
+        },
     }  # fmt: skip
     (directory / "plan.json").write_text(json.dumps(plan))
     record = {

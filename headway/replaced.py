@@ -1,0 +1,80 @@
+"""Repair a bundle that was being replaced when a run was killed, where the system has no exchange of two names in one step.
+
+`exporter.publish.staging` replaces a bundle in this order there: the old one is renamed to `.NAME.old-TOKEN` beside it, the new one is
+renamed to its place, and the old one is removed. So after a crash either one is in place, or the old one lies beside it, unlocked.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+OLD = "old"
+
+
+def real_path(out: Path) -> Path:
+    """Return where a bundle lies or is to lie: what was written beside it lies there, not beside a link to it."""
+    return Path(os.path.realpath(out))
+
+
+def beside(out: Path, kind: str, token: str) -> Path:
+    """Return the name of a directory beside `out`: `kind` is "new" or "old"."""
+    return out.parent / f".{out.name}.{kind}-{token}"
+
+
+def leftovers(out: Path, kind: str) -> list[Path]:
+    """Return the directories of a kind beside `out`, of runs that live or were killed."""
+    prefix = f".{out.name}.{kind}-"
+    try:
+        return sorted(
+            p for p in out.parent.iterdir() if p.name.startswith(prefix) and p.is_dir() and not p.is_symlink()
+        )
+    except OSError:
+        return []
+
+
+@contextmanager
+def abandoned(directory: Path) -> Iterator[bool]:
+    """Yield whether no living process holds the lock of a directory; it is locked here meanwhile.
+
+    A lock ends with its process, however that ends, and counts for all that share the file system, in whatever container.
+    """
+    handle = lock(directory)
+    try:
+        yield handle is not None
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def lock(directory: Path) -> int | None:
+    """Lock a directory and return the handle that holds the lock; None where another process has it, or locks cannot be told."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = -1
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), directory.stat()):
+            return handle
+    except OSError:
+        pass
+    if handle >= 0:
+        os.close(handle)
+    return None
+
+
+def restore(out: Path) -> bool:
+    """Put the old bundle back where a killed run left nothing in its place; return whether that was done."""
+    out = real_path(out)
+    if os.path.lexists(out):
+        return False
+    for old in leftovers(out, OLD):
+        with abandoned(old) as free:
+            if free and not os.path.lexists(out):
+                with suppress(OSError):  # another process was faster, or this one may not write here
+                    old.rename(out)
+                    return True
+    return False
