@@ -104,7 +104,7 @@ def test_data_elsewhere_is_refused(way: str, tmp_path: Path) -> None:
             name="table",
             base_dir=str(path.parent),
         )
-    with pytest.raises(SourceError, match="leads out of its folder, to .*secret"):
+    with pytest.raises(SourceError, match=r"leads out of its folder, to .*secret"):
         find_external_data(model, path)
 
 
