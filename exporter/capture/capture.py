@@ -40,6 +40,15 @@ def canonical_of(captured: Captured) -> Canonical:
     except SourceError as error:
         spec = captured.source.spec
         raise SourceError(str(error) if spec in str(error) else f"{spec}: {error}") from error
+    except (
+        Exception
+    ) as error:  # onnx's checker, onnx_ir and onnxscript raise many kinds, for graphs that are not valid ONNX
+        if captured.source.kind != "onnx":
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise SourceError(
+            f"{captured.source.spec}: not a graph that can be read ({reason}): see what onnx.checker says of it, and export it again"
+        ) from error
 
 
 def load_reference(source: Source) -> tuple[Reference, Source]:
