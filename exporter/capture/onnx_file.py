@@ -12,8 +12,8 @@ from ...errors import SourceError
 from ..passes.sharing import share
 from ..source.source import Source
 from .base import Captured
-from .external_data import find_external_data
 from .onnx_refusals import refuse_unreadable
+from .onnx_weights import find_external_data
 
 _NUMPY = {
     "tensor(int64)": np.int64,

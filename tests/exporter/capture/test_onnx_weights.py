@@ -9,8 +9,8 @@ import pytest
 from onnx import helper
 
 from headway.errors import SourceError
-from headway.exporter.capture.external_data import find_external_data
 from headway.exporter.capture.onnx_file import OnnxReference
+from headway.exporter.capture.onnx_weights import find_external_data
 
 from tests.support.hand_made import load
 
