@@ -13,7 +13,7 @@ from ..errors import GateError, UsageError
 from ..manifest import Manifest
 from ..text import TextEncoder
 from .capture.base import Reference
-from .capture.capture import capture
+from .capture.capture import canonical_of, capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.parity import Case, Parity, compare, make_cases
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
@@ -21,7 +21,6 @@ from .compress.quality import check_drop
 from .compress.samples import class_names
 from .compress.steps import run_pass
 from .graph.anatomy import describe, read_anatomy
-from .graph.canonical import canonicalize
 from .graph.quantized import is_quantized
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
@@ -226,7 +225,7 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     cases = flow.cases(encoder)
     answers = beside.submit(_answers, captured.reference, cases)
     flow.step(STEPS[2])
-    model = canonicalize(captured.model, longest=captured.source.positions).model
+    model = canonical_of(captured).model
     check_config(captured.source, read_anatomy(model))
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
     return _Graph(

@@ -4,7 +4,7 @@
 |---|---|
 | 0 | done and within every gate |
 | 1 | a gate or the parity check failed; nothing was written |
-| 2 | usage or recipe error |
+| 2 | usage or recipe error; a file that cannot be read or written; too little disk or memory |
 | 3 | the source is unreadable or unsupported |
 | 4 | the target is not available on this machine |
 | 5 | interrupted; nothing half-written, run again |

@@ -1,12 +1,14 @@
 """Turn text into token ids, exactly as the source's tokenizer does."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .errors import SourceError
+from .long_text import is_long, shorten
 from .manifest import TokenizerInfo
 
 Text = str | tuple[str, str]
@@ -27,8 +29,24 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[Text], max_length: int | None = None) -> list[Any]:
         """Return one `tokenizers.Encoding` per text or pair, truncated to `max_length` tokens (default: the model's)."""
-        self.tokenizer.enable_truncation(max_length or self.info.max_length)
-        return self.tokenizer.encode_batch([t if isinstance(t, str) else tuple(t) for t in texts])
+        limit = max_length or self.info.max_length
+        self.tokenizer.enable_truncation(limit)
+        return self.tokenizer.encode_batch(
+            [
+                self._shortened(t, limit) if isinstance(t, str) else tuple(self._shortened(part, limit) for part in t)
+                for t in texts
+            ]
+        )
+
+    def _shortened(self, text: str, limit: int) -> str:
+        return shorten(self._whole, text, limit) if is_long(text, limit) else text
+
+    @cached_property
+    def _whole(self) -> Any:
+        """The tokenizer without truncation, made for the first text that is very long."""
+        whole = type(self.tokenizer).from_str(self.tokenizer.to_str())
+        whole.no_truncation()
+        return whole
 
     def batch(self, encodings: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return ids, mask and token types as int64 `[batch, longest text]`, padded on the right."""

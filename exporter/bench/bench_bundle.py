@@ -15,7 +15,7 @@ from ...errors import SourceError, TargetError
 from ...manifest import MANIFEST, Manifest, check_files
 from ...runners.ort import OrtRunner
 from ..publish.card import CARD, seal
-from ..publish.staging import output_folder, staged
+from ..publish.staging import output_folder, staged, written
 from .measure import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
 
 RESULT_FILE = "bench.json"
@@ -37,6 +37,8 @@ def bench_bundle(
     The result goes into the bundle (manifest, card, plot), or into `out`. Every contestant gets the same arrays and the
     same number of threads. Raises SourceError where a rival answers differently: its time would mean nothing.
     """
+    if out is not None:
+        output_folder(out)  # before anything is measured
     bundle = Bundle.open(path, threads=threads)
     longest = bundle.manifest.tokenizer.max_length
     lines = read_lines(data) if data else builtin_lines()
@@ -107,10 +109,11 @@ def _as_dict(result: object) -> Mapping[str, np.ndarray]:
 def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:
     """Write JSON and plot to `folder`; or, into a bundle, manifest, card and plot, all of them or none. Return the files."""
     if bundle is None:
-        (output_folder(folder) / RESULT_FILE).write_text(
-            json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8"
-        )
-        return [*_plot(result, folder), folder / RESULT_FILE]
+        with written(folder):
+            (output_folder(folder) / RESULT_FILE).write_text(
+                json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8"
+            )
+            return [*_plot(result, folder), folder / RESULT_FILE]
     bundle.manifest.bench = result.to_json()
     with revised(folder, bundle.manifest) as staging:
         (staging / PLOT).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from ...calibration.corpus import builtin_lines, read_lines
 from ...errors import SourceError, TargetError, UsageError
 from ...manifest import MANIFEST, Manifest
 from ...text import TextEncoder
-from ..publish.staging import output_folder
+from ..publish.staging import output_folder, written
 from .bench_bundle import RESULT_FILE, revised
 from .measure import Case, feeds_for
 from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Timing, Tool, ToolCase
@@ -176,7 +176,8 @@ def keep_device_record(record: dict[str, Any], path: Path, out: Path | None) -> 
     """Write a record to `out`, or into the bundle: manifest and card, beside those of other devices. Return the files."""
     if out is not None:
         file = output_folder(out) / RESULT_FILE
-        file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        with written(out):
+            file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return [file]
     manifest = Manifest.read(path)
     same = [r for r in manifest.devices if (r["machine"], r["threads"]) == (record["machine"], record["threads"])]

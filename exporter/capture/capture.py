@@ -4,7 +4,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from ..graph.canonical import canonicalize
+from ...errors import SourceError
+from ..graph.canonical import Canonical, canonicalize
 from ..source.source import Source, open_source
 from .base import Captured, Reference
 from .torch_model import TorchReference, load_model, name_parameters, quiet_tracing, trace_model
@@ -29,7 +30,25 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
 def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
     """Return a source and its canonical graph. Raise SourceError as `capture` does."""
     captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
-    return captured.source, canonicalize(captured.model, longest=captured.source.positions).model
+    return captured.source, canonical_of(captured).model
+
+
+def canonical_of(captured: Captured) -> Canonical:
+    """Bring a captured graph into canonical form, in place. The SourceError for what does not fit names the source."""
+    try:
+        return canonicalize(captured.model, longest=captured.source.positions)
+    except SourceError as error:
+        spec = captured.source.spec
+        raise SourceError(str(error) if spec in str(error) else f"{spec}: {error}") from error
+    except (
+        Exception
+    ) as error:  # onnx's checker, onnx_ir and onnxscript raise many kinds, for graphs that are not valid ONNX
+        if captured.source.kind != "onnx":
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise SourceError(
+            f"{captured.source.spec}: not a graph that can be read ({reason}): see what onnx.checker says of it, and export it again"
+        ) from error
 
 
 def load_reference(source: Source) -> tuple[Reference, Source]:

@@ -1,5 +1,6 @@
 """Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from ...errors import SourceError
 from ..passes.sharing import share
 from ..source.source import Source
 from .base import Captured
+from .onnx_refusals import refuse_unreadable
+from .onnx_weights import find_external_data
+
+_NUMPY = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+}
 
 
 def capture_onnx(source: Source) -> Captured:
@@ -24,26 +34,12 @@ def capture_onnx(source: Source) -> Captured:
         ) from error
     if not len(model.graph) or not model.graph.inputs:
         raise SourceError(f"{path}: the ONNX graph is empty: the file is damaged")
-    missing = {
-        tensor.path
-        for value in model.graph.initializers.values()
-        if isinstance(tensor := value.const_value, ir.ExternalTensor) and not Path(tensor.path).is_file()
-    }
-    if missing:
-        raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
-    _load_small(model)
+    refuse_unreadable(model, path)
+    find_external_data(model, path)
     share(model.graph, axes=2, least=256)  # exporters write a shared weight once for each use
     reference = OnnxReference(path)
     reference.session  # noqa: B018  opens now, so that a damaged file is reported before any work
     return Captured(model, reference, source)
-
-
-def _load_small(model: ir.Model) -> None:
-    """Load small external tensors into memory: onnx's own passes do not read their file."""
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes < 1 << 16:
-            value.const_value = ir.Tensor(tensor.numpy().copy(), name=value.name)
 
 
 class OnnxReference:
@@ -60,7 +56,7 @@ class OnnxReference:
             self._session = self._open(self.path)
         return self._session
 
-    def _open(self, model: Path | bytes) -> onnxruntime.InferenceSession:
+    def _open(self, model: Path) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
@@ -71,7 +67,7 @@ class OnnxReference:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the file's outputs by name. SourceError where it does not run on these inputs."""
-        wanted = {i.name: feeds[i.name] for i in self.session.get_inputs()}
+        wanted = self._typed(self.session, feeds)
         try:
             results = self.session.run(None, wanted)
         except Exception as error:  # onnxruntime raises its own unrelated exception types
@@ -81,15 +77,30 @@ class OnnxReference:
             ) from error
         return dict(zip([o.name for o in self.session.get_outputs()], results, strict=True))
 
+    def _typed(self, session: onnxruntime.InferenceSession, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the inputs in the types that the file declares. SourceError for an input that is not computed from text."""
+        unknown = [i.name for i in session.get_inputs() if i.name not in feeds]
+        if unknown:
+            raise SourceError(
+                f"{self.path}: its input {unknown[0]!r} is not made from text ({', '.join(feeds)} are): export the model without it"
+            )
+        return {i.name: feeds[i.name].astype(_NUMPY.get(i.type, np.int64), copy=False) for i in session.get_inputs()}
+
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
         """Return inner values by their names in the file; unknown names are left out."""
         model = ir.load(self.path)
+        find_external_data(model, self.path)
         values = ir.convenience.create_value_mapping(model.graph)
         known = [n for n in names if n in values]
+        if not known:
+            return {}
         part = ir.convenience.extract(model.graph, list(model.graph.inputs), [values[n] for n in known])
-        session = self._open(ir.to_proto(ir.Model(part, ir_version=model.ir_version)).SerializeToString())
-        wanted = {i.name: feeds[i.name] for i in session.get_inputs()}
-        return dict(zip(known, session.run(known, wanted), strict=True))
+        with tempfile.TemporaryDirectory() as folder:
+            # Weights go into a file of their own: they may be larger than one protobuf message can be.
+            file = Path(folder) / "part.onnx"
+            ir.save(ir.Model(part, ir_version=model.ir_version), file, external_data="part.data")
+            session = self._open(file)
+        return dict(zip(known, session.run(known, self._typed(session, feeds)), strict=True))
 
     def close(self) -> None:
         """Free the session."""

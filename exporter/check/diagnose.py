@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..capture.capture import capture
+from ..capture.capture import canonical_of, capture
 from ..graph.anatomy import read_anatomy
-from ..graph.canonical import canonicalize
 from ..source.source import Source
 from ..targets.base import Target, Text
 from ..targets.ort.target import MODEL_FILE, open_runner, session_options, write
@@ -29,13 +28,15 @@ def padding_matters(expected: list[dict[str, np.ndarray]], cases: list[Case], pe
 def diagnose(source: Source, target: Target, text: Text, cases: list[Case], parity: Parity) -> str | None:
     """Capture the source again and return the first module whose output differs, in the canonical graph or in the lowered one.
 
-    Only run after a failure, when time and memory no longer matter. Return None where no module differs.
+    Only run after a failure, when time and memory no longer matter. Return None where no module differs, or none has a name.
     """
     case = next((c for c in cases if any(o.worst_case == c.name for o in parity.outputs if not o.ok)), cases[0])
     captured = capture(source)
     source = captured.source
-    canonical = canonicalize(captured.model, longest=source.positions)
+    canonical = canonical_of(captured)
     names = list(canonical.sources)
+    if not names:
+        return None
     wanted = [canonical.sources[n] for n in names] if source.kind == "onnx" else names
     inside = captured.reference.inside(case.feeds, wanted)
     expected = {n: inside[w] for n, w in zip(names, wanted, strict=True) if w in inside}

@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from contextlib import suppress
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from ... import __version__
 from ...errors import HeadwayError, HeadwayWarning, Interrupted, UsageError
 from .check_verbs import bench, inspect, lint, verify
 from .deploy_verbs import package, serve, tokenizer
+from .guard import check_surroundings, explain
 from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
 from .machine_verbs import demo, targets
@@ -67,11 +69,15 @@ def _common(
     ] = False,
 ) -> None:
     """Take the options that belong to no command."""
+    check_surroundings(sys.argv[1:])
 
 
 def main() -> None:
     """Run the command line: errors become one message and their exit code."""
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a character gets its number
+            stream.reconfigure(errors="backslashreplace")
     # A command lives for seconds: passes over everything that torch imports would cost more than the garbage they find.
     gc.disable()
     logging.disable(logging.WARNING)
@@ -101,10 +107,13 @@ def _run() -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except Exception as error:
-        if not hasattr(error, "show"):  # what the parser raises shows itself; its class moved between typer's versions
+        if hasattr(error, "show"):  # what the parser raises shows itself; its class moved between typer's versions
+            error.show()
+            return UsageError.exit_code
+        reason = explain(error)
+        if reason is None:
             raise
-        error.show()
-        return UsageError.exit_code
+        return _fail(reason, UsageError.exit_code)
     if code == _TYPER_INTERRUPTED:
         return _fail("interrupted; nothing half-written is left, run the command again", Interrupted.exit_code)
     return code if isinstance(code, int) else 0

@@ -136,7 +136,10 @@ def _bench_device(
     as_json: bool,
 ) -> None:
     from ..bench.device import RUNS, bench_on_device, keep_device_record
+    from ..publish.staging import output_folder
 
+    if out is not None:
+        output_folder(out)  # before anything is measured
     with progress(None, quiet or as_json) as step:
         record = bench_on_device(
             bundle,

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ...errors import HeadwayWarning
 from ...runners.base import Runner
 from ..bench.measure import IDLE_SECONDS, machine
 from ..graph.anatomy import Anatomy, read_anatomy
@@ -129,20 +131,42 @@ def measure_table(
     `cache` is a folder, by default the user's own; with `refresh` it is measured again. The model is not changed.
     """
     anatomy = read_anatomy(model)
-    path = (cache or _cache()) / f"{_fingerprint(anatomy, workload, spec)}.json"
-    if path.is_file() and not refresh:
-        with suppress(ValueError, KeyError, TypeError):  # a damaged one is measured again
+    folder = cache or _cache()
+    path = folder / f"{_fingerprint(anatomy, workload, spec)}.json" if folder is not None else None
+    if path is not None and not refresh:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged one is measured again
             return LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
     table = _measure(model, anatomy, workload, spec, on_level)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps(table.to_json(), indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    if path is not None:
+        _keep(table, path)
     return table
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headway" / "latency"
+def _keep(table: LatencyTable, path: Path) -> None:
+    """Write a table to the cache. What was measured is worth more than the cache: a HeadwayWarning where it cannot be written."""
+    beside = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(table.to_json(), indent=2) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        warnings.warn(
+            f"{path.parent}: the measured latencies cannot be kept ({error.strerror}), and the next run measures again: "
+            "set XDG_CACHE_HOME to a folder that can be written",
+            HeadwayWarning,
+            stacklevel=2,
+        )
+
+
+def _cache() -> Path | None:
+    """Return the folder of the user's own cache; None for a user without a home folder."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(given) if given else Path.home() / ".cache") / "headway" / "latency"
+    except RuntimeError:
+        return None
 
 
 def _fingerprint(anatomy: Anatomy, workload: Workload, spec: TargetSpec) -> str:

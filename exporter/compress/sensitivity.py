@@ -17,7 +17,7 @@ from ...calibration.observe import Observations
 from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
-from ..publish.staging import output_folder
+from ..publish.staging import output_folder, written
 from ..recipe.pass_specs import QuantizeSpec
 from ..source.tokenizer import source_encoder
 from .rounding_plan import Group, RoundingPlan, look, needs_histograms, plan, quantized
@@ -41,6 +41,7 @@ def sensitivity_of(
     """
     from ..publish.plots import plot_sensitivity  # matplotlib is loaded only to draw
 
+    output_folder(out)  # before anything is measured
     on_step("capture the graph")
     source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     texts = read_lines(data, column)
@@ -72,8 +73,9 @@ def sensitivity_of(
             for e in errors
         ],
     }
-    (output_folder(out) / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    plot_sensitivity(content["groups"], out / "sensitivity.png")  # type: ignore[arg-type]
+    with written(out):
+        (out / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        plot_sensitivity(content["groups"], out / "sensitivity.png")  # type: ignore[arg-type]
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 

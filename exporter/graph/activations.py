@@ -8,9 +8,10 @@ from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 from onnxscript.rewriter.rules.fusion._layer_norm import layer_normalization_rules
 
 from ...errors import SourceError
-from .edit import nodes
+from .edit import nodes, scalar
 
 _ROOT_2 = math.sqrt(2)
+_CUBIC = 0.044715
 _ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
@@ -20,7 +21,7 @@ def _erf_term(op, x):
 
 def _tanh_term(op, x):
     cube = pattern.OrValue([op.Pow(x, 3.0), op.Mul(x, op.Mul(x, x))])
-    return op.Tanh(op.Mul(op.Add(x, op.Mul(cube, 0.044715)), _ROOT_2_OVER_PI)) + 1.0
+    return op.Tanh(op.Mul(op.Add(x, op.Mul(cube, _CUBIC)), _ROOT_2_OVER_PI)) + 1.0
 
 
 def _outer(term):
@@ -40,15 +41,28 @@ def _tanh(op, x):
     return op.Gelu(x, approximate="tanh")
 
 
-def _rules() -> RewriteRuleSet:
-    rules = [RewriteRule(p, _exact) for p in _outer(_erf_term)] + [RewriteRule(p, _tanh) for p in _outer(_tanh_term)]
-    return RewriteRuleSet([gemm_to_matmul_add_rule, *layer_normalization_rules, *rules], commute=True)
+def _rules(graph: ir.Graph) -> list[RewriteRule]:
+    """Return the rules that may match: each is tried on every node, in all orders of its operands."""
+    rules = [gemm_to_matmul_add_rule] if nodes(graph, "Gemm") else []
+    if nodes(graph, "ReduceMean"):
+        rules += layer_normalization_rules
+    if nodes(graph, "Erf"):
+        rules += [RewriteRule(p, _exact) for p in _outer(_erf_term)]
+    if nodes(graph, "Tanh") and any(_is_cubic_factor(n) for n in nodes(graph, "Mul")):
+        rules += [RewriteRule(p, _tanh) for p in _outer(_tanh_term)]
+    return rules
+
+
+def _is_cubic_factor(node: ir.Node) -> bool:
+    """Return True for a multiplication by the factor that only the tanh form of GELU has."""
+    return any(n is not None and math.isclose(n, _CUBIC, rel_tol=1e-3) for n in map(scalar, node.inputs))
 
 
 def single_node_activations(model: ir.Model) -> None:
     """Rewrite in place. SourceError where an `Erf` is left: it can only be part of a GELU that was not recognized."""
-    if nodes(model.graph, "Erf", "Tanh", "Gemm", "ReduceMean"):
-        _rules().apply_to_model(model)
+    rules = _rules(model.graph)
+    if rules:
+        RewriteRuleSet(rules, commute=True).apply_to_model(model)
     unmatched = nodes(model.graph, "Erf")
     if unmatched:
         raise SourceError(

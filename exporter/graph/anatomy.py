@@ -12,7 +12,7 @@ from ...errors import SourceError
 from .attention_forms import normalizes_scores
 from .edit import dims, is_projection, nodes
 from .families.disentangled import read_disentangled
-from .parts import ACTIVATIONS, AttentionPart, FeedForward, read_attention, read_feed_forward
+from .parts import ACTIVATIONS, AttentionPart, FeedForward, NearestMatmuls, read_attention, read_feed_forward
 from .projections import Projection, as_projection, has_residual, is_first_half
 
 
@@ -74,7 +74,8 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     depth = _depths(graph, anchors)
     attentions = [read_attention(n) if n.op_type == "Attention" else read_disentangled(n) for n in anchors]
     taken = {n for a in attentions for p in (a.q, a.k, a.v, a.o) for n in p.nodes}
-    forwards = [f for n in nodes(graph, *ACTIVATIONS) if (f := read_feed_forward(n)) is not None]
+    neighbors = NearestMatmuls()
+    forwards = [f for n in nodes(graph, *ACTIVATIONS) if (f := read_feed_forward(n, neighbors)) is not None]
     taken |= {n for f in forwards for p in (f.up, f.down) for n in p.nodes}
     content = content_values(graph)
     free = [

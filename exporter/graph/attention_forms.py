@@ -172,7 +172,7 @@ def _key_of_transposed(value: ir.Value) -> ir.Value | None:
     """Return K `[batch, heads, sequence, head_dim]` for K^T `[batch, heads, head_dim, sequence]`; None where it is no transpose."""
     node = producer(value, "Transpose")
     if node is None:
-        return None
+        return _key_behind_reshapes(value)
     perm = permutation(node)
     source = node.inputs[0]
     assert source is not None
@@ -189,6 +189,19 @@ def _key_of_transposed(value: ir.Value) -> ir.Value | None:
             shape=None if source.shape is None else [source.shape[p] for p in (0, 2, 1, 3)],
         )
     return None
+
+
+def _key_behind_reshapes(value: ir.Value) -> ir.Value | None:
+    """Return K where batch and heads are folded into one axis before the transpose and unfolded after it, as `torch.onnx` does."""
+    unfold = producer(value, "Reshape")
+    swap = producer(unfold.inputs[0], "Transpose") if unfold is not None else None
+    fold = producer(swap.inputs[0], "Reshape") if swap is not None and permutation(swap) == [0, 2, 1] else None
+    key = fold.inputs[0] if fold is not None else None
+    if key is None or fold is None or key.shape is None or value.shape is None or fold.outputs[0].shape is None:
+        return None
+    before, folded, after = list(key.shape), list(fold.outputs[0].shape), list(value.shape)
+    swapped = len(before) == 4 and after == [before[0], before[1], before[3], before[2]]
+    return key if swapped and folded[1:] == before[2:] else None
 
 
 def _where_term(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
@@ -212,11 +225,16 @@ def _after_softmax(value: ir.Value) -> ir.Value:
     """Return the value behind dropout, casts and the guard `Where(IsNaN(p), 0, p)` of wholly masked rows."""
     while True:
         readers = consumers(value)
-        guard = next(
-            (n for n in readers if n.op_type == "Where" and n.inputs[2] is value and scalar(n.inputs[1]) == 0.0), None
-        )
+        guard = next((n for n in readers if n.op_type == "Where" and _guards_nan(n, value)), None)
         single = readers[0] if len(readers) == 1 and readers[0].op_type in ("Dropout", "Identity", "Cast") else None
         step = guard or single
         if step is None:
             return value
         value = step.outputs[0]
+
+
+def _guards_nan(where: ir.Node, value: ir.Value) -> bool:
+    """Return True for `Where(IsNaN(value), 0, value)`."""
+    condition = producer(where.inputs[0], "IsNaN")
+    is_nan = condition is not None and condition.inputs[0] is value
+    return is_nan and where.inputs[2] is value and scalar(where.inputs[1]) == 0.0

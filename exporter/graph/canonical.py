@@ -17,7 +17,19 @@ from onnxscript.rewriter.rules.common import squeeze_reshape_1d_rule
 from ...errors import SourceError
 from .activations import single_node_activations
 from .canonical_attention import canonicalize_attention
-from .edit import ancestors, attribute_int, bias_add, consumers, dims, is_vector, nodes, producer, projection_weight
+from .edit import (
+    ancestors,
+    attribute_int,
+    bias_add,
+    consumers,
+    dims,
+    first_of,
+    insert,
+    is_vector,
+    nodes,
+    producer,
+    projection_weight,
+)
 from .probe import Prober
 from .source_rounding import put_rounding, take_rounding
 
@@ -127,12 +139,31 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
             if dim.value is not None:
                 renamed[str(dim.value)] = name
         value.shape = ir.Shape(names)
+        _widen(graph, value)
     for value in [*_values(graph), *graph.outputs]:
         if value.shape is not None and any(not isinstance(d, int) and str(d.value) in renamed for d in value.shape):
             value.shape = ir.Shape(
                 [d if isinstance(d, int) else renamed.get(str(d.value), d.value) for d in value.shape]
             )
     return ids, by_name.get("attention_mask")
+
+
+def _widen(graph: ir.Graph, value: ir.Value) -> None:
+    """Make an input int64, as runners feed it: readers that need the source's own type get a Cast."""
+    given = value.dtype
+    if given in (None, ir.DataType.INT64):
+        return
+    value.type = ir.TensorType(ir.DataType.INT64)
+    readers = [n for n in consumers(value) if n.op_type not in ("Cast", "Shape")]
+    readers = [n for n in readers if n.op_type != "Gather" or n.inputs[0] is value]  # indices may be of either width
+    if not readers:
+        return
+    first = first_of(graph, readers)
+    cast = insert(first, "Cast", [value], name=f"{value.name}.given", dtype=given, shape=value.shape, to=int(given))
+    for node in readers:
+        for i, read in enumerate(node.inputs):
+            if read is value:
+                node.replace_input_with(i, cast)
 
 
 def _flat(value: ir.Value | None) -> ir.Value | None:
@@ -185,7 +216,7 @@ def _name_weights(graph: ir.Graph) -> None:
     """Name a weight that an exporter stored under a number after its bias, whose name exporters keep."""
     for node in nodes(graph, "MatMul"):
         weight = projection_weight(node)
-        if weight is None or "::" not in (weight.name or ""):
+        if weight is None or ("::" not in (weight.name or "") and "." in (weight.name or "")):
             continue
         add = next((n for n in consumers(node.outputs[0]) if n.op_type == "Add"), None)
         bias = next((v.name for v in add.inputs if is_vector(v) and v is not None), None) if add is not None else None

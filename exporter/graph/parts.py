@@ -55,34 +55,78 @@ def read_attention(node: ir.Node) -> AttentionPart:
     return AttentionPart(node, heads, kv_heads, width // heads, q, k, v, projection_after(node.outputs[0], node))
 
 
-def read_feed_forward(activation: ir.Node) -> FeedForward | None:
-    """Read the feed-forward around an activation; None for an activation of a task head, which no residual goes around."""
-    up_nodes = _through_elementwise(activation.inputs[0], forward=False)
-    down_nodes = _through_elementwise(activation.outputs[0], forward=True)
-    if len(up_nodes) != 1 or len(down_nodes) != 1:
+def read_feed_forward(activation: ir.Node, neighbors: "NearestMatmuls | None" = None) -> FeedForward | None:
+    """Read the feed-forward around an activation; None for an activation of a task head, which no residual goes around.
+
+    `neighbors` keeps what was found for other activations of the graph.
+    """
+    neighbors = neighbors or NearestMatmuls()
+    x = activation.inputs[0]
+    up_nodes = neighbors.before(x) if x is not None else None
+    down_nodes = neighbors.behind(activation.outputs[0])
+    if up_nodes is None or down_nodes is None or len(up_nodes) != 1 or len(down_nodes) != 1:
         return None
-    up, down = as_projection(up_nodes[0]), as_projection(down_nodes[0])
+    up, down = as_projection(*up_nodes), as_projection(*down_nodes)
     if not any(n.op_type in ("Add", "LayerNormalization") for n in consumers(down.output)) or not has_residual(down):
         return None
     return FeedForward(up, down, activation.op_type, down.in_features, gated=up.out_features == 2 * down.in_features)
 
 
-def _through_elementwise(value: ir.Value | None, *, forward: bool) -> list[ir.Node]:
-    """Return the trained MatMuls next to `value`, with nothing but element-wise nodes between."""
-    matmuls: dict[ir.Node, None] = {}
-    visited: set[ir.Value] = set()
-    queue = [value] if value is not None else []
-    while queue:
-        current = queue.pop(0)
-        if current in visited:
-            continue
-        visited.add(current)
-        before = current.producer()
-        for node in consumers(current) if forward else [before] if before is not None else []:
-            if is_projection(node):
-                matmuls[node] = None
-            elif node.op_type in _ELEMENTWISE:
-                queue.extend(v for v in (node.outputs if forward else node.inputs) if v is not None)
+class NearestMatmuls:
+    """Find the trained MatMuls next to a value, with nothing but element-wise nodes between.
+
+    Each value of a graph is looked at once, whatever is asked: chains of element-wise nodes take linear time. The graph must
+    not change in between.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bool, dict[ir.Value, frozenset[ir.Node] | None]] = {False: {}, True: {}}
+
+    def before(self, value: ir.Value) -> frozenset[ir.Node] | None:
+        """Return those that `value` is computed from, at most two; None where another node lies between."""
+        return self._nearest(value, forward=False)
+
+    def behind(self, value: ir.Value) -> frozenset[ir.Node] | None:
+        """Return those that read `value`, at most two; None where another node reads it as well."""
+        return self._nearest(value, forward=True)
+
+    def _nearest(self, value: ir.Value, *, forward: bool) -> frozenset[ir.Node] | None:
+        known = self._known[forward]
+        waiting = [value]
+        while waiting:
+            current = waiting[-1]
+            neighbors = _neighbors(current, forward)
+            onward = [v for n in neighbors if n.op_type in _ELEMENTWISE for v in _onward(n, forward) if v not in known]
+            if onward and current not in known:
+                waiting += onward
             else:
-                return []
-    return list(matmuls)
+                waiting.pop()
+                known[current] = _merged(neighbors, known, forward)
+        return known[value]
+
+
+def _neighbors(value: ir.Value, forward: bool) -> list[ir.Node]:
+    before = value.producer()
+    return consumers(value) if forward else [before] if before is not None else []
+
+
+def _onward(node: ir.Node, forward: bool) -> list[ir.Value]:
+    return [v for v in (node.outputs if forward else node.inputs) if v is not None]
+
+
+def _merged(
+    neighbors: list[ir.Node], known: dict[ir.Value, frozenset[ir.Node] | None], forward: bool
+) -> frozenset[ir.Node] | None:
+    merged: frozenset[ir.Node] = frozenset()
+    for node in neighbors:
+        if is_projection(node):
+            merged |= {node}
+        elif node.op_type not in _ELEMENTWISE:
+            return None
+        else:
+            for value in _onward(node, forward):
+                further = known[value]
+                if further is None:
+                    return None
+                merged = merged if len(merged) > 1 else merged | further  # more than one is one too many
+    return merged

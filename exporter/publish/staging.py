@@ -60,7 +60,20 @@ def output_folder(out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot be made a directory ({error.strerror})") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UsageError(f"{out}: cannot be written (Permission denied): give another --out")
     return out
+
+
+@contextmanager
+def written(out: Path) -> Iterator[None]:
+    """Turn what fails while files are written to `out` into a UsageError that names it: a full disk does not say which one it is."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else f"cannot be written ({error.strerror})"
+        raise UsageError(f"{out}: {reason}: give another --out") from error
 
 
 def _check_place(out: Path, force: bool, marker: str) -> None:

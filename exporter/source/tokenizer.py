@@ -1,6 +1,8 @@
 """Save the source's tokenizer as one `tokenizer.json` for the bundle. Functions import transformers when they are called."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,13 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
                 f"the tokenizer says {name} = {given!r}, which a bundle's readers do not do: if your texts need none of it, set it "
                 f"to {json.dumps(wanted)} in tokenizer_config.json"
             )
-    tokenizer.save_pretrained(directory)
+    try:
+        tokenizer.save_pretrained(directory)
+    except Exception as error:  # tokenizers raises plain Exception, with the system's number in its text
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
     if "token_type_ids" not in tokenizer.model_input_names:
         _leave_types_out(directory / TOKENIZER_FILE)
     pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token

@@ -14,6 +14,7 @@ int64_t up(int64_t value, int64_t multiple) { return (value + multiple - 1) / mu
 struct Pool {
   std::mutex mutex;
   std::vector<std::vector<char>> free;
+  size_t lent = 0;
 };
 
 Pool& pool() {  // never destroyed: threads of the runtime may outlive it
@@ -24,19 +25,32 @@ Pool& pool() {  // never destroyed: threads of the runtime may outlive it
 }  // namespace
 
 Scratch::Scratch(size_t bytes) {
+  Pool& all = pool();
   {
-    std::lock_guard<std::mutex> lock(pool().mutex);
-    if (!pool().free.empty()) {
-      memory_ = std::move(pool().free.back());
-      pool().free.pop_back();
+    std::lock_guard<std::mutex> lock(all.mutex);
+    all.free.reserve(all.free.size() + all.lent + 1);  // so that giving back allocates nothing, and cannot fail
+    ++all.lent;
+    if (!all.free.empty()) {
+      memory_ = std::move(all.free.back());
+      all.free.pop_back();
     }
   }
-  if (memory_.size() < bytes + 63) memory_ = std::vector<char>(bytes + 63);
+  if (memory_.size() >= bytes + 63) return;
+  try {
+    memory_ = {};  // before more is asked for
+    memory_ = std::vector<char>(bytes + 63);
+  } catch (...) {
+    std::lock_guard<std::mutex> lock(all.mutex);
+    --all.lent;
+    throw;
+  }
 }
 
 Scratch::~Scratch() {
-  std::lock_guard<std::mutex> lock(pool().mutex);
-  pool().free.push_back(std::move(memory_));
+  Pool& all = pool();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  --all.lent;
+  all.free.push_back(std::move(memory_));
 }
 
 Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors, Activation activation)

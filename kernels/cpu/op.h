@@ -1,10 +1,12 @@
 // The parts of an op: named inputs and outputs, attributes, errors that name the op and the tensor, and parallel loops.
 //
 // An op is a class with `kName`, `kInputs`, `kOutputs`, a constructor that reads attributes from `Node` and `compute(Context&)`.
-// Both may throw `Error`, which becomes a status of the runtime; nothing may throw inside `Context::parallel`.
+// All may throw, also inside `Context::parallel`: an `Error` or a lack of memory becomes a status of the runtime.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <exception>
 #include <iterator>
 #include <new>
 #include <stdexcept>
@@ -165,15 +167,30 @@ class Context {
     return static_cast<T*>(data);
   }
 
-  // Calls `body(i)` for 0 <= i < total on the runtime's own threads. Calls must not depend on each other, and must not throw.
+  // Calls `body(i)` for 0 <= i < total on the runtime's own threads. Calls must not depend on each other. An exception, as where
+  // memory for scratch is missing, must not leave the runtime's thread: the first one is thrown again here, the rest is skipped.
   template <class Body>
   void parallel(size_t total, const Body& body) const {
     if (total <= 1) {
       if (total == 1) body(0);
       return;
     }
-    auto call = [](void* data, size_t i) noexcept { (*static_cast<const Body*>(data))(i); };
-    check(api_, ort::parallel_for(api_, context_, call, total, 0, const_cast<Body*>(&body)));
+    struct Shared {
+      const Body& body;
+      std::atomic<bool> failed{false};
+      std::exception_ptr error;
+    } shared{body, {}, {}};
+    auto call = [](void* data, size_t i) noexcept {
+      auto& all = *static_cast<Shared*>(data);
+      if (all.failed.load(std::memory_order_relaxed)) return;
+      try {
+        all.body(i);
+      } catch (...) {
+        if (!all.failed.exchange(true)) all.error = std::current_exception();
+      }
+    };
+    check(api_, ort::parallel_for(api_, context_, call, total, 0, &shared));
+    if (shared.error) std::rethrow_exception(shared.error);
   }
 
   // Calls `body(first, end)` for ranges of rows on the runtime's threads, with about `share` elements in each range.

@@ -9,8 +9,10 @@ import transformers
 from tests.support import models
 
 
-def torchscript_file(directory: Path, family: str, opset: int, attention: str) -> Path:
-    """Return a file as the TorchScript exporter writes it, beside the tokenizer of its source."""
+def torchscript_file(
+    directory: Path, family: str, opset: int, attention: str, dtype: torch.dtype = torch.int64
+) -> Path:
+    """Return a file as the TorchScript exporter writes it for inputs of `dtype`, beside the tokenizer of its source."""
     models.make_model(directory, family, "text-classification")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         directory, attn_implementation=attention
@@ -24,7 +26,7 @@ def torchscript_file(directory: Path, family: str, opset: int, attention: str) -
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             return self.model(input_ids=ids, attention_mask=mask).logits
 
-    ids = torch.randint(5, 99, (2, 9))
+    ids = torch.randint(5, 99, (2, 9), dtype=dtype)
     axes = {0: "batch_size", 1: "sequence_length"}
     path = directory / "model.onnx"
     with warnings.catch_warnings(), torch.no_grad():
@@ -38,5 +40,30 @@ def torchscript_file(directory: Path, family: str, opset: int, attention: str) -
             dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch_size"}},
             opset_version=opset,
             dynamo=False,
+        )
+    return path
+
+
+def dynamo_file(directory: Path, family: str = "bert", attention: str = "sdpa") -> Path:
+    """Return a file as `torch.onnx.export` writes it today where nothing is asked for, external data beside it."""
+    models.make_model(directory, family, "text-classification", num_hidden_layers=1)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        directory, attn_implementation=attention
+    ).eval()
+    ids = torch.randint(5, 99, (2, 9))
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    dynamic = torch.export.Dim.DYNAMIC
+    path = directory / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            kwargs=given,
+            f=str(path),
+            dynamo=True,
+            input_names=list(given),
+            output_names=["logits"],
+            dynamic_shapes={name: {0: dynamic, 1: dynamic} for name in given},
+            verbose=False,
         )
     return path

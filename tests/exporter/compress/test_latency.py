@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headway.errors import HeadwayWarning
 from headway.exporter.compress import latency
 from headway.exporter.compress.evidence import Evidence
 from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
@@ -92,3 +93,22 @@ def test_matrices_of_a_part(model) -> None:
     assert [r for _, r, _ in part_matrices(anatomy, 0, attention=True)] == [64] * 4
     sizes = [(r, c) for _, r, c in part_matrices(anatomy, 0, attention=False)]
     assert sizes == [(64, 256), (256, 64)] and break_even(64, 256) == 51
+
+
+@pytest.mark.parametrize("cache", ["a file is there", "no home"])
+def test_a_cache_that_cannot_be_written_does_not_lose_what_was_measured(
+    cache: str, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "paired_times", lambda *_, **__: [1.0, 0.5])
+    if cache == "no home":
+
+        def no_home() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(latency.Path, "home", no_home)
+        assert measure_table(model, WORK, ort.SPEC).full == 1.0
+        return
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.warns(HeadwayWarning, match=r"cannot be kept .*: set XDG_CACHE_HOME"):
+        assert measure_table(model, WORK, ort.SPEC, cache=tmp_path / "cache").full == 1.0

@@ -8,6 +8,7 @@ import pytest
 from onnx import helper
 
 from headway.errors import SourceError
+from headway.exporter.graph import activations
 from headway.exporter.graph.activations import single_node_activations
 
 from tests.support.hand_made import load, run
@@ -70,3 +71,13 @@ def test_an_erf_that_is_no_gelu_is_named() -> None:
     )
     with pytest.raises(SourceError, match="lonely"):
         single_node_activations(model)
+
+
+def test_only_the_rules_of_operators_that_are_there_are_tried() -> None:
+    chain = [helper.make_node("Gather", ["table", "input_ids"], ["x0"])]
+    chain += [
+        helper.make_node("Tanh" if i % 2 else "Mul", [f"x{i}"] * (1 if i % 2 else 2), [f"x{i + 1}"]) for i in range(20)
+    ]
+    model = load(chain, {"table": np.ones((50, 2), np.float32)}, ["x20"], mask=False)
+    assert activations._rules(model.graph) == []
+    assert activations._rules(gelu_model(0, tanh=True).graph) and activations._rules(gelu_model(0, tanh=False).graph)

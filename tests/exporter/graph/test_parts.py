@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
+from onnx import helper
 
 from headway.errors import SourceError
+from headway.exporter.graph import parts
 from headway.exporter.graph.edit import nodes
 from headway.exporter.graph.parts import read_attention, read_feed_forward
 
 from tests.support import models
+from tests.support.hand_made import load
 from tests.support.variants import canonical
 
 
@@ -39,3 +43,34 @@ def test_an_activation_of_a_head_is_no_feed_forward(bert_model: ir.Model) -> Non
     assert [read_feed_forward(n) for n in nodes(bert_model.graph, "Tanh")] == [None]  # the pooler's
     (forward,) = [read_feed_forward(n) for n in nodes(bert_model.graph, "Gelu")]
     assert forward is not None and (forward.width, forward.gated) == (64, False)
+
+
+@pytest.mark.parametrize("kind", ["Tanh", "Add"])
+def test_a_chain_of_elementwise_nodes_is_looked_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = 300
+    operators = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "w"], ["x0"]),
+    ]
+    for i in range(length):
+        sides = [f"x{i}", f"x{max(i - 1, 0)}"] if kind == "Add" else [f"x{i}"]
+        operators.append(helper.make_node(kind, sides, [f"x{i + 1}"]))
+        operators.append(helper.make_node("Tanh", [f"x{i + 1}"], [f"y{i}"]))
+    operators.append(helper.make_node("MatMul", [f"x{length}", "v"], ["y"]))
+    square = np.ones((4, 4), np.float32)
+    model = load(operators, {"table": square, "w": square, "v": square}, ["y", f"y{length - 1}"], mask=False)
+    looked_at = 0
+    before = parts._neighbors
+
+    def counted(value: ir.Value, forward: bool) -> list[ir.Node]:
+        nonlocal looked_at
+        looked_at += 1
+        return before(value, forward)
+
+    monkeypatch.setattr(parts, "_neighbors", counted)
+    neighbors = parts.NearestMatmuls()
+    assert [f for n in nodes(model.graph, "Tanh") if (f := read_feed_forward(n, neighbors)) is not None] == []
+    assert looked_at < 20 * length
+    first, last = (next(v for n in model.graph for v in n.outputs if v.name == name) for name in ("x1", f"x{length}"))
+    assert {n.inputs[1].name for n in neighbors.before(last) or ()} == {"w"}
+    assert {n.inputs[1].name for n in neighbors.behind(first) or ()} == {"v"}

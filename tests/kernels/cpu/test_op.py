@@ -1,5 +1,8 @@
 """What all operators share: the same bits on any number of threads, errors that name op and tensor, no memory kept."""
 
+import subprocess
+import sys
+
 import numpy as np
 import psutil
 import pytest
@@ -71,3 +74,35 @@ def test_calls_leave_no_memory_behind() -> None:
 
     before = calls(500)
     assert calls(5000) - before < 4e6
+
+
+OUT_OF_MEMORY = """
+import resource
+import subprocess
+import sys
+
+import numpy as np
+from headway.kernels import cpu
+wide, rng = 60000, np.random.default_rng(0)
+weights = [rng.integers(-9, 9, shape).astype(np.int8) for shape in ((8, wide), (wide, 8))]
+up, down = ([w, np.full(w.shape[1], 0.01, np.float32), np.zeros(w.shape[1], np.float32)] for w in weights)
+inputs = [rng.standard_normal((768, 8)).astype(np.float32), *up, *down]  # eight blocks, each with 23 MB of scratch
+session = cpu.open_session("QuantizedFeedForward", inputs, constants=range(1, 7), threads=2)
+with open("/proc/self/statm") as file:
+    taken = int(file.read().split()[0]) * resource.getpagesize()
+limits = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (taken + (8 << 20), limits[1]))
+try:
+    session(inputs)
+except Exception as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, limits)
+print(session(inputs)[0].shape)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+def test_a_kernel_without_memory_raises_and_works_again_with_it() -> None:
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "headway: not enough memory" in done.stdout and done.stdout.endswith("(768, 8)\n")
