@@ -69,7 +69,7 @@ def _places(tree: ast.Module) -> Iterator[tuple[ast.AST, list[Option]]]:
             yield node, options
         if isinstance(node, ast.If | ast.While) and isinstance(node.test, ast.Call | ast.Name | ast.Attribute):
             yield node.test, [("branches", ast.UnaryOp(ast.Not(), node.test))]
-        if not isinstance(node, _SKIPPED):
+        if not isinstance(node, _SKIPPED) and not _reports(node):
             inside = nested or isinstance(node, ast.If | ast.For | ast.While)
             stack.extend((child, inside) for child in _children(node))
 
@@ -126,8 +126,13 @@ def _statements(node: ast.AST, nested: bool) -> Iterator[Option]:
         yield "raise deleted", "pass"
     elif isinstance(node, ast.Return) and nested:
         yield "return deleted", "pass"
-    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _name(node.value) not in _SILENT:
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _reports(node):
         yield "call deleted", "pass"
+
+
+def _reports(node: ast.AST) -> bool:
+    """Return True for a statement that only prints or shows progress."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _name(node.value) in _SILENT
 
 
 def _name(call: ast.Call) -> str:
