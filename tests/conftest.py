@@ -18,9 +18,10 @@ sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by 
 
 @pytest.fixture(scope="session", autouse=True)
 def _traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trace a model once for all tests and processes; tests of the capture trace anew."""
+    """Trace a model once for all tests and processes; tests of the capture trace anew. `HEADWAY_TRACES` names a folder that stays."""
     base = tmp_path_factory.getbasetemp()
-    with traces.kept_in((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traces"):
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traces"
+    with traces.kept_in(Path(os.environ.get("HEADWAY_TRACES") or folder)):
         yield
 
 

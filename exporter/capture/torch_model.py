@@ -18,6 +18,8 @@ from .base import Captured
 from .fake_quant import check_learned, frozen
 from .stack import find_stack, first_layer_only, repeat_layer
 
+_POOLER_UNUSED = ("feature-extraction", "sentence-embedding")
+
 
 def load_model(source: Source) -> tuple[Any, Source]:
     """Load a directory or call a factory; return the wrapped torch module, and the source as completed by loading."""
@@ -66,7 +68,10 @@ def _from_directory(source: Source) -> Any:
 
 def _check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> None:
     """Refuse a checkpoint that fits only partly: transformers would complete it with random weights."""
-    missing = sorted(k for k in report["missing_keys"] if "pooler" not in k)
+    # The pooler of a model without a head gives none of the outputs; that of a classifier does.
+    missing = sorted(
+        k for k in report["missing_keys"] if not k.startswith("pooler.") or source.task not in _POOLER_UNUSED
+    )
     mismatched = sorted(str(k) for k in report["mismatched_keys"])
     if mismatched:
         raise SourceError(f"{source.directory}: config.json disagrees with the weights: {', '.join(mismatched[:3])}")

@@ -121,6 +121,7 @@ def compare(
     Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. `tolerance` replaces that of
     `dtype`. Raise GateError for an output that is missing or has another shape.
     """
+    allowed = TOLERANCE[dtype] if tolerance is None else tolerance
     worst: dict[str, OutputParity] = {}
     for case, wanted in zip(cases, expected, strict=True):
         got = actual(case.feeds)
@@ -128,9 +129,7 @@ def compare(
             if name not in got or got[name].shape != reference.shape:
                 given = f"has shape {got[name].shape}" if name in got else "is missing"
                 raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
-            measured = _compare_output(
-                name, reference, got[name], case, tolerance or TOLERANCE[dtype], name in per_token
-            )
+            measured = _compare_output(name, reference, got[name], case, allowed, name in per_token)
             worst[name] = _worse(worst[name], measured) if name in worst else measured
     return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
 

@@ -156,6 +156,17 @@ def test_files_that_are_missing_cut_short_or_changed_are_named(bundle: Path) -> 
         check_files(bundle, manifest)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "folder/tokenizer.json"])
+@pytest.mark.parametrize("change_of_length", [1, -1])
+def test_any_file_that_is_longer_or_shorter_is_named(bundle: Path, name: str, change_of_length: int) -> None:
+    manifest, content = Manifest.read(bundle), (bundle / name).read_bytes()
+    (bundle / name).write_bytes(content + b" " if change_of_length > 0 else content[:-1])
+    with pytest.raises(SourceError, match=name):
+        check_whole(bundle, manifest)
+    with pytest.raises(SourceError, match=name):
+        check_files(bundle, manifest)
+
+
 def test_a_manifest_needs_python_alone() -> None:
     code = "import sys, headway.manifest; print(*{'numpy', 'onnxruntime', 'tokenizers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -41,6 +41,48 @@ def test_a_beginning_starts_a_new_entity() -> None:
     assert entities("O", "O", "O", "O", "O") == []
 
 
+def spans(labels: list[str], names: list[str], special: tuple[int, ...] = ()) -> list[tuple[str, int, int]]:
+    """Return label, start and end for tokens `ab`, `cd`, … one behind the other, which have these labels."""
+    text = "abcdefghijklmnopqrstuvwxyz"[: 2 * len(labels)]
+    encoding = SimpleNamespace(
+        offsets=[(2 * i, 2 * i + 2) for i in range(len(labels))],
+        special_tokens_mask=[int(i in special) for i in range(len(labels))],
+    )
+    probabilities = np.eye(len(names))[[names.index(n) for n in labels]]
+    found = entity_spans(text, encoding, probabilities, names, "O")
+    assert all(s["text"] == text[s["start"] : s["end"]] and s["score"] == 1 for s in found)
+    return [(s["label"], s["start"], s["end"]) for s in found]
+
+
+NAMES = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        ("B-PER I-PER I-PER", [("PER", 0, 6)]),
+        ("B-PER B-PER I-PER", [("PER", 0, 2), ("PER", 2, 6)]),
+        ("I-PER I-PER O", [("PER", 0, 4)]),
+        ("B-PER I-ORG I-ORG", [("PER", 0, 2), ("ORG", 2, 6)]),
+        ("I-PER B-ORG I-PER", [("PER", 0, 2), ("ORG", 2, 4), ("PER", 4, 6)]),
+        ("B-PER O I-PER", [("PER", 0, 2), ("PER", 4, 6)]),
+        ("O O O I-ORG", [("ORG", 6, 8)]),
+        ("O O", []),
+    ],
+)
+def test_entities_by_beginning_inside_and_outside(labels: str, wanted: list[tuple[str, int, int]]) -> None:
+    assert spans(labels.split(), NAMES) == wanted
+
+
+def test_a_special_token_parts_entities_and_is_none_itself() -> None:
+    assert spans(["B-PER", "I-PER", "I-PER"], NAMES, special=(1,)) == [("PER", 0, 2), ("PER", 4, 6)]
+    assert spans(["I-PER", "I-PER"], NAMES, special=(0, 1)) == []
+
+
+def test_labels_without_a_scheme_join_with_their_neighbors() -> None:
+    assert spans(["PER", "PER", "LOC", "none", "LOC"], ["none", "PER", "LOC"])[:2] == [("PER", 0, 4), ("LOC", 4, 6)]
+
+
 QUESTION_AND_CONTEXT = SimpleNamespace(
     sequence_ids=[None, 0, None, 1, 1, 1, None], offsets=[(0, 0), (0, 3), (0, 0), (0, 3), (4, 8), (8, 12), (0, 0)]
 )
@@ -53,6 +95,13 @@ def test_the_best_span_lies_in_the_context_and_is_no_longer_than_allowed() -> No
     answer = best_answer("Ada Lovelace", QUESTION_AND_CONTEXT, start, end, 30)
     assert answer == {"answer": "Ada Lovelace", "start": 0, "end": 12, "score": 9.0}
     assert best_answer("Ada Lovelace", QUESTION_AND_CONTEXT, start, end, 2)["answer"] == "Ada Love"
+
+
+@pytest.mark.parametrize(("longest", "answer"), [(1, "Ada"), (2, "Ada Love"), (3, "Ada Lovelace"), (4, "Ada Lovelace")])
+def test_an_answer_has_at_most_as_many_tokens_as_asked(longest: int, answer: str) -> None:
+    start, end = np.zeros(7), np.array([0.0, 0, 0, 1, 2, 3, 9])
+    start[3] = 5
+    assert best_answer("Ada Lovelace", QUESTION_AND_CONTEXT, start, end, longest)["answer"] == answer
 
 
 def test_a_span_does_not_end_before_it_starts() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import GateError
-from headway.exporter.check.parity import Case, compare, first_divergence, make_cases
+from headway.exporter.check.parity import Case, OutputParity, compare, first_divergence, make_cases
 
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
 CASE = Case("a case", {"input_ids": MASK, "attention_mask": MASK})
@@ -41,6 +41,90 @@ def test_nan_and_inf_never_agree(bad: float) -> None:
     got[0, 0, 0] = bad
     assert not verdict(reference, got).ok
     assert not verdict(got, got).ok
+
+
+THREE = [Case(name, {"input_ids": MASK, "attention_mask": MASK}) for name in ("first", "second", "third")]
+
+
+def over_cases(*pairs: tuple[np.ndarray, np.ndarray], **options) -> OutputParity:
+    """Return the verdict on one output over as many cases as there are pairs of reference and answer."""
+    answers = iter([got for _, got in pairs])
+    expected = [{"y": reference} for reference, _ in pairs]
+    return compare(THREE[: len(pairs)], expected, lambda _: {"y": next(answers)}, per_token=[], **options).outputs[0]
+
+
+@pytest.mark.parametrize("worst", [0, 1, 2])
+def test_the_worst_case_decides_wherever_it_stands(worst: int) -> None:
+    reference = np.array([[1.0, 2.0], [3.0, 5.0]])
+    pairs = [(reference, reference + 1e-6 * (i + 1)) for i in range(3)]
+    pairs[worst] = (reference, reference + np.array([[0.0, 0.0], [0.5, 0.0]]))
+    measured = over_cases(*pairs)
+    assert not measured.ok
+    assert (measured.max_abs, measured.worst_case) == (0.5, THREE[worst].name)
+    assert over_cases(*(p for i, p in enumerate(pairs) if i != worst)).ok
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("side", [0, 1])
+def test_nan_and_inf_in_any_case_are_not_overwritten_by_another(bad: float, position: int, side: int) -> None:
+    pairs = [[np.ones((2, 4)), np.ones((2, 4))] for _ in range(3)]
+    pairs[position][side][1, 2] = bad
+    measured = over_cases(*((a, b) for a, b in pairs))
+    assert not measured.ok
+    assert (measured.max_abs, measured.worst_case) == (np.inf, THREE[position].name)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_each_figure_is_the_worst_of_the_cases(order: tuple[int, ...]) -> None:
+    """Cosine, relative difference, argmax and magnitude may each be worst in another case."""
+    turned = (np.array([[4.0, 3.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [0.0, 1.0]]))  # the cosine of row 0 is 0.96
+    shifted = (np.array([[1.0, 40.0], [2.0, 8.0]]), np.array([[2.5, 40.0], [2.0, 8.0]]))  # 1.5 off, relative to 1
+    large = (np.array([[7.0, -100.0], [3.0, 1.0]]), np.array([[7.0, -100.0], [3.0, 1.0]]))
+    measured = over_cases(*((turned, shifted, large)[i] for i in order))
+    assert measured.cosine == pytest.approx(0.96)
+    assert measured.argmax_agreement == 0.5
+    assert (measured.max_abs, measured.max_rel, measured.largest) == (1.5, 1.5, 100.0)
+    assert measured.worst_case == THREE[order.index(1)].name
+
+
+def test_every_output_has_to_agree() -> None:
+    good, off = np.ones((2, 4)), np.full((2, 4), 2.0)
+    for first, second in ((good, off), (off, good)):
+        parity = compare([CASE], [{"a": good, "b": good}], lambda _, f=first, s=second: {"a": f, "b": s}, per_token=[])
+        assert [o.ok for o in parity.outputs] == [first is good, second is good]
+        assert not parity.ok and parity.to_json()["ok"] is False
+
+
+def test_a_difference_of_the_tolerance_itself_is_allowed() -> None:
+    reference = np.zeros((1, 2))
+    assert verdict(reference, reference + 0.25, per_token=False, tolerance=0.25).ok
+    assert not verdict(reference, reference + 0.2500001, per_token=False, tolerance=0.25).ok
+    assert not verdict(
+        reference, reference + 1e-9, per_token=False, tolerance=0.0
+    ).ok  # 0 is a tolerance, not "none given"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [("float32", 1e-4), ("float16", 2e-2), ("bfloat16", 1e-1), ("int8", 1e-1)]
+)
+def test_each_dtype_has_its_tolerance(dtype: str, allowed: float) -> None:
+    reference = np.zeros((1, 2))
+    assert verdict(reference, reference + 0.99 * allowed, per_token=False, dtype=dtype).ok
+    assert not verdict(reference, reference + 1.01 * allowed, per_token=False, dtype=dtype).ok
+
+
+def test_a_case_without_its_answer_is_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        compare(THREE, [{"y": np.ones((2, 4))}], lambda _: {"y": np.ones((2, 4))}, per_token=[])
+
+
+def test_relative_differences_have_a_floor_of_a_thousandth_of_the_largest() -> None:
+    reference, got = np.array([[100.0, 0.0]]), np.array([[100.0, 0.2]])
+    assert verdict(reference, got, per_token=False).outputs[0].max_rel == pytest.approx(2.0)
+    zeros = np.zeros((1, 2))
+    assert verdict(zeros, zeros + 1, per_token=False).outputs[0].max_rel == 0.0
+    assert verdict(zeros, zeros + 1, per_token=False).outputs[0].cosine == 1.0
 
 
 def test_a_missing_output_or_another_shape_is_an_error() -> None:

@@ -20,6 +20,8 @@ def test_a_bundle_is_verified_inspected_and_measured(headway: Headway, bert_bund
     assert json.loads(headway("inspect", bundle, "--json").stdout)["task"] == "feature-extraction"
     done = headway("inspect", bundle, "--time", "--length", 8)
     assert done.returncode == 0 and "head_dim" in done.stdout and "measured share of time" in done.stdout
+    untimed = headway("inspect", bundle, "--length", 8)
+    assert untimed.returncode == 0 and "head_dim" in untimed.stdout and "share of time" not in untimed.stdout
     done = headway("bench", bundle, "-a", bundle / "model.onnx", "--rounds", 3, "-o", tmp_path / "bench")
     assert done.returncode == 0 and "geometric mean" in done.stdout
     assert done.stdout.splitlines()[-1] == str(tmp_path / "bench" / "bench.json")

@@ -102,6 +102,26 @@ def test_shared_layers_are_one_decision(tmp_path: Path) -> None:
     TorchGraph(model)(feeds)
 
 
+@pytest.mark.parametrize(
+    ("attention", "neurons", "block"),
+    [
+        (None, {(0, 0): [], (0, 1): []}, 0),
+        (None, {(0, 0): [], (0, 1): [3]}, 1),
+        (None, {(0, 0): [3], (0, 1): []}, 1),
+        (None, {(0, 0): []}, 1),
+        ("some", {(0, 0): [], (0, 1): []}, 1),
+    ],
+)
+def test_blocks_are_renumbered_only_where_the_first_goes_whole(
+    attention: str | None, neurons: dict, block: int
+) -> None:
+    """All its feed-forwards go, and its attention was gone before."""
+    first = SimpleNamespace(attention=attention, feed_forwards=["one", "two"])
+    passes = CutPlan(heads={1: [0]}, neurons=neurons).passes(SimpleNamespace(blocks=[first]), None)  # type: ignore[arg-type]
+    (heads,) = [p for p in passes if isinstance(p, RemoveHeads)]
+    assert heads.keep == {block: [0]}
+
+
 def test_a_block_that_lost_its_attention_before_may_go_whole(model) -> None:
     """What follows has another number then; heads would be taken from the block behind the one that was meant."""
     cut = model.clone()

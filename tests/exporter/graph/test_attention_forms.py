@@ -30,6 +30,18 @@ def test_scale_mask_and_inputs_are_read(scale_form: str, mask_form: str) -> None
     assert not match.causal
 
 
+@pytest.mark.parametrize("mask_form", ["keep", "drop"])
+@pytest.mark.parametrize(
+    ("low", "is_mask"), [(-5.0, False), (-100.0, False), (0.0, False), (-1e4, True), (-np.inf, True)]
+)
+def test_only_a_number_that_blocks_makes_a_choice_a_mask(mask_form: str, low: float, is_mask: bool) -> None:
+    """A bias of -5 lets masked keys take part: it cannot be replaced by a mask."""
+    model = decomposed("mul", mask_form, 0)
+    model.graph.initializers["low"].const_value = ir.tensor(np.float32(low), name="low")
+    match = match_attention(softmax_of(model), Prober(model, 50))
+    assert (match is not None) is is_mask
+
+
 def test_scores_behind_another_operator_are_no_match() -> None:
     model = decomposed("mul", "add", 0)
     softmax = softmax_of(model)

@@ -81,6 +81,37 @@ def test_masks_are_recognized_by_what_they_compute(kind: str, expected: MaskKind
     assert classify(Prober(model, 50), values["out"], values["attention_mask"], 64) == expected
 
 
+def blocking(low: float, *, chosen: bool) -> ir.Model:
+    """Return a graph with the mask `(1 - attention_mask) * low`, or, where `chosen`, `Where(attention_mask, 0, low)`."""
+    n = helper.make_node
+    weights = {"one": np.float32(1), "nothing": np.float32(0), "low": np.float32(low), "axes": np.array([1, 2])}
+    product = [n("Cast", ["attention_mask"], ["f"], to=1), n("Sub", ["one", "f"], ["d"]), n("Mul", ["d", "low"], ["m"])]
+    choice = [n("Cast", ["attention_mask"], ["f"], to=9), n("Where", ["f", "nothing", "low"], ["m"])]
+    nodes = [*(choice if chosen else product), n("Unsqueeze", ["m", "axes"], ["out"])]
+    table = {"table": np.zeros((50, 2), np.float32)}
+    return load([*nodes, n("Gather", ["table", "input_ids"], ["embedded"])], {**weights, **table}, ["embedded"])
+
+
+def kind_of(model: ir.Model) -> MaskKind | None:
+    values = ir.convenience.create_value_mapping(model.graph)
+    return classify(Prober(model, 50), values["out"], values["attention_mask"], 64)
+
+
+@pytest.mark.parametrize("low", [-1e4, -65504.0, float(np.finfo(np.float32).min), -np.inf])
+@pytest.mark.parametrize("chosen", [False, True])
+def test_whatever_number_blocks_is_a_mask(low: float, chosen: bool) -> None:
+    """Older versions of transformers add -10000; infinity cannot be multiplied by 0."""
+    if chosen or np.isfinite(low):
+        assert kind_of(blocking(low, chosen=chosen)) == MaskKind(padding=True)
+
+
+@pytest.mark.parametrize("low", [-5.0, -100.0, 5.0])
+def test_a_small_number_at_padding_blocks_nothing_and_is_named(low: float) -> None:
+    """It makes masked keys count less, which a mask cannot say."""
+    with pytest.raises(SourceError, match="'out' mixes"):
+        kind_of(blocking(low, chosen=True))
+
+
 def test_a_mask_of_no_known_kind_is_named() -> None:
     model = mask_model("strange")
     values = ir.convenience.create_value_mapping(model.graph)

@@ -56,7 +56,39 @@ CASES: list[tuple[str, list[np.ndarray | None], dict[str, Any], int]] = [
     ("Transpose", [X], {}, 1),
     ("Transpose", [X], {"perm": [0, 2, 1]}, 1),
     ("Unsqueeze", [X, i64(-1, 0)], {}, 1),
+    # Without what is optional: the defaults of the standard.
+    ("ArgMax", [X], {}, 1),
+    ("Clip", [X, np.float32(-0.5)], {}, 1),
+    ("Concat", [X, X], {"axis": 0}, 1),
+    ("DequantizeLinear", [np.array([-3, 5], np.int8), np.float32(0.5)], {}, 1),
+    ("Gelu", [X], {}, 1),
+    ("Gemm", [SQUARE, SQUARE], {}, 1),
+    ("Gemm", [SQUARE, SQUARE, SQUARE], {}, 1),
+    ("LayerNormalization", [X, np.ones(4, np.float32)], {}, 1),
+    ("LayerNormalization", [X, np.ones((3, 4), np.float32), np.ones((3, 4), np.float32)], {"axis": 1}, 1),
+    ("Max", [X, np.float32(0), X[:1] + 1], {}, 1),
+    ("Min", [X, np.float32(0), X[:1] - 1], {}, 1),
+    ("Pad", [X, i64(0, 1, 0, 0, 0, 2)], {}, 1),
+    ("QuantizeLinear", [X, np.array([0.01, 0.02, 0.03], np.float32), np.array([1, 2, 3], np.int8)], {}, 1),
+    ("QuantizeLinear", [X, np.array([0.01, 0.02], np.float32), np.array([1, 2], np.int8)], {"axis": 0}, 1),
+    ("ReduceMax", [X, i64(-1)], {"keepdims": 1}, 1),
+    ("ReduceSum", [X], {"keepdims": 0}, 1),
+    ("Shape", [X], {}, 1),
+    ("Slice", [X, i64(1, 1), i64(2, 3)], {}, 1),
+    ("Softmax", [X], {}, 1),
+    ("Softmax", [X], {"axis": 1}, 1),
+    ("Split", [np.concatenate([X, X])], {"num_outputs": 2}, 2),
+    ("Squeeze", [X[:1, :1]], {}, 1),
 ]
+CASES += [(kind, [X], {}, 1) for kind in ("Abs", "Ceil", "Cos", "Exp", "Neg", "Relu", "Sigmoid", "Sign", "Sin", "Tanh")]
+CASES += [(kind, [np.abs(X) + 1], {}, 1) for kind in ("Log", "Sqrt", "Identity")]
+CASES += [(kind, [X, SQUARE[0]], {}, 1) for kind in ("Add", "Sub", "Mul")]
+CASES += [("Div", [X, SQUARE[0]], {}, 1), ("Pow", [np.abs(X), SQUARE[0]], {}, 1), ("MatMul", [X, SQUARE], {}, 1)]
+COMPARED = [("Equal", X), ("Greater", X), ("GreaterOrEqual", X), ("Less", X), ("LessOrEqual", X)]
+CASES += [(kind, [x, np.where(x > 0, x, np.float32(0.2))], {}, 1) for kind, x in COMPARED]
+CASES += [(kind, [X > 0, SQUARE[0] > 0], {}, 1) for kind in ("And", "Or")] + [("Not", [X > 0], {}, 1)]
+CASES += [("Where", [X > 0, X, SQUARE[0]], {}, 1)]
+TRUTHS = dict.fromkeys(("And", "Or", "Not", *(kind for kind, _ in COMPARED)), 9)
 
 
 def one_node(operator: str, inputs: list[np.ndarray | None], attributes: dict[str, Any], outputs: int) -> ir.Model:
@@ -96,7 +128,7 @@ def test_an_operator_computes_what_onnxruntime_computes(
     proto = ir.to_proto(model)
     x = inputs[0]
     assert x is not None
-    dtypes = {"ArgMax": 7, "Shape": 7, "Cast": 7, "QuantizeLinear": 3, "Div": 7}
+    dtypes = {"ArgMax": 7, "Shape": 7, "Cast": 7, "QuantizeLinear": 3, "Div": 7 if x.dtype == np.int64 else 1, **TRUTHS}
     for out in proto.graph.output:
         out.type.tensor_type.elem_type = dtypes.get(operator, 1)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -10,9 +10,12 @@ import pytest
 import torch
 import transformers
 
+from headway.errors import UsageError
 from headway.exporter.compress.evidence import sites
 from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.edit import initializer
 from headway.exporter.passes.blocks import RemoveParts
+from headway.exporter.passes.cuts import Cuts
 from headway.exporter.passes.heads import RemoveHeads, columns_of, original_heads
 from headway.exporter.passes.neurons import RemoveNeurons
 
@@ -45,6 +48,68 @@ def test_removal_equals_closed_gates(family: str, family_models: dict[str, ir.Mo
     assert largest_difference(wanted, by_runtime(model)) < 1e-5
     after = [b.attention.heads for b in read_anatomy(model).blocks if b.attention is not None]
     assert after == [len(k) for k in heads.values() if k]
+
+
+def grouped(model: ir.Model) -> ir.Model:
+    """Return a copy whose first block has four query heads over two heads of keys and values."""
+    changed = model.clone()
+    part = read_anatomy(changed).blocks[0].attention
+    assert part is not None
+    cuts = Cuts()
+    for projection in (part.k, part.v):
+        cuts.columns(projection.node, columns_of([0, 1], part.head_dim))
+    cuts.apply()
+    part.node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", 2)
+    return changed
+
+
+@pytest.mark.parametrize("group", [0, 1])
+def test_heads_of_a_group_are_removed_together_and_exactly(bert_model: ir.Model, group: int) -> None:
+    model = grouped(bert_model)
+    part = read_anatomy(model).blocks[0].attention
+    assert part is not None and (part.heads, part.kv_heads) == (4, 2)
+    kept = [2 * group, 2 * group + 1]
+    wanted = answers(model, {part.o.input: gate(columns_of(kept, part.head_dim))})
+    RemoveHeads({0: kept})(model)
+    left = read_anatomy(model).blocks[0].attention
+    assert left is not None and (left.heads, left.kv_heads) == (2, 1)
+    assert largest_difference(wanted, answers(model)) < 1e-5
+    assert largest_difference(wanted, by_runtime(model)) < 1e-5
+
+
+@pytest.mark.parametrize("kept", [[0], [0, 2], [1, 2, 3], [0, 1, 3]])
+def test_a_part_of_a_group_is_refused_and_nothing_is_changed(bert_model: ir.Model, kept: list[int]) -> None:
+    """Also where as many heads are kept as whole groups would have."""
+    model = grouped(bert_model)
+    wanted = answers(model)
+    with pytest.raises(UsageError, match=r"attention '.*': 2 heads share their keys and values"):
+        RemoveHeads({0: kept})(model)
+    assert largest_difference(wanted, answers(model)) == 0
+    assert {b.attention.heads for b in read_anatomy(model).blocks if b.attention} == {4}
+
+
+def test_a_head_as_wide_as_there_are_heads_keeps_its_width(tmp_path: Path) -> None:
+    """Four heads of width 4, split by a shape that is computed from the batch's and by one that is a constant."""
+    kept = [0, 1, 3]
+    source = canonical(models.make_model(tmp_path, "modernbert", hidden_size=16, num_hidden_layers=1))
+    for fixed in (False, True):
+        model = source.clone()
+        if fixed:
+            split = next(n for n in model.graph if n.op_type == "Reshape" and len(n.outputs[0].shape or ()) == 5)
+            split.attributes.pop("allowzero", None)
+            split.replace_input_with(1, initializer(model.graph, "split", np.array([0, 0, 3, 4, 4])))
+        part = read_anatomy(model).blocks[0].attention
+        assert part is not None and part.heads == part.head_dim == 4
+        wanted = answers(model, {part.o.input: gate(columns_of(kept, 4))})
+        RemoveHeads({0: kept})(model)
+        assert largest_difference(wanted, answers(model)) < 1e-5
+        assert largest_difference(wanted, by_runtime(model)) < 1e-5
+
+
+def test_what_cannot_be_removed_is_refused(bert_model: ir.Model) -> None:
+    for keep, reason in (({0: [4]}, "head"), ({0: [-1]}, "head"), ({0: [1, 1]}, "head"), ({7: [0]}, "block")):
+        with pytest.raises(UsageError, match=reason):
+            RemoveHeads(keep)(bert_model.clone())
 
 
 def test_heads_removed_twice_know_where_they_came_from(bert_model: ir.Model) -> None:

@@ -104,6 +104,58 @@ def test_migration_is_exact(bert_model: ir.Model) -> None:
         MigrateScales({"nowhere": np.ones(3)})(model)
 
 
+def test_value_projections_that_share_a_bias_are_not_divided(bert_model: ir.Model) -> None:
+    """The activation of either is divided where it is read instead: the other layer must not feel it."""
+    model = bert_model.clone()
+    names = [f"encoder.layer.{i}.attention.self.value.bias" for i in (0, 2)]
+    kept, other = (model.graph.initializers[n] for n in names)
+    ir.convenience.replace_all_uses_with(other, kept)
+    del model.graph.initializers[names[1]]
+    wanted, before = answers(model), weight_of(model, names[0])
+    part = read_anatomy(model).blocks[0].attention
+    assert part is not None
+    name = str(part.o.input.name)
+    migrate = MigrateScales({name: np.linspace(0.5, 4, 32)})
+    migrate(model)
+    assert migrate.report is not None and migrate.report.changes[name].startswith("channels divided by 0.5 to 4")
+    assert np.array_equal(weight_of(model, names[0]), before)
+    assert largest_difference(wanted, answers(model)) < 1e-5
+
+
+@pytest.mark.parametrize("shared", ["weight", "bias"])
+def test_a_shared_tensor_of_a_projection_is_left_as_it_is(bert_model: ir.Model, shared: str) -> None:
+    """A weight that others read cannot be divided for one of them; a bias that others read is not shifted."""
+    model = bert_model.clone()
+    names = [f"encoder.layer.{i}.attention.self.value.{shared}" for i in (0, 2)]
+    ir.convenience.replace_all_uses_with(*(model.graph.initializers[n] for n in reversed(names)))
+    del model.graph.initializers[names[1]]
+    wanted, before = answers(model), weight_of(model, names[0])
+    part = read_anatomy(model).blocks[0].attention
+    assert part is not None
+    if shared == "weight":
+        MigrateScales({str(part.o.input.name): np.linspace(0.5, 4, 32)})(model)
+        assert largest_difference(wanted, answers(model)) < 1e-5
+    else:
+        weight = part.v.weight
+        QuantizeWeights({weight: nearest(weight_of(model, weight))}, {weight: np.ones(32, np.float32)})(model)
+    assert np.array_equal(weight_of(model, names[0]), before)
+
+
+def test_an_activation_of_shared_weights_is_not_migrated(bert_model: ir.Model) -> None:
+    """Its rows would be multiplied for the other reader as well."""
+    model = bert_model.clone()
+    names = [f"encoder.layer.{i}.attention.output.dense.weight" for i in (0, 2)]
+    ir.convenience.replace_all_uses_with(*(model.graph.initializers[n] for n in reversed(names)))
+    del model.graph.initializers[names[1]]
+    wanted = answers(model)
+    part = read_anatomy(model).blocks[0].attention
+    assert part is not None
+    migrate = MigrateScales({str(part.o.input.name): np.linspace(0.5, 4, 32)})
+    migrate(model)
+    assert migrate.report is not None and migrate.report.changes == {}
+    assert largest_difference(wanted, answers(model)) == 0
+
+
 def test_half_the_bytes_and_the_same_arithmetic(bert_model: ir.Model) -> None:
     model, rounded = bert_model.clone(), bert_model.clone()
     for value in rounded.graph.initializers.values():

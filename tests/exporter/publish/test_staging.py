@@ -1,6 +1,7 @@
 """Output appears completely or not at all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,27 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         raise RuntimeError
     assert (tmp_path / "out" / "headway.json").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failure_at_the_last_step_leaves_what_was_there(tmp_path: Path) -> None:
+    """What was to take the place is gone, so that it cannot: the old bundle is back, and nothing else is left."""
+    bundle(tmp_path / "out", "old")
+    with pytest.raises((OSError, UsageError)), staged(tmp_path / "out", force=True) as staging:
+        shutil.rmtree(staging)
+    assert (tmp_path / "out" / "headway.json").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_leftover_under_our_own_process_number_is_cleared(tmp_path: Path) -> None:
+    """Numbers come again, in containers always the same ones."""
+    bundle(tmp_path / f".out.new-{os.getpid()}", "half")
+    bundle(tmp_path / f".out.old-{os.getpid()}", "saved")
+    with staged(tmp_path / "out2", force=False) as staging:
+        bundle(staging, "other")
+    with pytest.raises(UsageError, match="exists"), staged(tmp_path / "out", force=False):
+        pass
+    assert (tmp_path / "out" / "headway.json").read_text() == "saved"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out2"]
 
 
 def test_force_replaces_a_bundle_and_nothing_else(how: str, tmp_path: Path) -> None:

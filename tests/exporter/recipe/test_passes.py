@@ -46,6 +46,7 @@ def test_orders_that_cannot_work_are_refused(passes: list, says: str) -> None:
         ([{"kind": "quantize"}, {"kind": "split", "keep": 0.5}], "split behind quantize"),
         ([{"kind": "float16"}, {"kind": "remove_heads", "keep": {0: 1}}], "remove_heads behind float16"),
         ([{"kind": "quantize"}, {"kind": "quantize"}], "given twice"),
+        ([{"kind": "float16"}, {"kind": "float16"}], "given twice"),
         ([{"kind": "float16"}, {"kind": "quantize"}], "put quantize in front"),
         ([{"kind": "quantize", "weights": "int4", "activations": "static"}], "weight-only"),
     ],

@@ -53,6 +53,14 @@ def test_the_length_of_a_row_ends_with_its_last_token() -> None:
     assert real_lengths(mask).tolist() == [2, 4, 1, 4]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.bool_, np.float32])
+def test_a_row_of_padding_alone_counts_as_one_token(dtype: type) -> None:
+    """A group of length zero could not be run."""
+    mask = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]], dtype)
+    assert real_lengths(mask).tolist() == [1, 3, 1, 2]
+    assert [g.tolist() for g in group_by_length(real_lengths(np.zeros((2, 5), dtype)))] == [[0, 1]]
+
+
 def test_padding_before_a_token_is_refused_and_its_row_named() -> None:
     check_mask(np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]]))
     with pytest.raises(UsageError, match=r"attention_mask, row 1: padding stands before a token; .*pad on the right"):

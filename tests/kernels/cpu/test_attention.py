@@ -192,6 +192,18 @@ def test_wrong_input_is_a_status_that_names_op_and_tensor(what: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["q_scale", "k_scale", "v_scale", "y_scale"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 0.0, -0.1, None])
+def test_a_scale_that_is_no_positive_number_is_refused_and_named(name: str, value: float | None) -> None:
+    x, ends = np.zeros((6, 8), np.int8), np.array([0, 2, 6], np.int32)
+    scales: dict[str, Any] = {f"{n}_scale": 0.1 for n in "qkvy"}
+    cpu.run("QuantizedPackedAttention", [x, x, x, ends], heads=2, **scales)
+    scales[name] = value
+    given_scales = {k: v for k, v in scales.items() if v is not None}
+    with pytest.raises(Exception, match=f"attribute '{name}' is missing or not above 0"):
+        cpu.run("QuantizedPackedAttention", [x, x, x, ends], heads=2, **given_scales)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_random_shapes_never_crash(data: st.DataObject) -> None:

@@ -11,6 +11,7 @@ from headway.errors import TargetError
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import insert, nodes, remove_unused, replace
+from headway.exporter.graph.mask import PADDING_BIAS
 from headway.exporter.passes.blocks import RemoveParts
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitWeights
@@ -183,6 +184,33 @@ def test_pooled_outputs_never_restore(tmp_path: Path) -> None:
     model = canonical(models.make_model(tmp_path / "source", "bert", "text-classification"))
     lowering = compare(model, tmp_path)
     assert (lowering["restored"], lowering["pooled"]) == (0, 1)
+
+
+def test_a_batch_padded_on_the_left_is_refused_where_first_tokens_count(tmp_path: Path) -> None:
+    """The first packed token of a row would be its first real one, and the graph's own first token is padding."""
+    model = canonical(models.make_model(tmp_path / "source", "bert", "text-classification"))
+    packed, _ = runner(model, tmp_path / "packed", "custom")
+    feeds = batch([6, 4])
+    packed.run(feeds)
+    left = {name: array.copy() for name, array in feeds.items()}
+    for array in left.values():
+        array[1] = array[1, ::-1]
+    with pytest.raises(Exception, match=r"RemovePadding.*row 1"):
+        packed.run(left)
+
+
+def test_attentions_with_different_masks_are_refused(bert_graph: ir.Model) -> None:
+    """Padding is removed once, by one mask."""
+    model = bert_graph.clone()
+    graph = model.graph
+    other = ir.Value(name="other_mask", shape=graph.inputs[1].shape, type=graph.inputs[1].type)
+    graph.inputs.append(other)
+    last = nodes(graph, "Attention")[-1]
+    as_float = insert(last, "Cast", [other], name=f"{PADDING_BIAS}.kept", dtype=ir.DataType.FLOAT, to=1)
+    keys = insert(last, "Neg", [as_float], name=f"{PADDING_BIAS}.keys", dtype=ir.DataType.FLOAT)
+    last.replace_input_with(3, keys)
+    with pytest.raises(TargetError, match=r"different masks \['attention_mask', 'other_mask'\].*--kernels stock"):
+        pack_tokens(model, read_anatomy(model))
 
 
 def test_a_packed_bundle(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+import pytest
 
 from headway.exporter.graph.edit import constant, initializer, nodes
 from headway.exporter.passes.cuts import set_array
+from headway.exporter.targets.tensorrt.precision import assign
 
 from tests.support.typed_graphs import batch, big, lowered, run, within
 
@@ -42,6 +44,34 @@ def test_the_rules_keep_sums_norms_and_masks_in_float32(canonical) -> None:
     }
     assert {n.outputs[0].dtype for n in nodes(model.graph, "LayerNormalization", "Gelu")} == {ir.DataType.FLOAT}
     assert [o.dtype for o in model.graph.outputs] == [ir.DataType.FLOAT] * len(model.graph.outputs)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"), [(30_000.0, None), (32_751.0, None), (32_752.0, "range"), (40_000.0, "range"), (1e9, "range")]
+)
+def test_an_activation_within_a_factor_of_2_of_the_largest_stays_in_float32(
+    canonical, seen: float, reason: str | None
+) -> None:
+    """Text to come may go beyond what was seen: float16 ends at 65,504."""
+    model = canonical("bert")
+    node = next(n for n in nodes(model.graph, "MatMul") if "layer.1.output.dense" in str(n.inputs[1].name))  # type: ignore[union-attr]
+    for value in (node.inputs[0], node.outputs[0]):
+        typed = model.clone()
+        decided = assign(typed, ir.DataType.FLOAT16, {str(value.name): seen})  # type: ignore[union-attr]
+        assert decided.in_float32.get(str(node.name)) == reason
+        assert (decided.count().get("float32_range", 0) > 0) is (reason is not None)
+
+
+def test_position_embeddings_are_held_in_float16(canonical) -> None:
+    """They do not depend on the text, as mask arithmetic does not; but they are weights, and half as many bytes."""
+    model = canonical("bert")
+    decided = lowered(model, "fp16", batch(model)).precision
+    assert decided is not None
+    tables = {n: v for n, v in model.graph.initializers.items() if n.endswith("_embeddings.weight")}
+    assert len(tables) == 3 and {v.dtype for v in tables.values()} == {ir.DataType.FLOAT16}
+    lookups = [n for n in nodes(model.graph, "Gather") if n.inputs[0] in tables.values()]
+    assert len(lookups) == 3 and not {str(n.name) for n in lookups} & decided.in_float32.keys()
+    assert "position" in decided.in_float32.values()
 
 
 def test_a_weight_that_float16_cannot_hold_stays_in_float32(canonical) -> None:
