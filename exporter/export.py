@@ -28,7 +28,7 @@ from .publish.staging import staged
 from .recipe.recipe import Recipe
 from .source.config import check_config
 from .source.source import Source, open_source
-from .source.tokenizer import source_encoder
+from .source.tokenizer import check_embedded, source_encoder
 from .targets.base import Target, Text, check_available
 from .targets.registry import target_of
 
@@ -227,7 +227,11 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     answers = beside.submit(_answers, captured.reference, cases)
     flow.step(STEPS[2])
     model = canonicalize(captured.model, longest=captured.source.positions).model
-    check_config(captured.source, read_anatomy(model))
+    anatomy = read_anatomy(model)
+    check_config(captured.source, anatomy)
+    if anatomy.vocabulary is not None:
+        rows = anatomy.vocabulary
+        check_embedded(encoder, rows, captured.source.spec, f"the graph has {rows} embeddings")
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
     return _Graph(
         model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, answers, per_token
