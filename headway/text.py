@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,24 @@ Text = str | tuple[str, str]
 
 _STRIDE = 128
 """Most tokens of a context that neighboring windows have in common, as in the pipeline of transformers."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A later window of a context: the fields of an encoding that are read."""
+
+    ids: list[int]
+    type_ids: list[int]
+    offsets: list[tuple[int, int]]
+    sequence_ids: list[int | None]
+
+    @classmethod
+    def of(cls, window: Any, first: Any) -> "_Window":
+        """Return a window with the token types of the `first`, by part: the library does not apply the template to later ones."""
+        types = {part: kind for part, kind in zip(first.sequence_ids, first.type_ids, strict=True) if part is not None}
+        parts = window.sequence_ids
+        kinds = [k if p is None else types[p] for p, k in zip(parts, window.type_ids, strict=True)]
+        return cls(window.ids, kinds, window.offsets, parts)
 
 
 class TextEncoder:
@@ -79,7 +98,7 @@ class TextEncoder:
             )
         overlap = min(stride, (limit - taken) // 2)
         (first,) = self._encode_within([pair], limit, strategy="only_second", stride=overlap)
-        return [first, *first.overflowing]
+        return [first, *(_Window.of(window, first) for window in first.overflowing)]
 
     def truncated(self, encoding: Any, max_length: int | None = None) -> bool:
         """Return whether an encoding holds less than its whole text."""

@@ -12,6 +12,7 @@ import torch
 from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint
 from ...errors import UsageError
+from ...tasks import Scoring
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.quantized import is_quantized
@@ -65,8 +66,9 @@ class Stage:
 class Given:
     """What a compression works with, the same from the first pass to the last.
 
-    `learned_from` are the texts that calibration batches are made of, `labels` their classes; `texts` are all that are not held
-    out. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is told what begins.
+    `learned_from` are the texts that calibration batches are made of, `labels` their labels, `scoring` how the model's logits are
+    read; `texts` are all that are not held out. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is told
+    what begins.
     """
 
     recipe: Recipe
@@ -75,6 +77,7 @@ class Given:
     text_fingerprint: str
     learned_from: list[str]
     labels: np.ndarray | None
+    scoring: Scoring | None
     texts: list[str]
     quality: Quality
     stopwatch: Stopwatch
@@ -97,12 +100,14 @@ class Given:
 class Learned:
     """What the passes learned from the text and from the machine; most of it stands in the manifest.
 
-    `sensitivity`: the error that each group of weights adds when it alone is quantized.
+    `sensitivity`: the error that each group of weights adds when it alone is quantized; `noise`: its unit, and the error that
+    rounding alone makes.
     """
 
     evidence: dict[str, Any] | None = None
     observations: dict[str, Any] | None = None
     sensitivity: dict[str, float] | None = None
+    noise: tuple[str, float] = ("", 0.0)
     table: LatencyTable | None = None
     plans: list[CutPlan] = field(default_factory=list)
 
@@ -147,6 +152,7 @@ class Job:
             source=self.given.source_fingerprint,
             text=self.given.text_fingerprint,
             labels=self.given.labels,
+            scoring=self.given.scoring,
             seed=self.given.seed,
             on_batch=lambda: self.given.step("importances", of=len(self.batches)),
         )
@@ -184,6 +190,7 @@ def begin_job(
     out: Path,
     folder: Path,
     step: Step,
+    scoring: Scoring | None = None,
 ) -> Job:
     """Divide the text, measure the source, and set the work up. `folder` is for models that are built to be timed.
 
@@ -196,7 +203,7 @@ def begin_job(
         encoder, learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=recipe.calibration.seed
     )
     check_text(encoder, batches)
-    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
+    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None, scoring)
     quality.learn(as_function(model), encoder)
     judged = set(judge.tolist()) if len(texts) >= FEW_TEXTS else set()
     given = Given(
@@ -206,6 +213,7 @@ def begin_job(
         text_fingerprint=fingerprint(texts),
         learned_from=learned_from,
         labels=labels[learn] if labels is not None else None,
+        scoring=scoring,
         texts=[t for i, t in enumerate(texts) if i not in judged],
         quality=quality,
         stopwatch=Stopwatch(model, _workload(recipe, batches, longest), target, folder),
@@ -248,6 +256,11 @@ def summarize(job: Job) -> dict[str, Any]:
         "evidence": learned.evidence,
         "observations": learned.observations,
         "sensitivity": learned.sensitivity,
+        **(
+            {"sensitivity_unit": learned.noise[0], "sensitivity_noise_floor": learned.noise[1]}
+            if learned.sensitivity is not None
+            else {}
+        ),
         "left_in_float": outcome.left_float,
         "expected_ms": learned.plans[-1].cost + table.rest if learned.plans and table is not None else None,
         "machine": table.machine if table is not None else None,
@@ -262,6 +275,6 @@ def write_plots(job: Job, staging: Path) -> None:
     plot_stages([asdict(s) for s in job.outcome.stages], job.given.quality.metric, staging / "plots" / "passes.png")
     if job.learned.sensitivity is not None:
         groups = [{"name": name, "error": error} for name, error in job.learned.sensitivity.items()]
-        plot_sensitivity(groups, staging / "plots" / "sensitivity.png")
+        plot_sensitivity(groups, *job.learned.noise, staging / "plots" / "sensitivity.png")
     if job.outcome.recovery is not None:
         plot_losses(job.outcome.recovery.losses, staging / "plots" / "recovery.png")

@@ -8,6 +8,7 @@ import numpy as np
 from ...calibration.batches import Batch, check_known
 from ...text import TextEncoder
 from ..recipe.recipe import Calibration
+from ..source.scoring import label_names
 
 MOST_TOKENS = 32_768
 """Calibration data beyond this many tokens changes nothing and takes time."""
@@ -18,10 +19,10 @@ FEW_TEXTS = 10
 
 
 def class_names(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the classes of a text classifier by name. A config that names none has two, as transformers reads it."""
+    """Return the classes of a text classifier by name. A config that names none has as many as it says, or two."""
     if not any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or []):
         return {}
-    named = config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    named = config.get("id2label") or dict(enumerate(label_names(config)))
     return {str(name): int(number) for number, name in named.items()}
 
 
