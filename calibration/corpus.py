@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
+from ..tasks import Scoring
+from .labels import LABELS, columns_of, parse_labels
 
 FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -50,28 +52,24 @@ def read_lines(path: Path, column: str | None = None) -> list[str]:
     return _clean_or_refuse(path, _read(path, column)[0])
 
 
-_LABELS = ("label", "labels", "class", "target")
-
-
 def read_labeled(
-    path: Path, classes: Mapping[str, int], column: str | None = None
+    path: Path, classes: Mapping[str, int], column: str | None = None, scoring: Scoring | None = None
 ) -> tuple[list[str], np.ndarray | None]:
-    """Return texts as `read_lines` does, and their classes where the table has a column `label` (or labels, class, target).
+    """Return texts as `read_lines` does, and their labels where the table has a column `label` (or labels, class, target).
 
-    Labels are class numbers, or names in `classes`. The classes are int64 `[texts]`, or None where there is no such column or
-    `classes` is empty. UsageError names a label that is neither a number nor a name of a class.
+    Labels are class numbers, or names in `classes`: int64 `[texts]`. Where several may hold, or the model gives values (which may be
+    called score, too), `scoring` says so, and they are float32 `[texts, classes]`. None where there is no such column or
+    `classes` is empty. UsageError names a label that does not fit the model.
     """
-    lines, labels = _read(path, column)
+    lines, labels = _read(path, column, columns_of(scoring))
     texts = _clean_or_refuse(path, lines)
     if not classes or labels is None:
         return texts, None
-    by_text: dict[str, int] = {}
-    for text, label in zip(lines, labels, strict=True):
-        name = str(label)
-        if name not in classes and not (name.isdigit() and int(name) in classes.values()):
-            raise UsageError(f"{path}: label {name!r} is none of the model's classes {', '.join(classes)}")
-        by_text.setdefault(text.strip(), classes[name] if name in classes else int(name))
-    return texts, np.array([by_text[t] for t in texts], np.int64)
+    parsed = parse_labels(path, labels, classes, scoring)
+    first: dict[str, int] = {}
+    for row, text in enumerate(lines):
+        first.setdefault(text.strip(), row)
+    return texts, parsed[[first[t] for t in texts]]
 
 
 def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
@@ -85,7 +83,7 @@ def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
     return cleaned
 
 
-def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | None]:
+def _read(path: Path, column: str | None, label_names: Sequence[str] = LABELS) -> tuple[list[str], list[object] | None]:
     """Return all texts of a source unchanged, and their labels where it has some."""
     suffix = path.suffix.lower()
     kind = "datasets directory" if path.is_dir() else suffix.lstrip(".") or "text"
@@ -103,7 +101,7 @@ def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | Non
         raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
     if not table.count:
         return [], None
-    label = next((n for n in _LABELS if n in table.names and n != column), None)
+    label = next((n for n in label_names if n in table.names and n != column), None)
     texts = [str(t or "") for t in table.values(_column(path, table, column))]
     return texts, table.values(label) if label is not None else None
 
@@ -195,7 +193,7 @@ def _column(path: Path, table: _Table, wanted: str | None) -> str:
         if wanted not in table.names:
             raise UsageError(f"{path}: there is no column {wanted!r}; found {', '.join(table.names)}")
         return wanted
-    texts = [n for n in table.texts if n not in _LABELS]
+    texts = [n for n in table.texts if n not in LABELS]
     name = next((n for n in _COLUMNS if n in texts), texts[0] if len(texts) == 1 else None)
     if name is None:
         raise UsageError(

@@ -11,10 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..tasks import SINGLE_LABEL, Activation, Scoring
 from .batches import Batch
 
 TEMPERATURE = 2.0
 """Softens the model's own answers: confident ones carry no information (K-prune, arXiv 2308.03449, uses the same value)."""
+
+_ROUNDING = 8 * 2.0**-24
+"""What the rounding of a whole forward pass does to an output, relative to the largest."""
 
 
 def main_outputs(names: list[str]) -> list[str]:
@@ -36,52 +40,137 @@ def per_row(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> dict[str
     return flat
 
 
-def probe(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return a scalar to differentiate, summed over rows. Outputs called logits are classes to choose from, others vectors."""
+def _activation(name: str, rows: torch.Tensor, scoring: Scoring | None) -> Activation | None:
+    """Return how an output's rows are read, None where they are vectors. A softmax of one column would say nothing."""
+    if name == "logits" and scoring is not None:
+        return scoring.activation
+    if not name.endswith("logits"):
+        return None
+    return "softmax" if rows.shape[-1] > 1 else "sigmoid"
+
+
+def probe(
+    outputs: Mapping[str, torch.Tensor], mask: torch.Tensor, generator: torch.Generator, scoring: Scoring | None = None
+) -> torch.Tensor:
+    """Return a scalar to differentiate, summed over rows. Outputs called logits are read by their `scoring`, others are vectors."""
     total = torch.zeros(())
     for name, rows in per_row(outputs, mask).items():
-        if name.endswith("logits"):
+        activation = _activation(name, rows, scoring)
+        if activation == "softmax":
             p = torch.softmax(rows.detach() / TEMPERATURE, dim=-1)
             answer = torch.multinomial(p, 1, generator=generator)
             direction = p.scatter_add(1, answer, -torch.ones_like(p[:, :1]))
+        elif activation == "sigmoid":  # of the same variance as a drawn answer, and never far from its mean
+            p = torch.sigmoid(rows.detach() / TEMPERATURE)
+            sign = torch.randint(0, 2, rows.shape, generator=generator) * 2 - 1
+            direction = (p * (1 - p)).sqrt() * sign
         else:
+            rows = torch.tanh(rows) if activation == "tanh" else rows
             direction = torch.randn(rows.shape, generator=generator) / rows.shape[-1] ** 0.5
         total = total + (rows * direction).sum()
     return total
 
 
-def labeled(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy of `logits [rows, classes]`, summed over rows."""
-    return F.cross_entropy(outputs["logits"], labels, reduction="sum")
+def labeled(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, scoring: Scoring = SINGLE_LABEL) -> torch.Tensor:
+    """Return the loss of `logits [rows, classes]`, summed over rows.
+
+    It is the cross entropy of class numbers `[rows]`, that of each label by itself, or the squared error of values, both
+    `[rows, classes]`.
+    """
+    logits = outputs["logits"]
+    if scoring.activation == "softmax":
+        return F.cross_entropy(logits, labels, reduction="sum")
+    wanted = labels.reshape(logits.shape).to(logits.dtype)
+    if scoring.activation == "sigmoid":
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+    return ((torch.tanh(logits) if scoring.activation == "tanh" else logits) - wanted).square().sum()
+
+
+def _divergence(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Return the Kullback-Leibler divergence of log-probabilities, summed over rows, as a sum of terms that are not negative.
+
+    `Σ p (log p - log q)` is what is left of much larger terms of both signs. As both sum to one, `Σ p (e^d - 1 - d)` with
+    `d = log q - log p` is the same, without that loss.
+    """
+    d = q - p
+    near = p.exp() * (torch.expm1(d.clamp(max=1.0)) - d.clamp(max=1.0))
+    return torch.where(d < 1, near, q.exp() - p.exp() * (1 + d)).sum()
 
 
 def distance(
-    student: Mapping[str, torch.Tensor], teacher: Mapping[str, torch.Tensor], mask: torch.Tensor
+    student: Mapping[str, torch.Tensor],
+    teacher: Mapping[str, torch.Tensor],
+    mask: torch.Tensor,
+    scoring: Scoring | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
     """Return how far outputs are from the source's, summed over rows.
 
-    For logits it is the Kullback-Leibler divergence, for vectors the squared distance.
+    For logits it is the Kullback-Leibler divergence (of each label by itself where several may hold), for vectors and values the
+    squared distance. It is computed in `dtype`: in float32, the divergence of a confident model is rounding noise.
     """
-    total = torch.zeros(())
+    total = torch.zeros((), dtype=dtype)
     wanted = per_row(teacher, mask)
     for name, rows in per_row(student, mask).items():
-        if name.endswith("logits"):
-            p = F.log_softmax(wanted[name] / TEMPERATURE, dim=-1)
-            q = F.log_softmax(rows / TEMPERATURE, dim=-1)
-            total = total + F.kl_div(q, p, log_target=True, reduction="sum") * TEMPERATURE**2
+        activation = _activation(name, rows, scoring)
+        given, right = rows.to(dtype), wanted[name].to(dtype)
+        if activation == "softmax":
+            p = F.log_softmax(right / TEMPERATURE, dim=-1)
+            q = F.log_softmax(given / TEMPERATURE, dim=-1)
+            total = total + _divergence(p, q) * TEMPERATURE**2
+        elif activation == "sigmoid":
+            p, q = right / TEMPERATURE, given / TEMPERATURE
+            holds = _divergence(F.logsigmoid(p), F.logsigmoid(q))
+            fails = _divergence(F.logsigmoid(-p), F.logsigmoid(-q))
+            total = total + (holds + fails) * TEMPERATURE**2
         else:
-            total = total + (rows - wanted[name]).square().sum()
+            if activation == "tanh":
+                given, right = torch.tanh(given), torch.tanh(right)
+            total = total + (given - right).square().sum()
     return total
+
+
+def unit(names: Sequence[str], scoring: Scoring | None = None) -> str:
+    """Return the unit of `distance` for a text, in words."""
+    names = main_outputs(list(names))
+    values = scoring is not None and scoring.activation in ("identity", "tanh")
+    nats = [n for n in names if n.endswith("logits") and not (n == "logits" and values)]
+    if not nats:
+        return "squared distance of the outputs per text"
+    return "nats per text" if len(nats) == len(names) else "nats and squared distances per text"
 
 
 def distance_over(
     student: Callable[[Mapping[str, np.ndarray]], Mapping[str, torch.Tensor]],
     batches: Sequence[Batch],
     teacher: Iterable[Mapping[str, torch.Tensor]],
+    scoring: Scoring | None = None,
 ) -> float:
-    """Return `distance` summed over batches; `teacher` gives the source's outputs batch by batch."""
+    """Return `distance` summed over batches, never negative; `teacher` gives the source's outputs batch by batch."""
     with torch.no_grad():
-        return sum(
-            float(distance(student(b.feeds), wanted, torch.from_numpy(b.mask)))
+        total = sum(
+            float(distance(student(b.feeds), wanted, torch.from_numpy(b.mask), scoring))
             for b, wanted in zip(batches, teacher, strict=True)
         )
+    return max(total, 0.0)
+
+
+def noise_floor(
+    batches: Sequence[Batch], teacher: Iterable[Mapping[str, torch.Tensor]], scoring: Scoring | None = None
+) -> float:
+    """Return the distance, summed over batches, that rounding alone makes.
+
+    Every output is moved by what float32 cannot tell apart in a sum of its magnitude: a few units in the last place of the
+    largest output of its text, up and down by turns.
+    """
+
+    def moved(value: torch.Tensor) -> torch.Tensor:
+        largest = value.abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (value.ndim - 1))
+        signs = 1 - 2 * (torch.arange(value.numel()) % 2).reshape(value.shape)
+        return value.double() + signs * largest.double() * _ROUNDING
+
+    total = 0.0
+    for batch, outputs in zip(batches, teacher, strict=True):
+        other = {name: moved(value) for name, value in outputs.items()}
+        total += float(distance(other, outputs, torch.from_numpy(batch.mask), scoring))
+    return max(total, 0.0)

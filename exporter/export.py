@@ -11,6 +11,7 @@ import onnx_ir as ir
 from ..calibration.corpus import builtin_lines, fingerprint, read_labeled, read_lines, required
 from ..errors import GateError, UsageError
 from ..manifest import Manifest
+from ..tasks import Scoring
 from ..text import TextEncoder
 from .capture.base import Reference
 from .capture.capture import canonical_of, capture
@@ -26,8 +27,9 @@ from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
 from .recipe.recipe import Recipe
 from .source.config import check_config
+from .source.scoring import scoring_of
 from .source.source import Source, open_source
-from .source.tokenizer import source_encoder
+from .source.tokenizer import check_embedded, source_encoder
 from .targets.base import Target, Text, check_available
 from .targets.registry import target_of
 
@@ -167,7 +169,9 @@ def _read_text(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray | 
 
 
 def _read_labeled(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray | None]:
-    return read_labeled(required(recipe.data, "compression"), class_names(source.config), recipe.column)
+    return read_labeled(
+        required(recipe.data, "compression"), class_names(source.config), recipe.column, scoring_of(source)
+    )
 
 
 def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
@@ -226,7 +230,11 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     answers = beside.submit(_answers, captured.reference, cases)
     flow.step(STEPS[2])
     model = canonical_of(captured).model
-    check_config(captured.source, read_anatomy(model))
+    anatomy = read_anatomy(model)
+    check_config(captured.source, anatomy)
+    if anatomy.vocabulary is not None:
+        rows = anatomy.vocabulary
+        check_embedded(encoder, rows, captured.source.spec, f"the graph has {rows} embeddings")
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
     return _Graph(
         model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, answers, per_token
@@ -284,12 +292,20 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
             out=flow.out,
             folder=Path(folder),
             step=flow.step,
+            scoring=_scoring(graph),
         )
         for spec in recipe.passes:
             run_pass(job, spec)
     check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
     cases, run = flow.cases(job.encoder), as_function(job.outcome.model)
     return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
+
+
+def _scoring(graph: _Graph) -> Scoring | None:
+    """Return how the logits of a graph are read; their number decides."""
+    shapes = [tensor_info(v).shape for v in graph.model.graph.outputs if v.name == "logits"]
+    columns = shapes[0][-1] if shapes and shapes[0] else None
+    return scoring_of(graph.source, columns if isinstance(columns, int) else None)
 
 
 def _publish(flow: _Flow, built: _Built) -> int:

@@ -19,6 +19,7 @@ from .check.parity import Parity, compare, make_cases
 from .compress.quality import Quality
 from .compress.samples import class_names, divide
 from .recipe.recipe import RECIPE_FILE, Recipe, check_code, read_recipe
+from .source.scoring import scoring_of
 from .source.source import Source, open_source
 from .source.tokenizer import source_encoder
 from .targets.registry import target_of
@@ -118,10 +119,11 @@ def _verify_compressed(
 ) -> Verdict:
     """Measure the quality that a compressed bundle keeps on held-out text: it is another model than its source on purpose."""
     assert bundle.manifest.compression is not None and recipe.data is not None
-    texts, labels = read_labeled(data or recipe.data, class_names(source.config), None if data else recipe.column)
+    scoring, column = scoring_of(source), None if data else recipe.column
+    texts, labels = read_labeled(data or recipe.data, class_names(source.config), column, scoring)
     judge = divide(len(texts), recipe.calibration).judge if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
-    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
+    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None, scoring)
     with tempfile.TemporaryDirectory() as folder:
         encoder = source_encoder(source, Path(folder))
     quality.learn(reference.run, encoder)

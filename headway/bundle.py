@@ -1,18 +1,21 @@
 """Open and run a bundle, the directory that production loads. Needs onnxruntime, tokenizers and numpy only."""
 
+import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from .errors import UsageError
+from .entities import Aggregation, Entities, check_aggregation, entity_spans, tokens_of
+from .errors import HeadwayWarning, SourceError, UsageError
 from .manifest import Manifest, check_files, check_whole
 from .opening import Checksums, check_tensors, open_one
 from .runners.base import Runner
 from .runners.open import open_artifact, opened_files
-from .tasks import best_answer, entity_spans, softmax
-from .text import Text, TextEncoder
+from .tasks import Label, Scoring, best_answer, best_of, likeliest, softmax
+from .text import Text, TextEncoder, checked_pairs, checked_singles
 
 
 class Bundle:
@@ -28,6 +31,8 @@ class Bundle:
         self.runner = runner
         info = manifest.tokenizer
         self.encoder = TextEncoder(path / info.file, info)
+        runner.vocabulary = manifest.anatomy.get("vocabulary")
+        self._told_of_cuts = False
 
     @classmethod
     def open(
@@ -64,18 +69,20 @@ class Bundle:
         """Compare every file with the sha256 in the manifest; SourceError names one that was changed."""
         check_files(self.path, self.manifest)
 
-    def __call__(self, texts: Sequence[Text], *, batch_size: int = 32) -> dict[str, np.ndarray]:
-        """Return outputs by name for texts or pairs of texts: float32, rows in the order of `texts`."""
+    def __call__(
+        self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return outputs by name for texts or pairs of texts: float32, rows in the order of `texts`.
+
+        Texts are cut to `max_length` tokens, by default what the model takes.
+        """
         if self.manifest.task == "multiple-choice":
             raise UsageError(f"{self.path}: a multiple-choice bundle; call choices([(question, options), …])")
-        return self._outputs(self._encode(texts), batch_size)
-
-    def _encode(self, texts: Sequence[Text]) -> list[Any]:
-        if isinstance(texts, str):
-            raise UsageError("a list of texts is expected, not one string")
-        return self.encoder.encode(texts)
+        return self._outputs(self.encoder.encode(texts, max_length), batch_size)
 
     def _outputs(self, encodings: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
+        if batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}; give at least 1")
         # Neighbors in length share a batch, so that little of it is padding.
         order = np.argsort([len(e.ids) for e in encodings], kind="stable")
         longest = max((len(e.ids) for e in encodings), default=0)
@@ -94,51 +101,214 @@ class Bundle:
                         results[name][row, :length] = answer[:length]
                 else:
                     results[name][rows] = array
-        return results
+        return results or self._no_outputs()
 
-    def labels(self, texts: Sequence[Text], *, batch_size: int = 32) -> list[tuple[str, float]]:
-        """Return the likeliest class of each text and its probability (text-classification)."""
+    def _no_outputs(self) -> dict[str, np.ndarray]:
+        """Return the outputs for no texts: their sizes are known, except those that depend on the texts."""
+        return {
+            o.name: np.zeros([d if isinstance(d, int) else 0 for d in o.shape], o.dtype) for o in self.manifest.outputs
+        }
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """How logits become scores (text-classification). SourceError where this Headway does not know the way."""
+        (columns,) = (o.shape[-1] for o in self.manifest.outputs if o.name == "logits")
+        try:
+            known = columns if isinstance(columns, int) else max(len(self.manifest.labels), 1)
+            return Scoring.of(self.manifest.scoring, known)
+        except ValueError as error:
+            raise SourceError(f"{self.path}: this Headway does not know the {error}: install a newer one") from error
+
+    @overload
+    def labels(
+        self,
+        texts: Sequence[Text],
+        *,
+        threshold: None = None,
+        batch_size: int = 32,
+        max_length: int | None = None,
+    ) -> list[Label]: ...
+
+    @overload
+    def labels(
+        self, texts: Sequence[Text], *, threshold: float, batch_size: int = 32, max_length: int | None = None
+    ) -> list[list[Label]]: ...
+
+    def labels(
+        self,
+        texts: Sequence[Text],
+        *,
+        threshold: float | None = None,
+        batch_size: int = 32,
+        max_length: int | None = None,
+    ) -> list[Label] | list[list[Label]]:
+        """Return the label with the largest score of each text, and its score (text-classification).
+
+        With a `threshold`, return all labels whose score is at least that, the largest first: where several labels may hold.
+        See `scores` for what a score is. A result says with `truncated` that only the beginning of its text was read.
+        """
+        scores, truncated = self._scores(texts, batch_size, max_length)
+        results = []
+        for row, cut in zip(scores, truncated, strict=True):
+            order = np.argsort(-row, kind="stable")
+            results.append([Label(self._label(int(i)), float(row[i]), cut) for i in order])
+        if threshold is None:
+            return [result[0] for result in results]
+        return [[label for label in result if label[1] >= threshold] for result in results]
+
+    def scores(
+        self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None
+    ) -> list[dict[str, float]]:
+        """Return the score of every label, by its name, for each text (text-classification).
+
+        The model's config decides what a score is: a probability among all labels, a probability of each label by itself, or
+        a plain value. `scoring` says which.
+        """
+        scores, _ = self._scores(texts, batch_size, max_length)
+        return [{self._label(i): float(score) for i, score in enumerate(row)} for row in scores]
+
+    def _scores(self, texts: Sequence[Text], batch_size: int, max_length: int | None) -> tuple[np.ndarray, list[bool]]:
+        """Return scores `[texts, labels]`, and which texts were cut."""
         self._expect("text-classification")
-        probabilities = softmax(self(texts, batch_size=batch_size)["logits"])
-        best = probabilities.argmax(axis=-1)
-        return [(self._label(int(b)), float(p[b])) for p, b in zip(probabilities, best, strict=True)]
+        encodings = self.encoder.encode(texts, max_length)
+        truncated = self._cuts(encodings, max_length)
+        return self.scoring.scores(self._outputs(encodings, batch_size)["logits"]), truncated
 
-    def entities(self, texts: Sequence[str], *, batch_size: int = 32, outside: str = "O") -> list[list[dict[str, Any]]]:
+    def entities(
+        self,
+        texts: Sequence[str],
+        *,
+        aggregation: Aggregation = "simple",
+        batch_size: int = 32,
+        max_length: int | None = None,
+        outside: str = "O",
+    ) -> list[Entities]:
         """Return the entities of each text: `label`, `start`, `end` (characters), `text`, `score` (token-classification).
 
-        Neighboring tokens of the same label join; `B-` and `I-` prefixes are honored. `outside` is the label of no entity.
+        `aggregation` labels each token (`simple`), or each word by its `first` token, by the `average` of its tokens, or by the
+        surest of them (`max`), as the pipeline of transformers does. Neighbors of the same label join; `B-` begins anew.
+        `outside` is the label of no entity. A result says with `truncated` that only the beginning of its text was read.
         """
-        encodings = self._encode(texts)
         self._expect("token-classification")
-        probabilities = softmax(self._outputs(encodings, batch_size)["logits"])
-        return [
-            entity_spans(text, encoding, p, [self._label(i) for i in range(p.shape[-1])], outside)
-            for text, encoding, p in zip(texts, encodings, probabilities, strict=True)
-        ]
+        check_aggregation(aggregation)
+        checked = checked_singles(texts)
+        encodings = self.encoder.encode(checked, max_length)
+        logits = self._outputs(encodings, batch_size)["logits"]
+        prefixed = bool(getattr(self.encoder.tokenizer.model, "continuing_subword_prefix", None))
+        unknown, truncated = self._unknown_id(), self._cuts(encodings, max_length)
+        results = []
+        labels = [self._label(i) for i in range(logits.shape[-1])]
+        for text, encoding, row, cut in zip(checked, encodings, logits, truncated, strict=True):
+            tokens = tokens_of(text, encoding, softmax(row), prefixed=prefixed, unknown=unknown)
+            spans = entity_spans(text, tokens, labels, outside=outside, aggregation=aggregation)
+            spans.truncated = cut
+            results.append(spans)
+        return results
 
     def answers(
-        self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 32, longest: int = 30
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        batch_size: int = 32,
+        longest: int = 30,
+        max_length: int | None = None,
+        stride: int | None = None,
     ) -> list[dict[str, Any]]:
         """Return the best span of each context for its question (question-answering).
 
-        Each answer has `answer`, `start` and `end` (characters), and `score` (a sum of logits). `longest` is in tokens.
+        Each answer has `answer`, `start` and `end` (characters), and `score` (a sum of logits). `longest` is in tokens. A
+        context that is longer than the model takes is read in windows of `max_length` tokens, of which neighbors have
+        `stride` tokens in common; the best span of all windows is the answer.
         """
-        encodings = self._encode(pairs)
         self._expect("question-answering")
-        outputs = self._outputs(encodings, batch_size)
-        rows = zip(pairs, encodings, outputs["start_logits"], outputs["end_logits"], strict=True)
-        return [best_answer(context, encoding, s, e, longest) for (_, context), encoding, s, e in rows]
+        checked = checked_pairs(pairs)
+        windows = self.encoder.windows(checked, max_length, stride)
+        outputs = self._outputs([w for group in windows for w in group], batch_size)
+        rows = iter(zip(outputs["start_logits"], outputs["end_logits"], strict=True))
+        results = []
+        for (_, context), group in zip(checked, windows, strict=True):
+            results.append(best_of([best_answer(context, w, *next(rows), longest) for w in group]))
+        return results
 
-    def choices(self, questions: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[int, float]]:
+    def fill(
+        self, texts: Sequence[str], *, count: int = 5, batch_size: int = 32, max_length: int | None = None
+    ) -> list[Any]:
+        """Return the `count` likeliest tokens at the mask of each text, the likeliest first (fill-mask).
+
+        Each has `token`, its `id`, `score` (a probability) and `text`, the text that is filled in. For a text with several
+        masks there is such a list for each of them. UsageError for a text without a mask.
+        """
+        self._expect("fill-mask")
+        encodings = self.encoder.encode(texts, max_length)
+        mask = self._mask_id()
+        places = [[i for i, token in enumerate(e.ids) if token == mask] for e in encodings]
+        for index, (encoding, masks) in enumerate(zip(encodings, places, strict=True)):
+            if not masks:
+                cut = " in the part that is read" if self.encoder.truncated(encoding, max_length) else ""
+                raise UsageError(f"text {index} has no {self.encoder.tokenizer.id_to_token(mask)}{cut} to fill in")
+        logits = self._outputs(encodings, batch_size)["logits"]
+        results: list[Any] = []
+        for encoding, row, masks in zip(encodings, logits, places, strict=True):
+            filled = [self._filled(encoding.ids, at, row[at], count, len(masks) == 1) for at in masks]
+            results.append(filled[0] if len(masks) == 1 else filled)
+        return results
+
+    def _filled(self, ids: list[int], at: int, logits: np.ndarray, count: int, skip: bool) -> list[dict[str, Any]]:
+        tokenizer = self.encoder.tokenizer
+        return [
+            {
+                "token": tokenizer.decode([i], skip_special_tokens=False),
+                "id": i,
+                "score": score,
+                "text": tokenizer.decode([*ids[:at], i, *ids[at + 1 :]], skip_special_tokens=skip),
+            }
+            for i, score in likeliest(logits, count)
+        ]
+
+    def _unknown_id(self) -> int | None:
+        model = self.encoder.tokenizer.model
+        name = getattr(model, "unk_token", None)
+        found = self.encoder.tokenizer.token_to_id(name) if name else getattr(model, "unk_id", None)
+        return None if found is None else int(found)
+
+    def _mask_id(self) -> int:
+        """Return the id of the mask: the manifest's, or in older ones that of the added token that is called so."""
+        stored = self.manifest.tokenizer.mask_id
+        if stored is not None:
+            return stored
+        for index, token in self.encoder.tokenizer.get_added_tokens_decoder().items():
+            if "mask" in token.content.lower():
+                return int(index)
+        raise UsageError(f"{self.path}: the tokenizer has no token for a mask")
+
+    def choices(
+        self, questions: Sequence[tuple[str, Sequence[str]]], *, max_length: int | None = None
+    ) -> list[tuple[int, float]]:
         """Return the index of the likeliest option of each `(question, options)` and its probability (multiple-choice)."""
         self._expect("multiple-choice")
         choices = []
-        for question, options in questions:
-            batch = self.encoder.batch(self._encode([(question, option) for option in options]))
+        for index, (question, options) in enumerate(questions):
+            if not options:
+                raise UsageError(f"question {index} has no options; give at least one")
+            batch = self.encoder.batch(self.encoder.encode([(question, option) for option in options], max_length))
             logits = self.runner.run({name: array[None] for name, array in batch.items()})["logits"][0]
             best = int(logits.argmax())
             choices.append((best, float(softmax(logits)[best])))
         return choices
+
+    def _cuts(self, encodings: Sequence[Any], max_length: int | None) -> list[bool]:
+        """Return which texts were cut; warn the first time that one is."""
+        cuts = [self.encoder.truncated(e, max_length) for e in encodings]
+        if any(cuts) and not self._told_of_cuts:
+            self._told_of_cuts = True
+            limit = max_length or self.manifest.tokenizer.max_length
+            warnings.warn(
+                f"text {cuts.index(True)} has more than {limit} tokens, and only its beginning is read; results say so with "
+                "`truncated`, and this is said once",
+                HeadwayWarning,
+                stacklevel=4,
+            )
+        return cuts
 
     def _label(self, index: int) -> str:
         return self.manifest.labels.get(str(index), f"LABEL_{index}")

@@ -102,6 +102,9 @@ class TokenizerInfo:
     pad_token: str
     """The padding token as text."""
 
+    mask_id: int | None = None
+    """The id of the token that stands for a missing one, for fill-mask; `null` where the tokenizer has none."""
+
 
 @dataclass
 class Manifest:
@@ -154,6 +157,10 @@ class Manifest:
 
     labels: dict[str, str] = field(default_factory=dict)
     """Class names by index, for classification."""
+
+    scoring: dict[str, str] = field(default_factory=dict)
+    """How logits become scores, for text-classification: the `kind` (`single-label`, `multi-label` or `value`) and the `activation`
+    (`softmax`, `sigmoid`, `tanh` or `identity`)."""
 
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """sha256 and bytes of every other file of the bundle, by relative path."""

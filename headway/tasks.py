@@ -1,8 +1,75 @@
-"""Read logits as answers: probabilities, entities and answer spans."""
+"""Read logits as answers: scores of labels, candidates for a mask, and answer spans."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
+
+Kind = Literal["single-label", "multi-label", "value"]
+Activation = Literal["softmax", "sigmoid", "tanh", "identity"]
+
+THRESHOLD = 0.5
+"""A label of a multi-label classifier holds from this score on."""
+
+_KINDS: dict[str, tuple[Activation, ...]] = {
+    "single-label": ("softmax",),
+    "multi-label": ("sigmoid",),
+    "value": ("sigmoid", "tanh", "identity"),
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the logits of a text classifier are read: the one place where this is decided.
+
+    `kind`: exactly one label holds (`single-label`), any number of them (`multi-label`), or each logit is a value by itself
+    (`value`: a reranker's score, or a regression). `activation` makes scores of logits.
+    """
+
+    kind: Kind
+    activation: Activation
+
+    @classmethod
+    def decide(cls, columns: int, problem_type: str | None = None, activation: Activation | None = None) -> "Scoring":
+        """Return how `columns` logits are read, as transformers' pipeline and sentence-transformers' CrossEncoder read them.
+
+        `problem_type` is the config's, `activation` that which a cross-encoder's config names.
+        """
+        if problem_type == "multi_label_classification":
+            return cls("multi-label", "sigmoid")
+        if columns > 1 and problem_type != "regression":
+            if activation == "sigmoid":
+                return cls("multi-label", "sigmoid")
+            return cls("value", "tanh") if activation == "tanh" else SINGLE_LABEL
+        if activation is None or activation == "softmax":
+            activation = "identity" if problem_type == "regression" else "sigmoid"
+        return cls("value", activation)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any], columns: int) -> "Scoring":
+        """Return what a manifest says. One that says nothing is older: the number of its labels decides."""
+        kind, activation = stored.get("kind"), stored.get("activation")
+        if kind is None:
+            return cls.decide(columns)
+        if activation not in _KINDS.get(kind, ()):
+            raise ValueError(f"scoring {kind!r} by {activation!r}")
+        return cls(kind, activation)
+
+    def record(self) -> dict[str, str]:
+        """Return what a manifest stores."""
+        return asdict(self)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Return the scores of logits `[texts, labels]`, of the same shape."""
+        if self.activation == "softmax":
+            return softmax(logits)
+        if self.activation == "sigmoid":
+            return sigmoid(logits)
+        return np.tanh(logits) if self.activation == "tanh" else logits
+
+
+SINGLE_LABEL = Scoring("single-label", "softmax")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -11,32 +78,26 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def entity_spans(
-    text: str, encoding: Any, probabilities: np.ndarray, labels: list[str], outside: str
-) -> list[dict[str, Any]]:
-    """Return the entities of one text: `label`, `start`, `end` (characters), `score` and `text`.
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return the probability of each logit by itself, without overflow."""
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, small) / (1 + small)
 
-    `encoding` is its `tokenizers.Encoding`, `probabilities` is `[tokens, labels]`, `outside` the label of no entity. The score
-    of an entity is that of its least certain token.
-    """
-    spans: list[dict[str, Any]] = []
-    previous_label, previous_index = None, -2
-    for index, (start, end) in enumerate(encoding.offsets):
-        if encoding.special_tokens_mask[index] or start == end:
-            continue
-        best = int(probabilities[index].argmax())
-        label = labels[best].removeprefix("B-").removeprefix("I-")
-        score = float(probabilities[index, best])
-        if labels[best] == outside:
-            previous_label = None
-            continue
-        if label == previous_label and index == previous_index + 1 and not labels[best].startswith("B-"):
-            spans[-1]["end"] = end
-            spans[-1]["score"] = min(spans[-1]["score"], score)
-        else:
-            spans.append({"label": label, "start": start, "end": end, "score": score})
-        previous_label, previous_index = label, index
-    return [{**s, "text": text[s["start"] : s["end"]]} for s in spans]
+
+class Label(tuple[str, float]):
+    """A label and its score, as a pair. `truncated`: the text was longer than the model takes, and only its beginning was read."""
+
+    truncated: bool
+
+    def __new__(cls, label: str, score: float, truncated: bool = False) -> "Label":
+        """Return the pair."""
+        pair = super().__new__(cls, (label, score))
+        pair.truncated = truncated
+        return pair
+
+    def __getnewargs__(self) -> tuple[str, float, bool]:
+        """Return what copies and pickles are made of."""
+        return (*self, self.truncated)
 
 
 def best_answer(
@@ -58,3 +119,15 @@ def best_answer(
         return {"answer": "", "start": 0, "end": 0, "score": float("-inf")}
     start, end = encoding.offsets[first][0], encoding.offsets[last][1]
     return {"answer": context[start:end], "start": start, "end": end, "score": float(scores[first, last])}
+
+
+def best_of(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the answer with the largest score of those from all windows of a context, the first of equal ones."""
+    return max(answers, key=lambda answer: float(answer["score"]))
+
+
+def likeliest(logits: np.ndarray, count: int) -> list[tuple[int, float]]:
+    """Return the `count` likeliest ids and their probabilities, of logits `[ids]`; equal ones in the order of ids."""
+    probabilities = softmax(logits)
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [(int(i), float(probabilities[i])) for i in order]

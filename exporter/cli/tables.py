@@ -160,11 +160,12 @@ def summary_of_changes(changes: Mapping[str, str]) -> str:
 
 def sensitivity_table(content: Mapping[str, Any]) -> Table:
     """Return what each group of weights costs when it alone is quantized, the most costly first."""
-    title = f"int8, activations {content['activations']}: error of the outputs per text"
+    title = f"int8, activations {content['activations']}: error of the outputs, {content['unit']}"
     table = _table(title, "group", "error", "of the sum")
     total = sum(g["error"] for g in content["groups"]) or 1.0
     for group in sorted(content["groups"], key=lambda g: -g["error"]):
-        table.add_row(group["name"], f"{group['error']:.3g}", f"{100 * group['error'] / total:.1f} %")
+        share = f"{100 * group['error'] / total:.1f} %" if group["above_noise"] else "rounding noise"
+        table.add_row(group["name"], f"{group['error']:.3g}", share)
     return table
 
 

@@ -16,6 +16,7 @@ import torch
 from ...calibration.batches import Batch
 from ...calibration.objective import labeled, probe
 from ...errors import UsageError
+from ...tasks import SINGLE_LABEL, Scoring
 from ..graph.anatomy import Anatomy, Projection
 from ..graph.torch_graph import TorchGraph
 
@@ -88,13 +89,14 @@ def collect(
     source: str,
     text: str,
     labels: np.ndarray | None = None,
+    scoring: Scoring | None = None,
     seed: int = 0,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Evidence:
     """Run a model over the batches, forward and backward, and return every projection's statistics.
 
-    `labels [texts]` are class numbers, for models with `logits [texts, classes]`. Raises UsageError where they do not fit the
-    model or the texts.
+    `labels` are class numbers `[texts]`, or a value for each of several labels, for models with `logits [texts, classes]`, which
+    are read by `scoring`. Raises UsageError where they do not fit the model or the texts.
     """
     _check_labels(graph, batches, labels)
     projections = {p.output: p for b in anatomy.blocks for p in b.projections}
@@ -107,9 +109,9 @@ def collect(
         hooks |= {v: _keeper(inner, v, False) for v in projections if v not in hooks}
         outputs = graph(batch.feeds, hooks)
         if labels is None:
-            loss = probe(outputs, mask, torch.Generator().manual_seed(seed * 1_000_003 + number))
+            loss = probe(outputs, mask, torch.Generator().manual_seed(seed * 1_000_003 + number), scoring)
         else:
-            loss = labeled(outputs, torch.from_numpy(labels[batch.rows]))
+            loss = labeled(outputs, torch.from_numpy(labels[batch.rows]), scoring or SINGLE_LABEL)
         slopes = torch.autograd.grad(loss, [inner[v] for v in projections])
         del outputs, loss
         with torch.no_grad():

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from ...calibration.batches import Batch
 from ...calibration.objective import distance_over
 from ...errors import GateError
+from ...tasks import Scoring
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import StructuralPass
@@ -55,6 +56,7 @@ class Tools:
     measure: Callable[[ir.Model], float] | None
     spec: TargetSpec
     step: Callable[..., None] = lambda *_, **__: None
+    scoring: Scoring | None = None
 
 
 def rounds_for(share: float) -> int:
@@ -85,7 +87,9 @@ def fit(
             return candidate, followed
         repaired = candidate.clone()
         _repair(repaired, tools)
-        off = distance_over(TorchGraph(repaired), tools.batches, (tools.source(b.feeds) for b in tools.batches))
+        off = distance_over(
+            TorchGraph(repaired), tools.batches, (tools.source(b.feeds) for b in tools.batches), tools.scoring
+        )
         if best is None or off < best[0]:
             best = off, candidate, followed
     if best is None:

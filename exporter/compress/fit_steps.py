@@ -82,6 +82,7 @@ def _tools(job: Job, table: LatencyTable | None = None, measure: Callable[[ir.Mo
         measure=measure,
         spec=given.target.spec,
         step=given.step,
+        scoring=given.scoring,
     )
 
 

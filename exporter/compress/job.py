@@ -12,6 +12,7 @@ import torch
 from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint
 from ...errors import UsageError
+from ...tasks import Scoring
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.quantized import is_quantized
@@ -66,9 +67,10 @@ class Stage:
 class Given:
     """What a compression works with, the same from the first pass to the last.
 
-    `learned_from` are the texts that calibration batches are made of, `labels` their classes; `texts` are all that are not held
-    out. `quality` judges what comes out. `choice` is the same figure on other texts, by which passes that try and compare decide;
-    None where none does. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is told what begins.
+    `learned_from` are the texts that calibration batches are made of, `labels` their labels, `scoring` how the model's logits are
+    read; `texts` are all that are not held out. `quality` judges what comes out. `choice` is the same figure on other texts, by which
+    passes that try and compare decide; None where none does. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is
+    told what begins.
     """
 
     recipe: Recipe
@@ -77,6 +79,7 @@ class Given:
     text_fingerprint: str
     learned_from: list[str]
     labels: np.ndarray | None
+    scoring: Scoring | None
     texts: list[str]
     quality: Quality
     choice: Quality | None
@@ -100,12 +103,14 @@ class Given:
 class Learned:
     """What the passes learned from the text and from the machine; most of it stands in the manifest.
 
-    `sensitivity`: the error that each group of weights adds when it alone is quantized.
+    `sensitivity`: the error that each group of weights adds when it alone is quantized; `noise`: its unit, and the error that
+    rounding alone makes.
     """
 
     evidence: dict[str, Any] | None = None
     observations: dict[str, Any] | None = None
     sensitivity: dict[str, float] | None = None
+    noise: tuple[str, float] = ("", 0.0)
     table: LatencyTable | None = None
     plans: list[CutPlan] = field(default_factory=list)
 
@@ -155,6 +160,7 @@ class Job:
             source=self.given.source_fingerprint,
             text=self.given.text_fingerprint,
             labels=self.given.labels,
+            scoring=self.given.scoring,
             seed=self.given.seed,
             on_batch=lambda: self.given.step("importances", of=len(self.batches)),
         )
@@ -198,6 +204,7 @@ def begin_job(
     out: Path,
     folder: Path,
     step: Step,
+    scoring: Scoring | None = None,
 ) -> Job:
     """Divide the text, measure the source, and set the work up. `folder` is for models that are built to be timed.
 
@@ -212,7 +219,7 @@ def begin_job(
     check_text(encoder, batches)
 
     def quality_on(part: np.ndarray) -> Quality:
-        quality = Quality([texts[i] for i in part], longest, labels[part] if labels is not None else None)
+        quality = Quality([texts[i] for i in part], longest, labels[part] if labels is not None else None, scoring)
         quality.learn(as_function(model), encoder)
         return quality
 
@@ -223,6 +230,7 @@ def begin_job(
         text_fingerprint=fingerprint(texts),
         learned_from=learned_from,
         labels=labels[split.learn] if labels is not None else None,
+        scoring=scoring,
         texts=[texts[i] for i in sorted((*split.learn, *split.more))],
         quality=quality_on(split.judge),
         choice=quality_on(split.choose) if len(split.choose) else None,
@@ -271,6 +279,11 @@ def summarize(job: Job) -> dict[str, Any]:
         "evidence": learned.evidence,
         "observations": learned.observations,
         "sensitivity": learned.sensitivity,
+        **(
+            {"sensitivity_unit": learned.noise[0], "sensitivity_noise_floor": learned.noise[1]}
+            if learned.sensitivity is not None
+            else {}
+        ),
         "left_in_float": outcome.left_float,
         "vocabulary": outcome.vocabulary,
         "expected_ms": learned.plans[-1].cost + table.rest if learned.plans and table is not None else None,
@@ -287,6 +300,6 @@ def write_plots(job: Job, staging: Path) -> None:
     plot_stages([asdict(s) for s in job.outcome.stages], job.given.quality.metric, staging / "plots" / "passes.png")
     if job.learned.sensitivity is not None:
         groups = [{"name": name, "error": error} for name, error in job.learned.sensitivity.items()]
-        plot_sensitivity(groups, staging / "plots" / "sensitivity.png")
+        plot_sensitivity(groups, *job.learned.noise, staging / "plots" / "sensitivity.png")
     if job.outcome.recovery is not None:
         plot_losses(job.outcome.recovery.losses, staging / "plots" / "recovery.png")

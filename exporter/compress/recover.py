@@ -18,6 +18,7 @@ import torch
 from ...calibration.batches import Batch
 from ...calibration.objective import distance
 from ...errors import SourceError
+from ...tasks import Scoring
 from ..graph.anatomy import Anatomy, AttentionPart, read_anatomy
 from ..graph.edit import attribute_float
 from ..graph.torch_graph import TorchGraph
@@ -46,6 +47,7 @@ def recover(
     batches: Sequence[Batch],
     minutes: float,
     *,
+    scoring: Scoring | None = None,
     state: Path | None = None,
     seed: int = 0,
     on_step: OnStep = lambda *_: None,
@@ -76,7 +78,7 @@ def recover(
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1.0, (spent + 1.0) / (0.03 * allowed + 1.0)) * max(0.02, 1.0 - spent / allowed)
             batch = batches[next(rows)]
-            loss = _loss(source, graph, batch, pairs)
+            loss = _loss(source, graph, batch, pairs, scoring)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
             optimizer.step()
@@ -134,7 +136,9 @@ def _scored(part: AttentionPart) -> tuple[ir.Value, ...]:
     return tuple(v for v in part.node.inputs[:2] if v is not None)
 
 
-def _loss(source: TorchGraph, graph: TorchGraph, batch: Batch, pairs: Sequence[_Pair]) -> torch.Tensor:
+def _loss(
+    source: TorchGraph, graph: TorchGraph, batch: Batch, pairs: Sequence[_Pair], scoring: Scoring | None
+) -> torch.Tensor:
     """Return the loss of a batch: distance of the outputs, and of hidden states and attention scores relative to their size."""
     theirs: dict[ir.Value, torch.Tensor] = {}
     ours: dict[ir.Value, torch.Tensor] = {}
@@ -143,7 +147,7 @@ def _loss(source: TorchGraph, graph: TorchGraph, batch: Batch, pairs: Sequence[_
     student = graph(batch.feeds, _keepers(ours, (v for p in pairs for v in p.ours)))
     mask = torch.from_numpy(batch.mask)
     flat = mask.reshape(-1, mask.shape[-1])
-    outputs = distance(student, teacher, mask) / len(batch.rows)
+    outputs = distance(student, teacher, mask, scoring, torch.float32) / len(batch.rows)
     inner = torch.zeros(())
     for pair in pairs:
         if pair.heads:

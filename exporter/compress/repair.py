@@ -25,6 +25,9 @@ RIDGE = 3e-2
 _WILD = 10.0
 """A gate whose scale would exceed this is badly determined; the site then keeps its scales."""
 
+_NOISE = 1e-7
+"""Rounding of the sums of squares, relative to what a site adds to the residual stream."""
+
 Method = Literal["projection", "scale"]
 
 
@@ -165,14 +168,16 @@ class _Normal:
             new = self._second_only(graph, old, ridge)
         else:
             new = _ridge(old, self.a, self.b, ridge, bias is not None)
-        before, after = self._error(old), self._error(new)
+        # What the sums cannot tell from zero is no error: without this, a site that was not touched gains by rounding noise.
+        noise = _NOISE * self.energy
+        before, after = max(self._error(old), noise), max(self._error(new), noise)
         if not torch.isfinite(new).all() or after > before:
             return 1.0
         if site is not None and site.projection.first is None:
             graph.change(site.projection.weight, new[: site.projection.in_features].float())
         if bias is not None:
             graph.change(str(bias.name), new[-1].float())
-        return before / max(after, 1e-30)
+        return before / after if after > 0 else 1.0
 
     def _second_only(self, graph: TorchGraph, old: torch.Tensor, ridge: float) -> torch.Tensor:
         """Refit the second factor of a split weight; the first stays."""

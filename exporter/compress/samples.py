@@ -10,6 +10,7 @@ from ...calibration.batches import Batch, check_known
 from ...errors import UsageError
 from ...text import TextEncoder
 from ..recipe.recipe import Calibration
+from ..source.scoring import label_names
 
 MOST_TOKENS = 32_768
 """Calibration data beyond this many tokens changes nothing and takes time."""
@@ -34,10 +35,10 @@ class Split:
 
 
 def class_names(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the classes of a text classifier by name. A config that names none has two, as transformers reads it."""
+    """Return the classes of a text classifier by name. A config that names none has as many as it says, or two."""
     if not any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or []):
         return {}
-    named = config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    named = config.get("id2label") or dict(enumerate(label_names(config)))
     return {str(name): int(number) for number, name in named.items()}
 
 

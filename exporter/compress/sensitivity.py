@@ -12,13 +12,15 @@ import torch
 
 from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint, read_lines
-from ...calibration.objective import distance_over
+from ...calibration.objective import distance_over, noise_floor, unit
 from ...calibration.observe import Observations
+from ...tasks import Scoring
 from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..publish.staging import output_folder, written
 from ..recipe.pass_specs import QuantizeSpec
+from ..source.scoring import scoring_of
 from ..source.tokenizer import source_encoder
 from .rounding_plan import Group, RoundingPlan, look, needs_histograms, plan, quantized
 
@@ -54,7 +56,8 @@ def sensitivity_of(
     marks = source.fingerprint, fingerprint(texts)
     observations = look(model, chosen.groups, batches, source=marks[0], text=marks[1], seed=0, histograms=histograms)
     total = len(chosen.groups)
-    errors = effects(
+    scoring = scoring_of(source)
+    errors, floor = effects(
         model,
         chosen,
         observations,
@@ -62,20 +65,29 @@ def sensitivity_of(
         batches,
         activations=activations,
         signed=False,
+        scoring=scoring,
         on_group=lambda name: on_step(f"quantize {name}", of=total),
     )
     content = {
         "model": spec,
         "activations": activations,
         "observations": observations.describe(),
+        "unit": unit([str(v.name) for v in model.graph.outputs], scoring),
+        "noise_floor": floor,
         "groups": [
-            {"name": e.group.name, "error": e.error, "matrices": list(e.group.matrices), "multiply_adds": e.group.cost}
+            {
+                "name": e.group.name,
+                "error": e.error,
+                "above_noise": e.error > floor,
+                "matrices": list(e.group.matrices),
+                "multiply_adds": e.group.cost,
+            }
             for e in errors
         ],
     }
     with written(out):
         (out / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        plot_sensitivity(content["groups"], out / "sensitivity.png")  # type: ignore[arg-type]
+        plot_sensitivity(content["groups"], content["unit"], floor, out / "sensitivity.png")  # type: ignore[arg-type]
     return content, [out / "sensitivity.json", out / "sensitivity.png"]
 
 
@@ -84,7 +96,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Effect:
-    """A group quantized alone. `error` is the distance from the float model per text (see `objective.distance`)."""
+    """A group quantized alone. `error` is the distance from the float model per text, in `objective.unit`."""
 
     group: Group
     error: float
@@ -99,9 +111,13 @@ def effects(
     *,
     activations: str,
     signed: bool,
+    scoring: Scoring | None = None,
     on_group: Callable[[str], None] = lambda _: None,
-) -> list[Effect]:
-    """Quantize one group at a time, embeddings left float, and compare the outputs on the calibration data."""
+) -> tuple[list[Effect], float]:
+    """Quantize one group at a time, embeddings left float, and compare the outputs on the calibration data.
+
+    Return the effects, and the error per text that rounding alone makes: smaller effects cannot be told apart.
+    """
     graph = TorchGraph(model)
     with torch.no_grad():
         wanted = [graph(b.feeds) for b in batches]
@@ -117,8 +133,8 @@ def effects(
             activations=activations,
             signed=signed,
         )
-        errors.append(Effect(group, distance_over(TorchGraph(quantized_model), batches, wanted) / texts))
-    return errors
+        errors.append(Effect(group, distance_over(TorchGraph(quantized_model), batches, wanted, scoring) / texts))
+    return errors, noise_floor(batches, wanted, scoring) / texts
 
 
 def leave(chosen: RoundingPlan, gone: Sequence[Group]) -> RoundingPlan:
@@ -130,14 +146,19 @@ def leave(chosen: RoundingPlan, gone: Sequence[Group]) -> RoundingPlan:
 
 
 def mixed(
-    chosen: RoundingPlan, errors: Sequence[Effect], judge: Callable[[RoundingPlan], tuple[float, Result]], most: float
+    chosen: RoundingPlan,
+    errors: Sequence[Effect],
+    judge: Callable[[RoundingPlan], tuple[float, Result]],
+    most: float,
+    floor: float = 0.0,
 ) -> tuple[RoundingPlan, Result] | None:
     """Return the plan that quantizes most within `most` points, and its result; None where even the last group costs more.
 
     `judge` carries a plan out, and returns how many points it loses and the result. Groups return to float in the order of error for
-    each multiply-add saved, the dearest first. How many is found by bisection, since less is lost as more stay float.
+    each multiply-add saved, the dearest first; errors below the noise `floor` count as that. How many is found by bisection, since
+    less is lost as more stay float.
     """
-    order = [e.group for e in sorted(errors, key=lambda e: e.error / e.group.cost, reverse=True)]
+    order = [e.group for e in sorted(errors, key=lambda e: max(e.error, floor) / e.group.cost, reverse=True)]
 
     drop, result = judge(chosen)
     if drop <= most:

@@ -62,6 +62,7 @@ def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
     TrimVocabulary(tuple(kept_tokens)).apply(job.source_model)
     trim_directory(given.staging, kept_tokens)
     info.pad_id = kept_tokens.index(info.pad_id)
+    info.mask_id = kept_tokens.index(info.mask_id) if info.mask_id in kept_tokens else None
     job.encoder = TextEncoder(path, info)
     job.batches = given.batches(job.encoder)
     job.outcome.kept_tokens = kept_tokens

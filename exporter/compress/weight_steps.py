@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.batches import make_batches
+from ...calibration.objective import unit
 from ...calibration.observe import Observations
 from ...errors import GateError, UsageError
 from ..graph.anatomy import read_anatomy
@@ -53,6 +54,7 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
             job.outcome.model,
             make_batches(job.encoder, given.texts, longest=job.encoder.info.max_length, seed=given.seed),
             spec.minutes,
+            scoring=given.scoring,
             state=given.out.parent / f".{given.out.name}.recover.safetensors",
             seed=given.seed,
             on_step=tell,
@@ -135,7 +137,7 @@ def _search(
     """
     given = job.given
     most = given.recipe.max_drop
-    errors = effects(
+    errors, floor = effects(
         quantizer.model,
         chosen,
         quantizer.observations,
@@ -143,16 +145,18 @@ def _search(
         job.batches[:: max(1, len(job.batches) // _FEW_BATCHES)],
         activations=quantizer.activations,
         signed=quantizer.signed,
+        scoring=given.scoring,
         on_group=lambda name: given.step("sensitivity", of=len(chosen.groups)),
     )
     job.learned.sensitivity = {e.group.name: e.error for e in errors}
+    job.learned.noise = unit([str(v.name) for v in quantizer.model.graph.outputs], given.scoring), floor
 
     def judge(tried: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
         given.step("search what stays float")
         result = quantizer.quantize(tried)
         return job.choice_drop(result[0]), result
 
-    best = mixed(chosen, errors, judge, most)
+    best = mixed(chosen, errors, judge, most, floor)
     if best is None:
         raise GateError(
             f"even one quantized group of weights costs more than {most:g} points of {given.quality.metric}: "

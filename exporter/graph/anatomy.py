@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ...errors import SourceError
 from .attention_forms import normalizes_scores
-from .edit import dims, is_projection, nodes
+from .edit import consumers, dims, is_projection, nodes
 from .families.disentangled import read_disentangled
 from .parts import ACTIVATIONS, AttentionPart, FeedForward, NearestMatmuls, read_attention, read_feed_forward
 from .projections import Projection, as_projection, has_residual, is_first_half
@@ -45,12 +45,14 @@ class Block:
 class Anatomy:
     """The parts of an encoder, in order of execution.
 
-    `embeddings` maps names to shapes. `before` are projections between embeddings and the first block; `head` are those of
+    `embeddings` maps names to shapes; `vocabulary` is the number of rows of the one that `input_ids` are looked up in.
+    `before` are projections between embeddings and the first block; `head` are those of
     the task.
     """
 
     blocks: tuple[Block, ...]
     embeddings: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    vocabulary: int | None = None
     before: tuple[Projection, ...] = ()
     head: tuple[Projection, ...] = ()
     parameters: int = 0
@@ -95,6 +97,7 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     return Anatomy(
         tuple(blocks),
         _embeddings(graph),
+        _vocabulary(graph),
         tuple(before),
         tuple(head),
         sum(t.size for t in tensors),
@@ -205,12 +208,28 @@ def _embeddings(graph: ir.Graph) -> dict[str, tuple[int, ...]]:
     return embeddings
 
 
+def _vocabulary(graph: ir.Graph) -> int | None:
+    """Return how many ids have an embedding: the rows of the smallest that token ids are looked up in. None where there is none."""
+    ids = next((i for i in graph.inputs if i.name == "input_ids"), None)
+    rows, queue = [], [ids]
+    while queue:
+        value = queue.pop()
+        for node in consumers(value) if value is not None else ():
+            weight = node.inputs[0]
+            if node.op_type == "Gather" and node.inputs[1] is value and weight is not None and weight is not value:
+                rows.append((dims(weight) or [0])[0] or 0)
+            elif node.op_type in ("Reshape", "Identity", "Cast", "Unsqueeze", "Squeeze", "Flatten") and weight is value:
+                queue.extend(node.outputs)
+    return min(rows) if rows and min(rows) > 0 else None
+
+
 def describe(anatomy: Anatomy) -> dict[str, Any]:
     """Return the anatomy as JSON, for the manifest and `headway inspect`."""
     return {
         "parameters": anatomy.parameters,
         "bytes": anatomy.nbytes,
         "embeddings": {k: list(v) for k, v in anatomy.embeddings.items()},
+        "vocabulary": anatomy.vocabulary,
         "blocks": [
             {
                 "heads": b.attention.heads if b.attention else 0,

@@ -15,6 +15,7 @@ from ..check.parity import Parity
 from ..recipe.recipe import Recipe
 from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
+from ..source.scoring import scoring_of
 from ..source.source import Source
 from ..targets.base import Target
 from .card import seal
@@ -62,7 +63,15 @@ def build_manifest(
         libraries={name: _version(name) for name in _LIBRARIES},
         runner=TARGETS[recipe.target].runner,
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
+        scoring=_scoring(source, outputs),
     )
+
+
+def _scoring(source: Source, outputs: Sequence[TensorInfo]) -> dict[str, str]:
+    """Return what the manifest says about scores; nothing for tasks that have none."""
+    columns = next((o.shape[-1] for o in outputs if o.name == "logits" and o.shape), None)
+    scoring = scoring_of(source, columns if isinstance(columns, int) else None)
+    return scoring.record() if scoring is not None else {}
 
 
 def check_size(files: Sequence[Path], recipe: Recipe) -> int:

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 
-def plot_sensitivity(groups: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Plot a bar for each group, in the order of execution."""
+def plot_sensitivity(groups: Sequence[Mapping[str, Any]], unit: str, floor: float, path: Path) -> None:
+    """Plot a bar for each group, in the order of execution, and a line where rounding alone would end."""
     figure, axes = new_figure(7, 0.8 + 0.22 * len(groups))
     axes.barh(range(len(groups)), [g["error"] for g in groups], color=COLORS[0], height=0.7)
     axes.set_yticks(range(len(groups)), [g["name"] for g in groups], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("error of the outputs where this group alone is quantized, per text")
+    axes.set_xlabel(f"error of the outputs where this group alone is quantized, {unit}")
+    if floor > 0:
+        axes.axvline(floor, color=COLORS[5], linewidth=1, linestyle="--")
     save_figure(figure, path)
 
 

@@ -55,11 +55,8 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
     info = save_tokenizer(load_tokenizer(source.directory), source.longest, directory)
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
-    needed = max(encoder.tokenizer.get_vocab_size(with_added_tokens=False), info.pad_id + 1)
-    if known is not None and needed > known:
-        raise SourceError(
-            f"{source.directory}: the tokenizer has {needed} tokens, config.json says vocab_size = {known}: they belong to different models"
-        )
+    if known is not None:
+        check_embedded(encoder, int(known), f"{source.directory}", f"config.json says vocab_size = {known}")
     added = encoder.tokenizer.num_special_tokens_to_add(is_pair=False)
     if info.max_length <= added:
         raise SourceError(
@@ -67,6 +64,19 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
             "See max_position_embeddings in config.json and model_max_length in tokenizer_config.json"
         )
     return encoder
+
+
+def check_embedded(encoder: TextEncoder, rows: int, place: str, reason: str) -> None:
+    """Raise SourceError where the tokenizer gives an id that is not among the `rows` of the embedding: a text would fail."""
+    needed = max(encoder.tokenizer.get_vocab_size(with_added_tokens=False), encoder.info.pad_id + 1)
+    if needed > rows:
+        raise SourceError(f"{place}: the tokenizer has {needed} tokens, {reason}: they belong to different models")
+    for index, token in sorted(encoder.tokenizer.get_added_tokens_decoder().items()):
+        if index >= rows:
+            raise SourceError(
+                f"{place}: the added token {token.content!r} has the id {index}, {reason}, so it has no embedding: take it out of the "
+                "tokenizer, or give it one by resize_token_embeddings"
+            )
 
 
 def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:
@@ -85,23 +95,47 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
-    if "token_type_ids" not in tokenizer.model_input_names:
-        _leave_types_out(directory / TOKENIZER_FILE)
     pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token
     if pad is None:
         raise SourceError("the tokenizer has no padding token and no end-of-sequence token to pad with")
-    return TokenizerInfo(
+    mask = getattr(tokenizer, "mask_token_id", None)
+    info = TokenizerInfo(
         file=TOKENIZER_FILE,
         max_length=longest,
         pad_id=int(tokenizer.convert_tokens_to_ids(pad)),
         pad_type_id=int(getattr(tokenizer, "pad_token_type_id", 0) or 0),
         pad_token=str(pad),
+        mask_id=None if mask is None else int(mask),
     )
+    content = read_json(directory / TOKENIZER_FILE)
+    if "token_type_ids" not in tokenizer.model_input_names:
+        _leave_types_out(content)
+    write_tokenizer(directory / TOKENIZER_FILE, content | limits(info))
+    return info
 
 
-def _leave_types_out(path: Path) -> None:
+def limits(info: TokenizerInfo) -> dict[str, Any]:
+    """Return the entries of `tokenizer.json` by which every reader cuts and pads texts as the bundle does."""
+    return {
+        "truncation": {"direction": "Right", "max_length": info.max_length, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": "BatchLongest",
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": info.pad_id,
+            "pad_type_id": info.pad_type_id,
+            "pad_token": info.pad_token,
+        },
+    }
+
+
+def write_tokenizer(path: Path, content: dict[str, Any]) -> None:
+    """Write the content of a `tokenizer.json`."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _leave_types_out(content: dict[str, Any]) -> None:
     """Give every token type 0, as the model does for a source's tokenizer that gives no types, in both texts of a pair."""
-    content = read_json(path)
     processor = content.get("post_processor") or {}
     for step in processor.get("processors", [processor]):
         if step.get("type") == "BertProcessing":
@@ -110,8 +144,6 @@ def _leave_types_out(path: Path) -> None:
             step.update(template)
         for piece in [*step.get("single", []), *step.get("pair", [])]:
             next(iter(piece.values()))["type_id"] = 0
-    if content != read_json(path):
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _as_template(bert: dict[str, Any]) -> dict[str, Any]:

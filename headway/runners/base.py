@@ -1,6 +1,6 @@
 """Define what every runner offers, and split batches of mixed lengths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +16,57 @@ class Runner(Protocol):
 
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    vocabulary: int | None
+    """How many token ids there are, where it is known; others are refused."""
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a batch: inputs int64 `[batch, sequence]`, outputs float32."""
         ...
+
+
+_IDS, _MASK, _TYPES = "input_ids", "attention_mask", "token_type_ids"
+_FILLED = {_MASK: 1, _TYPES: 0}
+"""What an input holds that is left out: every token is one of a text, and of the first text."""
+
+
+def prepared(
+    feeds: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    vocabulary: int | None = None,
+    dtypes: Mapping[str, np.dtype] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the inputs `names` of a batch, as int64 or the `dtypes` given; mask and token types may be missing.
+
+    UsageError for other inputs that are missing, shapes that differ, and ids that the model has no embedding for: a runtime would
+    wrap negative ones around, or read beyond the table.
+    """
+    ids = np.asarray(feeds[_IDS]) if _IDS in feeds else None
+    arrays = {}
+    for name in names:
+        if name in feeds:
+            array = np.asarray(feeds[name])
+        elif name in _FILLED and ids is not None:
+            array = np.full(ids.shape, _FILLED[name], np.int64)
+        else:
+            raise UsageError(f"the input {name} is missing; given were {', '.join(feeds) or 'none'}")
+        if name in (_IDS, *_FILLED):
+            if array.dtype.kind not in "iub":
+                raise UsageError(f"{name} is {array.dtype}; give integers")
+            if ids is not None and array.shape != ids.shape:
+                raise UsageError(f"{name} has the shape {list(array.shape)}, and {_IDS} {list(ids.shape)}")
+            array = array.astype((dtypes or {}).get(name, np.dtype(np.int64)), copy=False)
+        arrays[name] = array
+    if ids is not None and _IDS in arrays and ids.size:
+        _check_ids(ids, vocabulary)
+    return arrays
+
+
+def _check_ids(ids: np.ndarray, vocabulary: int | None) -> None:
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < 0:
+        raise UsageError(f"{_IDS} holds {lowest}; ids of tokens are not negative")
+    if vocabulary is not None and highest >= vocabulary:
+        raise UsageError(f"{_IDS} holds {highest}, and this model has embeddings for the ids 0 to {vocabulary - 1}")
 
 
 def put_rows(

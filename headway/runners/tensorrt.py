@@ -18,7 +18,7 @@ import numpy as np
 
 from ..engine.record import PLAN_FILE, read_plan, read_record
 from ..errors import TargetError, UsageError
-from .base import check_mask, put_rows, real_lengths
+from .base import check_mask, prepared, put_rows, real_lengths
 
 _MAGIC = b"vtrt"
 
@@ -181,6 +181,7 @@ class EngineRunner:
         is_input = {n: self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
         self.input_names = tuple(n for n in names if is_input[n])
         self.output_names = tuple(n for n in names if not is_input[n])
+        self.vocabulary: int | None = None
         self.stream = device.cudaStreamCreate()
         self._how = _context_settings(trt, self.engine, captured=regroup)
         self._scratch_bytes = self.engine.device_memory_size_v2  # of the largest profile
@@ -204,7 +205,7 @@ class EngineRunner:
 
         UsageError for a sequence longer than every profile, or a mask that the engine's kernels do not take.
         """
-        wanted = {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
+        wanted = {n: np.ascontiguousarray(a) for n, a in prepared(feeds, self.input_names, self.vocabulary).items()}
         batch, length = wanted[self.input_names[0]].shape
         mask = feeds.get("attention_mask")
         if self.padding_behind and mask is not None:

@@ -11,9 +11,12 @@ from headway.calibration.objective import (
     distance_over,
     labeled,
     main_outputs,
+    noise_floor,
     per_row,
     probe,
+    unit,
 )
+from headway.tasks import Scoring
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -92,3 +95,94 @@ def test_distance_is_zero_for_the_source_itself() -> None:
     assert float(distance(padded, outputs, mask)) == pytest.approx(0, abs=1e-6)
     spans = per_row({"start_logits": torch.zeros(1, 3)}, mask)["start_logits"]
     assert spans[0, 2] < -1e3
+
+
+RERANKER, REGRESSION = Scoring("value", "sigmoid"), Scoring("value", "identity")
+SEVERAL = Scoring("multi-label", "sigmoid")
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("scoring", [RERANKER, None])
+def test_opposite_answers_of_one_logit_are_far_apart(scoring: Scoring | None) -> None:
+    """A softmax of one column is 1 whatever it holds: it made every gradient and every distance zero."""
+    yes, no = torch.tensor([[6.0]], requires_grad=True), torch.tensor([[-6.0]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    p, q = sigmoid(np.array(-3.0)), sigmoid(np.array(3.0))
+    wanted = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))) * TEMPERATURE**2
+    assert float(distance({"logits": yes.detach()}, {"logits": no}, mask, scoring)) == pytest.approx(wanted, rel=1e-6)
+    probe({"logits": yes}, mask, torch.Generator().manual_seed(0), scoring).backward()
+    assert yes.grad is not None and abs(float(yes.grad)) == pytest.approx(np.sqrt(p * q), rel=1e-4)
+
+
+def test_a_probe_of_several_labels_has_the_information_of_each() -> None:
+    row = np.array([0.5, -1.0, 4.0])
+    logits = torch.tensor(row, dtype=torch.float32).repeat(20_000, 1).requires_grad_()
+    mask = torch.ones(len(logits), 1, dtype=torch.bool)
+    probe({"logits": logits}, mask, torch.Generator().manual_seed(0), SEVERAL).backward()
+    assert logits.grad is not None
+    gradients = logits.grad.double().numpy()
+    p = sigmoid(row / TEMPERATURE)
+    np.testing.assert_allclose(gradients.T @ gradients / len(gradients), np.diag(p * (1 - p)), atol=0.01)
+
+
+def test_values_are_compared_by_their_squares() -> None:
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    given, wanted = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.5, 1.0]])
+    assert float(distance({"logits": given}, {"logits": wanted}, mask, REGRESSION)) == pytest.approx(0.25 + 4)
+    tanh = Scoring("value", "tanh")
+    far = float(distance({"logits": given}, {"logits": wanted}, mask, tanh))
+    assert far == pytest.approx(float((given.tanh() - wanted.tanh()).square().sum()), rel=1e-6)
+    probed = given.clone().requires_grad_()
+    probe({"logits": probed}, mask, torch.Generator().manual_seed(0), tanh).backward()
+    plain = given.clone().requires_grad_()
+    probe({"logits": plain}, mask, torch.Generator().manual_seed(0), REGRESSION).backward()
+    assert probed.grad is not None and plain.grad is not None
+    torch.testing.assert_close(probed.grad, plain.grad * (1 - given.tanh().square()))
+
+
+@pytest.mark.parametrize("scoring", [SEVERAL, RERANKER, REGRESSION, Scoring("value", "tanh")])
+def test_labels_of_other_kinds_have_their_own_loss(scoring: Scoring) -> None:
+    logits, labels = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([[1.0, 0.0], [0.25, 1.0]])
+    p = sigmoid(logits)
+    wanted = {
+        "sigmoid": -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).sum(),
+        "identity": np.square(logits - labels).sum(),
+        "tanh": np.square(np.tanh(logits) - labels).sum(),
+    }[scoring.activation]
+    assert float(labeled({"logits": torch.tensor(logits)}, torch.tensor(labels), scoring)) == pytest.approx(wanted)
+
+
+def test_the_distance_of_confident_answers_is_no_noise() -> None:
+    """In float32 the divergence of these is rounding noise, negative for some; in float64 most of it cancels."""
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.randn(64, 8, generator=generator).double() * 3
+    teacher[:, 0] += 60
+    mask = torch.ones(64, 1, dtype=torch.bool)
+    steps = [1e-3, 2e-3, 4e-3]
+    far = [float(distance({"logits": teacher + s * torch.arange(8)}, {"logits": teacher}, mask)) for s in steps]
+    assert 0 < far[0] < far[1] < far[2]
+    assert far[1] / far[0] == pytest.approx(4, rel=0.01)  # quadratic, as a divergence is near zero
+
+
+def test_the_noise_floor_lies_between_rounding_and_a_real_change() -> None:
+    generator = torch.Generator().manual_seed(0)
+    feeds = {"attention_mask": np.ones((4, 3), np.int64)}
+    batches = [Batch(feeds, np.arange(4))]
+    for outputs in (
+        {"logits": torch.randn(4, 1, generator=generator) * 9},
+        {"pooled": torch.randn(4, 16, generator=generator)},
+    ):
+        floor = noise_floor(batches, [outputs])
+        rounded = {n: torch.nextafter(v, v + 1) for n, v in outputs.items()}
+        changed = {n: v * 1.001 for n, v in outputs.items()}
+        assert distance_over(lambda _, r=rounded: r, batches, [outputs]) < floor
+        assert distance_over(lambda _, c=changed: c, batches, [outputs]) > 10 * floor
+
+
+def test_the_unit_is_named() -> None:
+    assert unit(["logits"]) == unit(["start_logits", "end_logits"]) == unit(["logits"], RERANKER) == "nats per text"
+    assert unit(["logits"], REGRESSION) == unit(["last_hidden_state"]) == "squared distance of the outputs per text"
+    assert unit(["logits", "last_hidden_state"]) == "nats and squared distances per text"

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import transformers
 
 import headway
-from headway.errors import SourceError, UsageError
+from headway.errors import HeadwayWarning, SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
@@ -73,29 +74,148 @@ def test_sentence_embeddings(pooling: str, dense: bool, tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs["sentence_embedding"], pooled, atol=1e-5)
 
 
-def test_labels_entities_and_answers(tmp_path: Path) -> None:
-    for task in ("text-classification", "token-classification", "question-answering"):
-        source = models.make_model(tmp_path / task, "bert", task)
-        bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / f"{task}-out").path)
-        if task == "text-classification":
-            (label, score), *_ = bundle.labels(TEXTS)
-            logits = bundle(TEXTS)["logits"][0]
-            assert label == f"LABEL_{logits.argmax()}"
-            assert score == pytest.approx(float(np.exp(logits.max()) / np.exp(logits).sum()), rel=1e-5)
-            with pytest.raises(UsageError, match="question-answering"):
-                bundle.answers([("a", "b")])
-        elif task == "token-classification":
-            for text, spans in zip(TEXTS, bundle.entities(TEXTS), strict=True):
-                assert all(
-                    span["text"] == text[span["start"] : span["end"]] and 0 < span["score"] <= 1 for span in spans
-                )
-                # Neither label of this model means "no entity": the spans cover every character that is no space.
-                assert "".join("".join(span["text"].split()) for span in spans) == "".join(text.split())
-        else:
-            answers = bundle.answers([("the price", t) for t in TEXTS])
-            assert all(
-                f["answer"] == t[f["start"] : f["end"]] and f["answer"] for f, t in zip(answers, TEXTS, strict=True)
-            )
+LONG = " ".join(["the price of large trains"] * 30)
+
+
+def test_a_call_for_another_task_is_refused(bert_bundle: Exported) -> None:
+    bundle = headway.Bundle.open(bert_bundle.path)
+    for call in (bundle.labels, bundle.scores, bundle.entities, bundle.answers, bundle.fill, bundle.choices):
+        with pytest.raises(UsageError, match="a feature-extraction bundle"):
+            call([])  # type: ignore[operator]
+
+
+SCORED: list[tuple[int, str | None]] = [(3, "multi_label_classification"), (2, "regression"), (1, None)]
+
+
+@pytest.mark.parametrize(("count", "problem_type"), SCORED)
+def test_labels_and_scores_are_those_of_the_pipeline(count: int, problem_type: str | None, tmp_path: Path) -> None:
+    """Saturated and opposite logits among them: a softmax of one is 1 whatever the text."""
+    source = models.make_model(
+        tmp_path / "source",
+        "bert",
+        "text-classification",
+        num_labels=count,
+        problem_type=problem_type,
+        initializer_range=0.5,
+    )
+    bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
+    pipeline = transformers.pipeline("text-classification", str(source), device="cpu")
+    theirs = [pipeline(text, top_k=None) for text in TEXTS]
+    for ours, wanted in zip(bundle.scores(TEXTS), theirs, strict=True):
+        assert ours == pytest.approx({s["label"]: s["score"] for s in wanted}, abs=1e-4)
+    for (label, score), wanted in zip(bundle.labels(TEXTS), theirs, strict=True):
+        assert (label, score) == (wanted[0]["label"], pytest.approx(wanted[0]["score"], abs=1e-4))
+    middle = float(np.median([s["score"] for row in theirs for s in row])) + 1e-6
+    above = [[s["label"] for s in row if s["score"] >= middle] for row in theirs]
+    assert [[name for name, _ in row] for row in bundle.labels(TEXTS, threshold=middle)] == above
+    assert bundle.labels([]) == bundle.scores([]) == bundle.labels([], threshold=0.5) == []
+
+
+def test_labels_say_when_a_text_was_cut_and_warn_once(bert_classifier: Path, tmp_path: Path) -> None:
+    bundle = headway.Bundle.open(export(Recipe(source=str(bert_classifier)), tmp_path / "out").path)
+    with pytest.warns(HeadwayWarning, match="text 1 has more than 64 tokens"):
+        labels = bundle.labels(["rain", LONG])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bundle.labels(["rain", LONG]) == labels
+        assert [label.truncated for label in bundle.labels(TEXTS, max_length=5)] == [False, True, False, True]
+    assert [label.truncated for label in labels] == [False, True]
+
+
+def test_texts_are_cut_where_asked(bert_bundle: Exported) -> None:
+    bundle = headway.Bundle.open(bert_bundle.path)
+    cut = bundle(["the price of bread"], max_length=4)["last_hidden_state"]
+    np.testing.assert_allclose(cut, bundle(["the price"])["last_hidden_state"], atol=1e-6)
+    for limit in (0, 2, 65):
+        with pytest.raises(UsageError, match=f"max_length is {limit}; give 3 to 64"):
+            bundle(TEXTS, max_length=limit)
+
+
+def test_no_texts_give_empty_arrays(bert_bundle: Exported, sentence_bundle: Exported) -> None:
+    assert {n: a.shape for n, a in headway.Bundle.open(bert_bundle.path)([]).items()} == {
+        "last_hidden_state": (0, 0, 32)
+    }
+    outputs = headway.Bundle.open(sentence_bundle.path)([])
+    assert outputs["sentence_embedding"].shape == (0, 32)
+    assert outputs["sentence_embedding"].dtype == np.float32
+
+
+def reader(folder: Path) -> Path:
+    """Write a model that finds the word bread, wherever it stands."""
+    source = models.make_model(folder, "bert", "question-answering")
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(source)
+    bread = transformers.AutoTokenizer.from_pretrained(source).convert_tokens_to_ids("bread")
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    direction -= direction.mean()
+    with torch.no_grad():
+        model.qa_outputs.weight.copy_(torch.stack([direction, direction]) * 3)
+        model.bert.embeddings.word_embeddings.weight[bread] += direction * 8
+    model.save_pretrained(source)
+    return source
+
+
+def test_answers_read_long_contexts_in_windows(tmp_path: Path) -> None:
+    """Against every window as transformers' tokenizer makes them, run by the model itself."""
+    source = reader(tmp_path / "source")
+    bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(source).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    question, words = "the price of", ["the", "large", "train", "runs", "with", "time"] * 20
+    contexts = [" ".join([*words[:at], "bread", *words[at:]]) for at in (0, 61, 120)]
+    for context, answer in zip(contexts, bundle.answers([(question, c) for c in contexts]), strict=True):
+        windows = tokenizer(
+            question,
+            context,
+            truncation="only_second",
+            max_length=64,
+            stride=29,  # half of the 58 tokens that the question leaves
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            padding=True,
+            return_tensors="pt",
+        )
+        offsets = windows.pop("offset_mapping")
+        windows.pop("overflow_to_sample_mapping")
+        with torch.inference_mode():
+            outputs = model(**windows)
+        spans = [
+            (float(outputs.start_logits[w, i] + outputs.end_logits[w, i]), offsets[w, i].tolist())
+            for w in range(len(offsets))
+            for i, part in enumerate(windows.sequence_ids(w))
+            if part == 1
+        ]
+        score, (start, end) = max(spans)
+        assert (answer["answer"], answer["start"], answer["end"]) == ("bread", start, end)
+        assert answer["score"] == pytest.approx(score, rel=1e-4)
+    (short,) = bundle.answers([(question, "a train of bread")])
+    assert short["answer"] == "bread"
+    with pytest.raises(UsageError, match="leaves no room"):
+        bundle.answers([(" ".join(words), contexts[0])])
+    with pytest.raises(UsageError, match="stride is 64"):
+        bundle.answers([(question, contexts[0])], stride=64)
+    with pytest.raises(UsageError, match="text 1 is a single text"):
+        bundle.answers([(question, "a"), "b"])  # type: ignore[list-item]
+
+
+def test_masks_are_filled_as_the_pipeline_fills_them(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", "bert", "fill-mask", vocab_size=107, initializer_range=0.5)
+    bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
+    pipeline = transformers.pipeline("fill-mask", str(source), device="cpu")
+    texts = ["the [MASK] runs", "[MASK] of bread and [MASK]"]
+    single, several = bundle.fill(texts, count=3)
+    theirs = pipeline(texts, top_k=3)
+    for ours, wanted in zip([single, *several], [theirs[0], *theirs[1]], strict=True):
+        assert [(f["id"], f["token"], f["text"]) for f in ours] == [
+            (f["token"], f["token_str"], f["sequence"]) for f in wanted
+        ]
+        assert [f["score"] for f in ours] == pytest.approx([f["score"] for f in wanted], abs=1e-4)
+    assert bundle.fill([]) == []
+    with pytest.raises(UsageError, match=r"text 1 has no \[MASK\] to fill"):
+        bundle.fill(["a [MASK]", "rain"])
+    with pytest.raises(UsageError, match="in the part that is read"):
+        bundle.fill([LONG + " [MASK]"])
+    bundle.manifest.tokenizer.mask_id = None  # as in older manifests
+    assert [f["id"] for f in bundle.fill(texts[:1], count=3)[0]] == [f["id"] for f in single]
 
 
 def test_choices(tmp_path: Path) -> None:

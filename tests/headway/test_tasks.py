@@ -1,12 +1,12 @@
 """Logits read as answers, against values worked out by hand."""
 
+import copy
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from headway.tasks import best_answer, entity_spans, softmax
+from headway.tasks import Activation, Label, Scoring, best_answer, best_of, likeliest, softmax
 
 
 def test_softmax_is_stable_and_sums_to_one() -> None:
@@ -15,72 +15,62 @@ def test_softmax_is_stable_and_sums_to_one() -> None:
     assert softmax(np.zeros((2, 3, 5))).sum(-1) == pytest.approx(np.ones((2, 3)))
 
 
-TEXT = "Ada Lovelace met Charles"
-OFFSETS = [(0, 0), (0, 3), (4, 8), (8, 12), (13, 16), (17, 24), (0, 0)]
-LABELS = ["O", "B-PER", "I-PER"]
-
-
-def entities(*labels: str, certain: float = 0.9) -> list[dict[str, Any]]:
-    """Return the spans where the tokens between the special ones have these labels."""
-    encoding = SimpleNamespace(offsets=OFFSETS, special_tokens_mask=[1, 0, 0, 0, 0, 0, 1])
-    rows = [LABELS.index(label) for label in ("B-PER", *labels, "B-PER")]
-    probabilities = np.full((len(rows), 3), (1 - certain) / 2)
-    probabilities[np.arange(len(rows)), rows] = certain
-    probabilities[2, rows[2]] = 0.6
-    return entity_spans(TEXT, encoding, probabilities, LABELS, "O")
-
-
-def test_neighbors_of_one_label_join_and_special_tokens_do_not_count() -> None:
-    first, second = entities("B-PER", "I-PER", "I-PER", "O", "B-PER")
-    assert first == {"label": "PER", "start": 0, "end": 12, "score": 0.6, "text": "Ada Lovelace"}
-    assert (second["text"], second["score"]) == ("Charles", 0.9)
-
-
-def test_a_beginning_starts_a_new_entity() -> None:
-    assert [s["text"] for s in entities("B-PER", "B-PER", "I-PER", "O", "O")] == ["Ada", "Lovelace"]
-    assert entities("O", "O", "O", "O", "O") == []
-
-
-def spans(labels: list[str], names: list[str], special: tuple[int, ...] = ()) -> list[tuple[str, int, int]]:
-    """Return label, start and end for tokens `ab`, `cd`, … one behind the other, which have these labels."""
-    text = "abcdefghijklmnopqrstuvwxyz"[: 2 * len(labels)]
-    encoding = SimpleNamespace(
-        offsets=[(2 * i, 2 * i + 2) for i in range(len(labels))],
-        special_tokens_mask=[int(i in special) for i in range(len(labels))],
-    )
-    probabilities = np.eye(len(names))[[names.index(n) for n in labels]]
-    found = entity_spans(text, encoding, probabilities, names, "O")
-    assert all(s["text"] == text[s["start"] : s["end"]] and s["score"] == 1 for s in found)
-    return [(s["label"], s["start"], s["end"]) for s in found]
-
-
-NAMES = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG"]
-
-
 @pytest.mark.parametrize(
-    ("labels", "wanted"),
+    ("columns", "problem_type", "activation", "wanted"),
     [
-        ("B-PER I-PER I-PER", [("PER", 0, 6)]),
-        ("B-PER B-PER I-PER", [("PER", 0, 2), ("PER", 2, 6)]),
-        ("I-PER I-PER O", [("PER", 0, 4)]),
-        ("B-PER I-ORG I-ORG", [("PER", 0, 2), ("ORG", 2, 6)]),
-        ("I-PER B-ORG I-PER", [("PER", 0, 2), ("ORG", 2, 4), ("PER", 4, 6)]),
-        ("B-PER O I-PER", [("PER", 0, 2), ("PER", 4, 6)]),
-        ("O O O I-ORG", [("ORG", 6, 8)]),
-        ("O O", []),
+        (2, None, None, Scoring("single-label", "softmax")),
+        (3, "single_label_classification", "identity", Scoring("single-label", "softmax")),
+        (3, "multi_label_classification", None, Scoring("multi-label", "sigmoid")),
+        (3, None, "sigmoid", Scoring("multi-label", "sigmoid")),
+        (3, None, "tanh", Scoring("value", "tanh")),
+        (3, "regression", None, Scoring("value", "identity")),
+        (1, None, None, Scoring("value", "sigmoid")),
+        (1, "single_label_classification", None, Scoring("value", "sigmoid")),
+        (1, None, "identity", Scoring("value", "identity")),
+        (1, "regression", None, Scoring("value", "identity")),
+        (1, "regression", "sigmoid", Scoring("value", "sigmoid")),
+        (1, "multi_label_classification", None, Scoring("multi-label", "sigmoid")),
     ],
 )
-def test_entities_by_beginning_inside_and_outside(labels: str, wanted: list[tuple[str, int, int]]) -> None:
-    assert spans(labels.split(), NAMES) == wanted
+def test_labels_and_problem_type_decide(
+    columns: int, problem_type: str | None, activation: Activation | None, wanted: Scoring
+) -> None:
+    decided = Scoring.decide(columns, problem_type, activation)
+    assert decided == wanted
+    assert Scoring.of(decided.record(), columns + 1) == wanted
 
 
-def test_a_special_token_parts_entities_and_is_none_itself() -> None:
-    assert spans(["B-PER", "I-PER", "I-PER"], NAMES, special=(1,)) == [("PER", 0, 2), ("PER", 4, 6)]
-    assert spans(["I-PER", "I-PER"], NAMES, special=(0, 1)) == []
+def test_a_manifest_that_says_nothing_is_read_by_its_labels_and_an_unknown_way_is_refused() -> None:
+    assert Scoring.of({}, 1) == Scoring("value", "sigmoid")
+    assert Scoring.of({}, 2) == Scoring("single-label", "softmax")
+    with pytest.raises(ValueError, match="ranking"):
+        Scoring.of({"kind": "ranking", "activation": "softmax"}, 2)
+    with pytest.raises(ValueError, match="sigmoid"):
+        Scoring.of({"kind": "single-label", "activation": "sigmoid"}, 2)
 
 
-def test_labels_without_a_scheme_join_with_their_neighbors() -> None:
-    assert spans(["PER", "PER", "LOC", "none", "LOC"], ["none", "PER", "LOC"])[:2] == [("PER", 0, 4), ("LOC", 4, 6)]
+def test_scores_by_activation() -> None:
+    logits = np.array([[0.0, np.log(3.0)], [-1e4, 1e4]])
+    np.testing.assert_allclose(Scoring("single-label", "softmax").scores(logits), [[0.25, 0.75], [0, 1]])
+    np.testing.assert_allclose(Scoring("multi-label", "sigmoid").scores(logits), [[0.5, 0.75], [0, 1]])
+    np.testing.assert_allclose(Scoring("value", "tanh").scores(logits), [[0, 0.8], [-1, 1]])
+    np.testing.assert_array_equal(Scoring("value", "identity").scores(logits), logits)
+
+
+def test_a_label_is_a_pair_that_says_whether_its_text_was_cut() -> None:
+    label = Label("spam", 0.5, True)
+    name, score = label
+    assert (name, score) == label == ("spam", 0.5)
+    assert label.truncated and copy.copy(label).truncated and not Label("spam", 0.5).truncated
+
+
+def test_the_likeliest_come_first_and_equal_ones_by_id() -> None:
+    assert [i for i, _ in likeliest(np.array([1.0, 3.0, 1.0, 2.0]), 4)] == [1, 3, 0, 2]
+    assert likeliest(np.array([0.0, np.log(3.0)]), 1) == [(1, pytest.approx(0.75))]
+
+
+def test_the_best_of_several_windows_is_the_first_of_the_highest() -> None:
+    assert best_of([{"score": 1.0, "n": 0}, {"score": 2.0, "n": 1}, {"score": 2.0, "n": 2}])["n"] == 1
 
 
 QUESTION_AND_CONTEXT = SimpleNamespace(

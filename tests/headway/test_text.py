@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import unicodedata
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import processors
+from tokenizers import Tokenizer, processors
 
 import headway
-from headway.errors import SourceError
+from headway.errors import SourceError, UsageError
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
@@ -110,3 +111,86 @@ def test_tokenizer_settings_that_a_bundle_does_not_follow_are_refused(setting: d
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | setting))
     with pytest.raises(SourceError, match=next(iter(setting))):
         save_tokenizer(load_tokenizer(tmp_path), 64, tmp_path)
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> TextEncoder:
+    models.make_tokenizer(tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    info = save_tokenizer(load_tokenizer(tmp_path / "source"), 64, tmp_path / "out")
+    return TextEncoder(tmp_path / "out" / info.file, info)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "text 1 is of type NoneType"),
+        (b"rain", "text 1 is of type bytes: decode it"),
+        (7, "text 1 is of type int"),
+        (("a",), r"text 1 is \(str\); a pair is two strings"),
+        (("a", None), r"text 1 is \(str, NoneType\)"),
+        ("rain \ud800", "text 1 has half of a surrogate pair at character 5"),
+        (("a", "\udfff"), "text 1 has half of a surrogate pair at character 0"),
+    ],
+)
+def test_what_is_no_text_is_named(text: object, said: str, encoder: TextEncoder) -> None:
+    with pytest.raises(UsageError, match=said):
+        encoder(["the model", text])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("texts", ["rain", b"rain", None])
+def test_one_text_is_no_list(texts: str | bytes | None, encoder: TextEncoder) -> None:
+    with pytest.raises(UsageError, match="a list of texts"):
+        encoder(texts)  # type: ignore[arg-type]
+
+
+def test_no_texts_are_an_empty_batch(encoder: TextEncoder) -> None:
+    assert {name: array.shape for name, array in encoder([]).items()} == dict.fromkeys(
+        ("input_ids", "attention_mask", "token_type_ids"), (0, 0)
+    )
+
+
+def test_threads_with_different_limits_do_not_meet(encoder: TextEncoder) -> None:
+    """The library keeps the limit in the tokenizer: a thread that set one would cut another's texts."""
+    text = " ".join(["rain"] * 100)
+    wrong: list[tuple[int, int]] = []
+
+    def encode(limit: int | None) -> None:
+        for _ in range(300):
+            lengths = {len(e.ids) for e in encoder.encode([text, text], limit)}
+            if lengths != {limit or 64}:
+                wrong.append((limit or 64, max(lengths)))
+
+    threads = [threading.Thread(target=encode, args=(limit,)) for limit in (None, 8, 17, None)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_tokenizer_file_carries_the_limits(tmp_path: Path) -> None:
+    """Plain `tokenizers` gives the bundle's own batches: cut and padded alike, for single texts and pairs."""
+    source = models.make_model(tmp_path / "source", "bert")
+    bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
+    plain = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    long = " ".join(["the price of trains"] * 40)
+    for texts in (["rain", "the model runs", long], [("rain", long), (long, "bread"), ("a", "b")]):
+        encodings = plain.encode_batch(texts)
+        wanted = bundle.encoder(texts)
+        assert wanted["input_ids"].shape[1] == 64
+        for name, field in (("input_ids", "ids"), ("attention_mask", "attention_mask"), ("token_type_ids", "type_ids")):
+            np.testing.assert_array_equal([getattr(e, field) for e in encodings], wanted[name])
+
+
+def test_an_added_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", "bert", vocab_size=107)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens([f"<extra{i}>" for i in range(107 - len(tokenizer))])
+    tokenizer.save_pretrained(source)
+    export(Recipe(source=str(source)), tmp_path / "out")
+    tokenizer.add_tokens(["<image>"])
+    tokenizer.save_pretrained(source)
+    with pytest.raises(SourceError, match=r"'<image>' has the id 107.*vocab_size = 107"):
+        export(Recipe(source=str(source)), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()

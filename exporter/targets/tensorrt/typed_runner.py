@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....kernels.tensorrt_plugin import NAMESPACE
-from ....runners.base import check_mask
+from ....runners.base import check_mask, prepared
 
 
 class TypedRunner:
@@ -21,6 +21,7 @@ class TypedRunner:
         self.graph = TypedGraph(ir.load(model))
         self.padding_behind = any(n.domain == NAMESPACE for n in self.graph.nodes)
         self.input_names = tuple(str(v.name) for v in self.graph.inputs)
+        self.vocabulary: int | None = None
         self.output_names = tuple(str(v.name) for v in self.graph.outputs)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -28,5 +29,6 @@ class TypedRunner:
 
         if self.padding_behind:
             check_mask(feeds["attention_mask"])
+        wanted = prepared(feeds, self.input_names, self.vocabulary)
         with torch.no_grad():
-            return {name: value.numpy() for name, value in self.graph(feeds).items()}
+            return {name: value.numpy() for name, value in self.graph(wanted).items()}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import TargetError
+from ....runners.base import prepared
 
 WORKER = Path(__file__).parent / "page" / "worker.mjs"
 PACKAGE = "onnxruntime-web"
@@ -52,11 +53,13 @@ class WasmRunner:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         hello = self._receive()
         self.input_names = tuple(hello["inputs"])
+        self.vocabulary: int | None = None
         self.output_names = tuple(hello["outputs"])
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch: inputs int64 `[batch, sequence]` → outputs by name."""
-        arrays = {name: np.ascontiguousarray(feeds[name]) for name in self.input_names}
+        wanted = prepared(feeds, self.input_names, self.vocabulary)
+        arrays = {name: np.ascontiguousarray(array) for name, array in wanted.items()}
         header = {"tensors": [{"name": n, "type": str(a.dtype), "dims": a.shape} for n, a in arrays.items()]}
         text = json.dumps(header).encode()
         assert self._process.stdin is not None

@@ -11,7 +11,9 @@ STAGES = [
     {"name": "quantize", "nbytes": 1e6, "ms": 1.0, "quality": 90.5},
 ]
 PLOTS = {
-    "sensitivity": lambda path: plot_sensitivity([{"name": "a", "error": 0.1}, {"name": "b", "error": 0.3}], path),
+    "sensitivity": lambda path: plot_sensitivity(
+        [{"name": "a", "error": 0.1}, {"name": "b", "error": 0.3}], "nats per text", 0.2, path
+    ),
     "stages": lambda path: plot_stages(STAGES, "accuracy", path),
     "losses": lambda path: plot_losses([(0.0, 2.0), (60.0, 1.0), (120.0, 0.5)], path),
 }
