@@ -13,7 +13,8 @@ from ..errors import SourceError
 from ..manifest import Manifest, check_files
 from .capture.base import Reference
 from .capture.capture import load_reference
-from .check.parity import Parity, compare, make_cases
+from .check.parity import Parity, compare
+from .check.verification_text import answers, verification_cases
 from .compress.quality import Quality
 from .compress.samples import class_names, divide
 from .recipe.recipe import Recipe, read_recipe
@@ -58,7 +59,7 @@ def verify_bundle(
     manifest = Manifest.read(path)
     check_files(path, manifest)
     bundle = _opened(path, manifest)
-    info, encoder = bundle.manifest.tokenizer, bundle.encoder
+    encoder = bundle.encoder
     recipe = read_recipe(path / "recipe.yaml")
     spec = against or recipe.source
     on_step("load the source")
@@ -73,13 +74,13 @@ def verify_bundle(
         return _verify_compressed(bundle, source, reference, recipe, data)
     text, column = (data, None) if data else (recipe.data, recipe.column)
     lines = read_lines(text, column) if text else builtin_lines()
-    choices = 2 if bundle.manifest.task == "multiple-choice" else 0
-    cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
-    expected = [reference.run(c.feeds) for c in cases]
+    cases = verification_cases(encoder, lines, source, path)
+    expected = answers(reference, cases)
     on_step("compare")
     per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
     dtype = bundle.manifest.parity["dtype"]
-    parity = compare(cases, expected, bundle.runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance)
+    compared = {"per_token": per_token, "dtype": dtype, "tolerance": recipe.tolerance, "judge": reference.judge}
+    parity = compare(cases, expected, bundle.runner.run, **compared)
     return Verdict(parity.ok, parity)
 
 

@@ -1,6 +1,6 @@
 """Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,12 @@ import onnx_ir as ir
 import onnxruntime
 
 from ...errors import SourceError
+from ...text import Text
 from ..passes.sharing import share
 from ..source.source import Source
-from .base import Captured
+from .base import Answers, Captured
+from .source_tokens import SourceTokens
+from .weights import not_finite
 
 
 def capture_onnx(source: Source) -> Captured:
@@ -33,7 +36,8 @@ def capture_onnx(source: Source) -> Captured:
         raise SourceError(f"{path}: its external data is not there: {', '.join(sorted(map(str, missing)))}")
     _load_small(model)
     share(model.graph, axes=2, least=256)  # exporters write a shared weight once for each use
-    reference = OnnxReference(path)
+    _check_finite(model, path)
+    reference = OnnxReference(source)
     reference.session  # noqa: B018  opens now, so that a damaged file is reported before any work
     return Captured(model, reference, source)
 
@@ -46,12 +50,36 @@ def _load_small(model: ir.Model) -> None:
             value.const_value = ir.Tensor(tensor.numpy().copy(), name=value.name)
 
 
+_READ_AS_WEIGHTS = frozenset(
+    "MatMul Gemm Gather Conv LayerNormalization SkipLayerNormalization RMSNormalization BatchNormalization".split()
+)
+
+
+def _check_finite(model: ir.Model, path: Path) -> None:
+    """Raise SourceError naming the first initializer with NaN, or with infinity where it is a weight: masks hold infinity."""
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or not tensor.dtype.is_floating_point():
+            continue
+        array = tensor.numpy().astype(np.float32, copy=False)
+        weight = any(use.node.op_type in _READ_AS_WEIGHTS for use in value.uses())
+        nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum()) if weight else 0
+        if nans or infinite:
+            raise SourceError(not_finite(str(path), name, nans, infinite, array.size))
+
+
 class OnnxReference:
     """The source file itself, in ONNX Runtime without graph optimization."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, source: Source):
+        self.path = Path(source.spec)
+        self.tokens = SourceTokens(source)
         self._session: onnxruntime.InferenceSession | None = None
+
+    @property
+    def judge(self) -> str:
+        """The library, its version and what it runs."""
+        return f"onnxruntime {onnxruntime.__version__}, without graph optimization"
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
@@ -80,6 +108,10 @@ class OnnxReference:
                 f"{self.path}: the source itself does not run on ids of shape {shape}: {error}"
             ) from error
         return dict(zip([o.name for o in self.session.get_outputs()], results, strict=True))
+
+    def from_text(self, texts: Sequence[Text]) -> Answers:
+        """Return token ids and outputs of texts, by the source's own tokenizer."""
+        return self.tokens.answer(texts, [i.name for i in self.session.get_inputs()], self.run)
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
         """Return inner values by their names in the file; unknown names are left out."""
