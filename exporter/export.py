@@ -15,7 +15,7 @@ from ..text import TextEncoder
 from .capture.base import Reference
 from .capture.capture import capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
-from .check.parity import Case, Parity, compare, make_cases
+from .check.parity import Case, Parity, compare
 from .check.verification_text import answers, verification_cases
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.quality import check_drop
@@ -196,9 +196,15 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
     options = target.options(regroup=graph.regroup)
     runner = target.open(flow.staging, options)
     dtype = "int8" if quantized else target.dtype
-    judge = "the compressed graph" if compressed else graph.reference.judge
-    compared = {"per_token": graph.per_token, "dtype": dtype, "tolerance": recipe.tolerance, "judge": judge}
-    parity = compare(cases, expected, runner.run, **compared)
+    parity = compare(
+        cases,
+        expected,
+        runner.run,
+        per_token=graph.per_token,
+        dtype=dtype,
+        tolerance=recipe.tolerance,
+        judge="the compressed graph" if compressed else graph.reference.judge,
+    )
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
         job.outcome.stages[-1].quality = job.given.quality.measure(runner.run, encoder, job.outcome.kept_tokens)
         check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)

@@ -79,8 +79,15 @@ def verify_bundle(
     on_step("compare")
     per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
     dtype = bundle.manifest.parity["dtype"]
-    compared = {"per_token": per_token, "dtype": dtype, "tolerance": recipe.tolerance, "judge": reference.judge}
-    parity = compare(cases, expected, bundle.runner.run, **compared)
+    parity = compare(
+        cases,
+        expected,
+        bundle.runner.run,
+        per_token=per_token,
+        dtype=dtype,
+        tolerance=recipe.tolerance,
+        judge=reference.judge,
+    )
     return Verdict(parity.ok, parity)
 
 

@@ -46,7 +46,11 @@ def reported() -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
 def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[str]:
     """Return notes on tensors that the task does not need. SourceError names those that are missing, differ, or have no use."""
     place = source.encoder_directory
-    unexpected = sorted(report["unexpected_keys"])
+    kept = {_short(k, model) for k in model.state_dict()}
+    buffers = {k for k in _saved_names(source) if k.endswith(_BUFFERS) and _short(k, model) not in kept}
+    unexpected = sorted(
+        {*report["unexpected_keys"], *buffers}
+    )  # transformers reports no position_ids, whatever they are
     _check_shapes(place, model, report["mismatched_keys"])
     _check_missing(source, sorted(report["missing_keys"]), unexpected)
     left = [k for k in unexpected if not _is_known_buffer(source, k)]
@@ -99,6 +103,18 @@ def _is_known_buffer(source: Source, key: str) -> bool:
         return not bool(values.any())
     flat = values.reshape(-1, values.shape[-1])
     return bool((flat[:, 1:] - flat[:, :-1] == 1).all()) and int(flat[0, 0]) in (0, 1, 2)
+
+
+def _saved_names(source: Source) -> list[str]:
+    """Return the names in the safetensors files."""
+    from safetensors import safe_open
+
+    names: list[str] = []
+    for path in source.weights:
+        if path.suffix == ".safetensors" and path.parent == source.encoder_directory:
+            with safe_open(path, framework="numpy") as file:
+                names += file.keys()
+    return names
 
 
 def _tensor(source: Source, key: str) -> Any:

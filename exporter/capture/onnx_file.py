@@ -51,7 +51,16 @@ def _load_small(model: ir.Model) -> None:
 
 
 _READ_AS_WEIGHTS = frozenset(
-    "MatMul Gemm Gather Conv LayerNormalization SkipLayerNormalization RMSNormalization BatchNormalization".split()
+    [
+        "MatMul",
+        "Gemm",
+        "Gather",
+        "Conv",
+        "LayerNormalization",
+        "SkipLayerNormalization",
+        "RMSNormalization",
+        "BatchNormalization",
+    ]
 )
 
 

@@ -46,11 +46,15 @@ class WrappedSentence(Wrapped):
 
     def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
         """Return the features that the last module leaves."""
-        first = self.opened[0]  # type: ignore[operator, index]
-        passed = type(first).forward(first, {**features, "modality": "text"})
+        opened: Any = self.opened
+        passed = type(opened[0]).forward(opened[0], {**features, "modality": "text"})
         for module in self.head:
             passed = module(passed)
-        names = {"last_hidden_state": "token_embeddings", "sentence_embedding": "sentence_embedding", "logits": "scores"}
+        names = {
+            "last_hidden_state": "token_embeddings",
+            "sentence_embedding": "sentence_embedding",
+            "logits": "scores",
+        }
         results = {ours: passed[theirs] for ours, theirs in names.items() if theirs in passed}
         if self.dimensions is not None:
             results["sentence_embedding"] = results["sentence_embedding"][..., : self.dimensions]
@@ -75,7 +79,9 @@ class SentenceReference(TorchReference):
         try:
             return self._scores(texts) if self.source.judge_class == "CrossEncoder" else self._encode(texts)
         except Exception as error:  # whatever the model's own code raises
-            raise SourceError(f"{self.source.spec}: the source itself does not run on text: {first_lines(error)}") from error
+            raise SourceError(
+                f"{self.source.spec}: the source itself does not run on text: {first_lines(error)}"
+            ) from error
 
     def _encode(self, texts: Sequence[Text]) -> Answers:
         items = self.module.opened.encode(

@@ -106,9 +106,7 @@ def _from_factory(source: Source) -> TorchReference:
     try:
         returned = getattr(importlib.import_module(module_name), attribute)()
     except Exception as error:
-        raise SourceError(
-            f"{source.spec}: the factory failed: {type(error).__name__}: {first_lines(error)}"
-        ) from error
+        raise SourceError(f"{source.spec}: the factory failed: {type(error).__name__}: {first_lines(error)}") from error
     model, directory = (
         returned
         if isinstance(returned, tuple) and len(returned) == 2

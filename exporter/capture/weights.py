@@ -28,6 +28,4 @@ def refuse(place: str, name: str, tensor: Any, *, infinity: bool = True) -> None
 def not_finite(place: str, name: str, nans: int, infinite: int, size: int) -> str:
     """Return the sentence that refuses a tensor with so many NaNs and infinities among its values."""
     counts = " and ".join(f"{n} {kind}" for n, kind in ((nans, "NaN"), (infinite, "infinite")) if n)
-    return (
-        f"{place}: the tensor {name} has {counts} of {size} values: give an earlier checkpoint of the training, or replace them"
-    )
+    return f"{place}: the tensor {name} has {counts} of {size} values: give an earlier checkpoint of the training, or replace them"

@@ -116,7 +116,9 @@ def _from_text(reference: Reference, case: Case) -> dict[str, np.ndarray]:
     rows = zip(flat["input_ids"], flat["attention_mask"].astype(bool), strict=True)
     for text, ours, theirs in zip(case.texts, [ids[mask] for ids, mask in rows], answer.ids, strict=True):
         if not np.array_equal(ours, theirs):
-            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+            at = next(
+                (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
+            )
             raise GateError(
                 f"the bundle's tokenizer does not give the ids of {reference.judge} for {_short(text)}: {len(ours)} tokens, not "
                 f"{len(theirs)}, the first difference at token {at}. Nothing was written"

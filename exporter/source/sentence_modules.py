@@ -55,7 +55,9 @@ def read_modules(directory: Path) -> tuple[SentenceModule, ...]:
             raise SourceError(f"{path}: not a list of sentence-transformers modules: {entry!r} has no type")
         place = entry.get("path", "")
         if not isinstance(place, str) or PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
-            raise SourceError(f"{path}: the path {place!r} is outside the directory: give the module a folder inside it")
+            raise SourceError(
+                f"{path}: the path {place!r} is outside the directory: give the module a folder inside it"
+            )
         folder = directory / place
         names = TRANSFORMER_CONFIGS if entry["type"].endswith("Transformer") else ("config.json",)
         file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])

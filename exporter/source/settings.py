@@ -62,7 +62,9 @@ def _check_architectures(source: Source, path: Path) -> None:
             continue  # sentence-transformers takes the encoder of any class of the family
         if known and (task_of_architecture(name) or name.endswith(_HEADLESS)):
             continue
-        way = FACTORY if source.task == "sentence-embedding" else f"{FACTORY}, or choose a --task that ignores the class"
+        way = (
+            FACTORY if source.task == "sentence-embedding" else f"{FACTORY}, or choose a --task that ignores the class"
+        )
         what = "has no task here" if known else "is no class of transformers"
         raise SourceError(f"{path}: architectures names {name}, which {what}: {way}")
 
@@ -89,7 +91,9 @@ def _check_config(config: Mapping[str, Any], path: Path) -> None:
     known = {*config_keys.HARMLESS, *default.to_dict(), *default.attribute_map, *GenerationConfig().to_dict()}
     known |= {"pruned_heads", "position_embedding_type"}
     family = _code_of(type(default))
-    left = {k: v for k, v in config.items() if not hasattr(default, k) and not re.search(rf"\b{re.escape(k)}\b", family)}
+    left = {
+        k: v for k, v in config.items() if not hasattr(default, k) and not re.search(rf"\b{re.escape(k)}\b", family)
+    }
     _check_known(left, known, path, f"transformers' {type(default).__name__}")
 
 
@@ -167,7 +171,7 @@ def _parameters(module: SentenceModule) -> set[str]:
     from sentence_transformers.util import import_from_string
 
     found = import_from_string(module.type)
-    names = {*inspect.signature(found.__init__).parameters, *getattr(found, "config_keys", ())}
+    names = {*inspect.signature(found).parameters, *getattr(found, "config_keys", ())}
     names |= set(getattr(found, "config_key_renames", {}))
     if module.kind == "Pooling":
         modes = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
