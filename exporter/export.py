@@ -16,7 +16,8 @@ from ..text import TextEncoder
 from .capture.base import Reference
 from .capture.capture import canonical_of, capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
-from .check.parity import Case, Parity, compare, make_cases
+from .check.parity import Case, Parity, compare
+from .check.verification_text import answers, verification_cases
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.quality import check_drop
 from .compress.samples import class_names
@@ -112,8 +113,7 @@ class _Flow:
 
     def cases(self, encoder: TextEncoder) -> list[Case]:
         """Return the batches that parity is judged on."""
-        info = encoder.info
-        return make_cases(encoder, self.texts, info.max_length, info.pad_id, choices=self.choices)
+        return verification_cases(encoder, self.texts, self.source, self.staging)
 
 
 @dataclass
@@ -199,7 +199,15 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
     options = target.options(regroup=graph.regroup)
     runner = target.open(flow.staging, options)
     dtype = "int8" if quantized else target.dtype
-    parity = compare(cases, expected, runner.run, per_token=graph.per_token, dtype=dtype, tolerance=recipe.tolerance)
+    parity = compare(
+        cases,
+        expected,
+        runner.run,
+        per_token=graph.per_token,
+        dtype=dtype,
+        tolerance=recipe.tolerance,
+        judge="the compressed graph" if compressed else graph.reference.judge,
+    )
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
         job.outcome.stages[-1].quality = job.given.quality.measure(runner.run, encoder, job.outcome.kept_tokens)
         check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
@@ -227,7 +235,7 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     weights = list(captured.model.graph.initializers.values())
     encoder = source_encoder(captured.source, flow.staging)
     cases = flow.cases(encoder)
-    answers = beside.submit(_answers, captured.reference, cases)
+    expected = beside.submit(answers, captured.reference, cases)
     flow.step(STEPS[2])
     model = canonical_of(captured).model
     anatomy = read_anatomy(model)
@@ -237,20 +245,16 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
         check_embedded(encoder, rows, captured.source.spec, f"the graph has {rows} embeddings")
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
     return _Graph(
-        model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, answers, per_token
+        model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, expected, per_token
     )
-
-
-def _answers(reference: Reference, cases: list[Case]) -> list[dict[str, np.ndarray]]:
-    return [reference.run(c.feeds) for c in cases]
 
 
 def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
     """Wait for the source's answers."""
     flow.step(STEPS[4])
-    answers = graph.answers.result()
-    graph.regroup = not padding_matters(answers, graph.cases, graph.per_token)
-    return answers
+    expected = graph.answers.result()
+    graph.regroup = not padding_matters(expected, graph.cases, graph.per_token)
+    return expected
 
 
 def _release(graph: _Graph, model: ir.Model) -> None:
@@ -266,13 +270,13 @@ def _release(graph: _Graph, model: ir.Model) -> None:
 def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
     """Apply the recipe's passes, each measured. GateError where the graph is not the source, or where too much is lost."""
     recipe, model = flow.recipe, graph.model
-    answers = _source_answers(flow, graph)
+    expected = _source_answers(flow, graph)
     for value in model.graph.initializers.values():  # the reference, which lets go of its weights, lent them
         if value.const_value is not None:
             value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
     graph.reference.close()
     run = as_function(model)
-    parity = compare(graph.cases, answers, run, per_token=graph.per_token, tolerance=recipe.tolerance)
+    parity = compare(graph.cases, expected, run, per_token=graph.per_token, tolerance=recipe.tolerance)
     if not parity.ok:
         raise GateError(parity_failure(parity))
     labels, source_fingerprint = flow.labels, identity.result()

@@ -15,7 +15,8 @@ from ..opening import Checksums, check_tensors, open_one
 from ..runners.open import opened_files
 from .capture.base import Reference
 from .capture.capture import load_reference
-from .check.parity import Parity, compare, make_cases
+from .check.parity import Parity, compare
+from .check.verification_text import answers, verification_cases
 from .compress.quality import Quality
 from .compress.samples import class_names, divide
 from .recipe.recipe import RECIPE_FILE, Recipe, check_code, read_recipe
@@ -63,7 +64,7 @@ def verify_bundle(
     """
     on_step("read the bundle")
     bundle, recipe = open_one(path, lambda: _opened(path))
-    info, encoder = bundle.manifest.tokenizer, bundle.encoder
+    encoder = bundle.encoder
     spec = against or recipe.source
     if against is None and not allow_code:
         check_code(recipe.source, path / RECIPE_FILE)
@@ -79,13 +80,20 @@ def verify_bundle(
         return _verify_compressed(bundle, source, reference, recipe, data)
     text, column = (data, None) if data else (recipe.data, recipe.column)
     lines = read_lines(text, column) if text else builtin_lines()
-    choices = 2 if bundle.manifest.task == "multiple-choice" else 0
-    cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=choices)
-    expected = [reference.run(c.feeds) for c in cases]
+    cases = verification_cases(encoder, lines, source, path)
+    expected = answers(reference, cases)
     on_step("compare")
     per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
     dtype = bundle.manifest.parity["dtype"]
-    parity = compare(cases, expected, bundle.runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance)
+    parity = compare(
+        cases,
+        expected,
+        bundle.runner.run,
+        per_token=per_token,
+        dtype=dtype,
+        tolerance=recipe.tolerance,
+        judge=reference.judge,
+    )
     return Verdict(parity.ok, parity)
 
 

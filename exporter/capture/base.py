@@ -1,20 +1,47 @@
 """Define what a capture gives: the graph, and the reference that judges it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
+from ...text import Text
 from ..source.source import Source
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a source's own library makes of texts: the token ids of each, and outputs by name.
+
+    Outputs per token are padded with zeros on the right, whatever side the library pads.
+    """
+
+    ids: list[np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+
+def align(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return rows of different lengths as one array, padded with zeros on the right."""
+    longest = max(len(row) for row in rows)
+    return np.stack([np.pad(row, ((0, longest - len(row)), *((0, 0),) * (row.ndim - 1))) for row in rows])
 
 
 class Reference(Protocol):
     """The source model, kept to compare with."""
 
+    @property
+    def judge(self) -> str:
+        """The library, its version and the call that gives the answers."""
+        ...
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return outputs by name, float32, for inputs by name, int64 `[batch, sequence]`."""
+        ...
+
+    def from_text(self, texts: Sequence[Text]) -> Answers:
+        """Return what the source's own library makes of texts, tokenizer, prompts and limits included."""
         ...
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:

@@ -1,14 +1,13 @@
 """Capture any kind of source, or load its reference alone."""
 
-from pathlib import Path
-
 import onnx_ir as ir
 
 from ...errors import SourceError
 from ..graph.canonical import Canonical, canonicalize
 from ..source.source import Source, open_source
 from .base import Captured, Reference
-from .torch_model import TorchReference, load_model, name_parameters, quiet_tracing, trace_model
+from .torch_model import name_parameters, trace_model
+from .torch_source import load_model, quiet_tracing
 
 
 def capture(source: Source, *, whole: bool = False) -> Captured:
@@ -20,11 +19,11 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
         from .onnx_file import capture_onnx
 
         return capture_onnx(source)
+    reference, source = load_model(source)
     with quiet_tracing():
-        wrapped, source = load_model(source)
-        captured = trace_model(wrapped, source, whole=whole)
-        name_parameters(captured.model.graph)
-        return captured
+        model, repeated = trace_model(reference.module, source, whole=whole)
+    name_parameters(model.graph)
+    return Captured(model, reference, source, repeated)
 
 
 def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
@@ -56,7 +55,5 @@ def load_reference(source: Source) -> tuple[Reference, Source]:
     if source.kind == "onnx":
         from .onnx_file import OnnxReference
 
-        return OnnxReference(Path(source.spec)), source
-    with quiet_tracing():
-        wrapped, source = load_model(source)
-    return TorchReference(wrapped), source
+        return OnnxReference(source), source
+    return load_model(source)

@@ -1,7 +1,7 @@
 """Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,14 @@ import onnx_ir as ir
 import onnxruntime
 
 from ...errors import SourceError
+from ...text import Text
 from ..passes.sharing import share
 from ..source.source import Source
-from .base import Captured
+from .base import Answers, Captured
 from .onnx_refusals import refuse_unreadable
 from .onnx_weights import find_external_data
+from .source_tokens import SourceTokens
+from .weights import not_finite
 
 _NUMPY = {
     "tensor(int64)": np.int64,
@@ -37,17 +40,51 @@ def capture_onnx(source: Source) -> Captured:
     refuse_unreadable(model, path)
     find_external_data(model, path)
     share(model.graph, axes=2, least=256)  # exporters write a shared weight once for each use
-    reference = OnnxReference(path)
+    _check_finite(model, path)
+    reference = OnnxReference(source)
     reference.session  # noqa: B018  opens now, so that a damaged file is reported before any work
     return Captured(model, reference, source)
+
+
+_READ_AS_WEIGHTS = frozenset(
+    [
+        "MatMul",
+        "Gemm",
+        "Gather",
+        "Conv",
+        "LayerNormalization",
+        "SkipLayerNormalization",
+        "RMSNormalization",
+        "BatchNormalization",
+    ]
+)
+
+
+def _check_finite(model: ir.Model, path: Path) -> None:
+    """Raise SourceError naming the first initializer with NaN, or with infinity where it is a weight: masks hold infinity."""
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or not tensor.dtype.is_floating_point():
+            continue
+        array = tensor.numpy().astype(np.float32, copy=False)
+        weight = any(use.node.op_type in _READ_AS_WEIGHTS for use in value.uses())
+        nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum()) if weight else 0
+        if nans or infinite:
+            raise SourceError(not_finite(str(path), name, nans, infinite, array.size))
 
 
 class OnnxReference:
     """The source file itself, in ONNX Runtime without graph optimization."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, source: Source):
+        self.path = Path(source.spec)
+        self.tokens = SourceTokens(source)
         self._session: onnxruntime.InferenceSession | None = None
+
+    @property
+    def judge(self) -> str:
+        """The library, its version and what it runs."""
+        return f"onnxruntime {onnxruntime.__version__}, without graph optimization"
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
@@ -85,6 +122,10 @@ class OnnxReference:
                 f"{self.path}: its input {unknown[0]!r} is not made from text ({', '.join(feeds)} are): export the model without it"
             )
         return {i.name: feeds[i.name].astype(_NUMPY.get(i.type, np.int64), copy=False) for i in session.get_inputs()}
+
+    def from_text(self, texts: Sequence[Text]) -> Answers:
+        """Return token ids and outputs of texts, by the source's own tokenizer."""
+        return self.tokens.answer(texts, [i.name for i in self.session.get_inputs()], self.run)
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
         """Return inner values by their names in the file; unknown names are left out."""

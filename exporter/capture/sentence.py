@@ -1,92 +1,103 @@
-"""Build pooling and normalization of sentence-transformers directories as torch modules, captured with the encoder."""
+"""Load a directory of sentence-transformers by its own library, whose modules are traced and whose answers are the reference."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...errors import SourceError
-
-_MODES = ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-
-
-class Pooling(torch.nn.Module):
-    """Token states `[batch, sequence, hidden]` and mask → `[batch, hidden * modes]`."""
-
-    def __init__(self, modes: list[str]):
-        super().__init__()
-        self.modes = modes
-
-    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the pooled states, the modes side by side."""
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return torch.cat([self._pool(mode, states, weights, mask) for mode in self.modes], dim=-1)
-
-    def _pool(self, mode: str, states: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if mode == "cls":  # the first token that is not padding: with left padding it is not at index 0
-            first = mask.argmax(dim=1)
-            return states[torch.arange(states.shape[0]), first]
-        if mode == "lasttoken":
-            steps = torch.arange(mask.shape[1])
-            last = (mask * steps).argmax(dim=1)
-            return states[torch.arange(states.shape[0]), last]
-        if mode == "max":
-            return states.masked_fill(weights == 0, -1e9).amax(dim=1)
-        if mode == "weightedmean":
-            weights = weights * torch.arange(1, states.shape[1] + 1, dtype=states.dtype).view(1, -1, 1)
-        total = (states * weights).sum(dim=1)
-        count = weights.sum(dim=1).clamp(min=1e-9)
-        return total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)
+from ...text import Text
+from ..source.source import Source
+from .base import Answers, align
+from .torch_reference import TorchReference, first_lines
+from .wrapped import Wrapped
 
 
-class Normalize(torch.nn.Module):
-    """Scale each row to Euclidean length 1."""
+def load_sentence(source: Source) -> Any:
+    """Return the opened SentenceTransformer or CrossEncoder, in float32 on the CPU. SourceError where it does not load."""
+    import sentence_transformers
 
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Return `[batch, hidden]` normalized."""
-        return torch.nn.functional.normalize(vectors, p=2.0, dim=1)
-
-
-def pooling_modes(config: dict[str, Any]) -> list[str]:
-    """Read the modes in both forms: `pooling_mode_mean_tokens: true` and `pooling_mode: "mean"`. SourceError names unknown ones."""
-    new = config.get("pooling_mode")
-    if new:
-        modes = [new] if isinstance(new, str) else list(new)
-    else:
-        keys = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
-        modes = [k for k in keys if config.get(f"pooling_mode_{k}")]
-        modes = [m if m == "mean_sqrt_len_tokens" else m.removesuffix("_tokens").removesuffix("_token") for m in modes]
-    unknown = [m for m in modes if m not in _MODES]
-    if unknown or not modes:
-        raise SourceError(f"pooling {unknown or config} is not known; known modes: {', '.join(_MODES)}")
-    return modes
+    try:
+        opened = getattr(sentence_transformers, source.judge_class or "")(
+            str(source.directory),
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": torch.float32},
+        )
+    except Exception as error:  # whatever transformers, safetensors and torch raise
+        raise SourceError(
+            f"{source.directory}: sentence-transformers cannot open the model: {first_lines(error)}"
+        ) from error
+    return opened.float().eval()
 
 
-def sentence_head(modules: tuple[dict[str, Any], ...]) -> torch.nn.ModuleList:
-    """Return the modules after the encoder, in order, with their weights. SourceError names an unknown one."""
-    steps: list[torch.nn.Module] = []
-    for module in modules:
-        if module["kind"] == "Pooling":
-            steps.append(Pooling(pooling_modes(module)))
-        elif module["kind"] == "Normalize":
-            steps.append(Normalize())
-        elif module["kind"] == "Dense":
-            steps.append(_dense(module))
-        elif module["kind"] != "Dropout":
-            raise SourceError(f"{module['folder']}: sentence-transformers module {module['kind']} is not supported")
-    return torch.nn.ModuleList(steps)
+class WrappedSentence(Wrapped):
+    """All modules of a directory, one after the other, as the library runs them."""
+
+    def __init__(self, opened: Any, source: Source):
+        first, *rest = list(opened)
+        super().__init__(first.model, source)
+        self.head = torch.nn.ModuleList(rest)
+        self.dimensions = getattr(opened, "truncate_dim", None)
+        object.__setattr__(self, "opened", opened)  # not a submodule: weights have the names of the encoder's own
+
+    def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
+        """Return the features that the last module leaves."""
+        opened: Any = self.opened
+        passed = type(opened[0]).forward(opened[0], {**features, "modality": "text"})
+        for module in self.head:
+            passed = module(passed)
+        names = {
+            "last_hidden_state": "token_embeddings",
+            "sentence_embedding": "sentence_embedding",
+            "logits": "scores",
+        }
+        results = {ours: passed[theirs] for ours, theirs in names.items() if theirs in passed}
+        if self.dimensions is not None:
+            results["sentence_embedding"] = results["sentence_embedding"][..., : self.dimensions]
+        return results
+
+    def extra_repr(self) -> str:
+        """Say what the printed module would hide."""
+        return f"dimensions={self.dimensions}, outputs={self.outputs}"
 
 
-def _dense(module: dict[str, Any]) -> torch.nn.Module:
-    from safetensors.torch import load_file
+class SentenceReference(TorchReference):
+    """The library's own call: SentenceTransformer.encode, or CrossEncoder.predict without its activation."""
 
-    path = Path(module["folder"]) / "model.safetensors"
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file; the Dense module needs its weights as safetensors")
-    linear = torch.nn.Linear(module["in_features"], module["out_features"], bias=bool(module.get("bias", True)))
-    linear.load_state_dict({k.removeprefix("linear."): v for k, v in load_file(path).items()})
-    name = str(module.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-    activations = {"Tanh": torch.nn.Tanh, "Identity": torch.nn.Identity, "GELU": torch.nn.GELU, "ReLU": torch.nn.ReLU}
-    if name not in activations:
-        raise SourceError(f"{module['folder']}: activation {name} is not known; known: {', '.join(activations)}")
-    return torch.nn.Sequential(linear, activations[name]())
+    @property
+    def judge(self) -> str:
+        """The library, its version and the call that gives the answers."""
+        call = "CrossEncoder.predict" if self.source.judge_class == "CrossEncoder" else "SentenceTransformer.encode"
+        return f"sentence-transformers {version('sentence-transformers')}, {call}"
+
+    def from_text(self, texts: Sequence[Text]) -> Answers:
+        """Return token ids and outputs of texts. SourceError where the library fails on them."""
+        try:
+            return self._scores(texts) if self.source.judge_class == "CrossEncoder" else self._encode(texts)
+        except Exception as error:  # whatever the model's own code raises
+            raise SourceError(
+                f"{self.source.spec}: the source itself does not run on text: {first_lines(error)}"
+            ) from error
+
+    def _encode(self, texts: Sequence[Text]) -> Answers:
+        items = self.module.opened.encode(
+            list(texts), output_value=None, convert_to_numpy=False, batch_size=len(texts), show_progress_bar=False
+        )
+        mask = [item["attention_mask"].bool().numpy() for item in items]
+        ids = [item["input_ids"].numpy()[m] for item, m in zip(items, mask, strict=True)]
+        tokens = [item["token_embeddings"].float().numpy()[m] for item, m in zip(items, mask, strict=True)]
+        vectors = np.stack([item["sentence_embedding"].float().numpy() for item in items])
+        return Answers(ids, {"last_hidden_state": align(tokens), "sentence_embedding": vectors})
+
+    def _scores(self, texts: Sequence[Text]) -> Answers:
+        opened = self.module.opened
+        scores = opened.predict(
+            list(texts), activation_fn=torch.nn.Identity(), batch_size=len(texts), show_progress_bar=False
+        )
+        features = opened.preprocess(list(texts))
+        rows = zip(features["input_ids"].numpy(), features["attention_mask"].bool().numpy(), strict=True)
+        return Answers([ids[mask] for ids, mask in rows], {"logits": np.asarray(scores).reshape(len(texts), -1)})

@@ -1,192 +1,22 @@
-"""Load a source in torch and trace it to a raw ONNX graph; the loaded model is the reference. Imports torch."""
+"""Trace a loaded torch model to a raw ONNX graph. Imports torch when it traces."""
 
-import importlib
-import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
-from ..quiet import quiet
-from ..source.source import TASK_OUTPUTS, Source
-from .base import Captured
-from .fake_quant import check_learned, frozen
+from ..source.source import Source
+from .fake_quant import frozen
 from .stack import find_stack, first_layer_only, repeat_layer
-
-_POOLER_UNUSED = ("feature-extraction", "sentence-embedding")
-
-
-def load_model(source: Source) -> tuple[Any, Source]:
-    """Load a directory or call a factory; return the wrapped torch module, and the source as completed by loading."""
-    if source.kind == "huggingface":
-        model = _from_directory(source)
-    else:
-        model, directory = _from_factory(source)
-        config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
-        source = replace(source, directory=directory, config=config)
-        check_learned(model)
-    return wrap(model, source), source
+from .torch_reference import first_lines
 
 
-@contextmanager
-def quiet_tracing() -> Iterator[None]:
-    """Suppress logs and warnings as `quiet` does, and transformers' own log and progress bars."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    with quiet():
-        yield
-
-
-def _from_directory(source: Source) -> Any:
-    import torch
-    from optimum.exporters.tasks import TasksManager
-
-    task = "feature-extraction" if source.task == "sentence-embedding" else source.task
-    try:
-        model_class = TasksManager.get_model_class_for_task(
-            task, framework="pt", model_type=source.config.get("model_type")
-        )
-        model, report = model_class.from_pretrained(
-            source.directory,
-            dtype=torch.float32,
-            output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
-        raise SourceError(f"{source.directory}: the model does not load: {_first_lines(error)}") from error
-    _check_loaded(source, model, report)
-    return model.eval()
-
-
-def _check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that fits only partly: transformers would complete it with random weights."""
-    # The pooler of a model without a head gives none of the outputs; that of a classifier does.
-    missing = sorted(
-        k for k in report["missing_keys"] if not k.startswith("pooler.") or source.task not in _POOLER_UNUSED
-    )
-    mismatched = sorted(str(k) for k in report["mismatched_keys"])
-    if mismatched:
-        raise SourceError(f"{source.directory}: config.json disagrees with the weights: {', '.join(mismatched[:3])}")
-    if missing:
-        raise SourceError(
-            f"{source.directory}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
-            f"({', '.join(missing[:3])}): choose another --task, or give the fine-tuned checkpoint"
-        )
-    known = {name for name, _ in model.named_modules()}
-    for key in sorted(report["unexpected_keys"]):
-        parts = key.split(".")
-        for i, part in enumerate(parts):
-            parent = ".".join(parts[:i])
-            base = getattr(model, "base_model_prefix", "")
-            for prefix in {parent, f"{base}.{parent}", parent.removeprefix(f"{base}.")}:
-                if part.isdigit() and prefix in known and f"{prefix}.{part}" not in known:
-                    raise SourceError(
-                        f"{source.directory}: config.json disagrees with the weights: the checkpoint has {key}, "
-                        f"but the configured model has no {prefix}.{part}"
-                    )
-
-
-def _from_factory(source: Source) -> tuple[Any, Path | None]:
-    """Call `module:callable`, which returns a torch module, or the module and the directory of its tokenizer."""
-    import sys
-
-    import torch
-
-    module_name, _, attribute = source.spec.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does: the user's module is in the working directory
-    try:
-        returned = getattr(importlib.import_module(module_name), attribute)()
-    except Exception as error:
-        raise SourceError(
-            f"{source.spec}: the factory failed: {type(error).__name__}: {_first_lines(error)}"
-        ) from error
-    model, directory = (
-        returned
-        if isinstance(returned, tuple) and len(returned) == 2
-        else (returned, getattr(returned, "name_or_path", None))
-    )
-    if not isinstance(model, torch.nn.Module):
-        raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
-    return model.eval().float(), Path(directory) if directory else None
-
-
-def _first_lines(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3]) or type(error).__name__
-
-
-def input_names(model: Any) -> list[str]:
-    """Return the input names of a torch model: those of the three that its `forward` takes and its config uses."""
-    accepted = inspect.signature(model.forward).parameters
-    names = ["input_ids", "attention_mask"]
-    if "token_type_ids" in accepted and getattr(getattr(model, "config", None), "type_vocab_size", 2) > 1:
-        names.append("token_type_ids")
-    return names
-
-
-def wrap(model: Any, source: Source) -> Any:
-    """Return a torch module from positional inputs `names` to the task's `outputs`, pooling included."""
-    import torch
-
-    from .sentence import sentence_head
-
-    names = input_names(model)
-    accepted = inspect.signature(model.forward).parameters.values()
-    takes_return_dict = any(p.name == "return_dict" or p.kind is p.VAR_KEYWORD for p in accepted)
-    options = {"return_dict": True} if takes_return_dict else {}
-    outputs = TASK_OUTPUTS[source.task]
-    head = sentence_head(source.sentence_modules) if source.task == "sentence-embedding" else torch.nn.ModuleList()
-    if source.task == "sentence-embedding" and not len(head):
-        raise SourceError(f"{source.spec}: no modules.json says how to pool; use --task feature-extraction")
-
-    class Wrapped(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-            self.head = head
-            self.names = names
-            self.outputs = outputs
-            self.extra: list[Any] = []
-
-        def forward(self, *inputs: Any) -> tuple[Any, ...]:
-            """Return the task's outputs, then the values in `extra`."""
-            result = self.model(**dict(zip(names, inputs, strict=True)), **options)
-            if not isinstance(result, Mapping):
-                raise SourceError(
-                    f"{source.spec}: the model gives {type(result).__name__}: a dict with {list(outputs)} is expected"
-                )
-            named = {name: result[name] for name in outputs if name in result}
-            if len(self.head):
-                vector = result["last_hidden_state"]
-                for step in self.head:
-                    vector = step(vector, inputs[1]) if type(step).__name__ == "Pooling" else step(vector)
-                named["sentence_embedding"] = vector
-            missing = [name for name in outputs if name not in named]
-            if missing:
-                raise SourceError(
-                    f"{source.spec}: task {source.task!r} wants output {missing[0]!r}, the model gives {list(result)}: "
-                    "choose another --task"
-                )
-            return (*(named[name] for name in outputs), *self.extra)
-
-    return Wrapped().eval()
-
-
-def trace_model(wrapped: Any, source: Source, *, whole: bool) -> Captured:
-    """Trace the module; a stack of equal layers once, unless `whole`."""
+def trace_model(wrapped: Any, source: Source, *, whole: bool) -> tuple[ir.Model, bool]:
+    """Trace the module; a stack of equal layers once, unless `whole`. Return also whether layers were repeated."""
     stack = None if whole else find_stack(wrapped)
-    reference = TorchReference(wrapped)
     if stack is None:
-        return Captured(_export(wrapped, source, list(wrapped.outputs)), reference, source)
+        return _export(wrapped, source, list(wrapped.outputs)), False
     try:
         with first_layer_only(wrapped, stack) as boundary:
             wrapped.extra = boundary
@@ -197,7 +27,7 @@ def trace_model(wrapped: Any, source: Source, *, whole: bool) -> Captured:
     except SourceError:  # the layers are connected by more than one value
         wrapped.extra = []
         return trace_model(wrapped, source, whole=True)
-    return Captured(model, reference, source, repeated=True)
+    return model, True
 
 
 def _named(value: ir.Value) -> ir.Value:
@@ -223,7 +53,7 @@ def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(f"{source.spec}: torch could not export the model: {_first_lines(error)}") from error
+        raise SourceError(f"{source.spec}: torch could not export the model: {first_lines(error)}") from error
     assert exported is not None
     _name_boundary(exported.model, wrapped.names, outputs)
     return exported.model
@@ -252,55 +82,3 @@ def name_parameters(graph: ir.Graph) -> None:
         short = name.removeprefix("model.")
         if name != short and short not in graph.initializers:
             value.name = short
-
-
-class TorchReference:
-    """The torch model behind the capture, as `wrap` returned it."""
-
-    def __init__(self, module: Any):
-        self.module = module
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return outputs by name. SourceError where the model's own code fails."""
-        import torch
-
-        try:
-            with torch.inference_mode():
-                results = self.module(*[torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self.module.names])
-        except SourceError:
-            raise
-        except Exception as error:  # whatever a model's own code raises
-            raise SourceError(
-                f"the source itself does not run on ids of shape {feeds['input_ids'].shape}: {_first_lines(error)}"
-            ) from error
-        return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}
-
-    def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-        """Return results of inner modules: `path`, and `path#1` … for later calls of one module."""
-        import torch
-
-        modules = dict(self.module.model.named_modules())
-        results: dict[str, np.ndarray] = {}
-        handles = []
-        for path in {n.split("#")[0] for n in names} & modules.keys():
-
-            def keep(_module: Any, _inputs: Any, result: Any, path: str = path) -> None:
-                if isinstance(result, torch.Tensor):
-                    count = sum(1 for n in results if n.split("#")[0] == path)
-                    results[f"{path}#{count}" if count else path] = result.numpy().copy()
-
-            handles.append(modules[path].register_forward_hook(keep))
-        try:
-            self.run(feeds)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {n: results[n] for n in names if n in results}
-
-    def close(self) -> None:
-        """Free the memory of the weights."""
-        import torch
-
-        # Tracing leaves references to the module in torch's own caches, so the weights are freed, not the module.
-        for tensor in [*self.module.parameters(), *self.module.buffers()]:
-            tensor.data = torch.empty(0)

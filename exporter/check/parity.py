@@ -7,6 +7,7 @@ import numpy as np
 
 from ...calibration.batches import Encode
 from ...errors import GateError
+from ...text import Text
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 """Largest absolute difference allowed, relative to the output's own magnitude where that exceeds 1.
@@ -43,6 +44,8 @@ class Parity:
     cases: list[str]
     first_divergence: str | None = None
     dtype: str = "float32"
+    reference: str | None = None
+    """Which library gave the answers that were expected, and by which call."""
 
     @property
     def ok(self) -> bool:
@@ -52,6 +55,7 @@ class Parity:
         return {
             "ok": self.ok,
             "dtype": self.dtype,
+            "reference": self.reference,
             "cases": self.cases,
             "first_divergence": self.first_divergence,
             "outputs": [asdict(o) for o in self.outputs],
@@ -64,6 +68,8 @@ class Case:
 
     name: str
     feeds: dict[str, np.ndarray] = field(repr=False)
+    texts: tuple[Text, ...] = field(default=(), repr=False)
+    """What the ids were made of, where the source is to begin with text itself."""
 
 
 def make_cases(tokenize: Encode, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
@@ -115,11 +121,12 @@ def compare(
     per_token: Collection[str],
     dtype: str = "float32",
     tolerance: float | None = None,
+    judge: str | None = None,
 ) -> Parity:
     """Run `actual` on every case and compare its outputs with `expected`. NaN and Inf never agree.
 
     Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. `tolerance` replaces that of
-    `dtype`. Raise GateError for an output that is missing or has another shape.
+    `dtype`, and `judge` says what gave the expected answers. Raise GateError for an output that is missing or has another shape.
     """
     allowed = TOLERANCE[dtype] if tolerance is None else tolerance
     worst: dict[str, OutputParity] = {}
@@ -131,7 +138,7 @@ def compare(
                 raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
             measured = _compare_output(name, reference, got[name], case, allowed, name in per_token)
             worst[name] = _worse(worst[name], measured) if name in worst else measured
-    return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype)
+    return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype, reference=judge)
 
 
 def _compare_output(

@@ -8,7 +8,7 @@ import numpy as np
 from ...calibration.corpus import builtin_lines, read_lines
 from ...errors import UsageError
 from ..capture.capture import capture_canonical
-from ..source.tokenizer import load_tokenizer
+from ..source.tokenizer import source_tokenizer
 from ..targets.ort.target import SPEC
 from .latency import LatencyTable, Workload, measure_table
 
@@ -34,7 +34,7 @@ def profile_model(
     if widest > source.positions:
         raise UsageError(f"a batch of {widest} tokens is longer than the {source.positions} tokens this model takes")
     if not shapes:
-        tokenizer = load_tokenizer(source.directory)
+        tokenizer = source_tokenizer(source)
         lines = read_lines(data) if data else builtin_lines()
         lengths = [len(ids) for ids in tokenizer(lines, truncation=True, max_length=source.longest)["input_ids"]]
     workload = Workload(tuple(shapes), threads) if shapes else Workload.of(np.array(lengths), threads=threads)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from ...errors import SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST
 from .bounds import check_bounds, check_header, check_index, limit
+from .sentence_modules import MODULES, SentenceModule, library_class, read_modules
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -35,7 +37,10 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A model as the user gave it. `directory` holds its config and tokenizer files, if there are any."""
+    """A model as the user gave it. `directory` holds its config and tokenizer files, if there are any.
+
+    `library_class` is the class of sentence-transformers that saved it. `chosen`: the user named the task.
+    """
 
     kind: Literal["huggingface", "onnx", "factory"]
     spec: str
@@ -43,7 +48,20 @@ class Source:
     directory: Path | None
     config: dict[str, Any]
     weights: tuple[Path, ...] = ()
-    sentence_modules: tuple[dict[str, Any], ...] = field(default=())
+    sentence_modules: tuple[SentenceModule, ...] = field(default=())
+    library_class: str | None = None
+    chosen: bool = False
+
+    @property
+    def encoder_directory(self) -> Path | None:
+        """The directory of the encoder's config, weights and tokenizer: that of the first module, where there are modules."""
+        return self.sentence_modules[0].folder if self.sentence_modules else self.directory
+
+    @property
+    def judge_class(self) -> str | None:
+        """The class of sentence-transformers whose answers count for this task; None where transformers' model counts."""
+        wanted = {"sentence-embedding": "SentenceTransformer", "text-classification": "CrossEncoder"}.get(self.task)
+        return wanted if wanted is not None and wanted == self.library_class and self.kind == "huggingface" else None
 
     @property
     def fingerprint(self) -> str:
@@ -56,16 +74,19 @@ class Source:
 
     @property
     def longest(self) -> int:
-        """Longest sequence in tokens that positions, tokenizer and sentence-transformers settings all allow."""
-        limits = [self.positions, 1 << 20]
-        for name, key in (
-            ("sentence_bert_config.json", "max_seq_length"),
-            ("tokenizer_config.json", "model_max_length"),
-        ):
-            file = self.directory / name if self.directory else None
-            value = limit(read_json(file).get(key), file, key) if file is not None and file.is_file() else None
-            limits.append(min(value or 1 << 20, 1 << 20))
-        return min(limits)
+        """Longest sequence in tokens that positions, tokenizer and sentence-transformers settings all allow.
+
+        sentence-transformers puts its own limit in the place of the tokenizer's.
+        """
+        own: Any = None
+        if self.sentence_modules and (self.judge_class or self.kind == "onnx"):
+            first = self.sentence_modules[0]
+            name = "model_max_length" if "model_max_length" in first.tokenizer_settings else "max_seq_length"
+            own = limit({**first.config, **first.tokenizer_settings}.get(name), first.file, name)
+        file = self.encoder_directory / "tokenizer_config.json" if self.encoder_directory else None
+        if own is None and file is not None and file.is_file():
+            own = limit(read_json(file).get("model_max_length"), file, "model_max_length")
+        return min(self.positions, int(own) if own and own < 1 << 20 else 1 << 20)
 
     @property
     def positions(self) -> int:
@@ -107,7 +128,9 @@ def _from_hub(name: str) -> Path:
 
     try:
         return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json"])
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*/*.json", "*/model.safetensors"]
+            )
         )
     except Exception as error:  # the hub client raises network errors of several libraries
         raise SourceError(
@@ -123,57 +146,91 @@ def _onnx_source(path: Path, task: str | None) -> Source:
     directory = next((d for d in (path.parent, path.parent.parent) if (d / "config.json").is_file()), None)
     config = read_json(directory / "config.json") if directory else {}
     check_bounds(config, (directory or path) / "config.json")
+    modules = read_modules(directory) if directory else ()
     beside = tuple(
         sorted(p for p in path.parent.iterdir() if p.name.startswith(path.name) and p != path and p.is_file())
     )
     return Source(
         "onnx",
         str(path),
-        task or (_task(config, ()) if config else "feature-extraction"),
+        task or (_task(config, directory, None) if directory else "feature-extraction"),
         directory,
         config,
         (path, *beside),
+        modules if modules and modules[0].folder == directory else (),
     )
 
 
 def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle: bool) -> Source:
     if (directory / MANIFEST).is_file():
         raise SourceError(f"{directory} is a Headway bundle, no model: give the source that its recipe.yaml names")
-    if not (directory / "config.json").is_file():
+    modules = read_modules(directory)
+    home = modules[0].folder if modules else directory
+    if modules and modules[0].kind not in ("Transformer", "MLMTransformer"):
+        raise SourceError(
+            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer are "
+            "read; give the torch module as module:callable"
+        )
+    _check_adapter(home)
+    if not (home / "config.json").is_file():
         graphs = sorted(directory.glob("*.onnx"))
         hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
-        raise SourceError(f"{directory}: no config.json, so this is not a Hugging Face model directory{hint}")
-    config = read_json(directory / "config.json")
-    check_bounds(config, directory / "config.json")
-    modules = _sentence_modules(directory)
-    weights = _weights(directory, allow_pickle)
-    return Source("huggingface", spec, task or _task(config, modules), directory, config, weights, modules)
+        raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")
+    config = read_json(home / "config.json")
+    check_bounds(config, home / "config.json")
+    saved_by = library_class(directory, config, modules)
+    weights = _weights(home, allow_pickle)
+    for module in modules:
+        if module.folder != home and any(module.folder.glob("*.safetensors")) | any(module.folder.glob("*.bin")):
+            weights += _weights(module.folder, allow_pickle)
+    return Source(
+        "huggingface",
+        spec,
+        task or _task(config, directory, saved_by if modules else None),
+        directory,
+        config,
+        weights,
+        modules,
+        saved_by,
+        task is not None,
+    )
 
 
-def _sentence_modules(directory: Path) -> tuple[dict[str, Any], ...]:
-    """Return the modules that sentence-transformers runs after the encoder, each with its own config."""
-    path = directory / "modules.json"
+def _check_adapter(home: Path) -> None:
+    """Raise SourceError where an adapter lies in the place of a model, or beside it: only peft applies one."""
+    path = home / "adapter_config.json"
     if not path.is_file():
-        return ()
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        kinds = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in listed]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{path}: not a list of sentence-transformers modules ({error})") from error
-    modules = []
-    for kind, folder in kinds[1:]:
-        file = directory / folder / "config.json"
-        modules.append({"kind": kind, "folder": str(directory / folder), **(read_json(file) if file.is_file() else {})})
-    return tuple(modules)
+        return
+    settings = read_json(path)
+    raise SourceError(
+        f"{path}: an adapter ({settings.get('peft_type', 'of unknown type')}) for {settings.get('base_model_name_or_path')}, which is not "
+        "applied here: merge it (merge_and_unload in peft, then save_pretrained) and give that directory"
+    )
 
 
-def _task(config: dict[str, Any], modules: tuple[dict[str, Any], ...]) -> str:
-    if modules:
+def architectures(config: Mapping[str, Any]) -> list[str]:
+    """Return the class names in a config's `architectures`, which old versions wrote as one string."""
+    names = config.get("architectures") or []
+    return [names] if isinstance(names, str) else [str(name) for name in names]
+
+
+def task_of_architecture(name: str) -> str | None:
+    """Return the task of a transformers class by its name; None where it has none here."""
+    return next((task for ending, task in _HEADS.items() if name.endswith(ending)), None)
+
+
+def _task(config: dict[str, Any], directory: Path, saved_by: str | None) -> str:
+    if saved_by == "SentenceTransformer":
         return "sentence-embedding"
-    for architecture in config.get("architectures") or []:
-        for ending, task in _HEADS.items():
-            if architecture.endswith(ending):
-                return task
+    if saved_by not in (None, "CrossEncoder"):
+        raise SourceError(
+            f"{directory}: saved by {saved_by} of sentence-transformers, whose outputs no bundle has: --task feature-extraction or "
+            "--task fill-mask exports its encoder alone"
+        )
+    for architecture in architectures(config):
+        task = task_of_architecture(architecture)
+        if task is not None:
+            return task
         if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
             raise SourceError(f"{architecture} is a decoder; only encoders are exported so far")
     return "feature-extraction"

@@ -25,7 +25,29 @@ _FILES = (
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def load_tokenizer(directory: Path | None) -> Any:
+def source_tokenizer(source: Source) -> Any:
+    """Load a source's tokenizer as its own library does. SourceError where there is none."""
+    if not source.sentence_modules or source.kind == "onnx":
+        return load_tokenizer(source.encoder_directory)
+    first = source.sentence_modules[0]
+    tokenizer = load_tokenizer(first.folder, **first.tokenizer_settings)
+    if first.config.get("do_lower_case") and source.judge_class is not None:
+        _lower_case(tokenizer)
+    return tokenizer
+
+
+def _lower_case(tokenizer: Any) -> None:
+    """Let a tokenizer lower its text first, unless it does already: so does sentence-transformers with `do_lower_case`."""
+    from tokenizers import normalizers
+
+    backend = tokenizer.backend_tokenizer
+    probe = backend.normalizer.normalize_str("ABC") if backend.normalizer is not None else "ABC"
+    if probe != "abc":
+        steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer is not None else [])]
+        backend.normalizer = normalizers.Sequence(steps)
+
+
+def load_tokenizer(directory: Path | None, **settings: Any) -> Any:
     """Load the Hugging Face fast tokenizer of a directory. SourceError where there is none."""
     if directory is None or not any((directory / name).is_file() for name in _FILES):
         place = str(directory) if directory is not None else "the source"
@@ -35,7 +57,7 @@ def load_tokenizer(directory: Path | None) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(directory, **{"local_files_only": True, "use_fast": True, **settings})
     except Exception as error:  # transformers and tokenizers raise many kinds
         raise SourceError(
             f"{directory}: the tokenizer does not load: {str(error).splitlines()[0] if str(error) else error}"
@@ -52,7 +74,7 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
 
     SourceError where it gives ids that the model has no embedding for.
     """
-    info = save_tokenizer(load_tokenizer(source.directory), source.longest, directory)
+    info = save_tokenizer(source_tokenizer(source), source.longest, directory)
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
     if known is not None:

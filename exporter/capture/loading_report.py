@@ -1,0 +1,180 @@
+"""Account for every tensor of a checkpoint: used by the loaded model, explained, or refused by name."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ...errors import SourceError
+from ..source.source import Source, architectures
+
+_NAMED = 10
+
+_PRUNING = (".mask", "_mask", "_scores", ".mask_scores", "_orig", ".scores")
+"""Endings of what pruning libraries keep beside a weight."""
+
+_HEADS = ("cls.", "lm_predictions.", "mask_predictions.", "lm_head.")
+"""First parts of heads for pre-training that some checkpoints have beside those of the class they name."""
+
+_BUFFERS = ("position_ids", "token_type_ids")
+"""Buffers that earlier versions saved: consecutive numbers, or zeros."""
+
+
+@contextmanager
+def reported() -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
+    """Yield a list that receives each model which transformers loads inside the block, and its report on the tensors.
+
+    Tensors whose shape differs are reported, too: transformers' own error does not name them.
+    """
+    from transformers import PreTrainedModel
+
+    reports: list[tuple[Any, Mapping[str, Any]]] = []
+    original = PreTrainedModel.__dict__["from_pretrained"]
+
+    def from_pretrained(cls: Any, *args: Any, **options: Any) -> Any:
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, report = original.__get__(None, cls)(*args, **options)
+        reports.append((model, report))
+        return model
+
+    PreTrainedModel.from_pretrained = classmethod(from_pretrained)  # type: ignore[method-assign, assignment]
+    try:
+        yield reports
+    finally:
+        PreTrainedModel.from_pretrained = original  # type: ignore[method-assign]
+
+
+def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[str]:
+    """Return notes on tensors that the task does not need. SourceError names those that are missing, differ, or have no use."""
+    place = source.encoder_directory
+    kept = {_short(k, model) for k in model.state_dict()}
+    buffers = {k for k in _saved_names(source) if k.endswith(_BUFFERS) and _short(k, model) not in kept}
+    unexpected = sorted(
+        {*report["unexpected_keys"], *buffers}
+    )  # transformers reports no position_ids, whatever they are
+    _check_shapes(place, model, report["mismatched_keys"])
+    _check_missing(source, sorted(report["missing_keys"]), unexpected)
+    left = [k for k in unexpected if not _is_known_buffer(source, k)]
+    if not left:
+        return []
+    heads = _head_tensors(source, model)
+    unused = [k for k in left if _short(k, model) not in heads and not _short(k, model).startswith(_HEADS)]
+    if unused:
+        raise SourceError(_no_use(source, model, unused))
+    named = sorted({_short(k, model).split(".")[0] for k in left})
+    return [f"{place}: task {source.task!r} does not need the head {', '.join(named)} ({len(left)} tensors)"]
+
+
+def _check_shapes(place: Any, model: Any, mismatched: Collection[Any]) -> None:
+    if mismatched:
+        rows = sorted((str(key), tuple(saved), tuple(wanted)) for key, saved, wanted in mismatched)
+        listed = ", ".join(f"{key} is {list(saved)}, not {list(wanted)}" for key, saved, wanted in rows[:3])
+        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        raise SourceError(
+            f"{place}: config.json disagrees with the weights: {listed}{more}: correct the sizes in config.json, or give the weights "
+            "that belong to it"
+        )
+
+
+def _check_missing(source: Source, missing: list[str], unexpected: list[str]) -> None:
+    """Refuse what transformers would fill with random numbers. A base model's pooler gives none of the outputs."""
+    if source.task in ("feature-extraction", "sentence-embedding"):
+        missing = [k for k in missing if not k.startswith("pooler.")]
+    if not missing:
+        return
+    if any(k.endswith("_orig") for k in unexpected):
+        raise SourceError(
+            f"{source.encoder_directory}: {missing[0]} is stored in two parts (…_orig and …_mask): call torch.nn.utils.prune.remove "
+            "on every pruned module, and save the model again"
+        )
+    raise SourceError(
+        f"{source.encoder_directory}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
+        f"({', '.join(missing[:3])}): choose another --task, or give the fine-tuned checkpoint"
+    )
+
+
+def _is_known_buffer(source: Source, key: str) -> bool:
+    """Return whether a tensor is a buffer of earlier versions, with the values that it always had."""
+    if not key.endswith(_BUFFERS):
+        return False
+    values = _tensor(source, key)
+    if values is None:
+        return False
+    if key.endswith("token_type_ids"):
+        return not bool(values.any())
+    flat = values.reshape(-1, values.shape[-1])
+    return bool((flat[:, 1:] - flat[:, :-1] == 1).all()) and int(flat[0, 0]) in (0, 1, 2)
+
+
+def _saved_names(source: Source) -> list[str]:
+    """Return the names in the safetensors files."""
+    from safetensors import safe_open
+
+    names: list[str] = []
+    for path in source.weights:
+        if path.suffix == ".safetensors" and path.parent == source.encoder_directory:
+            with safe_open(path, framework="numpy") as file:
+                names += file.keys()
+    return names
+
+
+def _tensor(source: Source, key: str) -> Any:
+    """Return a tensor of the weight files; None where none has the name."""
+    import torch
+    from safetensors import safe_open
+
+    for path in source.weights:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                if key in file.keys():  # noqa: SIM118  no container
+                    return file.get_tensor(key)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if key in state:
+                return state[key]
+    return None
+
+
+def _short(key: str, model: Any) -> str:
+    """Return a tensor's name as in the base model, without the prefix of models with a head."""
+    return key.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")
+
+
+def _head_tensors(source: Source, model: Any) -> set[str]:
+    """Return the names of tensors that the family's classes have beside those of the loaded model.
+
+    Looked at are the classes for pre-training, and those that the config names.
+    """
+    import torch
+    import transformers
+
+    family = type(model).__name__.split("For")[0].removesuffix("Model")
+    names = [f"{family}Model", f"{family}ForPreTraining", f"{family}ForMaskedLM", *architectures(source.config)]
+    known: set[str] = set()
+    for name in names:
+        found = getattr(transformers, name, None)
+        if isinstance(found, type) and getattr(found, "config_class", None) is type(model.config):
+            with torch.device("meta"):
+                known |= {_short(k, model) for k in found(model.config).state_dict()}
+    return known - {_short(k, model) for k in model.state_dict()}
+
+
+def _no_use(source: Source, model: Any, unused: list[str]) -> str:
+    listed = ", ".join(unused[:_NAMED]) + (f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else "")
+    message = f"{source.encoder_directory}: {type(model).__name__} of transformers has no use for {listed}"
+    if any(k.endswith(_PRUNING) for k in unused):
+        return f"{message}: masks and scores of a pruning library: apply them to the weights and save those alone"
+    layer = _surplus_layer(unused, model)
+    if layer is not None:
+        return f"{message}: config.json disagrees with the weights: the configured model has no {layer}"
+    return f"{message}: if the model has code of its own, give it as module:callable; otherwise save it without them"
+
+
+def _surplus_layer(unused: list[str], model: Any) -> str | None:
+    """Return the first numbered layer that a tensor belongs to and the configured model lacks."""
+    known = {_short(name, model) for name, _ in model.named_modules()}
+    for key in unused:
+        parts = _short(key, model).split(".")
+        for i, part in enumerate(parts):
+            if part.isdigit() and ".".join(parts[:i]) in known and ".".join(parts[: i + 1]) not in known:
+                return ".".join(parts[: i + 1])
+    return None

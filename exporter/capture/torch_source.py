@@ -1,0 +1,121 @@
+"""Load a directory by its own library, or call a factory. Imports torch when it loads."""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import HeadwayWarning, SourceError
+from ..quiet import quiet
+from ..source.settings import check_settings
+from ..source.source import Source, architectures, task_of_architecture
+from .fake_quant import check_learned
+from .loading_report import check_loaded, reported
+from .torch_reference import TorchReference, first_lines
+from .weights import check_finite
+
+
+def load_model(source: Source) -> tuple[TorchReference, Source]:
+    """Load a directory or call a factory; return the reference, and the source as completed by loading.
+
+    SourceError where it does not load, or where anything of it would be left out; HeadwayWarning names heads that the task does
+    not need.
+    """
+    notes: list[str] = []
+    with quiet_tracing():
+        reference = _from_directory(source, notes) if source.kind == "huggingface" else _from_factory(source)
+        check_finite(reference.module, reference.source)
+    for note in notes:
+        warnings.warn(note, HeadwayWarning, stacklevel=2)
+    return reference, reference.source
+
+
+@contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """Suppress logs and warnings as `quiet` does, and transformers' own log and progress bars."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    with quiet():
+        yield
+
+
+def _from_directory(source: Source, notes: list[str]) -> TorchReference:
+    check_settings(source)
+    with reported() as reports:
+        if source.judge_class is not None:
+            from .sentence import SentenceReference, WrappedSentence, load_sentence
+
+            opened = load_sentence(source)
+            reference: TorchReference = SentenceReference(WrappedSentence(opened, source), source)
+        else:
+            from .wrapped import WrappedModel
+
+            reference = TorchReference(WrappedModel(_load_transformers(source).eval(), source), source)
+    for model, report in reports:
+        notes += check_loaded(source, model, report)
+    return reference
+
+
+def _load_transformers(source: Source) -> Any:
+    """Return the model of the class that the config names, or that transformers has for the task."""
+    import torch
+
+    if source.task == "sentence-embedding":
+        raise SourceError(
+            f"{source.spec}: no modules.json of a SentenceTransformer says how to pool; use --task feature-extraction"
+        )
+    try:
+        return _class_for(source).from_pretrained(
+            source.encoder_directory, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
+        raise SourceError(f"{source.directory}: the model does not load: {first_lines(error)}") from error
+
+
+def _class_for(source: Source) -> Any:
+    import transformers
+    from optimum.exporters.tasks import TasksManager
+
+    for name in architectures(source.config):
+        named = getattr(transformers, name, None)
+        encoder = source.task == "feature-extraction" and name.endswith("Model") and not name.endswith("LMHeadModel")
+        if isinstance(named, type) and (encoder or task_of_architecture(name) == source.task):
+            configured = getattr(getattr(named, "config_class", None), "model_type", None)
+            if configured == source.config.get("model_type"):
+                return named
+    return TasksManager.get_model_class_for_task(
+        source.task, framework="pt", model_type=source.config.get("model_type")
+    )
+
+
+def _from_factory(source: Source) -> TorchReference:
+    """Call `module:callable`, which returns a torch module, or the module and the directory of its tokenizer."""
+    import torch
+
+    from .wrapped import WrappedModel
+
+    module_name, _, attribute = source.spec.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does: the user's module is in the working directory
+    try:
+        returned = getattr(importlib.import_module(module_name), attribute)()
+    except Exception as error:
+        raise SourceError(f"{source.spec}: the factory failed: {type(error).__name__}: {first_lines(error)}") from error
+    model, directory = (
+        returned
+        if isinstance(returned, tuple) and len(returned) == 2
+        else (returned, getattr(returned, "name_or_path", None))
+    )
+    if not isinstance(model, torch.nn.Module):
+        raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
+    model = model.eval().float()
+    check_learned(model)
+    config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
+    completed = replace(source, directory=Path(directory) if directory else None, config=config)
+    return TorchReference(WrappedModel(model, completed), completed)

@@ -1,0 +1,31 @@
+"""Find numbers in a source's weights that no artifact could reproduce: NaN and infinity."""
+
+from typing import Any
+
+from ...errors import SourceError
+from ..source.source import Source
+
+
+def check_finite(module: Any, source: Source) -> None:
+    """Raise SourceError naming the first parameter with NaN or infinity, and how many. Buffers may hold infinity, as masks do."""
+    for name, tensor in module.named_parameters():
+        refuse(source.spec, name.removeprefix("model."), tensor)
+    for name, tensor in module.named_buffers():
+        refuse(source.spec, name.removeprefix("model."), tensor, infinity=False)
+
+
+def refuse(place: str, name: str, tensor: Any, *, infinity: bool = True) -> None:
+    """Raise SourceError where a torch tensor of floats holds NaN, or infinity unless that is allowed."""
+    import torch
+
+    if not tensor.is_floating_point():
+        return
+    nans, infinite = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum()) if infinity else 0
+    if nans or infinite:
+        raise SourceError(not_finite(place, name, nans, infinite, tensor.numel()))
+
+
+def not_finite(place: str, name: str, nans: int, infinite: int, size: int) -> str:
+    """Return the sentence that refuses a tensor with so many NaNs and infinities among its values."""
+    counts = " and ".join(f"{n} {kind}" for n, kind in ((nans, "NaN"), (infinite, "infinite")) if n)
+    return f"{place}: the tensor {name} has {counts} of {size} values: give an earlier checkpoint of the training, or replace them"

@@ -1,0 +1,64 @@
+"""Give a source's torch model positional inputs and the task's outputs, so that it can be traced. Imports torch."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...errors import SourceError
+from ..source.source import TASK_OUTPUTS, Source
+
+
+def input_names(model: Any) -> list[str]:
+    """Return the input names of a torch model: those of the three that its `forward` takes and its config uses."""
+    accepted = inspect.signature(model.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in accepted and getattr(getattr(model, "config", None), "type_vocab_size", 2) > 1:
+        names.append("token_type_ids")
+    return names
+
+
+class Wrapped(torch.nn.Module):
+    """A torch model from positional inputs `names` to the task's `outputs`, then the values in `extra`."""
+
+    def __init__(self, model: Any, source: Source):
+        super().__init__()
+        self.model = model
+        self.names = input_names(model)
+        self.outputs = TASK_OUTPUTS[source.task]
+        self.place = f"{source.spec}: task {source.task!r}"
+        self.extra: list[Any] = []
+
+    def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
+        """Return the model's own results by name."""
+        raise NotImplementedError
+
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
+        """Return the task's outputs, then the values in `extra`."""
+        results = self.results(dict(zip(self.names, inputs, strict=True)))
+        if not isinstance(results, Mapping):
+            raise SourceError(
+                f"{self.place}: the model gives {type(results).__name__}: a dict with {list(self.outputs)} is expected"
+            )
+        missing = [name for name in self.outputs if name not in results]
+        if missing:
+            raise SourceError(
+                f"{self.place} wants output {missing[0]!r}, the model gives {list(results)}: choose another --task"
+            )
+        return (*(results[name] for name in self.outputs), *self.extra)
+
+
+class WrappedModel(Wrapped):
+    """A model of transformers, or of a factory."""
+
+    def __init__(self, model: Any, source: Source):
+        super().__init__(model, source)
+        accepted = inspect.signature(model.forward).parameters.values()
+        takes_return_dict = any(p.name == "return_dict" or p.kind is p.VAR_KEYWORD for p in accepted)
+        self.options = {"return_dict": True} if takes_return_dict else {}
+
+    def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
+        """Return what the model's `forward` returns."""
+        results: Mapping[str, Any] = self.model(**features, **self.options)
+        return results

@@ -1,0 +1,181 @@
+"""Refuse a setting of a source that nothing would follow, by its name and with the way to go on.
+
+What transformers and sentence-transformers follow themselves is not looked at: their answers are the reference.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import SourceError
+from ...json_file import read_json
+from . import config_keys
+from .sentence_modules import MODEL_CONFIG, MODULES, SentenceModule
+from .source import Source, architectures, task_of_architecture
+
+FACTORY = "give the model as module:callable"
+
+_HEADLESS = ("Model", "ForPreTraining")
+_READ_MODULES = ("Transformer", "MLMTransformer", "Pooling", "Dense", "Normalize", "Dropout", "LayerNorm")
+
+
+def check_settings(source: Source) -> None:
+    """Raise SourceError naming the first setting of a Hugging Face directory that would be left out."""
+    assert source.directory is not None and source.encoder_directory is not None
+    config, tokenizer = (source.encoder_directory / n for n in ("config.json", "tokenizer_config.json"))
+    for path in (config, tokenizer):
+        _check_own_code(path, source)
+    _check_architectures(source, config)
+    _check_config(source.config, config)
+    if tokenizer.is_file():
+        _check_known(read_json(tokenizer), config_keys.TOKENIZER, tokenizer, "transformers' tokenizers")
+    if source.judge_class is not None and source.sentence_modules:
+        _check_model_config(source.directory / MODEL_CONFIG)
+        for module in source.sentence_modules:
+            _check_module(module, source.directory / MODULES)
+
+
+def _check_own_code(path: Path, source: Source) -> None:
+    """Refuse `auto_map`: it names code that a directory is never allowed to run."""
+    named = (source.config if path.name == "config.json" else read_json(path) if path.is_file() else {}).get("auto_map")
+    if named:
+        code = next(iter(named.values())) if isinstance(named, dict) else named
+        raise SourceError(
+            f"{path}: auto_map names the model's own code ({code}), which is never run from a directory: {FACTORY}, or delete "
+            "auto_map if transformers' own class is meant"
+        )
+
+
+def _check_architectures(source: Source, path: Path) -> None:
+    """Refuse a class that is not the one which is loaded. A task that the user named decides over class names."""
+    names = architectures(source.config)
+    if source.chosen and source.task != "sentence-embedding":
+        return
+    import transformers
+
+    for name in names:
+        known = isinstance(getattr(transformers, name, None), type)
+        if source.task == "sentence-embedding" and known:
+            continue  # sentence-transformers takes the encoder of any class of the family
+        if known and (task_of_architecture(name) or name.endswith(_HEADLESS)):
+            continue
+        way = (
+            FACTORY if source.task == "sentence-embedding" else f"{FACTORY}, or choose a --task that ignores the class"
+        )
+        what = "has no task here" if known else "is no class of transformers"
+        raise SourceError(f"{path}: architectures names {name}, which {what}: {way}")
+
+
+def _check_config(config: Mapping[str, Any], path: Path) -> None:
+    """Refuse keys that the config's class does not know, unless they are old, notes, or say nothing."""
+    from transformers import AutoConfig
+
+    if any(config.get("pruned_heads") or {}):
+        raise SourceError(f"{path}: pruned_heads is no longer read by transformers: {FACTORY}")
+    embedding = config.get("position_embedding_type")
+    try:
+        default = AutoConfig.for_model(str(config.get("model_type")))
+    except ValueError as error:
+        raise SourceError(
+            f"{path}: transformers knows no model_type {config.get('model_type')!r}: {FACTORY} if it is your own"
+        ) from error
+    if embedding not in (None, "absolute") and not hasattr(default, "position_embedding_type"):
+        raise SourceError(
+            f"{path}: position_embedding_type = {embedding!r} is no longer read by transformers' {type(default).__name__}: {FACTORY}"
+        )
+    from transformers import GenerationConfig
+
+    known = {*config_keys.HARMLESS, *default.to_dict(), *default.attribute_map, *GenerationConfig().to_dict()}
+    known |= {"pruned_heads", "position_embedding_type"}
+    family = _code_of(type(default))
+    left = {
+        k: v for k, v in config.items() if not hasattr(default, k) and not re.search(rf"\b{re.escape(k)}\b", family)
+    }
+    _check_known(left, known, path, f"transformers' {type(default).__name__}")
+
+
+def _code_of(config_class: type) -> str:
+    """Return the code that reads a family's config, its own and that of its models."""
+    package = Path(inspect.getfile(config_class)).parent
+    files = [*package.glob("configuration_*.py"), *package.glob("modeling_*.py")]
+    return "\n".join(f.read_text(encoding="utf-8") for f in files)
+
+
+def _check_known(settings: Mapping[str, Any], known: Collection[str], path: Path, reader: str) -> None:
+    for key, value in settings.items():
+        if key in known or key.startswith("_") or value in (None, False, "", [], {}):
+            continue
+        shown = json.dumps(value, ensure_ascii=False)
+        raise SourceError(
+            f"{path}: {key} = {shown[:60]} is a setting that {reader} do not know, so that nothing would follow it: delete it if it "
+            f"is only a note, or {FACTORY}"
+        )
+
+
+def _check_model_config(path: Path) -> None:
+    if not path.is_file():
+        return
+    settings = read_json(path)
+    name = settings.get("default_prompt_name")
+    prompts = settings.get("prompts") or {}
+    if name is not None and not (isinstance(prompts, dict) and name in prompts):
+        raise SourceError(f"{path}: default_prompt_name = {name!r} is none of the prompts: correct it")
+    if name is not None and prompts[name]:
+        raise SourceError(
+            f"{path}: default_prompt_name = {name!r} puts the prompt {prompts[name]!r} in front of every text, which a bundle does not: "
+            "set it to null, and put the prompt in front of texts yourself"
+        )
+    _check_known(settings, config_keys.MODEL, path, "sentence-transformers")
+
+
+def _check_module(module: SentenceModule, listing: Path) -> None:
+    """Refuse a module that is not sentence-transformers' own, one that is not traced, and settings that it does not know."""
+    if not module.type.startswith("sentence_transformers."):
+        raise SourceError(
+            f"{listing}: {module.type} is the model's own code, which is never run from a directory: {FACTORY}"
+        )
+    if module.kind not in _READ_MODULES:
+        raise SourceError(f"{listing}: the module {module.type} is not supported: {FACTORY}")
+    activation = str(module.config.get("activation_function", "torch."))
+    if not activation.startswith("torch."):
+        raise SourceError(
+            f"{module.file}: activation_function = {activation!r} is the model's own code, which is never run from a directory: {FACTORY}"
+        )
+    if module.config.get("include_prompt") is False:
+        raise SourceError(
+            f"{module.file}: include_prompt = false leaves the prompt's tokens out of pooling, and a bundle does not know where a prompt "
+            "ends: set it to true if texts come without a prompt"
+        )
+    if module.kind.endswith("Transformer"):
+        _check_transformer(module)
+    _check_known(module.config, _parameters(module), module.file, f"sentence-transformers' {module.kind}")
+
+
+def _check_transformer(module: SentenceModule) -> None:
+    for key in ("query_length", "document_length", "query_expansion", "tokenizer_name_or_path"):
+        if module.config.get(key):
+            raise SourceError(f"{module.file}: {key} = {module.config[key]!r} is not followed by bundles: {FACTORY}")
+    expected = {"text"}
+    modalities = set(module.config.get("modality_config") or expected)
+    if modalities != expected:
+        raise SourceError(
+            f"{module.file}: modality_config is for {', '.join(sorted(modalities))}, and bundles take plain text: {FACTORY}"
+        )
+
+
+def _parameters(module: SentenceModule) -> set[str]:
+    """Return the settings that a module of sentence-transformers takes, under all their names."""
+    from sentence_transformers.util import import_from_string
+
+    found = import_from_string(module.type)
+    names = {*inspect.signature(found).parameters, *getattr(found, "config_keys", ())}
+    names |= set(getattr(found, "config_key_renames", {}))
+    if module.kind == "Pooling":
+        modes = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+        names |= {f"pooling_mode_{mode}" for mode in modes}
+    if module.kind.endswith("Transformer"):
+        names |= {"model_args", "tokenizer_args", "config_args"}
+    return names
