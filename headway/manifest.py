@@ -105,6 +105,9 @@ class TokenizerInfo:
     mask_id: int | None = None
     """The id of the token that stands for a missing one, for fill-mask; `null` where the tokenizer has none."""
 
+    scripts_gone: list[str] = field(default_factory=list)
+    """Scripts of which trimming the vocabulary left single characters alone, as `cyrillic`."""
+
 
 @dataclass
 class Manifest:

@@ -1,6 +1,7 @@
 """Turn text into token ids, exactly as the source's tokenizer does."""
 
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import SourceError, UsageError
+from .errors import HeadwayWarning, SourceError, UsageError
 from .long_text import is_long, shorten
 from .manifest import TokenizerInfo
+from .scripts import mostly_in
 
 Text = str | tuple[str, str]
 
@@ -50,6 +52,7 @@ class TextEncoder:
         self.tokenizer = self._open()
         self.tokenizer.enable_truncation(info.max_length)
         self._other: Any = None
+        self._told_of_outside = not info.scripts_gone
         self._lock = threading.Lock()
 
     def _open(self) -> Any:
@@ -68,6 +71,8 @@ class TextEncoder:
         UsageError names the first text that is none, or a limit that leaves nothing of a text.
         """
         checked = checked_texts(texts)
+        if not self._told_of_outside:
+            self._tell_of_outside(checked)
         if max_length is None or max_length == self.info.max_length:
             return self._encode(self.tokenizer, self._shortened(checked, self.info.max_length))
         self._check_limit(max_length, is_pair=any(not isinstance(t, str) for t in checked))
@@ -115,6 +120,20 @@ class TextEncoder:
 
     def _encode(self, tokenizer: Any, texts: Sequence[Text]) -> list[Any]:
         return list(tokenizer.encode_batch(texts))
+
+    def _tell_of_outside(self, texts: Sequence[Text]) -> None:
+        """Warn, once, of a text that is mostly in a script whose tokens were trimmed away."""
+        gone = self.info.scripts_gone
+        for number, text in enumerate(texts):
+            if any(mostly_in(part, gone) for part in ([text] if isinstance(text, str) else text)):
+                self._told_of_outside = True
+                warnings.warn(
+                    f"text {number} is mostly outside of what this vocabulary was trimmed to: of {', '.join(gone)} it holds single "
+                    "characters alone, and answers are worse; take the untrimmed model for such texts. This is said once",
+                    HeadwayWarning,
+                    stacklevel=4,
+                )
+                return
 
     def _shortened(self, texts: Sequence[Text], limit: int) -> list[Text]:
         """Cut very long texts, whose first `limit` tokens stay the same."""

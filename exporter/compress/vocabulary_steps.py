@@ -63,11 +63,12 @@ def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
     trim_directory(given.staging, kept_tokens)
     info.pad_id = kept_tokens.index(info.pad_id)
     info.mask_id = kept_tokens.index(info.mask_id) if info.mask_id in kept_tokens else None
+    info.scripts_gone = use.gone(kept_tokens, always)
     job.encoder = TextEncoder(path, info)
     job.batches = given.batches(job.encoder)
     job.outcome.kept_tokens = kept_tokens
     measured = _difference(whole, job.encoder, kept_tokens, given.quality.texts)
-    trimmed = Trimmed(before, after, *measured, use.gone(kept_tokens, always))
+    trimmed = Trimmed(before, after, *measured, info.scripts_gone)
     job.outcome.vocabulary = asdict(trimmed)
     return _in_words(trimmed)
 

@@ -5,7 +5,6 @@ text are in none. Their share is known, though: it is the share of tokens that o
 and Turing). It goes to the tokens that were not seen, by the tokenizer's own ranks, among the scripts that the text is written in.
 """
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import UsageError
+from ...scripts import COMMON, script
 
 MOST_UNSEEN = 0.05
 """With a larger share of tokens that no other text holds, the estimate is a guess about tokens that nobody has seen."""
-
-NO_SCRIPT = "common"
-"""What is counted as the script of tokens without letters."""
 
 _FOLDS = 5
 _LEAST_COUNT = 0.1
@@ -151,7 +148,7 @@ def scripts_of(content: Mapping[str, Any], vocabulary: Mapping[str, int]) -> lis
     model = content["model"]
     byte_level = "ByteLevel" in {*_kinds(content.get("pre_tokenizer")), *_kinds(content.get("decoder"))}
     special = {t["id"] for t in content.get("added_tokens", []) if t.get("special")}
-    scripts = [NO_SCRIPT] * (max(vocabulary.values()) + 1)
+    scripts = [COMMON] * (max(vocabulary.values()) + 1)
     marks = [m for m in (model.get("continuing_subword_prefix"), model.get("end_of_word_suffix")) if m]
     for token, i in vocabulary.items():
         if i in special:
@@ -169,19 +166,6 @@ def _kinds(part: Any) -> Iterable[str]:
         yield str(part.get("type"))
         for step in part.get("pretokenizers", part.get("decoders", [])):
             yield from _kinds(step)
-
-
-def script(text: str) -> str:
-    """Return the script that most letters of a text are of."""
-    letters = Counter(_script_of(c) for c in text if c.isalpha())
-    return letters.most_common(1)[0][0] if letters else NO_SCRIPT
-
-
-@cache
-def _script_of(letter: str) -> str:
-    name = unicodedata.name(letter, NO_SCRIPT)
-    first = name.split()[0].split("-")[0].lower()
-    return {"fullwidth": "latin", "halfwidth": "katakana", "modifier": NO_SCRIPT}.get(first, first)
 
 
 @cache

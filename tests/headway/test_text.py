@@ -4,6 +4,7 @@ import json
 import random
 import threading
 import unicodedata
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import transformers
 from tokenizers import Tokenizer, processors
 
 import headway
-from headway.errors import SourceError, UsageError
+from headway.errors import HeadwayWarning, SourceError, UsageError
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
+from headway.manifest import TokenizerInfo
 from headway.text import TextEncoder
 
 from tests.support import models
@@ -194,3 +196,19 @@ def test_an_added_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"'<image>' has the id 107.*vocab_size = 107"):
         export(Recipe(source=str(source)), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_text_in_a_script_that_was_trimmed_is_told_of_once(tmp_path: Path) -> None:
+    models.make_tokenizer(tmp_path)
+    info = TokenizerInfo("tokenizer.json", 16, 0, 0, "[PAD]", scripts_gone=["cyrillic", "greek"])
+    encoder = TextEncoder(tmp_path / "tokenizer.json", info)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode(["the price", "да and more latin letters"])
+    with pytest.warns(
+        HeadwayWarning, match="text 1 is mostly outside .* of cyrillic, greek it holds single characters"
+    ):
+        encoder.encode(["the price", ("the price", "это слово")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode(["это слово"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headway.errors import UsageError
-from headway.exporter.passes.token_use import MOST_UNSEEN, estimate, script, scripts_of, unseen_share
+from headway.exporter.passes.token_use import MOST_UNSEEN, estimate, scripts_of, unseen_share
 
 WORDS = [f"word{i}" for i in range(400)]
 CONTENT = {"model": {"type": "WordPiece", "vocab": {w: i for i, w in enumerate([*WORDS, "слово", "другое"])}}}
@@ -61,14 +61,6 @@ def test_probabilities_of_unigram_are_its_own() -> None:
     vocabulary = {"a": 0, "often": 1, "rare": 2, "some": 3}
     use = estimate(content, vocabulary, [[0, 0, 0, 0] * 10, [0] * 40, [0, 3]], ())
     assert use.expected[1] > 100 * use.expected[2] > 0
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [("word", "latin"), ("Straße", "latin"), ("слово", "cyrillic"), ("漢字", "cjk"), ("12", "common"), ("…", "common")],
-)
-def test_script_of_a_text(text: str, name: str) -> None:
-    assert script(text) == name
 
 
 def test_byte_level_tokens_are_read_as_text() -> None:
