@@ -1,9 +1,12 @@
 """Rounds that meet a budget, however wrong the table."""
 
+import math
+
 import pytest
 
+from headway.exporter.compress import fit as fit_module
 from headway.exporter.compress.evidence import Evidence
-from headway.exporter.compress.fit import Tools, fit, rounds_for
+from headway.exporter.compress.fit import Tools, Unreachable, fit, rounds_for
 from headway.exporter.compress.latency import LatencyTable
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
@@ -47,3 +50,16 @@ def test_a_wrong_table_costs_no_more_than_the_budget_asks(model, evidence: Evide
     made, (plan,) = fit(model, tools, budget=3.5, rounds=[1])
     assert 0.95 * 3.5 <= measure(made) <= 3.5 * 1.005
     assert read_anatomy(made) and (plan.heads or plan.neurons)
+
+
+@pytest.mark.parametrize("closest", [{1: 5.0, 2: 4.0}, {1: 4.0, 2: 5.0}, {1: 4.0, 2: 4.5, 3: math.inf}])
+def test_of_budgets_that_were_missed_the_nearest_is_told(
+    closest: dict[int, float], model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missed(_model: object, _tools: object, _budget: float, count: int) -> None:
+        raise Unreachable(f"{count} rounds", closest[count])
+
+    monkeypatch.setattr(fit_module, "_rounds", missed)
+    with pytest.raises(Unreachable) as caught:
+        fit(model, None, budget=3.0, rounds=list(closest))  # type: ignore[arg-type]
+    assert caught.value.closest == 4.0

@@ -42,6 +42,35 @@ def test_only_a_number_that_blocks_makes_a_choice_a_mask(mask_form: str, low: fl
     assert (match is not None) is is_mask
 
 
+@pytest.mark.parametrize("mask_form", ["add", "keep", "drop"])
+def test_a_mask_inside_the_scale_is_no_match(mask_form: str) -> None:
+    """It would be scaled with the scores."""
+    model = decomposed("mul", mask_form, 0)
+    softmax = softmax_of(model)
+    scores = softmax.inputs[0]
+    assert scores is not None
+    scaled = ir.node("Mul", [scores, model.graph.initializers["inverse"]])
+    scaled.outputs[0].shape, scaled.outputs[0].type = scores.shape, scores.type
+    model.graph.insert_before(softmax, scaled)
+    softmax.replace_input_with(0, scaled.outputs[0])
+    assert match_attention(softmax, Prober(model, 50)) is None
+
+
+@pytest.mark.parametrize("perm", [None, [0, 3, 2, 1], [1, 0, 2, 3]])
+def test_keys_that_are_not_transposed_are_no_match(perm: list[int] | None) -> None:
+    model = decomposed("mul", "add", 0)
+    transpose = next(n for n in model.graph if n.outputs[0].name == "kh")
+    if perm is None:
+        other = ir.node("Sigmoid", [transpose.outputs[0]])
+        matmul = next(n for n in model.graph if n.outputs[0].name == "raw")
+        other.outputs[0].shape, other.outputs[0].type = transpose.outputs[0].shape, transpose.outputs[0].type
+        model.graph.insert_before(matmul, other)
+        matmul.replace_input_with(1, other.outputs[0])
+    else:
+        transpose.attributes["perm"] = ir.AttrInt64s("perm", perm)
+    assert match_attention(softmax_of(model), Prober(model, 50)) is None
+
+
 def test_scores_behind_another_operator_are_no_match() -> None:
     model = decomposed("mul", "add", 0)
     softmax = softmax_of(model)

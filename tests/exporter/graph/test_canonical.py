@@ -17,7 +17,7 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import open_source
 
 from tests.support import models
-from tests.support.hand_made import load
+from tests.support.hand_made import decomposed, load
 from tests.support.onnx_files import torchscript_file
 from tests.support.refusals import refused
 from tests.support.supported import DISENTANGLED
@@ -50,6 +50,15 @@ def test_canonical_form(family: str, tmp_path: Path) -> None:
         if n not in parameters and "position_ids" not in n and "inv_freq" not in n and "token_type_ids" not in n
     ]
     assert not missing, missing
+
+
+def test_a_weight_under_a_number_is_named_after_its_bias() -> None:
+    """As TorchScript's exporter stores it; a weight with a name of its own keeps it."""
+    model = decomposed("mul", "keep", 0)
+    model.graph.initializers["q.weight"].name = "onnx::MatMul_12"
+    model.graph.initializers["k.weight"].name = "keys"
+    names = set(canonicalize(model, longest=64).model.graph.initializers)
+    assert {"q.weight", "keys", "v.weight"} <= names and "onnx::MatMul_12" not in names
 
 
 def test_saved_canonical_graph_passes_the_checker(bert: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 import transformers
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from headway.errors import SourceError, UsageError
-from headway.exporter.graph.edit import constant
+from headway.exporter.graph.edit import constant, initializer
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.token_use import TokenUse, scripts_of
 from headway.exporter.passes.vocabulary import (
@@ -143,6 +144,62 @@ def test_numbers_stay_the_same(family: str, task: str, tmp_path: Path) -> None:
     for name, value in wanted.items():
         value = value[..., list(kept_ids)] if value.shape[-1] == 300 else value
         assert torch.allclose(value[mask.astype(bool)], given_[name][mask.astype(bool)], atol=1e-6), name
+
+
+def behind(model: ir.Model, *steps: tuple[str, tuple, dict]) -> ir.Model:
+    """Return a copy with operators behind its logits: (operator, further inputs, attributes)."""
+    changed = model.clone()
+    graph = changed.graph
+    value = graph.outputs[0]
+    for number, (kind, others, attributes) in enumerate(steps):
+        inputs = [value if o is LOGITS else initializer(graph, f"c{number}.{i}", o) for i, o in enumerate(others)]
+        node = ir.node(kind, [value, *inputs], attributes=attributes, name=f"step{number}")
+        sizes = list(value.shape or [])
+        sizes = [sizes[p] for p in attributes["perm"]] if "perm" in attributes else sizes
+        node.outputs[0].shape, node.outputs[0].type = ir.Shape(sizes), value.type
+        graph.append(node)
+        value = node.outputs[0]
+    graph.outputs[0].name = "logits.before"
+    value.name, graph.outputs[0] = "logits", value
+    return changed
+
+
+LOGITS = object()
+EACH = np.linspace(1, 2, 300, dtype=np.float32)
+FORMS: list[list[tuple[str, tuple, dict]]] = [
+    [("Identity", (), {})],
+    [("Cast", (), {"to": 1})],
+    [("Mul", (np.float32(0.5),), {}), ("Sub", (EACH,), {}), ("Div", (EACH[None, None],), {})],
+    [("Transpose", (), {"perm": [2, 0, 1]}), ("Transpose", (), {"perm": [1, 2, 0]})],
+    [("Concat", (LOGITS,), {"axis": 1})],
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0][0])
+def test_whatever_stands_between_the_head_and_the_logits_is_cut_with_them(form: list, tmp_path: Path) -> None:
+    model = behind(canonical(models.make_model(tmp_path, "bert", "fill-mask")), *form)
+    kept_ids = (0, 1, 2, 7, 40, 41, 299)
+    ids = np.array([[1, 7, 40, 2], [1, 299, 41, 2]])
+    feeds = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    with torch.no_grad():
+        wanted = TorchGraph(model)(feeds)["logits"][..., list(kept_ids)]
+        TrimVocabulary(kept_ids).apply(model)
+        feeds["input_ids"] = np.vectorize({o: i for i, o in enumerate(kept_ids)}.__getitem__)(ids)
+        got = TorchGraph(model)(feeds)["logits"]
+    assert torch.allclose(got, wanted, atol=1e-6)
+    assert not [n for n, v in model.graph.initializers.items() if 300 in list(v.shape or [])]
+    for node in model.graph:
+        assert not [o.name for o in node.outputs if 300 in list(o.shape or [])]
+
+
+@pytest.mark.parametrize(
+    "form", [("Softmax", (), {"axis": -1}), ("Concat", (LOGITS,), {"axis": 2})], ids=lambda f: f[0]
+)
+def test_logits_that_cannot_be_cut_are_named(form: tuple, tmp_path: Path) -> None:
+    """Probabilities over fewer tokens are other probabilities."""
+    model = behind(canonical(models.make_model(tmp_path, "bert", "fill-mask")), form)
+    with pytest.raises(SourceError, match=rf"'step0' \({form[0]}\) computes logits over tokens"):
+        TrimVocabulary((0, 1, 2)).apply(model)
 
 
 def test_padding_id_in_positions_is_renumbered(tmp_path: Path) -> None:

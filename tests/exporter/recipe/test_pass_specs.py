@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from headway.exporter.recipe.pass_specs import (
     FitSpec,
+    HalfSpec,
     QuantizeSpec,
     RecoverSpec,
     RemoveBlocksSpec,
@@ -44,6 +45,11 @@ def test_what_a_pass_is_there_for() -> None:
 def test_blocks_are_chosen_in_one_way(values: dict) -> None:
     with pytest.raises(ValidationError, match="give one of blocks, every and least_important"):
         RemoveBlocksSpec(**values)
+
+
+def test_passes_over_all_weights_stand_once_in_a_recipe() -> None:
+    assert HalfSpec.once and QuantizeSpec.once and FitSpec.once
+    assert HalfSpec.role == "store"
 
 
 def test_a_spec_is_frozen_and_strict() -> None:

@@ -1,11 +1,15 @@
 """What is added to the scores of an attention, term by term."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 
 from headway.errors import TargetError
-from headway.exporter.graph.edit import dims, nodes
+from headway.exporter.graph.edit import dims, initializer, insert, nodes
+from headway.exporter.graph.mask import PADDING_BIAS
 from headway.exporter.targets.attention_terms import terms_of
 
 from tests.support import models
@@ -33,6 +37,32 @@ def test_windows_are_told_by_their_reach(tmp_path: Path) -> None:
     terms = [terms_of(node) for node in nodes(model.graph, "Attention")]
     assert any(t.window is not None for t in terms)
     assert all((t.window is None) == (t.band is None) for t in terms)
+
+
+def test_attentions_of_another_form_are_named(bert: Path) -> None:
+    """Heads that share keys and values, further inputs, a second position bias, one that differs by text."""
+    source = canonical(bert)
+
+    def refused(change: Callable[[ir.Model, ir.Node], None], why: str) -> None:
+        model = source.clone()
+        node = nodes(model.graph, "Attention")[0]
+        change(model, node)
+        with pytest.raises(TargetError, match=rf"{node.name}.*{why}.*; export with --kernels stock"):
+            terms_of(node)
+
+    def position(model: ir.Model, node: ir.Node, shape: list[int]) -> None:
+        bias = initializer(model.graph, f"bias_{len(model.graph.initializers)}", np.zeros(shape, np.float32))
+        both = insert(node, "Add", [node.inputs[3], bias], name=f"{PADDING_BIAS}.position.{bias.name}")
+        node.replace_input_with(3, both)
+
+    def twice(model: ir.Model, node: ir.Node) -> None:
+        position(model, node, [1, 4, 9, 9])
+        position(model, node, [1, 4, 8, 8])
+
+    refused(lambda _, n: n.attributes.add(ir.AttrInt64("kv_num_heads", 2)), "differ in size")
+    refused(lambda _, n: n.resize_inputs(5), "inputs beyond")
+    refused(twice, "a second position bias")
+    refused(lambda m, n: position(m, n, [3, 4, 9, 9]), "differs by text")
 
 
 def test_an_attention_without_a_padding_mask_is_named(bert: Path) -> None:

@@ -10,7 +10,7 @@ from headway.calibration.rounding import nearest
 from headway.engine.build import BuildSettings, build_engine
 from headway.errors import TargetError
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.edit import constant, initializer, nodes
+from headway.exporter.graph.edit import constant, initializer, insert, is_projection, nodes
 from headway.exporter.passes.quantize import QuantizeWeights
 from headway.exporter.targets.tensorrt.int8_check import problems_of
 
@@ -50,6 +50,31 @@ def break_table(graph: ir.Graph) -> None:
     table.type = ir.TensorType(ir.DataType.INT8)
 
 
+def break_positive(graph: ir.Graph) -> None:
+    node = nodes(graph, "QuantizeLinear")[0]
+    node.replace_input_with(1, initializer(graph, "nothing", np.array(0, np.float32)))
+
+
+def break_default(graph: ir.Graph) -> None:
+    nodes(graph, "QuantizeLinear")[0].resize_inputs(2)
+
+
+def break_channels(graph: ir.Graph) -> None:
+    node = nodes(graph, "QuantizeLinear")[0]
+    node.replace_input_with(1, initializer(graph, "steps", np.full(32, 0.5, np.float32)))
+
+
+def break_computed(graph: ir.Graph) -> None:
+    node = nodes(graph, "QuantizeLinear")[0]
+    node.replace_input_with(1, insert(node, "Abs", [node.inputs[1]], name="computed", dtype=ir.DataType.FLOAT))
+
+
+def break_reader(graph: ir.Graph) -> None:
+    node = nodes(graph, "QuantizeLinear")[0]
+    reader = ir.node("Identity", [node.outputs[0]], name="reader")
+    graph.insert_after(node, reader)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -59,6 +84,11 @@ def break_table(graph: ir.Graph) -> None:
         (break_half, "first input is not quantized"),
         (break_step, "another scale than"),
         (break_axis, "one scale per row"),
+        (break_positive, "a scale is not a positive number"),
+        (break_default, "without a zero point it makes uint8"),
+        (break_channels, "32 scales for an activation"),
+        (break_computed, "its scale is computed"),
+        (break_reader, "Identity reader reads int8 itself"),
     ],
 )
 def test_what_tensorrt_does_not_fuse_is_found(change, message: str, canonical) -> None:
@@ -67,6 +97,18 @@ def test_what_tensorrt_does_not_fuse_is_found(change, message: str, canonical) -
     assert problems_of(model.graph) == []
     change(model.graph)
     assert any(message in problem for problem in problems_of(model.graph))
+
+
+def test_a_projection_that_stays_in_float_is_no_problem(canonical) -> None:
+    """Beside others that are quantized: a recipe may keep it."""
+    model = canonical("bert")
+    quantize(model, batch(model))
+    node = next(n for n in nodes(model.graph, "MatMul") if n.inputs[1].producer() is not None and is_projection(n))
+    break_half(model.graph)
+    weight = node.inputs[1].producer().inputs[0]  # type: ignore[union-attr]
+    assert weight is not None and weight.shape is not None
+    node.replace_input_with(1, initializer(model.graph, "kept", np.ones(weight.shape.numpy(), np.float32)))
+    assert problems_of(model.graph) == []
 
 
 def test_a_quantized_graph_that_would_not_be_int8_is_refused(canonical) -> None:

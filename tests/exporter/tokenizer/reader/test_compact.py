@@ -99,6 +99,21 @@ def test_settings_of_bert(settings_of: Callable[[str], Both], name: str) -> None
 
 
 @needs_compiler
+@pytest.mark.parametrize("special_first", [False, True])
+def test_of_added_tokens_that_normalize_alike_the_special_one_counts(special_first: bool, tmp_path: Path) -> None:
+    tokenizer = bert_tokenizer(bert(), size=400)
+    adding = [
+        lambda: tokenizer.add_tokens([AddedToken("Rain Zoo", normalized=True)]),
+        lambda: tokenizer.add_special_tokens([AddedToken("RAIN ZOO", normalized=True)]),
+    ]
+    for add in reversed(adding) if special_first else adding:
+        add()
+    both = Both(tokenizer, tmp_path)
+    for text in ("a rain zoo", "RAIN ZOO", "Rain Zoo of Rain zoo", "rain  zoo"):
+        both.agree(text, None, 20)
+
+
+@needs_compiler
 @pytest.mark.parametrize("add_prefix_space", [False, True])
 def test_byte_level_bpe(add_prefix_space: bool, tmp_path: Path) -> None:
     both = Both(byte_pairs(add_prefix_space), tmp_path)
