@@ -66,8 +66,10 @@ def read_labeled(
     if not classes or labels is None:
         return texts, None
     by_text: dict[str, int] = {}
-    for text, label in zip(lines, labels, strict=True):
-        name = str(label)
+    for row, (text, label) in enumerate(zip(lines, labels, strict=True), 1):
+        if label is None or label != label:  # a missing number in a table of numbers is NaN
+            raise UsageError(f"{path}: row {row} has no label: label every text, or leave the column out")
+        name = str(int(label) if isinstance(label, float) and label.is_integer() else label)
         if name not in classes and not (name.isdigit() and int(name) in classes.values()):
             raise UsageError(f"{path}: label {name!r} is none of the model's classes {', '.join(classes)}")
         by_text.setdefault(text.strip(), classes[name] if name in classes else int(name))
@@ -96,16 +98,39 @@ def _read(path: Path, column: str | None) -> tuple[list[str], list[object] | Non
             if column is not None:
                 raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
             return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8-sig").splitlines(), None
-        table = _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path)
+        return _of_table(path, _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path), column)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:  # in the files that describe a datasets directory
+        raise UsageError(
+            f"{path}: not a {kind} that can be read ({type(error).__name__}: {error}): write it again"
+        ) from error
+    except (
+        ValueError,
+        RecursionError,
+        csv.Error,
+        NotImplementedError,
+    ) as error:  # pyarrow's errors are ValueErrors too
         raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
+
+
+def _of_table(path: Path, table: "_Table", column: str | None) -> tuple[list[str], list[object] | None]:
     if not table.count:
         return [], None
     label = next((n for n in _LABELS if n in table.names and n != column), None)
-    texts = [str(t or "") for t in table.values(_column(path, table, column))]
-    return texts, table.values(label) if label is not None else None
+    name = _column(path, table, column)
+    values = table.values(name)
+    odd = next((i for i, v in enumerate(values) if v is not None and not isinstance(v, str | int | float)), None)
+    if odd is not None:
+        raise UsageError(
+            f"{path}: row {odd + 1} of {name!r} is no text but a {type(values[odd]).__name__}: name another --column"
+        )
+    return ["" if v is None else str(v) for v in values], table.values(label) if label is not None else None
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,8 @@ def _sentence_modules(directory: Path) -> tuple[dict[str, Any], ...]:
         return ()
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-        kinds = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in listed]
-    except (ValueError, KeyError, TypeError) as error:
+        kinds = [(entry["type"].rsplit(".", 1)[-1], str(directory / entry["path"])) for entry in listed]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(f"{path}: not a list of sentence-transformers modules ({error})") from error
     modules = []
     for kind, folder in kinds[1:]:
@@ -170,7 +170,7 @@ def _sentence_modules(directory: Path) -> tuple[dict[str, Any], ...]:
 def _task(config: dict[str, Any], modules: tuple[dict[str, Any], ...]) -> str:
     if modules:
         return "sentence-embedding"
-    for architecture in config.get("architectures") or []:
+    for architecture in map(str, config["architectures"] if isinstance(config.get("architectures"), list) else ()):
         for ending, task in _HEADS.items():
             if architecture.endswith(ending):
                 return task
