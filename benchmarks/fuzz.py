@@ -7,6 +7,7 @@ behind. Inputs that did are kept in the folder. Fails where there is any.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -52,12 +53,11 @@ def main() -> int:
         console.print(str(error)[:1000], markup=False, highlight=False)
 
     for part in range(-(-given.count // PART)):
-        workplace = folder / "work"
-        workplace.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=workplace) as place:
-            tally = fuzz.fuzz(
-                inputs, min(PART, given.count - part * PART), given.seed * 1_000_003 + part, Path(place), tell
-            )
+        place, before = folder / f"part-{part}", wrong
+        place.mkdir()
+        tally = fuzz.fuzz(inputs, min(PART, given.count - part * PART), given.seed * 1_000_003 + part, place, tell)
+        if wrong == before:
+            shutil.rmtree(place)
         console.print(f"{(part + 1) * PART}: exit codes {dict(sorted(tally.codes.items()))}, wrong so far {wrong}")
     return 1 if wrong else 0
 

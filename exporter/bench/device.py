@@ -24,7 +24,8 @@ from ...calibration.corpus import builtin_lines, read_lines
 from ...errors import SourceError, TargetError, UsageError
 from ...manifest import MANIFEST, Manifest
 from ...text import TextEncoder
-from ..publish.staging import output_folder, written
+from ..publish.staging import output_folder
+from ..publish.writing import written
 from .bench_bundle import RESULT_FILE, revised
 from .measure import Case, feeds_for
 from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Timing, Tool, ToolCase

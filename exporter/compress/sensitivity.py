@@ -17,7 +17,8 @@ from ...calibration.observe import Observations
 from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
-from ..publish.staging import output_folder, written
+from ..publish.staging import output_folder
+from ..publish.writing import written
 from ..recipe.pass_specs import QuantizeSpec
 from ..source.tokenizer import source_encoder
 from .rounding_plan import Group, RoundingPlan, look, needs_histograms, plan, quantized
