@@ -95,7 +95,7 @@ def fit(
 
 
 def _repair(model: ir.Model, tools: Tools) -> None:
-    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair {name}"))
+    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair, {name}", of=0))
 
 
 def _rounds(
@@ -107,7 +107,7 @@ def _rounds(
     followed: list[CutPlan] = []
     for number in range(1, rounds + 1):
         last = number == rounds
-        tools.step(f"round {number} of {rounds}")
+        tools.step(f"fit to the budget, round {number} of {rounds}", of=rounds, at=number - 1)
         anatomy, evidence = read_anatomy(model), tools.learn(model)
         if plans:
             model = tools.apply(model, plans[number - 1].passes(anatomy, evidence))
@@ -153,7 +153,7 @@ def _one_round(
         candidate = tools.apply(model, plan.passes(anatomy, evidence))
         if tools.measure is None or not exact:
             return candidate, plan
-        tools.step("measure")
+        tools.step("measure", of=0)
         measured = tools.measure(candidate)
         closest = min(closest, measured)
         if measured <= wanted * _SLACK:

@@ -63,7 +63,7 @@ def sensitivity_of(
         batches,
         activations=activations,
         signed=False,
-        on_group=lambda name: on_step(f"quantize {name}", of=total),
+        on_group=lambda name: on_step(f"quantize alone, {name}", of=total),
     )
     content = {
         "model": spec,
