@@ -26,6 +26,7 @@ _WILD = 10.0
 """A gate whose scale would exceed this is badly determined; the site then keeps its scales."""
 
 Method = Literal["projection", "scale"]
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,13 @@ class _Normal:
         else:
             new = _ridge(old, self.a, self.b, ridge, bias is not None)
         before, after = self._error(old), self._error(new)
-        if not torch.isfinite(new).all() or after > before:
+        if not torch.isfinite(new).all() or after >= before:
             return 1.0
         if site is not None and site.projection.first is None:
             graph.change(site.projection.weight, new[: site.projection.in_features].float())
         if bias is not None:
             graph.change(str(bias.name), new[-1].float())
-        return before / max(after, 1e-30)
+        return before / after
 
     def _second_only(self, graph: TorchGraph, old: torch.Tensor, ridge: float) -> torch.Tensor:
         """Refit the second factor of a split weight; the first stays."""
@@ -195,7 +196,9 @@ class _Normal:
 
     def _error(self, w: torch.Tensor) -> float:
         assert self.a is not None and self.b is not None
-        return self.energy + float((w * (self.a @ w)).sum() - 2 * (w * self.b).sum())
+        error = self.energy + float((w * (self.a @ w)).sum() - 2 * (w * self.b).sum())
+        # The terms cancel: what is left of them below this part of the energy is rounding, which may be negative too.
+        return max(error, self.energy * _ROUNDING, 1e-30)
 
 
 def _ridge(old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ridge: float, biased: bool) -> torch.Tensor:
