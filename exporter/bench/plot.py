@@ -46,10 +46,13 @@ def _panel(draw: Any, case: CaseResult, names: list[str]) -> None:
     draw.set_xscale("log")
     draw.set_xlim(low / span**0.15, high * span**1.1)  # room for the words behind the slowest
     draw.set_ylim(-0.6, len(names) - 0.4)
-    draw.xaxis.set_major_locator(LogLocator(subs=(1.0,) if span > 8 else (1.0, 2.0, 5.0), numticks=4))
+    draw.xaxis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if span < 3 else (1.0, 3.0) if span < 8 else (1.0,), numticks=4)
+    )
     draw.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     draw.xaxis.set_minor_formatter(NullFormatter())
     draw.tick_params(axis="y", length=0)
+    draw.tick_params(axis="x", labelsize=8)
     draw.grid(axis="x", color="#dddddd", linewidth=0.6)
     draw.set_title(f"{case.label}", fontsize=9)
 

@@ -33,9 +33,12 @@ def test_dots_and_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "logarithmic scale" in figures[0].get_supxlabel()
 
 
-def test_words_of_many_contestants_stay_in_their_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("growth", [1.0, 1.05, 1.2, 1.25, 1.4, 1.8])
+def test_words_of_many_contestants_stay_in_their_panels(
+    growth: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"path/to/rival-{i}" for i in range(9)]
-    times = {name: [10.0 * 1.4**i] * 2 + [15.0 * 1.4**i] for i, name in enumerate(names)}
+    times = {name: [200.0 * growth**i] * 2 + [300.0 * growth**i] for i, name in enumerate(names)}
     cases = [CaseResult(label, 1, 32, 0.0, times) for label in ("1x32", "1x128", "8x128", "1x512", "32xmixed")]
     drawn: list[Figure] = []
     monkeypatch.setattr(plot, "save_figure", lambda figure, _: (figure.canvas.draw(), drawn.append(figure)))
