@@ -94,16 +94,43 @@ def _read(path: Path, column: str | None, label_names: Sequence[str] = LABELS) -
             if column is not None:
                 raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
             return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8-sig").splitlines(), None
-        table = _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path)
+        return _of_table(
+            path, _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path), column, label_names
+        )
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:  # in the files that describe a datasets directory
+        raise UsageError(
+            f"{path}: not a {kind} that can be read ({type(error).__name__}: {error}): write it again"
+        ) from error
+    except (
+        ValueError,
+        RecursionError,
+        csv.Error,
+        NotImplementedError,
+    ) as error:  # pyarrow's errors are ValueErrors too
         raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
+
+
+def _of_table(
+    path: Path, table: "_Table", column: str | None, label_names: Sequence[str]
+) -> tuple[list[str], list[object] | None]:
     if not table.count:
         return [], None
     label = next((n for n in label_names if n in table.names and n != column), None)
-    texts = [str(t or "") for t in table.values(_column(path, table, column))]
-    return texts, table.values(label) if label is not None else None
+    name = _column(path, table, column)
+    values = table.values(name)
+    odd = next((i for i, v in enumerate(values) if v is not None and not isinstance(v, str | int | float)), None)
+    if odd is not None:
+        raise UsageError(
+            f"{path}: row {odd + 1} of {name!r} is no text but a {type(values[odd]).__name__}: name another --column"
+        )
+    return ["" if v is None else str(v) for v in values], table.values(label) if label is not None else None
 
 
 @dataclass(frozen=True)

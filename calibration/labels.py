@@ -37,6 +37,7 @@ def parse_labels(
     """
     kind = (scoring or SINGLE_LABEL).kind
     if kind == "single-label":
+        _check_complete(path, labels)
         return np.array([_class(path, label, classes) for label in labels], np.int64)
     if kind == "multi-label":
         rows = [_flags(path, label, classes) for label in labels]
@@ -46,8 +47,15 @@ def parse_labels(
     return np.array(rows, np.float32)
 
 
+def _check_complete(path: Path, labels: Sequence[object]) -> None:
+    """Raise UsageError naming the first text without a label; a missing number in a table of numbers is NaN."""
+    row = next((i for i, label in enumerate(labels, 1) if label is None or label != label), None)
+    if row is not None:
+        raise UsageError(f"{path}: row {row} has no label: label every text, or leave the column out")
+
+
 def _class(path: Path, label: object, classes: Mapping[str, int]) -> int:
-    name = str(label)
+    name = str(int(label) if isinstance(label, float) and label.is_integer() else label)
     if name in classes:
         return classes[name]
     if name.isdigit() and int(name) in classes.values():

@@ -35,7 +35,7 @@ def read_any_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
         return parse_json(path.read_bytes())
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path}: not valid JSON ({error})") from error
 
 

@@ -15,7 +15,8 @@ from ...errors import SourceError, TargetError
 from ...manifest import MANIFEST, Manifest, check_files
 from ...runners.ort import OrtRunner
 from ..publish.card import CARD, seal
-from ..publish.staging import output_folder, staged, written
+from ..publish.staging import output_folder, staged
+from ..publish.writing import written
 from .measure import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
 
 RESULT_FILE = "bench.json"

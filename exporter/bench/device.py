@@ -24,7 +24,8 @@ from ...calibration.corpus import builtin_lines, read_lines
 from ...errors import SourceError, TargetError, UsageError
 from ...manifest import MANIFEST, Manifest
 from ...text import TextEncoder
-from ..publish.staging import output_folder, written
+from ..publish.staging import output_folder
+from ..publish.writing import written
 from .bench_bundle import RESULT_FILE, revised
 from .measure import Case, feeds_for
 from .perf_tools import RESULTS, TOOLS, ExecutorRunner, Timing, Tool, ToolCase
@@ -154,13 +155,13 @@ def bench_on_device(
     try:
         _expect(*device.shell(f"mkdir -p {remote}/test_data_set_0"), what="no folder for the files")
         for file in (*sorted(artifact.parent.glob(f"{artifact.name}*")), *tool):
-            on_step(f"push {file.name}")
+            on_step(f"push, {file.name}", of=0)
             device.adb("push", str(file), f"{remote}/{file.name}")
         _expect(
             *device.shell(f"chmod 755 {remote}/{shlex.quote(tool[0].name)}"), what="the tool cannot be made a program"
         )
         for case, tool_case in cases:
-            on_step(case.label)
+            on_step(f"run, {case.label}", of=0)
             timing = _run(device, remote, tool[0].name, program, tool_case)
             rows.append(_row(case, tool_case, name, timing))
     finally:

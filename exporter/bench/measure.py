@@ -167,7 +167,7 @@ def measure(
 ) -> BenchResult:
     """Time every contestant on every case: one warm-up, then `rounds` rounds; who goes first changes each round.
 
-    A case stops early, after at least 5 rounds, when its time is up. `on_progress(label, of=total)` is called each round.
+    A case stops early, after at least 5 rounds, when its time is up. `on_progress(part, of=total)` is called each round.
     """
     results = []
     for case, batch in feeds.items():
@@ -176,7 +176,7 @@ def measure(
         times: dict[str, list[float]] = {c.name: [] for c in contestants}
         began = time.perf_counter()
         for turn in range(rounds):
-            on_progress(case.label, of=rounds * len(feeds))
+            on_progress(f"measure, {case.label}", of=rounds * len(feeds))
             if turn >= 5 and time.perf_counter() - began > seconds_per_case:
                 continue
             for i in range(len(contestants)):

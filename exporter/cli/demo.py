@@ -171,7 +171,7 @@ def _make(step: DemoStep, source: Path, text: DemoText, out: Path, *, force: boo
     recipe, folder = step.recipe(source, text), out / step.folder
     if not force and _is_made(folder, recipe):
         return False
-    with progress(8 + len(recipe.passes)) as tell:
+    with progress(7 + len(recipe.passes) + bool(recipe.passes)) as tell:
         api.export(None, folder, recipe=recipe, force=True, progress=tell)
     return True
 

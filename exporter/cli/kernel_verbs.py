@@ -8,7 +8,8 @@ from ...errors import TargetError, UsageError
 from .. import api
 from . import options as o
 from .help import CONTEXT, PlainCommand, PlainGroup
-from .shared import console, print_json, progress
+from .progress import progress
+from .shared import console, print_json
 
 kernels_app = typer.Typer(
     cls=PlainGroup,
@@ -55,7 +56,7 @@ def build(
     if out.exists():
         raise UsageError(f"{out} exists; remove it, or give another --out")
     architectures = _architectures(arch) or list(builder.ARCHITECTURES)
-    with progress(1, quiet or as_json) as step, staged(out, force=False) as folder:
+    with progress(None, quiet or as_json) as step, staged(out, force=False) as folder:
         try:
             manifest = builder.build(folder, architectures, head_dim or (32, 64), on_step=step)
         except ValueError as error:

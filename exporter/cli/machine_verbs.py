@@ -8,7 +8,8 @@ import typer
 
 from .. import api
 from . import options as o
-from .shared import console, print_json, progress
+from .progress import progress
+from .shared import console, print_json
 
 _DemoOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the bundles.", rich_help_panel=o.OUTPUT)

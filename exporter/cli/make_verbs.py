@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UsageError
 from .. import api
 from . import options as o
-from .shared import console, print_json, print_paths, progress, read_number, read_shapes
+from .progress import progress
+from .shared import console, print_json, print_paths, read_number, read_shapes
 
 if TYPE_CHECKING:
     from ..export import Exported
     from ..recipe.recipe import Recipe
 
-_STEPS = 8
-"""Steps of an export besides its passes."""
+_STEPS = 7
+"""Stages of an export; passes bring one each, and one to measure the source."""
 
 
 def export(
@@ -114,7 +115,7 @@ def compress(
 def _make(recipe: "Recipe", out: Path, *, force: bool, allow_pickle: bool, quiet: bool, as_json: bool) -> None:
     if recipe.passes:
         gc.enable()  # graphs are full of cycles; a compression makes and drops many, with their weights
-    with progress(_STEPS + len(recipe.passes), quiet or as_json) as step:
+    with progress(_STEPS + len(recipe.passes) + bool(recipe.passes), quiet or as_json) as step:
         exported = api.export(None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, progress=step)
     if as_json:
         print_json(_as_json(exported))

@@ -1,8 +1,7 @@
 """What the modules of commands share: reading values, and printing. Needs nothing heavy."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,44 +49,3 @@ def _read_shape(text: str) -> tuple[int, int]:
     if batch < 1 or length < 1:
         raise UsageError(f"--shape {text!r}: both numbers have to be at least 1, as 8x128")
     return batch, length
-
-
-@contextmanager
-def progress(total: int | None, hidden: bool) -> Iterator[Callable[..., None]]:
-    """Show a bar with an ETA on standard error; the yielded function names the step that begins."""
-    if hidden:
-        yield lambda *_args, **_more: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=total)
-        begun, current = 0, ""
-
-        def step(name: str, *, of: int | None = None, at: float | None = None) -> None:
-            nonlocal begun, current
-            named = name.split(",")[0]
-            if of is not None and total is not None and named != current:  # a long step has a bar of its own
-                bar.reset(task, total=of)
-                begun = 0
-            current = named
-            bar.update(task, description=name, completed=begun if at is None else at, total=of or total)
-            begun += 1
-
-        yield step

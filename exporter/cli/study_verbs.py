@@ -8,7 +8,8 @@ import typer
 from ...errors import TargetError
 from .. import api
 from . import options as o
-from .shared import console, print_json, print_paths, progress, read_shapes
+from .progress import progress
+from .shared import console, print_json, print_paths, read_shapes
 
 _Refresh = Annotated[
     bool,

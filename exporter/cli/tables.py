@@ -9,7 +9,7 @@ from ...kernels.cpu.bench import Measured
 from ...manifest import Manifest
 from ..bench.measure import BenchResult
 from ..check.parity import Parity
-from ..publish.card import device_rows, stage_figures
+from ..publish.card import device_rows, heads_of, stage_figures, widths_of
 
 if TYPE_CHECKING:
     from .demo import DemoRow
@@ -71,9 +71,9 @@ def anatomy_table(inspection: Mapping[str, Any]) -> Table:
         form = [name for name in ("disentangled", "merged_qkv", "gated") if block[name]]
         table.add_row(
             str(i),
-            str(block["heads"]),
-            str(block["head_dim"]),
-            ", ".join(map(str, block["intermediate_size"])),
+            heads_of(block),
+            str(block["head_dim"]) if block["heads"] else "-",
+            widths_of(block),
             ", ".join(dict.fromkeys(block["activation"])),
             ", ".join(form) or "-",
         )

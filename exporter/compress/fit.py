@@ -99,7 +99,7 @@ def fit(
 
 
 def _repair(model: ir.Model, tools: Tools) -> None:
-    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair {name}"))
+    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair, {name}", of=0))
 
 
 def follow(model: ir.Model, tools: Tools, plans: Sequence[CutPlan]) -> ir.Model:
@@ -120,7 +120,7 @@ def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int) -> tuple[
     followed: list[CutPlan] = []
     for number in range(1, rounds + 1):
         last = number == rounds
-        tools.step(f"round {number} of {rounds}")
+        tools.step(f"fit to the budget, round {number} of {rounds}", of=rounds, at=number - 1)
         anatomy, evidence = read_anatomy(model), tools.learn(model)
         parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
         wanted = total * (budget / total) ** (number / rounds)
@@ -162,7 +162,7 @@ def _one_round(
         candidate = tools.apply(model, plan.passes(anatomy, evidence))
         if tools.measure is None or not exact:
             return candidate, plan
-        tools.step("measure")
+        tools.step("measure", of=0)
         measured = tools.measure(candidate)
         closest = min(closest, measured)
         if measured <= wanted * _SLACK:

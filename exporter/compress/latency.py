@@ -196,7 +196,7 @@ def _measure(
         uncut = open_model(base.clone(), Path(folder) / "whole", workload.threads)
 
         def relative(label: str, *passes: ir.passes.InPlacePass) -> float:
-            on_level(label, of=total)
+            on_level(f"measure latency, {label}", of=total)
             cut = base.clone()
             for structural in passes:
                 structural(cut)

@@ -29,6 +29,7 @@ _NOISE = 1e-7
 """Rounding of the sums of squares, relative to what a site adds to the residual stream."""
 
 Method = Literal["projection", "scale"]
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -171,13 +172,13 @@ class _Normal:
         # What the sums cannot tell from zero is no error: without this, a site that was not touched gains by rounding noise.
         noise = _NOISE * self.energy
         before, after = max(self._error(old), noise), max(self._error(new), noise)
-        if not torch.isfinite(new).all() or after > before:
+        if not torch.isfinite(new).all() or after >= before:
             return 1.0
         if site is not None and site.projection.first is None:
             graph.change(site.projection.weight, new[: site.projection.in_features].float())
         if bias is not None:
             graph.change(str(bias.name), new[-1].float())
-        return before / after if after > 0 else 1.0
+        return before / after
 
     def _second_only(self, graph: TorchGraph, old: torch.Tensor, ridge: float) -> torch.Tensor:
         """Refit the second factor of a split weight; the first stays."""
@@ -200,7 +201,9 @@ class _Normal:
 
     def _error(self, w: torch.Tensor) -> float:
         assert self.a is not None and self.b is not None
-        return self.energy + float((w * (self.a @ w)).sum() - 2 * (w * self.b).sum())
+        error = self.energy + float((w * (self.a @ w)).sum() - 2 * (w * self.b).sum())
+        # The terms cancel: what is left of them below this part of the energy is rounding, which may be negative too.
+        return max(error, self.energy * _ROUNDING, 1e-30)
 
 
 def _ridge(old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ridge: float, biased: bool) -> torch.Tensor:

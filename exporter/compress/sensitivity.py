@@ -18,7 +18,8 @@ from ...tasks import Scoring
 from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
-from ..publish.staging import output_folder, written
+from ..publish.staging import output_folder
+from ..publish.writing import written
 from ..recipe.pass_specs import QuantizeSpec
 from ..source.scoring import scoring_of
 from ..source.tokenizer import source_encoder
@@ -66,7 +67,7 @@ def sensitivity_of(
         activations=activations,
         signed=False,
         scoring=scoring,
-        on_group=lambda name: on_step(f"quantize {name}", of=total),
+        on_group=lambda name: on_step(f"quantize alone, {name}", of=total),
     )
     content = {
         "model": spec,

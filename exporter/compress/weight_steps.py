@@ -32,7 +32,7 @@ def repair_weights(job: Job, spec: RepairSpec) -> Changes:
         job.outcome.model,
         job.batches,
         method=spec.method,
-        on_site=lambda site: job.given.step(f"repair {site}"),
+        on_site=lambda site: job.given.step(f"repair, {site}", of=0),
     )
     mean = float(np.exp(np.mean(np.log(list(gains.values()))))) if gains else 1.0
     return {"sites": f"{len(gains)}, squared error ÷ {mean:.2f}"}
@@ -60,7 +60,7 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
             on_step=tell,
         )
     except KeyboardInterrupt:
-        given.step("interrupted: run the same command again to go on")
+        given.step("interrupted: run the same command again to go on", of=0)
         raise
     plan_file(job).unlink(missing_ok=True)
     job.outcome.recovery = recovery
@@ -152,7 +152,7 @@ def _search(
     job.learned.noise = unit([str(v.name) for v in quantizer.model.graph.outputs], given.scoring), floor
 
     def judge(tried: RoundingPlan) -> tuple[float, tuple[ir.Model, list[StructuralPass]]]:
-        given.step("search what stays float")
+        given.step("search what stays float", of=0)
         result = quantizer.quantize(tried)
         return job.choice_drop(result[0]), result
 

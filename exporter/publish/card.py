@@ -39,8 +39,8 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         "|---|---|",
         f"| parameters | {anatomy['parameters']:,} |",
         f"| blocks | {len(blocks)} |",
-        f"| heads per block | {_summary([b['heads'] for b in blocks])} |",
-        f"| intermediate size per block | {_summary([w for b in blocks for w in b['intermediate_size']])} |",
+        f"| heads per block | {_summary([heads_of(b) for b in blocks])} |",
+        f"| intermediate size per block | {_summary([widths_of(b) for b in blocks])} |",
         f"| longest sequence | {manifest.tokenizer.max_length} tokens |",
         f"| source weights | {source['bytes'] / 1e6:.1f} MB |",
         f"| artifact | {artifact / 1e6:.1f} MB |",
@@ -120,8 +120,21 @@ def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[st
     return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
 
 
-def _summary(values: list[int]) -> str:
-    return str(values[0]) if values and len(set(values)) == 1 else ", ".join(map(str, values))
+def heads_of(block: Mapping[str, Any]) -> str:
+    """Return how many heads a block has, as the card and the table show it."""
+    return str(block["heads"]) if block["heads"] else "no attention"
+
+
+def widths_of(block: Mapping[str, Any]) -> str:
+    """Return the intermediate size of a block's feed-forward; of all of them where it has several.
+
+    A layer that lost its attention leaves its feed-forward to the block before it.
+    """
+    return " + ".join(map(str, block["intermediate_size"])) or "no feed-forward"
+
+
+def _summary(values: list[str]) -> str:
+    return values[0] if values and len(set(values)) == 1 else ", ".join(values)
 
 
 def _bench_lines(bench: dict) -> list[str]:

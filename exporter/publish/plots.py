@@ -30,9 +30,10 @@ def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) ->
         axes.barh(range(len(stages)), values, color=color, height=0.7)
         for i, value in enumerate(values):
             axes.annotate(
-                f"{value:.4g}", (value, i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8
+                f"{value:.4g}", (max(value, 0.0), i), textcoords="offset points", xytext=(3, 0), va="center", fontsize=8
             )
-        axes.set_xlim(right=max(values) * 1.2)
+        axes.set_xlim(min(0.0, *values) * 1.1, (max(0.0, *values) or 1.0) * 1.3)
+        axes.locator_params(axis="x", nbins=4)  # more would touch
         axes.set_yticks(range(len(stages)), names)
         axes.set_xlabel(label)
     all_axes[0].invert_yaxis()

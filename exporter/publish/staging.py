@@ -65,17 +65,6 @@ def output_folder(out: Path) -> Path:
     return out
 
 
-@contextmanager
-def written(out: Path) -> Iterator[None]:
-    """Turn what fails while files are written to `out` into a UsageError that names it: a full disk does not say which one it is."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else f"cannot be written ({error.strerror})"
-        raise UsageError(f"{out}: {reason}: give another --out") from error
-
-
 def _check_place(out: Path, force: bool, marker: str) -> None:
     """Raise UsageError where something is at `out` that may not be replaced."""
     if not os.path.lexists(out):

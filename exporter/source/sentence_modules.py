@@ -70,7 +70,7 @@ def read_modules(directory: Path) -> tuple[SentenceModule, ...]:
 def _entries(path: Path) -> list[Any]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path}: not a list of sentence-transformers modules ({error})") from error
     if not isinstance(listed, list):
         raise SourceError(f"{path}: not a list of sentence-transformers modules")

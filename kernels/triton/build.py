@@ -281,7 +281,7 @@ def build(
     todo = [(arch, variant) for arch in architectures for variant in variants(arch, head_dims, dtypes)]
     rows = []
     for arch, variant in todo:
-        on_step(f"sm_{arch}, {variant.name}", of=len(todo))
+        on_step(f"compile, sm_{arch} {variant.name}", of=len(todo))
         compiled = compile_variant(variant, arch)
         folder = out / f"sm_{arch}"
         folder.mkdir(exist_ok=True)

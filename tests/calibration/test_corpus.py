@@ -169,3 +169,30 @@ def test_without_text_the_error_says_how_to_give_it() -> None:
     with pytest.raises(UsageError, match=r"calibration learns from text: give --data FILE"):
         required(None, "calibration")
     assert required(Path("a.txt"), "calibration") == Path("a.txt")
+
+
+def test_labels_that_are_missing_or_floats(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, classes = tmp_path / "t.parquet", {"no": 0, "yes": 1}
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [1.0, 0.0]}), path)
+    assert list(read_labeled(path, classes)[1]) == [1, 0]  # type: ignore[arg-type]
+    for missing in (None, float("nan")):
+        pq.write_table(pa.table({"text": ["a", "b"], "label": [1.0, missing]}), path)
+        with pytest.raises(UsageError, match="row 2 has no label"):
+            read_labeled(path, classes)
+
+
+def test_values_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a"}\n{"text": ["b", "c"]}\n')
+    with pytest.raises(UsageError, match="row 2 of 'text' is no text but a list"):
+        read_lines(path)
+
+
+def test_a_parquet_file_that_is_damaged_behind_its_schema(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["\u00e9" * 9, "b"] * 9}), path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
+    with pytest.raises(UsageError, match="cannot be read as parquet in UTF-8"):
+        read_lines(path)

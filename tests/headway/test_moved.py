@@ -19,6 +19,7 @@ PLACES = [
     ("headway.calibration.text", CORPUS, "headway.calibration.corpus"),
 ]
 MOVED = [(old, name, new) for old, names, new in PLACES for name in names.split()]
+MOVED += [("headway.exporter.recipe", name, "headway.exporter.recipe.recipe") for name in ("Recipe", "read_recipe")]
 STAYED = [
     ("headway.calibration.batches", "draw"),
     ("headway.calibration.batches", "stream_batches"),

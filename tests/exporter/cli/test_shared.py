@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headway.errors import UsageError
-from headway.exporter.cli.shared import print_json, print_paths, progress, read_number, read_shapes
+from headway.exporter.cli.shared import print_json, print_paths, read_number, read_shapes
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,3 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     first, *paths = capsys.readouterr().out.splitlines()
     assert json.loads(first) == {"text": "ä", "path": None} and "ä" in first
     assert paths == ["a" * 200, "b [c]"]
-
-
-def test_progress_shows_nothing_where_it_is_hidden(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(3, hidden=True) as step:
-        step("one")
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(3, hidden=False) as step:
-        step("one")
-        step("two, first part", of=10)
-        step("two, second part", of=10, at=4)
-    assert capsys.readouterr().out == ""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from headway.exporter.cli.tables import anatomy_table
 from headway.exporter.export import Exported
 from headway.exporter.publish.card import CARD, device_rows, seal, stage_figures, write_card
 from headway.manifest import Manifest, check_files
@@ -83,3 +84,15 @@ def test_a_sealed_bundle_has_its_checksums(bert_bundle: Exported, tmp_path: Path
     manifest = Manifest.read(tmp_path)
     assert set(manifest.files) == {"model.onnx", CARD}
     check_files(tmp_path, manifest)
+
+
+def test_a_layer_that_lost_its_attention_is_seen_in_card_and_table(bert_bundle: Exported, tmp_path: Path) -> None:
+    block = dict(bert_bundle.manifest.anatomy["blocks"][0])
+    blocks = [block | {"heads": 0, "intermediate_size": [64]}, block | {"intermediate_size": [64, 64]}, block]
+    anatomy = bert_bundle.manifest.anatomy | {"blocks": blocks}
+    text = card(replace(bert_bundle.manifest, anatomy=anatomy), tmp_path)
+    assert "| heads per block | no attention, 4, 4 |" in text
+    assert "| intermediate size per block | 64, 64 + 64, 64 |" in text
+    table = anatomy_table({"task": "x", **anatomy})
+    assert list(table.columns[1].cells)[:3] == ["no attention", "4", "4"]
+    assert list(table.columns[3].cells)[:3] == ["64", "64 + 64", "64"]
