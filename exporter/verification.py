@@ -11,7 +11,7 @@ from ..bundle import Bundle
 from ..calibration.corpus import builtin_lines, read_labeled, read_lines
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
-from ..opening import Checksums, check_tensors, open_one
+from ..opening import Checksums, check_padding, check_tensors, open_one
 from ..runners.open import opened_files
 from .capture.base import Reference
 from .capture.capture import load_reference
@@ -110,7 +110,9 @@ def _opened(path: Path) -> tuple[Bundle, Recipe]:
         )
     runner = target_of(recipe).open(path, manifest.session_options)
     check_tensors(path, manifest, runner.input_names, runner.output_names)
-    return Bundle(path, manifest, runner), recipe
+    bundle = Bundle(path, manifest, runner)
+    check_padding(path, manifest, bundle.encoder.tokenizer)
+    return bundle, recipe
 
 
 def _verify_compressed(

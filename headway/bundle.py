@@ -8,7 +8,7 @@ import numpy as np
 
 from .errors import UsageError
 from .manifest import Manifest, check_files, check_whole
-from .opening import Checksums, check_tensors, open_one
+from .opening import Checksums, check_padding, check_tensors, open_one
 from .runners.base import Runner
 from .runners.open import open_artifact, opened_files
 from .tasks import best_answer, entity_spans, softmax
@@ -58,6 +58,7 @@ class Bundle:
             runner = open_artifact(manifest.runner, artifact, manifest.session_options, threads, providers)
             bundle = cls(directory, manifest, runner)
         check_tensors(directory, manifest, runner.input_names, runner.output_names)
+        check_padding(directory, manifest, bundle.encoder.tokenizer)
         return bundle
 
     def check_files(self) -> None:

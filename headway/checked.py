@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 Check = Callable[[Any, str], Any]
 """Take a value and the name of its place, and return it as its type; raise Mismatch."""
 
-MOST_TEXT = 1 << 20
+MOST_TEXT = 1000
 MOST_NUMBER = 1 << 53
 """JSON's numbers are exact up to here in all readers."""
 

@@ -5,7 +5,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .errors import SourceError
 
-
 _LONGEST = 1024
 
 

@@ -96,7 +96,7 @@ class TokenizerInfo:
     pad_id: _Id
     """The id that padding has in `input_ids`."""
 
-    pad_type_id: _Id
+    pad_type_id: Annotated[int, Between(0, 15)]
     """The id that padding has in `token_type_ids`."""
 
     pad_token: str
