@@ -1,6 +1,5 @@
 """Compare a bundle with its source again: `headway verify`."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..errors import SourceError
 from ..manifest import Manifest, check_files
 from ..opening import Checksums, check_padding, check_tensors, open_one
 from ..runners.open import opened_files
+from ..scratch import scratch
 from .capture.base import Reference
 from .capture.capture import load_reference
 from .check.parity import Parity, compare, make_cases
@@ -63,9 +63,11 @@ def verify_bundle(
     on_step("read the bundle")
     bundle, recipe = open_one(path, lambda: _opened(path))
     info, encoder = bundle.manifest.tokenizer, bundle.encoder
-    spec = against or recipe.source
     if against is None and not allow_code:
         check_code(recipe.source, path / RECIPE_FILE)
+    spec = against or _found(recipe.source, path)
+    if recipe.data is not None:
+        recipe = recipe.model_copy(update={"data": Path(_found(str(recipe.data), path))})
     on_step("load the source")
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
@@ -86,6 +88,12 @@ def verify_bundle(
     dtype = bundle.manifest.parity["dtype"]
     parity = compare(cases, expected, bundle.runner.run, per_token=per_token, dtype=dtype, tolerance=recipe.tolerance)
     return Verdict(parity.ok, parity)
+
+
+def _found(name: str, bundle: Path) -> str:
+    """Return where a file lies that a bundle's recipe names: here, or beside the bundle. A bundle says no more about places."""
+    beside = bundle.resolve().parent / name
+    return str(beside) if not Path(name).exists() and beside.exists() else name
 
 
 def _opened(path: Path) -> tuple[Bundle, Recipe]:
@@ -124,7 +132,7 @@ def _verify_compressed(
     judge = divide(len(texts), recipe.calibration)[1] if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         encoder = source_encoder(source, Path(folder))
     quality.learn(reference.run, encoder)
     tokens = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
