@@ -111,7 +111,7 @@ class Manifest:
     """
 
     schema_version: int
-    """The version of this schema. Another version is refused."""
+    """The version of this schema. An older one is upgraded when it is read; a later one is refused."""
 
     headway_version: str
     """The version of Headway that made the bundle."""
