@@ -192,7 +192,7 @@ class Manifest:
         raw = _upgraded(path, read_any_json(path, _MOST_BYTES))
         try:
             _check_contents(raw)
-            return checked(cls, raw)  # type: ignore[no-any-return]
+            return checked(cls, raw)
         except Mismatch as error:
             raise SourceError(f"{path}: {error}: copy the bundle again, or get it again from who made it") from error
 
@@ -219,7 +219,7 @@ def _upgraded(path: Path, raw: Any) -> dict[str, Any]:
         raw = UPGRADES[version](raw)
         version += 1
         raw["schema_version"] = version
-    return raw  # type: ignore[no-any-return]
+    return raw
 
 
 def _check_contents(raw: dict[str, Any]) -> None:
