@@ -1,6 +1,5 @@
 """Run a graph up to the observed values in ONNX Runtime, texts together where that changes no bit of their activations."""
 
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import UsageError
+from ..scratch import scratch
 from .feed import TokenizedText, real_rows
 
 Run = tuple[list[TokenizedText], np.ndarray, dict[str, np.ndarray]]
@@ -42,7 +42,7 @@ class Session:
         options.enable_mem_pattern = False  # one pattern would be kept for every shape that occurs
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             path = Path(folder) / "model.onnx"
             ir.save(copy, path, external_data="model.onnx.data")
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -186,13 +186,14 @@ def bench(
     data: str | Path | None = None,
     rounds: int = 15,
     out: str | Path | None = None,
+    save: bool = False,
     progress: Progress | None = None,
 ) -> "BenchResult":
     """Measure latency and throughput of a bundle in paired rounds with others.
 
     `against` names the others: bundles, `.onnx` files, or Hugging Face directories, which PyTorch runs. All get the same
-    arrays and `threads` threads. The result goes into the bundle (manifest, card, plot), or to the directory `out`; its
-    `files` are what was written. Needs no library beyond those of deployment, except to run PyTorch and to draw the plot.
+    arrays and `threads` threads. With `save` the result goes into the bundle (manifest, card, plot), and to the directory `out` where
+    given; its `files` are what was written. Needs no library beyond those of deployment, except to run PyTorch and to draw the plot.
 
     Raises SourceError where a file of the bundle was changed, or one of the others answers differently; UsageError where
     `data` or `out` cannot be used.
@@ -209,6 +210,7 @@ def bench(
         data=None if data is None else Path(data),
         rounds=rounds,
         out=None if out is None else Path(out),
+        save=save,
         on_step=progress or _silent,
     )
 

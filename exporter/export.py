@@ -1,6 +1,5 @@
 """The one flow of a model: source → canonical graph → passes (none, or the recipe's) → target → verdict → bundle."""
 
-import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import onnx_ir as ir
 from ..calibration.corpus import builtin_lines, fingerprint, read_labeled, read_lines, required
 from ..errors import GateError, UsageError
 from ..manifest import Manifest
+from ..scratch import scratch
 from ..tasks import Scoring
 from ..text import TextEncoder
 from .capture.base import Reference
@@ -283,7 +283,7 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
         labels, source_fingerprint = _read_labeled(recipe, graph.source)[1], graph.source.fingerprint
     flow.step("measure the source")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         job = begin_job(
             recipe,
             flow.target,

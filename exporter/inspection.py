@@ -1,7 +1,6 @@
 """What a model is made of, and where its time goes: `headway inspect`."""
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..manifest import MANIFEST, Manifest, check_whole
 from ..opening import Checksums
 from ..runners.open import graph_of, opened_files
 from ..runners.ort import OrtRunner
+from ..scratch import scratch
 from .capture.capture import capture_canonical
 from .graph.anatomy import describe, read_anatomy
 from .graph.decompose import decompose_attention
@@ -53,7 +53,7 @@ def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow
     share: dict[str, float] = {}
     if time:
         _check_length(length, source.positions)
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             # Attention is decomposed here, so that softmax and matmuls are nodes of their own.
             decompose_attention(model)
             write(model, Path(folder))
@@ -105,7 +105,7 @@ def op_share(model: Path, length: int, options: Mapping[str, Any] | None = None)
     They come from ONNX Runtime's profile of ten runs on ids `[1, length]`, on one thread; a warm-up run is left out. `options`
     are those of a bundle's runner.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         settings = options or session_options(regroup=False)
         session = OrtRunner(model, settings, threads=1, profile=Path(folder) / "profile").session
         fill = {"attention_mask": 1, "token_type_ids": 0}

@@ -1,6 +1,5 @@
 """Compare a bundle with its source again: `headway verify`."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from ..bundle import Bundle
 from ..calibration.corpus import builtin_lines, read_labeled, read_lines
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
-from ..opening import Checksums, check_tensors, open_one
+from ..opening import Checksums, check_padding, check_tensors, open_one
 from ..runners.open import opened_files
+from ..scratch import scratch
 from .capture.base import Reference
 from .capture.capture import load_reference
 from .check.parity import Parity, compare
@@ -65,9 +65,11 @@ def verify_bundle(
     on_step("read the bundle")
     bundle, recipe = open_one(path, lambda: _opened(path))
     encoder = bundle.encoder
-    spec = against or recipe.source
     if against is None and not allow_code:
         check_code(recipe.source, path / RECIPE_FILE)
+    spec = against or _found(recipe.source, path)
+    if recipe.data is not None:
+        recipe = recipe.model_copy(update={"data": Path(_found(str(recipe.data), path))})
     on_step("load the source")
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
@@ -97,6 +99,12 @@ def verify_bundle(
     return Verdict(parity.ok, parity)
 
 
+def _found(name: str, bundle: Path) -> str:
+    """Return where a file lies that a bundle's recipe names: here, or beside the bundle. A bundle says no more about places."""
+    beside = bundle.resolve().parent / name
+    return str(beside) if not Path(name).exists() and beside.exists() else name
+
+
 def _opened(path: Path) -> tuple[Bundle, Recipe]:
     """Open the bundle, its files compared with their checksums, and read the recipe that made it.
 
@@ -119,7 +127,9 @@ def _opened(path: Path) -> tuple[Bundle, Recipe]:
         )
     runner = target_of(recipe).open(path, manifest.session_options)
     check_tensors(path, manifest, runner.input_names, runner.output_names)
-    return Bundle(path, manifest, runner), recipe
+    bundle = Bundle(path, manifest, runner)
+    check_padding(path, manifest, bundle.encoder.tokenizer)
+    return bundle, recipe
 
 
 def _verify_compressed(
@@ -132,7 +142,7 @@ def _verify_compressed(
     judge = divide(len(texts), recipe.calibration).judge if data is None else np.arange(len(texts))
     longest = bundle.encoder.info.max_length
     quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None, scoring)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         encoder = source_encoder(source, Path(folder))
     quality.learn(reference.run, encoder)
     tokens = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])

@@ -4,6 +4,7 @@ What production needs (`open`, `Bundle`, `Manifest`, `errors`) runs on onnxrunti
 make and judge bundles come with `pip install 'headway[export]'`. Everything is imported on first use.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .exporter.api import Recipe, bench, compress, export, inspect, verify
     from .manifest import Manifest
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime when it is imported, which is later
 
 __version__ = "0.1.0"
 __all__ = [

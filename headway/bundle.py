@@ -11,7 +11,7 @@ import numpy as np
 from .entities import Aggregation, Entities, check_aggregation, entity_spans, tokens_of
 from .errors import HeadwayWarning, SourceError, UsageError
 from .manifest import Manifest, check_files, check_whole
-from .opening import Checksums, check_tensors, open_one
+from .opening import Checksums, check_padding, check_tensors, open_one
 from .runners.base import Runner
 from .runners.open import open_artifact, opened_files
 from .tasks import Label, Scoring, best_answer, best_of, likeliest, softmax
@@ -63,6 +63,7 @@ class Bundle:
             runner = open_artifact(manifest.runner, artifact, manifest.session_options, threads, providers)
             bundle = cls(directory, manifest, runner)
         check_tensors(directory, manifest, runner.input_names, runner.output_names)
+        check_padding(directory, manifest, bundle.encoder.tokenizer)
         return bundle
 
     def check_files(self) -> None:

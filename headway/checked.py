@@ -3,7 +3,7 @@
 Why our own: pydantic is no part of what production installs. Here it takes some ninety lines, since JSON has seven types.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 Check = Callable[[Any, str], Any]
 """Take a value and the name of its place, and return it as its type; raise Mismatch."""
 
-MOST_TEXT = 1 << 20
+MOST_TEXT = 1000
 MOST_NUMBER = 1 << 53
 """JSON's numbers are exact up to here in all readers."""
 
@@ -142,7 +142,8 @@ def _object_of(check: Check) -> Check:
 
 def _record(kind: Any) -> Check:
     hints = get_type_hints(kind, include_extras=True)
-    if is_dataclass(kind):
+    makes = is_dataclass(kind)
+    if makes:
         needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     else:
         needed = set(kind.__required_keys__)
@@ -152,14 +153,13 @@ def _record(kind: Any) -> Check:
     checks = {name: _check_of(hint) for name, hint in hints.items()}
 
     def check(value: Any, place: str) -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise _refuse(place or kind.__name__, "an object", value)
         before = f"{place}." if place else ""
         if missing := sorted(needed - value.keys()):
             raise Mismatch(f"{_short(before)}{missing[0]}: missing")
-        if is_dataclass(kind):
-            return kind(**{name: one(value[name], before + name) for name, one in checks.items() if name in value})
-        return value | {name: one(value[name], before + name) for name, one in checks.items() if name in value}
+        fitting = {name: one(value[name], before + name) for name, one in checks.items() if name in value}
+        return kind(**fitting) if makes else value | fitting
 
     return check
 

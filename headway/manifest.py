@@ -96,7 +96,7 @@ class TokenizerInfo:
     pad_id: _Id
     """The id that padding has in `input_ids`."""
 
-    pad_type_id: _Id
+    pad_type_id: Annotated[int, Between(0, 15)]
     """The id that padding has in `token_type_ids`."""
 
     pad_token: str
@@ -117,7 +117,7 @@ class Manifest:
     """
 
     schema_version: int
-    """The version of this schema. Another version is refused."""
+    """The version of this schema. An older one is upgraded when it is read; a later one is refused."""
 
     headway_version: str
     """The version of Headway that made the bundle."""
@@ -202,7 +202,7 @@ class Manifest:
         raw = _upgraded(path, read_any_json(path, _MOST_BYTES))
         try:
             _check_contents(raw)
-            return checked(cls, raw)  # type: ignore[no-any-return]
+            return checked(cls, raw)
         except Mismatch as error:
             raise SourceError(f"{path}: {error}: copy the bundle again, or get it again from who made it") from error
 
@@ -229,7 +229,7 @@ def _upgraded(path: Path, raw: Any) -> dict[str, Any]:
         raw = UPGRADES[version](raw)
         version += 1
         raw["schema_version"] = version
-    return raw  # type: ignore[no-any-return]
+    return raw
 
 
 def _check_contents(raw: dict[str, Any]) -> None:

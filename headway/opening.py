@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .errors import HeadwayError, SourceError
 from .inside import Folder
@@ -45,6 +45,7 @@ class _Identity:
         self._path = directory / MANIFEST
         try:
             self._handle = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            self._then = os.fstat(self._handle)
         except OSError:
             self._handle = -1
 
@@ -63,8 +64,11 @@ class _Identity:
             return self._handle < 0 and not leftovers(real_path(self._path.parent), OLD)
         if self._handle < 0:
             return not os.access(self._path, os.R_OK)  # it was not there, and is now; or it cannot be read
-        then = os.fstat(self._handle)
-        return os.path.samestat(now, then) and (now.st_mtime_ns, now.st_size) == (then.st_mtime_ns, then.st_size)
+        same = (now.st_mtime_ns, now.st_size) == (
+            self._then.st_mtime_ns,
+            self._then.st_size,
+        )  # else it was written over
+        return same and os.path.samestat(now, self._then)
 
 
 class Checksums:
@@ -105,6 +109,15 @@ class Checksums:
                     raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
         except SourceError as error:
             self._error = error
+
+
+def check_padding(directory: Path, manifest: Manifest, tokenizer: Any) -> None:
+    """Raise SourceError where the id of padding is none of the tokenizer's: the model would have no row for it."""
+    info = manifest.tokenizer
+    if tokenizer.id_to_token(info.pad_id) is None:
+        raise SourceError(
+            f"{directory / MANIFEST}: tokenizer.pad_id: {info.pad_id} is no token of {info.file}: copy the bundle again"
+        )
 
 
 def check_tensors(directory: Path, manifest: Manifest, inputs: Collection[str], outputs: Collection[str]) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,14 @@ def bench_bundle(
     threads: int,
     data: Path | None,
     rounds: int,
-    out: Path | None,
+    out: Path | None = None,
+    save: bool = False,
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> BenchResult:
     """Measure a bundle and its rivals in paired rounds.
 
-    The result goes into the bundle (manifest, card, plot), or into `out`. Every contestant gets the same arrays and the
-    same number of threads. Raises SourceError where a rival answers differently: its time would mean nothing.
+    With `save` the result goes into the bundle (manifest, card, plot), and into `out` where given. Every contestant gets the same
+    arrays and the same number of threads. Raises SourceError where a rival answers differently: its time would mean nothing.
     """
     if out is not None:
         output_folder(out)  # before anything is measured
@@ -55,7 +57,10 @@ def bench_bundle(
     # A compressed model is not quite its source: only what has nothing to do with it is refused.
     check_agreement(contestants, next(iter(feeds.values())), least=0.5 if bundle.manifest.compression else 0.9)
     result = measure(contestants, feeds, rounds=rounds, threads=threads, on_progress=on_step)
-    result.files = keep(result, path if out is None else out, bundle if out is None else None)
+    if out is not None:
+        result.files += keep(result, out, None)
+    if save:
+        result.files += keep(without_places(result), path, bundle)
     return result
 
 
@@ -105,6 +110,17 @@ def check_agreement(contestants: Sequence[Contestant], feeds: dict[str, np.ndarr
 def _as_dict(result: object) -> Mapping[str, np.ndarray]:
     assert isinstance(result, Mapping)
     return result
+
+
+def without_places(result: BenchResult) -> BenchResult:
+    """Return a result whose contestants are named by the last part of their paths: a bundle does not say where it was made."""
+    names: dict[str, str] = {}
+    for name in result.contestants:
+        short = Path(name).resolve().name if os.sep in name or name in (".", "..") else name
+        same = sum(other.split(" #")[0] == short for other in names.values())
+        names[name] = f"{short} #{same + 1}" if same else short
+    cases = [replace(c, milliseconds={names[n]: times for n, times in c.milliseconds.items()}) for c in result.cases]
+    return replace(result, contestants=[names[n] for n in result.contestants], cases=cases, files=[])
 
 
 def keep(result: BenchResult, folder: Path, bundle: Bundle | None) -> list[Path]:

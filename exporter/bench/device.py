@@ -12,7 +12,6 @@ import shlex
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from ...calibration.corpus import builtin_lines, read_lines
 from ...errors import SourceError, TargetError, UsageError
 from ...manifest import MANIFEST, Manifest
+from ...scratch import scratch
 from ...text import TextEncoder
 from ..publish.staging import output_folder
 from ..publish.writing import written
@@ -173,19 +173,21 @@ def bench_on_device(
     return {"contestants": [name], "threads": threads, "cases": rows, "geometric_mean": {}, "machine": about}
 
 
-def keep_device_record(record: dict[str, Any], path: Path, out: Path | None) -> list[Path]:
-    """Write a record to `out`, or into the bundle: manifest and card, beside those of other devices. Return the files."""
+def keep_device_record(record: dict[str, Any], path: Path, out: Path | None, *, save: bool) -> list[Path]:
+    """Write a record to `out` where given, and with `save` into the bundle, beside those of other devices. Return the files."""
+    files = []
     if out is not None:
-        file = output_folder(out) / RESULT_FILE
+        files.append(output_folder(out) / RESULT_FILE)
         with written(out):
-            file.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        return [file]
+            files[0].write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if not save:
+        return files
     manifest = Manifest.read(path)
     same = [r for r in manifest.devices if (r["machine"], r["threads"]) == (record["machine"], record["threads"])]
     manifest.devices = [r for r in manifest.devices if r not in same] + [record]
     with revised(path, manifest):
         pass
-    return [path / MANIFEST]
+    return [*files, path / MANIFEST]
 
 
 def _tool_for(artifact: Path, manifest: Manifest, tool: Sequence[Path]) -> Tool:
@@ -295,7 +297,7 @@ def _bucket(artifact: Path, inputs: Mapping[str, np.ndarray]) -> tuple[str | Non
 
 def _run(device: Device, remote: str, program: str, tool: Tool, case: ToolCase) -> Timing:
     """Run one case. Raises TargetError with the tool's last lines where it fails or prints nothing that can be read."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for number, (name, content) in enumerate(tool.files(case).items()):
             local = Path(folder) / str(number)
             local.write_bytes(content)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...scratch import scratch
 from ..capture.capture import canonical_of, capture
 from ..graph.anatomy import read_anatomy
 from ..source.source import Source
@@ -53,7 +54,6 @@ def diagnose(source: Source, target: Target, text: Text, cases: list[Case], pari
 
 def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     """Return inner values of a graph by name, as ONNX Runtime computes them; names that the graph lacks are left out."""
-    import tempfile
 
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     known = [n for n in names if n in values]
@@ -62,7 +62,7 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
         return _run_typed(model, feeds, {n: values[n] for n in known})
     outputs = list(model.graph.outputs)
     model.graph.outputs.extend(values[n] for n in known if values[n] not in outputs)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         write(model, Path(folder))
         runner = open_runner(Path(folder) / MODEL_FILE, session_options(regroup=False))
         arrays = runner.session.run(known, {n: feeds[n] for n in runner.input_names})

@@ -51,9 +51,12 @@ _BenchOut = Annotated[
         "-o",
         file_okay=False,
         metavar="DIR",
-        help="Directory for JSON and plot; into the bundle where not given.",
+        help="Directory for JSON and plot.",
         rich_help_panel=o.OUTPUT,
     ),
+]
+_Save = Annotated[
+    bool, typer.Option("--save", help="Put result, card and plot into the bundle.", rich_help_panel=o.OUTPUT)
 ]
 
 
@@ -99,6 +102,7 @@ def bench(
     tool: o.Tool = None,
     shape: o.DeviceShape = None,
     out: _BenchOut = None,
+    save: _Save = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -106,13 +110,20 @@ def bench(
     if device is not None:
         if against:
             raise UsageError("--against is not measured on a device: leave it out, and bench each bundle there")
-        _bench_device(bundle, serial, tool, shape, threads, rounds, data, out, quiet=quiet, as_json=as_json)
+        _bench_device(bundle, serial, tool, shape, threads, rounds, data, out, save=save, quiet=quiet, as_json=as_json)
         return
     if serial or tool or shape:
         raise UsageError("--serial, --tool and --shape belong to --device adb: add it, or leave them out")
     with progress(None, quiet or as_json) as step:
         result = api.bench(
-            bundle, against=against or (), threads=threads, data=data, rounds=rounds or 15, out=out, progress=step
+            bundle,
+            against=against or (),
+            threads=threads,
+            data=data,
+            rounds=rounds or 15,
+            out=out,
+            save=save,
+            progress=step,
         )
     if as_json:
         print_json(result.to_json())
@@ -133,6 +144,7 @@ def _bench_device(
     data: Path | None,
     out: Path | None,
     *,
+    save: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -152,7 +164,7 @@ def _bench_device(
             data=data,
             on_step=step,
         )
-    files = keep_device_record(record, bundle, out)
+    files = keep_device_record(record, bundle, out, save=save)
     if as_json:
         print_json(record)
     elif not quiet:

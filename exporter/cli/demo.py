@@ -159,7 +159,7 @@ def run_demo(out: Path, cache: Path, *, force: bool, console: Any, progress: Pro
         _say(console, f"{step.name}: {out / step.folder} {how}")
     *others, last = (out / step.folder for step in STEPS)
     with progress(None) as tell:
-        result = api.bench(last, against=[*others, source], rounds=ROUNDS, progress=tell)
+        result = api.bench(last, against=[*others, source], rounds=ROUNDS, save=True, progress=tell)
     rows = _rows(source, text, out, result)
     if console is not None:
         _print(console, rows, result, text, [step.words(source, text, out) for step in STEPS], [last, *others, source])
@@ -183,7 +183,7 @@ def _is_made(folder: Path, recipe: Recipe) -> bool:
         made_by = read_recipe(folder / "recipe.yaml")
     except HeadwayError:
         return False
-    return made_by.model_copy(update={"task": recipe.task}).to_yaml() == recipe.to_yaml()
+    return made_by.model_copy(update={"task": recipe.task}).to_yaml() == recipe.without_places().to_yaml()
 
 
 def _rows(source: Path, text: DemoText, out: Path, result: BenchResult) -> list[DemoRow]:

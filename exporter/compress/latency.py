@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from ...errors import HeadwayWarning
 from ...runners.base import Runner
+from ...scratch import scratch
 from ..bench.measure import IDLE_SECONDS, machine
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.edit import constant, consumers
@@ -191,7 +192,7 @@ def _measure(
     widths = list(range(0, widest, step))
     ranks = _ranks(anatomy, spec)
     total = len(head_levels) + len(widths) + sum(map(len, ranks))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         base = _small_tables(model.clone())
         uncut = open_model(base.clone(), Path(folder) / "whole", workload.threads)
 

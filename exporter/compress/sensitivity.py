@@ -1,7 +1,6 @@
 """Measure what quantizing each group of weights costs, and choose which stay float. Imports torch."""
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import fingerprint, read_lines
 from ...calibration.objective import distance_over, noise_floor, unit
 from ...calibration.observe import Observations
+from ...scratch import scratch
 from ...tasks import Scoring
 from ..capture.capture import capture_canonical
 from ..graph.anatomy import read_anatomy
@@ -48,7 +48,7 @@ def sensitivity_of(
     on_step("capture the graph")
     source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     texts = read_lines(data, column)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         encoder = source_encoder(source, Path(folder))
     batches = make_batches(encoder, texts, longest=encoder.info.max_length, samples=samples)
     quantize = QuantizeSpec()

@@ -5,7 +5,6 @@ with every release). Patterns cannot cover them all. Running the subgraph on cho
 few functions that a mask can be, is exact on those masks and does not depend on how it is written.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from ...errors import SourceError
+from ...scratch import scratch
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Prober:
                 ir_version=self.model.ir_version,
                 functions=list(self.model.functions.values()),
             )
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch() as folder:
                 # Weights go into a file of their own: they may be larger than one protobuf message can be.
                 path = Path(folder) / "part.onnx"
                 ir.save(part, path, external_data="part.data")

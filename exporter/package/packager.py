@@ -10,7 +10,6 @@ together. The templates of the code are in `snippets`.
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import Manifest, check_files, check_whole, file_records
+from ...scratch import scratch
 from ..publish.staging import staged
 from ..recipe.targets import Platform
 from ..source.license import LICENSE_FILES
@@ -156,7 +156,7 @@ def copy_tokenizer(bundle: Path, manifest: Manifest, platform: Platform, staging
 def _copy_reader(bundle: Path, platform: Literal["android", "ios"], staging: Path) -> tuple[list[Path], str]:
     assets, sources = (staging / place for place in _PLACES[platform])
     native = staging / _NATIVE[platform]
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         written = write_reader(bundle, Path(folder), platform)
         copied = []
         for file in written:

@@ -12,7 +12,7 @@ from ...errors import GateError
 from ...json_file import read_json
 from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
 from ..check.parity import Parity
-from ..recipe.recipe import Recipe
+from ..recipe.recipe import RECIPE_FILE, Recipe
 from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
 from ..source.scoring import scoring_of
@@ -94,7 +94,7 @@ def finish(
 
     `kept_tokens`: the token ids of a trimmed vocabulary.
     """
-    (staging / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    (staging / RECIPE_FILE).write_text(recipe.without_places().to_yaml(), encoding="utf-8")
     if directory is not None:
         for name in _companions(directory):
             copy = staging / name

@@ -156,6 +156,19 @@ class Recipe(StrictModel):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         return self
 
+    def without_places(self) -> "Recipe":
+        """Return the recipe with the last name alone of each path that says where on this machine a file lies.
+
+        Relative paths stay as they were written, and so do names on the hub and factories.
+        """
+        changes: dict[str, Any] = {"source": _portable(self.source)}
+        if self.data is not None:
+            changes["data"] = Path(_portable(str(self.data)))
+        if self.engine.timing_cache is not None:
+            cache = Path(_portable(str(self.engine.timing_cache)))
+            changes["engine"] = self.engine.model_copy(update={"timing_cache": cache})
+        return self.model_copy(update=changes)
+
     def to_yaml(self) -> str:
         """Return the recipe as YAML, without the keys that its target does not have."""
         plain = self.model_dump(mode="json", exclude_none=True)
@@ -177,6 +190,10 @@ RECIPE_FILE = "recipe.yaml"
 """The name of a bundle's recipe."""
 
 _MOST_BYTES = 1 << 20
+
+
+def _portable(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() or ".." in Path(path).parts else path
 
 
 class _PlainLoader(yaml.SafeLoader):

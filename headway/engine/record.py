@@ -77,6 +77,6 @@ def read_record(engine: Path) -> dict[str, Any] | None:
 
 def _read(path: Path, kind: type) -> dict[str, Any]:
     try:
-        return checked(kind, read_json(path))  # type: ignore[no-any-return]
+        return checked(kind, read_json(path))
     except Mismatch as error:
         raise SourceError(f"{path}: {error}: copy the bundle again, or get it again from who made it") from error

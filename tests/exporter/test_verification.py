@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from headway.errors import SourceError
-from headway.exporter.export import Exported
+from headway.errors import SourceError, UsageError
+from headway.exporter.export import Exported, export
+from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.verification import verify_bundle
+from headway.manifest import Manifest, file_records
 
 from tests.support import models
 
@@ -36,3 +38,45 @@ def test_another_source_is_refused_with_the_next_step(bert_bundle: Exported, tmp
     other = models.make_model(tmp_path / "other", seed=7, num_hidden_layers=4)
     with pytest.raises(SourceError, match=r"its fingerprint differs; give the right one with --against"):
         verify_bundle(bert_bundle.path, str(other), None)
+
+
+def test_a_bundle_runs_no_code_when_it_is_verified(
+    bert_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(bert_bundle.path, tmp_path / "copy"))
+    (copy / "evil.py").write_text("open('ran', 'w').close()\ndef make():\n    raise SystemError\n", encoding="utf-8")
+    recipe = (copy / "recipe.yaml").read_text(encoding="utf-8")
+    lines = ["source: evil:make" if line.startswith("source:") else line for line in recipe.splitlines()]
+    (copy / "recipe.yaml").write_text("\n".join(lines), encoding="utf-8")
+    manifest = Manifest.read(copy)
+    manifest.files = file_records(copy)
+    (copy / "headway.json").write_text(manifest.to_json(), encoding="utf-8")
+    monkeypatch.chdir(copy)
+    with pytest.raises(UsageError, match=r"recipe\.yaml: its source evil:make is a factory, .*--allow-code"):
+        verify_bundle(Path(), None, None)
+    assert not (copy / "ran").exists()
+    with pytest.raises(Exception, match=r".*"):  # whatever the factory raises: it was asked to run
+        verify_bundle(Path(), None, None, allow_code=True)
+    assert (copy / "ran").exists()
+
+
+def test_the_recipe_is_the_bundle_s_own(bert_bundle: Exported, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bert_bundle.path, tmp_path / "copy"))
+    content = json.loads((copy / "headway.json").read_text(encoding="utf-8"))
+    del content["files"]["recipe.yaml"]
+    (copy / "headway.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(SourceError, match=r"recipe\.yaml: not listed"):
+        verify_bundle(copy, None, None)
+
+
+def test_a_bundle_says_nothing_of_places_and_its_source_is_found_beside_it(bert: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    source = Path(shutil.copytree(bert, folder / "source"))
+    bundle = export(Recipe(source=str(source)), folder / "bundle").path
+    for path in bundle.rglob("*"):
+        assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes()
+    assert verify_bundle(bundle, None, None).ok
+    moved = bundle.rename(tmp_path / "bundle")
+    with pytest.raises(SourceError, match="source"):
+        verify_bundle(moved, None, None)
+    assert verify_bundle(moved, str(source), None).ok

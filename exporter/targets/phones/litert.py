@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from ....errors import TargetError
 from ....json_file import read_json
 from ....manifest import Manifest
 from ....runners.rows import LITERT_FILE, LITERT_RECORD, LiteRtRunner
+from ....scratch import scratch
 from ...graph.anatomy import Anatomy
 from ...graph.edit import constant, nodes, sequence_axis
 from ...graph.quantized import quantized_weight_of
@@ -167,7 +167,7 @@ def _convert(model: ir.Model, path: Path, lengths: list[int]) -> None:
     python = converter()
     if python is None:
         raise TargetError(NO_CONVERTER)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         source = Path(folder) / "model.onnx"
         ir.save(model, source, external_data="model.onnx.data")
         command = [

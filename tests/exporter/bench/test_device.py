@@ -141,12 +141,12 @@ def test_a_bundle_is_measured_and_the_record_kept(phone: Phone, bert_bundle: Exp
     assert Bundle.open(bundle).runner.run(feeds)
 
     for _ in range(2):  # a second record of the same device takes the first one's place
-        adb.keep_device_record(record, bundle, None)
+        adb.keep_device_record(record, bundle, None, save=True)
         opened = Bundle.open(bundle)
         opened.check_files()
         assert opened.manifest.devices == [json.loads(json.dumps(record))]
     assert "Latency on Google Pixel 7" in (bundle / "README.md").read_text(encoding="utf-8")
-    (file,) = adb.keep_device_record(record, bundle, tmp_path / "elsewhere")
+    (file,) = adb.keep_device_record(record, bundle, tmp_path / "elsewhere", save=False)
     assert json.loads(file.read_text()) == record
 
 
@@ -158,7 +158,7 @@ def test_only_what_the_tool_tells_is_recorded(phone: Phone, bert_bundle: Exporte
     assert case["mean_ms"] == {"executor_runner, model.pte": 15.013292}
     assert not {"p50_ms", "p90_ms", "p99_ms"} & set(case) and case["milliseconds"] == {}
     assert "input_shapes" not in (phone.home / "seen" / "arguments").read_text()
-    adb.keep_device_record(record, bundle, None)
+    adb.keep_device_record(record, bundle, None, save=True)
     assert "| 1 | 15.01 |" in (bundle / "README.md").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,52 @@
+"""Temporary directories that a killed run does not leave for good: the next run knows them by the lack of a lock."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from .replaced import abandoned, lock
+
+PREFIX = "headway-scratch-"
+_TRIES = 10
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    """Yield the path of a new temporary directory, which is removed at the end. What killed runs left is removed first."""
+    clear_abandoned(tempfile.gettempdir())
+    folder, handle = _own_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _own_folder() -> tuple[str, int | None]:
+    for _ in range(_TRIES):
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        handle = lock(Path(folder))
+        if Path(folder).is_dir():  # else a run that was clearing up took it before it was locked
+            return folder, handle
+        if handle is not None:
+            os.close(handle)
+    raise FileNotFoundError(tempfile.gettempdir())
+
+
+@cache
+def clear_abandoned(place: str) -> None:
+    """Remove the directories of this user's killed runs from a directory; once in each process."""
+    for folder in Path(place).glob(f"{PREFIX}*"):
+        try:
+            own = folder.lstat().st_uid == os.getuid() if hasattr(os, "getuid") else False
+        except OSError:
+            continue
+        if own and folder.is_dir() and not folder.is_symlink():
+            with abandoned(folder) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,32 @@
+"""What a killed run took out of the way is put back, and what a living run holds is not."""
+
+import os
+from pathlib import Path
+
+from headway.replaced import OLD, abandoned, beside, leftovers, lock, restore
+
+
+def test_the_old_one_is_put_back_where_nothing_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    old = beside(out, OLD, "0123")
+    old.mkdir()
+    assert leftovers(out, OLD) == [old] and leftovers(tmp_path / "no" / "where", OLD) == []
+    handle = lock(old)
+    assert handle is not None and not restore(out) and old.is_dir()  # its run lives
+    with abandoned(old) as free:
+        assert not free
+    os.close(handle)
+    assert restore(out) and out.is_dir() and not old.exists()
+    old.mkdir()
+    assert not restore(out) and old.is_dir()  # something is in its place
+
+
+def test_a_link_to_a_bundle_is_restored_where_the_bundle_lies(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "out")
+    beside(tmp_path / "real" / "out", OLD, "0123").mkdir()
+    assert restore(tmp_path / "link") and (tmp_path / "real" / "out").is_dir()
+
+
+def test_a_directory_that_is_gone_has_no_lock(tmp_path: Path) -> None:
+    assert lock(tmp_path / "none") is None
