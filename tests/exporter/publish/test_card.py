@@ -3,9 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from headway.exporter.export import Exported
 from headway.exporter.publish.card import CARD, device_rows, seal, stage_figures, write_card
-from headway.manifest import Manifest, check_files
+from headway.manifest import Manifest, TensorInfo, check_files
+from headway.tasks import Scoring
 
 STAGE = {"name": "source", "changes": {}, "nbytes": 4e6, "ms": 3.0, "quality": 91.0, "undone": False, "paid": None}
 DEVICE = {
@@ -79,3 +82,28 @@ def test_a_sealed_bundle_has_its_checksums(bert_bundle: Exported, tmp_path: Path
     manifest = Manifest.read(tmp_path)
     assert set(manifest.files) == {"model.onnx", CARD}
     check_files(tmp_path, manifest)
+
+
+@pytest.mark.parametrize(
+    ("task", "scoring", "line"),
+    [
+        ("text-classification", Scoring("single-label", "softmax"), "# names with scores: probabilities, of which one"),
+        (
+            "text-classification",
+            Scoring("multi-label", "sigmoid"),
+            '"another"], threshold=0.5)  # names with scores: a prob',
+        ),
+        ("text-classification", Scoring("value", "identity"), "# names with scores: plain values"),
+        ("token-classification", None, "bundle.entities(["),
+        ("question-answering", None, "bundle.answers([("),
+        ("multiple-choice", None, "bundle.choices([("),
+    ],
+)
+def test_a_card_shows_the_call_of_its_task(
+    task: str, scoring: Scoring | None, line: str, bert_bundle: Exported, tmp_path: Path
+) -> None:
+    logits = [TensorInfo("logits", "float32", ["batch", 3])]
+    stored = scoring.record() if scoring is not None else {}
+    manifest = replace(bert_bundle.manifest, task=task, outputs=logits, scoring=stored)
+    assert line in card(manifest, tmp_path)
+    assert 'bundle(["a text", "another"])["last_hidden_state"]' in card(bert_bundle.manifest, tmp_path)
