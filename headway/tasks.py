@@ -60,6 +60,15 @@ class Scoring:
         """Return what a manifest stores."""
         return asdict(self)
 
+    def meaning(self) -> str:
+        """Return what the scores are, in words."""
+        if self.kind == "single-label":
+            return "probabilities, of which one label holds"
+        if self.kind == "multi-label":
+            return f"a probability for each label by itself; those from {THRESHOLD:g} on hold"
+        ranges = {"sigmoid": "values from 0 to 1", "tanh": "values from -1 to 1", "identity": "plain values"}
+        return ranges[self.activation]
+
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Return the scores of logits `[texts, labels]`, of the same shape."""
         if self.activation == "softmax":

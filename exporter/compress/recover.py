@@ -65,9 +65,8 @@ def recover(
     graph.weights.update(trained)
     optimizer = torch.optim.AdamW(trained.values(), lr=RATE, weight_decay=0.0)
     pairs = _pairs(source_anatomy, read_anatomy(model))
-    done, key = Recovery(), _key(trained, batches)
-    if state is not None and state.is_file():
-        done = _load(state, key, trained, optimizer)
+    key = _key(trained, batches)
+    done = _load(state, key, trained, optimizer) if state is not None and state.is_file() else Recovery()
     rows = _order(batches, seed)
     for _ in range(done.texts and len(done.losses)):
         next(rows)

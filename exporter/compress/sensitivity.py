@@ -75,16 +75,7 @@ def sensitivity_of(
         "observations": observations.describe(),
         "unit": unit([str(v.name) for v in model.graph.outputs], scoring),
         "noise_floor": floor,
-        "groups": [
-            {
-                "name": e.group.name,
-                "error": e.error,
-                "above_noise": e.error > floor,
-                "matrices": list(e.group.matrices),
-                "multiply_adds": e.group.cost,
-            }
-            for e in errors
-        ],
+        "groups": [e.to_json(floor) for e in errors],
     }
     with written(out):
         (out / "sensitivity.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -101,6 +92,16 @@ class Effect:
 
     group: Group
     error: float
+
+    def to_json(self, floor: float) -> dict[str, Any]:
+        """Return what is written about a group; `floor` is the error that rounding alone makes."""
+        return {
+            "name": self.group.name,
+            "error": self.error,
+            "above_noise": self.error > floor,
+            "matrices": list(self.group.matrices),
+            "multiply_adds": self.group.cost,
+        }
 
 
 def effects(

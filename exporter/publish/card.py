@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...manifest import MANIFEST, Manifest, file_records
+from ...tasks import THRESHOLD, Scoring
 from ..targets.registry import card_lines
 
 CARD = "README.md"
@@ -32,7 +33,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         "```python",
         "import headway",
         'bundle = headway.Bundle.open("this directory")',
-        f'bundle(["a text", "another"])["{manifest.outputs[-1].name}"]',
+        *_call(manifest),
         "```",
         "",
         "| | |",
@@ -70,6 +71,21 @@ def write_card(directory: Path, manifest: Manifest) -> None:
     for plot in sorted(directory.glob("plots/*.png")):
         lines += ["", f"![{plot.stem}](plots/{plot.name})"]
     (directory / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _call(manifest: Manifest) -> list[str]:
+    """Return the lines of code that use the bundle, by its task."""
+    columns = next((o.shape[-1] for o in manifest.outputs if o.name == "logits" and o.shape), None)
+    if manifest.task == "text-classification" and isinstance(columns, int):
+        scoring = Scoring.of(manifest.scoring, columns)
+        several = f", threshold={THRESHOLD:g}" if scoring.kind == "multi-label" else ""
+        return [f'bundle.labels(["a text", "another"]{several})  # names with scores: {scoring.meaning()}']
+    calls = {
+        "token-classification": 'bundle.entities(["a text", "another"])',
+        "question-answering": 'bundle.answers([("a question", "its context")])',
+        "multiple-choice": 'bundle.choices([("a question", ["an answer", "another"])])',
+    }
+    return [calls.get(manifest.task, f'bundle(["a text", "another"])["{manifest.outputs[-1].name}"]')]
 
 
 def _kernel_lines() -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ....errors import UsageError
 from ....manifest import Manifest, TensorInfo
+from ....tasks import Scoring
 
 FOLDER = "headway"
 """Name of the asset folder on a phone, and of the Kotlin package."""
@@ -30,6 +31,7 @@ class SnippetModel:
     labels: Sequence[str]
     config: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    scoring: Scoring | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> "SnippetModel":
@@ -37,15 +39,32 @@ class SnippetModel:
         for tensor in manifest.outputs:
             if tensor.dtype != "float32":
                 raise UsageError(f"output {tensor.name!r} is {tensor.dtype}; snippets are written for float32 outputs")
+        labels = [manifest.labels[k] for k in sorted(manifest.labels, key=int)]
+        columns = next((o.shape[-1] for o in manifest.outputs if o.name == "logits" and o.shape), None)
+        scoring = None
+        if manifest.task == "text-classification" and isinstance(columns, int):
+            scoring = Scoring.of(manifest.scoring, columns)
+            labels = [manifest.labels.get(str(i), f"LABEL_{i}") for i in range(columns)]
         return cls(
             manifest.artifact,
             manifest.inputs,
             manifest.outputs,
             manifest.tokenizer.max_length,
-            [manifest.labels[k] for k in sorted(manifest.labels, key=int)],
+            labels,
             {k: str(v) for k, v in manifest.session_options.get("config", {}).items()},
             manifest.headway_version,
+            scoring,
         )
+
+    @property
+    def activation(self) -> str:
+        """What makes scores of logits; empty for tasks without scores."""
+        return self.scoring.activation if self.scoring is not None else ""
+
+    @property
+    def meaning(self) -> str:
+        """What the scores are, in words."""
+        return self.scoring.meaning() if self.scoring is not None else ""
 
     @property
     def file(self) -> str:

@@ -11,7 +11,9 @@ from headway.errors import UsageError
 from headway.exporter.compress.evidence import FLOOR, collect
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
+from headway.tasks import Scoring
 
+from tests.support import models
 from tests.support.variants import batch, canonical
 
 
@@ -74,3 +76,26 @@ def test_every_text_needs_a_label(classifier) -> None:
             text="",
             labels=np.zeros(5, int),
         )
+
+
+@pytest.mark.parametrize("scoring", [Scoring("value", "sigmoid"), Scoring("value", "identity"), None])
+def test_a_model_with_one_logit_has_evidence(tmp_path: Path, scoring: Scoring | None) -> None:
+    """By a softmax of its one logit every gradient is zero, and all directions of an output count alike."""
+    made = canonical(models.make_model(tmp_path, "bert", "text-classification", num_labels=1))
+    anatomy = read_anatomy(made)
+    found = collect(TorchGraph(made), anatomy, [batch(TEXTS)], source="s", text="t", scoring=scoring)
+    for moment in found.outputs.values():
+        alike = np.eye(len(moment)) if moment.ndim == 2 else np.ones(len(moment))
+        assert moment.any() and not np.allclose(moment, alike)
+
+
+@pytest.mark.parametrize("scoring", [Scoring("multi-label", "sigmoid"), Scoring("value", "identity")])
+def test_labels_of_other_kinds_are_learned_from(classifier, scoring: Scoring) -> None:
+    anatomy, graph = read_anatomy(classifier), TorchGraph(classifier)
+    labels = np.random.default_rng(0).integers(0, 2, (len(TEXTS), 2)).astype(np.float32)
+    given = [labels, 1 - labels]
+    one, other = (
+        collect(graph, anatomy, [batch(TEXTS)], source="s", text="t", labels=x, scoring=scoring).outputs for x in given
+    )
+    assert all(np.isfinite(m).all() and m.any() for m in one.values())
+    assert not all(np.allclose(one[name], other[name]) for name in one)

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from headway.exporter.cli.tables import anatomy_table
 from headway.exporter.export import Exported
 from headway.exporter.publish.card import CARD, device_rows, seal, stage_figures, write_card
-from headway.manifest import Manifest, check_files
+from headway.manifest import Manifest, TensorInfo, check_files
+from headway.tasks import Scoring
 
 STAGE = {"name": "source", "changes": {}, "nbytes": 4e6, "ms": 3.0, "quality": 91.0, "undone": False, "paid": None}
 DEVICE = {
@@ -96,3 +99,28 @@ def test_a_layer_that_lost_its_attention_is_seen_in_card_and_table(bert_bundle: 
     table = anatomy_table({"task": "x", **anatomy})
     assert list(table.columns[1].cells)[:3] == ["no attention", "4", "4"]
     assert list(table.columns[3].cells)[:3] == ["64", "64 + 64", "64"]
+
+
+@pytest.mark.parametrize(
+    ("task", "scoring", "line"),
+    [
+        ("text-classification", Scoring("single-label", "softmax"), "# names with scores: probabilities, of which one"),
+        (
+            "text-classification",
+            Scoring("multi-label", "sigmoid"),
+            '"another"], threshold=0.5)  # names with scores: a prob',
+        ),
+        ("text-classification", Scoring("value", "identity"), "# names with scores: plain values"),
+        ("token-classification", None, "bundle.entities(["),
+        ("question-answering", None, "bundle.answers([("),
+        ("multiple-choice", None, "bundle.choices([("),
+    ],
+)
+def test_a_card_shows_the_call_of_its_task(
+    task: str, scoring: Scoring | None, line: str, bert_bundle: Exported, tmp_path: Path
+) -> None:
+    logits = [TensorInfo("logits", "float32", ["batch", 3])]
+    stored = scoring.record() if scoring is not None else {}
+    manifest = replace(bert_bundle.manifest, task=task, outputs=logits, scoring=stored)
+    assert line in card(manifest, tmp_path)
+    assert 'bundle(["a text", "another"])["last_hidden_state"]' in card(bert_bundle.manifest, tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import UsageError
-from headway.runners.base import check_mask, group_by_length, put_rows, real_lengths
+from headway.runners.base import check_mask, group_by_length, prepared, put_rows, real_lengths
 
 
 def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:
@@ -65,3 +65,48 @@ def test_padding_before_a_token_is_refused_and_its_row_named() -> None:
     check_mask(np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]]))
     with pytest.raises(UsageError, match=r"attention_mask, row 1: padding stands before a token; .*pad on the right"):
         check_mask(np.array([[1, 0, 0], [0, 1, 1]]))
+
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+IDS = np.array([[1, 5, 2], [1, 2, 0]])
+
+
+def test_inputs_are_cast_and_those_that_may_be_missing_are_filled() -> None:
+    made = prepared({"input_ids": IDS.astype(np.int32)}, NAMES, 6)
+    assert list(made) == list(NAMES) and all(a.dtype == np.int64 for a in made.values())
+    assert made["input_ids"].tolist() == IDS.tolist()
+    assert made["attention_mask"].all() and not made["token_type_ids"].any()
+    assert made["attention_mask"].shape == made["token_type_ids"].shape == IDS.shape
+    narrow = prepared(
+        {"input_ids": IDS, "attention_mask": IDS > 0}, NAMES[:2], dtypes={"attention_mask": np.dtype(np.int32)}
+    )
+    assert (narrow["attention_mask"].dtype, narrow["input_ids"].dtype) == (np.int32, np.int64)
+    assert narrow["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert narrow["input_ids"] is IDS  # nothing is copied that fits
+
+
+@pytest.mark.parametrize(
+    ("feeds", "said"),
+    [
+        ({"input_ids": IDS - 1}, "input_ids holds -1"),
+        ({"input_ids": IDS + 1}, "input_ids holds 6, and this model has embeddings for the ids 0 to 5"),
+        ({"input_ids": IDS.astype(np.float32)}, "input_ids is float32; give integers"),
+        ({"input_ids": IDS, "attention_mask": np.ones(3, np.int64)}, r"attention_mask has the shape \[3\]"),
+        ({"attention_mask": IDS}, "the input input_ids is missing; given were attention_mask"),
+    ],
+)
+def test_inputs_that_no_model_takes_are_named(feeds: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        prepared(feeds, NAMES, 6)
+
+
+def test_an_empty_batch_and_an_unknown_vocabulary_pass() -> None:
+    assert prepared({"input_ids": IDS[:0]}, NAMES, 6)["token_type_ids"].shape == (0, 3)
+    assert prepared({"input_ids": IDS + 1000}, NAMES)["input_ids"].max() == 1005
+
+
+def test_other_inputs_are_handed_on_and_never_invented() -> None:
+    pixels = np.ones((2, 4), np.float32)
+    assert prepared({"pixels": pixels}, ("pixels",))["pixels"] is pixels
+    with pytest.raises(UsageError, match="the input position_ids is missing"):
+        prepared({"input_ids": IDS}, ("input_ids", "position_ids"))

@@ -87,11 +87,19 @@ export class Bundle {
     return { similarity: cosine(a.vector, b.vector), tokens: a.tokens + b.tokens, ms };
   }
 
-  /** Text classification: every label with its probability, likeliest first. */
-  async classify(text) {
-    const { outputs, encoding, ms } = await this.run(text);
-    const scores = Array.from(softmax(outputs.logits.data), (score, i) => ({ label: this.label(i), score }));
-    return { scores: scores.sort((a, b) => b.score - a.score), tokens: encoding.ids.length, ms };
+  /** How logits become scores: the manifest's words, or for older ones by the number of labels. */
+  scoring(columns) {
+    const stored = this.manifest.scoring;
+    if (stored?.kind) return stored;
+    return columns > 1 ? { kind: "single-label", activation: "softmax" } : { kind: "value", activation: "sigmoid" };
+  }
+
+  /** Text classification: every label with its score, the largest first. `kind` says whether one label holds, or several, or values. */
+  async classify(text, pair = null) {
+    const { outputs, encoding, ms } = await this.run(text, pair);
+    const { kind, activation } = this.scoring(outputs.logits.data.length);
+    const scores = Array.from(activate(outputs.logits.data, activation), (score, i) => ({ label: this.label(i), score }));
+    return { scores: scores.sort((a, b) => b.score - a.score), kind, activation, tokens: encoding.ids.length, ms };
   }
 
   /** Token classification: each token with its likeliest label and that label's probability. */
@@ -119,24 +127,29 @@ export class Bundle {
   }
 
   get maskId() {
+    const stored = this.manifest.tokenizer.mask_id;
+    if (stored !== undefined && stored !== null) return stored;
     for (const [id, token] of this.tokenizer.added) if (/mask/i.test(token)) return id;
     throw new Error("the tokenizer has no token for a mask");
   }
 
-  /** Question answering: the best span of the context, as its tokens, and the sum of its logits. */
-  async answer(question, context, longest = 30) {
-    const { outputs, encoding, ms } = await this.run(question, context);
-    const [starts, ends] = [outputs.start_logits.data, outputs.end_logits.data];
-    const inside = encoding.parts.map((part) => part === 1);
-    let best = { score: -Infinity, start: 0, end: -1 };
-    for (let start = 0; start < inside.length; start++) {
-      for (let end = start; inside[start] && end < Math.min(inside.length, start + longest) && inside[end]; end++) {
-        const score = starts[start] + ends[end];
-        if (score > best.score) best = { score, start, end };
-      }
+  /**
+   * Question answering: the best span of the context, as its tokens, and the sum of its logits. A context that is longer than the
+   * model takes is read in windows, of which neighbors have `stride` tokens in common.
+   */
+  async answer(question, context, longest = 30, stride = undefined) {
+    const begun = performance.now();
+    const windows = this.tokenizer.windows(question, context, stride);
+    const encoded = performance.now();
+    let best = { score: -Infinity, ids: [] };
+    for (const window of windows) {
+      const outputs = await this.runIds([window]);
+      const found = bestSpan(outputs.start_logits.data, outputs.end_logits.data, window.parts, longest);
+      if (found.score > best.score) best = { score: found.score, ids: window.ids.slice(found.start, found.end + 1) };
     }
-    const span = encoding.ids.slice(best.start, best.end + 1).map((id) => this.tokenizer.token(id));
-    return { answer: span, score: best.score, tokens: encoding.ids.length, ms };
+    const tokens = windows.reduce((sum, window) => sum + window.ids.length, 0);
+    const ms = { tokenizer: encoded - begun, model: performance.now() - encoded };
+    return { answer: best.ids.map((id) => this.tokenizer.token(id)), score: best.score, tokens, ms };
   }
 
   /** Multiple choice: every option with its probability, in their order. */
@@ -159,6 +172,29 @@ export class Bundle {
     return { scores, tokens: longest * options.length, ms };
   }
 }
+
+/** The span of the context, at most `longest` tokens, with the largest sum of logits. */
+function bestSpan(starts, ends, parts, longest) {
+  const inside = parts.map((part) => part === 1);
+  let best = { score: -Infinity, start: 0, end: -1 };
+  for (let start = 0; start < inside.length; start++) {
+    for (let end = start; inside[start] && end < Math.min(inside.length, start + longest) && inside[end]; end++) {
+      const score = starts[start] + ends[end];
+      if (score > best.score) best = { score, start, end };
+    }
+  }
+  return best;
+}
+
+/** Scores of logits by the name of an activation. */
+export function activate(logits, activation) {
+  const known = { softmax, sigmoid: each(sigmoid), tanh: each(Math.tanh), identity: each((x) => x) };
+  if (!known[activation]) throw new Error(`headway.json: the activation ${activation} is not known to this page`);
+  return known[activation](logits);
+}
+
+const each = (change) => (logits) => Float64Array.from(logits, change);
+const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
 export function softmax(logits) {
   const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);

@@ -19,6 +19,11 @@ function bars(scores) {
   });
 }
 
+/** Plain values, each with its label where there are several. */
+function values(scores) {
+  return scores.flatMap(({ label, score }) => figure(scores.length > 1 ? `${label} ${score.toFixed(3)}` : score.toFixed(3)));
+}
+
 function figure(text) {
   return [element("div", { className: "figure" }, text)];
 }
@@ -40,7 +45,7 @@ const TASKS = {
     title: "What kind of text is this?",
     boxes: [["Text", "What a wonderful film."]],
     ask: (bundle, [text]) => bundle.classify(text),
-    show: ({ scores }) => bars(scores),
+    show: ({ scores, activation }) => (["softmax", "sigmoid"].includes(activation) ? bars(scores) : values(scores)),
   },
   "token-classification": {
     title: "What is named in this text?",

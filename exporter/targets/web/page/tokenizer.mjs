@@ -42,7 +42,25 @@ export class Tokenizer {
   encode(text, pair = null) {
     const parts = [this.#ids(text), ...(pair === null ? [] : [this.#ids(pair)])];
     const pieces = pair === null ? this.template.single : this.template.pair;
-    cut(parts, this.maxLength - pieces.reduce((n, p) => n + (p.ids?.length ?? 0), 0));
+    cut(parts, this.maxLength - special(pieces));
+    return this.#built(parts, pieces);
+  }
+
+  /** A question with all of its context, as encodings that each repeat the question; neighbors share `stride` tokens. */
+  windows(question, context, stride = Math.min(this.maxLength >> 1, 128)) {
+    const [asked, read] = [this.#ids(question), this.#ids(context)];
+    const room = this.maxLength - special(this.template.pair) - asked.length;
+    if (read.length <= room) return [this.#built([asked, read], this.template.pair)];
+    if (room < 1) throw new Error(`the question leaves no room for its text within ${this.maxLength} tokens; ask a shorter one`);
+    const step = room - Math.min(stride, room >> 1);
+    const found = [];
+    for (let at = 0; at === 0 || at - step + room < read.length; at += step) {
+      found.push(this.#built([asked, read.slice(at, at + room)], this.template.pair));
+    }
+    return found;
+  }
+
+  #built(parts, pieces) {
     const found = { ids: [], types: [], parts: [] };
     for (const piece of pieces) {
       for (const id of piece.ids ?? parts[piece.part]) {
@@ -67,6 +85,11 @@ export class Tokenizer {
     }
     return ids;
   }
+}
+
+/** How many special tokens a template adds. */
+function special(pieces) {
+  return pieces.reduce((n, p) => n + (p.ids?.length ?? 0), 0);
 }
 
 class Tables {

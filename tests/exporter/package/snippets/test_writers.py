@@ -1,10 +1,12 @@
 """The code written for phones and pages is code."""
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tree_sitter
 import tree_sitter_kotlin
@@ -16,6 +18,7 @@ from headway.exporter.package.snippets import writers
 from headway.exporter.package.snippets.writers import WRITERS, snippet
 from headway.exporter.recipe.targets import targets_for
 from headway.manifest import Manifest, TensorInfo
+from headway.tasks import Scoring
 
 GRAMMARS = {"android": tree_sitter_kotlin, "ios": tree_sitter_swift}
 
@@ -39,7 +42,27 @@ def variants(manifest: Manifest) -> list[Manifest]:
         replace(manifest, outputs=odd, session_options={"config": config}),
         replace(manifest, inputs=manifest.inputs[:1]),
         replace(manifest, inputs=[replace(t, dtype="int32") for t in manifest.inputs]),
+        *(classifier(manifest, scoring) for scoring in SCORINGS),
     ]
+
+
+SCORINGS = [
+    Scoring("single-label", "softmax"),
+    Scoring("multi-label", "sigmoid"),
+    Scoring("value", "tanh"),
+    Scoring("value", "identity"),
+]
+
+
+def classifier(manifest: Manifest, scoring: Scoring) -> Manifest:
+    """Return the same model as a classifier of three labels would have it, one of them without a name."""
+    return replace(
+        manifest,
+        task="text-classification",
+        outputs=[TensorInfo("logits", "float32", ["batch", 3])],
+        labels={"0": "no", "2": "yes"},
+        scoring=scoring.record(),
+    )
 
 
 @pytest.mark.parametrize("platform, target", [(p, t) for p in GRAMMARS for t in targets_for(p)])
@@ -58,6 +81,30 @@ def test_the_javascript_is_javascript(mobile: Exported, tmp_path: Path) -> None:
         path = tmp_path / f"{i}.mjs"
         path.write_text(snippet(manifest, "web").text)
         subprocess.run(["node", "--check", path], check=True, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="JavaScript is run by node")
+@pytest.mark.parametrize("scoring", SCORINGS)
+def test_the_javascript_scores_as_a_bundle_does(scoring: Scoring, mobile: Exported, tmp_path: Path) -> None:
+    code = snippet(classifier(mobile.manifest, scoring), "web").text.replace("import * as ort", "// import * as ort")
+    path = tmp_path / "scores.mjs"
+    path.write_text(code + "console.log(JSON.stringify(scores(Float32Array.from([1.5, -2, 0.25]))));")
+    done = subprocess.run(["node", path], check=True, timeout=60, capture_output=True, text=True)
+    wanted = scoring.scores(np.array([1.5, -2.0, 0.25])).tolist()
+    assert json.loads(done.stdout) == pytest.approx(dict(zip(("no", "LABEL_1", "yes"), wanted, strict=True)), rel=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["android", "ios"])
+def test_each_scoring_has_its_own_function(platform, mobile: Exported) -> None:
+    """The code of phones is not run here: it applies the activation, and another for each."""
+    target = next(iter(targets_for(platform)))
+    codes = [snippet(classifier(replace(mobile.manifest, target=target), s), platform).text for s in SCORINGS]
+    for code, scoring, mark in zip(codes, SCORINGS, ("sum", "1", "tanh(", ""), strict=True):
+        assert scoring.meaning() in code and mark in code[code.index(scoring.meaning()) :]
+        assert '"no", "LABEL_1", "yes"' in code
+    assert len(set(codes)) == len(SCORINGS)
+    plain = replace(mobile.manifest, target=target, task="feature-extraction")
+    assert "scores(" not in snippet(plain, platform).text
 
 
 def test_dtypes_without_a_form_are_refused(mobile: Exported) -> None:

@@ -11,6 +11,9 @@ import pytest
 from headway import Bundle
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
+from headway.tasks import Scoring
+from headway.text import TextEncoder
 
 from tests.support import models
 from tests.support.node import PACKAGES, ROOT, needs_node
@@ -136,3 +139,68 @@ console.log(JSON.stringify(await asked["{task}"]()));
         best, probability = bundle.choices([("the model", ["a small word", "rain", "the train runs with time"])])[0]
         scores = [s["score"] for s in reply["scores"]]
         assert int(np.argmax(scores)) == best and max(scores) == pytest.approx(probability, abs=1e-4)
+
+
+def node(script: str, tmp_path: Path) -> Any:
+    """Run a module that sees the page's own, and return what it prints."""
+    path = tmp_path / "script.mjs"
+    page = f"{ROOT.as_uri()}/exporter/targets/web/page"
+    path.write_text(
+        f'import fs from "node:fs"; import {{ Bundle }} from "{page}/bundle.mjs"; import {{ Tokenizer }} from "{page}/tokenizer.mjs";'
+        f'const json = (name) => JSON.parse(fs.readFileSync(new URL(name, "{page}/")));\n{script}'
+    )
+    done = subprocess.run(["node", path], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+SCORINGS = [
+    Scoring("single-label", "softmax"),
+    Scoring("multi-label", "sigmoid"),
+    Scoring("value", "sigmoid"),
+    Scoring("value", "tanh"),
+    Scoring("value", "identity"),
+]
+
+
+@needs_node
+def test_the_page_scores_as_python_does(tmp_path: Path) -> None:
+    logits = np.array([1.5, -2.0, 0.25])
+    script = f"""
+const logits = Float32Array.from({logits.tolist()});
+const answers = {json.dumps([s.record() for s in SCORINGS])}.map(async (scoring) => {{
+  const bundle = new Bundle(null, {{ labels: {{ 1: "b" }}, scoring, tokenizer: {{}} }}, null, null);
+  bundle.run = async () => ({{ outputs: {{ logits: {{ data: logits }} }}, encoding: {{ ids: [] }}, ms: {{}} }});
+  return bundle.classify("text");
+}});
+console.log(JSON.stringify(await Promise.all(answers)));
+"""
+    for answer, scoring in zip(node(script, tmp_path), SCORINGS, strict=True):
+        wanted = dict(zip(("LABEL_0", "b", "LABEL_2"), scoring.scores(logits).tolist(), strict=True))
+        assert {s["label"]: s["score"] for s in answer["scores"]} == pytest.approx(wanted, rel=1e-6)
+        assert [s["label"] for s in answer["scores"]] == sorted(wanted, key=wanted.__getitem__, reverse=True)
+        assert answer["kind"] == scoring.kind
+
+
+@needs_node
+def test_the_page_reads_long_contexts_in_python_s_windows(tmp_path: Path) -> None:
+    models.make_tokenizer(tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    info = save_tokenizer(load_tokenizer(tmp_path / "source"), 64, tmp_path / "out")
+    encoder = TextEncoder(tmp_path / "out" / info.file, info)
+    question = "the price of"
+    lengths = (1, 57, 58, 59, 87, 88, 200)
+    contexts = [" ".join(["rain"] * n) for n in lengths]
+    script = f"""
+const file = JSON.parse(fs.readFileSync({json.dumps(str(tmp_path / "out" / info.file))}));
+const tokenizer = new Tokenizer(file, json("unicode.json"), {{ max_length: 64 }});
+const found = {json.dumps(contexts)}.flatMap((c) => [undefined, 16].map((s) => tokenizer.windows({json.dumps(question)}, c, s)));
+console.log(JSON.stringify(found.map((windows) => windows.map((w) => [w.ids, w.types]))));
+"""
+    wanted = [
+        [[w.ids, w.type_ids] for w in encoder.windows([(question, context)], None, stride)[0]]
+        for context in contexts
+        for stride in (None, 16)
+    ]
+    assert node(script, tmp_path) == wanted
+    assert [len(windows) for windows in wanted[::2]] == [1, 1, 1, 2, 2, 3, 6]
