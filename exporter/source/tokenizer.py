@@ -80,6 +80,14 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
         raise SourceError(
             f"{source.directory}: the tokenizer has {needed} tokens, config.json says vocab_size = {known}: they belong to different models"
         )
+    beyond = [
+        t.content for i, t in encoder.tokenizer.get_added_tokens_decoder().items() if known is not None and i >= known
+    ]
+    if beyond:
+        raise SourceError(
+            f"{source.directory}: the added token {beyond[0]!r} has no embedding: config.json says vocab_size = {known}: remove it "
+            "from the tokenizer, or resize the model's embeddings"
+        )
     added = encoder.tokenizer.num_special_tokens_to_add(is_pair=False)
     if info.max_length <= added:
         raise SourceError(
