@@ -71,11 +71,17 @@ def _load_transformers(source: Source) -> Any:
             f"{source.spec}: no modules.json of a SentenceTransformer says how to pool; use --task feature-extraction"
         )
     try:
-        return _class_for(source).from_pretrained(
+        model = _class_for(source).from_pretrained(
             source.encoder_directory, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
         raise SourceError(f"{source.directory}: the model does not load: {first_lines(error)}") from error
+    if hasattr(model, "encoder") and hasattr(model, "decoder"):
+        raise SourceError(
+            f"{source.directory}: {type(model).__name__} is an encoder with a decoder, and only encoders are exported: if the family has "
+            "a class for its encoder alone, name it in architectures of config.json"
+        )
+    return model
 
 
 def _class_for(source: Source) -> Any:

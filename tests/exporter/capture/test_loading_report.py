@@ -4,6 +4,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -149,3 +150,48 @@ def test_transformers_is_as_before_afterwards() -> None:
     with pytest.raises(RuntimeError), reported() as reports:
         raise RuntimeError
     assert reports == [] and transformers.PreTrainedModel.__dict__["from_pretrained"] is before
+
+
+def without(directory: Path, *names: str) -> Path:
+    """Remove tensors from a checkpoint."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(directory / "model.safetensors")
+    for name in names:
+        del tensors[name]
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("bert", "bert.pooler.dense.weight"),
+        ("bert", "bert.encoder.layer.1.output.dense.bias"),
+        ("bert", "classifier.weight"),
+        ("deberta-v2", "pooler.dense.bias"),
+    ],
+)
+def test_a_tensor_that_the_task_needs_and_the_checkpoint_lacks_is_named(family: str, name: str, tmp_path: Path) -> None:
+    """Whatever its name: transformers would fill it with random numbers."""
+    source = without(models.make_model(tmp_path / "model", family, "text-classification"), name)
+    with pytest.raises(SourceError, match=name.replace(".", r"\.")):
+        load_reference(open_source(str(source), task="text-classification"))
+
+
+def test_the_pooler_of_a_model_without_a_head_may_be_missing(copy: Path, bert: Path) -> None:
+    """It gives none of the outputs."""
+    ids = np.array([[1, 7, 9, 2]])
+    feeds = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    without(copy, "pooler.dense.weight", "pooler.dense.bias")
+    outputs = [load_reference(open_source(str(d)))[0].run(feeds) for d in (bert, copy)]
+    np.testing.assert_array_equal(outputs[0]["last_hidden_state"], outputs[1]["last_hidden_state"])
+
+
+def test_a_source_that_asks_for_tuples_gives_the_same_outputs(copy: Path, bert: Path) -> None:
+    edit_config(copy, return_dict=False)
+    ids = np.array([[1, 7, 9, 2]])
+    feeds = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
+    wanted, got = (load_reference(open_source(str(d)))[0].run(feeds) for d in (bert, copy))
+    assert list(got) == ["last_hidden_state"]
+    np.testing.assert_array_equal(got["last_hidden_state"], wanted["last_hidden_state"])

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from headway.exporter.source.source import open_source
+from headway.exporter.source.tokenizer import source_tokenizer
+
 from tests.support import models
 from tests.support.refusals import refused
 
@@ -25,3 +28,39 @@ def test_missing_tokenizer(copy: Path, tmp_path: Path) -> None:
     error = refused(copy, tmp_path / "out")
     assert error.exit_code == 3
     assert "tokenizer" in str(error)
+
+
+def test_an_added_token_without_an_embedding(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", vocab_size=120)
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    known = len(tokenizer)
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(source)
+    models.make_model(tmp_path / "small", vocab_size=known)
+    tokenizer.save_pretrained(tmp_path / "small")
+    message = str(refused(tmp_path / "small", tmp_path / "out"))
+    assert (
+        "the added token '<image>' has the id" in message
+        and "no embedding" in message
+        and f"vocab_size = {known}" in message
+    )
+
+
+def test_a_tokenizer_is_loaded_as_sentence_transformers_loads_it(tmp_path: Path) -> None:
+    source = models.make_sentence_model(tmp_path / "source")
+    path = source / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["normalizer"]["lowercase"] = False
+    path.write_text(json.dumps(content))
+    (source / "sentence_bert_config.json").write_text(
+        '{"do_lower_case": true, "tokenizer_args": {"model_max_length": 20}}'
+    )
+    opened = open_source(str(source))
+    tokenizer = source_tokenizer(opened)
+    assert (
+        tokenizer.tokenize("RAIN") == tokenizer.tokenize("rain") and tokenizer.model_max_length == 20 == opened.longest
+    )
+    alone = source_tokenizer(open_source(str(source), task="feature-extraction"))
+    assert alone.tokenize("RAIN") != alone.tokenize("rain")

@@ -1,0 +1,44 @@
+"""Torch models with positional inputs and the task's outputs."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from headway.errors import SourceError
+from headway.exporter.capture.wrapped import WrappedModel, input_names
+from headway.exporter.source.source import Source
+
+
+class Model(torch.nn.Module):
+    """Gives what it is asked for."""
+
+    def __init__(self, **outputs: Any):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(
+        self, input_ids: Any, attention_mask: Any, token_type_ids: Any = None, return_dict: bool = False
+    ) -> Any:
+        assert return_dict
+        return self.outputs
+
+
+def source(task: str) -> Source:
+    return Source("factory", "my:model", task, None, {})
+
+
+def test_inputs_are_those_that_forward_takes() -> None:
+    assert input_names(Model()) == ["input_ids", "attention_mask", "token_type_ids"]
+    assert input_names(torch.nn.Linear(1, 1)) == ["input_ids", "attention_mask"]
+
+
+def test_outputs_are_those_of_the_task_then_extra_ones() -> None:
+    wrapped = WrappedModel(Model(end_logits=2, start_logits=1, loss=0), source("question-answering"))
+    wrapped.extra = [7]
+    assert wrapped(0, 0, 0) == (1, 2, 7)
+
+
+def test_an_output_that_is_missing_is_named() -> None:
+    with pytest.raises(SourceError, match=r"my:model: task 'fill-mask' wants output 'logits', the model gives \['x'\]"):
+        WrappedModel(Model(x=1), source("fill-mask"))(0, 0, 0)
