@@ -68,7 +68,7 @@ class TextEncoder:
     def encode(self, texts: Sequence[Text], max_length: int | None = None) -> list[Any]:
         """Return one `tokenizers.Encoding` per text or pair, truncated to `max_length` tokens (default: the model's).
 
-        UsageError names the first text that is none, or a limit that leaves nothing of a text.
+        UsageError names the first text that is none, or a limit that has no room for special tokens.
         """
         checked = checked_texts(texts)
         if not self._told_of_outside:
@@ -158,7 +158,7 @@ class TextEncoder:
         return int(self.tokenizer.num_special_tokens_to_add(is_pair=is_pair))
 
     def _check_limit(self, max_length: int, *, is_pair: bool) -> None:
-        least, most = self._special(is_pair=is_pair) + 1, self.info.max_length
+        least, most = max(self._special(is_pair=is_pair), 1), self.info.max_length
         if not least <= max_length <= most:
             raise UsageError(f"max_length is {max_length}; give {least} to {most} tokens, which this model takes")
 

@@ -73,8 +73,9 @@ def test_passes_one_after_the_other() -> None:
 
 
 def test_groups_stand_in_the_order_of_their_cost() -> None:
-    content = {"activations": "static", "groups": [{"name": "a", "error": 1.0}, {"name": "b", "error": 3.0}]}
-    assert cells(tables.sensitivity_table(content))[1:] == [["b", "3", "75.0 %"], ["a", "1", "25.0 %"]]
+    groups = [{"name": "a", "error": 1.0, "above_noise": False}, {"name": "b", "error": 3.0, "above_noise": True}]
+    content = {"activations": "static", "unit": "nats per text", "groups": groups}
+    assert cells(tables.sensitivity_table(content))[1:] == [["b", "3", "75.0 %"], ["a", "1", "rounding noise"]]
 
 
 @pytest.mark.parametrize(("share", "rows"), [({"MatMul": 0.75, "Add": 0.0005}, [["MatMul", "75.0 %"]])])
