@@ -11,6 +11,7 @@ from onnx import helper
 from headway.errors import SourceError
 from headway.exporter.capture.onnx_file import OnnxReference
 from headway.exporter.capture.onnx_weights import find_external_data
+from headway.exporter.source.source import open_source
 
 from tests.support.hand_made import load
 
@@ -74,7 +75,7 @@ def test_links_of_a_hub_s_cache_are_followed(tmp_path: Path) -> None:
         file.rename(repository / "blobs" / str(i))
         (snapshot / file.name).symlink_to(Path("../../../blobs") / str(i))
     assert np.array_equal(table_of(snapshot / "model.onnx"), TABLE)
-    reference = OnnxReference(snapshot / "model.onnx")
+    reference = OnnxReference(open_source(str(snapshot / "model.onnx")))
     assert np.array_equal(reference.run(IDS)["y"], TABLE[IDS["input_ids"]])
     assert np.array_equal(reference.inside(IDS, ["y", "nothing"])["y"], TABLE[IDS["input_ids"]])
     assert reference.inside(IDS, ["nothing"]) == {}
@@ -113,4 +114,4 @@ def test_a_file_that_wants_another_input_says_so(tmp_path: Path) -> None:
     model.graph.inputs[0].name = "pixel_values"
     ir.save(model, tmp_path / "m.onnx")
     with pytest.raises(SourceError, match="its input 'pixel_values' is not made from text"):
-        OnnxReference(tmp_path / "m.onnx").run(IDS)
+        OnnxReference(open_source(str(tmp_path / "m.onnx"))).run(IDS)
