@@ -224,7 +224,7 @@ def resolve_recipe(
     `allow_code` is not given.
     """
     with needs("export"):
-        from .recipe.recipe import Recipe, check_code, make_recipe, read_recipe
+        from .recipe.recipe import Recipe, check_code, find_named, make_recipe, read_recipe
     given = {"source": source if source is None else str(source)} | options
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
@@ -235,6 +235,10 @@ def resolve_recipe(
     base = recipe if recipe is None or isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     if base is not None and base is not recipe and source is None and not allow_code:
         check_code(base.source, Path(str(recipe)))
+    if base is not None and base is not recipe and source is None:
+        given["source"] = find_named(base.source, Path(str(recipe)), "source", "SOURCE")
+    if base is not None and base is not recipe and base.data is not None and "data" not in given:
+        given["data"] = find_named(str(base.data), Path(str(recipe)), "data", "--data")
     if base is not None and not given:
         return base
     values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}

@@ -19,7 +19,7 @@ from .check.parity import Parity, compare
 from .check.verification_text import answers, verification_cases
 from .compress.quality import Quality
 from .compress.samples import class_names, divide
-from .recipe.recipe import RECIPE_FILE, Recipe, check_code, read_recipe
+from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_named, read_recipe
 from .source.scoring import scoring_of
 from .source.source import Source, open_source
 from .source.tokenizer import source_encoder
@@ -67,9 +67,8 @@ def verify_bundle(
     encoder = bundle.encoder
     if against is None and not allow_code:
         check_code(recipe.source, path / RECIPE_FILE)
-    spec = against or _found(recipe.source, path)
-    if recipe.data is not None:
-        recipe = recipe.model_copy(update={"data": Path(_found(str(recipe.data), path))})
+    recipe = _placed(recipe, path, against, data)
+    spec = recipe.source
     on_step("load the source")
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
@@ -99,10 +98,13 @@ def verify_bundle(
     return Verdict(parity.ok, parity)
 
 
-def _found(name: str, bundle: Path) -> str:
-    """Return where a file lies that a bundle's recipe names: here, or beside the bundle. A bundle says no more about places."""
-    beside = bundle.resolve().parent / name
-    return str(beside) if not Path(name).exists() and beside.exists() else name
+def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Path | None) -> Recipe:
+    """Return the bundle's recipe with source and data where they lie, which `against` and `data` may say."""
+    file = bundle / RECIPE_FILE
+    changes: dict[str, object] = {"source": against or find_named(recipe.source, file, "source", "--against")}
+    if data is None and recipe.data is not None:
+        changes["data"] = Path(find_named(str(recipe.data), file, "data", "--data"))
+    return recipe.model_copy(update=changes)
 
 
 def _opened(path: Path) -> tuple[Bundle, Recipe]:

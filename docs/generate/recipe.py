@@ -58,12 +58,14 @@ def _mappings(root: dict[str, Any]) -> list[str]:
     """Return the names of the models that are no pass, each behind the one that refers to it."""
     passed = {id(part) for part in _passes(root).values()}
     order: list[str] = []
+    visited: set[str] = set()
 
     def visit(part: Any) -> None:
         if isinstance(part, dict):
             name = _name(part["$ref"]) if "$ref" in part else None
-            if name and name not in order and id(root["$defs"][name]) not in passed:
-                order.append(name)
+            if name and name not in visited:
+                visited.add(name)
+                order.extend([name] if id(root["$defs"][name]) not in passed else [])
                 visit(root["$defs"][name])
             for value in part.values():
                 visit(value)
@@ -107,7 +109,7 @@ def _type(field: dict[str, Any]) -> str:
             return "list of [passes](#passes)"
         return f"list of {_plural(_type(field['items']))}"
     if kind == "object":
-        return f"mapping of integers to {_type(field['additionalProperties'])}"
+        return f"mapping to {_type(field['additionalProperties'])}"
     name = {"string": "text", "boolean": "`true` or `false`", "integer": "integer", "number": "number"}[str(kind)]
     if field.get("format") == "path":
         name = "path"

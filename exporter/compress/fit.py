@@ -121,7 +121,10 @@ def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int) -> tuple[
     for number in range(1, rounds + 1):
         last = number == rounds
         tools.step(f"fit to the budget, round {number} of {rounds}", of=rounds, at=number - 1)
-        anatomy, evidence = read_anatomy(model), tools.learn(model)
+        anatomy = read_anatomy(model)
+        if not any(block.projections for block in anatomy.blocks):
+            raise Unreachable("nothing is left to remove", math.inf)
+        evidence = tools.learn(model)
         parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
         wanted = total * (budget / total) ** (number / rounds)
         model, plan = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)

@@ -214,6 +214,27 @@ def check_code(spec: str, where: Path) -> None:
         )
 
 
+def find_named(name: str, recipe: Path, key: str, option: str) -> str:
+    """Return where a file lies that a bundle's recipe names under `key`: here, or beside the bundle.
+
+    A bundle says no more about places than names. UsageError where it is at neither place: `option` says where it is.
+    """
+    beside = recipe.resolve().parent.parent / name
+    if Path(name).exists() or name == "-" or not _is_place(name):
+        return name
+    if not beside.exists():
+        raise UsageError(
+            f"{recipe}: its {key} {name} is neither here nor beside the bundle, which holds no paths of the machine that made it: "
+            f"say where it is with {option}"
+        )
+    return str(beside)
+
+
+def _is_place(name: str) -> bool:
+    """Return whether a source's name can be that of a file: neither one on the hub nor a factory."""
+    return not (name.count("/") == 1 or (":" in name and not name.endswith(".onnx")))
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises UsageError, which names the file and the key that is wrong."""
     try:

@@ -42,7 +42,7 @@ def test_a_compressed_bundle_is_verified_measured_and_opens(classifier: Path, te
     bundle = Bundle.open(tmp_path / "bundle")
     bundle.check_files()
     assert len(bundle.labels(["the small model runs"])) == 1
-    verdict = verify_bundle(tmp_path / "bundle", None, None)
+    verdict = verify_bundle(tmp_path / "bundle", str(classifier), text)
     assert verdict.ok and verdict.quality == pytest.approx(compression["stages"][-1]["quality"])
     heads = [b["heads"] for b in done.manifest.anatomy["blocks"]]
     assert done.manifest.anatomy["gflops_per_token_at_128"] > 0 and max(heads) <= 4
@@ -103,7 +103,9 @@ def test_a_compressed_factory_is_verified_again(
         max_drop=100,
     )
     done = export(recipe, tmp_path / "out")
-    verdict = verify_bundle(done.path, None, None)
+    with pytest.raises(UsageError, match="compressed_factory:made is a factory, and code runs only when you name it"):
+        verify_bundle(done.path, None, text)
+    verdict = verify_bundle(done.path, "compressed_factory:made", text)
     assert verdict.ok and verdict.metric == done.manifest.compression["metric"] == "accuracy"  # type: ignore[index]
 
 
@@ -130,7 +132,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
             ),
             tmp_path / "b",
         )
-    (tmp_path / "other.txt").write_text("漢字 かな\n文字\n")
+    (tmp_path / "other.txt").write_text("\n".join("漢字 かな" + "文" * i for i in range(12)))
     with pytest.raises(UsageError, match="becomes a known token"):
         export(
             make_recipe(
@@ -160,11 +162,14 @@ def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert [s["name"] for s in printed["stages"]] == ["source", "fit", "repair"]
-    again = headway("export", "--recipe", out / "recipe.yaml", "--out", tmp_path / "again", "--json")
+    words = ("export", "--recipe", out / "recipe.yaml", "--out", tmp_path / "again", "--json")
+    lost = headway(*words)
+    assert lost.returncode == 2 and f"{classifier.name} is neither here nor beside the bundle" in lost.stderr
+    again = headway(*words, classifier, "--data", text)
     assert again.returncode == 0, again.stderr
     first, second = ((tmp_path / n / "model.onnx.data").read_bytes() for n in ("bundle", "again"))
     assert first == second
-    assert "points" in headway("verify", out).stdout
+    assert "points" in headway("verify", out, "--against", classifier, "--data", text).stdout
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from headway.exporter.api import resolve_recipe
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe.recipe import make_recipe, read_recipe
+from headway.exporter.recipe.recipe import make_recipe
 
 from tests.support.trimmed import corpus_lines
 
 
 def test_the_same_recipe_gives_the_same_bytes(bert_bundle: Exported, tmp_path: Path) -> None:
-    again = export(read_recipe(bert_bundle.path / "recipe.yaml"), tmp_path / "again")
+    again = export(resolve_recipe(None, bert_bundle.path / "recipe.yaml"), tmp_path / "again")
     timed = ("headway.json", "README.md")  # these would hold timings, had the bundle been measured
     first, second = (
         {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name not in timed}
@@ -47,7 +48,7 @@ def test_the_recipe_in_a_compressed_bundle_gives_the_same_bytes(
     for search in ("compress.fit_steps.fit", "compress.weight_steps.effects", "compress.structure_steps.removals"):
         if search != "compress.structure_steps.removals" or "least_important" not in passes[0]:
             monkeypatch.setattr(f"headway.exporter.{search}", lambda *_, **__: pytest.fail("searched again"))
-    again = export(read_recipe(first.path / "recipe.yaml"), tmp_path / "again")
+    again = export(resolve_recipe(classifier, first.path / "recipe.yaml", data=recipe.data), tmp_path / "again")
     names = {n for n in first.manifest.files if n.startswith("model.onnx")} | {"tokenizer.json", "recipe.yaml"}
     for name in names:
         assert (again.path / name).read_bytes() == (first.path / name).read_bytes(), name

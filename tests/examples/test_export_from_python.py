@@ -24,7 +24,7 @@ def test_it_checks_on_the_text_it_is_given(tmp_path: Path, run_example: RunExamp
     text.write_text("\n".join(f"the price of bread is {n}" for n in range(20)))
     done = run_example("export_from_python.py", source, tmp_path / "bundle", "--data", text)
     assert done.returncode == 0, done.stderr
-    assert str(text) in (tmp_path / "bundle" / "recipe.yaml").read_text()
+    assert "data: text.txt" in (tmp_path / "bundle" / "recipe.yaml").read_text()
 
 
 def test_a_failure_is_one_sentence_and_its_code(tmp_path: Path, run_example: RunExample) -> None:

@@ -43,7 +43,7 @@ def test_single_texts(encoder: TextEncoder) -> None:
     lengths = by_name(cases, "maximum").feeds["attention_mask"].sum(axis=1)
     assert lengths.tolist() == [64, 64]
     full, beyond = by_name(cases, "maximum").texts
-    untruncated = [len(e.ids) for e in encoder.encode([full, beyond], 10**6)]
+    untruncated = [len(e.ids) for e in encoder._whole.encode_batch([full, beyond])]
     assert untruncated[0] == 64 and untruncated[1] > 64
     assert not any("pairs" in c.name for c in cases)
 
@@ -63,7 +63,7 @@ def test_pairs_where_the_task_takes_them(encoder: TextEncoder, task: str, pairs:
     cases = text_cases(encoder, task, pairs=pairs)
     both = by_name(cases, "pairs, some beyond")
     assert all(isinstance(t, tuple) for t in both.texts)
-    lengths = [len(e.ids) for e in encoder.encode(list(both.texts), 10**6)]
+    lengths = [len(e.ids) for e in encoder._whole.encode_batch(list(both.texts))]
     assert max(lengths) > 64 >= both.feeds["attention_mask"].sum(axis=1).max()
     assert all(isinstance(t, tuple) for c in cases for t in c.texts) == alone
 

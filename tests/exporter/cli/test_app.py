@@ -136,7 +136,9 @@ def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["parity"]["ok"]
     assert done.stderr == ""
-    assert command("verify", tmp_path / "out", "-q").returncode == 0
+    assert command("verify", tmp_path / "out", "-q", "--against", bert).returncode == 0
+    lost = command("verify", tmp_path / "out", "-q")
+    assert lost.returncode == 2 and "say where it is with --against" in lost.stderr
     shown = command("inspect", tmp_path / "out")
     assert shown.returncode == 0
     assert "head_dim" in shown.stdout

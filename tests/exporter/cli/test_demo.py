@@ -72,7 +72,7 @@ def test_bundles_that_are_there_are_kept(tiny: Path, tmp_path: Path, monkeypatch
 
 
 def api_progress() -> Any:
-    from headway.exporter.cli.shared import progress
+    from headway.exporter.cli.progress import progress
 
     return progress(None, hidden=True)
 

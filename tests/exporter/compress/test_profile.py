@@ -34,6 +34,6 @@ def test_a_profile_is_taken_at_the_lengths_of_the_text(classifier: Path, text: P
         on_step=lambda name, **_: levels.append(name),
     )
     assert len(table.workload.shapes) == 4 and all(count == 1 for count, _ in table.workload.shapes)
-    assert levels[0] == "capture the graph" and "0 heads" in levels and table.full > 0
+    assert levels[0] == "capture the graph" and "measure latency, 0 heads" in levels and table.full > 0
     with pytest.raises(UsageError, match="a batch of 99 tokens is longer than the 66 tokens this model takes"):
         profile_model(str(classifier), task=None, data=None, shapes=[(1, 99)], threads=1, refresh=False)

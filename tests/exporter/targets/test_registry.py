@@ -100,7 +100,7 @@ def test_a_new_target_is_one_folder_and_one_row(toy: str, bert: Path, bert_bundl
     opened, expected = Bundle.open(done.path)(["a text"]), Bundle.open(bert_bundle.path)(["a text"])
     for name, array in expected.items():
         np.testing.assert_allclose(opened[name], array, atol=1e-6)
-    assert verify_bundle(done.path, None, None).ok
+    assert verify_bundle(done.path, str(bert), None).ok
     packaged = package(done.path, "web", tmp_path / "app")
     assert "model.onnx" in packaged.files and "index.js" in packaged.files
 

@@ -21,6 +21,7 @@ from headway.exporter.targets.registry import target_of
 from headway.runners.rows import RowRunner
 
 from tests.support import models
+from tests.support.trimmed import corpus_lines
 from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
 
 needed = pytest.mark.skipif(
@@ -77,7 +78,7 @@ def test_integers_are_stored_unchanged(one_layer: ir.Model, tmp_path: Path) -> N
 @needed
 def test_a_compression_for_it_quantizes_per_token(tmp_path: Path) -> None:
     source = models.make_model(tmp_path / "source", "bert", "text-classification", num_hidden_layers=1)
-    (tmp_path / "text.txt").write_text("\n".join(SENTENCES * 3), encoding="utf-8")
+    (tmp_path / "text.txt").write_text("\n".join([*SENTENCES, *corpus_lines(12)]), encoding="utf-8")
     recipe = Recipe(
         source=str(source), target="executorch", data=tmp_path / "text.txt", passes=[QuantizeSpec()], max_drop=50
     )

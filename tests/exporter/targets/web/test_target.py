@@ -10,8 +10,9 @@ import pytest
 
 from headway import Bundle
 from headway.errors import TargetError, UsageError
+from headway.exporter.api import resolve_recipe
 from headway.exporter.export import Exported, export
-from headway.exporter.recipe.recipe import Recipe, read_recipe
+from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.registry import target_of
 from headway.exporter.targets.web import wasm
 from headway.exporter.verification import verify_bundle
@@ -69,7 +70,7 @@ def test_without_node_the_bundle_is_checked_on_the_processor_and_says_so(
     sentence: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    recipe = read_recipe(sentence.path / "recipe.yaml")
+    recipe = resolve_recipe(None, sentence.path / "recipe.yaml")
     record = export(recipe, tmp_path / "bundle").manifest.engine
     assert record is not None
     assert "WebAssembly was not run: node is not on the PATH" in record["checked"]

@@ -15,6 +15,7 @@ from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.targets.web import wasm
 
 from tests.support.node import FEW, needs_node
+from tests.support.trimmed import corpus_lines
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_passes_choose_the_file_name_and_the_numbers_hold_in_wasm(
     bert: Path, tmp_path: Path, quantization: dict[str, Any], artifact: str, dtype: str
 ) -> None:
     data = tmp_path / "text.txt"
-    data.write_text("\n".join(["a small model of text", "the price of bread", "rain and time", "word and piece"] * 3))
+    data.write_text("\n".join(corpus_lines(12)))
     recipe = make_recipe("test", source=str(bert), target="web", data=data, passes=[quantization], max_drop=100)
     exported = export(recipe, tmp_path / "bundle")
     assert exported.manifest.artifact == artifact
