@@ -102,7 +102,7 @@ class TokenizerInfo:
     pad_token: str
     """The padding token as text."""
 
-    mask_id: int | None = None
+    mask_id: _Id | None = None
     """The id of the token that stands for a missing one, for fill-mask; `null` where the tokenizer has none."""
 
     scripts_gone: list[str] = field(default_factory=list)

@@ -55,6 +55,7 @@ class Anatomy(TypedDict):
     bytes: _Count
     embeddings: dict[str, list[_Width]]
     blocks: list[Block]
+    vocabulary: NotRequired[_Width | None]
     gflops_per_token_at_128: NotRequired[float]
 
 
@@ -74,6 +75,7 @@ class Parity(TypedDict):
 
     ok: bool
     dtype: Literal["float32", "float16", "bfloat16", "int8"]
+    reference: NotRequired[str | None]
     outputs: list[OutputDistance]
 
 
@@ -96,15 +98,29 @@ class StageRecord(TypedDict):
     undone: bool
 
 
+class TextCounts(TypedDict):
+    """How many texts passes learned from, chose by, and were judged by."""
+
+    learn: _Count
+    choose: _Count
+    judge: _Count
+
+
 class Compression(TypedDict):
     """What passes changed and cost."""
 
     workload: Workload
+    measured_in: NotRequired[str]
     metric: str
     held_out: _Count
+    texts: NotRequired[TextCounts]
     source_quality: float
     stages: list[StageRecord]
     left_in_float: NotRequired[dict[str, str] | None]
+    vocabulary: NotRequired[dict[str, Any] | None]
+    latency_table: NotRequired[str | None]
+    sensitivity_unit: NotRequired[str]
+    sensitivity_noise_floor: NotRequired[float]
 
 
 class Measured(TypedDict):

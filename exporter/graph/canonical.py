@@ -5,6 +5,7 @@ additive bias; projections `MatMul(x, W[in, out]) + Add(b)`; norms `LayerNormali
 initializers under their source parameter's name and never copied; values named by the module that computes them.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ from .probe import Prober
 from .source_rounding import put_rounding, take_rounding
 
 OPSET = 23
+_NUMBERED = re.compile(r".*::.*|[^.]*\d")
+"""Names that exporters make up for weights: `onnx::MatMul_12`, `val_12`. Names of parameters have dots."""
 _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 
 
@@ -216,7 +219,7 @@ def _name_weights(graph: ir.Graph) -> None:
     """Name a weight that an exporter stored under a number after its bias, whose name exporters keep."""
     for node in nodes(graph, "MatMul"):
         weight = projection_weight(node)
-        if weight is None or ("::" not in (weight.name or "") and "." in (weight.name or "")):
+        if weight is None or not _NUMBERED.fullmatch(weight.name or ""):
             continue
         add = next((n for n in consumers(node.outputs[0]) if n.op_type == "Add"), None)
         bias = next((v.name for v in add.inputs if is_vector(v) and v is not None), None) if add is not None else None

@@ -12,6 +12,9 @@ from ...errors import SourceError
 from .edit import attribute_int, attribute_string, optional_float
 from .torch_operators import OPERATORS, Tensor, reduce
 
+_FAR = (1 << 31) - 1
+"""From here on, bounds of a Slice mean the end of the axis, or its start where negative."""
+
 
 def _attention(node: ir.Node, x: list[Any]) -> Tensor:
     """Compute Attention-23 by two matmuls and a softmax, which every delegate has. Queries are scaled: they are fewer than scores.
@@ -68,9 +71,12 @@ def _slice(node: ir.Node, x: list[Any]) -> Tensor:
     steps = x[4] if len(x) > 4 and x[4] is not None else [1] * len(starts)
     result = x[0]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 0 and (start == -1 or start >= _FAR) and end <= -_FAR:  # all of the axis, from its end
+            result = torch.flip(result, [axis])
+            start, end, step = 0, _FAR, -step
         if step < 1:
             raise SourceError(
-                f"node {node.name!r}: a Slice that runs backwards has no counterpart in a torch module yet"
+                f"node {node.name!r}: a Slice that runs backwards over a part has no counterpart in a torch module yet"
             )
         result = torch.ops.aten.slice.Tensor(result, axis, start, end, step)
     return result

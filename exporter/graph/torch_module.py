@@ -2,7 +2,8 @@
 
 Every node is one small submodule, so that an exported graph says by its module stack which node an operator comes from.
 A matmul by trained weights, with its bias, is one linear layer; int8 weights, their scales and rounding per token are part
-of it. Sizes are plain integers on the way, never tensors: the length of the sequence stays symbolic.
+of it. Sizes are plain integers on the way, so that the length of the sequence stays symbolic; tensors only where a step computes
+with them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from .mask import PADDING_BIAS
 from .quantized import DOMAIN
 from .torch_graph import as_tensor
 from .torch_operators import OPERATORS, PLAIN, Tensor
-from .torch_sizes import SIZE_OPERATORS, plain_numbers, sizes_of
+from .torch_sizes import SIZE_OPERATORS, plain_numbers, size_as_tensor, sizes_of, stays_size
 
 
 class TorchModule(nn.Module):
@@ -81,13 +82,14 @@ class NamedModule(nn.Module):
 
 @dataclass(frozen=True)
 class _Computed:
-    """An input that an earlier step computed, or the caller gave."""
+    """An input that an earlier step computed, or the caller gave. A size is given as a tensor to steps that compute with it."""
 
     value: ir.Value
+    as_tensor: bool = False
 
     def read(self, env: dict[ir.Value, Any]) -> Any:
         """Return its tensor, or its size."""
-        return env[self.value]
+        return size_as_tensor(env[self.value]) if self.as_tensor else env[self.value]
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class _Builder:
         if first is not None and node.op_type == "Expand" and _only_attention(node.outputs[0]):
             return _Planned(_Step(lambda _, x: x[0], node, {}), [_Computed(first)], node.outputs)
         sizes = [v for v in node.inputs if v is not None and v in self._sizes]
-        if node.op_type in SIZE_OPERATORS and sizes and all(v is None or self._is_size(v) for v in node.inputs):
+        if stays_size(node) and sizes and all(v is None or self._is_size(v) for v in node.inputs):
             return self._of_sizes(node)
         if first is not None and node.op_type == "Shape":
             self._sizes.update(node.outputs)
@@ -188,12 +190,8 @@ class _Builder:
                 reads.append(_Sizes(plain_numbers(value)))
             elif value.is_initializer():
                 constants[place] = self._tensor(value)
-            elif value in self._sizes and place not in plain:
-                raise SourceError(
-                    f"node {node.name!r}: {node.op_type} computes with the size {value.name!r} as a tensor"
-                )
             else:
-                reads.append(_Computed(value))
+                reads.append(_Computed(value, as_tensor=value in self._sizes and place not in plain))
         return _Planned(_Step(function, node, constants), reads, node.outputs)
 
     def _is_size(self, value: ir.Value) -> bool:

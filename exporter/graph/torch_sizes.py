@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
-from .edit import constant, optional_int
+from .edit import attribute_int, constant, optional_int
 
 _LARGEST_SIZE_LIST = 64
 """Constants of at most so many elements may be sizes or axes; longer ones are weights."""
@@ -28,6 +29,20 @@ def sizes_of(node: ir.Node, x: list[Any]) -> list[Any]:
     """Return the sizes that a Shape node gives for a tensor."""
     start, end = (optional_int(node, name) for name in ("start", "end"))
     return list(x[0].shape)[start:end]
+
+
+def size_as_tensor(size: Any) -> torch.Tensor:
+    """Return a size as the int64 tensor that the graph has in its place; symbolic sizes stay symbolic."""
+    if isinstance(size, list):
+        return torch.stack([size_as_tensor(n) for n in size]) if size else torch.zeros(0, dtype=torch.int64)
+    return torch.full((), size, dtype=torch.int64)
+
+
+def stays_size(node: ir.Node) -> bool:
+    """Return whether a node makes a size of sizes: one that casts them to another kind of number makes a tensor."""
+    if node.op_type == "Cast":
+        return ir.DataType(attribute_int(node, "to")) in (ir.DataType.INT32, ir.DataType.INT64)
+    return node.op_type in SIZE_OPERATORS
 
 
 def _each(function: Callable[[Any, Any], Any]) -> Callable[[ir.Node, list[Any]], Any]:

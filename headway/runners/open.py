@@ -37,8 +37,8 @@ def opened_files(runner: str, directory: Path, artifact: str, *, providers: bool
     `providers`: whether ONNX Runtime's were given.
     """
     if runner != ONNXRUNTIME and not providers:
-        beside = _BESIDE.get(runner)
-        return [artifact] if beside is None else [artifact, *beside(directory, artifact)]
+        listed = _OPENED.get(runner)
+        return [artifact] if listed is None else listed(directory, artifact)
     graph = graph_of(Path(artifact)).as_posix()
     return [graph, *_weights_of(directory, graph)]
 
@@ -58,25 +58,39 @@ def _weights_of(directory: Path, graph: str) -> list[str]:
     return names
 
 
-def _beside_engine(directory: Path, artifact: str) -> list[str]:
+def _of_engine(directory: Path, artifact: str) -> list[str]:
+    """Return the names of an engine and of what it is opened with. One that was not built yet has its plan alone."""
     engine = Path(artifact)
     names = [engine.with_name(PLAN_FILE).as_posix()]
+    if not (directory / artifact).exists():
+        return names
+    names.insert(0, artifact)
     record = engine.with_suffix(RECORD_SUFFIX).as_posix()
     if (directory / record).exists():  # trtexec writes none
         names.append(record)
-    settings = read_plan(directory / names[0])["settings"] | (read_record(directory / engine) or {})
+    settings = read_plan(directory / names[1])["settings"] | (read_record(directory / engine) or {})
     if settings["stripped"]:  # the engine gets its weights from the graph
         graph = engine.with_name("model.onnx").as_posix()
         names += [graph, *_weights_of(directory, graph)]
     return names
 
 
-_BESIDE: dict[str, Callable[[Path, str], list[str]]] = {
-    "tensorrt": _beside_engine,
-    "executorch": lambda _, artifact: [f"{artifact}.json"],
-    "litert": lambda _, artifact: [f"{artifact}.json"],
+def _of_package(directory: Path, artifact: str) -> list[str]:
+    """Return the names of all files of a package, which is a directory; links are among them, wherever they lead."""
+    package = directory / artifact
+    if package.is_symlink() or not package.is_dir():
+        return [artifact]
+    files = (path for path in package.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(directory).as_posix() for path in files)
+
+
+_OPENED: dict[str, Callable[[Path, str], list[str]]] = {
+    "tensorrt": _of_engine,
+    "executorch": lambda _, artifact: [artifact, f"{artifact}.json"],
+    "litert": lambda _, artifact: [artifact, f"{artifact}.json"],
+    "coreml": _of_package,
 }
-"""By runner, what it opens beside the artifact."""
+"""By runner, what it opens where that is more than the artifact."""
 
 
 def graph_of(artifact: Path) -> Path:

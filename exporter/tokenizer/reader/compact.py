@@ -196,7 +196,8 @@ def _added_tokens(content: dict[str, Any]) -> list[bytes]:
     tokenizer = Tokenizer.from_str(json.dumps(content))
     decoder = tokenizer.get_added_tokens_decoder()
     tokens_by_form: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
-    for token_id, token in sorted(decoder.items(), key=lambda item: not item[1].special):
+    names: dict[str, str] = {}
+    for token_id, token in decoder.items():
         text = token.content
         if token.normalized and tokenizer.normalizer is not None:
             text = tokenizer.normalizer.normalize_str(text)
@@ -205,9 +206,10 @@ def _added_tokens(content: dict[str, Any]) -> list[bytes]:
         if tokenizer.token_to_id(token.content) != token_id:
             raise refuse(f"an added token, {token.content!r}, with two ids")
         flags = token.single_word | token.lstrip << 1 | token.rstrip << 2
-        tokens_by_form[token.normalized].setdefault(
-            text.encode(), _number(token_id) + bytes([flags])
-        )  # of several with one text the first counts
+        if token.normalized and names.setdefault(text, token.content) != token.content:
+            # tokenizers takes one or the other, by chance each time the file is read
+            raise refuse(f"added tokens that normalization makes one, {names[text]!r} and {token.content!r}")
+        tokens_by_form[token.normalized][text.encode()] = _number(token_id) + bytes([flags])
     return [_strings(sorted(tokens)) + b"".join(tokens[t] for t in sorted(tokens)) for tokens in tokens_by_form]
 
 

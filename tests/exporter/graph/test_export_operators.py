@@ -36,6 +36,14 @@ def test_what_cannot_be_exported_is_named() -> None:
         EXPORT_OPERATORS["Slice"][0](ir.node("Slice", [], name="back"), [x, [2], [0], [1], [-1]])
 
 
+@pytest.mark.parametrize("step", [-1, -2])
+@pytest.mark.parametrize("start", [-1, 2**63 - 1])
+def test_a_slice_of_all_an_axis_may_run_backwards(start: int, step: int) -> None:
+    x = torch.arange(24).reshape(1, 3, 8)
+    made = EXPORT_OPERATORS["Slice"][0](ir.node("Slice", [], name="back"), [x, [start], [-(2**63)], [2], [step]])
+    assert made.tolist() == x.numpy()[..., ::step].tolist()
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_attention_is_what_the_operator_is(batch: int, kv_heads: int) -> None:

@@ -1,6 +1,8 @@
 """The page in headless Chromium and in Node."""
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,25 @@ def browse(*arguments: str) -> dict[str, Any]:
     return dict(page)
 
 
+def served(place: Path, *packages: str) -> None:
+    """Put packages where `npm ci` puts them. Hard links: the server follows no link that leads out."""
+    for package in packages:
+        folder = place / "node_modules" / package / "dist"
+        if not folder.exists():
+            shutil.copytree(PACKAGES / package / "dist", folder, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another file system
+        shutil.copy(source, target)
+
+
 @pytest.fixture
 def runtime_beside(sentence: Exported, classifier: Exported) -> None:
-    """onnxruntime-web where `npm ci` puts it."""
     for bundle in (sentence, classifier):
-        if not (bundle.path / "node_modules").exists():
-            (bundle.path / "node_modules").symlink_to(PACKAGES)
+        served(bundle.path, "onnxruntime-web")
 
 
 @needs_node
@@ -72,9 +87,9 @@ def test_the_page_labels_a_text_as_python_does(classifier: Exported, runtime_bes
 
 @needs_node
 def test_transformers_js_opens_the_same_directory(sentence: Exported, classifier: Exported, tmp_path: Path) -> None:
-    (tmp_path / "node_modules").symlink_to(PACKAGES)
-    (tmp_path / "embedding").symlink_to(sentence.path)
-    (tmp_path / "bundle").symlink_to(classifier.path)
+    served(tmp_path, "onnxruntime-web", "onnxruntime-common", "@huggingface/transformers")
+    for name, bundle in (("embedding", sentence), ("bundle", classifier)):
+        shutil.copytree(bundle.path, tmp_path / name, ignore=shutil.ignore_patterns("node_modules"))
     places = {
         "@huggingface/transformers": "./node_modules/@huggingface/transformers/dist/transformers.web.min.js",
         "onnxruntime-web/webgpu": "./node_modules/onnxruntime-web/dist/ort.webgpu.bundle.min.mjs",
