@@ -35,8 +35,8 @@ from .probe import Prober
 from .source_rounding import put_rounding, take_rounding
 
 OPSET = 23
-_NUMBERED = re.compile(r".*::.*|[^.]*\d")
-"""Names that exporters make up for weights: `onnx::MatMul_12`, `val_12`. Names of parameters have dots."""
+_NUMBERED = re.compile(r".*::.*|[^.]*\d|t|permute|transpose")
+"""Names that exporters make up for weights: `onnx::MatMul_12`, `val_12`, or the operator alone. Names of parameters have dots."""
 _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 
 

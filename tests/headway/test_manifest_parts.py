@@ -2,9 +2,9 @@
 
 import pytest
 
-from headway.checked import Mismatch
+from headway.checked import Mismatch, checked
 from headway.exporter.targets.ort.target import session_options
-from headway.manifest_parts import check_session_options
+from headway.manifest_parts import Anatomy, TextCounts, check_session_options
 
 
 def test_what_targets_write_is_on_the_lists() -> None:
@@ -32,3 +32,14 @@ def test_what_targets_write_is_on_the_lists() -> None:
 def test_anything_else_is_refused(options: dict) -> None:
     with pytest.raises(Mismatch, match="session_options"):
         check_session_options(options)
+
+
+def test_keys_that_older_bundles_lack_are_checked_where_they_are() -> None:
+    older = {"parameters": 1, "bytes": 4, "embeddings": {}, "blocks": []}
+    for more in ({}, {"vocabulary": None}, {"vocabulary": 30522}):
+        assert checked(Anatomy, older | more) == older | more
+    for vocabulary in ("../../etc/passwd", -1, True, 1 << 40):
+        with pytest.raises(Mismatch, match="vocabulary"):
+            checked(Anatomy, older | {"vocabulary": vocabulary})
+    with pytest.raises(Mismatch, match="judge: missing"):
+        checked(TextCounts, {"learn": 1, "choose": 1})

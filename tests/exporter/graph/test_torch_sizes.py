@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from headway.exporter.graph.torch_sizes import SIZE_OPERATORS, plain_numbers, sizes_of
+from headway.exporter.graph.torch_sizes import SIZE_OPERATORS, plain_numbers, size_as_tensor, sizes_of, stays_size
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,16 @@ def test_only_small_constants_are_numbers() -> None:
     assert plain_numbers(constant(np.array(3))) == 3
     assert plain_numbers(constant(np.zeros(65))) is None
     assert plain_numbers(None) is None and plain_numbers(ir.Value(name="computed")) is None
+
+
+@pytest.mark.parametrize("size", [5, [2, 3], []])
+def test_a_size_as_a_tensor(size: Any) -> None:
+    made = size_as_tensor(size)
+    assert made.dtype == torch.int64 and made.tolist() == size
+
+
+def test_a_size_that_is_cast_to_float_is_none_any_more() -> None:
+    kinds = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT, ir.DataType.BOOL)
+    casts = [ir.node("Cast", [], attributes={"to": int(kind)}) for kind in kinds]
+    assert [stays_size(node) for node in casts] == [True, True, False, False]
+    assert stays_size(ir.node("Add", [])) and not stays_size(ir.node("Where", []))

@@ -10,7 +10,7 @@ from headway.bundle import Bundle
 from headway.errors import TargetError
 from headway.exporter.export import Exported
 from headway.manifest import MANIFEST, Manifest
-from headway.runners.open import open_artifact
+from headway.runners.open import open_artifact, opened_files
 from headway.runners.ort import OrtRunner
 
 
@@ -57,3 +57,19 @@ def test_an_unknown_runner_is_named(bert_bundle: Exported, tmp_path: Path) -> No
 def test_core_ml_packages_are_refused() -> None:
     with pytest.raises(TargetError, match="Apple's systems alone"):
         open_artifact("coreml", Path("model.mlpackage"), {}, None, None)
+
+
+def test_all_that_is_opened_is_named(tmp_path: Path) -> None:
+    """An engine that was not built yet is not opened; a package is a directory, whose files and links all count."""
+    assert opened_files("tensorrt", tmp_path, "model.engine", providers=False) == ["plan.json"]
+    package = tmp_path / "model.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    for name in ("Manifest.json", "Data/weight.bin"):
+        (package / name).touch()
+    (package / "linked").symlink_to(tmp_path.parent, target_is_directory=True)
+    names = ["Data/weight.bin", "Manifest.json", "linked"]
+    assert opened_files("coreml", tmp_path, "model.mlpackage", providers=False) == [
+        f"model.mlpackage/{n}" for n in names
+    ]
+    assert opened_files("coreml", tmp_path, "other.mlpackage", providers=False) == ["other.mlpackage"]
+    assert opened_files("litert", tmp_path, "model.tflite", providers=False) == ["model.tflite", "model.tflite.json"]
