@@ -5,6 +5,7 @@ import random
 import threading
 import unicodedata
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from headway.text import TextEncoder
 from tests.support import models
 
 
+@cache
 def mixed_unicode(count: int) -> list[str]:
     """Lines of many scripts, full width, combining marks, emoji, right-to-left, controls and odd spaces."""
     rng = random.Random(0)
