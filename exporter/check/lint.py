@@ -82,8 +82,25 @@ def lint(path: Path, target: str) -> list[Finding]:
             raise SourceError(f"{file}: not an ONNX file ({error})") from error
         config = manifest.session_options.get("config", {}) if manifest is not None else {}
         exact, cure = str(config.get(X64_PRECISION, "0")) == "1", _CURE
+    _check_inputs(file, graphs)
     findings = [f for graph in graphs for f in _findings(graph, processor, exact, cure)]
     return sorted(findings, key=lambda f: f.severity)
+
+
+_FEWEST = {"MatMul": 2, "DequantizeLinear": 2, "QuantizeLinear": 2, "MatMulNBits": 3} | {
+    name: index + 1 for name, index in _INTEGER_PRODUCTS.items()
+}
+"""The fewest inputs of the operators that findings are about."""
+
+
+def _check_inputs(file: Path, graphs: list[ir.Graph]) -> None:
+    """Raise SourceError naming a node that has fewer inputs than its operator takes: the file is damaged."""
+    for node in (node for graph in graphs for node in graph):
+        if len(node.inputs) < _FEWEST.get(node.op_type, 0):
+            raise SourceError(
+                f"{file}: damaged: node {node.name!r} ({node.op_type}) has {len(node.inputs)} inputs, and needs at least "
+                f"{_FEWEST[node.op_type]}: download it again"
+            )
 
 
 def _as_graph(file: OrtFile) -> ir.Graph:
@@ -156,7 +173,7 @@ def _zero_point(node: ir.Node, processor: Processor) -> Iterator[Finding]:
 def _sums(node: ir.Node, matrix: ir.Value, processor: Processor, exact: bool, cure: str) -> Iterator[Finding]:
     """Find saturation of 16-bit pairs and overflow of 32-bit sums, by the weights themselves and for the worst activations."""
     array = constant(matrix)
-    if array is None or array.dtype != np.int8:
+    if array is None or array.dtype != np.int8 or array.ndim != 2:
         return
     integers = array.astype(np.int64)
     pairs = np.pad(integers, ((0, len(integers) % 2), (0, 0))).reshape(-1, 2, integers.shape[1])

@@ -1,5 +1,12 @@
 """What would saturate, overflow or be refused on another processor or runtime."""
 
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from headway.errors import SourceError
 from headway.exporter.check.lint import lint
 from headway.exporter.export import Exported
 
@@ -13,3 +20,24 @@ def test_lint_reads_ort_files(mobile: Exported, rounded: Exported) -> None:
     assert all("export for --target ort" in f.what for f in findings)
     assert lint(rounded.path, "arm-dotprod") == [] == lint(rounded.path, "ort-mobile")
     assert lint(rounded.path / "model.ort", "x86-avx2") == findings
+
+
+def test_a_node_without_its_inputs_is_a_damaged_file(tmp_path: Path) -> None:
+    x = ir.Value(name="x")
+    model = ir.Model(
+        ir.Graph([x], [], nodes=[ir.Node("", "MatMul", [x], name="cut")], opset_imports={"": 21}), ir_version=10
+    )
+    ir.save(model, tmp_path / "m.onnx")
+    with pytest.raises(SourceError, match=r"node 'cut' \(MatMul\) has 1 inputs, and needs at least 2"):
+        lint(tmp_path / "m.onnx", "x86-avx2")
+
+
+def test_weights_that_are_no_matrix_are_passed_over(tmp_path: Path) -> None:
+    x, scale = ir.Value(name="x"), ir.Value(name="s")
+    weight = ir.Value(name="w", const_value=ir.Tensor(np.ones(4, np.int8), name="w"))
+    node = ir.Node("", "MatMulInteger", [x, weight], name="vector")
+    model = ir.Model(
+        ir.Graph([x, scale], [], nodes=[node], initializers=[weight], opset_imports={"": 21}), ir_version=10
+    )
+    ir.save(model, tmp_path / "m.onnx")
+    assert lint(tmp_path / "m.onnx", "x86-avx2") == []
