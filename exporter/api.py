@@ -232,7 +232,7 @@ def resolve_recipe(
             "int8 needs the ranges of activations, which are learned from text: use headway compress --quantize int8, or a "
             "recipe with data and a quantize pass; dtype says what the rest is computed in"
         )
-    base = recipe if recipe is None or isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    base = recipe if recipe is None or isinstance(recipe, Recipe) else read_recipe(Path(recipe), given.get("source"))
     if base is not None and base is not recipe and source is None and not allow_code:
         check_code(base.source, Path(str(recipe)))
     if base is not None and base is not recipe and source is None:

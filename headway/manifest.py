@@ -198,7 +198,10 @@ class Manifest:
         """
         path = directory / MANIFEST
         if not path.exists():
-            raise SourceError(f"{directory}: no {MANIFEST}, so this is not a Headway bundle")
+            missing = (
+                "no such directory" if not directory.exists() else f"no {MANIFEST}, so this is not a Headway bundle"
+            )
+            raise SourceError(f"{directory}: {missing}")
         raw = _upgraded(path, read_any_json(path, _MOST_BYTES))
         try:
             _check_contents(raw)

@@ -56,12 +56,17 @@ class _Identity:
         if self._handle >= 0:
             os.close(self._handle)
 
+    def _is_under_way(self) -> bool:
+        """Return whether a replacement was seen: before its second step, or between the looks at the two names."""
+        out = real_path(self._path.parent)
+        return any(bool(leftovers(out, OLD)) or os.path.lexists(self._path) for _ in range(2))
+
     def holds(self) -> bool:
         """Return whether the same manifest is there, unchanged."""
         try:
             now = self._path.stat()
         except OSError:
-            return self._handle < 0 and not leftovers(real_path(self._path.parent), OLD)
+            return self._handle < 0 and not self._is_under_way()
         if self._handle < 0:
             return not os.access(self._path, os.R_OK)  # it was not there, and is now; or it cannot be read
         same = (now.st_mtime_ns, now.st_size) == (

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from ...errors import UsageError
+from ...manifest import MANIFEST
 from .pass_specs import StrictModel
 from .passes import PassSpec, check_order
 from .targets import TARGETS, targets_with
@@ -209,23 +210,26 @@ def check_code(spec: str, where: Path) -> None:
     """Raise UsageError where a recipe names a factory: code runs only where whoever runs it has named it."""
     if ":" in spec and not spec.endswith(".onnx") and not Path(spec).exists():
         raise UsageError(
-            f"{where}: its source {spec} is a factory, and code runs only when you name it: give {spec} as the source, or "
-            "--allow-code if you trust who wrote the recipe"
+            f"{where}: its source {spec} is a factory, and code runs only when you name it: give {spec} as the source (export) or "
+            "with --against (verify), or --allow-code if you trust who wrote the recipe"
         )
 
 
 def find_named(name: str, recipe: Path, key: str, option: str) -> str:
     """Return where a file lies that a bundle's recipe names under `key`: here, or beside the bundle.
 
-    A bundle says no more about places than names. UsageError where it is at neither place: `option` says where it is.
+    A bundle says no more about places than names. UsageError where it is at neither place: `option` says where it is. Names in a
+    recipe that lies in no bundle stay as they are.
     """
+    if not (recipe.parent / MANIFEST).is_file():
+        return name
     beside = recipe.resolve().parent.parent / name
     if Path(name).exists() or name == "-" or not _is_place(name):
         return name
     if not beside.exists():
         raise UsageError(
-            f"{recipe}: its {key} {name} is neither here nor beside the bundle, which holds no paths of the machine that made it: "
-            f"say where it is with {option}"
+            f"{recipe}: its {key} {name} is neither here nor beside the bundle: say where it is with {option} (a bundle holds no paths "
+            "of the machine that made it)"
         )
     return str(beside)
 
@@ -235,8 +239,8 @@ def _is_place(name: str) -> bool:
     return not (name.count("/") == 1 or (":" in name and not name.endswith(".onnx")))
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe. Raises UsageError, which names the file and the key that is wrong."""
+def read_recipe(path: Path, source: str | None = None) -> Recipe:
+    """Read a recipe; `source` takes the place of its own. Raises UsageError, which names the file and the key that is wrong."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"{path}: larger than any recipe; at most {_MOST_BYTES // 1000} kB are read")
@@ -247,7 +251,7 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageError(f"{path}: a recipe is a mapping of keys; at least `source:` is needed")
-    return make_recipe(str(path), **content)
+    return make_recipe(str(path), **(content if source is None else content | {"source": source}))
 
 
 def make_recipe(where: str, **values: object) -> Recipe:

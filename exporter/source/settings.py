@@ -6,7 +6,7 @@ What transformers and sentence-transformers follow themselves is not looked at: 
 import inspect
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ def _check_own_code(path: Path, source: Source) -> None:
 
 
 def _check_architectures(source: Source, path: Path) -> None:
-    """Refuse a class that is not the one which is loaded. A task that the user named decides over class names."""
+    """Refuse a class that is not the one which is loaded. A task that the user named takes the encoder, never the head of another."""
     names = architectures(source.config)
     if source.chosen and source.task != "sentence-embedding":
+        _check_chosen(source.task, names, path)
         return
     import transformers
 
@@ -80,6 +81,19 @@ def _check_architectures(source: Source, path: Path) -> None:
         )
         what = "has no task here" if known else "is no class of transformers"
         raise SourceError(f"{path}: architectures names {name}, which {what}: {way}")
+
+
+def _check_chosen(task: str, names: Sequence[str], path: Path) -> None:
+    """Refuse a task by which the head of a class would be read as that of another: their tensors may have the same names."""
+    if task == "feature-extraction":
+        return
+    for name in names:
+        own = task_of_architecture(name)
+        if own not in (None, task):
+            raise SourceError(
+                f"{path}: architectures names {name}, whose head is for {own}; as {task} its numbers would mean nothing: leave --task "
+                "out, or take --task feature-extraction for the encoder alone"
+            )
 
 
 def _check_config(config: Mapping[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ..errors import TargetError
+from ..errors import TargetError, UsageError
 from ..kernels.cpu import MISSING, library_path
 from ..processor import X64_PRECISION, adds_bytes_exactly
 from .base import group_by_length, prepared, put_rows, real_lengths
@@ -91,7 +91,17 @@ class OrtRunner:
         return results
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(self.output_names, self.session.run(None, feeds), strict=True))
+        try:
+            results = self.session.run(None, feeds)
+        except Exception as error:  # onnxruntime raises its own unrelated exception types
+            if type(error).__name__ not in ("Fail", "InvalidArgument"):
+                raise
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            raise UsageError(
+                f"ONNX Runtime cannot run inputs of these shapes: {shapes}; [batch, sequence] within the model's length is expected "
+                f"({str(error).splitlines()[0][:200]})"
+            ) from error
+        return dict(zip(self.output_names, results, strict=True))
 
 
 def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:

@@ -77,6 +77,6 @@ def test_a_bundle_says_nothing_of_places_and_its_source_is_found_beside_it(bert:
         assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes()
     assert verify_bundle(bundle, None, None).ok
     moved = bundle.rename(tmp_path / "bundle")
-    with pytest.raises(SourceError, match="source"):
+    with pytest.raises(UsageError, match=r"its source source is neither here nor beside the bundle: .* --against"):
         verify_bundle(moved, None, None)
     assert verify_bundle(moved, str(source), None).ok

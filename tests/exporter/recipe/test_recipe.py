@@ -67,3 +67,10 @@ def test_what_is_no_recipe_is_named(content: str, says: str, tmp_path: Path) -> 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"recipe\.yaml: No such file"):
         read_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_source_given_beside_a_recipe_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("version: 1\n")
+    with pytest.raises(UsageError, match="source: Field required"):
+        read_recipe(tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml", "path/to/model").source == "path/to/model"

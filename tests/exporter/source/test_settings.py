@@ -195,3 +195,12 @@ def test_families_without_a_canonical_form_are_refused_before_they_are_loaded(
     (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     message = refusal(tmp_path)
     assert f"{family} models are not exported" in message and says in message
+
+
+def test_a_task_does_not_read_the_head_of_another(bert_classifier: Path) -> None:
+    """Both heads are called `classifier` and have the same shape: labels of tokens would be made of those of texts."""
+    with pytest.raises(
+        SourceError, match=r"BertForSequenceClassification, whose head is for text-classification; as token-"
+    ):
+        check_settings(open_source(str(bert_classifier), task="token-classification"))
+    check_settings(open_source(str(bert_classifier), task="feature-extraction"))
