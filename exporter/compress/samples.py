@@ -11,6 +11,7 @@ from ...errors import UsageError
 from ...text import TextEncoder
 from ..recipe.recipe import Calibration
 from ..source.scoring import label_names
+from ..source.source import architectures
 
 MOST_TOKENS = 32_768
 """Calibration data beyond this many tokens changes nothing and takes time."""
@@ -36,7 +37,7 @@ class Split:
 
 def class_names(config: Mapping[str, Any]) -> dict[str, int]:
     """Return the classes of a text classifier by name. A config that names none has as many as it says, or two."""
-    if not any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or []):
+    if not any(name.endswith("ForSequenceClassification") for name in architectures(config)):
         return {}
     named = config.get("id2label") or dict(enumerate(label_names(config)))
     return {str(name): int(number) for number, name in named.items()}

@@ -39,6 +39,7 @@ def test_so_few_texts_that_none_could_be_held_out_are_refused() -> None:
         ({"architectures": ["BertModel"], "id2label": {"0": "a"}}, {}),
         ({}, {}),
         ({"architectures": ["BertForSequenceClassification"]}, {"LABEL_0": 0, "LABEL_1": 1}),
+        ({"architectures": "BertForSequenceClassification"}, {"LABEL_0": 0, "LABEL_1": 1}),
         ({"architectures": ["XForSequenceClassification"], "id2label": {"0": "no", "1": "yes"}}, {"no": 0, "yes": 1}),
     ],
 )
