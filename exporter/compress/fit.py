@@ -105,9 +105,10 @@ def _repair(model: ir.Model, tools: Tools) -> None:
 def follow(model: ir.Model, tools: Tools, plans: Sequence[CutPlan]) -> ir.Model:
     """Return a copy of the model cut as the plans of an earlier run say, with a repair between one and the next."""
     for number, plan in enumerate(plans, 1):
-        tools.step(f"round {number} of {len(plans)}")
+        tools.step(f"fit to the budget, round {number} of {len(plans)}", of=len(plans), at=number - 1)
         anatomy, evidence = read_anatomy(model), tools.learn(model)
         model = tools.apply(model, plan.passes(anatomy, evidence))
+        del anatomy, evidence  # as in `_rounds`
         if number < len(plans):
             _repair(model, tools)
     return model
