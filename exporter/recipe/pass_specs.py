@@ -229,7 +229,7 @@ class TrimVocabularySpec(PassBase):
         default=None,
         gt=0,
         le=1,
-        description="As few tokens stay as have this share of the expected use; 0.999 where neither this nor tokens is given.",
+        description="As few tokens stay as cover this share of the tokens of unseen text; 0.999 where neither this nor tokens is given.",
     )
     keep_script: list[str] = Field(
         default_factory=list,
