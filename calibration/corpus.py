@@ -99,21 +99,13 @@ def _read(path: Path, column: str | None, label_names: Sequence[str] = LABELS) -
         )
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:  # in the files that describe a datasets directory
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        # The files that describe a datasets directory hold something else.
         raise UsageError(
             f"{path}: not a {kind} that can be read ({type(error).__name__}: {error}): write it again"
         ) from error
-    except (
-        ValueError,
-        RecursionError,
-        csv.Error,
-        NotImplementedError,
-    ) as error:  # pyarrow's errors are ValueErrors too
+    except (ValueError, RecursionError, csv.Error, NotImplementedError) as error:
+        # pyarrow's errors are ValueErrors too.
         raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
 
 

@@ -70,7 +70,7 @@ def _flags(path: Path, label: object, classes: Mapping[str, int]) -> list[float]
         return [float(i) for i in items]  # type: ignore[arg-type]
     flags = [0.0] * len(classes)
     for item in items:
-        flags[_class(path, int(item) if isinstance(item, float) and item.is_integer() else item, classes)] = 1.0
+        flags[_class(path, item, classes)] = 1.0
     return flags
 
 

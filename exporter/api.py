@@ -232,13 +232,17 @@ def resolve_recipe(
             "int8 needs the ranges of activations, which are learned from text: use headway compress --quantize int8, or a "
             "recipe with data and a quantize pass; dtype says what the rest is computed in"
         )
-    base = recipe if recipe is None or isinstance(recipe, Recipe) else read_recipe(Path(recipe), given.get("source"))
-    if base is not None and base is not recipe and source is None and not allow_code:
-        check_code(base.source, Path(str(recipe)))
-    if base is not None and base is not recipe and source is None:
-        given["source"] = find_named(base.source, Path(str(recipe)), "source", "SOURCE")
-    if base is not None and base is not recipe and base.data is not None and "data" not in given:
-        given["data"] = find_named(str(base.data), Path(str(recipe)), "data", "--data")
+    if recipe is None or isinstance(recipe, Recipe):
+        base = recipe
+    else:
+        file = Path(recipe)
+        base = read_recipe(file, given.get("source"))
+        if source is None:
+            if not allow_code:
+                check_code(base.source, file)
+            given["source"] = find_named(base.source, file, "source", "SOURCE")
+        if base.data is not None and "data" not in given:
+            given["data"] = find_named(str(base.data), file, "data", "--data")
     if base is not None and not given:
         return base
     values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}

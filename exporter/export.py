@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from ..calibration.corpus import builtin_lines, fingerprint, read_labeled, read_lines, required
 from ..errors import GateError, UsageError
-from ..manifest import Manifest
+from ..manifest import Manifest, logit_columns
 from ..scratch import scratch
 from ..tasks import Scoring
 from ..text import TextEncoder
@@ -307,9 +307,7 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
 
 def _scoring(graph: _Graph) -> Scoring | None:
     """Return how the logits of a graph are read; their number decides."""
-    shapes = [tensor_info(v).shape for v in graph.model.graph.outputs if v.name == "logits"]
-    columns = shapes[0][-1] if shapes and shapes[0] else None
-    return scoring_of(graph.source, columns if isinstance(columns, int) else None)
+    return scoring_of(graph.source, logit_columns([tensor_info(v) for v in graph.model.graph.outputs]))
 
 
 def _publish(flow: _Flow, built: _Built) -> int:

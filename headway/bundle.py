@@ -10,7 +10,7 @@ import numpy as np
 
 from .entities import Aggregation, Entities, check_aggregation, entity_spans, tokens_of
 from .errors import HeadwayWarning, SourceError, UsageError
-from .manifest import Manifest, check_files, check_whole
+from .manifest import Manifest, check_files, check_whole, logit_columns
 from .opening import Checksums, check_padding, check_tensors, open_one
 from .runners.base import Runner
 from .runners.open import open_artifact, opened_files
@@ -113,10 +113,9 @@ class Bundle:
     @cached_property
     def scoring(self) -> Scoring:
         """How logits become scores (text-classification). SourceError where this Headway does not know the way."""
-        (columns,) = (o.shape[-1] for o in self.manifest.outputs if o.name == "logits")
+        columns = logit_columns(self.manifest.outputs)
         try:
-            known = columns if isinstance(columns, int) else max(len(self.manifest.labels), 1)
-            return Scoring.of(self.manifest.scoring, known)
+            return Scoring.of(self.manifest.scoring, columns or max(len(self.manifest.labels), 1))
         except ValueError as error:
             raise SourceError(f"{self.path}: this Headway does not know the {error}: install a newer one") from error
 

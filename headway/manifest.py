@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Annotated, Any
@@ -32,8 +32,13 @@ def check_records(directory: Path, records: Mapping[str, Mapping[str, Any]]) -> 
     folder = Folder(directory)
     for name, record in records.items():
         file = folder.file(name)
-        if digest(file) != record["sha256"]:
-            raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
+        check_digest(file, record["sha256"])
+
+
+def check_digest(file: Path, expected: str) -> None:
+    """Raise SourceError where a file has another sha256 than it had."""
+    if digest(file) != expected:
+        raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
 
 
 def digest(path: Path) -> str:
@@ -81,6 +86,12 @@ class TensorInfo:
 
     shape: list[Annotated[int, Between(0, 1 << 31)] | str]
     """Sizes of the dimensions; a dynamic one is given by its name, as `batch` or `sequence`."""
+
+
+def logit_columns(outputs: Sequence[TensorInfo]) -> int | None:
+    """Return how many logits a text has; None where there are none, or their number is not fixed."""
+    columns = next((o.shape[-1] for o in outputs if o.name == "logits" and o.shape), None)
+    return columns if isinstance(columns, int) else None
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from .errors import HeadwayError, SourceError
 from .inside import Folder
-from .manifest import MANIFEST, Manifest, digest
+from .manifest import MANIFEST, Manifest, check_digest
 from .replaced import OLD, leftovers, real_path, restore
 
 _TRIES = 50
@@ -69,11 +69,9 @@ class _Identity:
             return self._handle < 0 and not self._is_under_way()
         if self._handle < 0:
             return not os.access(self._path, os.R_OK)  # it was not there, and is now; or it cannot be read
-        same = (now.st_mtime_ns, now.st_size) == (
-            self._then.st_mtime_ns,
-            self._then.st_size,
-        )  # else it was written over
-        return same and os.path.samestat(now, self._then)
+        then = self._then
+        written_over = (now.st_mtime_ns, now.st_size) != (then.st_mtime_ns, then.st_size)
+        return not written_over and os.path.samestat(now, then)
 
 
 class Checksums:
@@ -110,8 +108,7 @@ class Checksums:
     def _compare(self) -> None:
         try:
             for file, expected in self._files:
-                if digest(file) != expected:
-                    raise SourceError(f"{file}: changed since the bundle was made; copy it again, or make it again")
+                check_digest(file, expected)
         except SourceError as error:
             self._error = error
 

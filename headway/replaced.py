@@ -4,12 +4,14 @@
 renamed to its place, and the old one is removed. So after a crash either one is in place, or the old one lies beside it, unlocked.
 """
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OLD = "old"
+_TRIES = 10
 
 
 def real_path(out: Path) -> Path:
@@ -64,6 +66,18 @@ def lock(directory: Path) -> int | None:
     if handle >= 0:
         os.close(handle)
     return None
+
+
+def own_folder(make: Callable[[], Path]) -> tuple[Path, int | None]:
+    """Make a directory and lock it; the lock goes with this process, however it ends. Return both."""
+    for _ in range(_TRIES):
+        folder = make()
+        handle = lock(folder)
+        if folder.is_dir():  # else a run that was clearing up took it before it was locked
+            return folder, handle
+        if handle is not None:
+            os.close(handle)
+    raise FileNotFoundError(errno.ENOENT, "directories that are made there vanish", str(folder.parent))
 
 
 def restore(out: Path) -> bool:

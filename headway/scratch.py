@@ -8,34 +8,22 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from .replaced import abandoned, lock
+from .replaced import abandoned, own_folder
 
 PREFIX = "headway-scratch-"
-_TRIES = 10
 
 
 @contextmanager
 def scratch() -> Iterator[str]:
     """Yield the path of a new temporary directory, which is removed at the end. What killed runs left is removed first."""
     clear_abandoned(tempfile.gettempdir())
-    folder, handle = _own_folder()
+    folder, handle = own_folder(lambda: Path(tempfile.mkdtemp(prefix=PREFIX)))
     try:
-        yield folder
+        yield str(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
-
-
-def _own_folder() -> tuple[str, int | None]:
-    for _ in range(_TRIES):
-        folder = tempfile.mkdtemp(prefix=PREFIX)
-        handle = lock(Path(folder))
-        if Path(folder).is_dir():  # else a run that was clearing up took it before it was locked
-            return folder, handle
-        if handle is not None:
-            os.close(handle)
-    raise FileNotFoundError(tempfile.gettempdir())
 
 
 @cache

@@ -74,7 +74,7 @@ class TextEncoder:
         if not self._told_of_outside:
             self._tell_of_outside(checked)
         if max_length is None or max_length == self.info.max_length:
-            return self._encode(self.tokenizer, self._shortened(checked, self.info.max_length))
+            return list(self.tokenizer.encode_batch(self._shortened(checked, self.info.max_length)))
         self._check_limit(max_length, is_pair=any(not isinstance(t, str) for t in checked))
         return self._encode_within(self._shortened(checked, max_length), max_length)
 
@@ -116,10 +116,7 @@ class TextEncoder:
             if self._other is None:
                 self._other = self._open()
             self._other.enable_truncation(limit, **settings)
-            return self._encode(self._other, texts)
-
-    def _encode(self, tokenizer: Any, texts: Sequence[Text]) -> list[Any]:
-        return list(tokenizer.encode_batch(texts))
+            return list(self._other.encode_batch(texts))
 
     def _tell_of_outside(self, texts: Sequence[Text]) -> None:
         """Warn, once, of a text that is mostly in a script whose tokens were trimmed away."""
@@ -208,18 +205,18 @@ def checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _checked(text: Any, index: int) -> Text:
     if isinstance(text, str):
-        return _whole(text, f"text {index}")
+        return _encodable(text, f"text {index}")
     if not isinstance(text, tuple | list):
         hint = ": decode it" if isinstance(text, bytes) else ""
         raise UsageError(f"text {index} is of type {type(text).__name__}{hint}; give strings, or pairs of strings")
     if len(text) != 2 or not all(isinstance(part, str) for part in text):
         kinds = ", ".join(type(part).__name__ for part in text)
         raise UsageError(f"text {index} is ({kinds}); a pair is two strings")
-    first, second = (_whole(part, f"text {index}") for part in text)
+    first, second = (_encodable(part, f"text {index}") for part in text)
     return first, second
 
 
-def _whole(text: str, name: str) -> str:
+def _encodable(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:

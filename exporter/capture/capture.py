@@ -39,9 +39,8 @@ def canonical_of(captured: Captured) -> Canonical:
     except SourceError as error:
         spec = captured.source.spec
         raise SourceError(str(error) if spec in str(error) else f"{spec}: {error}") from error
-    except (
-        Exception
-    ) as error:  # onnx's checker, onnx_ir and onnxscript raise many kinds, for graphs that are not valid ONNX
+    except Exception as error:
+        # onnx's checker, onnx_ir and onnxscript raise many kinds, for graphs that are not valid ONNX.
         if captured.source.kind != "onnx":
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__

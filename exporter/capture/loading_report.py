@@ -48,9 +48,8 @@ def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[
     place = source.encoder_directory
     kept = {_short(k, model) for k in model.state_dict()}
     buffers = {k for k in _saved_names(source) if k.endswith(_BUFFERS) and _short(k, model) not in kept}
-    unexpected = sorted(
-        {*report["unexpected_keys"], *buffers}
-    )  # transformers reports no position_ids, whatever they are
+    # transformers reports no position_ids, whatever they are.
+    unexpected = sorted({*report["unexpected_keys"], *buffers})
     _check_shapes(place, model, report["mismatched_keys"])
     _check_missing(source, sorted(report["missing_keys"]), unexpected)
     left = [k for k in unexpected if not _is_known_buffer(source, k)]

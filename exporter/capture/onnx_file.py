@@ -1,6 +1,5 @@
 """Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from ...errors import SourceError
+from ...scratch import scratch
 from ...text import Text
 from ..passes.sharing import share
 from ..source.source import Source
@@ -136,7 +136,7 @@ class OnnxReference:
         if not known:
             return {}
         part = ir.convenience.extract(model.graph, list(model.graph.inputs), [values[n] for n in known])
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch() as folder:
             # Weights go into a file of their own: they may be larger than one protobuf message can be.
             file = Path(folder) / "part.onnx"
             ir.save(ir.Model(part, ir_version=model.ir_version), file, external_data="part.data")

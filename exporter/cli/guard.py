@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -10,10 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...errors import UsageError
+from ...system_errors import FULL, number_of
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NATIVE_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How libraries in Rust end their messages."""
 _NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -54,11 +51,11 @@ def explain(error: BaseException) -> str | None:
             "not enough memory for this model and text: give fewer or shorter texts (--samples, --data), a smaller batch (--shape), "
             "or a machine with more memory; nothing was written"
         )
-    number = _number(error)
+    number = number_of(error)
     if number is None:
         return None
     name = getattr(error, "filename", None)
-    if number in _FULL:
+    if number in FULL:
         return f"{_named(name) or _fullest()}: the disk is full: make room, or set TMPDIR and --out to a disk that has some"
     if name is None:
         return (
@@ -76,14 +73,6 @@ def explain(error: BaseException) -> str | None:
         errno.EMFILE: "close other files, or raise ulimit -n",
     }.get(number, "see whether it can be read and written")
     return f"{_named(name)}: {os.strerror(number)}: {advice}"
-
-
-def _number(error: BaseException) -> int | None:
-    """Return the system's error number; that in the message of an error of a library in Rust as well."""
-    if isinstance(error, OSError):
-        return error.errno or errno.EIO
-    found = _NATIVE_ERROR.search(str(error))
-    return int(found[1]) if found else None
 
 
 def _named(name: object) -> str:

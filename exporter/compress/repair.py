@@ -29,7 +29,6 @@ _NOISE = 1e-7
 """Rounding of the sums of squares, relative to what a site adds to the residual stream."""
 
 Method = Literal["projection", "scale"]
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,7 @@ class _Normal:
             new = self._second_only(graph, old, ridge)
         else:
             new = _ridge(old, self.a, self.b, ridge, bias is not None)
-        # What the sums cannot tell from zero is no error: without this, a site that was not touched gains by rounding noise.
-        noise = _NOISE * self.energy
-        before, after = max(self._error(old), noise), max(self._error(new), noise)
+        before, after = self._error(old), self._error(new)
         if not torch.isfinite(new).all() or after >= before:
             return 1.0
         if site is not None and site.projection.first is None:
@@ -195,15 +192,15 @@ class _Normal:
         )
         inner = _ridge(start, lift.T @ self.a @ lift, lift.T @ self.b, ridge, biased)
         new = lift @ inner
-        if torch.isfinite(inner).all() and self._error(new) <= self._error(old):
+        if torch.isfinite(inner).all() and self._error(new) < self._error(old):
             graph.change(projection.weight, inner[: first.shape[1]].float())
         return new
 
     def _error(self, w: torch.Tensor) -> float:
         assert self.a is not None and self.b is not None
         error = self.energy + float((w * (self.a @ w)).sum() - 2 * (w * self.b).sum())
-        # The terms cancel: what is left of them below this part of the energy is rounding, which may be negative too.
-        return max(error, self.energy * _ROUNDING, 1e-30)
+        # What the sums cannot tell from zero is no error: without this, a site that was not touched gains by rounding noise.
+        return max(error, self.energy * _NOISE, 1e-30)
 
 
 def _ridge(old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ridge: float, biased: bool) -> torch.Tensor:

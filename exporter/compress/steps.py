@@ -26,9 +26,8 @@ def run_pass(job: Job, spec: PassBase) -> None:
     stage = job.measure(spec.kind, changes)
     smaller, faster = stage.nbytes < before.nbytes, stage.ms < _SAME * before.ms
     if spec.saves:
-        stage.paid = bool(changes) and (
-            smaller or faster
-        )  # what changed nothing is not faster, whatever the clock says
+        # What changed nothing is not faster, whatever the clock says.
+        stage.paid = bool(changes) and (smaller or faster)
     if saved is not None and not faster:
         outcome.model = saved
         stage = Stage(spec.kind, before.nbytes, before.ms, before.quality, changes, paid=False, undone=True)

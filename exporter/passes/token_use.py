@@ -5,7 +5,7 @@ text are in none. Their share is known, though: it is the share of tokens that o
 and Turing). It goes to the tokens that were not seen, by the tokenizer's own ranks, among the scripts that the text is written in.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -73,21 +73,21 @@ def estimate(
         )
     size = max(vocabulary.values()) + 1
     scripts = scripts_of(content, vocabulary)
-    prior = _prior(content, vocabulary, size)
+    prior, names = _prior(content, vocabulary, size), np.array(scripts)
     used, ranks = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for fold in range(_FOLDS):
         others = [row for i, row in enumerate(rows) if i % _FOLDS != fold]
         place = np.full(size, size)
-        order = _ranked(_expected(others, always, scripts, prior))
+        order = _ranked(_expected(others, always, names, prior))
         place[order] = np.arange(len(order))
         used.append(np.array([i for row in rows[fold::_FOLDS] for i in row], np.int64))
         ranks.append(place[used[-1]])
-    expected = _expected(rows, always, scripts, prior)
+    expected = _expected(rows, always, names, prior)
     return TokenUse(expected, scripts, np.concatenate(used), np.concatenate(ranks))
 
 
 def _expected(
-    rows: Sequence[Sequence[int]], always: Collection[int], scripts: Sequence[str], prior: np.ndarray
+    rows: Sequence[Sequence[int]], always: Collection[int], scripts: np.ndarray, prior: np.ndarray
 ) -> np.ndarray:
     """Return the expected share of each token: what was seen, less what goes to tokens that were not."""
     unseen = unseen_share(rows, always)
@@ -97,14 +97,12 @@ def _expected(
     there = counts > 0
     seen = np.where(there, np.maximum(counts - unseen * counts.sum() / max(1, there.sum()), _LEAST_COUNT), 0.0)
     seen /= max(1.0, seen.sum())
-    by_script: dict[str, float] = defaultdict(float)
-    for i in np.flatnonzero(there):
-        by_script[scripts[int(i)]] += float(seen[i])
     guess = np.zeros(len(scripts))
-    for name, share in by_script.items():
-        of_script = prior * (np.array(scripts) == name) * ~there
-        if of_script.any():
-            guess += share * of_script / of_script.sum()
+    for name in np.unique(scripts[there]):
+        of_script = scripts == name
+        unused = prior * of_script * ~there
+        if unused.any():
+            guess += seen[of_script].sum() * unused / unused.sum()
     left = float(guess.sum())
     return (1 - unseen) * seen + unseen * guess / left if left else seen
 

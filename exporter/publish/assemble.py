@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ...errors import GateError
 from ...json_file import read_json
-from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo
+from ...manifest import SCHEMA_VERSION, Manifest, TensorInfo, TokenizerInfo, logit_columns
 from ..check.parity import Parity
 from ..recipe.recipe import RECIPE_FILE, Recipe
 from ..recipe.targets import TARGETS
@@ -69,8 +69,7 @@ def build_manifest(
 
 def _scoring(source: Source, outputs: Sequence[TensorInfo]) -> dict[str, str]:
     """Return what the manifest says about scores; nothing for tasks that have none."""
-    columns = next((o.shape[-1] for o in outputs if o.name == "logits" and o.shape), None)
-    scoring = scoring_of(source, columns if isinstance(columns, int) else None)
+    scoring = scoring_of(source, logit_columns(outputs))
     return scoring.record() if scoring is not None else {}
 
 

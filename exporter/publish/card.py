@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...manifest import MANIFEST, Manifest, file_records
+from ...manifest import MANIFEST, Manifest, file_records, logit_columns
 from ...tasks import THRESHOLD, Scoring
 from ..targets.registry import card_lines
 
@@ -75,8 +75,8 @@ def write_card(directory: Path, manifest: Manifest) -> None:
 
 def _call(manifest: Manifest) -> list[str]:
     """Return the lines of code that use the bundle, by its task."""
-    columns = next((o.shape[-1] for o in manifest.outputs if o.name == "logits" and o.shape), None)
-    if manifest.task == "text-classification" and isinstance(columns, int):
+    columns = logit_columns(manifest.outputs)
+    if manifest.task == "text-classification" and columns is not None:
         scoring = Scoring.of(manifest.scoring, columns)
         several = f", threshold={THRESHOLD:g}" if scoring.kind == "multi-label" else ""
         return [f'bundle.labels(["a text", "another"]{several})  # names with scores: {scoring.meaning()}']

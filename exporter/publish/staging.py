@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...manifest import MANIFEST
-from ...replaced import OLD, abandoned, beside, leftovers, lock, restore
+from ...replaced import OLD, abandoned, beside, leftovers, lock, own_folder, restore
+from ...system_errors import FULL
 from .exchange import exchange, move_to_free
 
 _NEW = "new"
@@ -35,7 +36,7 @@ def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     _check_place(out, force, marker)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging, handle = _own_folder(out)
+        staging, handle = own_folder(lambda: _new_folder(out))
     except OSError as error:
         raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
     try:
@@ -43,7 +44,7 @@ def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
         _flush(staging)
         _put_in_place(staging, out, force, marker)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise UsageError(f"{out.parent}: the disk is full; nothing was written") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
@@ -77,17 +78,10 @@ def _check_place(out: Path, force: bool, marker: str) -> None:
         )
 
 
-def _own_folder(out: Path) -> tuple[Path, int | None]:
-    """Make a directory beside `out` and lock it; the lock goes with this process, however it ends."""
-    for _ in range(_TRIES):
-        folder = beside(out, _NEW, secrets.token_hex(6))
-        folder.mkdir()
-        handle = lock(folder)
-        if folder.is_dir():  # else a run that was clearing up took it before it was locked
-            return folder, handle
-        if handle is not None:
-            os.close(handle)
-    raise FileNotFoundError(errno.ENOENT, "directories that are made there vanish", str(out.parent))
+def _new_folder(out: Path) -> Path:
+    folder = beside(out, _NEW, secrets.token_hex(6))
+    folder.mkdir()
+    return folder
 
 
 def _put_in_place(staging: Path, out: Path, force: bool, marker: str) -> None:

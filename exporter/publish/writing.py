@@ -1,11 +1,11 @@
 """Name the place where a write fails."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import UsageError
+from ...system_errors import FULL
 
 
 @contextmanager
@@ -14,6 +14,5 @@ def written(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else f"cannot be written ({error.strerror})"
+        reason = "the disk is full" if error.errno in FULL else f"cannot be written ({error.strerror})"
         raise UsageError(f"{out}: {reason}: give another --out") from error

@@ -208,7 +208,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 def check_code(spec: str, where: Path) -> None:
     """Raise UsageError where a recipe names a factory: code runs only where whoever runs it has named it."""
-    if ":" in spec and not spec.endswith(".onnx") and not Path(spec).exists():
+    if _is_factory(spec) and not Path(spec).exists():
         raise UsageError(
             f"{where}: its source {spec} is a factory, and code runs only when you name it: give {spec} as the source (export) or "
             "with --against (verify), or --allow-code if you trust who wrote the recipe"
@@ -236,7 +236,11 @@ def find_named(name: str, recipe: Path, key: str, option: str) -> str:
 
 def _is_place(name: str) -> bool:
     """Return whether a source's name can be that of a file: neither one on the hub nor a factory."""
-    return not (name.count("/") == 1 or (":" in name and not name.endswith(".onnx")))
+    return name.count("/") != 1 and not _is_factory(name)
+
+
+def _is_factory(spec: str) -> bool:
+    return ":" in spec and not spec.endswith(".onnx")
 
 
 def read_recipe(path: Path, source: str | None = None) -> Recipe:

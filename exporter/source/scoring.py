@@ -6,6 +6,7 @@ from typing import Any
 from ...errors import SourceError
 from ...json_file import read_json
 from ...tasks import Activation, Scoring
+from .sentence_modules import MODEL_CONFIG
 from .source import Source
 
 TASK = "text-classification"
@@ -17,8 +18,6 @@ _ACTIVATIONS: dict[str, Activation] = {
     "Softmax": "softmax",
 }
 """By the name of the class in torch."""
-
-_SETTINGS = "config_sentence_transformers.json"
 
 
 def scoring_of(source: Source, columns: int | None = None) -> Scoring | None:
@@ -45,8 +44,8 @@ def _activation(source: Source) -> Activation | None:
     config = source.config
     settings = config.get("sentence_transformers")
     beside: dict[str, Any] = {}
-    if source.directory is not None and (source.directory / _SETTINGS).is_file():
-        beside = read_json(source.directory / _SETTINGS)
+    if source.directory is not None and (source.directory / MODEL_CONFIG).is_file():
+        beside = read_json(source.directory / MODEL_CONFIG)
     named = (
         (settings.get("activation_fn") if isinstance(settings, Mapping) else None)
         or config.get("sbert_ce_default_activation_function")

@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
 from ...json_file import read_json
 from ...manifest import TokenizerInfo
+from ...system_errors import number_of
 from ...text import TextEncoder
 from .source import Source
 
@@ -113,10 +113,10 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
     try:
         tokenizer.save_pretrained(directory)
     except Exception as error:  # tokenizers raises plain Exception, with the system's number in its text
-        number = re.search(r"\(os error (\d+)\)", str(error))
+        number = number_of(error)
         if number is None:
             raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(directory)) from error
+        raise OSError(number, os.strerror(number), str(directory)) from error
     pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token
     if pad is None:
         raise SourceError("the tokenizer has no padding token and no end-of-sequence token to pad with")

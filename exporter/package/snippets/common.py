@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ....errors import UsageError
-from ....manifest import Manifest, TensorInfo
+from ....manifest import Manifest, TensorInfo, logit_columns
 from ....tasks import Scoring
 
 FOLDER = "headway"
@@ -40,9 +40,9 @@ class SnippetModel:
             if tensor.dtype != "float32":
                 raise UsageError(f"output {tensor.name!r} is {tensor.dtype}; snippets are written for float32 outputs")
         labels = [manifest.labels[k] for k in sorted(manifest.labels, key=int)]
-        columns = next((o.shape[-1] for o in manifest.outputs if o.name == "logits" and o.shape), None)
+        columns = logit_columns(manifest.outputs)
         scoring = None
-        if manifest.task == "text-classification" and isinstance(columns, int):
+        if manifest.task == "text-classification" and columns is not None:
             scoring = Scoring.of(manifest.scoring, columns)
             labels = [manifest.labels.get(str(i), f"LABEL_{i}") for i in range(columns)]
         return cls(
