@@ -6,6 +6,7 @@ renamed to its place, and the old one is removed. So after a crash either one is
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,15 +69,29 @@ def lock(directory: Path) -> int | None:
     return None
 
 
-def own_folder(make: Callable[[], Path]) -> tuple[Path, int | None]:
-    """Make a directory and lock it; the lock goes with this process, however it ends. Return both."""
+@contextmanager
+def own_folder(name: Callable[[], Path], mode: int = 0o777) -> Iterator[Path]:
+    """Make a directory of a name that is free, and lock it; the lock goes with this process, however it ends.
+
+    It is removed at the end, also where an interrupt comes while it is made.
+    """
     for _ in range(_TRIES):
-        folder = make()
-        handle = lock(folder)
-        if folder.is_dir():  # else a run that was clearing up took it before it was locked
-            return folder, handle
-        if handle is not None:
-            os.close(handle)
+        folder, made, handle = name(), True, None
+        try:
+            try:
+                folder.mkdir(mode)
+            except FileExistsError:
+                made = False  # another's
+                continue
+            handle = lock(folder)
+            if folder.is_dir():  # else a run that was clearing up took it before it was locked
+                yield folder
+                return
+        finally:
+            if made:
+                shutil.rmtree(folder, ignore_errors=True)
+            if handle is not None:
+                os.close(handle)
     raise FileNotFoundError(errno.ENOENT, "directories that are made there vanish", str(folder.parent))
 
 

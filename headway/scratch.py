@@ -1,6 +1,7 @@
 """Temporary directories that a killed run does not leave for good: the next run knows them by the lack of a lock."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,13 +18,9 @@ PREFIX = "headway-scratch-"
 def scratch() -> Iterator[str]:
     """Yield the path of a new temporary directory, which is removed at the end. What killed runs left is removed first."""
     clear_abandoned(tempfile.gettempdir())
-    folder, handle = own_folder(lambda: Path(tempfile.mkdtemp(prefix=PREFIX)))
-    try:
+    place = Path(tempfile.gettempdir())
+    with own_folder(lambda: place / f"{PREFIX}{secrets.token_hex(6)}", 0o700) as folder:
         yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
 
 
 @cache

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ...errors import UsageError
@@ -34,25 +34,22 @@ def staged(out: Path, *, force: bool, marker: str = MANIFEST) -> Iterator[Path]:
     out = out.resolve()
     clear_abandoned(out)
     _check_place(out, force, marker)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging, handle = own_folder(lambda: _new_folder(out))
-    except OSError as error:
-        raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
-    try:
-        yield staging
-        _flush(staging)
-        _put_in_place(staging, out, force, marker)
-    except OSError as error:
-        if error.errno in FULL:
-            raise UsageError(f"{out.parent}: the disk is full; nothing was written") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    with ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            staging = stack.enter_context(own_folder(lambda: beside(out, _NEW, secrets.token_hex(6))))
+        except OSError as error:
             raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
+        try:
+            yield staging
+            _flush(staging)
+            _put_in_place(staging, out, force, marker)
+        except OSError as error:
+            if error.errno in FULL:
+                raise UsageError(f"{out.parent}: the disk is full; nothing was written") from error
+            if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
+            raise
 
 
 def output_folder(out: Path) -> Path:
@@ -76,12 +73,6 @@ def _check_place(out: Path, force: bool, marker: str) -> None:
         raise UsageError(
             f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with --force"
         )
-
-
-def _new_folder(out: Path) -> Path:
-    folder = beside(out, _NEW, secrets.token_hex(6))
-    folder.mkdir()
-    return folder
 
 
 def _put_in_place(staging: Path, out: Path, force: bool, marker: str) -> None:

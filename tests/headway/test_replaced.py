@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from headway.replaced import OLD, abandoned, beside, leftovers, lock, restore
+import pytest
+
+from headway.replaced import OLD, abandoned, beside, leftovers, lock, own_folder, restore
 
 
 def test_the_old_one_is_put_back_where_nothing_is(tmp_path: Path) -> None:
@@ -30,3 +32,27 @@ def test_a_link_to_a_bundle_is_restored_where_the_bundle_lies(tmp_path: Path) ->
 
 def test_a_directory_that_is_gone_has_no_lock(tmp_path: Path) -> None:
     assert lock(tmp_path / "none") is None
+
+
+def test_a_directory_of_one_s_own_is_removed_also_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_folder(lambda: tmp_path / "own") as folder:
+        assert folder.is_dir() and lock(folder) is None
+    assert not folder.exists()
+
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headway.replaced.lock", interrupted)
+    with pytest.raises(KeyboardInterrupt), own_folder(lambda: tmp_path / "own"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    names = iter([tmp_path / "a", tmp_path / "b"])
+    with own_folder(lambda: next(names)) as folder:
+        assert folder == tmp_path / "b"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
