@@ -50,8 +50,11 @@ def abandoned(directory: Path) -> Iterator[bool]:
             os.close(handle)
 
 
-def lock(directory: Path) -> int | None:
-    """Lock a directory and return the handle that holds the lock; None where another process has it, or locks cannot be told."""
+def lock(directory: Path, *, wait: bool = False) -> int | None:
+    """Lock a directory and return the handle that holds the lock; None where another process has it, or locks cannot be told.
+
+    `wait`: for the other process to let it go.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
@@ -59,7 +62,7 @@ def lock(directory: Path) -> int | None:
     handle = -1
     try:
         handle = os.open(directory, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         if os.path.samestat(os.fstat(handle), directory.stat()):
             return handle
     except OSError:
@@ -83,8 +86,8 @@ def own_folder(name: Callable[[], Path], mode: int = 0o777) -> Iterator[Path]:
             except FileExistsError:
                 made = False  # another's
                 continue
-            handle = lock(folder)
-            if folder.is_dir():  # else a run that was clearing up took it before it was locked
+            handle = lock(folder, wait=True)  # a run that clears up may hold it for a moment: it is about to remove it
+            if folder.is_dir():
                 yield folder
                 return
         finally:

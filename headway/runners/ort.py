@@ -15,6 +15,9 @@ from .base import group_by_length, prepared, put_rows, real_lengths
 _DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 """numpy's types by ONNX Runtime's names."""
 
+_OWN_KERNEL = "headway."
+"""How the messages of our own kernels begin, inside those of ONNX Runtime: see `kernels/cpu/op.h`."""
+
 
 class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its thread pool; None leaves it to the runtime.
@@ -96,12 +99,20 @@ class OrtRunner:
         except Exception as error:  # onnxruntime raises its own unrelated exception types
             if type(error).__name__ not in ("Fail", "InvalidArgument"):
                 raise
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-            raise UsageError(
-                f"ONNX Runtime cannot run inputs of these shapes: {shapes}; [batch, sequence] within the model's length is expected "
-                f"({str(error).splitlines()[0][:200]})"
-            ) from error
+            raise UsageError(_refusal(feeds, str(error).splitlines()[0])) from error
         return dict(zip(self.output_names, results, strict=True))
+
+
+def _refusal(feeds: Mapping[str, np.ndarray], message: str) -> str:
+    """Return why the runtime refuses a batch: a kernel of Headway's own says it itself, of the others the shapes are named."""
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+    own = message.find(_OWN_KERNEL)
+    if own >= 0:
+        return f"{message[own:]} (inputs: {shapes})"
+    return (
+        f"ONNX Runtime cannot run inputs of these shapes: {shapes}; [batch, sequence] within the model's length is expected "
+        f"({message[:300]})"
+    )
 
 
 def check_providers(model: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]]) -> None:

@@ -1,6 +1,9 @@
 """What a killed run took out of the way is put back, and what a living run holds is not."""
 
+import fcntl
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,7 +44,7 @@ def test_a_directory_of_one_s_own_is_removed_also_where_it_was_interrupted(
         assert folder.is_dir() and lock(folder) is None
     assert not folder.exists()
 
-    def interrupted(_: Path) -> None:
+    def interrupted(_: Path, *, wait: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("headway.replaced.lock", interrupted)
@@ -56,3 +59,20 @@ def test_a_name_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     with own_folder(lambda: next(names)) as folder:
         assert folder == tmp_path / "b"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_directory_that_another_run_is_about_to_clear_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter([tmp_path / "a", tmp_path / "b"])
+
+    def late(folder: Path, *, wait: bool = False) -> int | None:
+        if folder.name == "a":  # the other run locks it between the two steps, and removes it a little later
+            other = os.open(folder, os.O_RDONLY)
+            fcntl.flock(other, fcntl.LOCK_EX)
+            threading.Timer(0.1, lambda: (shutil.rmtree(folder), os.close(other))).start()
+        return lock(folder, wait=wait)
+
+    monkeypatch.setattr("headway.replaced.lock", late)
+    with own_folder(lambda: next(names)) as folder:
+        assert folder == tmp_path / "b"

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -117,11 +117,8 @@ def test_many_runs_with_force_leave_one_of_theirs(how: str, tmp_path: Path) -> N
         with staged(tmp_path / "out", force=True) as staging:
             bundle(staging, str(number))
 
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(8)))
     assert (tmp_path / "out" / "headway.json").read_text() in map(str, range(8))
     run(8)  # in steps, one that was overtaken may leave what it took out of the way
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

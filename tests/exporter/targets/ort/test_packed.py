@@ -176,7 +176,9 @@ def test_position_bias_and_windows(family: str, task: str, tmp_path: Path) -> No
     packed, _ = runner(model, tmp_path / "again", "custom")
     feeds = batch([6, 6])
     feeds["attention_mask"][1, 2] = 0
-    with pytest.raises(Exception, match=r"RemovePadding.*row 1"):
+    with pytest.raises(
+        Exception, match=r"^headway.RemovePadding: .*row 1: .*pad there, or export .*attention_mask \[2, 6\]"
+    ):
         packed.run(feeds)
 
 
@@ -195,7 +197,9 @@ def test_a_batch_padded_on_the_left_is_refused_where_first_tokens_count(tmp_path
     left = {name: array.copy() for name, array in feeds.items()}
     for array in left.values():
         array[1] = array[1, ::-1]
-    with pytest.raises(Exception, match=r"RemovePadding.*row 1"):
+    with pytest.raises(
+        Exception, match=r"^headway.RemovePadding: .*row 1: .*pad there, or export .*attention_mask \[2, 6\]"
+    ):
         packed.run(left)
 
 
