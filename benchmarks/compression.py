@@ -29,7 +29,9 @@ from headway.exporter.bench.measure import machine
 from headway.exporter.capture.capture import capture
 from headway.exporter.compress.evidence import Evidence, collect, sites
 from headway.exporter.compress.fit import Tools, fit, rounds_for
-from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, open_model, paired_times
+from headway.exporter.compress.latency import measure_table
+from headway.exporter.compress.latency_table import LatencyTable
+from headway.exporter.compress.stopwatch import Workload, open_model, time_beside
 from headway.exporter.compress.recover import recover
 from headway.exporter.compress.repair import repair
 from headway.exporter.compress.samples import MOST_TOKENS

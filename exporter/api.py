@@ -65,6 +65,7 @@ def export(
     force: bool = False,
     allow_pickle: bool = False,
     allow_code: bool = False,
+    work_dir: str | Path | None = None,
     progress: Progress | None = None,
     **options: Unpack[RecipeOptions],
 ) -> "Exported":
@@ -75,7 +76,8 @@ def export(
     passes compresses the model as well, and needs `data`: text like production's. Without passes, `data` is the text that
     the bundle is compared with its source on (a built-in set where None).
     `force` replaces a bundle that is at `out`. `allow_pickle` loads pickled weights: only from an author you trust.
-    A factory runs where `source` or a `Recipe` names it. One that a recipe's file names runs only with `allow_code`.
+    A factory runs where `source` or a `Recipe` names it. One that a recipe's file names runs only with `allow_code`. `work_dir` is a
+    folder that keeps what passes learn, so that another run goes on from there; one in the user's cache where None.
 
     Raises UsageError (recipe, options or `out`), SourceError (source unreadable or unsupported), GateError (parity, quality or
     size; nothing is written) and TargetError (the target cannot be built on this machine).
@@ -83,7 +85,14 @@ def export(
     with needs("export"):
         from .export import export as run
     resolved = resolve_recipe(source, recipe, data=data, task=task, target=target, allow_code=allow_code, **options)
-    return run(resolved, Path(out), force=force, allow_pickle=allow_pickle, on_step=progress or _silent)
+    return run(
+        resolved,
+        Path(out),
+        force=force,
+        allow_pickle=allow_pickle,
+        work=None if work_dir is None else Path(work_dir),
+        on_step=progress or _silent,
+    )
 
 
 def compress(
@@ -106,6 +115,7 @@ def compress(
     threads: int = 1,
     force: bool = False,
     allow_pickle: bool = False,
+    work_dir: str | Path | None = None,
     progress: Progress | None = None,
     **options: Unpack[CompressOptions],
 ) -> "Exported":
@@ -118,7 +128,8 @@ def compress(
     `search` leaves weights in float until `max_drop` holds. `recover_minutes` distills from the source for so long.
     `trim_vocabulary` removes tokens that text like `data` will hardly use, but none of `keep_scripts`.
     `repair` refits the remaining weights by least squares.
-    `samples` texts are learned from; others judge the quality, of which at most `max_drop` points may be lost.
+    `samples` texts are learned from; others judge the quality, of which at most `max_drop` points may be lost. What was learned is kept
+    in the folder `work_dir`, in the user's cache where None: the same call with another budget goes on from there.
 
     Raises as `export` does, and GateError where too much quality is lost or the budget is out of reach.
     """
@@ -137,7 +148,9 @@ def compress(
         max_drop=max_drop,
         **options,
     )
-    return export(None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, progress=progress)
+    return export(
+        None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, work_dir=work_dir, progress=progress
+    )
 
 
 def inspect(

@@ -18,10 +18,13 @@ from .capture.capture import canonical_of, capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.parity import Case, Parity, compare
 from .check.verification_text import answers, verification_cases
+from .compress.budget import at_other_lengths, check_budget
+from .compress.curve import curve_words
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.quality import check_drop
 from .compress.samples import class_names
 from .compress.steps import run_pass
+from .compress.work import Work, default_folder
 from .graph.anatomy import describe, read_anatomy
 from .graph.quantized import is_quantized
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
@@ -62,6 +65,7 @@ def export(
     *,
     force: bool = False,
     allow_pickle: bool = False,
+    work: Path | None = None,
     on_step: Step = lambda *_, **__: None,
 ) -> Exported:
     """Make a verified bundle at `out`, or raise and leave `out` as it was.
@@ -70,7 +74,8 @@ def export(
     answers of the compressed graph, and that graph has lost at most `max_drop` points on held-out text.
 
     Raises SourceError (unreadable or unsupported source), UsageError (output, or passes without text), GateError (parity, size or
-    quality) and TargetError, each with its exit code. `on_step` is called with the name of each step as it begins; a long
+    quality) and TargetError, each with its exit code. `work` is the folder that keeps what passes learn, in the user's cache where it
+    is None. `on_step` is called with the name of each step as it begins; a long
     step passes `of` and `at`, its length and how far it is.
     """
     if recipe.passes:
@@ -81,7 +86,8 @@ def export(
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
         texts, labels = _read_text(recipe, source)
-        flow = _Flow(recipe, target, source, texts, labels, staging, out.resolve(), on_step)
+        kept = Work(work or default_folder())
+        flow = _Flow(recipe, target, source, texts, labels, staging, out.resolve(), on_step, kept)
         built = _build(flow)
         if not built.parity.ok and built.repeated:
             built = _build(flow, every_layer=True)
@@ -105,6 +111,7 @@ class _Flow:
     staging: Path
     out: Path
     step: Step
+    work: Work
 
     @property
     def choices(self) -> int:
@@ -210,7 +217,7 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
     )
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
         job.outcome.stages[-1].quality = job.given.quality.measure(runner.run, encoder, job.outcome.kept_tokens)
-        check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
+        _check_drop(job)
     manifest = build_manifest(
         recipe,
         target,
@@ -296,13 +303,25 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
             out=flow.out,
             folder=Path(folder),
             step=flow.step,
+            work=flow.work,
             scoring=_scoring(graph),
         )
         for spec in recipe.passes:
             run_pass(job, spec)
-    check_drop(job.given.quality, job.outcome.stages[-1].quality, recipe.max_drop)
+        job.learned.other_lengths = at_other_lengths(job)
+    _check_drop(job)
+    check_budget(job)
     cases, run = flow.cases(job.encoder), as_function(job.outcome.model)
     return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
+
+
+def _check_drop(job: Job) -> None:
+    """Raise GateError where too much quality was lost; it names what a search built on its way."""
+    most = job.given.recipe.max_drop
+    try:
+        check_drop(job.given.quality, job.outcome.stages[-1].quality, most)
+    except GateError as error:
+        raise GateError(f"{error}{curve_words(job.learned.curve, most)}") from error
 
 
 def _scoring(graph: _Graph) -> Scoring | None:

@@ -20,7 +20,7 @@ from .deploy_verbs import package, serve, tokenizer
 from .guard import check_surroundings, explain
 from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
-from .machine_verbs import demo, targets
+from .machine_verbs import cache, demo, targets
 from .make_verbs import compress, export
 from .study_verbs import profile, sensitivity
 
@@ -46,7 +46,7 @@ _GROUPS = {
     "Check and measure it": (verify, bench, inspect, lint),
     "Deploy it": (package, serve, tokenizer),
     "Get started": (demo, targets),
-    "Look closer": (profile, sensitivity),
+    "Look closer": (profile, sensitivity, cache),
 }
 """The commands, in the order in which most people need them."""
 

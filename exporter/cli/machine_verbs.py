@@ -1,4 +1,4 @@
-"""`headway targets` and `headway demo`: what this machine can do, and one model on the whole way."""
+"""`headway targets`, `headway cache` and `headway demo`: what this machine can do and keeps, and one model on the whole way."""
 
 import gc
 from pathlib import Path
@@ -18,6 +18,7 @@ _Cache = Annotated[
     Path,
     typer.Option("--cache", metavar="DIR", help="Directory for downloads.", rich_help_panel=o.SOURCE),
 ]
+_Clear = Annotated[bool, typer.Option("--clear", help="Remove all of it.", rich_help_panel=o.OUTPUT)]
 _DemoForce = Annotated[
     bool, typer.Option("--force", "-f", help="Make bundles again that are there.", rich_help_panel=o.OUTPUT)
 ]
@@ -35,6 +36,26 @@ def targets(as_json: o.Json = False) -> None:
     console().print(targets_table(found))
     for note in target_notes(found):
         console().print(note, soft_wrap=True)
+
+
+def cache(work: o.Work = None, clear: _Clear = False, as_json: o.Json = False) -> None:
+    """Show what compressions keep for later runs, or clear it."""
+    with api.needs("export"):
+        from ..compress.work import Work, default_folder
+        from .tables import cache_table
+    kept = Work(work or default_folder())
+    if clear:
+        freed = kept.clear()
+        if as_json:
+            print_json({"folder": str(kept.folder), "freed_bytes": freed})
+        else:
+            console().print(f"{kept.folder}: {freed / 1e6:,.1f} MB cleared", soft_wrap=True)
+        return
+    entries = kept.entries()
+    if as_json:
+        print_json({"folder": str(kept.folder), "entries": [e.to_json() for e in entries]})
+        return
+    console().print(cache_table(kept.folder, entries))
 
 
 def demo(

@@ -2,12 +2,14 @@
 
 import gc
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from .. import api
 from . import options as o
+from .curve import build_curve, read_speeds
 from .progress import progress
 from .shared import console, print_json, print_paths, read_number, read_shapes
 
@@ -24,6 +26,7 @@ def export(
     *,
     out: o.OptionalOut = None,
     force: o.Force = False,
+    work: o.Work = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
     recipe: o.Recipe = None,
@@ -58,7 +61,7 @@ def export(
         engine=engine or None,
         allow_code=allow_code,
     )
-    _make(resolved, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
+    _make(resolved, out, force=force, work=work, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
 
 
 def compress(
@@ -69,6 +72,7 @@ def compress(
     max_drop: o.MaxDrop = 5.0,
     latency: o.Latency = None,
     flops: o.Flops = None,
+    curve: o.Curve = None,
     recover: o.Recover = None,
     trim_vocabulary: o.TrimVocabulary = False,
     keep_script: o.KeepScript = None,
@@ -79,6 +83,7 @@ def compress(
     samples: o.Samples = 512,
     out: o.Out,
     force: o.Force = False,
+    work: o.Work = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
     target: o.Target = None,
@@ -90,33 +95,77 @@ def compress(
     allow_pickle: o.Pickle = False,
 ) -> None:
     """Cut and quantize SOURCE to a verified bundle that is as fast as asked."""
-    recipe = api.compression_recipe(
-        source,
-        data=data,
-        budget={"speedup": speedup, "latency_ms": read_number(latency, "ms", "--latency"), "flops": flops},
-        quantize=quantize,
-        recover_minutes=read_number(recover, "-minutes", "--recover"),
-        trim_vocabulary=trim_vocabulary,
-        keep_scripts=keep_script or (),
-        search=search,
-        repair=repair,
-        max_drop=max_drop,
-        column=column,
-        calibration={"samples": samples},
-        work={"shapes": read_shapes(shape), "threads": threads},
-        target=target,
-        kernels=kernels,
-        verify=verify,
-        task=task,
+    budget = {"speedup": speedup, "latency_ms": read_number(latency, "ms", "--latency"), "flops": flops}
+    keys: dict[str, Any] = {
+        "data": data,
+        "quantize": quantize,
+        "recover_minutes": read_number(recover, "-minutes", "--recover"),
+        "trim_vocabulary": trim_vocabulary,
+        "keep_scripts": keep_script or (),
+        "search": search,
+        "repair": repair,
+        "max_drop": max_drop,
+        "column": column,
+        "calibration": {"samples": samples},
+        "work": {"shapes": read_shapes(shape), "threads": threads},
+        "target": target,
+        "kernels": kernels,
+        "verify": verify,
+        "task": task,
+    }
+    how: dict[str, Any] = {
+        "force": force,
+        "work": work,
+        "allow_pickle": allow_pickle,
+        "quiet": quiet,
+        "as_json": as_json,
+    }
+    if curve is None:
+        _make(api.compression_recipe(source, budget=budget, **keys), out, **how)
+        return
+    if any(limit is not None for limit in budget.values()):
+        raise UsageError("--curve names the speeds itself: give it without --speedup, --latency and --flops")
+    speeds = read_speeds(curve)
+    _make_curve([(s, api.compression_recipe(source, budget={"speedup": s}, **keys)) for s in speeds], out, **how)
+
+
+def _make_curve(
+    recipes: list[tuple[float, "Recipe"]],
+    out: Path,
+    *,
+    force: bool,
+    work: Path | None,
+    allow_pickle: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    gc.enable()
+    made = build_curve(
+        recipes,
+        out,
+        force=force,
+        allow_pickle=allow_pickle,
+        work=work,
+        progress=lambda n: progress(n, quiet or as_json),
     )
-    _make(recipe, out, force=force, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
+    if as_json:
+        print_json({"metric": made.metric, "rows": [asdict(row) for row in made.rows]})
+    elif not quiet:
+        from .tables import curve_table
+
+        console().print(curve_table(made))
+        print_paths(made.files)
 
 
-def _make(recipe: "Recipe", out: Path, *, force: bool, allow_pickle: bool, quiet: bool, as_json: bool) -> None:
+def _make(
+    recipe: "Recipe", out: Path, *, force: bool, work: Path | None, allow_pickle: bool, quiet: bool, as_json: bool
+) -> None:
     if recipe.passes:
         gc.enable()  # graphs are full of cycles; a compression makes and drops many, with their weights
     with progress(_STEPS + len(recipe.passes) + bool(recipe.passes), quiet or as_json) as step:
-        exported = api.export(None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, progress=step)
+        exported = api.export(
+            None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, work_dir=work, progress=step
+        )
     if as_json:
         print_json(_as_json(exported))
     elif not quiet:

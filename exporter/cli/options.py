@@ -131,6 +131,15 @@ MaxDrop = Annotated[
         rich_help_panel=GOAL,
     ),
 ]
+Curve = Annotated[
+    str | None,
+    typer.Option(
+        "--curve",
+        metavar="N,N,…",
+        help="Several speeds, as 1.25,1.5,2,3: a bundle for each below --out, with a table and a plot.",
+        rich_help_panel=GOAL,
+    ),
+]
 Recover = Annotated[
     str | None,
     typer.Option(
@@ -274,5 +283,14 @@ NewOut = Annotated[
     typer.Option("--out", "-o", metavar="DIR", help="Directory to write; it must not exist.", rich_help_panel=OUTPUT),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there at --out.", rich_help_panel=OUTPUT)]
+Work = Annotated[
+    Path | None,
+    typer.Option(
+        "--work",
+        metavar="DIR",
+        help="Folder that keeps what is learned, so that another run goes on from there; in the user's cache where it is not given.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.", rich_help_panel=OUTPUT)]

@@ -169,6 +169,30 @@ def sensitivity_table(content: Mapping[str, Any]) -> Table:
     return table
 
 
+def cache_table(folder: Any, entries: Sequence[Any]) -> Table:
+    """Return how much compressions keep, by kind, and when it was last used."""
+    table = _table(f"kept in {folder}", "what", "entries", "MB", "last used")
+    for kind in sorted({e.kind for e in entries}):
+        own = [e for e in entries if e.kind == kind]
+        size = f"{sum(e.nbytes for e in own) / 1e6:,.1f}"
+        table.add_row(kind, str(len(own)), size, max(e.to_json()["used"] for e in own)[:10])
+    table.add_row("all", str(len(entries)), f"{sum(e.nbytes for e in entries) / 1e6:,.1f}", "")
+    return table
+
+
+def curve_table(curve: Any) -> Table:
+    """Return what each speed of a curve costs; of one that was refused, why."""
+    table = _table("one bundle for each speed", "asked", "measured", f"{curve.metric} lost", "MB", "bundle")
+    for row in curve.rows:
+        if row.refusal is not None:
+            table.add_row(f"{row.asked:g}x", "", "", "", f"refused: {row.refusal}")
+            continue
+        low, high = row.interval
+        measured = f"{row.speedup:.2f}x ({low:.2f} to {high:.2f})"
+        table.add_row(f"{row.asked:g}x", measured, f"{row.drop:.2f}", f"{row.mb:.2f}", row.bundle)
+    return table
+
+
 def latency_table(table: Any) -> Table:
     """Return what one block's attention costs by heads, and its feed-forward by neurons or rank."""
     shown = _table(

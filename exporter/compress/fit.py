@@ -1,8 +1,8 @@
 """Make a model meet a budget in rounds: learn what matters, search, remove, repair, and learn again. Imports torch.
 
 What matters changes as a model shrinks. A sentence encoder at three times the speed keeps far more quality where it is cut in rounds
-with a repair between them. A classifier may keep more in a single cut, which alone can choose ranks for every part. So both are
-tried, and the model whose answers are nearer to the source's is kept.
+with a repair between them. A classifier may keep more in a single cut, which alone can choose ranks for every part. A deep encoder may
+keep more where whole blocks go first. So all are tried, and the model whose answers are nearer to the source's is kept.
 
 The model of the last round is built and timed. Where it is too slow, the search runs again with a tighter budget; where it is faster
 than it has to be, with a looser one. Source: ZipLM (arXiv 2302.04089), section 4.1, gradual setting, without its training
@@ -10,7 +10,7 @@ between rounds.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -22,29 +22,31 @@ from ...tasks import Scoring
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import StructuralPass
+from ..passes.blocks import RemoveBlocks
 from ..targets.base import TargetSpec
+from .drop import drop_order
 from .evidence import Evidence
-from .latency import LatencyTable
-from .repair import repair
-from .search import CutPlan, Part, choose, find_parts
+from .latency_table import LatencyTable
+from .search import CutPlan, Part, Remember, choose, find_parts
 
-_TRIES = 6
+_TRIES = 12
 _PER_ROUND = 1.5
 """Each round removes at most so much that the work becomes this many times less."""
 
-_SLACK = 1.005
-"""A latency within this factor of the wanted one meets it: the noise of a paired median."""
+NEAR = 0.97
+"""A model that needs less than this part of the budget was cut more than it had to be."""
 
-_NEAR = 0.97
-"""A model that needs less than this part of the wanted latency was cut more than it had to be."""
+_AIM = (1 + NEAR) / 2
+"""Where in the budget a search aims at: in the middle of what is allowed, as far as can be from noise at both ends."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What the rounds work with: calibration `batches`, the `source` to come near to, and functions that learn, cut and time.
+    """What the rounds work with: calibration `batches`, the `source` to come near to, and functions that learn, cut, repair and time.
 
-    `measure` returns a model's latency in the table's units. `table` and `measure` are None where FLOPs are the budget, counted as
-    multiply-adds per token of sequences of `length` tokens.
+    `measure` returns what a model takes of the budget: its latency in the table's units, or multiply-adds per token of sequences of
+    `length` tokens where the table is None. `repair` refits a model's weights in place. `remember` returns arrays that an earlier run
+    computed from the same model. `built` is told each model that was built and repaired, its plans, and what it takes.
     """
 
     source: TorchGraph
@@ -53,10 +55,31 @@ class Tools:
     length: int
     learn: Callable[[ir.Model], Evidence]
     apply: Callable[[ir.Model, Sequence[StructuralPass]], ir.Model]
-    measure: Callable[[ir.Model], float] | None
+    measure: Callable[[ir.Model], float]
+    repair: Callable[[ir.Model], object]
     spec: TargetSpec
     step: Callable[..., None] = lambda *_, **__: None
     scoring: Scoring | None = None
+    remember: Callable[[ir.Model], Remember] = lambda _: lambda _, make: make()
+    built: Callable[[ir.Model, Sequence[CutPlan], float], None] = lambda *_: None
+
+    def distance(self, model: ir.Model, batches: Sequence[Batch]) -> float:
+        """Return how far a model's answers on batches are from the source's."""
+        return distance_over(TorchGraph(model), batches, (self.source(b.feeds) for b in batches), self.scoring)
+
+    @property
+    def whole(self) -> float | None:
+        """What the uncut model takes, where the table says it."""
+        return self.table.full if self.table is not None else None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model within the budget, not repaired yet: its plans, and what it takes of the budget."""
+
+    model: ir.Model
+    plans: list[CutPlan]
+    cost: float
 
 
 def rounds_for(share: float) -> int:
@@ -65,60 +88,115 @@ def rounds_for(share: float) -> int:
 
 
 def fit(
-    model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], plans: Sequence[CutPlan] = ()
+    model: ir.Model, tools: Tools, *, budget: float, rounds: Sequence[int], drop: bool = False
 ) -> tuple[ir.Model, list[CutPlan]]:
     """Return a model within `budget`, and the plan of each round; `model` itself is not changed.
 
-    Several numbers of `rounds` are tried; the model is kept that answers nearest to the source once it is repaired. `budget` is for
-    the whole model: milliseconds of the table, or multiply-adds per token where there is none. `plans` of an earlier run are
-    followed instead of searching. Raises Unreachable where the budget cannot be met.
+    Several numbers of `rounds` are tried, and with `drop` whole blocks before them; the model is kept that answers nearest to the
+    source once it is repaired. `budget` is for the whole model: milliseconds of the table, or multiply-adds per token where there is
+    none. Raises Unreachable where the budget cannot be met.
     """
-    if plans:
-        return follow(model, tools, plans), list(plans)
-    best: tuple[float, ir.Model, list[CutPlan]] | None = None
+    best = _Best()
     failure: Unreachable | None = None
-    for count in sorted(set(rounds)):
+    for attempt in _attempts(model, tools, budget, rounds, drop, best):
         try:
-            candidate, followed = _rounds(model, tools, budget, count)
+            candidate = attempt()
         except Unreachable as error:
             failure = error if failure is None or error.closest < failure.closest else failure
             continue
-        if len(set(rounds)) == 1:
-            return candidate, followed
-        repaired = candidate.clone()
-        _repair(repaired, tools)
-        off = distance_over(
-            TorchGraph(repaired), tools.batches, (tools.source(b.feeds) for b in tools.batches), tools.scoring
-        )
-        if best is None or off < best[0]:
-            best = off, candidate, followed
-    if best is None:
+        if candidate is None:
+            continue
+        if len(set(rounds)) == 1 and not drop:
+            return candidate.model, candidate.plans
+        repaired = candidate.model.clone()
+        tools.repair(repaired)
+        tools.built(repaired, candidate.plans, candidate.cost)
+        best.take(candidate, tools.distance(repaired, tools.batches))
+    if best.candidate is None:
         assert failure is not None
         raise failure
-    return best[1], best[2]
+    return best.candidate.model, best.candidate.plans
 
 
-def _repair(model: ir.Model, tools: Tools) -> None:
-    repair(tools.source, model, tools.batches, on_site=lambda name: tools.step(f"repair, {name}", of=0))
+@dataclass
+class _Best:
+    """The candidate whose answers are nearest to the source's, and how far they are."""
+
+    candidate: Candidate | None = None
+    off: float = math.inf
+
+    def take(self, candidate: Candidate, off: float) -> None:
+        if off < self.off:
+            self.candidate, self.off = candidate, off
+
+
+def _attempts(
+    model: ir.Model,
+    tools: Tools,
+    budget: float,
+    rounds: Sequence[int],
+    drop: bool,
+    best: _Best,
+) -> Iterator[Callable[[], Candidate | None]]:
+    """Yield ways to meet the budget, each as a function that builds a model. `best` is that of the ways before."""
+    for count in sorted(set(rounds)):
+        yield lambda count=count: _rounds(model, tools, budget, count)  # type: ignore[misc]
+    if not drop:
+        return
+    tools.step("which blocks matter least", of=0)
+    order: list[int] = []
+    for block in drop_order(model, tools.distance, tools.batches):
+        order.append(block)
+        if tools.measure(tools.apply(model, [RemoveBlocks(sorted(order))])) <= budget:
+            break
+    # One, all that the budget asks for, all but one of them, and half of them.
+    for count in sorted({1, (len(order) + 1) // 2, len(order) - 1, len(order)} - {0}):
+        if count <= len(order):
+            yield lambda count=count: _after_drop(model, tools, budget, order[:count], best.off)  # type: ignore[misc]
+
+
+def _after_drop(
+    model: ir.Model, tools: Tools, budget: float, blocks: Sequence[int], nearest: float
+) -> Candidate | None:
+    """Remove whole blocks, then meet the budget as `_rounds` does. None where the answers are farther than `nearest` by then."""
+    plan = CutPlan(blocks=sorted(blocks))
+    dropped = tools.apply(model, [RemoveBlocks(plan.blocks)])
+    cost = tools.measure(dropped)
+    repaired = dropped.clone()
+    tools.repair(repaired)
+    if tools.distance(repaired, tools.batches) >= nearest:
+        return None
+    if budget * NEAR <= cost <= budget:
+        return Candidate(dropped, [plan], cost)
+    if cost < budget * NEAR:  # blocks are too coarse: fewer of them, and a cut, are tried too
+        return None
+    tools.built(repaired, [plan], cost)
+    rest = _rounds(repaired, tools, budget, rounds_for(min(budget / cost, 1.0)), total=cost)
+    return Candidate(rest.model, [plan, *rest.plans], rest.cost)
 
 
 def follow(model: ir.Model, tools: Tools, plans: Sequence[CutPlan]) -> ir.Model:
     """Return a copy of the model cut as the plans of an earlier run say, with a repair between one and the next."""
     for number, plan in enumerate(plans, 1):
         tools.step(f"fit to the budget, round {number} of {len(plans)}", of=len(plans), at=number - 1)
-        anatomy, evidence = read_anatomy(model), tools.learn(model)
+        anatomy = read_anatomy(model)
+        evidence = tools.learn(model) if plan.ranks else None
         model = tools.apply(model, plan.passes(anatomy, evidence))
         del anatomy, evidence  # as in `_rounds`
         if number < len(plans):
-            _repair(model, tools)
+            tools.repair(model)
     return model
 
 
-def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int) -> tuple[ir.Model, list[CutPlan]]:
-    """Do as `fit` does, in exactly so many rounds. Early rounds split nothing: a split part cannot be cut further."""
+def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int, *, total: float | None = None) -> Candidate:
+    """Meet the budget in exactly so many rounds. Early rounds split nothing: a split part cannot be cut further.
+
+    `total` is what `model` takes; where it is not given, what the table says, or the model's multiply-adds.
+    """
     table, length = tools.table, tools.length
-    total = table.full if table is not None else read_anatomy(model).flops_per_token(length) / 2
+    total = total or tools.whole or tools.measure(model)
     followed: list[CutPlan] = []
+    cost = total
     for number in range(1, rounds + 1):
         last = number == rounds
         tools.step(f"fit to the budget, round {number} of {rounds}", of=rounds, at=number - 1)
@@ -126,14 +204,16 @@ def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int) -> tuple[
         if not any(block.projections for block in anatomy.blocks):
             raise Unreachable("nothing is left to remove", math.inf)
         evidence = tools.learn(model)
-        parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last)
+        remember = tools.remember(model)
+        parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last, remember=remember)
         wanted = total * (budget / total) ** (number / rounds)
-        model, plan = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)
+        model, plan, cost = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)
         followed.append(plan)
         del anatomy, evidence, parts  # as large as the weights and more: gone before the next round's are collected
         if not last:
-            _repair(model, tools)
-    return model, followed
+            tools.repair(model)
+            tools.built(model, followed, cost)
+    return Candidate(model, followed, cost)
 
 
 def _one_round(
@@ -145,15 +225,15 @@ def _one_round(
     tools: Tools,
     *,
     exact: bool,
-) -> tuple[ir.Model, CutPlan]:
-    """Return the model of one round, cut to a plan within `wanted`, and the plan.
+) -> tuple[ir.Model, CutPlan, float]:
+    """Return the model of one round, cut to a plan within `wanted`, the plan, and what the model takes.
 
-    Where `exact`, the model is measured, since the table may be wrong either way. A plan that turns out too slow is drawn
-    again with a tighter budget, one that is faster than it has to be with a looser one.
+    Where `exact`, plans are searched until one takes nearly all of `wanted`, since the table may be wrong either way: a plan that
+    turns out too slow is drawn again with a tighter budget, one that is faster than it has to be with a looser one.
     """
     budget = wanted - (tools.table.rest if tools.table is not None else _rest(anatomy, parts, tools.length))
     low, high, closest = -math.inf, math.inf, math.inf
-    met: tuple[ir.Model, CutPlan] | None = None
+    met: tuple[ir.Model, CutPlan, float] | None = None
     for _ in range(_TRIES):
         try:
             plan = choose(parts, anatomy, budget)
@@ -162,23 +242,24 @@ def _one_round(
                 break
             raise Unreachable(str(error), closest) from error
         if met is not None and plan.loss >= met[1].loss:
-            break
+            break  # a looser budget buys nothing back
         candidate = tools.apply(model, plan.passes(anatomy, evidence))
-        if tools.measure is None or not exact:
-            return candidate, plan
         tools.step("measure", of=0)
         measured = tools.measure(candidate)
+        if not exact:
+            return candidate, plan, measured
         closest = min(closest, measured)
-        if measured <= wanted * _SLACK:
-            met, low = (candidate, plan), budget
-            if measured >= wanted * _NEAR:
+        if measured <= wanted:
+            met, low = (candidate, plan, measured), budget
+            if measured >= wanted * NEAR:
                 break
-            budget += wanted - measured
         else:
             high = budget
-            budget -= (measured - wanted) + 0.002 * wanted
+        budget += wanted * _AIM - measured
         if not low < budget < high:
-            budget = (low + high) / 2
+            budget = (low + high) / 2 if math.isfinite(low + high) else budget
+        if high - low < (1 - NEAR) * wanted / 4:
+            break  # between the last that was too slow and the last that was not there is nothing
     if met is None:
         raise Unreachable(f"not met in {_TRIES} searches", closest)
     return met

@@ -21,12 +21,14 @@ from ..passes.base import PassReport
 from ..recipe.pass_specs import PassBase
 from ..recipe.recipe import Recipe
 from ..targets.base import Target
-from .evidence import Evidence, collect
-from .latency import LatencyTable, Stopwatch, Workload
+from .curve import Point
+from .latency_table import LatencyTable
 from .quality import Quality
 from .recover import Recovery
 from .samples import MOST_TOKENS, check_text, divide
 from .search import CutPlan
+from .stopwatch import Stopwatch, Timing, Workload
+from .work import Work, digest_of_batches, key_of
 
 Step = Callable[..., None]
 """Called with the name of a step as it begins, and with `of` and `at`, the length of a long one and how far it is."""
@@ -50,6 +52,7 @@ def as_function(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[st
 class Stage:
     """The model after one pass: bytes of the artifact, milliseconds on the workload, quality in points.
 
+    `timing` is its latency beside the source's, as it was measured then.
     `paid`: whether it saved bytes or time; None where a pass is not there to save. `undone`: taken back, since it did not.
     """
 
@@ -57,10 +60,16 @@ class Stage:
     nbytes: int
     ms: float
     quality: float
-    changes: Changes = field(default_factory=dict)
+    changes: Changes
+    timing: Timing
     paid: bool | None = None
     undone: bool = False
     seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values; of the timing the 95 % interval of the latency as a part of the source's."""
+        values = {k: v for k, v in asdict(self).items() if k != "timing"}
+        return values | {"latency_ratio": [self.timing.low, self.timing.high]}
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Given:
     `learned_from` are the texts that calibration batches are made of, `labels` their labels, `scoring` how the model's logits are
     read; `texts` are all that are not held out. `quality` judges what comes out. `choice` is the same figure on other texts, by which
     passes that try and compare decide; None where none does. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is
-    told what begins.
+    told what begins. `work` keeps what is learned for other runs.
     """
 
     recipe: Recipe
@@ -87,6 +96,7 @@ class Given:
     staging: Path
     out: Path
     step: Step
+    work: Work
 
     @property
     def seed(self) -> int:
@@ -104,7 +114,7 @@ class Learned:
     """What the passes learned from the text and from the machine; most of it stands in the manifest.
 
     `sensitivity`: the error that each group of weights adds when it alone is quantized; `noise`: its unit, and the error that
-    rounding alone makes.
+    rounding alone makes. `curve`: models that searches on the same data built.
     """
 
     evidence: dict[str, Any] | None = None
@@ -113,6 +123,8 @@ class Learned:
     noise: tuple[str, float] = ("", 0.0)
     table: LatencyTable | None = None
     plans: list[CutPlan] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
+    other_lengths: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -151,29 +163,23 @@ class Job:
         """The anatomy of the model as it is."""
         return read_anatomy(self.outcome.model)
 
-    def learn(self, model: ir.Model) -> Evidence:
-        """Return what matters in a model as it is."""
-        evidence = collect(
-            TorchGraph(model),
-            read_anatomy(model),
-            self.batches,
-            source=self.given.source_fingerprint,
-            text=self.given.text_fingerprint,
-            labels=self.given.labels,
-            scoring=self.given.scoring,
-            seed=self.given.seed,
-            on_batch=lambda: self.given.step("importances", of=len(self.batches)),
-        )
-        self.learned.evidence = evidence.describe()
-        return evidence
+    @property
+    def basis(self) -> str:
+        """A digest of what everything that is learned depends on, beside the model: calibration data, labels, and how they are read."""
+        labels = None if self.given.labels is None else self.given.labels.tolist()
+        return key_of(digest_of_batches(self.batches), labels, repr(self.given.scoring), self.given.seed)
 
-    def time(self, model: ir.Model) -> tuple[float, int]:
-        """Return milliseconds on the workload, beside the source's, and bytes of the artifact."""
-        spec = self.given.target.spec
-        if (spec.signed_activations or spec.quantizes_tokens) and is_quantized(model):
-            # Their forms of int8 have no kernels in ONNX Runtime on a CPU: the time is the float one's.
-            return self.outcome.stages[-1].ms, read_anatomy(model).nbytes
+    def time(self, model: ir.Model) -> tuple[Timing, int]:
+        """Return the latency on the workload, beside the source's, and bytes of the artifact."""
+        if is_quantized(model) and not self.times_int8:
+            return self.outcome.stages[-1].timing, read_anatomy(model).nbytes
         return self.given.stopwatch.time(model)
+
+    @property
+    def times_int8(self) -> bool:
+        """Whether the target's form of int8 has kernels in ONNX Runtime on a CPU. Else its time is the float model's."""
+        spec = self.given.target.spec
+        return not (spec.signed_activations or spec.quantizes_tokens)
 
     def judge(self, model: ir.Model) -> float:
         """Return the points of quality that a model reaches on held-out text."""
@@ -187,8 +193,10 @@ class Job:
 
     def measure(self, name: str, changes: Changes) -> Stage:
         """Build the model as it is, time it beside the source, and judge it."""
-        ms, nbytes = self.time(self.outcome.model)
-        return Stage(name, nbytes, ms, self.judge(self.outcome.model), changes)
+        timing, nbytes = self.time(self.outcome.model)
+        return Stage(
+            name, nbytes, self.given.stopwatch.source_ms * timing.ratio, self.judge(self.outcome.model), changes, timing
+        )
 
 
 def begin_job(
@@ -204,6 +212,7 @@ def begin_job(
     out: Path,
     folder: Path,
     step: Step,
+    work: Work,
     scoring: Scoring | None = None,
 ) -> Job:
     """Divide the text, measure the source, and set the work up. `folder` is for models that are built to be timed.
@@ -238,6 +247,7 @@ def begin_job(
         staging=staging,
         out=out,
         step=step,
+        work=work,
     )
     job = Job(given, Outcome(model.clone()), model, encoder, batches)
     job.outcome.stages.append(job.measure("source", {}))
@@ -274,7 +284,10 @@ def summarize(job: Job) -> dict[str, Any]:
         },
         "source_quality": given.quality.source,
         "speedup": first.ms / last.ms,
-        "stages": [asdict(s) for s in outcome.stages],
+        "asked": next((a for p in given.recipe.passes if (a := p.asked)), None),
+        "other_lengths": learned.other_lengths,
+        "curve": [asdict(p) for p in learned.curve],
+        "stages": [s.to_json() for s in outcome.stages],
         "reports": [p.to_json() for p in outcome.reports],
         "evidence": learned.evidence,
         "observations": learned.observations,
@@ -297,7 +310,7 @@ def write_plots(job: Job, staging: Path) -> None:
     from ..publish.plots import plot_losses, plot_sensitivity, plot_stages
 
     (staging / "plots").mkdir(exist_ok=True)
-    plot_stages([asdict(s) for s in job.outcome.stages], job.given.quality.metric, staging / "plots" / "passes.png")
+    plot_stages([s.to_json() for s in job.outcome.stages], job.given.quality.metric, staging / "plots" / "passes.png")
     if job.learned.sensitivity is not None:
         groups = [{"name": name, "error": error} for name, error in job.learned.sensitivity.items()]
         plot_sensitivity(groups, *job.learned.noise, staging / "plots" / "sensitivity.png")

@@ -7,115 +7,35 @@ uncut model's in the same rounds. The cost of a level is the difference to havin
 import hashlib
 import json
 import os
-import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-import numpy as np
 import onnx_ir as ir
 
 from ...errors import HeadwayWarning
-from ...runners.base import Runner
 from ...scratch import scratch
-from ..bench.measure import IDLE_SECONDS, machine
+from ..bench.measure import machine
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.edit import constant, consumers
 from ..passes.cuts import set_array
 from ..passes.heads import RemoveHeads
 from ..passes.lowrank import SplitWeights, break_even
 from ..passes.neurons import RemoveNeurons
-from ..targets.base import Target, TargetSpec
-from ..targets.ort.target import OrtTarget
+from ..targets.base import TargetSpec
+from .latency_table import SCHEMA_VERSION, LatencyTable, rising
+from .stopwatch import RESOLUTION_MS, Timing, Workload, open_model, time_beside
 
-SCHEMA_VERSION = 2
-ROUNDS = 12
-_ORT = OrtTarget()
 _LEVELS = 8
 _TABLE_ROWS = 1024
+_TOO_NOISY = 0.05
+"""A table that is known no better than to this part of the latency serves the run that measured it, and is not kept."""
 
-
-@dataclass(frozen=True)
-class Workload:
-    """Batches, as (texts, tokens), whose mean latency is what counts, run by `threads` threads."""
-
-    shapes: tuple[tuple[int, int], ...]
-    threads: int = 1
-
-    @classmethod
-    def of(cls, lengths: np.ndarray, *, threads: int = 1) -> "Workload":
-        """Return single texts at the user's own lengths: the middles of the four quarters of `lengths [texts]`, in tokens."""
-        middles = np.quantile(lengths, [0.125, 0.375, 0.625, 0.875]).round().astype(int)
-        return cls(tuple((1, max(int(n), 1)) for n in middles), threads)
-
-    def feeds(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        """Return one batch of each shape, without padding. Ids are small enough for any vocabulary, trimmed or of amino acids."""
-        batches = []
-        for batch, length in self.shapes:
-            ids = np.arange(batch * length, dtype=np.int64).reshape(batch, length) % 3 + 3
-            known = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            batches.append({n: known.get(n, np.zeros_like(ids)) for n in names})
-        return batches
-
-    def __str__(self) -> str:
-        shapes = ", ".join(f"{b}×{n}" for b, n in self.shapes)
-        return f"{shapes}; {self.threads} thread(s)"
-
-
-@dataclass
-class LatencyTable:
-    """Costs in milliseconds. `full` is the whole model's, `rest` that of all but attentions and feed-forwards.
-
-    `heads` and `neurons` give the cost of an attention with so many heads, and of a feed-forward so wide. `attention_rank` and
-    `neuron_rank` give the cost of the uncut part with all its weights split at that rank.
-    """
-
-    target: str
-    workload: Workload
-    full: float
-    rest: float
-    heads: dict[int, float] = field(default_factory=dict)
-    neurons: dict[int, float] = field(default_factory=dict)
-    attention_rank: dict[int, float] = field(default_factory=dict)
-    neuron_rank: dict[int, float] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-
-    def attention(self, heads: float) -> float:
-        """Return the cost of an attention with so many heads."""
-        return _between(self.heads, heads)
-
-    def feed_forward(self, width: float) -> float:
-        """Return the cost of a feed-forward so wide."""
-        return _between(self.neurons, width)
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the content: two searches that quote the same decided by the same figures."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the table as plain numbers, which `from_json` reads."""
-        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> "LatencyTable":
-        """Return the table that `to_json` wrote. Raises ValueError, KeyError or TypeError where the content is damaged."""
-        values = {k: v for k, v in raw.items() if k != "schema_version"}
-        for name in ("heads", "neurons", "attention_rank", "neuron_rank"):
-            values[name] = {int(k): float(v) for k, v in values[name].items()}
-        shapes = tuple((int(b), int(n)) for b, n in values["workload"]["shapes"])
-        values["workload"] = Workload(shapes, int(values["workload"]["threads"]))
-        return cls(**values)
-
-
-def _between(table: Mapping[int, float], level: float) -> float:
-    """Interpolate linearly between measured levels. Costs never fall as levels rise, whatever the noise."""
-    levels = sorted(table)
-    return float(np.interp(level, levels, np.maximum.accumulate([table[n] for n in levels])))
+_OLD_DAYS = 30
 
 
 def measure_table(
@@ -136,11 +56,31 @@ def measure_table(
     path = folder / f"{_fingerprint(anatomy, workload, spec)}.json" if folder is not None else None
     if path is not None and not refresh:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged one is measured again
-            return LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
+            table = LatencyTable.from_json(json.loads(path.read_text(encoding="utf-8")))
+            _name_old(table)
+            return table
     table = _measure(model, anatomy, workload, spec, on_level)
-    if path is not None:
+    if table.noise > max(_TOO_NOISY, RESOLUTION_MS / table.full if table.full else 0.0):
+        warnings.warn(
+            f"the machine is busy: latencies were measured to ±{table.noise:.0%} of the model's at best (load {table.load}); the table "
+            "serves this run and is not kept: run it again on an idle machine for a better plan",
+            HeadwayWarning,
+            stacklevel=2,
+        )
+    elif path is not None:
         _keep(table, path)
     return table
+
+
+def _name_old(table: LatencyTable) -> None:
+    """Say with a HeadwayWarning that a table is old: kernels, drivers and neighbors of the machine may have changed."""
+    if table.age_days > _OLD_DAYS:
+        warnings.warn(
+            f"the latency table of {table.measured_at[:10]} is used, {table.age_days} days old: headway profile --refresh measures it "
+            "again",
+            HeadwayWarning,
+            stacklevel=3,
+        )
 
 
 def _keep(table: LatencyTable, path: Path) -> None:
@@ -196,45 +136,59 @@ def _measure(
         base = _small_tables(model.clone())
         uncut = open_model(base.clone(), Path(folder) / "whole", workload.threads)
 
-        def relative(label: str, *passes: ir.passes.InPlacePass) -> float:
+        def beside(label: str, *passes: ir.passes.InPlacePass) -> Timing:
             on_level(f"measure latency, {label}", of=total)
             cut = base.clone()
             for structural in passes:
                 structural(cut)
-            runner = open_model(cut, Path(folder) / "cut", workload.threads)
-            first, second = paired_times([uncut, runner], workload)
-            fulls.append(first)
-            return second / first
+            return time_beside(uncut, open_model(cut, Path(folder) / "cut", workload.threads), workload)
 
-        fulls: list[float] = []
         heads = {
-            n: relative(f"{n} heads", RemoveHeads({i: range(min(n, h)) for i, h in attentions.items()}))
+            n: beside(f"{n} heads", RemoveHeads({i: range(min(n, h)) for i, h in attentions.items()}))
             for n in head_levels
         }
         neurons = {
-            n: relative(f"{n} neurons", RemoveNeurons({k: range(min(n, w)) for k, w in forwards.items()}))
-            for n in widths
+            n: beside(f"{n} neurons", RemoveNeurons({k: range(min(n, w)) for k, w in forwards.items()})) for n in widths
         }
-        attention_rank = {r: relative(f"attention rank {r}", _split(anatomy, r, attention=True)) for r in ranks[0]}
-        neuron_rank = {r: relative(f"feed-forward rank {r}", _split(anatomy, r, attention=False)) for r in ranks[1]}
-    full = float(np.median(fulls)) if fulls else 0.0
-
-    def per_block(parts: Mapping[int, float], none: float, count: int) -> dict[int, float]:
-        """Return costs of one block. No part costs less than its absence: where the measurement says so, it is noise."""
-        return {n: max(0.0, full * (share - none) / max(count, 1)) for n, share in parts.items()}
-
-    none_a, none_f = min(heads.get(0, 1.0), 1.0), min(neurons.get(0, 1.0), 1.0)
+        attention_rank = {r: beside(f"attention rank {r}", _split(anatomy, r, attention=True)) for r in ranks[0]}
+        neuron_rank = {r: beside(f"feed-forward rank {r}", _split(anatomy, r, attention=False)) for r in ranks[1]}
+    timings = [t for part in (heads, neurons, attention_rank, neuron_rank) for t in part.values()]
+    full = median(t.first_ms for t in timings) if timings else 0.0
+    heads_costs, none_a = _costs(heads, full, len(attentions), whole=most_heads)
+    neuron_costs, none_f = _costs(neurons, full, len(forwards), whole=widest)
     return LatencyTable(
         spec.name,
         workload,
         full,
         full * (none_a + none_f - 1),
-        per_block(heads | {most_heads: 1.0}, none_a, len(attentions)) if attentions else {},
-        per_block(neurons | {widest: 1.0}, none_f, len(forwards)) if forwards else {},
-        per_block(attention_rank, none_a, len(attentions)),
-        per_block(neuron_rank, none_f, len(forwards)),
+        heads_costs,
+        neuron_costs,
+        _costs(attention_rank, full, len(attentions), none=none_a)[0],
+        _costs(neuron_rank, full, len(forwards), none=none_f)[0],
         machine(),
+        max((t.half_width for t in timings), default=0.0),
+        os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _costs(
+    timings: Mapping[int, Timing], full: float, parts: int, *, whole: int | None = None, none: float | None = None
+) -> tuple[dict[int, float], float]:
+    """Return the cost of one part in milliseconds by level, never falling, and the latency without any as a share of `full`.
+
+    `parts` parts have the level at once. `whole`: the level of the uncut model. `none`: that share where it is known.
+    """
+    if not parts:
+        return {}, 1.0 if none is None else none
+    shares = {n: t.ratio for n, t in timings.items()}
+    half_widths = {n: t.half_width for n, t in timings.items()}
+    if whole is not None:
+        shares[whole], half_widths[whole] = 1.0, 0.0
+    fitted = rising(shares, half_widths)
+    if none is None:
+        none = fitted[0]
+    return {n: max(0.0, full * (share - none) / parts) for n, share in fitted.items()}, none
 
 
 def part_matrices(anatomy: Anatomy, block: int, *, attention: bool, number: int = 0) -> list[tuple[str, int, int]]:
@@ -284,60 +238,3 @@ def _small_tables(model: ir.Model) -> ir.Model:
         if array is not None and len(array) > 8 * _TABLE_ROWS and all(n.op_type == "Gather" for n in consumers(value)):
             set_array(value, array[:_TABLE_ROWS])
     return model
-
-
-def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = _ORT) -> Runner:
-    """Lower a canonical model (which is used up), write it to `folder` and open it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target.lower(model, read_anatomy(model))
-    target.build(model, folder)
-    return target.open(folder, target.options(regroup=False), threads)
-
-
-class Stopwatch:
-    """A stopwatch that times models on a workload, each beside the source.
-
-    Models for other targets are timed in ONNX Runtime on a CPU all the same, since the source is; the manifest says so.
-    """
-
-    def __init__(self, source: ir.Model, workload: Workload, target: Target, folder: Path):
-        """Open the source. Models that are timed are built in `folder`."""
-        self.workload = workload
-        self.source_ms = 0.0
-        self._folder = folder
-        self._target = target if isinstance(target, OrtTarget) else OrtTarget()
-        self._source = open_model(source.clone(), folder / "baseline", workload.threads)
-
-    def time(self, model: ir.Model) -> tuple[float, int]:
-        """Return milliseconds on the workload, on the scale of the source's first measurement, and bytes of the artifact."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            folder = Path(name)
-            runner = open_model(model.clone(), folder, self.workload.threads, self._target)
-            source, own = paired_times([self._source, runner], self.workload)
-            self.source_ms = self.source_ms or source
-            return self.source_ms * own / source, sum(p.stat().st_size for p in self._target.files(folder))
-
-
-def paired_times(runners: Sequence[Runner], workload: Workload, rounds: int = ROUNDS) -> list[float]:
-    """Return the median milliseconds of each runner, averaged over the shapes. All shapes run in turn in every round.
-
-    One thread is timed by the processor's clock: on a busy machine, time that others had the core would make a cut model look
-    slower or faster than it is. Threads that wait for each other are timed by the wall clock.
-    """
-    now = time.thread_time_ns if workload.threads == 1 else time.perf_counter_ns
-    feeds = workload.feeds(runners[0].input_names)
-    times = np.zeros((rounds, len(feeds), len(runners)))
-    for batch in feeds:
-        for runner in runners:
-            runner.run(batch)
-    for turn in range(rounds):
-        for i, batch in enumerate(feeds):
-            for j in range(len(runners)):
-                index = (j + turn) % len(runners)
-                if workload.threads > 1:
-                    time.sleep(IDLE_SECONDS)
-                    runners[index].run(batch)  # threads that slept may share a processor for their first milliseconds
-                start = now()
-                runners[index].run(batch)
-                times[turn, i, index] = (now() - start) / 1e6
-    return [float(t) for t in np.median(times, axis=0).mean(axis=0)]

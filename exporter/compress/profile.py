@@ -10,7 +10,9 @@ from ...errors import UsageError
 from ..capture.capture import capture_canonical
 from ..source.tokenizer import source_tokenizer
 from ..targets.ort.target import SPEC
-from .latency import LatencyTable, Workload, measure_table
+from .latency import measure_table
+from .latency_table import LatencyTable
+from .stopwatch import Workload
 
 
 def profile_model(

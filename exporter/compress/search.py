@@ -17,6 +17,7 @@ from ...errors import GateError
 from ..graph.anatomy import Anatomy, Projection
 from ..graph.edit import constant
 from ..passes.base import StructuralPass
+from ..passes.blocks import RemoveBlocks
 from ..passes.heads import RemoveHeads
 from ..passes.lowrank import SplitWeights, break_even, tail_energy
 from ..passes.neurons import RemoveNeurons
@@ -24,10 +25,15 @@ from ..recipe.pass_specs import RoundPlan
 from ..recipe.unit_ranges import from_ranges, to_ranges
 from ..targets.base import TargetSpec
 from .evidence import Evidence, Site, sites
-from .latency import LatencyTable, part_matrices
+from .latency import part_matrices
+from .latency_table import LatencyTable
 
 _STEPS = 4000
 """The budget is divided into so many steps; costs are rounded to whole steps."""
+
+
+Remember = Callable[[str, Callable[[], Mapping[str, np.ndarray]]], Mapping[str, np.ndarray]]
+"""Returns arrays by their name, or what the function makes, which it keeps under that name."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,17 @@ class Part:
 
 @dataclass
 class CutPlan:
-    """What stays: heads by block, neurons by (block, number), ranks by weight; and the expected cost and loss of that."""
+    """What stays: heads by block, neurons by (block, number), ranks by weight; and the expected cost and loss of that.
+
+    Where `blocks` go as a whole, nothing else does in the same round.
+    """
 
     heads: dict[int, list[int]] = field(default_factory=dict)
     neurons: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
     cost: float = 0.0
     loss: float = 0.0
+    blocks: list[int] = field(default_factory=list)
 
     def written(self) -> RoundPlan:
         """Return the plan as a recipe holds it."""
@@ -65,6 +75,7 @@ class CutPlan:
             heads={block: to_ranges(units) for block, units in self.heads.items()},
             neurons={f"{b}.{n}" if n else str(b): to_ranges(units) for (b, n), units in self.neurons.items()},
             ranks=self.ranks,
+            blocks=self.blocks,
         )
 
     @classmethod
@@ -74,7 +85,8 @@ class CutPlan:
         for where, units in written.neurons.items():
             block, _, number = where.partition(".")
             neurons[int(block), int(number or 0)] = from_ranges(units)
-        return cls({block: from_ranges(units) for block, units in written.heads.items()}, neurons, dict(written.ranks))
+        heads = {block: from_ranges(units) for block, units in written.heads.items()}
+        return cls(heads, neurons, dict(written.ranks), blocks=list(written.blocks))
 
     def passes(self, anatomy: Anatomy, evidence: Evidence | None) -> list[StructuralPass]:
         """Return the passes, in an order in which block numbers stay true.
@@ -82,6 +94,8 @@ class CutPlan:
         Removing a whole attention renumbers the blocks behind it. So does removing what was left of the first block, where its
         attention was removed in an earlier round.
         """
+        if self.blocks:
+            return [RemoveBlocks(self.blocks)]
         first = anatomy.blocks[0]
         leading = [self.neurons.get((0, number)) for number in range(len(first.feed_forwards))]
         gone = int(first.attention is None and all(units == [] for units in leading))
@@ -120,15 +134,17 @@ def find_parts(
     *,
     length: int = 128,
     ranks: bool = True,
+    remember: Remember = lambda _, make: make(),
 ) -> list[Part]:
     """Return all parts with their options. Costs are milliseconds of `table`, or multiply-adds per token at `length` without one.
 
-    Without `ranks` nothing is split: a split part cannot be cut further.
+    Without `ranks` nothing is split: a split part cannot be cut further. `remember` returns the arrays that an earlier run computed
+    from this model and evidence, by name.
     """
     parts = []
     for members in _groups(anatomy):
         first = members[0]
-        removal = _order(model, members, evidence)
+        removal = _remembered(model, members, evidence, remember)
         removable = all(s.projection.rank is None and s.projection.in_features == s.units * s.unit for s in members)
         cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
         options = [
@@ -137,7 +153,7 @@ def find_parts(
             if removable or keep == first.units
         ]
         if ranks:
-            options += _rank_options(model, anatomy, members, evidence, table, spec, options[-1])
+            options += _rank_options(model, anatomy, members, evidence, table, spec, options[-1], remember)
         parts.append(Part(members, removal, options))
     return parts
 
@@ -179,6 +195,13 @@ def _order(model: ir.Model, members: Sequence[Site], evidence: Evidence) -> Remo
     )
 
 
+def _remembered(model: ir.Model, members: Sequence[Site], evidence: Evidence, remember: Remember) -> Removal:
+    def make() -> Mapping[str, np.ndarray]:
+        return vars(_order(model, members, evidence))
+
+    return Removal(**remember(f"order {members[0].name}", make))
+
+
 def _square(moment: np.ndarray) -> np.ndarray:
     return np.diag(moment) if moment.ndim == 1 else moment
 
@@ -214,6 +237,7 @@ def _rank_options(
     table: LatencyTable | None,
     spec: TargetSpec,
     uncut: Option,
+    remember: Remember,
 ) -> list[Option]:
     """Return options that split every weight of the part at one rank, where that was measured to be faster than no split."""
     first = members[0]
@@ -238,8 +262,13 @@ def _rank_options(
     for name in names:
         weight = constant(model.graph.initializers[name])
         assert weight is not None
-        energies.append(tail_energy(weight, inputs=inputs[name], outputs=outputs[name]))
+        made = partial(_energy, weight, inputs[name], outputs[name])
+        energies.append(remember(f"energy {name}", made)["energy"])
     return [Option(cost, float(sum(e[r] for e in energies)), first.units, r) for r, cost in faster.items()]
+
+
+def _energy(weight: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    return {"energy": tail_energy(weight, inputs=inputs, outputs=outputs)}
 
 
 def choose(parts: Sequence[Part], anatomy: Anatomy, budget: float) -> CutPlan:

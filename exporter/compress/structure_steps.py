@@ -25,6 +25,7 @@ from ..recipe.pass_specs import (
 from .apply import apply_passes
 from .evidence import sites
 from .job import Changes, Job
+from .memory import learn
 from .search import removals, split_moments
 
 
@@ -54,7 +55,7 @@ def _units(job: Job, block: int, number: int | None, wanted: Sequence[int] | int
         raise UsageError(f"block {block}: {wanted} {what} cannot be kept, {there}")
     count = wanted if site.is_attention else job.given.target.spec.grown(wanted, site.units)
     model = job.outcome.model
-    return removals(model, anatomy, job.learn(model))[site.name].kept(count)
+    return removals(model, anatomy, learn(job, model))[site.name].kept(count)
 
 
 def remove_blocks(job: Job, spec: RemoveBlocksSpec) -> Changes:
@@ -70,7 +71,7 @@ def _blocks(job: Job, spec: RemoveBlocksSpec) -> Sequence[int]:
     if spec.least_important is None:
         return spec.blocks
     losses = dict.fromkeys(range(len(anatomy.blocks)), 0.0)
-    by_site = removals(model, anatomy, job.learn(model))
+    by_site = removals(model, anatomy, learn(job, model))
     for site in sites(anatomy):
         losses[site.block] += float(by_site[site.name].loss[-1])
     return sorted(sorted(losses, key=losses.__getitem__)[: spec.least_important])
@@ -92,7 +93,7 @@ def _split(job: Job, spec: SplitSpec, anatomy: Anatomy) -> SplitWeights:
     inputs: dict[str, np.ndarray] = {}
     outputs: dict[str, np.ndarray] = {}
     if spec.method != "plain":
-        inputs, outputs = split_moments(anatomy, job.learn(model), names)
+        inputs, outputs = split_moments(anatomy, learn(job, model), names)
     if spec.method == "fisher":  # rows weighted by their own importance alone, as in FWSVD
         inputs = {name: np.diag(moment).copy() for name, moment in inputs.items()}
         outputs = {}

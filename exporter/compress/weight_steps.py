@@ -15,8 +15,8 @@ from ..passes.base import StructuralPass
 from ..recipe.pass_specs import QuantizeSpec, RecoverSpec, RepairSpec
 from ..targets.registry import kernels_of
 from .job import Changes, Job
-from .recover import recover
-from .repair import repair
+from .memory import recovered, repaired
+from .recover import Recovery, recover
 from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized
 from .saved_plans import plan_file, write_plans
 from .sensitivity import effects, leave, mixed
@@ -27,13 +27,7 @@ _FEW_BATCHES = 8
 
 def repair_weights(job: Job, spec: RepairSpec) -> Changes:
     """Refit the remaining weights by least squares."""
-    gains = repair(
-        TorchGraph(job.source_model),
-        job.outcome.model,
-        job.batches,
-        method=spec.method,
-        on_site=lambda site: job.given.step(f"repair, {site}", of=0),
-    )
+    gains = repaired(job, job.outcome.model, spec.method)
     mean = float(np.exp(np.mean(np.log(list(gains.values()))))) if gains else 1.0
     return {"sites": f"{len(gains)}, squared error ÷ {mean:.2f}"}
 
@@ -47,11 +41,11 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
     def tell(spent: float, allowed: float, loss: float) -> None:
         given.step(f"recover, loss {loss:.4f}", of=100, at=100 * spent / allowed)
 
-    try:
-        recovery = recover(
+    def train(model: ir.Model) -> Recovery:
+        return recover(
             TorchGraph(job.source_model),
             read_anatomy(job.source_model),
-            job.outcome.model,
+            model,
             make_batches(job.encoder, given.texts, longest=job.encoder.info.max_length, seed=given.seed),
             spec.minutes,
             scoring=given.scoring,
@@ -59,6 +53,9 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
             seed=given.seed,
             on_step=tell,
         )
+
+    try:
+        recovery = recovered(job, job.outcome.model, spec.minutes, train)
     except KeyboardInterrupt:
         given.step("interrupted: run the same command again to go on", of=0)
         raise

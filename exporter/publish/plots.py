@@ -40,6 +40,25 @@ def plot_stages(stages: Sequence[Mapping[str, Any]], metric: str, path: Path) ->
     save_figure(figure, path)
 
 
+def plot_curve(rows: Sequence[Mapping[str, Any]], metric: str, path: Path) -> None:
+    """Plot the points of quality that each speed costs; the interval of the speed as a line. Rows are those of `curve.json`."""
+    figure, axes = new_figure(6, 3.4)
+    speeds, drops = [r["speedup"] for r in rows], [r["drop"] for r in rows]
+    axes.plot(speeds, drops, color=COLORS[0], linewidth=1)
+    widths = [[r["speedup"] - r["interval"][0], r["interval"][1] - r["speedup"]] for r in rows]
+    axes.errorbar(
+        speeds, drops, xerr=[[max(w[i], 0.0) for w in widths] for i in (0, 1)], fmt="o", color=COLORS[0], markersize=4
+    )
+    for row in rows:
+        axes.annotate(
+            f"{row['mb']:.1f} MB", (row["speedup"], row["drop"]), textcoords="offset points", xytext=(6, 6), fontsize=8
+        )
+    axes.margins(x=0.15, y=0.2)
+    axes.set_xlabel("times as fast as the source, measured")
+    axes.set_ylabel(f"points of {metric} lost", fontsize=9)
+    save_figure(figure, path)
+
+
 def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
     """Plot the loss of the recovery over time, with its running mean."""
     figure, axes = new_figure(6, 3)

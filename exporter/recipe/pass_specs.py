@@ -24,6 +24,8 @@ class PassBase(StrictModel):
 
     role: ClassVar[Role]
     once: ClassVar[bool] = False
+    decides: ClassVar[tuple[str, ...]] = ()
+    """Keys that hold what an earlier run decided; a user leaves them out."""
 
     kind: str = Field(description=_KIND)
 
@@ -36,6 +38,11 @@ class PassBase(StrictModel):
     def needs_latency(self) -> bool:
         """Whether the pass measures the latency of the model."""
         return False
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The budget that the pass has to meet, by its key; empty where it has none."""
+        return {}
 
     @property
     def chooses(self) -> bool:
@@ -66,17 +73,22 @@ class RoundPlan(StrictModel):
         default_factory=dict, description="Neurons that stay, by block, as 3, or by block and feed-forward, as 3.1."
     )
     ranks: dict[str, int] = Field(default_factory=dict, description="Ranks that weights are split at, by name.")
+    blocks: list[int] = Field(
+        default_factory=list, description="Blocks that go as a whole; nothing else does in the same round."
+    )
 
 
 class FitSpec(PassBase):
-    """Remove heads, neurons and ranks until a budget is met.
+    """Remove heads, neurons, ranks and blocks until a budget is met, no more than that.
 
-    Exactly one of `speedup`, `latency_ms` and `flops` is given. The recipe in a bundle holds the plan as well: run again, it cuts the
-    same units, whatever the machine measures.
+    The budget is that of the artifact, after all passes: where the recipe quantizes as well, less is removed. Exactly one of `speedup`,
+    `latency_ms` and `flops` is given. The recipe in a bundle holds the plan as well: run again, it cuts the same units, whatever the
+    machine measures.
     """
 
     role: ClassVar[Role] = "remove"
     once: ClassVar[bool] = True
+    decides: ClassVar[tuple[str, ...]] = ("plan",)
 
     kind: Literal["fit"] = Field(default="fit", description=_KIND)
     speedup: float | None = Field(
@@ -91,8 +103,8 @@ class FitSpec(PassBase):
     rounds: int | None = Field(
         default=None,
         ge=1,
-        description="Number of rounds, with a repair between one and the next. By default two plans are tried, one round and one "
-        "round for each factor of 1.5, and the better model is kept.",
+        description="Number of rounds, with a repair between one and the next. By default several plans are tried, and the model whose "
+        "answers stay nearest is kept: one round, one round for each factor of 1.5, and whole blocks first.",
     )
     plan: list[RoundPlan] | None = Field(
         default=None, description="What each round leaves, as an earlier run decided it; nothing is searched then."
@@ -101,6 +113,11 @@ class FitSpec(PassBase):
     @property
     def needs_latency(self) -> bool:
         return self.flops is None and self.plan is None
+
+    @property
+    def asked(self) -> dict[str, float]:
+        budget = {"speedup": self.speedup, "latency_ms": self.latency_ms, "flops": self.flops}
+        return {name: value for name, value in budget.items() if value is not None}
 
     @model_validator(mode="after")
     def _one_budget(self) -> "FitSpec":
@@ -191,6 +208,7 @@ class SplitSpec(PassBase):
     """Split weight matrices of the blocks into pairs of lower rank. It is undone where the model becomes no faster."""
 
     role: ClassVar[Role] = "remove"
+    decides: ClassVar[tuple[str, ...]] = ("ranks",)
 
     kind: Literal["split"] = Field(default="split", description=_KIND)
     keep: float = Field(
@@ -218,6 +236,7 @@ class TrimVocabularySpec(PassBase):
 
     role: ClassVar[Role] = "vocabulary"
     once: ClassVar[bool] = True
+    decides: ClassVar[tuple[str, ...]] = ("digest",)
 
     kind: Literal["trim_vocabulary"] = Field(default="trim_vocabulary", description=_KIND)
     tokens: int | None = Field(
@@ -291,6 +310,7 @@ class QuantizeSpec(PassBase):
 
     role: ClassVar[Role] = "quantize"
     once: ClassVar[bool] = True
+    decides: ClassVar[tuple[str, ...]] = ("left",)
 
     kind: Literal["quantize"] = Field(default="quantize", description=_KIND)
     weights: Literal["int8", "int4"] = Field(

@@ -170,6 +170,11 @@ class Recipe(StrictModel):
             changes["engine"] = self.engine.model_copy(update={"timing_cache": cache})
         return self.model_copy(update=changes)
 
+    def as_asked(self) -> "Recipe":
+        """Return the recipe without what its passes decided, as a user wrote it."""
+        passes = [p.model_copy(update=dict.fromkeys(p.decides)) for p in self.passes]
+        return self.model_copy(update={"passes": passes})
+
     def to_yaml(self) -> str:
         """Return the recipe as YAML, without the keys that its target does not have."""
         plain = self.model_dump(mode="json", exclude_none=True)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from headway.exporter.compress.evidence import Evidence, collect
-from headway.exporter.compress.latency import LatencyTable, Workload
+from headway.exporter.compress.latency_table import LatencyTable
+from headway.exporter.compress.stopwatch import Workload
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 

@@ -67,6 +67,12 @@ def test_bundles_that_are_there_are_kept(tiny: Path, tmp_path: Path, monkeypatch
     assert demo._make(step, tiny, text, tmp_path, **words | {"force": True})
     changed = replace(other, folder=step.folder)
     assert not demo._is_made(tmp_path / step.folder, changed.recipe(tiny, text)), "another recipe made it"
+    asked = demo.STEPS[1].recipe(tiny, text)
+    decided = asked.model_copy(update={"passes": [p.model_copy(update={"left": ["a.weight"]}) for p in asked.passes]})
+    (tmp_path / step.folder / "recipe.yaml").write_text(decided.without_places().to_yaml())
+    monkeypatch.setattr(demo, "check_files", lambda *_: None)
+    assert demo._is_made(tmp_path / step.folder, asked), "what its passes decided is no difference"
+    monkeypatch.undo()
     (tmp_path / step.folder / "config.json").write_text("{}")
     assert not demo._is_made(tmp_path / step.folder, step.recipe(tiny, text)), "a file was changed"
 

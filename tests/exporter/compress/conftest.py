@@ -9,6 +9,7 @@ import pytest
 from headway.calibration.corpus import read_labeled
 from headway.exporter.capture.capture import capture_canonical
 from headway.exporter.compress.job import Job, begin_job
+from headway.exporter.compress.work import Work
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.source.tokenizer import source_encoder
 from headway.exporter.targets.registry import target_of
@@ -40,6 +41,7 @@ def begin(classifier: Path, text: Path, tmp_path: Path) -> Callable[..., Job]:  
             out=tmp_path / "bundle",
             folder=folder,
             step=step,
+            work=Work(tmp_path / "work"),
         )
 
     return make

@@ -7,7 +7,7 @@ import pytest
 from headway.exporter.compress import fit as fit_module
 from headway.exporter.compress.evidence import Evidence
 from headway.exporter.compress.fit import Tools, Unreachable, fit, rounds_for
-from headway.exporter.compress.latency import LatencyTable
+from headway.exporter.compress.latency_table import LatencyTable
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.targets.ort import target as ort
@@ -46,9 +46,9 @@ def test_a_wrong_table_costs_no_more_than_the_budget_asks(model, evidence: Evide
         return 1.0 + sum(costs)
 
     assert measure(model) == pytest.approx(true.full)
-    tools = Tools(TorchGraph(model), [], wrong, 9, lambda _: evidence, apply, measure, ort.SPEC)
+    tools = Tools(TorchGraph(model), [], wrong, 9, lambda _: evidence, apply, measure, lambda _: None, ort.SPEC)
     made, (plan,) = fit(model, tools, budget=3.5, rounds=[1])
-    assert 0.95 * 3.5 <= measure(made) <= 3.5 * 1.005
+    assert 0.95 * 3.5 <= measure(made) <= 3.5
     assert read_anatomy(made) and (plan.heads or plan.neurons)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from headway.errors import UsageError
 from headway.exporter.compress.job import Job, as_function, summarize, write_plots
+from headway.exporter.compress.memory import learn
 from headway.exporter.compress.recover import Recovery
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.passes.quantize import StoreHalf
@@ -51,7 +52,7 @@ def test_a_workload_longer_than_the_model_is_refused(begin: Callable[..., Job]) 
 
 def test_what_was_learned_stands_in_the_summary(begin: Callable[..., Job], tmp_path: Path) -> None:
     job = begin([])
-    evidence = job.learn(job.outcome.model)
+    evidence = learn(job, job.outcome.model)
     assert job.learned.evidence == evidence.describe() and evidence.labeled
     job.outcome.stages.append(job.measure("nothing", {"block 0": "left alone"}))
     job.learned.sensitivity = {"block 0": 0.5}
@@ -79,5 +80,5 @@ def test_forms_of_int8_without_kernels_here_take_the_time_of_the_float_model(
     monkeypatch.setattr(type(job.given.stopwatch), "time", lambda *_: (123.0, 45))
     assert there.time(half) == (123.0, 45)
     monkeypatch.setattr("headway.exporter.compress.job.is_quantized", lambda _: True)
-    assert there.time(half) == (job.outcome.stages[-1].ms, read_anatomy(half).nbytes)
+    assert there.time(half) == (job.outcome.stages[-1].timing, read_anatomy(half).nbytes)
     assert job.time(half) == (123.0, 45)

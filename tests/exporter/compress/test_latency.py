@@ -1,18 +1,17 @@
 """The latency table and how time is taken: costs never fall as levels rise, nor below zero."""
 
-import time
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from headway.errors import HeadwayWarning
-from headway.exporter.compress import latency
+from headway.exporter.compress import latency, stopwatch
 from headway.exporter.compress.evidence import Evidence
-from headway.exporter.compress.latency import LatencyTable, Workload, measure_table, paired_times, part_matrices
+from headway.exporter.compress.latency import measure_table, part_matrices
 from headway.exporter.compress.search import choose, find_parts
+from headway.exporter.compress.stopwatch import Timing, Workload
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.passes.lowrank import break_even
 from headway.exporter.targets.ort import target as ort
@@ -25,7 +24,12 @@ def test_noise_makes_no_cost_negative(
 ) -> None:
     """On a busy machine a cut model may look slower than the whole one."""
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(latency, "paired_times", lambda *_, **__: [1.0, float(rng.uniform(0.2, 1.5))])
+
+    def noise(*_: object) -> Timing:
+        ratio = float(rng.uniform(0.2, 1.5))
+        return Timing(1.0, ratio, ratio - 0.02, ratio + 0.02)
+
+    monkeypatch.setattr(latency, "time_beside", noise)
     found = measure_table(model, WORK, ort.SPEC, cache=tmp_path)
     tables = (found.heads, found.neurons, found.attention_rank, found.neuron_rank)
     assert min(cost for costs in tables for cost in costs.values()) == 0
@@ -35,7 +39,8 @@ def test_noise_makes_no_cost_negative(
 
 
 def test_latency_table_is_measured_once_and_read_again(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(stopwatch, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(latency, "_TOO_NOISY", 10.0)  # however busy the machine is
     told: list[str] = []
     first = measure_table(model, WORK, ort.SPEC, cache=tmp_path, on_level=lambda name, **_: told.append(name))
     assert told and first.full > 0 and set(first.heads) == {0, 1, 2, 3, 4} and max(first.neurons) == 256
@@ -52,42 +57,6 @@ def test_latency_table_is_measured_once_and_read_again(model, tmp_path: Path, mo
     assert told and len(list(tmp_path.glob("*.json"))) == 2
 
 
-def test_a_workload_s_ids_are_in_the_smallest_vocabulary() -> None:
-    (feeds,) = Workload(((8, 64),)).feeds(("input_ids",))
-    assert feeds["input_ids"].shape == (8, 64) and feeds["input_ids"].max() < 6
-
-
-@given(st.dictionaries(st.integers(0, 40), st.floats(0, 9), min_size=1), st.integers(0, 40), st.integers(0, 40))
-def test_costs_never_fall_as_levels_rise(costs: dict[int, float], a: int, b: int) -> None:
-    made = LatencyTable("ort", WORK, 1.0, 0.0, heads=costs)
-    low, high = sorted((a, b))
-    assert made.attention(low) <= made.attention(high)
-
-
-def test_time_that_others_had_the_core_does_not_count() -> None:
-    """A run that is kept waiting takes no longer than one that is not."""
-
-    class Waiting:
-        input_names = ("input_ids",)
-
-        def __init__(self, seconds: float):
-            self.seconds = seconds
-
-        def run(self, feeds) -> dict[str, np.ndarray]:
-            time.sleep(self.seconds)
-            return {}
-
-    quick, kept_waiting = paired_times([Waiting(0.0), Waiting(0.02)], WORK, rounds=5)  # type: ignore[list-item]
-    assert quick < 10 and kept_waiting < 10
-
-
-def test_workload_follows_the_text() -> None:
-    made = Workload.of(np.arange(1, 101))
-    assert made.shapes == ((1, 13), (1, 38), (1, 63), (1, 88))
-    feeds = made.feeds(["input_ids", "attention_mask"])
-    assert feeds[0]["input_ids"].shape == (1, 13) and feeds[0]["attention_mask"].all()
-
-
 def test_matrices_of_a_part(model) -> None:
     anatomy = read_anatomy(model)
     assert [r for _, r, _ in part_matrices(anatomy, 0, attention=True)] == [64] * 4
@@ -99,7 +68,7 @@ def test_matrices_of_a_part(model) -> None:
 def test_a_cache_that_cannot_be_written_does_not_lose_what_was_measured(
     cache: str, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "paired_times", lambda *_, **__: [1.0, 0.5])
+    monkeypatch.setattr(latency, "time_beside", lambda *_: Timing(1.0, 0.5, 0.495, 0.505))
     if cache == "no home":
 
         def no_home() -> Path:
@@ -112,3 +81,25 @@ def test_a_cache_that_cannot_be_written_does_not_lose_what_was_measured(
     (tmp_path / "cache").write_text("in the way")
     with pytest.warns(HeadwayWarning, match=r"cannot be kept .*: set XDG_CACHE_HOME"):
         assert measure_table(model, WORK, ort.SPEC, cache=tmp_path / "cache").full == 1.0
+
+
+def test_a_table_of_a_busy_machine_is_not_kept(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "time_beside", lambda *_: Timing(1.0, 0.5, 0.3, 0.7))
+    with pytest.warns(HeadwayWarning, match=r"busy: latencies were measured to ±20%.* is not kept"):
+        table = measure_table(model, WORK, ort.SPEC, cache=tmp_path)
+    assert table.noise == pytest.approx(0.2) and not list(tmp_path.iterdir())
+
+
+def test_an_old_table_is_named(model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn) -> None:
+    monkeypatch.setattr(latency, "time_beside", lambda *_: Timing(1.0, 0.5, 0.495, 0.505))
+    measure_table(model, WORK, ort.SPEC, cache=tmp_path)
+    assert measure_table(model, WORK, ort.SPEC, cache=tmp_path).measured_at and not recwarn.list
+    (path,) = tmp_path.iterdir()
+    raw = json.loads(path.read_text()) | {"measured_at": "2020-02-03T04:05:06+00:00"}
+    path.write_text(json.dumps(raw))
+    with pytest.warns(
+        HeadwayWarning, match=r"latency table of 2020-02-03 is used, \d+ days old: headway profile --refresh"
+    ):
+        measure_table(model, WORK, ort.SPEC, cache=tmp_path)
+    measure_table(model, WORK, ort.SPEC, cache=tmp_path, refresh=True)
+    assert json.loads(path.read_text())["measured_at"] > "2020-02-04"

@@ -1,0 +1,112 @@
+"""Hold a compression to its budget: what the artifact takes after all passes, as it was measured."""
+
+import warnings
+from typing import Any
+
+import onnx_ir as ir
+
+from ...errors import GateError, HeadwayWarning
+from ..bench.measure import DEFAULT_CASES
+from ..graph.anatomy import read_anatomy
+from ..graph.quantized import is_quantized
+from ..passes.quantize import StoreHalf
+from ..recipe.pass_specs import FitSpec, HalfSpec, QuantizeSpec
+from ..targets.registry import kernels_of
+from .fit import NEAR
+from .job import Job
+from .rounding_plan import activations_for, plan, quantized_for_timing
+from .stopwatch import RESOLUTION_MS
+
+
+def goal_ms(job: Job, spec: FitSpec) -> float:
+    """Return the latency that is asked for, in milliseconds on the workload."""
+    return job.given.stopwatch.source_ms / spec.speedup if spec.speedup else float(spec.latency_ms or 0)
+
+
+def as_deployed(job: Job, model: ir.Model, spec: FitSpec) -> ir.Model:
+    """Return a model as the passes behind `fit` will store it, to be timed.
+
+    Its ranges and integers are stand-ins for what those passes learn, on which latency does not depend.
+    """
+    passes = job.given.recipe.passes
+    for later in passes[passes.index(spec) + 1 :]:
+        if isinstance(later, QuantizeSpec) and job.times_int8:
+            target = job.given.target.spec
+            per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
+            chosen = plan(model, read_anatomy(model), later, int8_tables=target.int8_embeddings)
+            model = quantized_for_timing(
+                model,
+                chosen,
+                later,
+                activations=activations_for(later, kernels=per_token),
+                signed=target.signed_activations,
+            )
+        elif isinstance(later, HalfSpec):
+            model = model.clone()
+            StoreHalf()(model)
+    return model
+
+
+def check_budget(job: Job) -> None:
+    """Raise GateError where the artifact takes more than was asked; a HeadwayWarning where it takes much less.
+
+    A recipe that holds a plan is made the same on every machine, so that its latency here is no verdict: the warning says what it is.
+    """
+    spec = next((p for p in job.outcome.passes if isinstance(p, FitSpec)), None)
+    asked = next((p for p in job.given.recipe.passes if isinstance(p, FitSpec)), None)
+    if spec is None or asked is None:
+        return
+    got, limit, words = _measured(job, asked)
+    finest = RESOLUTION_MS if asked.flops is None else 0.0
+    if got > limit + finest:
+        message = f"{words}: the artifact takes {got / limit - 1:.1%} more than was asked"
+        if asked.plan is not None:
+            warnings.warn(
+                f"{message}; the plan of the recipe was made on another machine", HeadwayWarning, stacklevel=2
+            )
+            return
+        raise GateError(f"{message}. Ask for a little more, or run it again on an idle machine. Nothing was written")
+    if got < limit * NEAR - finest and asked.plan is None:
+        warnings.warn(
+            f"{words}: the artifact takes {1 - got / limit:.1%} less than was asked, and nothing that was tried lies between",
+            HeadwayWarning,
+            stacklevel=2,
+        )
+
+
+def _measured(job: Job, spec: FitSpec) -> tuple[float, float, str]:
+    """Return what the artifact takes, what it may take, and both in words."""
+    if spec.flops is not None:
+        anatomies = read_anatomy(job.source_model), job.anatomy
+        length = round(
+            sum(n for _, n in job.given.stopwatch.workload.shapes) / len(job.given.stopwatch.workload.shapes)
+        )
+        before, now = (a.flops_per_token(length) for a in anatomies)
+        return now, spec.flops * before, f"{spec.flops:g} of the operations were asked for, {now / before:.3f} are left"
+    stopwatch, timing = job.given.stopwatch, job.outcome.stages[-1].timing
+    got, limit = stopwatch.source_ms * timing.ratio, goal_ms(job, spec)
+    if spec.speedup:
+        words = (
+            f"{spec.speedup:g} times as fast was asked for, {1 / timing.ratio:.2f} ({1 / timing.high:.2f} to {1 / timing.low:.2f}) was "
+            f"measured on {stopwatch.workload}"
+        )
+    else:
+        words = f"{limit:g} ms were asked for, {got:.2f} measured on {stopwatch.workload}"
+    return got, limit, words
+
+
+def at_other_lengths(job: Job) -> list[dict[str, Any]]:
+    """Return the latency ratio to the source with its interval at the lengths of `headway bench`, for the manifest.
+
+    Empty where the artifact's form of int8 has no kernels in ONNX Runtime on a CPU.
+    """
+    if is_quantized(job.outcome.model) and not job.times_int8:
+        return []
+    longest = job.encoder.info.max_length
+    shapes = [(c.batch, c.length) for c in DEFAULT_CASES if c.length is not None and c.length <= longest]
+    job.given.step("latency at other lengths", of=0)
+    timings = job.given.stopwatch.time_at(job.outcome.model, shapes)
+    return [
+        {"shape": list(shape), "latency_ratio": t.ratio, "interval": [t.low, t.high]}
+        for shape, t in zip(shapes, timings, strict=True)
+    ]
