@@ -31,11 +31,11 @@ from headway.exporter.compress.evidence import Evidence, collect, sites
 from headway.exporter.compress.fit import Tools, fit, rounds_for
 from headway.exporter.compress.latency import measure_table
 from headway.exporter.compress.latency_table import LatencyTable
-from headway.exporter.compress.stopwatch import Workload, open_model, time_beside
 from headway.exporter.compress.recover import recover
 from headway.exporter.compress.repair import repair
 from headway.exporter.compress.samples import MOST_TOKENS
 from headway.exporter.compress.search import Part, choose, find_parts
+from headway.exporter.compress.stopwatch import Workload, open_model
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
@@ -80,10 +80,10 @@ class Bench:
         anatomy = read_anatomy(model)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             runner = open_model(model, Path(folder), THREADS)
-            whole, own = paired_times([self.baseline, runner], self.workload, rounds=20)
+            timing = time_beside(self.baseline, runner, self.workload, rounds=20)
             size = sum(p.stat().st_size for p in ort.files(Path(folder)))
             points, agreement = self.score(runner)
-        row = {"method": method, "wanted": wanted, "speedup": whole / own, "quality": points, "agreement": agreement}
+        row = {"method": method, "wanted": wanted, "speedup": 1 / timing.ratio, "quality": points, "agreement": agreement}
         row |= {"mb": size / 1e6, **more}
         row["parameters"] = anatomy.parameters
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
@@ -170,8 +170,7 @@ def ours(bench: Bench, speedup: float, *, repaired: bool, minutes: float = 0.0) 
     def time_of(model: ir.Model) -> float:
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
             runner = open_model(model.clone(), Path(folder), THREADS)
-            whole, own = paired_times([bench.baseline, runner], bench.workload)
-        return own / whole * bench.table.full
+            return time_beside(bench.baseline, runner, bench.workload).ratio * bench.table.full
 
     def applied(model: ir.Model, passes: Sequence[StructuralPass]) -> ir.Model:
         made = model.clone()
@@ -183,9 +182,20 @@ def ours(bench: Bench, speedup: float, *, repaired: bool, minutes: float = 0.0) 
     source, length = TorchGraph(bench.model), int(np.mean([n for _, n in bench.workload.shapes]))
     model, plans = fit(
         bench.model,
-        Tools(source, bench.batches, bench.table, length, bench.learn, applied, time_of, ort.SPEC),
+        Tools(
+            source,
+            bench.batches,
+            bench.table,
+            length,
+            bench.learn,
+            applied,
+            time_of,
+            lambda made: repair(source, made, bench.batches),
+            ort.SPEC,
+        ),
         budget=bench.table.full / speedup,
         rounds=[1, rounds_for(1 / speedup)] if repaired else [1],
+        drop=repaired,
     )
     if repaired:
         repair(source, model, bench.batches)

@@ -155,6 +155,33 @@ def distance_over(
     return max(total, 0.0)
 
 
+def disagreement_over(
+    student: Callable[[Mapping[str, np.ndarray]], Mapping[str, torch.Tensor]],
+    batches: Sequence[Batch],
+    teacher: Iterable[Mapping[str, torch.Tensor]],
+    scoring: Scoring | None = None,
+) -> float:
+    """Return how far a model's answers are from the source's as they are used: what models are compared by.
+
+    Of sentence embeddings it is one less the correlation of all pairwise similarities, since nothing else of them is read: vectors
+    that all moved the same way are none the worse. Of all other outputs it is `distance`.
+    """
+    with torch.no_grad():
+        pairs = [(student(b.feeds), wanted) for b, wanted in zip(batches, teacher, strict=True)]
+    if not pairs or main_outputs(list(pairs[0][1])) != ["sentence_embedding"] or sum(len(b.rows) for b in batches) < 3:
+        outputs = iter([given for given, _ in pairs])
+        return distance_over(lambda _: next(outputs), batches, [wanted for _, wanted in pairs], scoring)
+    ours, theirs = (torch.cat([p[i]["sentence_embedding"] for p in pairs]).double() for i in (0, 1))
+    return 1.0 - float(torch.corrcoef(torch.stack([_similarities(ours), _similarities(theirs)]))[0, 1])
+
+
+def _similarities(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the cosine of each pair of `[texts, features]`, once."""
+    unit_vectors = F.normalize(vectors, dim=-1)
+    rows, columns = torch.triu_indices(len(vectors), len(vectors), 1)
+    return (unit_vectors @ unit_vectors.T)[rows, columns]
+
+
 def noise_floor(
     batches: Sequence[Batch], teacher: Iterable[Mapping[str, torch.Tensor]], scoring: Scoring | None = None
 ) -> float:

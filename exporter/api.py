@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "bench", "compress", "export", "inspect", "verify"]
 
 
+DEFAULT_MINUTES, DEFAULT_EPOCHS = 3.0, 3
+"""How long a model that was cut to a budget is distilled where nothing is asked: so many rounds over the text, at most so many minutes."""
+
+
 class Progress(Protocol):
     """What is told how far the work is: `step` begins; a long step has `of` parts, of which `at` are done."""
 
@@ -125,7 +129,8 @@ def compress(
     budget: `speedup` (times as fast as the source), `latency_ms`, or `flops` (the part of the operations that stays, 0 to 1).
     Latency is measured on batches of `shapes`, as (texts, tokens), with `threads` threads; on batches of one text at the
     lengths of `data` where none are given. `quantize`: "int8" for speed and bytes, "int4" or "float16" for bytes alone.
-    `search` leaves weights in float until `max_drop` holds. `recover_minutes` distills from the source for so long.
+    `search` leaves weights in float until `max_drop` holds. `recover_minutes` distills from the source for so long; a model that was cut
+    to a budget is distilled for three rounds over the text, at most 3 minutes, where it is None; 0 does not.
     `trim_vocabulary` removes tokens that text like `data` will hardly use, but none of `keep_scripts`.
     `repair` refits the remaining weights by least squares.
     `samples` texts are learned from; others judge the quality, of which at most `max_drop` points may be lost. What was learned is kept
@@ -287,8 +292,10 @@ def compression_recipe(
     if any(limit is not None for limit in budget.values()):
         passes.append({"kind": "fit", **budget} | ({} if repair else {"rounds": 1}))
         passes += [{"kind": "repair"}] if repair else []
-    if recover_minutes is not None:
+    if recover_minutes:
         passes.append({"kind": "recover", "minutes": recover_minutes})
+    elif recover_minutes is None and repair and passes and passes[-1]["kind"] == "repair":
+        passes.append({"kind": "recover", "minutes": DEFAULT_MINUTES, "epochs": DEFAULT_EPOCHS})
     if search and quantize in (None, "float16"):
         raise UsageError("--search leaves weights out of quantization: give --quantize int8 or int4 with it")
     if quantize == "float16":

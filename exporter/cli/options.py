@@ -145,7 +145,7 @@ Recover = Annotated[
     typer.Option(
         "--recover",
         metavar="TIME",
-        help="Distill from the source for so long, as 10-minutes; resumable.",
+        help="Distill from the source for so long, as 10-minutes; resumable. After a cut at most 3 minutes; 0-minutes for none.",
         rich_help_panel=GOAL,
     ),
 ]

@@ -11,12 +11,13 @@ between rounds.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from ...calibration.batches import Batch
-from ...calibration.objective import distance_over
+from ...calibration.objective import disagreement_over
 from ...errors import GateError
 from ...tasks import Scoring
 from ..graph.anatomy import Anatomy, read_anatomy
@@ -46,7 +47,8 @@ class Tools:
 
     `measure` returns what a model takes of the budget: its latency in the table's units, or multiply-adds per token of sequences of
     `length` tokens where the table is None. `repair` refits a model's weights in place. `remember` returns arrays that an earlier run
-    computed from the same model. `built` is told each model that was built and repaired, its plans, and what it takes.
+    computed from the same model. `built` is told each model that was built and repaired, its plans, what it takes, and how far its
+    answers are.
     """
 
     source: TorchGraph
@@ -61,11 +63,11 @@ class Tools:
     step: Callable[..., None] = lambda *_, **__: None
     scoring: Scoring | None = None
     remember: Callable[[ir.Model], Remember] = lambda _: lambda _, make: make()
-    built: Callable[[ir.Model, Sequence[CutPlan], float], None] = lambda *_: None
+    built: Callable[[ir.Model, Sequence[CutPlan], float, float], None] = lambda *_: None
 
     def distance(self, model: ir.Model, batches: Sequence[Batch]) -> float:
         """Return how far a model's answers on batches are from the source's."""
-        return distance_over(TorchGraph(model), batches, (self.source(b.feeds) for b in batches), self.scoring)
+        return disagreement_over(TorchGraph(model), batches, (self.source(b.feeds) for b in batches), self.scoring)
 
     @property
     def whole(self) -> float | None:
@@ -110,8 +112,7 @@ def fit(
             return candidate.model, candidate.plans
         repaired = candidate.model.clone()
         tools.repair(repaired)
-        tools.built(repaired, candidate.plans, candidate.cost)
-        best.take(candidate, tools.distance(repaired, tools.batches))
+        best.take(candidate, _note(repaired, tools, candidate.plans, candidate.cost))
     if best.candidate is None:
         assert failure is not None
         raise failure
@@ -120,14 +121,21 @@ def fit(
 
 @dataclass
 class _Best:
-    """The candidate whose answers are nearest to the source's, and how far they are."""
+    """The candidate whose answers are nearest to the source's, and how far they are; `seen` are (cost, distance) of all that was cut."""
 
     candidate: Candidate | None = None
     off: float = math.inf
+    seen: list[tuple[float, float]] = field(default_factory=list)
 
     def take(self, candidate: Candidate, off: float) -> None:
+        self.seen.append((candidate.cost, off))
         if off < self.off:
             self.candidate, self.off = candidate, off
+
+    def expected(self, cost: float, whole: float) -> float:
+        """Return how far a cut model that takes so much would be, on lines between those that were seen and the `whole` model."""
+        points = sorted([*self.seen, (whole, 0.0)])
+        return float(np.interp(cost, [p[0] for p in points], [p[1] for p in points])) if self.seen else math.inf
 
 
 def _attempts(
@@ -140,7 +148,7 @@ def _attempts(
 ) -> Iterator[Callable[[], Candidate | None]]:
     """Yield ways to meet the budget, each as a function that builds a model. `best` is that of the ways before."""
     for count in sorted(set(rounds)):
-        yield lambda count=count: _rounds(model, tools, budget, count)  # type: ignore[misc]
+        yield lambda count=count: _rounds(model, tools, budget, count, best.seen)  # type: ignore[misc]
     if not drop:
         return
     tools.step("which blocks matter least", of=0)
@@ -152,26 +160,23 @@ def _attempts(
     # One, all that the budget asks for, all but one of them, and half of them.
     for count in sorted({1, (len(order) + 1) // 2, len(order) - 1, len(order)} - {0}):
         if count <= len(order):
-            yield lambda count=count: _after_drop(model, tools, budget, order[:count], best.off)  # type: ignore[misc]
+            yield lambda count=count: _after_drop(model, tools, budget, order[:count], best)  # type: ignore[misc]
 
 
-def _after_drop(
-    model: ir.Model, tools: Tools, budget: float, blocks: Sequence[int], nearest: float
-) -> Candidate | None:
-    """Remove whole blocks, then meet the budget as `_rounds` does. None where the answers are farther than `nearest` by then."""
+def _after_drop(model: ir.Model, tools: Tools, budget: float, blocks: Sequence[int], best: "_Best") -> Candidate | None:
+    """Remove whole blocks, then meet the budget as `_rounds` does. None where cuts as large lose less than those blocks."""
     plan = CutPlan(blocks=sorted(blocks))
     dropped = tools.apply(model, [RemoveBlocks(plan.blocks)])
     cost = tools.measure(dropped)
     repaired = dropped.clone()
     tools.repair(repaired)
-    if tools.distance(repaired, tools.batches) >= nearest:
+    if _note(repaired, tools, [plan], cost) >= best.expected(cost, tools.whole or tools.measure(model)):
         return None
     if budget * NEAR <= cost <= budget:
         return Candidate(dropped, [plan], cost)
     if cost < budget * NEAR:  # blocks are too coarse: fewer of them, and a cut, are tried too
         return None
-    tools.built(repaired, [plan], cost)
-    rest = _rounds(repaired, tools, budget, rounds_for(min(budget / cost, 1.0)), total=cost)
+    rest = _rounds(repaired, tools, budget, rounds_for(min(budget / cost, 1.0)), best.seen, total=cost)
     return Candidate(rest.model, [plan, *rest.plans], rest.cost)
 
 
@@ -188,10 +193,25 @@ def follow(model: ir.Model, tools: Tools, plans: Sequence[CutPlan]) -> ir.Model:
     return model
 
 
-def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int, *, total: float | None = None) -> Candidate:
+def _note(model: ir.Model, tools: Tools, plans: Sequence[CutPlan], cost: float) -> float:
+    """Tell `tools.built` of a repaired model, and return how far its answers are from the source's."""
+    off = tools.distance(model, tools.batches)
+    tools.built(model, plans, cost, off)
+    return off
+
+
+def _rounds(
+    model: ir.Model,
+    tools: Tools,
+    budget: float,
+    rounds: int,
+    seen: list[tuple[float, float]],
+    total: float | None = None,
+) -> Candidate:
     """Meet the budget in exactly so many rounds. Early rounds split nothing: a split part cannot be cut further.
 
-    `total` is what `model` takes; where it is not given, what the table says, or the model's multiply-adds.
+    `total` is what `model` takes; where it is not given, what the table says, or the model's multiply-adds. What a model takes after
+    each round but the last, and how far its answers are, comes into `seen`.
     """
     table, length = tools.table, tools.length
     total = total or tools.whole or tools.measure(model)
@@ -212,7 +232,7 @@ def _rounds(model: ir.Model, tools: Tools, budget: float, rounds: int, *, total:
         del anatomy, evidence, parts  # as large as the weights and more: gone before the next round's are collected
         if not last:
             tools.repair(model)
-            tools.built(model, followed, cost)
+            seen.append((cost, _note(model, tools, followed, cost)))
     return Candidate(model, followed, cost)
 
 

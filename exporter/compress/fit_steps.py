@@ -131,7 +131,6 @@ class _Earlier:
         behind = [p.model_dump(mode="json") for p in job.given.recipe.passes if p.role in ("quantize", "store")]
         model = digest_of_model(job.outcome.model)
         self._key = key_of(job.basis, model, about, behind, job.given.target.spec.name)
-        self._tools = tools
         self._rows: list[dict[str, Any]] = job.given.work.known("fit", self._key) or []
 
     @property
@@ -152,12 +151,11 @@ class _Earlier:
         """Return tools that note what is built."""
         return replace(tools, built=self._note)
 
-    def _note(self, model: ir.Model, plans: Sequence[CutPlan], cost: float) -> None:
+    def _note(self, model: ir.Model, plans: Sequence[CutPlan], cost: float, off: float) -> None:
         job = self._job
         written = [plan.written().model_dump(mode="json") for plan in plans]
         if any(row["plans"] == written for row in self._rows):
             return
-        off = self._tools.distance(model, self._tools.batches)
         drop = job.given.quality.source - job.judge(model)
         self._rows.append({"plans": written, "cost": cost, "off": off, "drop": drop})
         job.given.work.keep_values("fit", self._key, self._rows)

@@ -94,8 +94,8 @@ def repaired(job: Job, model: ir.Model, method: Literal["projection", "scale"] =
     return gains
 
 
-def recovered(job: Job, model: ir.Model, minutes: float, train: Callable[[ir.Model], Recovery]) -> Recovery:
-    """Train a model in place by `train` for so many minutes, and return what the training did."""
+def recovered(job: Job, model: ir.Model, asked: Any, train: Callable[[ir.Model], Recovery]) -> Recovery:
+    """Train a model in place by `train`, and return what the training did. `asked` are plain values that say for how long."""
 
     def make() -> Mapping[str, np.ndarray]:
         before = _tensors(model)
@@ -108,7 +108,7 @@ def recovered(job: Job, model: ir.Model, minutes: float, train: Callable[[ir.Mod
         return _changed(model, before) | {f"{_DONE}{name}": array for name, array in seen.items()}
 
     texts = fingerprint(job.given.texts)
-    key = key_of(job.basis, texts, digest_of_model(job.source_model), digest_of_model(model), minutes)
+    key = key_of(job.basis, texts, digest_of_model(job.source_model), digest_of_model(model), asked)
     found = job.given.work.arrays("recover", key, make)
     for name, array in found.items():
         if not name.startswith(_DONE):

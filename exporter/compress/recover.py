@@ -6,6 +6,7 @@ since the hidden size is the same.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +28,11 @@ from ..passes.heads import original_heads
 
 RATE = 3e-4
 _SAVE_EVERY = 60.0
-OnStep = Callable[[float, float, float], None]
-"""Called with seconds spent, seconds allowed and the running loss."""
+_WARM_UP = 10
+"""Steps in which the rate rises: before the first gradients are averaged, a step is a leap."""
+
+OnStep = Callable[[float, float], None]
+"""Called with the part of the training that is done, and the running loss."""
 
 
 @dataclass
@@ -48,11 +52,12 @@ def recover(
     minutes: float,
     *,
     scoring: Scoring | None = None,
+    epochs: int | None = None,
     state: Path | None = None,
     seed: int = 0,
     on_step: OnStep = lambda *_: None,
 ) -> Recovery:
-    """Train `model` in place for `minutes` of wall time in all.
+    """Train `model` in place for `minutes` of wall time in all, or for `epochs` rounds over the batches where that is less.
 
     `state` keeps the progress, every minute and on interruption; where it is there, training resumes. SourceError: it is another's.
     """
@@ -72,10 +77,11 @@ def recover(
         next(rows)
     began, saved = time.monotonic() - done.seconds, time.monotonic()
     allowed, running = minutes * 60.0, None
+    steps = epochs * len(batches) if epochs else math.inf
     try:
-        while (spent := time.monotonic() - began) < allowed:
+        while (share := max((time.monotonic() - began) / allowed, len(done.losses) / steps)) < 1.0:
             for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1.0, (spent + 1.0) / (0.03 * allowed + 1.0)) * max(0.02, 1.0 - spent / allowed)
+                group["lr"] = RATE * min(1.0, (len(done.losses) + 1) / _WARM_UP) * max(0.02, 1.0 - share)
             batch = batches[next(rows)]
             loss = _loss(source, graph, batch, pairs, scoring)
             loss.backward()
@@ -87,7 +93,7 @@ def recover(
             done.texts += len(batch.rows)
             done.seconds = time.monotonic() - began
             done.losses.append((done.seconds, value))
-            on_step(done.seconds, allowed, running)
+            on_step(min(1.0, max(done.seconds / allowed, len(done.losses) / steps)), running)
             if state is not None and time.monotonic() - saved > _SAVE_EVERY:
                 _save(state, key, done, trained, optimizer)
                 saved = time.monotonic()

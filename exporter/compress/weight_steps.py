@@ -38,8 +38,8 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
     if job.learned.plans:
         write_plans(job)
 
-    def tell(spent: float, allowed: float, loss: float) -> None:
-        given.step(f"recover, loss {loss:.4f}", of=100, at=100 * spent / allowed)
+    def tell(done: float, loss: float) -> None:
+        given.step(f"recover, loss {loss:.4f}", of=100, at=100 * done)
 
     def train(model: ir.Model) -> Recovery:
         return recover(
@@ -49,19 +49,31 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
             make_batches(job.encoder, given.texts, longest=job.encoder.info.max_length, seed=given.seed),
             spec.minutes,
             scoring=given.scoring,
+            epochs=spec.epochs,
             state=given.out.parent / f".{given.out.name}.recover.safetensors",
             seed=given.seed,
             on_step=tell,
         )
 
+    before, untrained = _choice(job), job.outcome.model.clone()
     try:
-        recovery = recovered(job, job.outcome.model, spec.minutes, train)
+        recovery = recovered(job, job.outcome.model, (spec.minutes, spec.epochs), train)
     except KeyboardInterrupt:
         given.step("interrupted: run the same command again to go on", of=0)
         raise
     plan_file(job).unlink(missing_ok=True)
     job.outcome.recovery = recovery
-    return {"texts": f"{recovery.texts} in {recovery.seconds / 60:.1f} minutes"}
+    changes = {"texts": f"{recovery.texts} in {recovery.seconds / 60:.1f} minutes"}
+    after = _choice(job)
+    if before is not None and after is not None and after >= before:
+        job.outcome.model = untrained
+        changes["undone"] = f"{after:.2f} points lost on the texts to choose by, {before:.2f} without it"
+    return changes
+
+
+def _choice(job: Job) -> float | None:
+    """Return the points that the model loses on the texts to choose by; None where the recipe has set none aside."""
+    return job.choice_drop(job.outcome.model) if job.given.choice is not None else None
 
 
 def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:

@@ -296,13 +296,22 @@ class RepairSpec(PassBase):
 
 
 class RecoverSpec(PassBase):
-    """Distill the model from its source for a number of minutes."""
+    """Distill the model from its source, without labels. It is undone where answers on text to choose by come no nearer."""
 
     role: ClassVar[Role] = "recover"
     once: ClassVar[bool] = True
 
     kind: Literal["recover"] = Field(default="recover", description=_KIND)
     minutes: float = Field(gt=0, description="Minutes of training in all; an interrupted training is resumed.")
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="The training ends sooner, after so many rounds over the text; by time alone where not given.",
+    )
+
+    @property
+    def chooses(self) -> bool:
+        return True
 
 
 class QuantizeSpec(PassBase):

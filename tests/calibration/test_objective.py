@@ -7,6 +7,7 @@ import torch
 from headway.calibration.batches import Batch
 from headway.calibration.objective import (
     TEMPERATURE,
+    disagreement_over,
     distance,
     distance_over,
     labeled,
@@ -186,3 +187,38 @@ def test_the_unit_is_named() -> None:
     assert unit(["logits"]) == unit(["start_logits", "end_logits"]) == unit(["logits"], RERANKER) == "nats per text"
     assert unit(["logits"], REGRESSION) == unit(["last_hidden_state"]) == "squared distance of the outputs per text"
     assert unit(["logits", "last_hidden_state"]) == "nats and squared distances per text"
+
+
+def test_embeddings_that_all_moved_alike_are_none_the_worse() -> None:
+    """What is read of sentence embeddings is their similarities; what is compared is how those of all texts run."""
+    rng = torch.Generator().manual_seed(0)
+    vectors = torch.randn(12, 5, generator=rng)
+    batches = [
+        Batch(
+            {"input_ids": np.zeros((6, 3), np.int64), "attention_mask": np.ones((6, 3), np.int64)},
+            np.arange(6 * i, 6 * i + 6),
+        )
+        for i in range(2)
+    ]
+    teacher = [{"sentence_embedding": v} for v in vectors.split(6)]
+
+    def off(given: torch.Tensor) -> float:
+        answers = iter([{"sentence_embedding": v} for v in given.split(6)])
+        return disagreement_over(lambda _feeds: next(answers), batches, teacher)
+
+    turned = torch.linalg.qr(torch.randn(5, 5, generator=rng))[0]
+    assert off(vectors) == pytest.approx(0, abs=1e-6) and off(3 * vectors @ turned) == pytest.approx(0, abs=1e-5)
+    noisy = [
+        off(vectors + scale * torch.randn(12, 5, generator=torch.Generator().manual_seed(1)))
+        for scale in (0.1, 0.3, 1.0)
+    ]
+    assert 0 < noisy[0] < noisy[1] < noisy[2]
+    a, b = (torch.nn.functional.normalize(v, dim=-1) for v in (vectors + 1, vectors))
+    upper = np.triu_indices(12, 1)
+    assert off(vectors + 1) == pytest.approx(
+        1 - np.corrcoef((a @ a.T).numpy()[upper], (b @ b.T).numpy()[upper])[0, 1], abs=1e-6
+    )
+    values = [{"logits": torch.ones(6, 1)}] * 2
+    assert disagreement_over(lambda _: {"logits": torch.zeros(6, 1)}, batches, values) == distance_over(
+        lambda _: {"logits": torch.zeros(6, 1)}, batches, values
+    )

@@ -103,7 +103,8 @@ COMPRESSION: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        ({"budget": {"speedup": 2.0}}, ["fit", "repair"]),
+        ({"budget": {"speedup": 2.0}}, ["fit", "repair", "recover"]),
+        ({"budget": {"speedup": 2.0}, "recover_minutes": 0.0}, ["fit", "repair"]),
         ({"budget": {"flops": 0.5}, "repair": False}, ["fit"]),
         ({"quantize": "int8", "search": True}, ["quantize"]),
         ({"quantize": "float16", "trim_vocabulary": True}, ["trim_vocabulary", "float16"]),

@@ -41,6 +41,27 @@ def test_repair_brings_the_answers_nearer_and_recovery_lowers_its_loss(
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) and not list(job.given.out.parent.glob(".bundle.*"))
 
 
+@pytest.mark.parametrize("better", [True, False])
+def test_a_recovery_that_brings_nothing_nearer_is_undone(
+    better: bool, begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = begin([{"kind": "recover", "minutes": 1, "epochs": 1}])
+    assert job.given.choice is not None and not set(job.given.choice.texts) & set(
+        job.given.quality.texts + job.given.texts
+    )
+    drops = iter([4.0, 3.0 if better else 4.5])
+    monkeypatch.setattr(Job, "choice_drop", lambda *_: next(drops))
+    before = job.outcome.model
+    changes = recover_quality(job, RecoverSpec(minutes=1, epochs=1))
+    moved = [
+        n
+        for n, v in job.outcome.model.graph.initializers.items()
+        if v.const_value is not before.graph.initializers[n].const_value
+    ]
+    assert ("undone" in changes) != better and (job.outcome.model is before) == better
+    assert better or (moved and changes["undone"] == "4.50 points lost on the texts to choose by, 4.00 without it")
+
+
 def test_an_interrupted_recovery_keeps_progress_and_plans(
     begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
