@@ -5,11 +5,12 @@ what it changed in words.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from ..recipe.passes import PASSES, PassBase
-from .job import Changes, Job, Stage
+from .job import Changes, Job
 
 _SAME = 0.98
 """A pass that leaves more than this part of the time saved nothing: the noise of a paired measurement."""
@@ -30,7 +31,7 @@ def run_pass(job: Job, spec: PassBase) -> None:
         stage.paid = bool(changes) and (smaller or faster)
     if saved is not None and not faster:
         outcome.model = saved
-        stage = Stage(spec.kind, before.nbytes, before.ms, before.quality, changes, paid=False, undone=True)
+        stage = replace(before, name=spec.kind, changes=changes, paid=False, undone=True, seconds=0.0)
     else:
         outcome.passes.append(spec.model_copy(update=outcome.decided))
     if spec.role == "recover" and outcome.recovery is not None:
