@@ -166,9 +166,9 @@ def verify(
 ) -> "Verdict":
     """Compare a bundle with its source again, and its files with their checksums; `Verdict.ok` is the answer.
 
-    `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on, one file or several; the recipe's,
-    or the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source is another model, and
-    UsageError where its recipe names a factory: code runs only where `against` names it, or with `allow_code`.
+    `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on, one file or
+    several; the recipe's, or the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source
+    is another model, and UsageError where its recipe names a factory: code runs only where `against` names it, or with `allow_code`.
     """
     with needs("export"):
         from .verification import verify_bundle

@@ -109,6 +109,6 @@ def check_drop(judged: Judged, most: float) -> None:
     where = f" of {worst.data}" if len(judged.files) > 1 else ""
     low, high = worst.lost_interval
     raise GateError(
-        f"{worst.lost:.2f} points of {worst.metric} ({low:.2f} to {high:.2f}) were lost on held-out text{where}, {most:g} are allowed: "
+        f"{worst.lost:.2f} points of {worst.metric} were lost on held-out text{where} ({low:.2f} to {high:.2f}), {most:g} are allowed: "
         "ask for less, add --recover, or raise --max-drop if the loss is acceptable. Nothing was written"
     )

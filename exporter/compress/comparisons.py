@@ -41,7 +41,10 @@ def compare_output(
     scoring: Scoring | None,
     kept_tokens: Sequence[int] | None,
 ) -> Comparison:
-    """Compare one output for `texts` texts, given by batches. `kept_tokens`: the old ids of a trimmed vocabulary, where logits are over it."""
+    """Compare one output for `texts` texts, given by batches.
+
+    `kept_tokens` are the old ids of a trimmed vocabulary, for logits that have a column for each token.
+    """
     if kept_tokens is not None and wanted[0].values.shape[1] != given[0].values.shape[1]:
         wanted = [Rows(w.kind, w.values[:, list(kept_tokens)], w.owners) for w in wanted]
     pairs = [matched(w, g) for w, g in zip(wanted, given, strict=True)]

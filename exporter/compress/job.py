@@ -82,8 +82,8 @@ class Given:
 
     `learned_from` are the texts that calibration batches are made of, `labels` their labels, `scoring` how the model's logits are
     read; `texts` are all that are not held out. `quality` judges what comes out, on each file of text by itself. `choice` is the same
-    figure on other texts, by which passes that try and compare decide; None where none does. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is
-    told what begins.
+    figure on other texts, by which passes that try and compare decide; None where none does. `staging` holds the tokenizer of the
+    bundle, which becomes `out`. `step` is told what begins.
     """
 
     recipe: Recipe

@@ -27,8 +27,8 @@ class Parts:
     """The texts of one file or several, divided. No text is in two parts, whatever files it stands in.
 
     `learned_from` are the texts that calibration batches are made of, `labels` their labels. `texts` are all that are not held out.
-    `choose` are the texts of each file that passes decide by which try and compare, none where no pass does; `judge` are those that the figure of
-    quality is measured on.
+    `choose` are the texts of each file by which passes decide that try and compare; none where no pass does. On `judge` the quality is
+    measured, file by file.
     """
 
     learned_from: list[str]

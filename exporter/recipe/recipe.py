@@ -93,11 +93,14 @@ class EngineOptions(StrictModel):
 
 
 def _one_or_several(data: Any) -> Any:
-    """Return the one file that a list of one holds."""
-    return data[0] if isinstance(data, list | tuple) and len(data) == 1 else data
+    """Return a list of files, or the only one."""
+    files = list(data) if isinstance(data, list | tuple) else [data]
+    if not files or not all(isinstance(file, str | Path) for file in files):
+        raise PydanticCustomError("data", "Input should be a path, or a list of paths")
+    return files if len(files) > 1 else files[0]
 
 
-DataFiles = Annotated[Path | Annotated[list[Path], Field(min_length=1)], BeforeValidator(_one_or_several)]
+DataFiles = Annotated[Path | list[Path], BeforeValidator(_one_or_several)]
 """A file of text, or several."""
 
 

@@ -29,7 +29,7 @@ def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path
 
 def test_a_bundle_agrees_with_its_source_on_other_text(bert_bundle: Exported, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("\n".join(f"{word} of the rain" for word in models.WORDS))
-    verdict = verify_bundle(bert_bundle.path, None, tmp_path / "text.txt")
+    verdict = verify_bundle(bert_bundle.path, None, [tmp_path / "text.txt"])
     assert verdict.ok and verdict.parity is not None and verdict.metric is None
     assert verdict.to_json() == verdict.parity.to_json()
 

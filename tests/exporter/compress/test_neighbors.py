@@ -48,7 +48,7 @@ def test_texts_that_change_places_are_no_longer_found() -> None:
 
 def test_of_texts_equally_near_either_is_right() -> None:
     vectors = np.array([[1, 0], [0.8, 0.6], [0.8, 0.6], [-1, 0.1]])
-    other = vectors + [[0, 0], [0, 0.01], [0, 0], [0, 0]]
+    other = vectors + np.array([[0, 0], [0, 0.01], [0, 0], [0, 0]])
     assert neighbors(similarities(vectors), similarities(other)).nearest[0] == 1
 
 
