@@ -102,19 +102,21 @@ def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring) -> Comparis
     """Compare logits `[texts, labels]` of which several may hold, or that are values."""
     right, chosen = scoring.scores(wanted), scoring.scores(given)
     difference = float(np.abs(right - chosen).mean())
+    others, meaning = [Companion("mean difference of scores", difference, "")], ""
     if scoring.kind == "multi-label":
         decided = [x >= THRESHOLD for x in (right, chosen)]
         equal = 100.0 * float(np.mean(decided[0] == decided[1]))
-        others = Companion("equal decisions", equal), Companion("mean difference of probabilities", 100.0 * difference)
+        others = [
+            Companion("equal decisions", equal),
+            Companion("mean difference of probabilities", 100.0 * difference),
+        ]
         meaning = f"{100.0 - equal:.2f} % of all decisions on a label are others than the source's."
         if decided[0].any():
-            return Comparison("F1 of the source's labels", f1(decided[1], decided[0]), others, meaning)
-    else:
-        others, meaning = (Companion("mean difference of scores", difference, ""),), ""
-        if scoring.activation == "tanh":
-            wanted, given = right, chosen
+            return Comparison("F1 of the source's labels", f1(decided[1], decided[0]), tuple(others), meaning)
+    elif scoring.activation == "tanh":
+        wanted, given = right, chosen
     columns = [concordance(w, g) for w, g in zip(wanted.T, given.T, strict=True)]
-    return Comparison("concordance of scores", combined(columns), others, meaning)
+    return Comparison("concordance of scores", combined(columns), tuple(others), meaning)
 
 
 def _classes(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:
@@ -146,7 +148,8 @@ def _vectors(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:
     for wanted, given in pairs:
         a, b = wanted.values.astype(np.float64), given.values.astype(np.float64)
         lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosines = np.divide((a * b).sum(axis=1), lengths, out=np.array(a == b).all(axis=1) * 1.0, where=lengths > 0)
+        cosines = (a == b).all(axis=1).astype(np.float64)  # of vectors of zeros
+        np.divide((a * b).sum(axis=1), lengths, out=cosines, where=lengths > 0)
         totals += wanted.per_text(cosines, texts)
         sizes += wanted.per_text(np.ones(len(a)), texts)
     unit = pairs[0][0].kind

@@ -53,7 +53,9 @@ def divide_files(files: Sequence[TextFile], settings: Calibration, *, choosing: 
     the first. Raises UsageError for a file of fewer than 10 texts, or one of which no text is left to judge or choose by.
     """
     part_of: dict[str, str] = {}
-    rests, choose, judge = [], [], []
+    rests: list[list[int]] = []
+    choose: list[TextFile] = []
+    judge: list[TextFile] = []
     for file in files:
         several = len(files) > 1
         order, held = _order(len(file.texts), settings, file.name if several else "--data")

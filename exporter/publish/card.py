@@ -124,7 +124,9 @@ def _stage_lines(compression: dict) -> list[str]:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """Return a row of a table; a bar in a file's name is no border."""
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 def _agreement_lines(agreement: Mapping[str, Any]) -> list[str]:

@@ -96,6 +96,11 @@ def test_held_out_text_has_its_figures_file_by_file(bert_bundle: Exported, tmp_p
     text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
     assert "| after | changes | MB | ms | speed-up | tickets.csv | others.csv |  |" in text
     assert "| fit |  | 4.0 | 3.00 | 1.00 | 91.00 | 80.00 |  |" in text and "the source has" not in text
+    bars = [f | {"data": "a|b.txt"} for f in AGREEMENT["files"][1:]]
+    odd = card(
+        replace(bert_bundle.manifest, compression=compression | {"agreement": {"worst": "", "files": bars}}), tmp_path
+    )
+    assert "| a\\|b.txt (40) | correlation" in odd
     assert "| others.csv (40) | correlation of similarities | 80.00 (75.00 to 85.00) | 20.00 (15.00 to 25.00) |" in text
     assert "|  | texts whose nearest neighbor stays | 66.50 % |  |" in text
     assert "|  | mean difference of scores | 0.0123 |  |" in text
