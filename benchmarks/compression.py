@@ -35,7 +35,7 @@ from headway.exporter.compress.recover import recover
 from headway.exporter.compress.repair import repair
 from headway.exporter.compress.samples import MOST_TOKENS
 from headway.exporter.compress.search import Part, choose, find_parts
-from headway.exporter.compress.stopwatch import Workload, open_model
+from headway.exporter.compress.stopwatch import Workload, open_model, time_beside
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
@@ -83,7 +83,13 @@ class Bench:
             timing = time_beside(self.baseline, runner, self.workload, rounds=20)
             size = sum(p.stat().st_size for p in ort.files(Path(folder)))
             points, agreement = self.score(runner)
-        row = {"method": method, "wanted": wanted, "speedup": 1 / timing.ratio, "quality": points, "agreement": agreement}
+        row = {
+            "method": method,
+            "wanted": wanted,
+            "speedup": 1 / timing.ratio,
+            "quality": points,
+            "agreement": agreement,
+        }
         row |= {"mb": size / 1e6, **more}
         row["parameters"] = anatomy.parameters
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,14 +27,17 @@ _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
 """Short production text (queries, reviews, tickets): log-normal, median 24.5 tokens, mean 28.5, a 95th percentile of 61."""
 
 
+Given = TypeVar("Given", Path, Sequence[Path])
+
+
 def builtin_lines() -> list[str]:
     """Return about ninety original lines of 1 to 150 words in two dozen languages, some with code, numbers, links or emoji."""
     return _clean(files(__package__).joinpath("parity.txt").read_text(encoding="utf-8").splitlines())
 
 
-def required(data: Path | None, what: str) -> Path:
+def required(data: Given | None, what: str) -> Given:
     """Return the text that `what` learns from; UsageError says how to give it where there is none."""
-    if data is None:
+    if not data:
         raise UsageError(
             f"{what} learns from text: give --data FILE ({FORMATS}), or `data:` in the recipe: a few hundred lines like those "
             "of production. Random tokens would not do"
@@ -70,6 +74,72 @@ def read_labeled(
     for row, text in enumerate(lines):
         first.setdefault(text.strip(), row)
     return texts, parsed[[first[t] for t in texts]]
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """The texts of one file, each once, and their labels where it has some: what `read_labeled` returns. `name` tells it from others."""
+
+    name: str
+    texts: list[str]
+    labels: np.ndarray | None = None
+
+
+def read_files(
+    paths: Sequence[Path], classes: Mapping[str, int], column: str | None = None, scoring: Scoring | None = None
+) -> list[TextFile]:
+    """Return the texts and labels of several files, each as `read_labeled` returns them.
+
+    Raises UsageError as it does, where a file is given twice, and where some have labels and others have none.
+    """
+    check_distinct(paths)
+    files = [
+        TextFile(name, *read_labeled(path, classes, column, scoring))
+        for name, path in zip(short_names(paths), paths, strict=True)
+    ]
+    with_labels = [path for path, file in zip(paths, files, strict=True) if file.labels is not None]
+    without = [path for path, file in zip(paths, files, strict=True) if file.labels is None]
+    if with_labels and without:
+        raise UsageError(
+            f"{without[0]}: has no labels, and {with_labels[0]} has some: label the texts of every file, or take the column out"
+        )
+    return files
+
+
+def texts_of(files: Sequence[TextFile]) -> list[str]:
+    """Return the texts of all files in their order, each once."""
+    return list(dict.fromkeys(text for file in files for text in file.texts))
+
+
+def check_distinct(paths: Sequence[Path]) -> None:
+    """Raise UsageError where a file is given twice, be it by two names."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        place = path if str(path) == "-" else path.resolve()
+        if place in seen:
+            also = f", as {seen[place]} too" if seen[place] != path else ""
+            raise UsageError(f"{path}: is given twice{also}: give each file of --data once")
+        seen[place] = path
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return names that tell paths apart: the last part of each, or as many parts as it takes."""
+
+    def ending(path: Path, count: int) -> str:
+        return "/".join(path.parts[-count:])
+
+    names = []
+    for path in paths:
+        others = [other for other in paths if other != path]
+        enough = (n for n in range(1, len(path.parts)) if ending(path, n) not in {ending(o, n) for o in others})
+        names.append(ending(path, next(enough, len(path.parts))))
+    return names
+
+
+def fingerprint_of(files: Sequence[TextFile]) -> str:
+    """Return the sha256 of the texts of a file, or of those of several files one by one."""
+    each = [fingerprint(file.texts) for file in files]
+    return each[0] if len(each) == 1 else fingerprint(each)
 
 
 def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..tasks import SINGLE_LABEL, Activation, Scoring
+from ..tasks import SINGLE_LABEL, Activation, Scoring, read_outputs
 from .batches import Batch
 
 TEMPERATURE = 2.0
@@ -21,15 +21,10 @@ _ROUNDING = 8 * 2.0**-24
 """What the rounding of a whole forward pass does to an output, relative to the largest."""
 
 
-def main_outputs(names: list[str]) -> list[str]:
-    """Return the outputs that count: a sentence embedding stands for the token vectors that it is pooled from."""
-    return ["sentence_embedding"] if "sentence_embedding" in names else names
-
-
 def per_row(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return each output as `[rows, columns]` without padding: tokens of per-token outputs, spans over real tokens only."""
     flat = {}
-    for name in main_outputs(list(outputs)):
+    for name in read_outputs(list(outputs)):
         value = outputs[name]
         if name.endswith("_logits") and value.shape == mask.shape:  # a position is chosen: start and end of an answer
             flat[name] = value.masked_fill(~mask, -1e4)
@@ -132,7 +127,7 @@ def distance(
 
 def unit(names: Sequence[str], scoring: Scoring | None = None) -> str:
     """Return the unit of `distance` for a text, in words."""
-    names = main_outputs(list(names))
+    names = read_outputs(names)
     values = scoring is not None and scoring.activation in ("identity", "tanh")
     nats = [n for n in names if n.endswith("logits") and not (n == "logits" and values)]
     if not nats:
@@ -168,7 +163,7 @@ def disagreement_over(
     """
     with torch.no_grad():
         pairs = [(student(b.feeds), wanted) for b, wanted in zip(batches, teacher, strict=True)]
-    if not pairs or main_outputs(list(pairs[0][1])) != ["sentence_embedding"] or sum(len(b.rows) for b in batches) < 3:
+    if not pairs or read_outputs(list(pairs[0][1])) != ["sentence_embedding"] or sum(len(b.rows) for b in batches) < 3:
         outputs = iter([given for given, _ in pairs])
         return distance_over(lambda _: next(outputs), batches, [wanted for _, wanted in pairs], scoring)
     ours, theirs = (torch.cat([p[i]["sentence_embedding"] for p in pairs]).double() for i in (0, 1))

@@ -63,7 +63,7 @@ def export(
     out: str | Path,
     *,
     recipe: "Recipe | str | Path | None" = None,
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     task: str | None = None,
     target: str | None = None,
     force: bool = False,
@@ -78,7 +78,7 @@ def export(
     `source` is a Hugging Face directory or name, an `.onnx` file, or `module:callable`; None where the recipe names it.
     `recipe` is a recipe or the path of one. Options given here replace its values; `engine` replaces key by key. A recipe with
     passes compresses the model as well, and needs `data`: text like production's. Without passes, `data` is the text that
-    the bundle is compared with its source on (a built-in set where None).
+    the bundle is compared with its source on (a built-in set where None). Several files may be given.
     `force` replaces a bundle that is at `out`. `allow_pickle` loads pickled weights: only from an author you trust.
     A factory runs where `source` or a `Recipe` names it. One that a recipe's file names runs only with `allow_code`. `work_dir` is a
     folder that keeps what passes learn, so that another run goes on from there; one in the user's cache where None.
@@ -103,7 +103,7 @@ def compress(
     source: str | Path,
     out: str | Path,
     *,
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     speedup: float | None = None,
     latency_ms: float | None = None,
     flops: float | None = None,
@@ -125,7 +125,8 @@ def compress(
 ) -> "Exported":
     """Compress `source` until it meets a budget, repair it, and export it to a verified bundle at `out`.
 
-    `data` is text like production's, a few hundred lines or more; its labels are used where it has some. Give at most one
+    `data` is text like production's, a few hundred lines or more; its labels are used where it has some. Several files, one for
+    each domain, are learned from together and judged one by one; the worst counts. Give at most one
     budget: `speedup` (times as fast as the source), `latency_ms`, or `flops` (the part of the operations that stays, 0 to 1).
     Latency is measured on batches of `shapes`, as (texts, tokens), with `threads` threads; on batches of one text at the
     lengths of `data` where none are given. `quantize`: "int8" for speed and bytes, "int4" or "float16" for bytes alone.
@@ -176,23 +177,28 @@ def verify(
     bundle: str | Path,
     *,
     against: str | Path | None = None,
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     allow_pickle: bool = False,
     allow_code: bool = False,
     progress: Progress | None = None,
 ) -> "Verdict":
     """Compare a bundle with its source again, and its files with their checksums; `Verdict.ok` is the answer.
 
-    `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on; the recipe's, or
-    the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source is another model, and
-    UsageError where its recipe names a factory: code runs only where `against` names it, or with `allow_code`.
+    `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on, one file or
+    several; the recipe's, or the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source
+    is another model, and UsageError where its recipe names a factory: code runs only where `against` names it, or with `allow_code`.
     """
     with needs("export"):
         from .verification import verify_bundle
     source = None if against is None else str(against)
-    text = None if data is None else Path(data)
+    texts = [data] if isinstance(data, str | Path) else data or ()
     return verify_bundle(
-        Path(bundle), source, text, allow_pickle=allow_pickle, allow_code=allow_code, on_step=progress or _silent
+        Path(bundle),
+        source,
+        [Path(text) for text in texts],
+        allow_pickle=allow_pickle,
+        allow_code=allow_code,
+        on_step=progress or _silent,
     )
 
 
@@ -242,7 +248,7 @@ def resolve_recipe(
     `allow_code` is not given.
     """
     with needs("export"):
-        from .recipe.recipe import Recipe, check_code, find_named, make_recipe, read_recipe
+        from .recipe.recipe import Recipe, check_code, find_data, find_named, make_recipe, read_recipe
     given = {"source": source if source is None else str(source)} | options
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
@@ -260,7 +266,7 @@ def resolve_recipe(
                 check_code(base.source, file)
             given["source"] = find_named(base.source, file, "source", "SOURCE")
         if base.data is not None and "data" not in given:
-            given["data"] = find_named(str(base.data), file, "data", "--data")
+            given["data"] = find_data(base, file)
     if base is not None and not given:
         return base
     values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..calibration.corpus import builtin_lines, fingerprint, read_labeled, read_lines, required
+from ..calibration.corpus import TextFile, builtin_lines, fingerprint_of, read_files, required, texts_of
 from ..errors import GateError, UsageError
 from ..manifest import Manifest, logit_columns
 from ..scratch import scratch
@@ -18,10 +18,10 @@ from .capture.capture import canonical_of, capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.parity import Case, Parity, compare
 from .check.verification_text import answers, verification_cases
+from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
 from .compress.curve import curve_words
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
-from .compress.quality import check_drop
 from .compress.samples import class_names
 from .compress.steps import run_pass
 from .compress.work import Work, default_folder
@@ -79,15 +79,14 @@ def export(
     step passes `of` and `at`, its length and how far it is.
     """
     if recipe.passes:
-        required(recipe.data, "compression")
+        required(recipe.files, "compression")
     target = target_of(recipe)
     check_available(target)
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
-        texts, labels = _read_text(recipe, source)
         kept = Work(work or default_folder())
-        flow = _Flow(recipe, target, source, texts, labels, staging, out.resolve(), on_step, kept)
+        flow = _Flow(recipe, target, source, _read_text(recipe, source), staging, out.resolve(), on_step, kept)
         built = _build(flow)
         if not built.parity.ok and built.repeated:
             built = _build(flow, every_layer=True)
@@ -106,12 +105,16 @@ class _Flow:
     recipe: Recipe
     target: Target
     source: Source
-    texts: list[str]
-    labels: np.ndarray | None
+    files: list[TextFile]
     staging: Path
     out: Path
     step: Step
     work: Work
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of all files."""
+        return texts_of(self.files)
 
     @property
     def choices(self) -> int:
@@ -165,20 +168,19 @@ class _Built:
     job: Job | None
 
 
-def _read_text(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray | None]:
-    """Return the texts, and for passes the labels that come with them."""
+def _read_text(recipe: Recipe, source: Source) -> list[TextFile]:
+    """Return the texts of each file, and for passes the labels that come with them."""
     if not recipe.passes:
-        return read_lines(recipe.data, recipe.column) if recipe.data else builtin_lines(), None
-    labeled = _read_labeled(recipe, source)
+        return read_files(recipe.files, {}, recipe.column) or [TextFile("built-in text", builtin_lines())]
+    files = _read_labeled(recipe, source)
     if source.task == "multiple-choice":
         raise UsageError("multiple-choice models are exported, but not compressed yet")
-    return labeled
+    return files
 
 
-def _read_labeled(recipe: Recipe, source: Source) -> tuple[list[str], np.ndarray | None]:
-    return read_labeled(
-        required(recipe.data, "compression"), class_names(source.config), recipe.column, scoring_of(source)
-    )
+def _read_labeled(recipe: Recipe, source: Source) -> list[TextFile]:
+    files = required(recipe.files, "compression")
+    return read_files(files, class_names(source.config), recipe.column, scoring_of(source))
 
 
 def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
@@ -216,14 +218,15 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
         judge="the compressed graph" if compressed else graph.reference.judge,
     )
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
-        job.outcome.stages[-1].quality = job.given.quality.measure(runner.run, encoder, job.outcome.kept_tokens)
+        judged = job.given.quality.judge(runner.run, encoder, job.outcome.kept_tokens)
+        job.outcome.stages[-1].set_judged(judged)
         _check_drop(job)
     manifest = build_manifest(
         recipe,
         target,
         graph.source,
         job.given.source_fingerprint if job else identity.result(),
-        fingerprint(flow.texts),
+        fingerprint_of(flow.files),
         tokenizer=encoder.info,
         inputs=inputs,
         outputs=outputs,
@@ -286,9 +289,9 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
     parity = compare(graph.cases, expected, run, per_token=graph.per_token, tolerance=recipe.tolerance)
     if not parity.ok:
         raise GateError(parity_failure(parity))
-    labels, source_fingerprint = flow.labels, identity.result()
+    files, source_fingerprint = flow.files, identity.result()
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
-        labels, source_fingerprint = _read_labeled(recipe, graph.source)[1], graph.source.fingerprint
+        files, source_fingerprint = _read_labeled(recipe, graph.source), graph.source.fingerprint
     flow.step("measure the source")
     with scratch() as folder:
         job = begin_job(
@@ -297,14 +300,14 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
             model,
             graph.encoder,
             source_fingerprint,
-            flow.texts,
-            labels,
+            files,
             staging=flow.staging,
             out=flow.out,
             folder=Path(folder),
             step=flow.step,
             work=flow.work,
             scoring=_scoring(graph),
+            task=graph.source.task,
         )
         for spec in recipe.passes:
             run_pass(job, spec)
@@ -317,9 +320,10 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
 
 def _check_drop(job: Job) -> None:
     """Raise GateError where too much quality was lost; it names what a search built on its way."""
-    most = job.given.recipe.max_drop
+    most, judged = job.given.recipe.max_drop, job.outcome.stages[-1].judged
+    assert judged is not None, "every stage is judged"
     try:
-        check_drop(job.given.quality, job.outcome.stages[-1].quality, most)
+        check_drop(judged, most)
     except GateError as error:
         raise GateError(f"{error}{curve_words(job.learned.curve, most)}") from error
 

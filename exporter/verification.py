@@ -1,13 +1,12 @@
 """Compare a bundle with its source again: `headway verify`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from ..bundle import Bundle
-from ..calibration.corpus import builtin_lines, read_labeled, read_lines
+from ..calibration.corpus import builtin_lines, read_files, texts_of
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
 from ..opening import Checksums, check_padding, check_tensors, open_one
@@ -17,9 +16,9 @@ from .capture.base import Reference
 from .capture.capture import load_reference
 from .check.parity import Parity, compare
 from .check.verification_text import answers, verification_cases
-from .compress.quality import Quality
-from .compress.samples import class_names, divide
-from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_named, read_recipe
+from .compress.quality import Judge
+from .compress.samples import class_names, divide_files
+from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_data, find_named, read_recipe
 from .source.scoring import scoring_of
 from .source.source import Source, open_source
 from .source.tokenizer import source_encoder
@@ -31,7 +30,8 @@ class Verdict:
     """The answer to whether a bundle still agrees with its source.
 
     `parity` has the distance of each output. For a compressed bundle it is None, and the points of `metric` count: `quality` now,
-    the source's `source_quality`, and `recorded` when the bundle was made.
+    the source's `source_quality`, and `recorded` when the bundle was made. `agreement` has every file of text; where there are
+    several, the points are those of the one that lost most.
     """
 
     ok: bool
@@ -40,19 +40,20 @@ class Verdict:
     quality: float | None = None
     source_quality: float | None = None
     recorded: float | None = None
+    agreement: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the answer as plain values."""
         if self.parity is not None:
             return self.parity.to_json()
-        names = ("ok", "metric", "quality", "source_quality", "recorded")
+        names = ("ok", "metric", "quality", "source_quality", "recorded", "agreement")
         return {n: getattr(self, n) for n in names}
 
 
 def verify_bundle(
     path: Path,
     against: str | None,
-    data: Path | None,
+    data: Sequence[Path] | None,
     *,
     allow_pickle: bool = False,
     allow_code: bool = False,
@@ -62,6 +63,7 @@ def verify_bundle(
 
     UsageError where the bundle's recipe names a factory, unless `allow_code`: a bundle runs no code.
     """
+    data = data or ()
     on_step("read the bundle")
     bundle, recipe = open_one(path, lambda: _opened(path))
     encoder = bundle.encoder
@@ -79,8 +81,8 @@ def verify_bundle(
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data)
-    text, column = (data, None) if data else (recipe.data, recipe.column)
-    lines = read_lines(text, column) if text else builtin_lines()
+    files = read_files(data, {}) if data else read_files(recipe.files, {}, recipe.column)
+    lines = texts_of(files) if files else builtin_lines()
     cases = verification_cases(encoder, lines, source, path)
     expected = answers(reference, cases)
     on_step("compare")
@@ -98,12 +100,12 @@ def verify_bundle(
     return Verdict(parity.ok, parity)
 
 
-def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Path | None) -> Recipe:
+def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Sequence[Path]) -> Recipe:
     """Return the bundle's recipe with source and data where they lie, which `against` and `data` may say."""
     file = bundle / RECIPE_FILE
     changes: dict[str, object] = {"source": against or find_named(recipe.source, file, "source", "--against")}
-    if data is None and recipe.data is not None:
-        changes["data"] = Path(find_named(str(recipe.data), file, "data", "--data"))
+    if not data and recipe.data is not None:
+        changes["data"] = find_data(recipe, file)
     return recipe.model_copy(update=changes)
 
 
@@ -135,22 +137,25 @@ def _opened(path: Path) -> tuple[Bundle, Recipe]:
 
 
 def _verify_compressed(
-    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Path | None
+    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Sequence[Path]
 ) -> Verdict:
     """Measure the quality that a compressed bundle keeps on held-out text: it is another model than its source on purpose."""
-    assert bundle.manifest.compression is not None and recipe.data is not None
+    assert bundle.manifest.compression is not None
     scoring, column = scoring_of(source), None if data else recipe.column
-    texts, labels = read_labeled(data or recipe.data, class_names(source.config), column, scoring)
-    judge = divide(len(texts), recipe.calibration).judge if data is None else np.arange(len(texts))
-    longest = bundle.encoder.info.max_length
-    quality = Quality([texts[i] for i in judge], longest, labels[judge] if labels is not None else None, scoring)
+    files = read_files(data or recipe.files, class_names(source.config), column, scoring)
+    held_out = files if data else divide_files(files, recipe.calibration).judge
     with scratch() as folder:
         encoder = source_encoder(source, Path(folder))
-    quality.learn(reference.run, encoder)
+    judge = Judge.of(held_out, bundle.encoder.info.max_length, scoring, source.task, reference.run, encoder)
     tokens = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
     source_ids = [i for token, _ in tokens if (i := encoder.tokenizer.token_to_id(token)) is not None]
-    points = quality.measure(bundle.runner.run, bundle.encoder, source_ids)
-    ok = quality.source - points <= recipe.max_drop
+    judged = judge.judge(bundle.runner.run, bundle.encoder, source_ids)
     return Verdict(
-        ok, None, quality.metric, points, quality.source, bundle.manifest.compression["stages"][-1]["quality"]
+        judged.lost <= recipe.max_drop,
+        None,
+        judge.metric,
+        judged.points,
+        judged.worst.source,
+        bundle.manifest.compression["stages"][-1]["quality"],
+        judged.record(),
     )

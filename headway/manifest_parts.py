@@ -93,9 +93,73 @@ class StageRecord(TypedDict):
     nbytes: _Count
     ms: float
     quality: float
+    by_file: NotRequired[dict[str, float]]
     changes: dict[str, Any]
     paid: bool | None
     undone: bool
+
+
+class CompanionRecord(TypedDict):
+    """A figure beside the main one."""
+
+    name: str
+    """What is measured, in words."""
+
+    value: float
+    """The figure."""
+
+    unit: Literal["%", ""]
+    """`%`, or empty where the figure is on the scale of the model's own scores."""
+
+
+class TextAgreement(TypedDict):
+    """What the held-out texts of one file say about the model, in points from 0 to 100; intervals are of 95 %, over texts."""
+
+    data: str
+    """The name of the file."""
+
+    texts: _Count
+    """How many of its texts were held out."""
+
+    measure: str
+    """What the points are, as `correlation of similarities` or `accuracy`."""
+
+    points: float
+    """The points of the model."""
+
+    low: float
+    """The lower end of their interval."""
+
+    high: float
+    """The upper end."""
+
+    source: float
+    """The points of the source."""
+
+    lost: float
+    """How many points less the model has; `max_drop` limits them."""
+
+    lost_low: float
+    """The lower end of their interval: source and model are compared on the same texts."""
+
+    lost_high: float
+    """The upper end."""
+
+    companions: list[CompanionRecord]
+    """Figures beside the main one. For sentence embeddings they say what a search would find."""
+
+    meaning: str
+    """What the figures mean for whoever uses the model, in a sentence; empty where there is nothing to add."""
+
+
+class AgreementRecord(TypedDict):
+    """`compression.agreement`: how well the model does on held-out text, file by file."""
+
+    worst: str
+    """The name of the file where most is lost: the one that `max_drop` is compared with."""
+
+    files: list[TextAgreement]
+    """Every file of `data`."""
 
 
 class TextCounts(TypedDict):
@@ -115,6 +179,7 @@ class Compression(TypedDict):
     held_out: _Count
     texts: NotRequired[TextCounts]
     source_quality: float
+    agreement: NotRequired[AgreementRecord]
     stages: list[StageRecord]
     left_in_float: NotRequired[dict[str, str] | None]
     vocabulary: NotRequired[dict[str, Any] | None]

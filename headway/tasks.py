@@ -12,6 +12,19 @@ Activation = Literal["softmax", "sigmoid", "tanh", "identity"]
 THRESHOLD = 0.5
 """A label of a multi-label classifier holds from this score on."""
 
+_READ = (("sentence_embedding",), ("logits",), ("start_logits", "end_logits"), ("last_hidden_state",))
+"""Outputs that answers are read from, the first that a model has: a sentence embedding stands for the vectors it is pooled from."""
+
+_READ_BY_TASK: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "feature-extraction": (("sentence_embedding",), ("last_hidden_state",)),
+    "sentence-embedding": (("sentence_embedding",),),
+    "question-answering": (("start_logits", "end_logits"),),
+    "fill-mask": (("logits",),),
+    "text-classification": (("logits",),),
+    "token-classification": (("logits",),),
+    "multiple-choice": (("logits",),),
+}
+
 _KINDS: dict[str, tuple[Activation, ...]] = {
     "single-label": ("softmax",),
     "multi-label": ("sigmoid",),
@@ -79,6 +92,14 @@ class Scoring:
 
 
 SINGLE_LABEL = Scoring("single-label", "softmax")
+
+
+def read_outputs(names: Sequence[str], task: str | None = None) -> list[str]:
+    """Return those of a model's outputs that its task reads; all of them where it has none of the usual names."""
+    for wanted in (*_READ_BY_TASK.get(task or "", ()), *_READ):
+        if all(name in names for name in wanted):
+            return list(wanted)
+    return list(names)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -25,25 +25,45 @@ def reference() -> str:
 
 
 def _records(manifest: type) -> list[type]:
-    """Return the dataclasses that fields hold, alone or in a list."""
+    """Return the records that fields hold, alone or in a list, each before those that it holds itself."""
     records: list[type] = []
-    for hint in typing.get_type_hints(manifest).values():
-        for kind in (hint, *typing.get_args(hint)):
-            if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind not in records:
-                records.append(kind)
+    for root in (manifest, places.load(places.AGREEMENT)):
+        _add_records(root, records)
     return records
+
+
+def _add_records(record: type, records: list[type]) -> None:
+    if typing.is_typeddict(record):
+        records.append(record)
+    for hint in typing.get_type_hints(record).values():
+        for kind in (hint, *typing.get_args(hint)):
+            if _is_record(kind) and kind not in records:
+                if typing.is_typeddict(kind):
+                    _add_records(kind, records)
+                else:
+                    records.append(kind)
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or typing.is_typeddict(kind))
 
 
 def _table(record: Any) -> str:
     hints = typing.get_type_hints(record)
     described = _descriptions(record)
     rows = []
-    for field in dataclasses.fields(record):
-        missing = dataclasses.MISSING
-        optional = field.default is not missing or field.default_factory is not missing
-        meaning = markdown.sentence(described.get(field.name)) or MISSING
-        rows.append([f"`{field.name}`", _type(hints[field.name]), "" if optional else "yes", meaning])
+    for name, optional in _fields(record).items():
+        meaning = markdown.sentence(described.get(name)) or MISSING
+        rows.append([f"`{name}`", _type(hints[name]), "" if optional else "yes", meaning])
     return markdown.table(["field", "value", "always there", "meaning"], rows)
+
+
+def _fields(record: Any) -> dict[str, bool]:
+    """Return the names of a record's fields, and whether each may be missing."""
+    if typing.is_typeddict(record):
+        return {name: name in record.__optional_keys__ for name in record.__annotations__}
+    missing = dataclasses.MISSING
+    return {f.name: f.default is not missing or f.default_factory is not missing for f in dataclasses.fields(record)}
 
 
 def _descriptions(record: type) -> dict[str, str]:
@@ -70,9 +90,11 @@ def _type(hint: Any) -> str:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return "object" if arguments[1] is Any else f"object of {_type(arguments[1])}"
+    if origin is typing.Literal:
+        return " or ".join(f"`{value}`" if value else "empty" for value in arguments)
     if arguments:
         return " or ".join(_type(argument) for argument in arguments)
-    if dataclasses.is_dataclass(hint):
+    if _is_record(hint):
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
     return {str: "text", int: "integer", float: "number", bool: "`true` or `false`", type(None): "`null`"}.get(
         hint, "any"

@@ -13,6 +13,7 @@ COMMAND_LINE = "headway.exporter.cli.app:app"
 RECIPE = "headway.exporter.recipe.recipe:Recipe"
 TARGETS = "headway.exporter.recipe.targets:TARGETS"
 MANIFEST = "headway.manifest:Manifest"
+AGREEMENT = "headway.manifest_parts:AgreementRecord"
 ERRORS = "headway.errors:HeadwayError"
 
 

@@ -118,7 +118,7 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def _plural(text: str) -> str:
-    return {"integer": "integers", "text": "texts", "number": "numbers"}.get(text, text)
+    return {"integer": "integers", "text": "texts", "number": "numbers", "path": "paths"}.get(text, text)
 
 
 def _default(name: str, field: dict[str, Any], required: list[str]) -> str:

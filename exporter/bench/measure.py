@@ -13,6 +13,7 @@ import numpy as np
 
 from ...calibration.batches import Encode
 from ...calibration.corpus import mixed_lengths
+from ...calibration.interval import interval
 from ...processor import about
 
 Feeds = dict[str, np.ndarray]
@@ -120,14 +121,11 @@ class BenchResult:
 
 
 def ratio_interval(a: np.ndarray, b: np.ndarray, *, seed: int = 0, draws: int = 2000) -> tuple[float, float, float]:
-    """Return median(b) / median(a) and its 95 % bootstrap interval; rounds are resampled, `a[i]` with `b[i]`.
-
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, percentile interval (section 13.3).
-    """
-    picks = np.random.default_rng(seed).integers(0, len(a), (draws, len(a)))
-    ratios = np.median(b[picks], axis=1) / np.median(a[picks], axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(np.median(b) / np.median(a)), float(low), float(high)
+    """Return median(b) / median(a) and its 95 % bootstrap interval; rounds are resampled, `a[i]` with `b[i]`."""
+    low, high = interval(
+        lambda picks: np.median(b[picks], axis=1) / np.median(a[picks], axis=1), len(a), seed=seed, draws=draws
+    )
+    return float(np.median(b) / np.median(a)), low, high
 
 
 def feeds_for(case: Case, tokenize: Encode, lines: Sequence[str], longest: int, *, seed: int = 0) -> Feeds:

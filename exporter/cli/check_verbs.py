@@ -63,7 +63,7 @@ _Save = Annotated[
 def verify(
     bundle: o.Bundle,
     against: _AgainstSource = None,
-    data: o.Data = None,
+    data: o.SeveralData = None,
     allow_pickle: o.Pickle = False,
     allow_code: o.Code = False,
     quiet: o.Quiet = False,
@@ -85,6 +85,10 @@ def verify(
             f"{verdict.metric}: {verdict.quality:.2f} points (the source has {verdict.source_quality:.2f}; "
             f"{verdict.recorded:.2f} when the bundle was made)"
         )
+        if verdict.agreement is not None:
+            from .tables import agreement_table
+
+            console().print(agreement_table(verdict.agreement))
     if not verdict.ok:
         raise GateError(
             f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it"

@@ -36,7 +36,7 @@ def export(
     gpu: o.Gpu = None,
     plan: o.Plan = False,
     verify: o.Verify = None,
-    data: o.Data = None,
+    data: o.SeveralData = None,
     column: o.Column = None,
     task: o.Task = None,
     allow_pickle: o.Pickle = False,
@@ -52,7 +52,7 @@ def export(
         source,
         recipe,
         task=task,
-        data=data,
+        data=data or None,
         column=column,
         target=target,
         kernels=kernels,
@@ -78,7 +78,7 @@ def compress(
     keep_script: o.KeepScript = None,
     search: o.Search = False,
     repair: o.Repair = True,
-    data: o.TrainingData,
+    data: o.DomainData,
     column: o.Column = None,
     samples: o.Samples = 512,
     out: o.Out,
@@ -186,9 +186,13 @@ def _as_json(exported: "Exported") -> Mapping[str, Any]:
 
 
 def _print(exported: "Exported") -> None:
-    from .tables import export_table, stages_table
+    from ..publish.card import meanings
+    from .tables import agreement_table, export_table, stages_table
 
     console().print(export_table(exported.manifest, exported.source_bytes, exported.artifact_bytes))
     if exported.manifest.compression is not None:
         console().print(stages_table(exported.manifest.compression))
+        console().print(agreement_table(exported.manifest.compression["agreement"]))
+        for sentence in meanings(exported.manifest.compression["agreement"]):
+            console().print(sentence)
     print_paths([exported.path])

@@ -68,6 +68,16 @@ Data = Annotated[
         rich_help_panel=TEXT,
     ),
 ]
+SeveralData = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="FILE",
+        help=f"Text to check on: {FORMATS}; repeatable. A small built-in set where not given.",
+        rich_help_panel=TEXT,
+    ),
+]
 TrainingData = Annotated[
     Path,
     typer.Option(
@@ -75,6 +85,17 @@ TrainingData = Annotated[
         "-d",
         metavar="FILE",
         help=f"Text like production's: {FORMATS}. A column of labels is used where there is one.",
+        rich_help_panel=TEXT,
+    ),
+]
+DomainData = Annotated[
+    list[Path],
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="FILE",
+        help=f"Text like production's: {FORMATS}. A column of labels is used where there is one. Repeatable, a file for each domain: each "
+        "is judged by itself.",
         rich_help_panel=TEXT,
     ),
 ]

@@ -9,7 +9,7 @@ from ...kernels.cpu.bench import Measured
 from ...manifest import Manifest
 from ..bench.measure import BenchResult
 from ..check.parity import Parity
-from ..publish.card import device_rows, heads_of, stage_figures, widths_of
+from ..publish.card import device_rows, figure_rows, heads_of, quality_heads, stage_figures, widths_of
 
 if TYPE_CHECKING:
     from .demo import DemoRow
@@ -145,10 +145,20 @@ def stages_table(compression: Mapping[str, Any]) -> Table:
     """Return what each pass changed, and MB, ms and quality after it."""
     shapes = ", ".join(f"{b}x{n}" for b, n in compression["workload"]["shapes"])
     title = f"passes; ms on {shapes}, {compression['workload']['threads']} thread(s)"
-    table = _table(title, "after", "changes", "MB", "ms", "speed-up", compression["metric"], "")
+    table = _table(
+        title, "after", "changes", "MB", "ms", "speed-up", *quality_heads(compression, compression["metric"]), ""
+    )
     first = compression["stages"][0]
     for stage in compression["stages"]:
         table.add_row(stage["name"], summary_of_changes(stage["changes"]), *stage_figures(stage, first))
+    return table
+
+
+def agreement_table(agreement: Mapping[str, Any]) -> Table:
+    """Return what held-out text says about a model, file by file, with 95 % intervals."""
+    table = _table("held-out text, 95 % intervals over texts", "text (how many)", "figure", "value", "points lost")
+    for row in figure_rows(agreement):
+        table.add_row(*row)
     return table
 
 

@@ -156,7 +156,7 @@ class _Earlier:
         written = [plan.written().model_dump(mode="json") for plan in plans]
         if any(row["plans"] == written for row in self._rows):
             return
-        drop = job.given.quality.source - job.judge(model)
+        drop = job.judge(model).lost
         self._rows.append({"plans": written, "cost": cost, "off": off, "drop": drop})
         job.given.work.keep_values("fit", self._key, self._rows)
 

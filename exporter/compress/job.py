@@ -1,7 +1,7 @@
 """Hold a compression under way: what is given, what was learned, and what came out. Imports torch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 
 from ...calibration.batches import Batch, make_batches
-from ...calibration.corpus import fingerprint
+from ...calibration.corpus import TextFile, fingerprint_of
 from ...errors import UsageError
 from ...tasks import Scoring
 from ...text import TextEncoder
@@ -21,11 +21,12 @@ from ..passes.base import PassReport
 from ..recipe.pass_specs import PassBase
 from ..recipe.recipe import Recipe
 from ..targets.base import Target
+from .agreement import Judged
 from .curve import Point
 from .latency_table import LatencyTable
-from .quality import Quality
+from .quality import Judge
 from .recover import Recovery
-from .samples import MOST_TOKENS, check_text, divide
+from .samples import MOST_TOKENS, check_text, divide_files
 from .search import CutPlan
 from .stopwatch import Stopwatch, Timing, Workload
 from .work import Work, digest_of_batches, key_of
@@ -52,7 +53,8 @@ def as_function(model: ir.Model) -> Callable[[Mapping[str, np.ndarray]], dict[st
 class Stage:
     """The model after one pass: bytes of the artifact, milliseconds on the workload, quality in points.
 
-    `timing` is its latency beside the source's, as it was measured then.
+    `timing` is its latency beside the source's, as it was measured then. `judged` says what the quality is: its points on every file of
+    text, of which `quality` has the worst.
     `paid`: whether it saved bytes or time; None where a pass is not there to save. `undone`: taken back, since it did not.
     """
 
@@ -65,11 +67,21 @@ class Stage:
     paid: bool | None = None
     undone: bool = False
     seconds: float = 0.0
+    judged: Judged | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values; of the timing the 95 % interval of the latency as a part of the source's."""
-        values = {k: v for k, v in asdict(self).items() if k != "timing"}
-        return values | {"latency_ratio": [self.timing.low, self.timing.high]}
+        """Return the figures as plain values: of the timing the 95 % interval of the latency as a part of the source's, of several
+        files of text the points on each.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("judged", "timing")}
+        by_file = self.judged.by_file if self.judged is not None else {}
+        return (
+            values | {"latency_ratio": [self.timing.low, self.timing.high]} | ({"by_file": by_file} if by_file else {})
+        )
+
+    def set_judged(self, judged: Judged) -> None:
+        """Take note of a verdict on the model."""
+        self.quality, self.judged = judged.points, judged
 
 
 @dataclass(frozen=True)
@@ -77,9 +89,9 @@ class Given:
     """What a compression works with, the same from the first pass to the last.
 
     `learned_from` are the texts that calibration batches are made of, `labels` their labels, `scoring` how the model's logits are
-    read; `texts` are all that are not held out. `quality` judges what comes out. `choice` is the same figure on other texts, by which
-    passes that try and compare decide; None where none does. `staging` holds the tokenizer of the bundle, which becomes `out`. `step` is
-    told what begins. `work` keeps what is learned for other runs.
+    read; `texts` are all that are not held out. `quality` judges what comes out, on each file of text by itself. `choice` is the same
+    figure on other texts, by which passes that try and compare decide; None where none does. `staging` holds the tokenizer of the
+    bundle, which becomes `out`. `step` is told what begins. `work` keeps what is learned for other runs.
     """
 
     recipe: Recipe
@@ -90,8 +102,8 @@ class Given:
     labels: np.ndarray | None
     scoring: Scoring | None
     texts: list[str]
-    quality: Quality
-    choice: Quality | None
+    quality: Judge
+    choice: Judge | None
     stopwatch: Stopwatch
     staging: Path
     out: Path
@@ -181,22 +193,22 @@ class Job:
         spec = self.given.target.spec
         return not (spec.signed_activations or spec.quantizes_tokens)
 
-    def judge(self, model: ir.Model) -> float:
-        """Return the points of quality that a model reaches on held-out text."""
-        return self.given.quality.measure(as_function(model), self.encoder, self.outcome.kept_tokens)
+    def judge(self, model: ir.Model) -> Judged:
+        """Return how well a model does on the held-out text of each file."""
+        return self.given.quality.judge(as_function(model), self.encoder, self.outcome.kept_tokens)
 
     def choice_drop(self, model: ir.Model) -> float:
-        """Return the points that a model loses on the texts to choose by."""
+        """Return the points that a model loses on the texts to choose by; of several files, where it loses most."""
         choice = self.given.choice
         assert choice is not None, "the recipe's pass chooses, so texts were set aside for it"
-        return choice.source - choice.measure(as_function(model), self.encoder, self.outcome.kept_tokens)
+        return choice.judge(as_function(model), self.encoder, self.outcome.kept_tokens).lost
 
     def measure(self, name: str, changes: Changes) -> Stage:
         """Build the model as it is, time it beside the source, and judge it."""
         timing, nbytes = self.time(self.outcome.model)
-        return Stage(
-            name, nbytes, self.given.stopwatch.source_ms * timing.ratio, self.judge(self.outcome.model), changes, timing
-        )
+        judged = self.judge(self.outcome.model)
+        ms = self.given.stopwatch.source_ms * timing.ratio
+        return Stage(name, nbytes, ms, judged.points, changes, timing, judged=judged)
 
 
 def begin_job(
@@ -205,8 +217,7 @@ def begin_job(
     model: ir.Model,
     encoder: TextEncoder,
     source_fingerprint: str,
-    texts: list[str],
-    labels: np.ndarray | None,
+    files: list[TextFile],
     *,
     staging: Path,
     out: Path,
@@ -214,35 +225,34 @@ def begin_job(
     step: Step,
     work: Work,
     scoring: Scoring | None = None,
+    task: str | None = None,
 ) -> Job:
     """Divide the text, measure the source, and set the work up. `folder` is for models that are built to be timed.
 
     Raises UsageError where the text becomes no known tokens, or the workload is longer than the model takes.
     """
     longest = encoder.info.max_length
-    split = divide(len(texts), recipe.calibration, choosing=any(p.chooses for p in recipe.passes))
-    learned_from = [texts[i] for i in split.learn]
+    parts = divide_files(files, recipe.calibration, choosing=any(p.chooses for p in recipe.passes))
     batches = make_batches(
-        encoder, learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=recipe.calibration.seed
+        encoder, parts.learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=recipe.calibration.seed
     )
     check_text(encoder, batches)
-
-    def quality_on(part: np.ndarray) -> Quality:
-        quality = Quality([texts[i] for i in part], longest, labels[part] if labels is not None else None, scoring)
-        quality.learn(as_function(model), encoder)
-        return quality
-
+    quality, choice = (
+        Judge.of(part, longest, scoring, task, as_function(model), encoder) if part else None
+        for part in (parts.judge, parts.choose)
+    )
+    assert quality is not None
     given = Given(
         recipe=recipe,
         target=target,
         source_fingerprint=source_fingerprint,
-        text_fingerprint=fingerprint(texts),
-        learned_from=learned_from,
-        labels=labels[split.learn] if labels is not None else None,
+        text_fingerprint=fingerprint_of(files),
+        learned_from=parts.learned_from,
+        labels=parts.labels,
         scoring=scoring,
-        texts=[texts[i] for i in sorted((*split.learn, *split.more))],
-        quality=quality_on(split.judge),
-        choice=quality_on(split.choose) if len(split.choose) else None,
+        texts=parts.texts,
+        quality=quality,
+        choice=choice,
         stopwatch=Stopwatch(model, _workload(recipe, batches, longest), target, folder),
         staging=staging,
         out=out,
@@ -271,6 +281,8 @@ def summarize(job: Job) -> dict[str, Any]:
     """Return what the manifest says about a compression."""
     given, learned, outcome = job.given, job.learned, job.outcome
     first, last = outcome.stages[0], outcome.stages[-1]
+    judged = last.judged
+    assert judged is not None
     workload, table = given.stopwatch.workload, learned.table
     return {
         "workload": {"shapes": [list(s) for s in workload.shapes], "threads": workload.threads},
@@ -282,7 +294,8 @@ def summarize(job: Job) -> dict[str, Any]:
             "choose": len(given.choice.texts) if given.choice is not None else 0,
             "judge": len(given.quality.texts),
         },
-        "source_quality": given.quality.source,
+        "source_quality": judged.worst.source,
+        "agreement": judged.record(),
         "speedup": first.ms / last.ms,
         "asked": next((a for p in given.recipe.passes if (a := p.asked)), None),
         "other_lengths": learned.other_lengths,

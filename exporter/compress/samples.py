@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...calibration.batches import Batch, check_known
+from ...calibration.corpus import TextFile
 from ...errors import UsageError
 from ...text import TextEncoder
 from ..recipe.recipe import Calibration
@@ -22,17 +23,19 @@ FEWEST_TEXTS = 10
 
 
 @dataclass(frozen=True)
-class Split:
-    """The texts by number, int64. No text is in two parts.
+class Parts:
+    """The texts of one file or several, divided. No text is in two parts, whatever files it stands in.
 
-    `learn`: what calibration batches are made of. `more`: all that is neither held out nor in `learn`. `choose`: what passes that
-    try and compare decide by; empty where none does. `judge`: what the figure of quality is measured on.
+    `learned_from` are the texts that calibration batches are made of, `labels` their labels. `texts` are all that are not held out.
+    `choose` are the texts of each file by which passes decide that try and compare; none where no pass does. On `judge` the quality is
+    measured, file by file.
     """
 
-    learn: np.ndarray
-    more: np.ndarray
-    choose: np.ndarray
-    judge: np.ndarray
+    learned_from: list[str]
+    labels: np.ndarray | None
+    texts: list[str]
+    choose: list[TextFile]
+    judge: list[TextFile]
 
 
 def class_names(config: Mapping[str, Any]) -> dict[str, int]:
@@ -43,21 +46,68 @@ def class_names(config: Mapping[str, Any]) -> dict[str, int]:
     return {str(name): int(number) for number, name in named.items()}
 
 
-def divide(count: int, settings: Calibration, *, choosing: bool = False) -> Split:
-    """Divide texts: a fifth, at most 256, judges. Another such part chooses where a pass is `choosing`.
+def divide_files(files: Sequence[TextFile], settings: Calibration, *, choosing: bool = False) -> Parts:
+    """Divide every file by itself: a fifth, at most 256 texts, judges. Another such part chooses where a pass is `choosing`.
 
-    Raises UsageError for fewer than 10 texts.
+    What is learned from comes from all files by turns. A text that stands in several files has in all of them the part that it got in
+    the first. Raises UsageError for a file of fewer than 10 texts, or one of which no text is left to judge or choose by.
     """
+    part_of: dict[str, str] = {}
+    rests: list[list[int]] = []
+    choose: list[TextFile] = []
+    judge: list[TextFile] = []
+    for file in files:
+        several = len(files) > 1
+        order, held = _order(len(file.texts), settings, file.name if several else "--data")
+        rest = [int(i) for i in order]
+        for part, wanted, parts in (("judge", held, judge), ("choose", held if choosing else 0, choose)):
+            rest, drawn = _draw(file, rest, part_of, part, wanted)
+            if wanted and not drawn:
+                raise UsageError(
+                    f"{file.name}: its texts stand in the files before it, and none is left to {part} by: give files with texts of "
+                    "their own"
+                )
+            part_of |= {file.texts[i]: part for i in drawn}
+            parts += [_some(file, drawn)] if wanted else []
+        part_of |= {file.texts[i]: "learn" for i in rest}
+        rests.append(rest)
+    learn = _by_turns(files, rests)[: settings.samples]
+    labels = [own[i] for f, i in learn if (own := files[f].labels) is not None]
+    left = dict.fromkeys(file.texts[i] for file, rest in zip(files, rests, strict=True) for i in sorted(rest))
+    return Parts([files[f].texts[i] for f, i in learn], np.stack(labels) if labels else None, list(left), choose, judge)
+
+
+def _order(count: int, settings: Calibration, what: str) -> tuple[np.ndarray, int]:
+    """Return the numbers of the texts in the order in which they are drawn, and how many are held out to judge by."""
     if count < FEWEST_TEXTS:
         raise UsageError(
-            f"--data holds {count} texts; at least {FEWEST_TEXTS} are needed, since some are held out to judge by, and a few "
+            f"{what} holds {count} texts; at least {FEWEST_TEXTS} are needed, since some are held out to judge by, and a few "
             "hundred are better"
         )
-    order = np.random.default_rng(settings.seed).permutation(count)
-    held = min(_HELD_OUT, count // 5)
-    chosen = held if choosing else 0
-    rest = order[held + chosen :]
-    return Split(rest[: settings.samples], rest[settings.samples :], order[held : held + chosen], order[:held])
+    return np.random.default_rng(settings.seed).permutation(count), min(_HELD_OUT, count // 5)
+
+
+def _draw(
+    file: TextFile, rest: Sequence[int], part_of: Mapping[str, str], part: str, wanted: int
+) -> tuple[list[int], list[int]]:
+    """Return what is left of the texts in `rest`, and those drawn for a part: texts that have it in a file before, then new ones."""
+    drawn = [i for i in rest if part_of.get(file.texts[i]) == part] if wanted else []
+    new = [i for i in rest if file.texts[i] not in part_of]
+    drawn += new[: max(0, wanted - len(drawn))]
+    taken = set(drawn)
+    return [i for i in rest if i not in taken], drawn
+
+
+def _some(file: TextFile, numbers: Sequence[int]) -> TextFile:
+    labels = None if file.labels is None else file.labels[list(numbers)]
+    return TextFile(file.name, [file.texts[i] for i in numbers], labels)
+
+
+def _by_turns(files: Sequence[TextFile], rests: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return file and number of each text of `rests` once, one of every file by turns, as long as each has some."""
+    turns = sorted((turn, f, i) for f, rest in enumerate(rests) for turn, i in enumerate(rest))
+    first = {files[f].texts[i]: (f, i) for _, f, i in reversed(turns)}
+    return [(f, i) for _, f, i in turns if first[files[f].texts[i]] == (f, i)]
 
 
 def check_text(encoder: TextEncoder, batches: Sequence[Batch]) -> None:

@@ -92,7 +92,11 @@ def read_anatomy(model: ir.Model) -> Anatomy:
         (others[owner] if owner is not None else head if depth[projection.node] else before).append(projection)
     blocks = [replace(b, other=tuple(others[b.index])) for b in blocks]
     borders = _borders(graph, blocks, content)
-    blocks = [replace(b, input=borders[b.index], output=borders[b.index + 1]) for b in blocks]
+    blocks = [
+        # One value on both sides is given on beside the blocks: where they begin and end cannot be told.
+        replace(b, input=entry, output=leave) if entry is not leave else b
+        for b, entry, leave in zip(blocks, borders, borders[1:], strict=False)
+    ]
     tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
     return Anatomy(
         tuple(blocks),
@@ -131,7 +135,8 @@ def _blocks(
 def _borders(graph: ir.Graph, blocks: list[Block], content: set[ir.Value]) -> list[ir.Value | None]:
     """Return what carries the content into each block, and what the last block gives: blocks + 1 values."""
     order = {node: i for i, node in enumerate(graph)}
-    last = {v: order[n] for n in graph for v in n.inputs if v is not None} | dict.fromkeys(graph.outputs, len(order))
+    # What is read on the way is live until then, though it be an output too.
+    last = dict.fromkeys(graph.outputs, len(order)) | {v: order[n] for n in graph for v in n.inputs if v is not None}
     alone: list[tuple[int, ir.Value]] = []
     live: list[ir.Value] = []
     for i, node in enumerate(graph):

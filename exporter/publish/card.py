@@ -101,13 +101,14 @@ def _stage_lines(compression: dict) -> list[str]:
     shapes = ", ".join(f"{b}×{n}" for b, n in compression["workload"]["shapes"])
     first = compression["stages"][0]
     where = f" in {compression['measured_in']}" if "measured_in" in compression else ""
+    several = len(compression.get("agreement", {}).get("files", ())) > 1
+    of_source = "" if several else f" (the source has {compression['source_quality']:.2f})"
     lines = [
         f"Milliseconds{where} on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
-        f"{compression['metric']} on {compression['held_out']} texts that no pass has seen "
-        f"(the source has {compression['source_quality']:.2f}).{_parts(compression)}",
+        f"{compression['metric']} on {compression['held_out']} texts that no pass has seen{of_source}.{_parts(compression)}",
         "",
-        "| after | changes | MB | ms | speed-up | quality | |",
-        "|---|---|---|---|---|---|---|",
+        _row(["after", "changes", "MB", "ms", "speed-up", *quality_heads(compression, "quality"), ""]),
+        "|---" * (6 + len(quality_heads(compression, "quality"))) + "|",
     ]
     for stage in compression["stages"]:
         changes = "; ".join(f"{k}: {v}" for k, v in stage["changes"].items())
@@ -117,7 +118,27 @@ def _stage_lines(compression: dict) -> list[str]:
     for name, reason in left.items():
         reasons.setdefault(reason, []).append(name)
     lines += ["", *(f"In float: {', '.join(names)} ({reason})." for reason, names in reasons.items())] if left else []
+    if "agreement" in compression:
+        lines += ["", "Held-out text, with 95 % intervals over texts:", "", *_agreement_lines(compression["agreement"])]
     return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    """Return a row of a table; a bar in a file's name is no border."""
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+def _agreement_lines(agreement: Mapping[str, Any]) -> list[str]:
+    """Return a table of every file's figures, and what they mean."""
+    rows = [_row(row) for row in figure_rows(agreement)]
+    table = [_row(["text (how many)", "figure", "value", "points lost"]), "|---|---|---|---|", *rows]
+    return table + [line for sentence in meanings(agreement) for line in ("", sentence)]
+
+
+def quality_heads(compression: Mapping[str, Any], name: str) -> list[str]:
+    """Return the headings of the quality of a stage: `name`, or where there are several files of text, each of them."""
+    return list(compression["stages"][-1].get("by_file", {})) or [name]
 
 
 def _parts(compression: Mapping[str, Any]) -> str:
@@ -133,7 +154,31 @@ def stage_figures(stage: Mapping[str, Any], first: Mapping[str, Any]) -> list[st
     """Return MB, ms, speed-up over the `first` stage and quality after a pass, and a remark on one that gained nothing."""
     remark = "undone: not faster" if stage["undone"] else "gained nothing" if stage["paid"] is False else ""
     times = f"{stage['ms']:.2f}", f"{first['ms'] / stage['ms']:.2f}"
-    return [f"{stage['nbytes'] / 1e6:.1f}", *times, f"{stage['quality']:.2f}", remark]
+    points = list(stage.get("by_file", {}).values()) or [stage["quality"]]
+    return [f"{stage['nbytes'] / 1e6:.1f}", *times, *(f"{p:.2f}" for p in points), remark]
+
+
+def figure_rows(agreement: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of a table of the manifest's `agreement`: text, figure, value, and what is lost, each with its 95 % interval."""
+    rows = []
+    for one in agreement["files"]:
+        value = f"{one['points']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
+        lost = f"{one['lost']:.2f} ({one['lost_low']:.2f} to {one['lost_high']:.2f})"
+        rows.append([f"{one['data'] or 'held-out text'} ({one['texts']})", one["measure"], value, lost])
+        for companion in one["companions"]:
+            digits = f"{companion['value']:.2f} %" if companion["unit"] else f"{companion['value']:.3g}"
+            rows.append(["", companion["name"], digits, ""])
+    return rows
+
+
+def meanings(agreement: Mapping[str, Any]) -> list[str]:
+    """Return the sentences of the manifest's `agreement`; of several files, each names its own."""
+    several = len(agreement["files"]) > 1
+    return [
+        f"{one['data']}: {one['meaning']}" if several else one["meaning"]
+        for one in agreement["files"]
+        if one["meaning"]
+    ]
 
 
 def heads_of(block: Mapping[str, Any]) -> str:

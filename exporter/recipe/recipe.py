@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from ...calibration.corpus import short_names
 from ...errors import UsageError
 from ...manifest import MANIFEST
 from .pass_specs import StrictModel
@@ -91,6 +92,18 @@ class EngineOptions(StrictModel):
     )
 
 
+def _one_or_several(data: Any) -> Any:
+    """Return a list of files, or the only one."""
+    files = list(data) if isinstance(data, list | tuple) else [data]
+    if not files or not all(isinstance(file, str | Path) for file in files):
+        raise PydanticCustomError("data", "Input should be a path, or a list of paths")
+    return files if len(files) > 1 else files[0]
+
+
+DataFiles = Annotated[Path | list[Path], BeforeValidator(_one_or_several)]
+"""A file of text, or several."""
+
+
 class Recipe(StrictModel):
     """What to make of a source, version 1. Unknown keys are refused."""
 
@@ -118,9 +131,10 @@ class Recipe(StrictModel):
         default="baked",
         description="Where ONNX Runtime optimizes the graph: when the bundle is made (baked), or on the device; for ort-mobile.",
     )
-    data: Path | None = Field(
+    data: DataFiles | None = Field(
         default=None,
-        description="Text like production's, to check on and to learn from; a small built-in set where not given. Passes need it.",
+        description="Text like production's, to check on and to learn from; a small built-in set where not given. Passes need it. A list "
+        "of files, one for each domain, is learned from together and judged file by file.",
     )
     column: str | None = Field(
         default=None, description="Column of the data that holds the text; found where not given."
@@ -157,14 +171,24 @@ class Recipe(StrictModel):
             raise ValueError(f"target {self.target}: speed cannot be measured on a CPU; give fit a budget of flops")
         return self
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of `data`, none where there is none."""
+        if self.data is None:
+            return ()
+        return tuple(self.data) if isinstance(self.data, list) else (self.data,)
+
     def without_places(self) -> "Recipe":
         """Return the recipe with the last name alone of each path that says where on this machine a file lies.
 
         Relative paths stay as they were written, and so do names on the hub and factories.
         """
         changes: dict[str, Any] = {"source": _portable(self.source)}
-        if self.data is not None:
-            changes["data"] = Path(_portable(str(self.data)))
+        if self.files:
+            names = [_portable(str(path)) for path in self.files]
+            if len(set(names)) < len(names):
+                names = short_names(self.files)
+            changes["data"] = [Path(name) for name in names] if isinstance(self.data, list) else Path(names[0])
         if self.engine.timing_cache is not None:
             cache = Path(_portable(str(self.engine.timing_cache)))
             changes["engine"] = self.engine.model_copy(update={"timing_cache": cache})
@@ -229,7 +253,7 @@ def find_named(name: str, recipe: Path, key: str, option: str) -> str:
     if not (recipe.parent / MANIFEST).is_file():
         return name
     beside = recipe.resolve().parent.parent / name
-    if Path(name).exists() or name == "-" or not _is_place(name):
+    if Path(name).exists() or name == "-" or (key == "source" and not _is_place(name)):
         return name
     if not beside.exists():
         raise UsageError(
@@ -237,6 +261,11 @@ def find_named(name: str, recipe: Path, key: str, option: str) -> str:
             "of the machine that made it)"
         )
     return str(beside)
+
+
+def find_data(recipe: "Recipe", file: Path) -> list[Path]:
+    """Return where the texts of a recipe lie, which stands in `file`. Raises UsageError as `find_named` does."""
+    return [Path(find_named(str(path), file, "data", "--data")) for path in recipe.files]
 
 
 def _is_place(name: str) -> bool:

@@ -10,13 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from headway.calibration.corpus import (
+    TextFile,
     _stdin,
     builtin_lines,
     fingerprint,
+    fingerprint_of,
     mixed_lengths,
+    read_files,
     read_labeled,
     read_lines,
     required,
+    short_names,
+    texts_of,
 )
 from headway.errors import UsageError
 
@@ -196,3 +201,60 @@ def test_a_parquet_file_that_is_damaged_behind_its_schema(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
     with pytest.raises(UsageError, match="cannot be read as parquet in UTF-8"):
         read_lines(path)
+
+
+CLASSES = {"no": 0, "yes": 1}
+
+
+def test_several_files_are_read_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\none,no\ntwo,yes\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "two", "label": 1}\n{"text": "three", "label": "no"}\n')
+    files = read_files([tmp_path / "a.csv", tmp_path / "b.jsonl"], CLASSES)
+    assert [(f.name, f.texts, list(f.labels)) for f in files] == [  # type: ignore[arg-type]
+        ("a.csv", ["one", "two"], [0, 1]),
+        ("b.jsonl", ["two", "three"], [1, 0]),
+    ]
+    assert texts_of(files) == ["one", "two", "three"]
+    assert read_files([], CLASSES) == []
+
+
+def test_files_with_and_without_labels_are_not_mixed(tmp_path: Path) -> None:
+    (tmp_path / "with.csv").write_text("text,label\none,no\n")
+    (tmp_path / "without.txt").write_text("two\n")
+    for names in (("with.csv", "without.txt"), ("without.txt", "with.csv")):
+        paths = [tmp_path / name for name in names]
+        with pytest.raises(UsageError, match=r"without\.txt: has no labels, and .*with\.csv has some"):
+            read_files(paths, CLASSES)
+        assert [f.labels for f in read_files(paths, {})] == [None, None]  # a model without classes reads no labels
+
+
+def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "link.txt").symlink_to("a.txt")
+    with pytest.raises(UsageError, match=r"^a\.txt: is given twice: give each file of --data once"):
+        read_files([Path("a.txt"), Path("a.txt")], {})
+    for other in (tmp_path / "a.txt", Path("link.txt")):
+        with pytest.raises(UsageError, match=r"is given twice, as a\.txt too"):
+            read_files([Path("a.txt"), other], {})
+    with pytest.raises(UsageError, match=r"^-: is given twice"):
+        read_files([Path("-"), Path("-")], {})
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/x/a.txt"], ["a.txt"]),
+        (["/x/a.txt", "b/a.csv"], ["a.txt", "a.csv"]),
+        (["/x/a.txt", "/y/a.txt", "/y/b.txt"], ["x/a.txt", "y/a.txt", "b.txt"]),
+        (["/x/z/a.txt", "/y/z/a.txt", "a.txt"], ["x/z/a.txt", "y/z/a.txt", "a.txt"]),
+    ],
+)
+def test_names_tell_files_apart(paths: list[str], names: list[str]) -> None:
+    assert short_names([Path(p) for p in paths]) == names
+
+
+def test_the_fingerprint_of_several_files_tells_where_one_ends() -> None:
+    whole, first, second = TextFile("w", ["a", "b"]), TextFile("f", ["a"]), TextFile("s", ["b"])
+    assert fingerprint_of([whole]) == fingerprint(["a", "b"])
+    assert len({fingerprint_of(f) for f in ([whole], [first, second], [second, first])}) == 3

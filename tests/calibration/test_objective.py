@@ -11,7 +11,6 @@ from headway.calibration.objective import (
     distance,
     distance_over,
     labeled,
-    main_outputs,
     noise_floor,
     per_row,
     probe,
@@ -27,9 +26,11 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return raised / raised.sum(-1, keepdims=True)
 
 
-def test_a_sentence_embedding_stands_for_the_vectors_it_is_pooled_from() -> None:
-    assert main_outputs(["last_hidden_state", "sentence_embedding"]) == ["sentence_embedding"]
-    assert main_outputs(["start_logits", "end_logits"]) == ["start_logits", "end_logits"]
+def test_outputs_that_no_task_reads_are_no_part_of_what_is_preserved() -> None:
+    wanted = {"logits": torch.zeros(2, 3), "last_hidden_state": torch.zeros(2, 3, 4)}
+    other = wanted | {"last_hidden_state": torch.ones(2, 3, 4)}
+    assert list(per_row(wanted, MASK)) == ["logits"]
+    assert distance(other, wanted, MASK) == 0 and unit(list(wanted)) == "nats per text"
 
 
 def test_rows_are_real_tokens_spans_over_them_or_texts() -> None:
@@ -186,7 +187,7 @@ def test_the_noise_floor_lies_between_rounding_and_a_real_change() -> None:
 def test_the_unit_is_named() -> None:
     assert unit(["logits"]) == unit(["start_logits", "end_logits"]) == unit(["logits"], RERANKER) == "nats per text"
     assert unit(["logits"], REGRESSION) == unit(["last_hidden_state"]) == "squared distance of the outputs per text"
-    assert unit(["logits", "last_hidden_state"]) == "nats and squared distances per text"
+    assert unit(["token_logits", "vectors"]) == "nats and squared distances per text"
 
 
 def test_embeddings_that_all_moved_alike_are_none_the_worse() -> None:

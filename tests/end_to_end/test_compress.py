@@ -1,6 +1,7 @@
 """Compression from source to bundle: verified, measured, repaired, refused."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from headway.errors import GateError, UsageError
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.verification import verify_bundle
+from headway.manifest import Manifest
 
 from tests.support import models
 from tests.support.variants import canonical
@@ -105,8 +107,8 @@ def test_a_compressed_factory_is_verified_again(
     )
     done = export(recipe, tmp_path / "out")
     with pytest.raises(UsageError, match="compressed_factory:made is a factory, and code runs only when you name it"):
-        verify_bundle(done.path, None, text)
-    verdict = verify_bundle(done.path, "compressed_factory:made", text)
+        verify_bundle(done.path, None, [text])
+    verdict = verify_bundle(done.path, "compressed_factory:made", [text])
     assert verdict.ok and verdict.metric == done.manifest.compression["metric"] == "accuracy"  # type: ignore[index]
 
 
@@ -119,6 +121,84 @@ def test_lost_quality_is_a_failed_gate_and_leaves_nothing(classifier: Path, text
     with pytest.raises(GateError, match="points of agreement with the source were lost"):
         export(recipe, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists() and not list(tmp_path.glob(".bundle*"))
+
+
+def test_every_file_of_text_is_judged_by_itself(tmp_path: Path) -> None:
+    sentence = models.make_sentence_model(tmp_path / "sentence", num_hidden_layers=3)
+    rng = random.Random(3)
+    lines = {
+        f"{name}.txt": [" ".join(rng.choices(models.WORDS, k=k)) for _ in range(60)]
+        for name, k in (("a", 4), ("b", 12))
+    }
+    lines["b.txt"] += lines["a.txt"][:30]  # in both
+    for name, texts in lines.items():
+        (tmp_path / name).write_text("\n".join(texts))
+    recipe = make_recipe(
+        "test",
+        source=str(sentence),
+        data=[tmp_path / name for name in lines],
+        passes=[{"kind": "remove_blocks", "blocks": [1]}, {"kind": "quantize"}],
+        max_drop=100,
+    )
+    manifest = export(recipe, tmp_path / "bundle").manifest
+    compression = manifest.compression
+    assert compression is not None and Manifest.read(tmp_path / "bundle").compression == json.loads(
+        json.dumps(compression)
+    )
+    agreement = compression["agreement"]
+    first, second = agreement["files"]
+    assert [(f["data"], f["texts"] > 10, f["measure"]) for f in agreement["files"]] == [
+        ("a.txt", True, "correlation of similarities"),
+        ("b.txt", True, "correlation of similarities"),
+    ]
+    worst = max(first, second, key=lambda f: f["lost"])
+    assert agreement["worst"] == worst["data"] and compression["stages"][-1]["quality"] == worst["points"]
+    for stage in compression["stages"]:
+        assert stage["quality"] == min(stage["by_file"].values()) and list(stage["by_file"]) == list(lines)
+    assert compression["stages"][-1]["by_file"] == {f["data"]: f["points"] for f in agreement["files"]}
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "| a.txt | b.txt |" in card and f"a.txt: {first['meaning']}" in card and "the 10 nearest found again" in card
+    verdict = verify_bundle(tmp_path / "bundle", None, None)
+    assert verdict.ok and verdict.agreement is not None and verdict.agreement["worst"] == worst["data"]
+    assert verdict.quality == pytest.approx(worst["points"], abs=0.01)
+    assert verify_bundle(tmp_path / "bundle", None, [tmp_path / "b.txt"]).agreement["files"][0]["texts"] == len(
+        set(lines["b.txt"])
+    )
+    tight = recipe.model_copy(update={"max_drop": (first["lost"] + second["lost"]) / 2})
+    with pytest.raises(GateError, match=rf"were lost on held-out text of {worst['data']} \("):
+        export(tight, tmp_path / "tight")
+    assert not (tmp_path / "tight").exists()
+
+
+def test_outputs_that_no_task_reads_do_not_hide_what_is_lost(tmp_path: Path) -> None:
+    """A file may give back its inputs and its hidden vectors, too."""
+    source = models.make_model(tmp_path / "source", "bert", "token-classification", num_hidden_layers=3)
+    lines = [" ".join(random.Random(i).choices(models.WORDS, k=9)) for i in range(120)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    points = []
+    for name in ("plain", "more"):
+        shutil.copytree(source, tmp_path / name)
+        (tmp_path / name / "model.safetensors").unlink()
+        model = canonical(source)
+        if name == "more":
+            hidden = [v for n in model.graph for v in n.outputs if n.op_type == "LayerNormalization"][-1]
+            mask = next(v for v in model.graph.inputs if v.name == "attention_mask")
+            copied = ir.node("Identity", [mask])
+            copied.outputs[0].name, copied.outputs[0].type, copied.outputs[0].shape = "seen", mask.type, mask.shape
+            model.graph.append(copied)
+            model.graph.outputs.extend([hidden, copied.outputs[0]])
+        ir.save(model, tmp_path / name / "model.onnx")
+        recipe = make_recipe(
+            "test",
+            source=str(tmp_path / name / "model.onnx"),
+            data=tmp_path / "lines.txt",
+            passes=[{"kind": "remove_blocks", "blocks": [0, 1]}],
+            max_drop=100,
+        )
+        done = export(recipe, tmp_path / f"{name}-bundle").manifest
+        assert len(done.outputs) == (1 if name == "plain" else 3)
+        points.append(done.compression["stages"][-1]["quality"])  # type: ignore[index]
+    assert points[0] == points[1] < 100
 
 
 def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 import transformers
 
 from headway import Bundle
-from headway.exporter.compress.samples import divide
+from headway.calibration.corpus import TextFile
+from headway.exporter.compress.samples import divide_files
 from headway.exporter.export import export
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.recipe.recipe import Calibration, make_recipe
@@ -64,22 +65,28 @@ def test_what_judges_is_neither_learned_from_nor_chosen_by(tmp_path: Path) -> No
     """Other texts in a part change what that part is for, and nothing else."""
     directory = models.make_model(tmp_path / "model", "bert", "text-classification")
     lines = corpus_lines()
-    split = divide(len(lines), Calibration(), choosing=True)
+    parts = divide_files([TextFile("text", lines)], Calibration(), choosing=True)
     others = corpus_lines(seed=1, words="number language train word piece")
     made = _made(directory, lines, tmp_path / "plain")
 
-    def poisoned(part: np.ndarray) -> list[str]:
-        return [others[i] if i in set(part.tolist()) else line for i, line in enumerate(lines)]
+    def poisoned(part: list[str]) -> list[str]:
+        return [others[i] if line in part else line for i, line in enumerate(lines)]
 
-    assert _made(directory, poisoned(split.judge), tmp_path / "judge") == made
-    assert _made(directory, poisoned(split.choose), tmp_path / "choose")["tokenizer.json"] == made["tokenizer.json"]
-    assert _made(directory, poisoned(split.learn), tmp_path / "learn")["tokenizer.json"] != made["tokenizer.json"]
+    assert _made(directory, poisoned(parts.judge[0].texts), tmp_path / "judge") == made
+    assert (
+        _made(directory, poisoned(parts.choose[0].texts), tmp_path / "choose")["tokenizer.json"]
+        == made["tokenizer.json"]
+    )
+    assert (
+        _made(directory, poisoned(parts.learned_from), tmp_path / "learn")["tokenizer.json"] != made["tokenizer.json"]
+    )
 
 
 def test_the_manifest_says_what_a_trimmed_vocabulary_covers(tmp_path: Path) -> None:
     directory = models.make_model(tmp_path / "model")
     lines = corpus_lines()
-    judged = set(divide(len(lines), Calibration()).judge.tolist())
+    texts = divide_files([TextFile("text", lines)], Calibration()).judge[0].texts
+    judged = {i for i, line in enumerate(lines) if line in texts}
     lines = [f"{line} number" if i in judged and i % 2 else line for i, line in enumerate(lines)]
     (tmp_path / "text.txt").write_text("\n".join(lines))
     recipe = make_recipe(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.calibration.corpus import fingerprint_of, read_files
 from headway.errors import SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
@@ -29,7 +30,7 @@ def test_a_bundle_without_a_file_is_not_verified(bert_bundle: Exported, tmp_path
 
 def test_a_bundle_agrees_with_its_source_on_other_text(bert_bundle: Exported, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("\n".join(f"{word} of the rain" for word in models.WORDS))
-    verdict = verify_bundle(bert_bundle.path, None, tmp_path / "text.txt")
+    verdict = verify_bundle(bert_bundle.path, None, [tmp_path / "text.txt"])
     assert verdict.ok and verdict.parity is not None and verdict.metric is None
     assert verdict.to_json() == verdict.parity.to_json()
 
@@ -80,3 +81,17 @@ def test_a_bundle_says_nothing_of_places_and_its_source_is_found_beside_it(bert:
     with pytest.raises(UsageError, match=r"its source source is neither here nor beside the bundle: .* --against"):
         verify_bundle(moved, None, None)
     assert verify_bundle(moved, str(source), None).ok
+
+
+def test_a_bundle_is_compared_on_all_files_of_its_recipe(bert: Path, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("\n".join(f"{name[0]} {word}" for word in models.WORDS))
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    done = export(Recipe(source=str(bert), data=paths), tmp_path / "bundle")
+    assert done.manifest.source["text_fingerprint"] == fingerprint_of(read_files(paths, {}))
+    assert "data:\n- a.txt\n- b.txt\n" in (done.path / "recipe.yaml").read_text(encoding="utf-8")
+    assert verify_bundle(done.path, str(bert), None).ok
+    (tmp_path / "b.txt").unlink()
+    with pytest.raises(UsageError, match=r"its data b\.txt is neither here nor beside the bundle"):
+        verify_bundle(done.path, str(bert), None)
+    assert verify_bundle(done.path, str(bert), paths[:1]).ok

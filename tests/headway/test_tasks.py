@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from headway.tasks import Activation, Label, Scoring, best_answer, best_of, likeliest, softmax
+from headway.tasks import Activation, Label, Scoring, best_answer, best_of, likeliest, read_outputs, softmax
 
 
 def test_softmax_is_stable_and_sums_to_one() -> None:
@@ -104,3 +104,20 @@ def test_without_a_context_the_answer_is_empty() -> None:
     question = SimpleNamespace(sequence_ids=[None, 0, None], offsets=[(0, 0), (0, 3), (0, 0)])
     answer = best_answer("", question, np.zeros(3), np.zeros(3), 30)
     assert answer == {"answer": "", "start": 0, "end": 0, "score": float("-inf")}
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "read"),
+    [
+        (["last_hidden_state", "sentence_embedding"], None, ["sentence_embedding"]),
+        (["last_hidden_state", "sentence_embedding"], "feature-extraction", ["sentence_embedding"]),
+        (["last_hidden_state", "pooler_output"], "feature-extraction", ["last_hidden_state"]),
+        (["logits", "last_hidden_state"], "text-classification", ["logits"]),
+        (["logits", "last_hidden_state"], "feature-extraction", ["last_hidden_state"]),
+        (["hidden", "end_logits", "start_logits"], "question-answering", ["start_logits", "end_logits"]),
+        (["hidden", "end_logits", "start_logits"], None, ["start_logits", "end_logits"]),
+        (["pooler_output", "embedding"], "feature-extraction", ["pooler_output", "embedding"]),
+    ],
+)
+def test_the_outputs_that_a_task_reads(names: list[str], task: str | None, read: list[str]) -> None:
+    assert read_outputs(names, task) == read

@@ -203,6 +203,8 @@ class Workshop:
         rows = [json.dumps({"text": line, "label": labels[i % 2]}) for i, line in enumerate(lines)]
         (place / "tickets.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (place / "tickets.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        backwards = [json.dumps({"text": line[::-1], "label": labels[i % 2]}) for i, line in enumerate(lines)]
+        (place / "reviews.jsonl").write_text("\n".join(backwards[:120]) + "\n", encoding="utf-8")
         (place / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
 
 

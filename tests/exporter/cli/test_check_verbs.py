@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from headway.exporter.check.parity import OutputParity, Parity
 from headway.exporter.export import Exported
 from headway.exporter.verification import Verdict
 
+from tests.support.agreements import AGREEMENT
 from tests.support.command_line import Headway
 
 
@@ -27,6 +29,18 @@ def test_a_bundle_is_verified_inspected_and_measured(headway: Headway, bert_bund
     assert done.stdout.splitlines()[-1] == str(tmp_path / "bench" / "bench.json")
 
 
+def test_a_bundle_is_verified_on_several_files(headway: Headway, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def verify(*_: object, **options: Any) -> Verdict:
+        asked.update(options)
+        return Verdict(True, Parity([], []))
+
+    monkeypatch.setattr(api, "verify", verify)
+    assert headway("verify", "somewhere", "-d", "a.txt", "-d", "b.txt", "-q").returncode == 0
+    assert asked["data"] == [Path("a.txt"), Path("b.txt")]
+
+
 @pytest.mark.parametrize("kind", ["parity", "quality"])
 def test_a_bundle_that_differs_exits_with_1_and_the_next_step(
     kind: str, headway: Headway, monkeypatch: pytest.MonkeyPatch
@@ -34,13 +48,14 @@ def test_a_bundle_that_differs_exits_with_1_and_the_next_step(
     far = OutputParity("logits", 1.0, 1.0, 0.5, 0.5, 2.0, 1e-4, "1 token")
     verdict = {
         "parity": Verdict(False, Parity([far], ["1 token"])),
-        "quality": Verdict(False, None, "accuracy", 80.0, 90.0, 89.5),
+        "quality": Verdict(False, None, "accuracy", 80.0, 90.0, 89.5, AGREEMENT),
     }[kind]
     monkeypatch.setattr(api, "verify", lambda *_, **__: verdict)
     done = headway("verify", "somewhere")
     assert done.returncode == 1
     assert ("FAILED" if kind == "parity" else "accuracy: 80.00 points (the source has 90.00; 89.50") in done.stdout
     assert "somewhere: no longer agrees with its source on this text: export it again" in done.stderr
+    assert ("others.csv (40)" in done.stdout and "80.00 (75.00 to 85.00)" in done.stdout) == (kind == "quality")
     as_json = headway("verify", "somewhere", "--json")
     assert as_json.returncode == 1 and json.loads(as_json.stdout) == json.loads(json.dumps(verdict.to_json()))
 

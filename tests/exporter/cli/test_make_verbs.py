@@ -97,6 +97,12 @@ def test_every_option_of_compress_is_in_the_recipe(headway: Headway, asked: dict
     assert (fit.latency_ms, fit.rounds) == (8.0, 1)
 
 
+@pytest.mark.parametrize("words", ["export model", "compress model --quantize int8"])
+def test_data_may_be_given_several_times(words: str, headway: Headway, asked: dict[str, Any]) -> None:
+    assert headway(*words.split(), "-d", "a.txt", "--data", "b.txt", "-o", "out", "-q").returncode == 0
+    assert asked["recipe"].files == (Path("a.txt"), Path("b.txt"))
+
+
 def test_a_table_and_the_path_are_printed(headway: Headway, bert: Path, tmp_path: Path) -> None:
     out = tmp_path / "[out]"
     done = headway("export", bert, "-o", out)

@@ -13,6 +13,8 @@ from headway.exporter.cli.demo import DemoRow
 from headway.exporter.cli.machine import TargetState
 from headway.exporter.export import Exported
 
+from tests.support.agreements import AGREEMENT
+
 
 def cells(table: Table) -> list[list[str]]:
     """Return headings and rows as they are printed on a wide terminal."""
@@ -70,6 +72,23 @@ def test_passes_one_after_the_other() -> None:
     assert fit[1] == "heads: 4 of 12; neurons: 8; blocks: 1; and 1 more"
     assert dict(zip(head, fit, strict=True))["accuracy"] == "98.50"
     assert fit[2:5] == ["2.0", "4.00", "2.00"]
+
+
+def test_every_file_of_text_has_its_points_and_its_rows() -> None:
+    stages = [stage | {"by_file": {"tickets.csv": 91.0, "[others].csv": 80.0 - n}} for n, stage in enumerate(STAGES)]
+    compression = {"workload": {"shapes": [[1, 32]], "threads": 2}, "metric": "accuracy", "stages": stages}
+    head, _, fit = cells(tables.stages_table(compression))
+    assert head[5:7] == ["tickets.csv", "[others].csv"] and fit[5:7] == ["91.00", "79.00"]
+    head, *rows = cells(tables.agreement_table(AGREEMENT))
+    assert head == ["text (how many)", "figure", "value", "points lost"]
+    assert [row[0] for row in rows] == ["tickets.csv (60)", "", "", "others.csv (40)", "", ""]
+    assert rows[3] == [
+        "others.csv (40)",
+        "correlation of similarities",
+        "80.00 (75.00 to 85.00)",
+        "20.00 (15.00 to 25.00)",
+    ]
+    assert rows[4] == ["", "texts whose nearest neighbor stays", "66.50 %", ""]
 
 
 def test_groups_stand_in_the_order_of_their_cost() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headway.calibration.corpus import read_labeled
+from headway.calibration.corpus import read_files
 from headway.exporter.capture.capture import capture_canonical
 from headway.exporter.compress.job import Job, begin_job
 from headway.exporter.compress.work import Work
@@ -23,20 +23,19 @@ def begin(classifier: Path, text: Path, tmp_path: Path) -> Callable[..., Job]:  
     """Begin a job on the classifier: passes and keys of the recipe in, the job out."""
 
     def make(passes: list[dict], step: Callable[..., None] = lambda *_, **__: None, **keys: Any) -> Job:
-        recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, **keys)
+        recipe = make_recipe("test", source=str(classifier), passes=passes, **{"data": text} | keys)
         source, canonical = capture_canonical(recipe.source)
         staging, folder = tmp_path / "staging", tmp_path / "folder"
         staging.mkdir(exist_ok=True)
         encoder = source_encoder(source, staging)
-        texts, labels = read_labeled(text, {"LABEL_0": 0, "LABEL_1": 1})
+        files = read_files(recipe.files, {"LABEL_0": 0, "LABEL_1": 1})
         return begin_job(
             recipe,
             target_of(recipe),
             canonical,
             encoder,
             source.fingerprint,
-            texts,
-            labels,
+            files,
             staging=staging,
             out=tmp_path / "bundle",
             folder=folder,

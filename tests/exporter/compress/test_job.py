@@ -34,7 +34,7 @@ def test_a_job_begins_with_the_source_measured(begin: Callable[..., Job]) -> Non
     job = begin([])
     (source,) = job.outcome.stages
     assert source.name == "source" and source.ms > 0 and source.nbytes > 100_000 and source.paid is None
-    assert source.quality == job.given.quality.source and job.given.stopwatch.source_ms > 0
+    assert source.quality == job.given.quality.files[0].source and job.given.stopwatch.source_ms > 0
     given = job.given
     assert not {*given.learned_from} & {*given.quality.texts} and given.texts == [
         t for t in given.texts if t not in given.quality.texts

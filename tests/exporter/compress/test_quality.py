@@ -1,9 +1,13 @@
 """Figures of quality, in points."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
-from headway.exporter.compress.quality import Quality
+from headway.calibration.corpus import TextFile
+from headway.errors import SourceError
+from headway.exporter.compress.quality import Judge, Quality
 from headway.tasks import Scoring
 
 
@@ -83,3 +87,114 @@ def test_labels_of_every_kind_have_their_metric() -> None:
     assert quality.metric == "correlation with the labels" and 90 < points < 100
     quality, points = measured(logits, logits, Scoring("single-label", "softmax"), [0, 1, 1])
     assert (quality.metric, points) == ("accuracy", pytest.approx(200 / 3))
+
+
+MASK = np.array([[1, 1, 1], [1, 1, 0]] * 6)
+TEXTS = [str(i) for i in range(len(MASK))]
+
+
+def encoded(texts: list[str], longest: int) -> dict[str, np.ndarray]:
+    rows = MASK[[int(text) for text in texts]]
+    return {"attention_mask": rows, "input_ids": np.arange(rows.size).reshape(rows.shape) + 7}
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def points(wanted: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray], task: str | None = None) -> float:
+    quality = Quality(TEXTS, 8, task=task)
+    quality.learn(lambda _: wanted, encoded)
+    return quality.measure(lambda _: given, encoded)
+
+
+TOKENS, CLASSES, POOLED = random(12, 3, 4), random(12, 5), random(12, 4)
+
+
+@pytest.mark.parametrize(
+    ("task", "read", "more"),
+    [
+        ("feature-extraction", {"last_hidden_state": TOKENS}, {"pooler_output": POOLED}),
+        ("feature-extraction", {"sentence_embedding": POOLED}, {"last_hidden_state": TOKENS}),
+        ("text-classification", {"logits": CLASSES}, {"last_hidden_state": TOKENS}),
+        ("token-classification", {"logits": TOKENS}, {"hidden_states.0": random(12, 3, 9)}),
+        ("question-answering", {"start_logits": TOKENS[..., 0], "end_logits": TOKENS[..., 1]}, {"logits": TOKENS}),
+    ],
+)
+def test_outputs_that_no_task_reads_count_for_nothing(task: str, read: dict, more: dict) -> None:
+    wanted = more | read
+    other = {name: random(*value.shape, seed=1) for name, value in wanted.items()}
+    assert points(wanted, other | read, task) == pytest.approx(100)
+    assert points(wanted, wanted | {name: other[name] for name in read}, task) < 60
+
+
+def test_an_output_that_is_but_an_input_counts_for_nothing() -> None:
+    """Whatever is made of the model, it stays the same, and would lift the mean of all outputs."""
+    through = {"mask": MASK, "ids": encoded(TEXTS, 8)["input_ids"]}
+    other = {"embedding": random(12, 4, seed=1)}
+    assert points({"embedding": POOLED} | through, other | through) == pytest.approx(
+        points({"embedding": POOLED}, other)
+    )
+    with pytest.raises(SourceError, match="lacks an output that is no input"):
+        points(through, through)
+
+
+def test_labels_need_logits() -> None:
+    quality = Quality(TEXTS, 8, np.zeros(12, np.int64))
+    with pytest.raises(SourceError, match="lacks the output `logits`"):
+        quality.learn(lambda _: {"pooler_output": POOLED}, encoded)
+
+
+def test_one_answer_for_all_texts_is_no_agreement() -> None:
+    same = np.tile(POOLED[:1], (12, 1))
+    assert points({"sentence_embedding": POOLED}, {"sentence_embedding": same}) == pytest.approx(0, abs=1)
+    assert points({"logits": CLASSES[:, :1]}, {"logits": np.ones((12, 1))}) == 0
+
+
+def companions(wanted: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> dict[str, float]:
+    quality = Quality(TEXTS, 8)
+    quality.learn(lambda _: wanted, encoded)
+    return {c.name: c.value for c in quality.judge(lambda _: given, encoded).companions}
+
+
+def test_figures_beside_accuracy_compare_with_the_source() -> None:
+    logits, other = CLASSES, CLASSES[::-1]
+    labels = other.argmax(axis=1)
+    quality = Quality(TEXTS, 8, labels, Scoring("single-label", "softmax"))
+    quality.learn(lambda _: {"logits": logits}, encoded)
+    found = quality.judge(lambda _: {"logits": other}, encoded)
+    assert found.points == 100 and found.lost == pytest.approx(100 * np.mean(logits.argmax(axis=1) == labels) - 100)
+    same = 100 * float(np.mean(logits.argmax(axis=1) == other.argmax(axis=1)))
+    assert (found.measure, found.companions[0].name) == ("accuracy", "texts of the source's class")
+    assert found.companions[0].value == pytest.approx(same)
+    assert f"{100 - same:.2f} % of the texts get another class" in found.meaning
+
+
+def test_both_ends_of_an_answer_are_compared_together() -> None:
+    wanted = {"start_logits": TOKENS[..., 0], "end_logits": TOKENS[..., 1]}
+    moved = {"start_logits": TOKENS[..., 0].copy(), "end_logits": TOKENS[..., 1].copy()}
+    moved["start_logits"][:3] *= -1
+    moved["end_logits"][2:6] *= -1
+    assert companions(wanted, wanted) == {"equal start and end": 100}
+    assert companions(wanted, moved) == {"equal start and end": pytest.approx(50)}
+    assert points(wanted, moved) == pytest.approx(100 - 100 * (3 + 4) / 24)
+
+
+def test_every_file_is_judged_by_itself_and_the_worst_counts() -> None:
+    files = [TextFile("a.txt", TEXTS[:4]), TextFile("b.txt", TEXTS[4:])]
+
+    def model(wrong: int):
+        answers = CLASSES.copy()
+        answers[-wrong:] = -answers[-wrong:]
+        return lambda feeds: {"logits": answers[(feeds["input_ids"][:, 0] - 7) // 3]}
+
+    def encode(texts: list[str], longest: int) -> dict[str, np.ndarray]:
+        return {"attention_mask": np.ones((len(texts), 1)), "input_ids": 3 * np.array([[int(t)] for t in texts]) + 7}
+
+    judge = Judge.of(
+        files, 8, None, None, lambda feeds: {"logits": CLASSES[(feeds["input_ids"][:, 0] - 7) // 3]}, encode
+    )
+    assert judge.metric == "agreement with the source" and judge.texts == TEXTS
+    judged = judge.judge(model(4), encode)
+    assert judged.by_file == {"a.txt": 100, "b.txt": 50} and judged.worst.data == "b.txt"
+    assert (judged.points, judged.lost) == (50, 50)

@@ -103,11 +103,11 @@ def test_a_search_is_decided_by_texts_that_do_not_judge(
     assert not set(parts[0]) & set(parts[1]) and not set(parts[1]) & set(parts[2]) and not set(parts[0]) & set(parts[2])
     asked: list[object] = []
 
-    def measure(quality: object, *_: object) -> float:
+    def judge(quality: object, *_: object) -> SimpleNamespace:
         asked.append(quality)
-        return 0.0 if len(asked) == 1 else job.given.choice.source
+        return SimpleNamespace(lost=100.0 if len(asked) == 1 else 0.0, points=0.0)
 
-    monkeypatch.setattr(type(job.given.quality), "measure", measure)
+    monkeypatch.setattr(type(job.given.quality), "judge", judge)
     changes = quantize_weights(job, QuantizeSpec(search=True))
     made = QuantizeSpec(search=True, **job.outcome.decided)
     assert made.left and set(made.left) <= job.outcome.left_float.keys()

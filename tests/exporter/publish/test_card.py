@@ -11,6 +11,8 @@ from headway.exporter.publish.card import CARD, device_rows, seal, stage_figures
 from headway.manifest import Manifest, TensorInfo, check_files
 from headway.tasks import Scoring
 
+from tests.support.agreements import AGREEMENT
+
 STAGE = {"name": "source", "changes": {}, "nbytes": 4e6, "ms": 3.0, "quality": 91.0, "undone": False, "paid": None}
 DEVICE = {
     "machine": {"model": "Phone 9", "cpu": "eight cores", "system": "Android 16"},
@@ -79,6 +81,34 @@ def test_a_pass_that_gained_nothing_says_so(bert_bundle: Exported, tmp_path: Pat
     text = card(replace(bert_bundle.manifest, compression=compression | parts), tmp_path)
     assert "Passes learned from 60 other texts. 20 others decided between candidates." in text
     assert stage_figures(STAGE | {"ms": 1.5}, STAGE) == ["4.0", "1.50", "2.00", "91.00", ""]
+
+
+def test_held_out_text_has_its_figures_file_by_file(bert_bundle: Exported, tmp_path: Path) -> None:
+    by_file = {"tickets.csv": 91.0, "others.csv": 80.0}
+    compression = {
+        "workload": {"shapes": [(1, 16)], "threads": 1},
+        "metric": "agreement with the source",
+        "held_out": 100,
+        "source_quality": 100.0,
+        "stages": [STAGE | {"by_file": dict.fromkeys(by_file, 100.0)}, STAGE | {"name": "fit", "by_file": by_file}],
+        "agreement": AGREEMENT,
+    }
+    text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
+    assert "| after | changes | MB | ms | speed-up | tickets.csv | others.csv |  |" in text
+    assert "| fit |  | 4.0 | 3.00 | 1.00 | 91.00 | 80.00 |  |" in text and "the source has" not in text
+    bars = [f | {"data": "a|b.txt"} for f in AGREEMENT["files"][1:]]
+    odd = card(
+        replace(bert_bundle.manifest, compression=compression | {"agreement": {"worst": "", "files": bars}}), tmp_path
+    )
+    assert "| a\\|b.txt (40) | correlation" in odd
+    assert "| others.csv (40) | correlation of similarities | 80.00 (75.00 to 85.00) | 20.00 (15.00 to 25.00) |" in text
+    assert "|  | texts whose nearest neighbor stays | 66.50 % |  |" in text
+    assert "|  | mean difference of scores | 0.0123 |  |" in text
+    assert "others.csv: O search finds less." in text
+    alone = {"worst": "others.csv", "files": AGREEMENT["files"][1:]}
+    compression |= {"agreement": alone, "stages": [STAGE]}
+    text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
+    assert "\nO search finds less.\n" in text and "| quality |" in text and "the source has 100.00" in text
 
 
 def test_a_sealed_bundle_has_its_checksums(bert_bundle: Exported, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import yaml
 
 from headway.errors import UsageError
 from headway.exporter.recipe.passes import PASSES
-from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
+from headway.exporter.recipe.recipe import Recipe, find_data, make_recipe, read_recipe
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,43 @@ def test_a_source_given_beside_a_recipe_takes_the_place_of_its_own(tmp_path: Pat
     with pytest.raises(UsageError, match="source: Field required"):
         read_recipe(tmp_path / "recipe.yaml")
     assert read_recipe(tmp_path / "recipe.yaml", "path/to/model").source == "path/to/model"
+
+
+def test_data_is_a_file_or_several() -> None:
+    assert Recipe(source="x").files == ()
+    one = make_recipe("r", source="x", data=["a.txt"])
+    assert one == make_recipe("r", source="x", data="a.txt") and one.files == (Path("a.txt"),)
+    assert "data: a.txt\n" in one.to_yaml()
+    several = make_recipe("r", source="x", data=("a.txt", Path("b.txt")))
+    assert several.files == (Path("a.txt"), Path("b.txt")) and "data:\n- a.txt\n- b.txt\n" in several.to_yaml()
+
+
+@pytest.mark.parametrize("data", [[], 5, ["a.txt", 5], [["a.txt"]], {"a": "b"}])
+def test_data_that_is_no_file_is_refused_in_one_sentence(data: object) -> None:
+    with pytest.raises(UsageError, match=r"^r\.yaml: data: Input should be a path, or a list of paths$"):
+        make_recipe("r.yaml", source="x", data=data)
+
+
+def test_a_bundle_s_recipe_names_files_so_that_they_can_be_told_apart(tmp_path: Path) -> None:
+    def portable(*paths: str | Path) -> tuple[str, ...]:
+        recipe = make_recipe("r", source="x", data=[*paths]).without_places()
+        return tuple(str(path) for path in recipe.files)
+
+    assert portable(tmp_path / "a.txt") == ("a.txt",)
+    assert portable(tmp_path / "a.txt", "texts/b.txt") == ("a.txt", "texts/b.txt")
+    assert portable(tmp_path / "one" / "a.txt", tmp_path / "two" / "a.txt") == ("one/a.txt", "two/a.txt")
+
+
+def test_texts_of_a_bundle_are_found_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "models" / "bundle" / "recipe.yaml"
+    (file.parent).mkdir(parents=True)
+    (tmp_path / "models" / "one").mkdir()
+    recipe = make_recipe("r", source="x", data=["one/a.txt", "b.txt"])
+    assert find_data(recipe, file) == [Path("one/a.txt"), Path("b.txt")]  # a recipe by itself: names stay
+    (file.parent / "headway.json").write_text("{}")
+    for name in ("one/a.txt", "b.txt"):
+        with pytest.raises(UsageError, match=rf"its data {name} is neither here nor beside the bundle: .* --data"):
+            find_data(recipe, file)
+        (tmp_path / "models" / name).write_text("text")
+    assert find_data(recipe, file) == [tmp_path / "models" / "one" / "a.txt", tmp_path / "models" / "b.txt"]

@@ -1,0 +1,158 @@
+"""Compare a model's answers with its source's, by what is read from them: the main figure, others beside it, and what they mean."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...tasks import THRESHOLD, Scoring, softmax
+from .answers import Rows, joined, matched
+from .figures import Statistic, combined, concordance, constant, correlation, f1, mean, pair_correlation, value_of
+from .neighbors import neighbors, rank_correlation, similarities
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A figure beside the main one. `unit` is "%" or empty; a figure without a unit is on the scale of the model's own scores."""
+
+    name: str
+    value: float
+    unit: str = "%"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How answers agree. `statistic` is the main figure, 1 for the source itself, and `measure` its name.
+
+    `meaning` says in a sentence what the figures mean for whoever uses the model; empty where there is nothing to add.
+    """
+
+    measure: str
+    statistic: Statistic
+    companions: tuple[Companion, ...] = ()
+    meaning: str = ""
+
+
+def compare_output(
+    name: str,
+    wanted: Sequence[Rows],
+    given: Sequence[Rows],
+    texts: int,
+    scoring: Scoring | None,
+    kept_tokens: Sequence[int] | None,
+) -> Comparison:
+    """Compare one output for `texts` texts, given by batches.
+
+    `kept_tokens` are the old ids of a trimmed vocabulary, for logits that have a column for each token.
+    """
+    if kept_tokens is not None and wanted[0].values.shape[1] != given[0].values.shape[1]:
+        wanted = [Rows(w.kind, w.values[:, list(kept_tokens)], w.owners) for w in wanted]
+    pairs = [matched(w, g) for w, g in zip(wanted, given, strict=True)]
+    if any(w.values.shape != g.values.shape for w, g in pairs) or not any(len(w.values) for w, _ in pairs):
+        return Comparison("nothing to compare", constant(0.0))
+    kind, columns = wanted[0].kind, wanted[0].values.shape[1]
+    if kind == "span":
+        return _positions(name, pairs)
+    if name == "sentence_embedding" and texts > 2:  # of one or two texts there is nothing to correlate
+        return _embeddings(joined(wanted), joined(given))
+    if name == "logits" and kind == "text" and scoring is not None and scoring.kind != "single-label":
+        return _scores(joined(wanted), joined(given), scoring)
+    if name.endswith("logits") and columns > 1:
+        return _classes(pairs, texts)
+    if name.endswith("logits"):
+        owners = np.concatenate([w.owners for w, _ in pairs])
+        a, b = (joined([pair[i] for pair in pairs])[:, 0] for i in range(2))
+        return Comparison("correlation of values", correlation(a, b, owners, texts))
+    return _vectors(pairs, texts)
+
+
+def together(comparisons: Sequence[Comparison]) -> Comparison:
+    """Return the comparison of several outputs that are read together: the mean of their figures."""
+    if len(comparisons) == 1:
+        return comparisons[0]
+    measures = list(dict.fromkeys(c.measure for c in comparisons))
+    companions = tuple(companion for c in comparisons for companion in c.companions)
+    meaning = " ".join(dict.fromkeys(c.meaning for c in comparisons if c.meaning))
+    return Comparison(", ".join(measures), combined([c.statistic for c in comparisons]), companions, meaning)
+
+
+def whole_answers(wanted: Sequence[Sequence[Rows]], given: Sequence[Sequence[Rows]]) -> Companion:
+    """Return the share of texts whose answer has the same start and the same end; positions are given by output and batch."""
+    same = [joined(w)[:, 0] == joined(g)[:, 0] for w, g in zip(wanted, given, strict=True)]
+    return Companion("equal start and end", 100.0 * float(np.mean(np.logical_and.reduce(same))))
+
+
+def _embeddings(wanted: np.ndarray, given: np.ndarray) -> Comparison:
+    a, b = similarities(wanted), similarities(given)
+    near = neighbors(a, b)
+    changed, found = 1.0 - float(near.nearest.mean()), float(near.recall.mean())
+    others = (
+        Companion("rank correlation of similarities", 100.0 * rank_correlation(a, b)),
+        Companion("texts whose nearest neighbor stays", 100.0 * (1.0 - changed)),
+        Companion(f"the {near.count} nearest found again", 100.0 * found),
+    )
+    meaning = (
+        f"In a search among these {len(a)} texts, {100 * changed:.1f} % of them get another nearest neighbor, and of the "
+        f"{near.count} that the source finds nearest {near.count * found:.1f} are found."
+    )
+    return Comparison("correlation of similarities", pair_correlation(a, b), others, meaning)
+
+
+def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring) -> Comparison:
+    """Compare logits `[texts, labels]` of which several may hold, or that are values."""
+    right, chosen = scoring.scores(wanted), scoring.scores(given)
+    difference = float(np.abs(right - chosen).mean())
+    others, meaning = [Companion("mean difference of scores", difference, "")], ""
+    if scoring.kind == "multi-label":
+        decided = [x >= THRESHOLD for x in (right, chosen)]
+        equal = 100.0 * float(np.mean(decided[0] == decided[1]))
+        others = [
+            Companion("equal decisions", equal),
+            Companion("mean difference of probabilities", 100.0 * difference),
+        ]
+        meaning = f"{100.0 - equal:.2f} % of all decisions on a label are others than the source's."
+        if decided[0].any():
+            return Comparison("F1 of the source's labels", f1(decided[1], decided[0]), tuple(others), meaning)
+    elif scoring.activation == "tanh":
+        wanted, given = right, chosen
+    columns = [concordance(w, g) for w, g in zip(wanted.T, given.T, strict=True)]
+    return Comparison("concordance of scores", combined(columns), tuple(others), meaning)
+
+
+def _classes(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:
+    """Compare classes of texts or tokens by logits of one class each."""
+    same, sizes, moved = (np.zeros(texts) for _ in range(3))
+    for wanted, given in pairs:
+        classes = wanted.values.argmax(axis=1)
+        same += wanted.per_text(classes == given.values.argmax(axis=1), texts)
+        sizes += wanted.per_text(np.ones(len(classes)), texts)
+        at = np.arange(len(classes)), classes
+        moved += wanted.per_text(np.abs(softmax(wanted.values)[at] - softmax(given.values)[at]), texts)
+    statistic, unit = mean(same, sizes), pairs[0][0].kind
+    equal = 100.0 * value_of(statistic, texts)
+    probability = Companion(
+        "mean difference in the probability of the source's class", 100.0 * value_of(mean(moved, sizes), texts)
+    )
+    others = (Companion(f"{unit}s of the source's class", equal), probability)
+    meaning = f"{100.0 - equal:.2f} % of the {unit}s get another class than from the source."
+    return Comparison(f"{unit}s of the source's class", statistic, others, meaning)
+
+
+def _positions(name: str, pairs: Sequence[tuple[Rows, Rows]]) -> Comparison:
+    same = np.concatenate([w.values[:, 0] == g.values[:, 0] for w, g in pairs]).astype(np.float64)
+    return Comparison(f"equal {name.removesuffix('_logits')}", mean(same))
+
+
+def _vectors(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:
+    totals, sizes = np.zeros(texts), np.zeros(texts)
+    for wanted, given in pairs:
+        a, b = wanted.values.astype(np.float64), given.values.astype(np.float64)
+        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosines = (a == b).all(axis=1).astype(np.float64)  # of vectors of zeros
+        np.divide((a * b).sum(axis=1), lengths, out=cosines, where=lengths > 0)
+        totals += wanted.per_text(cosines, texts)
+        sizes += wanted.per_text(np.ones(len(a)), texts)
+    unit = pairs[0][0].kind
+    there = sizes > 0
+    lowest = Companion("mean cosine of the text that differs most", 100.0 * float((totals[there] / sizes[there]).min()))
+    return Comparison(f"mean cosine of {unit}s", mean(totals, sizes), (lowest,))
