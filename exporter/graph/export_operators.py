@@ -10,7 +10,9 @@ import torch.nn.functional as F
 
 from ...errors import SourceError
 from .edit import attribute_int, attribute_string, optional_float
-from .torch_operators import OPERATORS, Tensor, reduce
+from .torch_node import Tensor
+from .torch_operators import OPERATORS
+from .torch_reductions import reduce
 
 _FAR = (1 << 31) - 1
 """From here on, bounds of a Slice mean the end of the axis, or its start where negative."""
