@@ -64,7 +64,7 @@ def _gather(node: ir.Node, x: list[Any]) -> Tensor:
         return F.embedding(index, data)
     axis %= data.ndim
     picked = torch.index_select(data, axis, index.reshape(-1))
-    return picked.reshape(*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
+    return picked.reshape((*data.shape[:axis], *index.shape, *data.shape[axis + 1 :]))
 
 
 def _slice(node: ir.Node, x: list[Any]) -> Tensor:

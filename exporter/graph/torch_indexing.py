@@ -25,7 +25,7 @@ def _gather(node: ir.Node, x: list[Any]) -> Tensor:
     flat = torch.where(index < 0, index + data.shape[axis], index).reshape(-1)
     picked = torch.index_select(data, axis, flat)
     axis %= data.ndim
-    return picked.reshape(*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
+    return picked.reshape((*data.shape[:axis], *index.shape, *data.shape[axis + 1 :]))
 
 
 def _gather_elements(node: ir.Node, x: list[Any]) -> Tensor:
@@ -56,7 +56,7 @@ def _scatter_elements(node: ir.Node, x: list[Any]) -> Tensor:
 
 
 def _scatter_nd(node: ir.Node, x: list[Any]) -> Tensor:
-    """Number the slices that an index tuple can name, and put each update into its slice."""
+    """Put each update into the slice that its index tuple names; slices are counted in row-major order."""
     data, index, updates = x
     named = index.shape[-1]
     places = torch.zeros(index.shape[:-1], dtype=torch.int64)

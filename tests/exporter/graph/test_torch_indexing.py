@@ -20,6 +20,7 @@ CASES: list[OneNode] = [
     one("Gather", SQUARE, i64(-1, 0)),
     one("Gather", SQUARE, np.array([[1, -4]], np.int32)),
     one("Gather", SQUARE, np.array(-2, np.int64), axis=1),
+    one("Gather", i64(5, 6, 7), np.array(-1, np.int64)),
     one("Gather", X, np.array([[0, -1]], np.int64), axis=2),
     one("Gather", X, np.array([0, -1], np.int32), axis=-2),
     one("GatherElements", X, np.array([[[0], [-1], [2]]] * 2, np.int64), axis=2),
