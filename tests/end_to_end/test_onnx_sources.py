@@ -40,6 +40,13 @@ def test_a_file_of_the_exporter_that_is_the_default_today(tmp_path: Path) -> Non
     assert max(o.max_abs for o in done.parity.outputs) < 1e-5
 
 
+def test_transposed_keys_are_known_by_running_where_inner_axes_have_no_names(tmp_path: Path) -> None:
+    path = with_automatic_names(dynamo_file(tmp_path / "model", opset=17))
+    done = export(Recipe(source=str(path)), tmp_path / "out")
+    assert done.manifest.lowering == {"attention": 1, "gelu": 1}
+    assert max(o.max_abs for o in done.parity.outputs) < 1e-5
+
+
 def test_a_file_that_takes_int32(tmp_path: Path) -> None:
     path = torchscript_file(tmp_path / "source", "bert", 17, "sdpa", torch.int32)
     done = export(Recipe(source=str(path)), tmp_path / "out")
