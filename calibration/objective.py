@@ -22,10 +22,15 @@ _ROUNDING = 8 * 2.0**-24
 
 
 def per_row(outputs: Mapping[str, torch.Tensor], mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return each output as `[rows, columns]` without padding: tokens of per-token outputs, spans over real tokens only."""
+    """Return each output as `[rows, columns]` without padding: tokens of per-token outputs, spans over real tokens only.
+
+    Outputs of integers are left out: they are inputs handed through, or shapes, and no weight has a gradient there.
+    """
     flat = {}
     for name in read_outputs(list(outputs)):
         value = outputs[name]
+        if not value.is_floating_point():
+            continue
         if name.endswith("_logits") and value.shape == mask.shape:  # a position is chosen: start and end of an answer
             flat[name] = value.masked_fill(~mask, -1e4)
         elif value.shape[: mask.ndim] == mask.shape and value.ndim > mask.ndim:

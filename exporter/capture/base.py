@@ -1,7 +1,7 @@
 """Define what a capture gives: the graph, and the reference that judges it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +9,9 @@ import onnx_ir as ir
 
 from ...text import Text
 from ..source.source import Source
+
+Axes = tuple[int | str, ...]
+"""The axes of an output: "batch", "choices", "sequence", or a size that does not change."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,5 @@ class Captured:
     """The source, completed by loading it: a factory's config and tokenizer directory are known only then."""
     repeated: bool = False
     """Whether equal layers were repeated from one trace."""
+    axes: Mapping[str, Axes] = field(default_factory=dict)
+    """Outputs' axes as running the source shows them, where the graph's own names are not relied on."""

@@ -35,7 +35,7 @@ def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool 
 def canonical_of(captured: Captured) -> Canonical:
     """Bring a captured graph into canonical form, in place. The SourceError for what does not fit names the source."""
     try:
-        return canonicalize(captured.model, longest=captured.source.positions)
+        canonical = canonicalize(captured.model, longest=captured.source.positions)
     except SourceError as error:
         spec = captured.source.spec
         raise SourceError(str(error) if spec in str(error) else f"{spec}: {error}") from error
@@ -47,6 +47,11 @@ def canonical_of(captured: Captured) -> Canonical:
         raise SourceError(
             f"{captured.source.spec}: not a graph that can be read ({reason}): see what onnx.checker says of it, and export it again"
         ) from error
+    for value in canonical.model.graph.outputs:
+        axes = captured.axes.get(str(value.name))
+        if axes is not None:
+            value.shape = ir.Shape(axes)
+    return canonical
 
 
 def load_reference(source: Source) -> tuple[Reference, Source]:

@@ -1,6 +1,7 @@
 """Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from ...scratch import scratch
 from ...text import Text
 from ..passes.sharing import share
 from ..source.source import Source
-from .base import Answers, Captured
+from .base import Answers, Axes, Captured
+from .onnx_axes import find_axes, has_free_axes
 from .onnx_refusals import refuse_unreadable
 from .onnx_weights import find_external_data
 from .source_tokens import SourceTokens
@@ -43,7 +45,8 @@ def capture_onnx(source: Source) -> Captured:
     _check_finite(model, path)
     reference = OnnxReference(source)
     reference.session  # noqa: B018  opens now, so that a damaged file is reported before any work
-    return Captured(model, reference, source)
+    axes = reference.axes if has_free_axes(model) else {}  # a fixed shape is refused later, with its name
+    return Captured(model, reference, source, axes=axes)
 
 
 _READ_AS_WEIGHTS = frozenset(
@@ -77,7 +80,7 @@ class OnnxReference:
     """The source file itself, in ONNX Runtime without graph optimization."""
 
     def __init__(self, source: Source):
-        self.path = Path(source.spec)
+        self.path, self.source = Path(source.spec), source
         self.tokens = SourceTokens(source)
         self._session: onnxruntime.InferenceSession | None = None
 
@@ -123,9 +126,16 @@ class OnnxReference:
             )
         return {i.name: feeds[i.name].astype(_NUMPY.get(i.type, np.int64), copy=False) for i in session.get_inputs()}
 
+    @cached_property
+    def axes(self) -> dict[str, Axes]:
+        """The outputs' axes, found by running the file. SourceError where they are not those of a text encoder."""
+        ranks = {i.name: len(i.shape) for i in self.session.get_inputs()}
+        return find_axes(self.path, self.run, ranks, self.source)
+
     def from_text(self, texts: Sequence[Text]) -> Answers:
         """Return token ids and outputs of texts, by the source's own tokenizer."""
-        return self.tokens.answer(texts, [i.name for i in self.session.get_inputs()], self.run)
+        names = [i.name for i in self.session.get_inputs()]
+        return self.tokens.answer(texts, names, self.run, [n for n, axes in self.axes.items() if "sequence" in axes])
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
         """Return inner values by their names in the file; unknown names are left out."""

@@ -1,6 +1,6 @@
 """Tokenize text by a source's own tokenizer in transformers, as its users do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -31,8 +31,13 @@ class SourceTokens:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
-    def answer(self, texts: Sequence[Text], names: Sequence[str], run: Run) -> Answers:
-        """Tokenize texts, `run` the model on ids by the input `names`, and return what comes out."""
+    def answer(
+        self, texts: Sequence[Text], names: Sequence[str], run: Run, per_token: Collection[str] | None = None
+    ) -> Answers:
+        """Tokenize texts, `run` the model on ids by the input `names`, and return what comes out.
+
+        Outputs named in `per_token` are `[texts, tokens, …]`; where it is None, the task and the names of Hugging Face tell.
+        """
         firsts = [t if isinstance(t, str) else t[0] for t in texts]
         seconds = None if isinstance(texts[0], str) else [t[1] for t in texts]
         limit = {"truncation": True, "max_length": self.source.longest}
@@ -44,6 +49,9 @@ class SourceTokens:
             given = {n: array.reshape(-1, 2, array.shape[-1]) for n, array in given.items()}
         outputs = {}
         for name, array in run(given).items():
-            per_token = name != "sentence_embedding" and self.source.task not in _PER_TEXT
-            outputs[name] = align([row[m] for row, m in zip(array, mask, strict=True)]) if per_token else array
+            of_tokens = name in per_token if per_token is not None else self._is_per_token(name)
+            outputs[name] = align([row[m] for row, m in zip(array, mask, strict=True)]) if of_tokens else array
         return Answers([row[m] for row, m in zip(feeds["input_ids"], mask, strict=True)], outputs)
+
+    def _is_per_token(self, name: str) -> bool:
+        return name != "sentence_embedding" and self.source.task not in _PER_TEXT

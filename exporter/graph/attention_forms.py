@@ -123,7 +123,7 @@ def _separate_operators(softmax: ir.Node, prober: Prober) -> Match | None:
     assert q is not None and transposed is not None
     q, q_scale = _unscale(q, prober)
     transposed, k_scale = _unscale(transposed, prober)
-    k = _key_of_transposed(transposed)
+    k = _key_of_transposed(transposed, prober)
     weights = _after_softmax(softmax.outputs[0])
     mixing = next((n for n in consumers(weights) if n.op_type == "MatMul" and n.inputs[0] is weights), None)
     if k is None or mixing is None or mixing.inputs[1] is None or len(dims(q) or ()) != 4:
@@ -168,11 +168,11 @@ def _unscale(value: ir.Value, prober: Prober) -> tuple[ir.Value, float]:
     return value, 1.0
 
 
-def _key_of_transposed(value: ir.Value) -> ir.Value | None:
+def _key_of_transposed(value: ir.Value, prober: Prober) -> ir.Value | None:
     """Return K `[batch, heads, sequence, head_dim]` for K^T `[batch, heads, head_dim, sequence]`; None where it is no transpose."""
     node = producer(value, "Transpose")
     if node is None:
-        return _key_behind_reshapes(value)
+        return _key_behind_reshapes(value, prober)
     perm = permutation(node)
     source = node.inputs[0]
     assert source is not None
@@ -191,17 +191,23 @@ def _key_of_transposed(value: ir.Value) -> ir.Value | None:
     return None
 
 
-def _key_behind_reshapes(value: ir.Value) -> ir.Value | None:
-    """Return K where batch and heads are folded into one axis before the transpose and unfolded after it, as `torch.onnx` does."""
+def _key_behind_reshapes(value: ir.Value, prober: Prober) -> ir.Value | None:
+    """Return K where batch and heads are folded into one axis before the transpose and unfolded after it, as `torch.onnx` does.
+
+    Where the names of axes do not tell whether that is what the Reshapes do, running them does.
+    """
     unfold = producer(value, "Reshape")
     swap = producer(unfold.inputs[0], "Transpose") if unfold is not None else None
     fold = producer(swap.inputs[0], "Reshape") if swap is not None and permutation(swap) == [0, 2, 1] else None
     key = fold.inputs[0] if fold is not None else None
-    if key is None or fold is None or key.shape is None or value.shape is None or fold.outputs[0].shape is None:
+    if key is None or fold is None:
         return None
-    before, folded, after = list(key.shape), list(fold.outputs[0].shape), list(value.shape)
-    swapped = len(before) == 4 and after == [before[0], before[1], before[3], before[2]]
-    return key if swapped and folded[1:] == before[2:] else None
+    if key.shape is not None and value.shape is not None and fold.outputs[0].shape is not None:
+        before, folded, after = list(key.shape), list(fold.outputs[0].shape), list(value.shape)
+        swapped = len(before) == 4 and after == [before[0], before[1], before[3], before[2]]
+        if swapped and folded[1:] == before[2:]:
+            return key
+    return key if prober.swaps_last_axes(key, value) else None
 
 
 def _where_term(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:

@@ -129,7 +129,7 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
         raise SourceError(
             f"the model has no input called input_ids, but {sorted(map(str, by_name))}: only text encoders are read"
         )
-    renamed: dict[str, str] = {}
+    meant: dict[str, set[str]] = {}
     for value in graph.inputs:
         if value.shape is None or len(value.shape) not in (2, 3):
             raise SourceError(f"input {value.name!r} has shape {value.shape}; [batch, sequence] is expected")
@@ -140,10 +140,12 @@ def _name_inputs(graph: ir.Graph) -> tuple[ir.Value, ir.Value | None]:
                     f"input {value.name!r} has the fixed shape {value.shape}: export the model with dynamic batch and sequence axes"
                 )
             if dim.value is not None:
-                renamed[str(dim.value)] = name
+                meant.setdefault(str(dim.value), set()).add(name)
         value.shape = ir.Shape(names)
         _widen(graph, value)
-    for value in [*_values(graph), *graph.outputs]:
+    # One name for two axes says nothing of where it stands elsewhere.
+    renamed = {given: names.pop() if len(names) == 1 else None for given, names in meant.items()}
+    for value in dict.fromkeys([*_values(graph), *graph.outputs]):
         if value.shape is not None and any(not isinstance(d, int) and str(d.value) in renamed for d in value.shape):
             value.shape = ir.Shape(
                 [d if isinstance(d, int) else renamed.get(str(d.value), d.value) for d in value.shape]

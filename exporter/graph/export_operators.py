@@ -10,7 +10,9 @@ import torch.nn.functional as F
 
 from ...errors import SourceError
 from .edit import attribute_int, attribute_string, optional_float
-from .torch_operators import OPERATORS, Tensor, reduce
+from .torch_node import Tensor
+from .torch_operators import OPERATORS
+from .torch_reductions import reduce
 
 _FAR = (1 << 31) - 1
 """From here on, bounds of a Slice mean the end of the axis, or its start where negative."""
@@ -62,7 +64,7 @@ def _gather(node: ir.Node, x: list[Any]) -> Tensor:
         return F.embedding(index, data)
     axis %= data.ndim
     picked = torch.index_select(data, axis, index.reshape(-1))
-    return picked.reshape(*data.shape[:axis], *index.shape, *data.shape[axis + 1 :])
+    return picked.reshape((*data.shape[:axis], *index.shape, *data.shape[axis + 1 :]))
 
 
 def _slice(node: ir.Node, x: list[Any]) -> Tensor:

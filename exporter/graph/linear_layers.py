@@ -9,7 +9,8 @@ from torch import nn
 
 from .edit import attribute_float, attribute_int, bias_add, bias_of, consumers, dims, producer
 from .quantized import TOKENS, quantized_weight_of
-from .torch_operators import Tensor, quantize_tokens
+from .torch_node import Tensor
+from .torch_operators import quantize_tokens
 
 
 @dataclass(frozen=True)

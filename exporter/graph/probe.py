@@ -24,10 +24,15 @@ class Prober:
     model: ir.Model
     vocabulary: int
 
-    def run(self, values: Sequence[ir.Value], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Compute `values` from the graph inputs in `feeds`; SourceError where that part of the graph does not run."""
+    def run(
+        self, values: Sequence[ir.Value], feeds: Mapping[str, np.ndarray], given: Sequence[ir.Value] = ()
+    ) -> list[np.ndarray]:
+        """Compute `values` from the graph inputs in `feeds`, where those `given` are fed, too, in the place of being computed.
+
+        Raise SourceError where that part of the graph does not run.
+        """
         graph = self.model.graph
-        inputs = list(graph.inputs)  # all of them: the body of a subgraph may read one without naming it
+        inputs = [*graph.inputs, *given]  # all of them: the body of a subgraph may read one without naming it
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
@@ -81,3 +86,15 @@ class Prober:
             for seed, shape in enumerate([(1, 3), (2, 6)])
         )
         return [a if a == b else None for a, b in zip(first, second, strict=True)]
+
+    def swaps_last_axes(self, source: ir.Value, value: ir.Value) -> bool:
+        """Return whether `value`, computed from `source` `[batch, heads, sequence, head_dim]`, is that with its last axes swapped."""
+        sizes: list = list(source.shape or ())
+        if len(sizes) != 4 or not isinstance(sizes[1], int) or not isinstance(sizes[3], int):
+            sizes = self.fixed_dims(source)
+        if len(sizes) != 4 or sizes[1] is None or sizes[3] is None:
+            return False
+        feeds = self.feeds(np.ones((2, 5), np.int64))
+        array = np.random.default_rng(0).standard_normal((2, sizes[1], 5, sizes[3])).astype(np.float32)
+        (result,) = self.run([value], feeds | {str(source.name): array}, [source])
+        return np.array_equal(result, array.swapaxes(2, 3))

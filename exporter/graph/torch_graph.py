@@ -12,26 +12,30 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from ...errors import SourceError
 from .edit import constant
 from .quantized import DOMAIN
+from .torch_node import no_counterpart, not_computed
 from .torch_operators import OPERATORS, PLAIN, Tensor
 
 Env = dict[ir.Value, Tensor]
 Hook = Callable[[Tensor], Tensor]
 
+_REFUSALS = (RuntimeError, IndexError, KeyError, TypeError, ValueError)
+"""What torch raises for inputs that it does not take."""
+
 
 class TorchGraph:
     """A canonical model to run. `weights` maps initializer names to tensors, which share the model's memory where they can.
 
-    Assigning to `weights`, or calling `change`, alters what later runs compute. SourceError names an unknown operator.
+    Assigning to `weights`, or calling `change`, alters what later runs compute. SourceError names a node that torch has
+    no counterpart for, or does not compute.
     """
 
     def __init__(self, model: ir.Model):
         self.nodes = list(model.graph)
         for node in self.nodes:
             if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx", DOMAIN):
-                raise SourceError(f"node {node.name!r}: {node.op_type} has no counterpart in torch yet")
+                raise no_counterpart(node)
         self.inputs = list(model.graph.inputs)
         self.outputs = list(model.graph.outputs)
         self.weights: dict[str, Tensor] = {
@@ -60,7 +64,7 @@ class TorchGraph:
         wanted = set(fetch)
         values = dict(env)
         for node in self.nodes if nodes is None else nodes:
-            results = self.compute(node, [self._input(values, v) for v in node.inputs])
+            results = self._results(node, [self._input(values, v) for v in node.inputs])
             for out, result in zip(node.outputs, results if isinstance(results, tuple) else (results,), strict=False):
                 hook = hooks.get(out) if hooks else None
                 values[out] = hook(result) if hook else result
@@ -82,6 +86,15 @@ class TorchGraph:
         return OPERATORS[node.op_type](
             node, [x.tolist() if i in plain and x is not None else x for i, x in enumerate(inputs)]
         )
+
+    def _results(self, node: ir.Node, inputs: list[Tensor | None]) -> Tensor | tuple[Tensor, ...]:
+        """Compute a node. SourceError where torch refuses; a lack of memory is no fault of the graph, and stays what it is."""
+        try:
+            return self.compute(node, inputs)
+        except _REFUSALS as error:
+            if "memory" in str(error) or "alloc" in str(error):
+                raise
+            raise not_computed(node, error) from error
 
     def change(self, name: str, tensor: Tensor) -> None:
         """Replace the content of a weight, and note its name in `changed`."""

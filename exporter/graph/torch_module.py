@@ -20,6 +20,7 @@ from .linear_layers import Linear, LinearWeights, TrainedMatmul, trained_matmul
 from .mask import PADDING_BIAS
 from .quantized import DOMAIN
 from .torch_graph import as_tensor
+from .torch_node import described
 from .torch_operators import OPERATORS, PLAIN, Tensor
 from .torch_sizes import SIZE_OPERATORS, plain_numbers, size_as_tensor, sizes_of, stays_size
 
@@ -159,7 +160,7 @@ class _Builder:
         if node in self._inside:
             return None
         if node.domain not in ("", "ai.onnx", DOMAIN):
-            raise SourceError(f"node {node.name!r}: {node.domain}.{node.op_type} has no counterpart in torch")
+            raise SourceError(f"{described(node)}: the operator has no counterpart in torch")
         matmul = trained_matmul(node)
         if matmul is not None:
             return self._linear_layer(matmul)
@@ -182,7 +183,7 @@ class _Builder:
     def _of_tensors(self, node: ir.Node) -> _Planned:
         function, plain = EXPORT_OPERATORS.get(node.op_type, (OPERATORS.get(node.op_type), PLAIN.get(node.op_type, ())))
         if function is None:
-            raise SourceError(f"node {node.name!r}: {node.op_type} has no counterpart in torch yet")
+            raise SourceError(f"{described(node)}: the operator has no counterpart in torch yet")
         reads: list[_Computed | _Sizes] = []
         constants: dict[int, Tensor] = {}
         for place, value in enumerate(node.inputs):

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import torch
 
 from .torch_graph import TorchGraph
-from .torch_operators import DTYPES, Tensor
+from .torch_node import DTYPES, Tensor
 
 _LOW = (torch.float16, torch.bfloat16)
 

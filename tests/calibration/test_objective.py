@@ -40,6 +40,7 @@ def test_rows_are_real_tokens_spans_over_them_or_texts() -> None:
     assert spans[0].tolist() == [1, 1, 1] and spans[1, 0] == 1 and spans[1, 1:].max() < -1e3
     pooled = torch.ones(2, 5, 2)
     assert per_row({"pooled": pooled}, MASK)["pooled"].shape == (2, 10)
+    assert set(per_row({"pooled": pooled, "ids": torch.ones(2, 3, dtype=torch.int64)}, MASK)) == {"pooled"}
 
 
 def test_a_probe_of_logits_has_the_fisher_information_of_the_answers() -> None:

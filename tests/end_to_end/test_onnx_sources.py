@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
 
+from headway.bundle import Bundle
+from headway.exporter.capture.onnx_file import OnnxReference
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.source.source import open_source
+from headway.exporter.verification import verify_bundle
 
-from tests.support.onnx_files import dynamo_file, torchscript_file
+from tests.support.onnx_files import dynamo_file, torchscript_file, with_automatic_names
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -35,8 +40,52 @@ def test_a_file_of_the_exporter_that_is_the_default_today(tmp_path: Path) -> Non
     assert max(o.max_abs for o in done.parity.outputs) < 1e-5
 
 
+def test_transposed_keys_are_known_by_running_where_inner_axes_have_no_names(tmp_path: Path) -> None:
+    path = with_automatic_names(dynamo_file(tmp_path / "model", opset=17))
+    done = export(Recipe(source=str(path)), tmp_path / "out")
+    assert done.manifest.lowering == {"attention": 1, "gelu": 1}
+    assert max(o.max_abs for o in done.parity.outputs) < 1e-5
+
+
 def test_a_file_that_takes_int32(tmp_path: Path) -> None:
     path = torchscript_file(tmp_path / "source", "bert", 17, "sdpa", torch.int32)
     done = export(Recipe(source=str(path)), tmp_path / "out")
     assert {i.dtype for i in done.manifest.inputs} == {"int64"}
     assert max(o.max_abs for o in done.parity.outputs) < 1e-5
+
+
+def test_a_file_whose_axes_have_names_that_say_nothing(tmp_path: Path) -> None:
+    """Outputs per token are known by running: texts of several lengths, verified again, give what the file gives."""
+    path = torchscript_file(tmp_path / "source", "bert", 17, "sdpa", task="token-classification")
+    done = export(Recipe(source=str(with_automatic_names(path))), tmp_path / "out")
+    assert [o.shape for o in done.manifest.outputs] == [["batch", "sequence", 2]]
+    assert done.manifest.lowering == {"attention": 2, "gelu": 2}
+    texts = ["rain", "the price of bread"]
+    answers = Bundle.open(done.path)(texts)["logits"]
+    wanted = OnnxReference(open_source(str(path))).from_text(texts).outputs["logits"]
+    assert answers.shape == wanted.shape and abs(answers - wanted).max() < 1e-5
+    assert verify_bundle(done.path, str(path), None).ok
+
+
+def test_outputs_per_text_beside_outputs_per_token(tmp_path: Path) -> None:
+    """As sentence-transformers' features are traced: inputs handed through, and vectors of tokens and of texts."""
+    path = torchscript_file(tmp_path / "source", "bert", 17, "sdpa", task="token-classification")
+    model = onnx.load(path)
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceMax", ["logits"], ["12"], axes=[1], keepdims=0),
+            onnx.helper.make_node("Identity", ["input_ids"], ["463"]),
+        ]
+    )
+    model.graph.output.extend(
+        [
+            onnx.helper.make_tensor_value_info("12", onnx.TensorProto.FLOAT, ["ReduceMax12_dim_0", "sequence_length"]),
+            onnx.helper.make_tensor_value_info("463", onnx.TensorProto.INT64, ["batch_size", "Identity463_dim_1"]),
+        ]
+    )
+    onnx.save(model, path)
+    done = export(Recipe(source=str(path)), tmp_path / "out")
+    shapes = {o.name: o.shape for o in done.manifest.outputs}
+    assert shapes == {"logits": ["batch", "sequence", 2], "12": ["batch", 2], "463": ["batch", "sequence"]}
+    answers = Bundle.open(done.path)(["rain", "the price of bread"])
+    assert answers["12"].shape == (2, 2) and (answers["463"][0, 3:] == 0).all()

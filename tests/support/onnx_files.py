@@ -1,22 +1,32 @@
 """ONNX files as other exporters write them."""
 
+import itertools
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 import transformers
 
 from tests.support import models
 
+_CLASSES = {
+    "text-classification": transformers.AutoModelForSequenceClassification,
+    "token-classification": transformers.AutoModelForTokenClassification,
+}
+
 
 def torchscript_file(
-    directory: Path, family: str, opset: int, attention: str, dtype: torch.dtype = torch.int64
+    directory: Path,
+    family: str,
+    opset: int,
+    attention: str,
+    dtype: torch.dtype = torch.int64,
+    task: str = "text-classification",
 ) -> Path:
     """Return a file as the TorchScript exporter writes it for inputs of `dtype`, beside the tokenizer of its source."""
-    models.make_model(directory, family, "text-classification")
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        directory, attn_implementation=attention
-    ).eval()
+    models.make_model(directory, family, task)
+    model = _CLASSES[task].from_pretrained(directory, attn_implementation=attention).eval()
 
     class Plain(torch.nn.Module):
         def __init__(self) -> None:
@@ -44,8 +54,8 @@ def torchscript_file(
     return path
 
 
-def dynamo_file(directory: Path, family: str = "bert", attention: str = "sdpa") -> Path:
-    """Return a file as `torch.onnx.export` writes it today where nothing is asked for, external data beside it."""
+def dynamo_file(directory: Path, family: str = "bert", attention: str = "sdpa", opset: int | None = None) -> Path:
+    """Return a file as `torch.onnx.export` writes it today where nothing is asked for but `opset`, external data beside it."""
     models.make_model(directory, family, "text-classification", num_hidden_layers=1)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         directory, attn_implementation=attention
@@ -64,6 +74,22 @@ def dynamo_file(directory: Path, family: str = "bert", attention: str = "sdpa") 
             input_names=list(given),
             output_names=["logits"],
             dynamic_shapes={name: {0: dynamic, 1: dynamic} for name in given},
+            opset_version=opset,
             verbose=False,
         )
+    return path
+
+
+def with_automatic_names(path: Path) -> Path:
+    """Give every free axis of a file's inputs and outputs a name of its own, as converters from TensorFlow do; return the file.
+
+    Shapes of inner values go, as they do where a tool saves a file anew.
+    """
+    model, numbers = onnx.load(path), itertools.count(1)
+    del model.graph.value_info[:]
+    for value in [*model.graph.input, *model.graph.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if not dim.HasField("dim_value"):
+                dim.dim_param = f"unk__{next(numbers)}"
+    onnx.save(model, path)
     return path

@@ -50,3 +50,15 @@ def test_pairs_and_choices(tmp_path: Path) -> None:
 
     answer = given.answer([("rain", "a"), ("rain", "b"), ("bread", "a"), ("bread", "b")], ["input_ids"], choose)
     assert shapes[0][:2] == (2, 2) and len(answer.ids) == 4 and answer.outputs["logits"].shape == (2, 2)
+
+
+def test_which_outputs_are_per_token_may_be_said(tmp_path: Path) -> None:
+    """Names and task tell for Hugging Face's models alone."""
+    given = tokens(tmp_path, "feature-extraction")
+
+    def both(feeds):
+        return {"461": np.ones((2, 5), np.float32), "422": run(feeds)["logits"]}
+
+    answer = given.answer(["rain", "the price of bread"], ["input_ids"], both, ["422"])
+    assert answer.outputs["461"].shape == (2, 5) and answer.outputs["422"].shape == (2, 6, 2)
+    assert (answer.outputs["422"][0, 3:] == 0).all()

@@ -89,6 +89,16 @@ def test_fixed_shapes_are_refused(tmp_path: Path) -> None:
         export(Recipe(source=str(path)), tmp_path / "out")
 
 
+def test_one_name_for_two_axes_says_nothing() -> None:
+    model = decomposed("mul", "keep", 0)
+    for value in [*model.graph.inputs, *(v for n in model.graph for v in n.outputs)]:
+        if value.shape is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) else "N" for d in value.shape])
+    graph = canonicalize(model, longest=64).model.graph
+    for value in [*graph.inputs, *graph.outputs]:
+        assert value.shape is not None and [getattr(d, "value", d) for d in value.shape][:2] == ["batch", "sequence"]
+
+
 def onnx_file(path: Path, *nodes: onnx.NodeProto) -> Path:
     ids = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "s"]) for n in ("input_ids", "attention_mask")]
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)

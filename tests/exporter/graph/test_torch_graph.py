@@ -49,9 +49,36 @@ def test_pieces_give_what_the_whole_gives(bert: Path) -> None:
         assert torch.equal(env[value], complete[str(value.name)])
 
 
-def test_an_unknown_operator_is_named() -> None:
+def one_node(kind: str, domain: str = "") -> ir.Model:
     x = ir.Value(name="x", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.FLOAT))
-    node = ir.node("Erf", [x], name="strange")
-    model = ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 23}), ir_version=10)
-    with pytest.raises(SourceError, match="'strange': Erf"):
-        TorchGraph(model)
+    node = ir.node(kind, [x], domain=domain, name="strange")
+    imports = {"": 23, "own.domain": 2}
+    return ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports=imports), ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "domain", "named"),
+    [
+        ("Det", "", "Det, ai.onnx opset 23"),
+        ("Det", "ai.onnx", "Det, ai.onnx opset 23"),
+        ("Erf", "own.domain", "Erf, own.domain opset 2"),
+    ],
+)
+def test_an_unknown_operator_is_named(kind: str, domain: str, named: str) -> None:
+    with pytest.raises(SourceError, match=rf"node 'strange' \({named}\): the operator has no counterpart in torch"):
+        TorchGraph(one_node(kind, domain))
+
+
+def test_what_torch_refuses_names_its_node_and_a_lack_of_memory_stays_one() -> None:
+    graph = TorchGraph(one_node("Transpose"))
+    graph.nodes[0].attributes["perm"] = ir.AttrInt64s("perm", [0, 1])
+    with pytest.raises(SourceError, match=r"node 'strange' \(Transpose, ai.onnx opset 23\): torch.*headway export"):
+        graph({"x": np.zeros(1, np.float32)})
+    graph.nodes[0].attributes["perm"] = ir.AttrInt64s("perm", [0])
+
+    def exhausted(*_: object) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    graph.compute = exhausted  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        graph({"x": np.zeros(1, np.float32)})
