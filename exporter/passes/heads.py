@@ -167,8 +167,14 @@ def _adapt(graph: ir.Graph, part: AttentionPart, kept_heads: list[int], by_head:
 
 
 def _note_shape(value: ir.Value, old: int, new: int, head_dim: int) -> None:
-    """Update a recorded shape; a size that combines batch and heads in one axis is left to shape inference."""
+    """Update a recorded shape; a size that combines batch and heads in one axis is left to shape inference.
+
+    So is a shape in which the number of heads might be their width, which is the same number.
+    """
     if value.shape is None:
+        return
+    if old == head_dim and old in list(value.shape):
+        value.shape = None
         return
     *leading, last = list(value.shape)
     merged_axis = _AXIS_OF_MERGED if len(leading) == 4 and old == 3 else None

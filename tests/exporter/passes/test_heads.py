@@ -106,6 +106,20 @@ def test_a_head_as_wide_as_there_are_heads_keeps_its_width(tmp_path: Path) -> No
         assert largest_difference(wanted, by_runtime(model)) < 1e-5
 
 
+def test_disentangled_heads_as_wide_as_there_are_heads_keep_their_width(tmp_path: Path) -> None:
+    """Recorded shapes of transposed keys hold the number twice, once as the width: the runtime refused what was noted there."""
+    model = canonical(
+        models.make_model(tmp_path, "deberta-v2", hidden_size=64, num_attention_heads=8, num_hidden_layers=1)
+    )
+    part = read_anatomy(model).blocks[0].attention
+    assert part is not None and part.heads == part.head_dim == 8 and part.disentangled
+    kept = [0, 2, 5]
+    wanted = answers(model, {part.o.input: gate(columns_of(kept, 8))})
+    RemoveHeads({0: kept})(model)
+    assert largest_difference(wanted, answers(model)) < 1e-5
+    assert largest_difference(wanted, by_runtime(model)) < 1e-5
+
+
 def test_what_cannot_be_removed_is_refused(bert_model: ir.Model) -> None:
     for keep, reason in (({0: [4]}, "head"), ({0: [-1]}, "head"), ({0: [1, 1]}, "head"), ({7: [0]}, "block")):
         with pytest.raises(UsageError, match=reason):
