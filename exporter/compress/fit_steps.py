@@ -129,6 +129,7 @@ class _Earlier:
         self._job, self._whole = job, whole
         about = tools.table.digest if tools.table is not None else tools.length
         behind = [p.model_dump(mode="json") for p in job.given.recipe.passes if p.role in ("quantize", "store")]
+        behind = behind if tools.table is not None else []  # operations are the same in all dtypes
         model = digest_of_model(job.outcome.model)
         self._key = key_of(job.basis, model, about, behind, job.given.target.spec.name)
         self._rows: list[dict[str, Any]] = job.given.work.known("fit", self._key) or []
