@@ -20,7 +20,7 @@ from .check.parity import Case, Parity, compare
 from .check.verification_text import answers, verification_cases
 from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
-from .compress.curve import curve_words
+from .compress.built import curve_words
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.samples import class_names
 from .compress.steps import run_pass

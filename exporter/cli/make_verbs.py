@@ -113,13 +113,7 @@ def compress(
         "verify": verify,
         "task": task,
     }
-    how: dict[str, Any] = {
-        "force": force,
-        "work": work,
-        "allow_pickle": allow_pickle,
-        "quiet": quiet,
-        "as_json": as_json,
-    }
+    how: Any = dict(force=force, work=work, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
     if curve is None:
         _make(api.compression_recipe(source, budget=budget, **keys), out, **how)
         return

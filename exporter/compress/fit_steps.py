@@ -15,14 +15,13 @@ from ..passes.base import REPORT_LENGTH, PassReport
 from ..recipe.pass_specs import FitSpec, RoundPlan
 from .apply import checked
 from .budget import as_deployed, goal_ms
-from .curve import Point
+from .built import Point
 from .evidence import sites
 from .fit import NEAR, Tools, Unreachable, fit, follow, rounds_for
 from .job import Changes, Job
 from .latency import measure_table
 from .latency_table import LatencyTable
 from .memory import learn, remember, repaired, timed
-from .saved_plans import read_plans
 from .search import CutPlan
 from .work import digest_of_model, key_of
 
@@ -54,7 +53,7 @@ def _search(job: Job, spec: FitSpec) -> None:
     else:
         tools, whole, budget = _by_latency(job, spec)
     earlier = _Earlier(job, tools, whole)
-    plans = read_plans(job) or (earlier.within(budget) if spec.rounds is None else [])
+    plans = earlier.within(budget) if spec.rounds is None else []
     if plans:
         job.outcome.model = follow(job.outcome.model, tools, plans)
     else:

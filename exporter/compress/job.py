@@ -22,7 +22,7 @@ from ..recipe.pass_specs import PassBase
 from ..recipe.recipe import Recipe
 from ..targets.base import Target
 from .agreement import Judged
-from .curve import Point
+from .built import Point
 from .latency_table import LatencyTable
 from .quality import Judge
 from .recover import Recovery

@@ -80,8 +80,7 @@ def recover(
     steps = epochs * len(batches) if epochs else math.inf
     try:
         while (share := max((time.monotonic() - began) / allowed, len(done.losses) / steps)) < 1.0:
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1.0, (len(done.losses) + 1) / _WARM_UP) * max(0.02, 1.0 - share)
+            _set_rate(optimizer, len(done.losses), share)
             batch = batches[next(rows)]
             loss = _loss(source, graph, batch, pairs, scoring)
             loss.backward()
@@ -106,6 +105,12 @@ def recover(
     if state is not None:
         state.unlink(missing_ok=True)
     return done
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, steps: int, share: float) -> None:
+    """Set the learning rate of a step: it rises in the first few, and falls with the part that is done."""
+    for group in optimizer.param_groups:
+        group["lr"] = RATE * min(1.0, (steps + 1) / _WARM_UP) * max(0.02, 1.0 - share)
 
 
 @dataclass(frozen=True)

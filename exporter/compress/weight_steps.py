@@ -18,7 +18,6 @@ from .job import Changes, Job
 from .memory import recovered, repaired
 from .recover import Recovery, recover
 from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized
-from .saved_plans import plan_file, write_plans
 from .sensitivity import effects, leave, mixed
 
 _FEW_BATCHES = 8
@@ -33,10 +32,8 @@ def repair_weights(job: Job, spec: RepairSpec) -> Changes:
 
 
 def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
-    """Distill from the source. Progress and plans stay beside the output where the training is interrupted."""
+    """Distill from the source. Progress stays beside the output where the training is interrupted."""
     given = job.given
-    if job.learned.plans:
-        write_plans(job)
 
     def tell(done: float, loss: float) -> None:
         given.step(f"recover, loss {loss:.4f}", of=100, at=100 * done)
@@ -61,7 +58,6 @@ def recover_quality(job: Job, spec: RecoverSpec) -> Changes:
     except KeyboardInterrupt:
         given.step("interrupted: run the same command again to go on", of=0)
         raise
-    plan_file(job).unlink(missing_ok=True)
     job.outcome.recovery = recovery
     changes = {"texts": f"{recovery.texts} in {recovery.seconds / 60:.1f} minutes"}
     after = _choice(job)

@@ -62,9 +62,7 @@ def test_a_recovery_that_brings_nothing_nearer_is_undone(
     assert better or (moved and changes["undone"] == "4.50 points lost on the texts to choose by, 4.00 without it")
 
 
-def test_an_interrupted_recovery_keeps_progress_and_plans(
-    begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_recovery_keeps_its_progress(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
     def step(name: str, **_: object) -> None:
@@ -73,14 +71,11 @@ def test_an_interrupted_recovery_keeps_progress_and_plans(
             raise KeyboardInterrupt
 
     job = begin([], step=step)
-    from headway.exporter.compress.search import CutPlan
-
-    job.learned.plans = [CutPlan(heads={0: [1]})]
     with pytest.raises(KeyboardInterrupt):
         recover_quality(job, RecoverSpec(minutes=1))
     assert told[-1] == "interrupted: run the same command again to go on"
     left = {p.name for p in job.given.out.parent.glob(".bundle.*")}
-    assert left == {".bundle.recover.safetensors", ".bundle.plan.json"}
+    assert left == {".bundle.recover.safetensors"}
 
 
 def test_quantization_says_what_it_did(begin: Callable[..., Job]) -> None:

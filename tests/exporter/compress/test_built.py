@@ -1,6 +1,6 @@
 """What a failure says of the models that were built on its way."""
 
-from headway.exporter.compress.curve import Point, curve_words
+from headway.exporter.compress.built import Point, curve_words
 
 
 def test_the_fastest_that_passes_is_named() -> None:
