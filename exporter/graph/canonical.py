@@ -31,6 +31,7 @@ from .edit import (
     producer,
     projection_weight,
 )
+from .inner_axes import name_inner_axes
 from .probe import Prober
 from .source_rounding import put_rounding, take_rounding
 
@@ -75,6 +76,7 @@ def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
     if graph.opset_imports.get("", 0) == OPSET:
         common.ShapeInferencePass()(model)
     prober = Prober(model, _vocabulary(graph, ids))
+    name_inner_axes(graph, prober, longest)
     canonicalize_attention(model, prober, _flat(mask), _flat(ids), longest)
     graph.sort()
     _fold(model)

@@ -4,8 +4,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .edit import attribute_ints, constant, consumers, dims, initializer, insert, producer, replace
+from .edit import attribute_ints, constant, consumers, dims, initializer, insert, producer, reach, replace
 from .probe import Prober
+
+_SIZE_ARITHMETIC = ("Cast", "Concat", "Div", "Gather", "Mul", "Slice", "Squeeze", "Unsqueeze")
 
 
 def merge_heads(graph: ir.Graph, value: ir.Value, anchor: ir.Node) -> tuple[ir.Value, int]:
@@ -101,8 +103,9 @@ def joined_heads(out: ir.Value, heads: int) -> ir.Value | None:
     """Return the `[batch, sequence, heads*head_dim]` made from a 4-D result; None where the result is used otherwise."""
     value = out
     for op_type in ("Reshape", "Transpose", "Reshape"):
-        readers = consumers(value)
-        if len(readers) != 1:
+        sizes = [n for n in consumers(value) if n.op_type == "Shape"]
+        readers = [n for n in consumers(value) if n not in sizes]
+        if len(readers) != 1 or not all(_read_by(size.outputs[0]) <= {readers[0]} for size in sizes):
             return None
         if op_type == "Reshape" and value is out and len(dims(readers[0].outputs[0]) or ()) != 4:
             return None
@@ -116,6 +119,16 @@ def joined_heads(out: ir.Value, heads: int) -> ir.Value | None:
         return None
     width = heads * split[3] if split is not None and split[3] is not None else None
     return value if width is None or shape[2] in (None, width) else None
+
+
+def _read_by(size: ir.Value) -> set[ir.Node]:
+    """Return the nodes that read what is computed from a size, past arithmetic on sizes."""
+    reached = (n for v in reach(size, _onward) for n in consumers(v))
+    return {n for n in reached if n.op_type not in _SIZE_ARITHMETIC}
+
+
+def _onward(size: ir.Value) -> list[ir.Value]:
+    return [out for n in consumers(size) if n.op_type in _SIZE_ARITHMETIC for out in n.outputs]
 
 
 def split_heads(graph: ir.Graph, out: ir.Value, result: ir.Value, heads: int) -> None:

@@ -31,6 +31,12 @@ class Prober:
 
         Raise SourceError where that part of the graph does not run.
         """
+        return self.runs(values, [feeds], given)[0]
+
+    def runs(
+        self, values: Sequence[ir.Value], several: Sequence[Mapping[str, np.ndarray]], given: Sequence[ir.Value] = ()
+    ) -> list[list[np.ndarray]]:
+        """Compute `values` as `run` does, once for each of `several` feeds."""
         graph = self.model.graph
         inputs = [*graph.inputs, *given]  # all of them: the body of a subgraph may read one without naming it
         options = onnxruntime.SessionOptions()
@@ -47,7 +53,7 @@ class Prober:
                 path = Path(folder) / "part.onnx"
                 ir.save(part, path, external_data="part.data")
                 session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-                return session.run(None, {i.name: feeds[i.name] for i in inputs if i.name})
+                return [session.run(None, {i.name: feeds[i.name] for i in inputs if i.name}) for feeds in several]
         except Exception as error:  # onnx_ir raises ValueError, onnxruntime its own unrelated exception types
             raise SourceError(f"the part of the graph that makes {values[0].name!r} does not run: {error}") from error
 

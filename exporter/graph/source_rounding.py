@@ -12,10 +12,23 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix, spread
-from .edit import attribute_int, constant, consumers, nodes, producer, projection_weight, remove_unused, replace
+from .edit import (
+    attribute_int,
+    constant,
+    consumers,
+    dims,
+    initializer,
+    insert,
+    nodes,
+    producer,
+    projection_weight,
+    remove_unused,
+    replace,
+)
 from .quantized import quantize_weight, round_fixed
 
 _UNSIGNED_OFFSET = 128
+_STORED = (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 @dataclass
@@ -30,6 +43,7 @@ def take_rounding(model: ir.Model) -> SourceScales:
     """Remove every pair, in place: weights become the floats that they stand for, activations are read unrounded."""
     graph = model.graph
     taken = SourceScales()
+    _name_written_out(graph)
     for back in nodes(graph, "DequantizeLinear"):
         array, scale, zero = (constant(v) for v in (*back.inputs, None)[:3])
         there = producer(back.inputs[0], "QuantizeLinear")
@@ -50,6 +64,31 @@ def take_rounding(model: ir.Model) -> SourceScales:
     remove_unused(model)
     taken.activations = {n: s for n, s in taken.activations.items() if projection_weight(n) is not None}
     return taken
+
+
+def _name_written_out(graph: ir.Graph) -> None:
+    """Make one `DequantizeLinear` of `Cast(integers) * scale`, which tools write that only store weights in integers."""
+    for node in nodes(graph, "Mul"):
+        for cast, other in ((node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])):
+            stored = producer(cast, "Cast")
+            integers = stored.inputs[0] if stored is not None else None
+            if stored is None or integers is None or not integers.is_initializer() or integers.dtype not in _STORED:
+                continue
+            if attribute_int(stored, "to") != ir.DataType.FLOAT:
+                continue
+            scale, rank = constant(other), len(dims(integers) or ())
+            if other is None or not other.is_initializer() or scale is None or scale.dtype != np.float32:
+                continue
+            sizes = [1] * (rank - scale.ndim) + list(scale.shape)
+            along = [axis for axis, size in enumerate(sizes) if size > 1]
+            if len(sizes) != rank or len(along) > 1:
+                continue
+            axis = along[0] if along else 0
+            vector = initializer(graph, f"{other.name}.vector", scale.reshape(-1 if along else ()))
+            name = f"{node.outputs[0].name}.dequantized"
+            back = insert(node, "DequantizeLinear", [integers, vector], name=name, dtype=ir.DataType.FLOAT, axis=axis)
+            replace(node.outputs[0], back)
+            break
 
 
 def _read_unrounded(rounded: ir.Value, value: ir.Value) -> None:

@@ -21,8 +21,9 @@ def _constant_of_shape(node: ir.Node, x: list[Any]) -> Tensor:
 def _eye_like(node: ir.Node, x: list[Any]) -> Tensor:
     code = optional_int(node, "dtype")
     dtype = x[0].dtype if code is None else dtype_of(node, code)
-    rows, columns, k = *x[0].shape, attribute_int(node, "k", 0)
-    return (torch.arange(columns) - torch.arange(rows)[:, None] == k).to(dtype)
+    rows, columns = x[0].shape
+    above = torch.arange(columns) - torch.arange(rows)[:, None]
+    return (above == attribute_int(node, "k", 0)).to(dtype)
 
 
 def _expand(_: ir.Node, x: list[Any]) -> Tensor:

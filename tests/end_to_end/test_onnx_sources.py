@@ -10,11 +10,11 @@ import torch
 from headway.bundle import Bundle
 from headway.exporter.capture.onnx_file import OnnxReference
 from headway.exporter.export import export
-from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.exporter.source.source import open_source
 from headway.exporter.verification import verify_bundle
 
-from tests.support.onnx_files import dynamo_file, torchscript_file, with_automatic_names
+from tests.support.onnx_files import dynamo_file, pooled_file, torchscript_file, with_automatic_names
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -89,3 +89,14 @@ def test_outputs_per_text_beside_outputs_per_token(tmp_path: Path) -> None:
     assert shapes == {"logits": ["batch", "sequence", 2], "12": ["batch", 2], "463": ["batch", "sequence"]}
     answers = Bundle.open(done.path)(["rain", "the price of bread"])
     assert answers["12"].shape == (2, 2) and (answers["463"][0, 3:] == 0).all()
+
+
+def test_a_traced_mean_of_tokens_is_compressed(tmp_path: Path, text: Path) -> None:
+    """Sizes stay in the graph as `ConstantOfShape`, `Equal` and `Where`; gradients go through them."""
+    path = pooled_file(tmp_path / "source")
+    names = [d.dim_param for o in onnx.load(path).graph.output for d in o.type.tensor_type.shape.dim]
+    assert any("_dim_" in name for name in names)
+    recipe = make_recipe("test", source=str(path), data=text, passes=[{"kind": "fit", "flops": 0.7}], max_drop=100)
+    done = export(recipe, tmp_path / "out")
+    assert [o.shape for o in done.manifest.outputs] == [["batch", "sequence", 32], ["batch", 32]]
+    assert done.parity.ok and done.artifact_bytes < done.source_bytes

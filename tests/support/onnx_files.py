@@ -93,3 +93,34 @@ def with_automatic_names(path: Path) -> Path:
                 dim.dim_param = f"unk__{next(numbers)}"
     onnx.save(model, path)
     return path
+
+
+def pooled_file(directory: Path) -> Path:
+    """Return a file of an encoder with the mean of its tokens, whose outputs' axes have the exporter's own names."""
+    models.make_model(directory, "bert", num_hidden_layers=2)
+    encoder = transformers.AutoModel.from_pretrained(directory, attn_implementation="eager").eval()
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            wide = mask.unsqueeze(-1).expand(hidden.size()).float()
+            return hidden, (hidden * wide).sum(1) / torch.clamp(wide.sum(1), min=1e-9)
+
+    ids, axes = torch.randint(5, 99, (2, 9)), {0: "batch_size", 1: "sequence_length"}
+    path = directory / "model.onnx"
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Pooled(),
+            (ids, torch.ones_like(ids)),
+            str(path),
+            input_names=["input_ids", "attention_mask"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes},
+            opset_version=17,
+            dynamo=False,
+        )
+    return path

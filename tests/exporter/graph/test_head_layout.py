@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from headway.errors import SourceError
+from headway.exporter.graph.edit import initializer, insert
 from headway.exporter.graph.head_layout import complete_shape, joined_heads, merge_heads, permutation, split_heads
 from headway.exporter.graph.probe import Prober
 
@@ -71,3 +72,19 @@ def test_a_shape_that_is_not_known_is_probed(model: ir.Model) -> None:
 def test_a_transpose_without_an_order_has_none() -> None:
     assert permutation(ir.node("Transpose", [None])) == []
     assert permutation(ir.node("Transpose", [None], attributes={"perm": [1, 0]})) == [1, 0]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_sizes_that_the_joining_itself_reads_are_no_other_use(model: ir.Model, elsewhere: bool) -> None:
+    """As `view(x.size(0), x.size(1), -1)` is traced; where another node reads them too, the heads are needed."""
+    graph, turned = model.graph, values(model)["ot"]
+    join = next(n for n in graph if n.outputs[0].name == "out")
+    sizes = insert(join, "Shape", [turned], name="sizes")
+    kept = initializer(graph, "places", np.array([0, 1]))
+    width = initializer(graph, "rest", np.array([-1]))
+    picked = insert(join, "Gather", [sizes, kept], name="picked")
+    join.replace_input_with(1, insert(join, "Concat", [picked, width], name="target", axis=0))
+    if elsewhere:
+        graph.append(ir.node("Expand", [values(model)["x"], picked]))
+    joined = joined_heads(values(model)["o4"], HEADS)
+    assert joined is (None if elsewhere else values(model)["out"])

@@ -50,7 +50,11 @@ def quantized_model(zero: int = 0) -> ir.Model:
 
 
 def run(model: ir.Model) -> np.ndarray:
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()  # as it is written: the runtime's own rewriting rounds activations, too
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {"x": X})[0]
 
 
@@ -90,3 +94,31 @@ def test_a_weight_with_another_zero_point_stays_float() -> None:
     assert not taken.weights
     put_rounding(model, taken)
     assert not nodes(model.graph, "DequantizeLinear", "QuantizeLinear")
+
+
+@pytest.mark.parametrize(("shape", "kept"), [((1, 5), True), ((), True), ((5,), True), ((4, 1), False), ((4, 5), None)])
+@pytest.mark.parametrize("first", [True, False])
+def test_integers_that_are_cast_and_scaled_are_stored_weights(
+    shape: tuple[int, ...], kept: bool | None, first: bool
+) -> None:
+    """A scale for each element is none: such a product stays as it is."""
+    x = ir.Value(name="x", shape=ir.Shape(X.shape), type=ir.TensorType(ir.DataType.FLOAT))
+    integers = constant("w_q", np.array([[-128, 3, 127, 0, 9]] * 4, np.int8))
+    scale = constant("w_scale", np.full(shape, 0.01, np.float32))
+    cast = ir.node("Cast", [integers], attributes={"to": int(ir.DataType.FLOAT)}, name="cast")
+    pair = [cast.outputs[0], scale] if first else [scale, cast.outputs[0]]
+    scaled = ir.node("Mul", pair, name="scaled")
+    product = ir.node("MatMul", [x, scaled.outputs[0]], name="product")
+    for node in (cast, scaled, product):
+        node.outputs[0].name = f"{node.name}.out"
+    y = product.outputs[0]
+    y.shape, y.type = ir.Shape([3, 5]), ir.TensorType(ir.DataType.FLOAT)
+    operators = [cast, scaled, product]
+    graph = ir.Graph([x], [y], nodes=operators, initializers=[integers, scale], opset_imports={"": 23}, name="g")
+    model = ir.Model(graph, ir_version=10)
+    wanted = run(model)
+    taken = take_rounding(model)
+    assert len(nodes(model.graph)) == (3 if kept is None else 1)
+    put_rounding(model, taken)
+    assert len(nodes(model.graph, "DequantizeLinear")) == bool(kept)
+    np.testing.assert_allclose(run(model), wanted, rtol=1e-6, atol=1e-6)
