@@ -76,8 +76,7 @@ def recover(
     for _ in range(done.texts and len(done.losses)):
         next(rows)
     began, saved = time.monotonic() - done.seconds, time.monotonic()
-    allowed, running = minutes * 60.0, None
-    steps = epochs * len(batches) if epochs else math.inf
+    allowed, steps, running = minutes * 60.0, epochs * len(batches) if epochs else math.inf, None
     try:
         while (share := max((time.monotonic() - began) / allowed, len(done.losses) / steps)) < 1.0:
             _set_rate(optimizer, len(done.losses), share)
