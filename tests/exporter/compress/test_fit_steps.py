@@ -57,7 +57,7 @@ def plan_on_a_noisy_machine(job: Job, seed: int, monkeypatch: pytest.MonkeyPatch
 
     def time(stopwatch: Stopwatch, model: ir.Model) -> tuple[Timing, int]:
         stopwatch.source_ms = 1.0
-        ratio = 0.1 + 0.9 * read_anatomy(model).flops_per_token(16) / whole * noise.uniform(0.95, 1.05)
+        ratio = 0.1 + 0.9 * read_anatomy(model).flops_per_token(16) / whole * noise.uniform(0.8, 1.2)
         return Timing(1.0, ratio, ratio, ratio), 1
 
     heads, neurons = {0: 0.0, 4: 0.1}, {0: 0.0, 256: 0.2}
@@ -76,9 +76,11 @@ def test_a_search_with_the_same_latencies_decides_the_same(
     assert first and any(round_["neurons"] for round_ in first)
     for seed in (1, 2):
         assert plan_on_a_noisy_machine(begin(passes, max_drop=100), seed, monkeypatch) == first
-    shutil.rmtree(tmp_path / "work")
-    others = [plan_on_a_noisy_machine(begin(passes, max_drop=100), seed, monkeypatch) for seed in (3, 4, 5)]
-    assert any(other != first for other in others)  # what is not kept is measured, and decided, again
+    others = []
+    for seed in (3, 4, 5):  # what is not kept is measured, and decided, again
+        shutil.rmtree(tmp_path / "work")
+        others.append(plan_on_a_noisy_machine(begin(passes, max_drop=100), seed, monkeypatch))
+    assert any(other != first for other in others)
 
 
 def test_a_model_that_meets_another_budget_is_taken(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
