@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Exports are cached for a session: each takes a second or two."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,13 @@ from tests.support import models, traces
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by their bare names as well
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage less often: torch, transformers and the tests themselves are millions of objects, and they stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope="session", autouse=True)

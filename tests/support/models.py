@@ -185,8 +185,8 @@ def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) 
 def make_sentence_model(
     directory: Path, pooling: str = "mean", normalize: bool = True, dense: bool = False, **changes: Any
 ) -> Path:
-    """Return a sentence-transformers directory around a random BERT. `pooling` is one of its modes."""
-    make_model(directory, "bert", **changes)
+    """Return a sentence-transformers directory around a random BERT of one layer. `pooling` is one of its modes."""
+    make_model(directory, "bert", **{"num_hidden_layers": 1, **changes})
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     if dense:
         modules.append(("Dense", "2_Dense"))
