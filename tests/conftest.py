@@ -11,7 +11,7 @@ import pytest
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
-from tests.support import models, traces
+from tests.support import kept, models, traces
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by their bare names as well
@@ -25,11 +25,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trace a model once for all tests and processes; tests of the capture trace anew. `HEADWAY_TRACES` names a folder that stays."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traces"
-    with traces.kept_in(Path(os.environ.get("HEADWAY_TRACES") or folder)):
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trace a model and read a table of characters once for all tests and processes; tests of the capture trace anew.
+
+    `HEADWAY_TRACES` names a folder where traces stay.
+    """
+    folder = kept.shared_folder(tmp_path_factory)
+    with traces.kept_in(Path(os.environ.get("HEADWAY_TRACES") or folder / "traces")), kept.tables_in(folder / "tables"):
         yield
 
 

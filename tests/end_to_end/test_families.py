@@ -12,20 +12,12 @@ from tests.support.supported import DISENTANGLED, PAIRS
 
 
 USUAL = ("feature-extraction", "text-classification")
-"""Tasks whose models have the layers of `models.FAMILIES` and are traced whole. Others have what is traced soonest."""
-
-LAYERS: dict[str, dict[str, int]] = {
-    "distilbert": {"n_layers": 3},
-    "albert": {"num_hidden_layers": 2},  # one layer, applied again and again
-    "modernbert": {"num_hidden_layers": 2},  # one that attends to everything, one with a window
-    "deberta-v2": {"num_hidden_layers": 1},  # its layers have more than one value in common
-}
-"""What it is: three equal layers are traced as one, save in families whose layers differ."""
+"""Tasks whose models have the layers of `models.FAMILIES` and are traced whole, for other tests too; others have as many as are traced soonest."""
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)
 def test_family_exports_with_parity(family: str, task: str, tmp_path: Path) -> None:
-    layers = {} if task in USUAL else LAYERS.get(family, {"num_hidden_layers": 3})
+    layers = {} if task in USUAL else models.soonest(family)
     source = models.make_model(tmp_path / "source", family, task, **layers)
     done = export(Recipe(source=str(source)), tmp_path / "out")
     settings = models.FAMILIES[family][1] | layers
@@ -46,7 +38,7 @@ def test_shared_layers_are_stored_once(tmp_path: Path) -> None:
         "fill-mask",
         hidden_size=256,
         intermediate_size=1024,
-        num_hidden_layers=12,
+        num_hidden_layers=4,
         embedding_size=64,
     )
     done = export(Recipe(source=str(source)), tmp_path / "out")
