@@ -12,6 +12,7 @@ from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
 from tests.support import kept, models, traces
+from tests.support.command_line import headway  # noqa: F401
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by their bare names as well
