@@ -10,9 +10,8 @@ from headway.exporter.recipe.recipe import Recipe
 from tests.support import models
 from tests.support.supported import DISENTANGLED, PAIRS
 
-
 USUAL = ("feature-extraction", "text-classification")
-"""Tasks whose models have the layers of `models.FAMILIES` and are traced whole, for other tests too; others have as many as are traced soonest."""
+"""Tasks whose models are traced whole, for other tests too. Models for others have the layers that are traced soonest."""
 
 
 @pytest.mark.parametrize(("family", "task"), PAIRS)

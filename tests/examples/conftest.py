@@ -30,9 +30,7 @@ def run_example() -> RunExample:
     With `here` it runs in this process, which has imported torch already.
     """
 
-    def run(
-        name: str, *arguments: str | Path, stdin: str = "", here: bool = False
-    ) -> subprocess.CompletedProcess[str]:
+    def run(name: str, *arguments: str | Path, stdin: str = "", here: bool = False) -> subprocess.CompletedProcess[str]:
         if here:
             return _run_here(EXAMPLES / name, [str(a) for a in arguments])
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -61,6 +59,7 @@ def tickets(run_example: RunExample, tmp_path_factory: pytest.TempPathFactory) -
 
     `few` is a folder with a part of `train.jsonl`, enough to compress with, and all of `test.jsonl`.
     """
+
     def make(folder: Path) -> None:
         for name, arguments, here in (
             ("tickets.py", [folder], False),

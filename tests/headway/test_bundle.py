@@ -199,7 +199,9 @@ def test_answers_read_long_contexts_in_windows(tmp_path: Path) -> None:
 
 
 def test_masks_are_filled_as_the_pipeline_fills_them(tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "source", "bert", "fill-mask", vocab_size=107, initializer_range=0.5, num_hidden_layers=1)
+    source = models.make_model(
+        tmp_path / "source", "bert", "fill-mask", vocab_size=107, initializer_range=0.5, num_hidden_layers=1
+    )
     bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
     pipeline = transformers.pipeline("fill-mask", str(source), device="cpu")
     texts = ["the [MASK] runs", "[MASK] of bread and [MASK]"]
