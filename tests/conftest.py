@@ -1,5 +1,6 @@
 """Fixtures shared by all tests. Exports are cached for a session: each takes a second or two."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -10,18 +11,28 @@ import pytest
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 
-from tests.support import models, traces
+from tests.support import kept, models, traces
+from tests.support.command_line import headway  # noqa: F401
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "support")]  # helpers can be imported by their bare names as well
 
 
+def pytest_collection_finish() -> None:
+    """Collect garbage less often: torch, transformers and the tests themselves are millions of objects, and they stay."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Trace a model once for all tests and processes; tests of the capture trace anew. `HEADWAY_TRACES` names a folder that stays."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traces"
-    with traces.kept_in(Path(os.environ.get("HEADWAY_TRACES") or folder)):
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trace a model and read a table of characters once for all tests and processes; tests of the capture trace anew.
+
+    `HEADWAY_TRACES` names a folder where traces stay.
+    """
+    folder = kept.shared_folder(tmp_path_factory)
+    with traces.kept_in(Path(os.environ.get("HEADWAY_TRACES") or folder / "traces")), kept.tables_in(folder / "tables"):
         yield
 
 

@@ -69,7 +69,13 @@ def _check_place(out: Path, force: bool, marker: str) -> None:
         return
     if not force:
         raise UsageError(f"{out} exists; pass --force to replace it")
-    if not (out / marker).is_file() and any(out.iterdir() if out.is_dir() else [out]):
+    try:
+        present = [p.name for p in out.iterdir()]  # at once: another run may exchange it
+    except FileNotFoundError:  # another run has just taken it out of the way
+        return
+    except NotADirectoryError:
+        present = [out.name]
+    if present and (marker not in present or (out / marker).is_dir()):
         raise UsageError(
             f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with --force"
         )

@@ -3,8 +3,6 @@
 import json
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx_ir as ir
@@ -18,6 +16,7 @@ from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest
 
 from tests.support import models
+from tests.support.command_line import Headway
 from tests.support.variants import canonical
 
 
@@ -230,12 +229,7 @@ def test_compression_needs_text(classifier: Path, tmp_path: Path) -> None:
         )
 
 
-def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headway.exporter.cli.app", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Path) -> None:
+def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Path, headway: Headway) -> None:
     out = tmp_path / "bundle"
     done = headway(
         "compress", classifier, "--data", text, "--out", out, "--flops", "0.6", "--max-drop", "100", "--json"
@@ -266,7 +260,7 @@ def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Pat
     ],
 )
 def test_what_cannot_be_done_says_why(
-    arguments: list[str], code: int, says: str, classifier: Path, text: Path, tmp_path: Path
+    arguments: list[str], code: int, says: str, classifier: Path, text: Path, tmp_path: Path, headway: Headway
 ) -> None:
     done = headway("compress", classifier, "--data", text, "--out", tmp_path / "bundle", *arguments)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr

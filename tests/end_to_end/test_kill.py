@@ -143,7 +143,7 @@ def test_interrupted_in_generated_code(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-m", "interrupted"],
-        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kept import folder_of, shared_folder
+
 RunExample = Callable[..., subprocess.CompletedProcess[str]]
 Table = tuple[Path, dict[str, list[float]]]
 
@@ -17,11 +19,17 @@ Table = tuple[Path, dict[str, list[float]]]
 @pytest.fixture(scope="module")
 def table(tickets: dict[str, Path], run_example: RunExample, tmp_path_factory: pytest.TempPathFactory) -> Table:
     """Return the folder of the bundles, and the figures of the printed table by bundle."""
-    out = tmp_path_factory.mktemp("bundles")
-    arguments = [tickets["model"], tickets["few"], out]
-    done = run_example("text_classifier/make_bundles.py", *arguments)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if re.match(r"(float32|fast-cpu|smallest) ", line)]
+
+    def make(folder: Path) -> None:
+        done = run_example(
+            "text_classifier/make_bundles.py", tickets["model"], tickets["few"], folder / "bundles", here=True
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    folder = folder_of(shared_folder(tmp_path_factory) / "tickets-bundles", make)
+    out, printed = folder / "bundles", (folder / "printed.txt").read_text()
+    rows = [line.split() for line in printed.splitlines() if re.match(r"(float32|fast-cpu|smallest) ", line)]
     return out, {name: [float(figure) for figure in figures] for name, *figures in rows}
 
 
@@ -81,7 +89,7 @@ def test_a_failure_is_one_sentence_and_its_code(
     shutil.copytree(tickets["model"], missing)
     (missing / "model.safetensors").unlink()
     arguments = [missing, tickets["few"], tmp_path / "out"]
-    done = run_example("text_classifier/make_bundles.py", *arguments)
+    done = run_example("text_classifier/make_bundles.py", *arguments, here=True)
     assert done.returncode == 3
     assert done.stderr.splitlines()[-1].startswith("no bundle: ") and "model.safetensors" in done.stderr
     assert not (tmp_path / "out" / "float32").exists()

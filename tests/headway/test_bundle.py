@@ -96,6 +96,7 @@ def test_labels_and_scores_are_those_of_the_pipeline(count: int, problem_type: s
         "text-classification",
         num_labels=count,
         problem_type=problem_type,
+        num_hidden_layers=1,
         initializer_range=0.5,
     )
     bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
@@ -142,7 +143,7 @@ def test_no_texts_give_empty_arrays(bert_bundle: Exported, sentence_bundle: Expo
 
 def reader(folder: Path) -> Path:
     """Write a model that finds the word bread, wherever it stands."""
-    source = models.make_model(folder, "bert", "question-answering")
+    source = models.make_model(folder, "bert", "question-answering", num_hidden_layers=1)
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(source)
     bread = transformers.AutoTokenizer.from_pretrained(source).convert_tokens_to_ids("bread")
     direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
@@ -198,7 +199,9 @@ def test_answers_read_long_contexts_in_windows(tmp_path: Path) -> None:
 
 
 def test_masks_are_filled_as_the_pipeline_fills_them(tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "source", "bert", "fill-mask", vocab_size=107, initializer_range=0.5)
+    source = models.make_model(
+        tmp_path / "source", "bert", "fill-mask", vocab_size=107, initializer_range=0.5, num_hidden_layers=1
+    )
     bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
     pipeline = transformers.pipeline("fill-mask", str(source), device="cpu")
     texts = ["the [MASK] runs", "[MASK] of bread and [MASK]"]
@@ -219,7 +222,7 @@ def test_masks_are_filled_as_the_pipeline_fills_them(tmp_path: Path) -> None:
 
 
 def test_choices(tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "source", "bert", "multiple-choice")
+    source = models.make_model(tmp_path / "source", "bert", "multiple-choice", num_hidden_layers=1)
     bundle = headway.Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)
     model = transformers.AutoModelForMultipleChoice.from_pretrained(source).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(source)

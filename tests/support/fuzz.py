@@ -15,12 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+import typer.main
 import yaml
 
 from headway.errors import GateError
 from headway.exporter import export as exporting
 from headway.exporter.capture.capture import canonical_of, capture
 from headway.exporter.cli import app
+from headway.exporter.tokenizer import in_graph
+
+from tests.support.command_line import made_once
 
 CODES = {0, 1, 2, 3, 4, 5}
 ACCEPTED = "accepted as far as it was looked at"
@@ -116,18 +121,18 @@ def mutated(rng: random.Random, path: Path) -> bytes:
 
 @contextlib.contextmanager
 def stopped_before_torch() -> Iterator[None]:
-    """Stop an export once its source, text and recipe are accepted; graphs are read to the end."""
+    """Stop an export once its source, text and recipe are accepted; graphs are read to the end. Tokenizers are checked on a few lines."""
 
     def stop(source: Any, **_: object) -> Any:
         if source.kind == "onnx":
             canonical_of(capture(source))
         raise GateError(ACCEPTED)
 
-    before, exporting.capture = exporting.capture, stop
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "capture", stop)
+        patch.setattr(in_graph, "CHECKED_LINES", 300)
+        patch.setattr(typer.main, "get_command", made_once)
         yield
-    finally:
-        exporting.capture = before
 
 
 def run(words: Sequence[str]) -> tuple[int, str, str]:

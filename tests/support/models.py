@@ -97,6 +97,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+SOONEST: dict[str, dict[str, int]] = {
+    "distilbert": {"n_layers": 3},
+    "albert": {"num_hidden_layers": 2},  # one layer, applied again and again
+    "modernbert": {"num_hidden_layers": 2},  # one that attends to everything, one with a window
+    "deberta-v2": {"num_hidden_layers": 1},  # its layers have more than one value in common
+}
+
 TASK_CLASSES = {
     "feature-extraction": "Model",
     "fill-mask": "ForMaskedLM",
@@ -105,6 +112,11 @@ TASK_CLASSES = {
     "question-answering": "ForQuestionAnswering",
     "multiple-choice": "ForMultipleChoice",
 }
+
+
+def soonest(family: str) -> dict[str, int]:
+    """Return the depth of a model that is traced soonest: three equal layers are traced as one, where a family has them."""
+    return SOONEST.get(family, {"num_hidden_layers": 3})
 
 
 def model_class(family: str, task: str) -> type | None:
@@ -185,8 +197,8 @@ def make_tokenizer(directory: Path, family: str = "bert", max_length: int = 64) 
 def make_sentence_model(
     directory: Path, pooling: str = "mean", normalize: bool = True, dense: bool = False, **changes: Any
 ) -> Path:
-    """Return a sentence-transformers directory around a random BERT. `pooling` is one of its modes."""
-    make_model(directory, "bert", **changes)
+    """Return a sentence-transformers directory around a random BERT of one layer. `pooling` is one of its modes."""
+    make_model(directory, "bert", **{"num_hidden_layers": 1, **changes})
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     if dense:
         modules.append(("Dense", "2_Dense"))

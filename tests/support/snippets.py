@@ -142,11 +142,11 @@ class Workshop:
         elif name == "encoder":
             models.make_sentence_model(path)
         elif name == "tagger":
-            models.make_model(path, "bert", "token-classification")
+            models.make_model(path, "bert", "token-classification", **models.soonest("bert"))
         elif name == "reader":
-            models.make_model(path, "bert", "question-answering")
+            models.make_model(path, "bert", "question-answering", **models.soonest("bert"))
         elif name == "chooser":
-            models.make_model(path, "bert", "multiple-choice")
+            models.make_model(path, "bert", "multiple-choice", **models.soonest("bert"))
         else:
             raise KeyError(name)
         return path

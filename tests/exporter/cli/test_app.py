@@ -126,7 +126,8 @@ def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     )
 
 
-def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
+def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: Path, headway: Headway) -> None:
+    """Of processes of their own; what needs torch once more runs in this one."""
     assert command("export", bert, "--out", bert_bundle.path, "-q").returncode == 2
     assert command("export", bert).returncode == 2
     assert command("export", tmp_path / "x", "--out", tmp_path / "out").returncode == 3
@@ -136,15 +137,15 @@ def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["parity"]["ok"]
     assert done.stderr == ""
-    assert command("verify", tmp_path / "out", "-q", "--against", bert).returncode == 0
-    lost = command("verify", tmp_path / "out", "-q")
+    assert headway("verify", tmp_path / "out", "-q", "--against", bert).returncode == 0
+    lost = headway("verify", tmp_path / "out", "-q")
     assert lost.returncode == 2 and "say where it is with --against" in lost.stderr
-    shown = command("inspect", tmp_path / "out")
+    shown = headway("inspect", tmp_path / "out")
     assert shown.returncode == 0
     assert "head_dim" in shown.stdout
     data = tmp_path / "out" / "model.onnx.data"
     data.write_bytes(data.read_bytes()[:-8] + b"\0" * 8)
-    assert command("verify", tmp_path / "out", "-q").returncode == 3
+    assert headway("verify", tmp_path / "out", "-q").returncode == 3
 
 
 @pytest.mark.parametrize("words", [["--help"], ["inspect", "{bundle}"]], ids=lambda words: words[0])

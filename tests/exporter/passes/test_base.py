@@ -1,6 +1,8 @@
 """Reports of passes, and refusals that leave the model untouched."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnx_ir as ir
@@ -27,21 +29,30 @@ ARCHITECTURES = [(2, 12, 3, 16), (3, 4, 1, 40), (4, 8, 2, 48)]
 """Numbers of heads, their sizes, numbers of layers and sizes of feed-forward layers; each is traced once."""
 
 
-@settings(max_examples=24, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.fixture(scope="module")
+def models_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ir.Model]:
+    @cache
+    def made(heads: int, head_dim: int, layers: int, width: int) -> ir.Model:
+        directory = models.make_model(
+            tmp_path_factory.mktemp("random"),
+            "bert",
+            hidden_size=heads * head_dim,
+            num_attention_heads=heads,
+            num_hidden_layers=layers,
+            intermediate_size=width,
+        )
+        return canonical(directory)
+
+    return made
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_zero_gates_go_without_a_trace(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_zero_gates_go_without_a_trace(models_of: Callable[..., ir.Model], data: st.DataObject) -> None:
     """Random units of several architectures: those that contribute nothing leave outputs as they were, bytes fall as predicted."""
     heads, head_dim, layers, width = data.draw(st.sampled_from(ARCHITECTURES))
     hidden = heads * head_dim
-    directory = models.make_model(
-        tmp_path_factory.mktemp("random"),
-        "bert",
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        num_hidden_layers=layers,
-        intermediate_size=width,
-    )
-    model = canonical(directory)
+    model = models_of(heads, head_dim, layers, width).clone()
     anatomy = read_anatomy(model)
     keep_heads, keep_neurons, saved, saved_flops = {}, {}, 0, 0.0
     for site in sites(anatomy):

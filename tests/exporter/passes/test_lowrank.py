@@ -21,7 +21,7 @@ from tests.support.variants import canonical
 
 @pytest.mark.parametrize("family", ["bert", "albert", "modernbert", "deberta-v2"])
 def test_a_split_at_the_true_rank_is_exact(family: str, tmp_path: Path) -> None:
-    model = canonical(models.make_model(tmp_path, family, "fill-mask", intermediate_size=256))
+    model = canonical(models.make_model(tmp_path, family, "fill-mask", intermediate_size=256, **models.soonest(family)))
     anatomy = read_anatomy(model)
     names = dict.fromkeys([*(p.weight for b in anatomy.blocks for p in b.projections), next(iter(anatomy.embeddings))])
     ranks = {}

@@ -124,7 +124,8 @@ def test_other_text_still_becomes_tokens(tokenized: Path, text: str) -> None:
 )
 @pytest.mark.parametrize("task", ["feature-extraction", "fill-mask"])
 def test_numbers_stay_the_same(family: str, task: str, tmp_path: Path) -> None:
-    directory = models.make_model(tmp_path, family, task)
+    depth = models.soonest(family) if task == "fill-mask" else {}
+    directory = models.make_model(tmp_path, family, task, **depth)
     model = canonical(directory)
     kept_ids = tuple(sorted({0, 1, 2, 3, 4, *np.random.default_rng(0).choice(299, 60, replace=False).tolist()}))
     ids = np.random.default_rng(1).choice(kept_ids, (2, 9))
@@ -177,7 +178,7 @@ FORMS: list[list[tuple[str, tuple, dict]]] = [
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form[0][0])
 def test_whatever_stands_between_the_head_and_the_logits_is_cut_with_them(form: list, tmp_path: Path) -> None:
-    model = behind(canonical(models.make_model(tmp_path, "bert", "fill-mask")), *form)
+    model = behind(canonical(models.make_model(tmp_path, "bert", "fill-mask", **models.soonest("bert"))), *form)
     kept_ids = (0, 1, 2, 7, 40, 41, 299)
     ids = np.array([[1, 7, 40, 2], [1, 299, 41, 2]])
     feeds = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
@@ -197,7 +198,7 @@ def test_whatever_stands_between_the_head_and_the_logits_is_cut_with_them(form: 
 )
 def test_logits_that_cannot_be_cut_are_named(form: tuple, tmp_path: Path) -> None:
     """Probabilities over fewer tokens are other probabilities."""
-    model = behind(canonical(models.make_model(tmp_path, "bert", "fill-mask")), form)
+    model = behind(canonical(models.make_model(tmp_path, "bert", "fill-mask", **models.soonest("bert"))), form)
     with pytest.raises(SourceError, match=rf"'step0' \({form[0]}\) computes logits over tokens"):
         TrimVocabulary((0, 1, 2)).apply(model)
 
@@ -241,7 +242,7 @@ def test_unknown_kinds_are_refused() -> None:
 
 
 def test_tables_shared_with_the_head_stay_one(tmp_path: Path) -> None:
-    model = canonical(models.make_model(tmp_path, "bert", "fill-mask"))
+    model = canonical(models.make_model(tmp_path, "bert", "fill-mask", **models.soonest("bert")))
     TrimVocabulary(tuple(range(50))).apply(model)
     tables = [v for v in model.graph.initializers.values() if 50 in list(v.shape or [])]
     assert sorted(len(constant(v).shape) for v in tables) == [1, 2]  # type: ignore[union-attr]  the head's bias and one table

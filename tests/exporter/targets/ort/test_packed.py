@@ -170,7 +170,7 @@ def test_int8_graphs(bert_graph: ir.Model, tmp_path: Path, dynamic: bool) -> Non
 
 @pytest.mark.parametrize(("family", "task"), [("mpnet", "text-classification"), ("modernbert", "token-classification")])
 def test_position_bias_and_windows(family: str, task: str, tmp_path: Path) -> None:
-    model = canonical(models.make_model(tmp_path / "source", family, task))
+    model = canonical(models.make_model(tmp_path / "source", family, task, **models.soonest(family)))
     lowering = compare(model, tmp_path)
     assert lowering["packed_attention"] == len(read_anatomy(model).blocks)
     packed, _ = runner(model, tmp_path / "again", "custom")

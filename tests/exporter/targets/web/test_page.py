@@ -109,7 +109,7 @@ def test_transformers_js_opens_the_same_directory(sentence: Exported, classifier
 @needs_node
 @pytest.mark.parametrize("task", ["fill-mask", "token-classification", "question-answering", "multiple-choice"])
 def test_the_page_runs_every_other_task(task: str, tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "model", task=task)
+    source = models.make_model(tmp_path / "model", task=task, **models.soonest("bert"))
     exported = export(Recipe(source=str(source), target="web"), tmp_path / "bundle")
     bundle = Bundle.open(exported.path)
     script = tmp_path / "ask.mjs"
