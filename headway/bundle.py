@@ -216,11 +216,17 @@ class Bundle:
 
         Each answer has `answer`, `start` and `end` (characters), and `score` (a sum of logits). `longest` is in tokens. A
         context that is longer than the model takes is read in windows of `max_length` tokens, of which neighbors have
-        `stride` tokens in common; the best span of all windows is the answer.
+        `stride` tokens in common; the best span of all windows is the answer. UsageError for a context without a token, which
+        the pipeline of transformers refuses, too.
         """
         self._expect("question-answering")
+        if longest < 1:
+            raise UsageError(f"longest is {longest}; give at least 1 token")
         checked = checked_pairs(pairs)
         windows = self.encoder.windows(checked, max_length, stride)
+        for index, group in enumerate(windows):
+            if not any(1 in window.sequence_ids for window in group):
+                raise UsageError(f"text {index} has an empty context; give one in which the answer may stand")
         outputs = self._outputs([w for group in windows for w in group], batch_size)
         rows = iter(zip(outputs["start_logits"], outputs["end_logits"], strict=True))
         results = []
@@ -234,8 +240,8 @@ class Bundle:
         """Return the `count` likeliest tokens at the mask of each text, the likeliest first (fill-mask).
 
         Each has `token`, its `id`, `score` (a probability) and `text`, the text that is filled in. For a text with several
-        masks there is such a list for each of them. A result says with `truncated` that only the beginning of its text was read. UsageError for
-        a text without a mask.
+        masks there is such a list for each of them. A result says with `truncated` that only the beginning of its text was read.
+        UsageError for a text without a mask.
         """
         self._expect("fill-mask")
         encodings, cuts = self._encode(texts, max_length)

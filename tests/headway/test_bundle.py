@@ -211,6 +211,11 @@ def test_answers_read_long_contexts_in_windows(tmp_path: Path) -> None:
     assert short["answer"] == "bread"
     with pytest.raises(UsageError, match="leaves no room"):
         bundle.answers([(" ".join(words), contexts[0])])
+    for empty in ("", " \n"):
+        with pytest.raises(UsageError, match="text 1 has an empty context"):
+            bundle.answers([(question, "a train of bread"), (question, empty)])
+    with pytest.raises(UsageError, match="longest is 0"):
+        bundle.answers([(question, "bread")], longest=0)
     with pytest.raises(UsageError, match="stride is 64"):
         bundle.answers([(question, contexts[0])], stride=64)
     with pytest.raises(UsageError, match="text 1 is a single text"):
