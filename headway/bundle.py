@@ -11,7 +11,7 @@ import numpy as np
 from .entities import Aggregation, check_aggregation, entity_spans, tokens_of
 from .errors import HeadwayWarning, SourceError, UsageError
 from .manifest import Manifest, check_files, check_whole, logit_columns
-from .opening import Checksums, check_padding, check_tensors, open_one
+from .opening import Checksums, check_padding, check_tensors, folder_of, open_one
 from .results import Candidates, Choice, Entities, Label, Labels, Outputs, Scores
 from .runners.base import Runner
 from .runners.open import open_artifact, opened_files
@@ -49,9 +49,10 @@ class Bundle:
         `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
         What is opened is compared with its sha256 meanwhile; `check=False` leaves that out, for those who have checked.
         Where the bundle is replaced meanwhile, the old one or the new one is opened, and no mixture.
-        Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here.
+        Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here,
+        UsageError where `path` is no path or `threads` less than 1.
         """
-        directory = Path(path)
+        directory = folder_of(path, threads)
         return open_one(directory, lambda: cls._open(directory, threads, providers, check))
 
     @classmethod
