@@ -45,6 +45,18 @@ def required(data: Given | None, what: str) -> Given:
     return data
 
 
+def lines_or_builtin(data: Path | None, column: str | None = None) -> list[str]:
+    """Return the texts of a file, as `read_lines` does, or the built-in ones. UsageError for a column of no file."""
+    check_column(column, data)
+    return read_lines(data, column) if data else builtin_lines()
+
+
+def check_column(column: str | None, data: Path | Sequence[Path] | None) -> None:
+    """Raise UsageError where a column is named, and no file that it could be in."""
+    if column is not None and not data:
+        raise UsageError(f"column {column!r} is one of data, and no data is given: give --data with --column")
+
+
 def read_lines(path: Path, column: str | None = None) -> list[str]:
     """Return the texts of a file or folder in their order, without blank ones and repeats.
 

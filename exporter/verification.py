@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
-from ..calibration.corpus import builtin_lines, read_files, texts_of
+from ..calibration.corpus import builtin_lines, check_column, read_files, texts_of
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
 from ..opening import Checksums, check_padding, check_tensors, open_one
@@ -55,6 +55,7 @@ def verify_bundle(
     against: str | None,
     data: Sequence[Path] | None,
     *,
+    column: str | None = None,
     allow_pickle: bool = False,
     allow_code: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
@@ -64,6 +65,7 @@ def verify_bundle(
     UsageError where the bundle's recipe names a factory, unless `allow_code`: a bundle runs no code.
     """
     data = data or ()
+    check_column(column, data)
     on_step("read the bundle")
     bundle, recipe = open_one(path, lambda: _opened(path))
     encoder = bundle.encoder
@@ -80,8 +82,8 @@ def verify_bundle(
     reference, source = load_reference(source)
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
-        return _verify_compressed(bundle, source, reference, recipe, data)
-    files = read_files(data, {}) if data else read_files(recipe.files, {}, recipe.column)
+        return _verify_compressed(bundle, source, reference, recipe, data, column)
+    files = read_files(data, {}, column) if data else read_files(recipe.files, {}, recipe.column)
     lines = texts_of(files) if files else builtin_lines()
     cases = verification_cases(encoder, lines, source, path)
     expected = answers(reference, cases)
@@ -137,11 +139,12 @@ def _opened(path: Path) -> tuple[Bundle, Recipe]:
 
 
 def _verify_compressed(
-    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Sequence[Path]
+    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Sequence[Path], column: str | None
 ) -> Verdict:
     """Measure the quality that a compressed bundle keeps on held-out text: it is another model than its source on purpose."""
     assert bundle.manifest.compression is not None
-    scoring, column = scoring_of(source), None if data else recipe.column
+    scoring = scoring_of(source)
+    column = column if data else recipe.column
     files = read_files(data or recipe.files, class_names(source.config), column, scoring)
     held_out = files if data else divide_files(files, recipe.calibration).judge
     with scratch() as folder:

@@ -64,6 +64,7 @@ def verify(
     bundle: o.Bundle,
     against: _AgainstSource = None,
     data: o.SeveralData = None,
+    column: o.Column = None,
     allow_pickle: o.Pickle = False,
     allow_code: o.Code = False,
     quiet: o.Quiet = False,
@@ -72,7 +73,13 @@ def verify(
     """Compare BUNDLE with its source on real text again, and its files with their checksums."""
     with progress(4, quiet or as_json) as step:
         verdict = api.verify(
-            bundle, against=against, data=data, allow_pickle=allow_pickle, allow_code=allow_code, progress=step
+            bundle,
+            against=against,
+            data=data,
+            column=column,
+            allow_pickle=allow_pickle,
+            allow_code=allow_code,
+            progress=step,
         )
     if as_json:
         print_json(verdict.to_json())
@@ -101,6 +108,7 @@ def bench(
     threads: o.Threads = 1,
     rounds: o.Rounds = None,
     data: o.Data = None,
+    column: o.Column = None,
     device: o.Device = None,
     serial: o.Serial = None,
     tool: o.Tool = None,
@@ -114,7 +122,9 @@ def bench(
     if device is not None:
         if against:
             raise UsageError("--against is not measured on a device: leave it out, and bench each bundle there")
-        _bench_device(bundle, serial, tool, shape, threads, rounds, data, out, save=save, quiet=quiet, as_json=as_json)
+        _bench_device(
+            bundle, serial, tool, shape, threads, rounds, data, column, out, save=save, quiet=quiet, as_json=as_json
+        )
         return
     if serial or tool or shape:
         raise UsageError("--serial, --tool and --shape belong to --device adb: add it, or leave them out")
@@ -124,6 +134,7 @@ def bench(
             against=against or (),
             threads=threads,
             data=data,
+            column=column,
             rounds=rounds or 15,
             out=out,
             save=save,
@@ -146,6 +157,7 @@ def _bench_device(
     threads: int,
     runs: int | None,
     data: Path | None,
+    column: str | None,
     out: Path | None,
     *,
     save: bool,
@@ -166,6 +178,7 @@ def _bench_device(
             runs=runs or RUNS,
             threads=threads,
             data=data,
+            column=column,
             on_step=step,
         )
     files = keep_device_record(record, bundle, out, save=save)

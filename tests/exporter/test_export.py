@@ -27,7 +27,15 @@ def test_steps_with_passes(bert_classifier: Path, tmp_path: Path) -> None:
     passes = [{"kind": "float16"}]
     recipe = make_recipe("test", source=str(bert_classifier), data=data, passes=passes, max_drop=100)
     done = export(recipe, tmp_path / "out", on_step=lambda name, **_: told.append(name))
-    assert told == [*STEPS[:3], STEPS[4], "measure the source", "float16", "latency at other lengths", STEPS[3], *STEPS[5:]]
+    assert told == [
+        *STEPS[:3],
+        STEPS[4],
+        "measure the source",
+        "float16",
+        "latency at other lengths",
+        STEPS[3],
+        *STEPS[5:],
+    ]
     assert done.manifest.compression is not None and done.parity.ok
     assert (done.path / "plots" / "passes.png").is_file()
 

@@ -38,7 +38,19 @@ def test_a_bundle_is_verified_on_several_files(headway: Headway, monkeypatch: py
 
     monkeypatch.setattr(api, "verify", verify)
     assert headway("verify", "somewhere", "-d", "a.txt", "-d", "b.txt", "-q").returncode == 0
-    assert asked["data"] == [Path("a.txt"), Path("b.txt")]
+    assert asked["data"] == [Path("a.txt"), Path("b.txt")] and asked["column"] is None
+
+
+def test_texts_are_read_from_the_column_that_is_named(headway: Headway, bert_bundle: Exported, tmp_path: Path) -> None:
+    table = tmp_path / "tickets.csv"
+    table.write_text("body,text\n" + "the price of bread,\n" * 3)
+    for words in (["verify", bert_bundle.path], ["bench", bert_bundle.path, "--rounds", 3], ["profile", "nowhere"]):
+        alone = headway(*words, "--column", "body")
+        assert alone.returncode == 2 and "column 'body' is one of data, and no data is given" in alone.stderr
+    for words in (["verify", bert_bundle.path], ["bench", bert_bundle.path, "--rounds", 3]):
+        empty = headway(*words, "--data", table)
+        assert empty.returncode == 2 and "holds no text" in empty.stderr
+        assert headway(*words, "--data", table, "--column", "body", "-q").returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["parity", "quality"])
