@@ -31,7 +31,8 @@ class Verdict:
 
     `parity` has the distance of each output. For a compressed bundle it is None, and the points of `metric` count: `quality` now,
     the source's `source_quality`, and `recorded` when the bundle was made. `agreement` has every file of text; where there are
-    several, the points are those of the one that lost most.
+    several, the points are those of the one that lost most. `files` were compared with their checksums; `reference` is the library that
+    answered for the source.
     """
 
     ok: bool
@@ -41,6 +42,18 @@ class Verdict:
     source_quality: float | None = None
     recorded: float | None = None
     agreement: dict[str, Any] | None = None
+    files: int = 0
+    reference: str | None = None
+
+    @property
+    def compared(self) -> str:
+        """What was compared, in words."""
+        if self.parity is not None:
+            what = _count(len(self.parity.cases), "batch", "batches")
+        else:
+            what = _count(sum(file["texts"] for file in (self.agreement or {}).get("files", ())), "text")
+        by = f" with {self.reference}" if self.reference else ""
+        return f"compared {what}{by}, and {_count(self.files, 'file')} with their checksums"
 
     def to_json(self) -> dict[str, object]:
         """Return the answer as plain values."""
@@ -48,6 +61,10 @@ class Verdict:
             return self.parity.to_json()
         names = ("ok", "metric", "quality", "source_quality", "recorded", "agreement")
         return {n: getattr(self, n) for n in names}
+
+
+def _count(number: int, one: str, several: str | None = None) -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def verify_bundle(
@@ -99,7 +116,7 @@ def verify_bundle(
         tolerance=recipe.tolerance,
         judge=reference.judge,
     )
-    return Verdict(parity.ok, parity)
+    return Verdict(parity.ok, parity, files=len(bundle.manifest.files), reference=reference.judge)
 
 
 def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Sequence[Path]) -> Recipe:
@@ -161,4 +178,6 @@ def _verify_compressed(
         judged.worst.source,
         bundle.manifest.compression["stages"][-1]["quality"],
         judged.record(),
+        files=len(bundle.manifest.files),
+        reference=reference.judge,
     )

@@ -1,7 +1,8 @@
 """`headway verify`, `bench`, `inspect` and `lint`: what a bundle computes, how fast, and what it is made of."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from .. import api
 from . import options as o
 from .progress import progress
 from .shared import console, print_json, print_paths, read_shapes
+
+if TYPE_CHECKING:
+    from ..check.lint import Findings
 
 _LintTarget = Annotated[
     str,
@@ -96,6 +100,8 @@ def verify(
             from .tables import agreement_table
 
             console().print(agreement_table(verdict.agreement))
+    if not (quiet or as_json):
+        console().print(verdict.compared, soft_wrap=True)
     if not verdict.ok:
         raise GateError(
             f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it"
@@ -223,5 +229,13 @@ def lint(bundle: _Artifact, target: _LintTarget, as_json: o.Json = False) -> Non
         print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in findings])
     for finding in findings if not as_json else []:
         print(f"{finding.where}: {finding.severity}: {finding.what}")
+    if not as_json:
+        print(f"read {findings.nodes} nodes of {findings.file.name} for {target}: {_counted(findings)}")
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
+
+
+def _counted(findings: "Findings") -> str:
+    """Return how many findings there are of each severity, in words."""
+    counts = Counter(finding.severity for finding in findings)
+    return ", ".join(f"{count} {severity}" for severity, count in counts.items()) or "nothing to say"
