@@ -259,8 +259,8 @@ def resolve_recipe(
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
         raise UsageError(
-            "int8 needs the ranges of activations, which are learned from text: use headway compress --quantize int8, or a "
-            "recipe with data and a quantize pass; dtype says what the rest is computed in"
+            "int8 needs the ranges of activations, which are learned from text: use `quantize` of compress "
+            "(headway compress --quantize int8), or a recipe with data and a quantize pass; dtype says what the rest is computed in"
         )
     if recipe is None or isinstance(recipe, Recipe):
         base = recipe
@@ -298,7 +298,9 @@ def compression_recipe(
 ) -> "Recipe":
     """Return the recipe that the options of `compress` stand for; `options` are keys of the recipe. Raises UsageError."""
     if keep_scripts and not trim_vocabulary:
-        raise UsageError("--keep-script says what trimming leaves whole: give --trim-vocabulary with it")
+        raise UsageError(
+            "`keep_scripts` (--keep-script) says what trimming leaves whole: give `trim_vocabulary` (--trim-vocabulary) with it"
+        )
     trim = {"kind": "trim_vocabulary"} | ({"keep_script": list(keep_scripts)} if keep_scripts else {})
     passes: list[dict[str, Any]] = [trim] if trim_vocabulary else []
     if any(limit is not None for limit in budget.values()):
@@ -309,14 +311,18 @@ def compression_recipe(
     elif recover_minutes is None and repair and passes and passes[-1]["kind"] == "repair":
         passes.append({"kind": "recover", "minutes": DEFAULT_MINUTES, "epochs": DEFAULT_EPOCHS})
     if search and quantize in (None, "float16"):
-        raise UsageError("--search leaves weights out of quantization: give --quantize int8 or int4 with it")
+        raise UsageError(
+            "`search` (--search) leaves weights out of quantization: give `quantize` (--quantize) int8 or int4 with it"
+        )
     if quantize == "float16":
         passes.append({"kind": "float16"})
     elif quantize is not None:
         block = {"block": 32} if quantize == "int4" else {}
         passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
     if not passes:
-        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary, --recover or --quantize")
+        raise UsageError(
+            "say what to do: `speedup`, `latency_ms` (--latency), `flops`, `trim_vocabulary`, `recover_minutes` (--recover) or `quantize`"
+        )
     return resolve_recipe(source, passes=passes, **options)
 
 

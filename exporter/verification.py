@@ -94,7 +94,7 @@ def verify_bundle(
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(
-            f"{spec} is not the model that {path} was made from: its fingerprint differs; give the right one with --against"
+            f"{spec} is not the model that {path} was made from: its fingerprint differs; give the right one as `against` (--against)"
         )
     reference, source = load_reference(source)
     on_step("run the source on text")

@@ -44,7 +44,7 @@ class Wrapped(torch.nn.Module):
         missing = [name for name in self.outputs if name not in results]
         if missing:
             raise SourceError(
-                f"{self.place} wants output {missing[0]!r}, the model gives {list(results)}: choose another --task"
+                f"{self.place} wants output {missing[0]!r}, the model gives {list(results)}: choose another `task` (--task)"
             )
         return (*(results[name] for name in self.outputs), *self.extra)
 

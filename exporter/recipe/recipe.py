@@ -239,7 +239,7 @@ def check_code(spec: str, where: Path) -> None:
     if _is_factory(spec) and not Path(spec).exists():
         raise UsageError(
             f"{where}: its source {spec} is a factory, and code runs only when you name it: give {spec} as the source (export) or "
-            "with --against (verify), or --allow-code if you trust who wrote the recipe"
+            "with `against` (verify --against), or `allow_code` (--allow-code) if you trust who wrote the recipe"
         )
 
 

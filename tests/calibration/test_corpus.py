@@ -232,7 +232,7 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("one\n")
     (tmp_path / "link.txt").symlink_to("a.txt")
-    with pytest.raises(UsageError, match=r"^a\.txt: is given twice: give each file of --data once"):
+    with pytest.raises(UsageError, match=r"^a\.txt: is given twice: give each file of `data`"):
         read_files([Path("a.txt"), Path("a.txt")], {})
     for other in (tmp_path / "a.txt", Path("link.txt")):
         with pytest.raises(UsageError, match=r"is given twice, as a\.txt too"):

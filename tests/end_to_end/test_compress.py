@@ -260,7 +260,7 @@ def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Pat
         (["--speedup", "2", "--shape", "8"], 2, "texts x tokens is expected"),
         (["--speedup", "2", "--shape", "1x999"], 2, "longer than the model's"),
         (["--speedup", "2", "--flops", "0.5"], 2, "exactly one"),
-        (["--quantize", "float16", "--search"], 2, "give --quantize int8 or int4 with it"),
+        (["--quantize", "float16", "--search"], 2, "give `quantize` (--quantize) int8 or int4 with it"),
         ([], 2, "say what to do"),
         (["--speedup", "100"], 1, "cannot be met"),
     ],

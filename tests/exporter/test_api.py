@@ -126,8 +126,8 @@ def test_options_of_compress_become_passes(options: dict[str, Any], kinds: list[
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "say what to do: --speedup"),
-        ({"search": True, "quantize": "float16"}, "give --quantize int8 or int4 with it"),
+        ({}, "say what to do: `speedup`"),
+        ({"search": True, "quantize": "float16"}, r"give `quantize` \(--quantize\) int8 or int4 with it"),
         ({"budget": {"speedup": 2.0, "flops": 0.5}}, "exactly one of speedup, latency_ms and flops"),
     ],
 )

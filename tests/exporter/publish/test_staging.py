@@ -95,7 +95,7 @@ def test_force_replaces_a_bundle_and_nothing_else(how: str, tmp_path: Path) -> N
 
 def test_of_two_runs_the_second_is_refused_at_the_end_too(how: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(UsageError, match=r"out exists; pass --force"), staged(out, force=False) as slow:
+    with pytest.raises(UsageError, match=r"out exists; pass `force`"), staged(out, force=False) as slow:
         bundle(slow, "slow")
         with staged(out, force=False) as fast:
             bundle(fast, "fast")
