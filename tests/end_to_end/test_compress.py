@@ -242,7 +242,7 @@ def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert [s["name"] for s in printed["stages"]] == ["source", "fit", "repair"]
+    assert [s["name"] for s in printed["stages"]] == ["source", "fit", "repair", "recover"]
     words = ("export", "--recipe", out / "recipe.yaml", "--out", tmp_path / "again", "--json")
     lost = headway(*words)
     assert lost.returncode == 2 and f"{classifier.name} is neither here nor beside the bundle" in lost.stderr

@@ -55,7 +55,7 @@ def test_a_row_for_each_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         tmp_path / "out" / "curve.png"
     ).stat().st_size > 1000
     assert curve_table(curve).row_count == 3
-    with pytest.raises(UsageError, match=r"1.5x exists; pass `force`"):
+    with pytest.raises(UsageError, match=r"1.5x exists; pass --force"):
         build_curve(recipes, tmp_path / "out", force=False, **options)
     with pytest.raises(GateError, match="no speed of the curve passed its gates: too much was lost"):
         build_curve(recipes[2:], tmp_path / "none", force=False, **options)
