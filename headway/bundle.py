@@ -217,8 +217,7 @@ class Bundle:
 
         Each answer has `answer`, `start` and `end` (characters), and `score` (a sum of logits). `longest` is in tokens. A
         context that is longer than the model takes is read in windows of `max_length` tokens, of which neighbors have
-        `stride` tokens in common; the best span of all windows is the answer. UsageError for a context without a token, which
-        the pipeline of transformers refuses, too.
+        `stride` tokens in common; the best span of all windows is the answer. UsageError for a context without a token.
         """
         self._expect("question-answering")
         if longest < 1:
