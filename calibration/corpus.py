@@ -5,6 +5,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -43,6 +44,18 @@ def required(data: Given | None, what: str) -> Given:
             "of production. Random tokens would not do"
         )
     return data
+
+
+def lines_or_builtin(data: Path | None, column: str | None = None) -> list[str]:
+    """Return the texts of a file, as `read_lines` does, or the built-in ones. UsageError for a column of no file."""
+    check_column(column, data)
+    return read_lines(data, column) if data else builtin_lines()
+
+
+def check_column(column: str | None, data: Path | Sequence[Path] | None) -> None:
+    """Raise UsageError where a column is named, and no file that it could be in."""
+    if column is not None and not data:
+        raise UsageError(f"column {column!r} is one of data, and no data is given: give `data` (--data) with it")
 
 
 def read_lines(path: Path, column: str | None = None) -> list[str]:
@@ -115,10 +128,13 @@ def check_distinct(paths: Sequence[Path]) -> None:
     """Raise UsageError where a file is given twice, be it by two names."""
     seen: dict[Path, Path] = {}
     for path in paths:
-        place = path if str(path) == "-" else path.resolve()
+        place = path
+        if str(path) != "-":
+            with suppress(OSError, ValueError, RuntimeError):  # no file has such a name: whoever reads it says so
+                place = path.resolve()
         if place in seen:
             also = f", as {seen[place]} too" if seen[place] != path else ""
-            raise UsageError(f"{path}: is given twice{also}: give each file of --data once")
+            raise UsageError(f"{path}: is given twice{also}: give each file of `data` (--data) once")
         seen[place] = path
 
 
@@ -190,7 +206,7 @@ def _of_table(
     odd = next((i for i, v in enumerate(values) if v is not None and not isinstance(v, str | int | float)), None)
     if odd is not None:
         raise UsageError(
-            f"{path}: row {odd + 1} of {name!r} is no text but a {type(values[odd]).__name__}: name another --column"
+            f"{path}: row {odd + 1} of {name!r} is no text but a {type(values[odd]).__name__}: name another `column` (--column)"
         )
     return ["" if v is None else str(v) for v in values], table.values(label) if label is not None else None
 
@@ -286,7 +302,7 @@ def _column(path: Path, table: _Table, wanted: str | None) -> str:
     name = next((n for n in _COLUMNS if n in texts), texts[0] if len(texts) == 1 else None)
     if name is None:
         raise UsageError(
-            f"{path}: which column is the text? Found {table.texts}; call it 'text', or name one with --column"
+            f"{path}: which column is the text? Found {table.texts}; call it 'text', or name one as `column` (--column)"
         )
     return name
 

@@ -178,6 +178,7 @@ def verify(
     *,
     against: str | Path | None = None,
     data: str | Path | Sequence[str | Path] | None = None,
+    column: str | None = None,
     allow_pickle: bool = False,
     allow_code: bool = False,
     progress: Progress | None = None,
@@ -185,8 +186,9 @@ def verify(
     """Compare a bundle with its source again, and its files with their checksums; `Verdict.ok` is the answer.
 
     `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on, one file or
-    several; the recipe's, or the built-in set, where None. Raises SourceError where a file of the bundle was changed, or the source
-    is another model, and UsageError where its recipe names a factory: code runs only where `against` names it, or with `allow_code`.
+    several; the recipe's, or the built-in set, where None. `column` is that of the text in `data`, found where None. Raises SourceError
+    where a file of the bundle was changed, or the source is another model, and UsageError where its recipe names a factory: code runs
+    only where `against` names it, or with `allow_code`.
     """
     with needs("export"):
         from .verification import verify_bundle
@@ -196,6 +198,7 @@ def verify(
         Path(bundle),
         source,
         [Path(text) for text in texts],
+        column=column,
         allow_pickle=allow_pickle,
         allow_code=allow_code,
         on_step=progress or _silent,
@@ -208,6 +211,7 @@ def bench(
     against: str | Path | Sequence[str | Path] = (),
     threads: int = 1,
     data: str | Path | None = None,
+    column: str | None = None,
     rounds: int = 15,
     out: str | Path | None = None,
     save: bool = False,
@@ -216,7 +220,8 @@ def bench(
     """Measure latency and throughput of a bundle in paired rounds with others.
 
     `against` names the others: bundles, `.onnx` files, or Hugging Face directories, which PyTorch runs. All get the same
-    arrays and `threads` threads. With `save` the result goes into the bundle (manifest, card, plot), and to the directory `out` where
+    arrays and `threads` threads. `data` is the text that they are made of, `column` that of its text, found where None; a built-in set
+    where no data is given. With `save` the result goes into the bundle (manifest, card, plot), and to the directory `out` where
     given; its `files` are what was written. Needs no library beyond those of deployment, except to run PyTorch and to draw the plot.
 
     Raises SourceError where a file of the bundle was changed, or one of the others answers differently; UsageError where
@@ -232,6 +237,7 @@ def bench(
         [str(rival) for rival in rivals],
         threads=threads,
         data=None if data is None else Path(data),
+        column=column,
         rounds=rounds,
         out=None if out is None else Path(out),
         save=save,
@@ -253,8 +259,8 @@ def resolve_recipe(
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
         raise UsageError(
-            "int8 needs the ranges of activations, which are learned from text: use headway compress --quantize int8, or a "
-            "recipe with data and a quantize pass; dtype says what the rest is computed in"
+            "int8 needs the ranges of activations, which are learned from text: use `quantize` of compress "
+            "(headway compress --quantize int8), or a recipe with data and a quantize pass; dtype says what the rest is computed in"
         )
     if recipe is None or isinstance(recipe, Recipe):
         base = recipe
@@ -292,7 +298,9 @@ def compression_recipe(
 ) -> "Recipe":
     """Return the recipe that the options of `compress` stand for; `options` are keys of the recipe. Raises UsageError."""
     if keep_scripts and not trim_vocabulary:
-        raise UsageError("--keep-script says what trimming leaves whole: give --trim-vocabulary with it")
+        raise UsageError(
+            "`keep_scripts` (--keep-script) says what trimming leaves whole: give `trim_vocabulary` (--trim-vocabulary) with it"
+        )
     trim = {"kind": "trim_vocabulary"} | ({"keep_script": list(keep_scripts)} if keep_scripts else {})
     passes: list[dict[str, Any]] = [trim] if trim_vocabulary else []
     if any(limit is not None for limit in budget.values()):
@@ -303,14 +311,18 @@ def compression_recipe(
     elif recover_minutes is None and repair and passes and passes[-1]["kind"] == "repair":
         passes.append({"kind": "recover", "minutes": DEFAULT_MINUTES, "epochs": DEFAULT_EPOCHS})
     if search and quantize in (None, "float16"):
-        raise UsageError("--search leaves weights out of quantization: give --quantize int8 or int4 with it")
+        raise UsageError(
+            "`search` (--search) leaves weights out of quantization: give `quantize` (--quantize) int8 or int4 with it"
+        )
     if quantize == "float16":
         passes.append({"kind": "float16"})
     elif quantize is not None:
         block = {"block": 32} if quantize == "int4" else {}
         passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
     if not passes:
-        raise UsageError("say what to do: --speedup, --latency, --flops, --trim-vocabulary, --recover or --quantize")
+        raise UsageError(
+            "say what to do: `speedup`, `latency_ms` (--latency), `flops`, `trim_vocabulary`, `recover_minutes` (--recover) or `quantize`"
+        )
     return resolve_recipe(source, passes=passes, **options)
 
 

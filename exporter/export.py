@@ -22,8 +22,9 @@ from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
-from .compress.samples import class_names
+from .compress.samples import class_names, divide_files
 from .compress.steps import run_pass
+from .compress.vocabulary_steps import check_scripts_of
 from .compress.work import Work, default_folder
 from .graph.anatomy import describe, read_anatomy
 from .graph.quantized import is_quantized
@@ -175,6 +176,9 @@ def _read_text(recipe: Recipe, source: Source) -> list[TextFile]:
     files = _read_labeled(recipe, source)
     if source.task == "multiple-choice":
         raise UsageError("multiple-choice models are exported, but not compressed yet")
+    # What is refused here would be refused anyway, but after minutes of tracing and measuring.
+    divide_files(files, recipe.calibration, choosing=any(p.chooses for p in recipe.passes))
+    check_scripts_of(source, recipe.passes)
     return files
 
 

@@ -71,7 +71,7 @@ def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow
 def _inspect_bundle(path: Path, task: str | None, length: int, time: bool) -> Inspection:
     manifest = Manifest.read(path)
     if task not in (None, manifest.task):
-        raise UsageError(f"{path} is a bundle, made for {manifest.task}: leave --task out, or give its source")
+        raise UsageError(f"{path} is a bundle, made for {manifest.task}: leave `task` (--task) out, or give its source")
     check_whole(path, manifest)
     share = _bundle_share(path, manifest, length) if time else {}
     known = {name: value for name, value in manifest.anatomy.items() if name in Inspection.__annotations__}
@@ -83,8 +83,8 @@ def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, floa
     graph = graph_of(path / manifest.artifact)
     if not graph.is_file():
         raise UsageError(
-            f"{path}: a bundle for {manifest.target}, and --time measures what ONNX Runtime runs: leave --time out, or give "
-            "its source"
+            f"{path}: a bundle for {manifest.target}, and `time` (--time) measures what ONNX Runtime runs: leave it out, or give its "
+            "source"
         )
     _check_length(length, manifest.tokenizer.max_length)
     names = opened_files(manifest.runner, path, manifest.artifact, providers=True)
@@ -95,7 +95,7 @@ def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, floa
 def _check_length(length: int, longest: int) -> None:
     if length > longest:
         raise UsageError(
-            f"--length {length} is longer than the {longest} tokens this model takes: give at most {longest}"
+            f"length {length} is longer than the {longest} tokens this model takes: give at most {longest}"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
-from ..calibration.corpus import builtin_lines, read_files, texts_of
+from ..calibration.corpus import builtin_lines, check_column, read_files, texts_of
 from ..errors import SourceError
 from ..manifest import Manifest, check_files
 from ..opening import Checksums, check_padding, check_tensors, open_one
@@ -31,7 +31,8 @@ class Verdict:
 
     `parity` has the distance of each output. For a compressed bundle it is None, and the points of `metric` count: `quality` now,
     the source's `source_quality`, and `recorded` when the bundle was made. `agreement` has every file of text; where there are
-    several, the points are those of the one that lost most.
+    several, the points are those of the one that lost most. `files` were compared with their checksums; `reference` is the library that
+    answered for the source.
     """
 
     ok: bool
@@ -41,6 +42,18 @@ class Verdict:
     source_quality: float | None = None
     recorded: float | None = None
     agreement: dict[str, Any] | None = None
+    files: int = 0
+    reference: str | None = None
+
+    @property
+    def compared(self) -> str:
+        """What was compared, in words."""
+        if self.parity is not None:
+            what = _count(len(self.parity.cases), "batch", "batches")
+        else:
+            what = _count(sum(file["texts"] for file in (self.agreement or {}).get("files", ())), "text")
+        by = f" with {self.reference}" if self.reference else ""
+        return f"compared {what}{by}, and {_count(self.files, 'file')} with their checksums"
 
     def to_json(self) -> dict[str, object]:
         """Return the answer as plain values."""
@@ -50,11 +63,16 @@ class Verdict:
         return {n: getattr(self, n) for n in names}
 
 
+def _count(number: int, one: str, several: str | None = None) -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 def verify_bundle(
     path: Path,
     against: str | None,
     data: Sequence[Path] | None,
     *,
+    column: str | None = None,
     allow_pickle: bool = False,
     allow_code: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
@@ -64,6 +82,7 @@ def verify_bundle(
     UsageError where the bundle's recipe names a factory, unless `allow_code`: a bundle runs no code.
     """
     data = data or ()
+    check_column(column, data)
     on_step("read the bundle")
     bundle, recipe = open_one(path, lambda: _opened(path))
     encoder = bundle.encoder
@@ -75,13 +94,13 @@ def verify_bundle(
     source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(
-            f"{spec} is not the model that {path} was made from: its fingerprint differs; give the right one with --against"
+            f"{spec} is not the model that {path} was made from: its fingerprint differs; give the right one as `against` (--against)"
         )
     reference, source = load_reference(source)
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
-        return _verify_compressed(bundle, source, reference, recipe, data)
-    files = read_files(data, {}) if data else read_files(recipe.files, {}, recipe.column)
+        return _verify_compressed(bundle, source, reference, recipe, data, column)
+    files = read_files(data, {}, column) if data else read_files(recipe.files, {}, recipe.column)
     lines = texts_of(files) if files else builtin_lines()
     cases = verification_cases(encoder, lines, source, path)
     expected = answers(reference, cases)
@@ -97,7 +116,7 @@ def verify_bundle(
         tolerance=recipe.tolerance,
         judge=reference.judge,
     )
-    return Verdict(parity.ok, parity)
+    return Verdict(parity.ok, parity, files=len(bundle.manifest.files), reference=reference.judge)
 
 
 def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Sequence[Path]) -> Recipe:
@@ -137,11 +156,12 @@ def _opened(path: Path) -> tuple[Bundle, Recipe]:
 
 
 def _verify_compressed(
-    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Sequence[Path]
+    bundle: Bundle, source: Source, reference: Reference, recipe: Recipe, data: Sequence[Path], column: str | None
 ) -> Verdict:
     """Measure the quality that a compressed bundle keeps on held-out text: it is another model than its source on purpose."""
     assert bundle.manifest.compression is not None
-    scoring, column = scoring_of(source), None if data else recipe.column
+    scoring = scoring_of(source)
+    column = column if data else recipe.column
     files = read_files(data or recipe.files, class_names(source.config), column, scoring)
     held_out = files if data else divide_files(files, recipe.calibration).judge
     with scratch() as folder:
@@ -158,4 +178,6 @@ def _verify_compressed(
         judged.worst.source,
         bundle.manifest.compression["stages"][-1]["quality"],
         judged.record(),
+        files=len(bundle.manifest.files),
+        reference=reference.judge,
     )

@@ -49,7 +49,8 @@ def open(
 
     `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
     What is opened is compared with its sha256 meanwhile; `check=False` leaves that out, for those who have checked.
-    Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here.
+    Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here,
+    UsageError where `path` is no path or `threads` less than 1.
     """
     from .bundle import Bundle
 

@@ -4,17 +4,18 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from .entities import Aggregation, Entities, check_aggregation, entity_spans, tokens_of
+from .entities import Aggregation, check_aggregation, entity_spans, tokens_of
 from .errors import HeadwayWarning, SourceError, UsageError
 from .manifest import Manifest, check_files, check_whole, logit_columns
-from .opening import Checksums, check_padding, check_tensors, open_one
+from .opening import Checksums, check_padding, check_tensors, folder_of, open_one
+from .results import Candidates, Choice, Entities, Label, Labels, Outputs, Scores
 from .runners.base import Runner
 from .runners.open import open_artifact, opened_files
-from .tasks import Label, Scoring, best_answer, best_of, likeliest, softmax
+from .tasks import Scoring, best_answer, best_of, likeliest, softmax
 from .text import Text, TextEncoder, checked_pairs, checked_singles
 
 
@@ -48,9 +49,10 @@ class Bundle:
         `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
         What is opened is compared with its sha256 meanwhile; `check=False` leaves that out, for those who have checked.
         Where the bundle is replaced meanwhile, the old one or the new one is opened, and no mixture.
-        Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here.
+        Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here,
+        UsageError where `path` is no path or `threads` less than 1.
         """
-        directory = Path(path)
+        directory = folder_of(path, threads)
         return open_one(directory, lambda: cls._open(directory, threads, providers, check))
 
     @classmethod
@@ -70,16 +72,15 @@ class Bundle:
         """Compare every file with the sha256 in the manifest; SourceError names one that was changed."""
         check_files(self.path, self.manifest)
 
-    def __call__(
-        self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None
-    ) -> dict[str, np.ndarray]:
+    def __call__(self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None) -> Outputs:
         """Return outputs by name for texts or pairs of texts: float32, rows in the order of `texts`.
 
-        Texts are cut to `max_length` tokens, by default what the model takes.
+        Texts are cut to `max_length` tokens, by default what the model takes; `truncated` of what is returned says which were.
         """
         if self.manifest.task == "multiple-choice":
             raise UsageError(f"{self.path}: a multiple-choice bundle; call choices([(question, options), …])")
-        return self._outputs(self.encoder.encode(texts, max_length), batch_size)
+        encodings, cuts = self._encode(texts, max_length)
+        return Outputs(self._outputs(encodings, batch_size), cuts)
 
     def _outputs(self, encodings: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
         if batch_size < 1:
@@ -132,7 +133,7 @@ class Bundle:
     @overload
     def labels(
         self, texts: Sequence[Text], *, threshold: float, batch_size: int = 32, max_length: int | None = None
-    ) -> list[list[Label]]: ...
+    ) -> list[Labels]: ...
 
     def labels(
         self,
@@ -141,38 +142,37 @@ class Bundle:
         threshold: float | None = None,
         batch_size: int = 32,
         max_length: int | None = None,
-    ) -> list[Label] | list[list[Label]]:
+    ) -> list[Label] | list[Labels]:
         """Return the label with the largest score of each text, and its score (text-classification).
 
         With a `threshold`, return all labels whose score is at least that, the largest first: where several labels may hold.
         See `scores` for what a score is. A result says with `truncated` that only the beginning of its text was read.
         """
-        scores, truncated = self._scores(texts, batch_size, max_length)
+        self._expect("text-classification")
+        encodings, cuts = self._encode(texts, max_length)
         results = []
-        for row, cut in zip(scores, truncated, strict=True):
+        for row, cut in zip(self._scores(encodings, batch_size), cuts, strict=True):
             order = np.argsort(-row, kind="stable")
-            results.append([Label(self._label(int(i)), float(row[i]), cut) for i in order])
+            results.append(Labels(Label(self._label(int(i)), float(row[i]), cut) for i in order))
         if threshold is None:
             return [result[0] for result in results]
-        return [[label for label in result if label[1] >= threshold] for result in results]
+        above = [Labels(label for label in result if label[1] >= threshold) for result in results]
+        return [_marked(labels, cut) for labels, cut in zip(above, cuts, strict=True)]
 
-    def scores(
-        self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None
-    ) -> list[dict[str, float]]:
+    def scores(self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None) -> list[Scores]:
         """Return the score of every label, by its name, for each text (text-classification).
 
         The model's config decides what a score is: a probability among all labels, a probability of each label by itself, or
-        a plain value. `scoring` says which.
+        a plain value. `scoring` says which. A result says with `truncated` that only the beginning of its text was read.
         """
-        scores, _ = self._scores(texts, batch_size, max_length)
-        return [{self._label(i): float(score) for i, score in enumerate(row)} for row in scores]
-
-    def _scores(self, texts: Sequence[Text], batch_size: int, max_length: int | None) -> tuple[np.ndarray, list[bool]]:
-        """Return scores `[texts, labels]`, and which texts were cut."""
         self._expect("text-classification")
-        encodings = self.encoder.encode(texts, max_length)
-        truncated = self._cuts(encodings, max_length)
-        return self.scoring.scores(self._outputs(encodings, batch_size)["logits"]), truncated
+        encodings, cuts = self._encode(texts, max_length)
+        rows = zip(self._scores(encodings, batch_size), cuts, strict=True)
+        return [_marked(Scores((self._label(i), float(x)) for i, x in enumerate(row)), cut) for row, cut in rows]
+
+    def _scores(self, encodings: Sequence[Any], batch_size: int) -> np.ndarray:
+        """Return scores `[texts, labels]`."""
+        return self.scoring.scores(self._outputs(encodings, batch_size)["logits"])
 
     def entities(
         self,
@@ -192,17 +192,16 @@ class Bundle:
         self._expect("token-classification")
         check_aggregation(aggregation)
         checked = checked_singles(texts)
-        encodings = self.encoder.encode(checked, max_length)
+        encodings, cuts = self._encode(checked, max_length)
         logits = self._outputs(encodings, batch_size)["logits"]
         prefixed = bool(getattr(self.encoder.tokenizer.model, "continuing_subword_prefix", None))
-        unknown, truncated = self._unknown_id(), self._cuts(encodings, max_length)
+        unknown = self._unknown_id()
         results = []
         labels = [self._label(i) for i in range(logits.shape[-1])]
-        for text, encoding, row, cut in zip(checked, encodings, logits, truncated, strict=True):
+        for text, encoding, row, cut in zip(checked, encodings, logits, cuts, strict=True):
             tokens = tokens_of(text, encoding, softmax(row), prefixed=prefixed, unknown=unknown)
             spans = entity_spans(text, tokens, labels, outside=outside, aggregation=aggregation)
-            spans.truncated = cut
-            results.append(spans)
+            results.append(_marked(spans, cut))
         return results
 
     def answers(
@@ -218,11 +217,16 @@ class Bundle:
 
         Each answer has `answer`, `start` and `end` (characters), and `score` (a sum of logits). `longest` is in tokens. A
         context that is longer than the model takes is read in windows of `max_length` tokens, of which neighbors have
-        `stride` tokens in common; the best span of all windows is the answer.
+        `stride` tokens in common; the best span of all windows is the answer. UsageError for a context without a token.
         """
         self._expect("question-answering")
+        if longest < 1:
+            raise UsageError(f"longest is {longest}; give at least 1 token")
         checked = checked_pairs(pairs)
         windows = self.encoder.windows(checked, max_length, stride)
+        for index, group in enumerate(windows):
+            if not any(1 in window.sequence_ids for window in group):
+                raise UsageError(f"text {index} has an empty context; give one in which the answer may stand")
         outputs = self._outputs([w for group in windows for w in group], batch_size)
         rows = iter(zip(outputs["start_logits"], outputs["end_logits"], strict=True))
         results = []
@@ -232,25 +236,26 @@ class Bundle:
 
     def fill(
         self, texts: Sequence[str], *, count: int = 5, batch_size: int = 32, max_length: int | None = None
-    ) -> list[Any]:
+    ) -> list[Candidates]:
         """Return the `count` likeliest tokens at the mask of each text, the likeliest first (fill-mask).
 
         Each has `token`, its `id`, `score` (a probability) and `text`, the text that is filled in. For a text with several
-        masks there is such a list for each of them. UsageError for a text without a mask.
+        masks there is such a list for each of them. A result says with `truncated` that only the beginning of its text was read.
+        UsageError for a text without a mask.
         """
         self._expect("fill-mask")
-        encodings = self.encoder.encode(texts, max_length)
+        encodings, cuts = self._encode(texts, max_length)
         mask = self._mask_id()
         places = [[i for i, token in enumerate(e.ids) if token == mask] for e in encodings]
-        for index, (encoding, masks) in enumerate(zip(encodings, places, strict=True)):
+        for index, (masks, cut) in enumerate(zip(places, cuts, strict=True)):
             if not masks:
-                cut = " in the part that is read" if self.encoder.truncated(encoding, max_length) else ""
-                raise UsageError(f"text {index} has no {self.encoder.tokenizer.id_to_token(mask)}{cut} to fill in")
+                where = " in the part that is read" if cut else ""
+                raise UsageError(f"text {index} has no {self.encoder.tokenizer.id_to_token(mask)}{where} to fill in")
         logits = self._outputs(encodings, batch_size)["logits"]
-        results: list[Any] = []
-        for encoding, row, masks in zip(encodings, logits, places, strict=True):
+        results = []
+        for encoding, row, masks, cut in zip(encodings, logits, places, cuts, strict=True):
             filled = [self._filled(encoding.ids, at, row[at], count, len(masks) == 1) for at in masks]
-            results.append(filled[0] if len(masks) == 1 else filled)
+            results.append(_marked(Candidates(filled[0] if len(masks) == 1 else filled), cut))
         return results
 
     def _filled(self, ids: list[int], at: int, logits: np.ndarray, count: int, skip: bool) -> list[dict[str, Any]]:
@@ -281,34 +286,43 @@ class Bundle:
                 return int(index)
         raise UsageError(f"{self.path}: the tokenizer has no token for a mask")
 
-    def choices(
-        self, questions: Sequence[tuple[str, Sequence[str]]], *, max_length: int | None = None
-    ) -> list[tuple[int, float]]:
-        """Return the index of the likeliest option of each `(question, options)` and its probability (multiple-choice)."""
+    def choices(self, questions: Sequence[tuple[str, Sequence[str]]], *, max_length: int | None = None) -> list[Choice]:
+        """Return the index of the likeliest option of each `(question, options)` and its probability (multiple-choice).
+
+        A result says with `truncated` that an option or its question was cut.
+        """
         self._expect("multiple-choice")
         choices = []
         for index, (question, options) in enumerate(questions):
             if not options:
                 raise UsageError(f"question {index} has no options; give at least one")
-            batch = self.encoder.batch(self.encoder.encode([(question, option) for option in options], max_length))
+            pairs = [(question, option) for option in options]
+            encodings, cuts = self._encode(pairs, max_length, f"question {index}")
+            batch = self.encoder.batch(encodings)
             logits = self.runner.run({name: array[None] for name, array in batch.items()})["logits"][0]
             best = int(logits.argmax())
-            choices.append((best, float(softmax(logits)[best])))
+            choices.append(Choice(best, float(softmax(logits)[best]), any(cuts)))
         return choices
 
-    def _cuts(self, encodings: Sequence[Any], max_length: int | None) -> list[bool]:
-        """Return which texts were cut; warn the first time that one is."""
+    def _encode(
+        self, texts: Sequence[Text], max_length: int | None, name: str | None = None
+    ) -> tuple[list[Any], list[bool]]:
+        """Return encodings, and which texts were cut; warn the first time that one is. To be called by public methods alone.
+
+        `name` is what the warning calls the text, by default its number.
+        """
+        encodings = self.encoder.encode(texts, max_length)
         cuts = [self.encoder.truncated(e, max_length) for e in encodings]
         if any(cuts) and not self._told_of_cuts:
             self._told_of_cuts = True
             limit = max_length or self.manifest.tokenizer.max_length
             warnings.warn(
-                f"text {cuts.index(True)} has more than {limit} tokens, and only its beginning is read; results say so with "
-                "`truncated`, and this is said once",
+                f"{name or f'text {cuts.index(True)}'} has more than {limit} tokens, and only its beginning is read; results say so "
+                "with `truncated`, and this is said once",
                 HeadwayWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
-        return cuts
+        return encodings, cuts
 
     def _label(self, index: int) -> str:
         return self.manifest.labels.get(str(index), f"LABEL_{index}")
@@ -316,3 +330,12 @@ class Bundle:
     def _expect(self, task: str) -> None:
         if self.manifest.task != task:
             raise UsageError(f"{self.path}: a {self.manifest.task} bundle; {task} is needed for this call")
+
+
+_Result = TypeVar("_Result", Labels, Scores, Entities, Candidates)
+
+
+def _marked(result: _Result, cut: bool) -> _Result:
+    """Return a result that says whether its text was cut."""
+    result.truncated = cut
+    return result

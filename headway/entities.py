@@ -7,15 +7,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .errors import UsageError
+from .results import Entities
 
 Aggregation = Literal["simple", "first", "average", "max"]
 AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
-
-
-class Entities(list[dict[str, Any]]):
-    """The entities of one text. `truncated`: the text was longer than the model takes, and only its beginning was read."""
-
-    truncated: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import HeadwayError, SourceError
+from .checked import shown
+from .errors import HeadwayError, SourceError, UsageError
 from .inside import Folder
 from .manifest import MANIFEST, Manifest, check_digest
 from .replaced import OLD, leftovers, real_path, restore
@@ -16,6 +17,15 @@ _TRIES = 50
 _PAUSE = 0.005
 
 Opened = TypeVar("Opened")
+
+
+def folder_of(path: object, threads: object) -> Path:
+    """Return the directory that is to be opened. UsageError where it is no path, or `threads` no number of threads."""
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"a bundle is opened by the path of its directory, not by {shown(path)}")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise UsageError(f"threads is {shown(threads)}; give at least 1, or None for as many as the runtime chooses")
+    return Path(path)
 
 
 def open_one(directory: Path, attempt: Callable[[], Opened]) -> Opened:

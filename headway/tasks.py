@@ -114,22 +114,6 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.where(logits >= 0, 1, small) / (1 + small)
 
 
-class Label(tuple[str, float]):
-    """A label and its score, as a pair. `truncated`: the text was longer than the model takes, and only its beginning was read."""
-
-    truncated: bool
-
-    def __new__(cls, label: str, score: float, truncated: bool = False) -> "Label":
-        """Return the pair."""
-        pair = super().__new__(cls, (label, score))
-        pair.truncated = truncated
-        return pair
-
-    def __getnewargs__(self) -> tuple[str, float, bool]:
-        """Return what copies and pickles are made of."""
-        return (*self, self.truncated)
-
-
 def best_answer(
     context: str, encoding: Any, start_logits: np.ndarray, end_logits: np.ndarray, longest: int
 ) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class TextEncoder:
                     f"text {number} is mostly outside of what this vocabulary was trimmed to: of {', '.join(gone)} it holds single "
                     "characters alone, and answers are worse; take the untrimmed model for such texts. This is said once",
                     HeadwayWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
                 return
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...bundle import Bundle
-from ...calibration.corpus import builtin_lines, read_lines
+from ...calibration.corpus import lines_or_builtin
 from ...errors import SourceError, TargetError
 from ...manifest import MANIFEST, Manifest, check_files
 from ...runners.ort import OrtRunner
@@ -31,6 +31,7 @@ def bench_bundle(
     threads: int,
     data: Path | None,
     rounds: int,
+    column: str | None = None,
     out: Path | None = None,
     save: bool = False,
     on_step: Callable[..., None] = lambda *_, **__: None,
@@ -44,7 +45,7 @@ def bench_bundle(
         output_folder(out)  # before anything is measured
     bundle = Bundle.open(path, threads=threads)
     longest = bundle.manifest.tokenizer.max_length
-    lines = read_lines(data) if data else builtin_lines()
+    lines = lines_or_builtin(data, column)
     feeds = {
         case: feeds_for(case, bundle.encoder, lines, longest, seed=0)
         for case in DEFAULT_CASES

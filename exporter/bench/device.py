@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...calibration.corpus import builtin_lines, read_lines
+from ...calibration.corpus import lines_or_builtin
 from ...errors import SourceError, TargetError, UsageError
 from ...manifest import MANIFEST, Manifest
 from ...scratch import scratch
@@ -134,6 +134,7 @@ def bench_on_device(
     runs: int = RUNS,
     threads: int = 1,
     data: Path | None = None,
+    column: str | None = None,
     on_step: Callable[..., None] = lambda *_, **__: None,
 ) -> dict[str, Any]:
     """Measure a bundle's artifact on a device; return the record of one contestant, as `BenchResult.to_json` gives it.
@@ -151,7 +152,7 @@ def bench_on_device(
     remote = f"{FOLDER}/headway-{secrets.token_hex(4)}"
     name = f"{program.name}, {artifact.name}"
     rows = []
-    cases = _cases(path, artifact, manifest, shapes, runs, threads, data)
+    cases = _cases(path, artifact, manifest, shapes, runs, threads, lines_or_builtin(data, column))
     try:
         _expect(*device.shell(f"mkdir -p {remote}/test_data_set_0"), what="no folder for the files")
         for file in (*sorted(artifact.parent.glob(f"{artifact.name}*")), *tool):
@@ -232,12 +233,11 @@ def _cases(
     shapes: Sequence[tuple[int, int]],
     runs: int,
     threads: int,
-    data: Path | None,
+    lines: Sequence[str],
 ) -> list[tuple[Case, ToolCase]]:
     """Return each case, and the same for the tool: inputs of real text as the artifact takes them."""
     info = manifest.tokenizer
     encoder = TextEncoder(path / info.file, info)
-    lines = read_lines(data) if data else builtin_lines()
     cases = [Case(*shape) for shape in shapes] or [c for c in CASES if (c.length or 0) <= info.max_length]
     tool_cases = []
     for case in cases:

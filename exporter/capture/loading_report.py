@@ -87,7 +87,7 @@ def _check_missing(source: Source, missing: list[str], unexpected: list[str]) ->
         )
     raise SourceError(
         f"{source.encoder_directory}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
-        f"({', '.join(missing[:3])}): choose another --task, or give the fine-tuned checkpoint"
+        f"({', '.join(missing[:3])}): choose another `task` (--task), or give the fine-tuned checkpoint"
     )
 
 

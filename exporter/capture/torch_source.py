@@ -68,7 +68,7 @@ def _load_transformers(source: Source) -> Any:
 
     if source.task == "sentence-embedding":
         raise SourceError(
-            f"{source.spec}: no modules.json of a SentenceTransformer says how to pool; use --task feature-extraction"
+            f"{source.spec}: no modules.json of a SentenceTransformer says how to pool; use `task` (--task) feature-extraction"
         )
     try:
         model = _class_for(source).from_pretrained(

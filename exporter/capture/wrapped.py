@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ...errors import SourceError
-from ..source.source import TASK_OUTPUTS, Source
+from ..source.source import TASK_OUTPUTS, Source, task_of_architecture
 
 
 def input_names(model: Any) -> list[str]:
@@ -44,9 +44,19 @@ class Wrapped(torch.nn.Module):
         missing = [name for name in self.outputs if name not in results]
         if missing:
             raise SourceError(
-                f"{self.place} wants output {missing[0]!r}, the model gives {list(results)}: choose another --task"
+                f"{self.place} wants output {missing[0]!r}, the model gives {list(results)}: {self._fitting(results)}"
             )
         return (*(results[name] for name in self.outputs), *self.extra)
+
+    def _fitting(self, results: Mapping[str, Any]) -> str:
+        """Return what to give: the task that the model's class is named for, or those whose outputs it has."""
+        named = task_of_architecture(type(self.model).__name__)
+        tasks = [task for task, outputs in TASK_OUTPUTS.items() if all(name in results for name in outputs)]
+        if named in tasks:
+            return f"give `task` (--task) {named}"
+        if tasks:
+            return f"give `task` (--task) as what it is: {', '.join(tasks)}"
+        return "choose another `task` (--task), or name the outputs as a task of transformers does: last_hidden_state, or logits"
 
 
 class WrappedModel(Wrapped):

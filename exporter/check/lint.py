@@ -4,7 +4,7 @@ The ONNX or `.ort` file itself is read; findings name the module whose weights a
 findings follow from number formats and operator sets. What may be slow is to be measured there with `headway bench`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,6 +41,14 @@ class Finding:
     what: str
 
 
+class Findings(list[Finding]):
+    """Findings about the graph in `file`, of which so many `nodes` were read."""
+
+    def __init__(self, findings: Iterable[Finding], file: Path, nodes: int):
+        super().__init__(findings)
+        self.file, self.nodes = file, nodes
+
+
 _ANY_CPU = GraphRules(own=True)
 
 
@@ -64,7 +72,7 @@ PROCESSORS: dict[str, Processor] = {
 }
 
 
-def lint(path: Path, target: str) -> list[Finding]:
+def lint(path: Path, target: str) -> Findings:
     """Return findings about a bundle, or an `.onnx` or `.ort` file, on one of `PROCESSORS`, errors first."""
     processor = PROCESSORS.get(target)
     if processor is None:
@@ -84,7 +92,7 @@ def lint(path: Path, target: str) -> list[Finding]:
         exact, cure = str(config.get(X64_PRECISION, "0")) == "1", _CURE
     _check_inputs(file, graphs)
     findings = [f for graph in graphs for f in _findings(graph, processor, exact, cure)]
-    return sorted(findings, key=lambda f: f.severity)
+    return Findings(sorted(findings, key=lambda f: f.severity), file, sum(len(graph) for graph in graphs))
 
 
 _FEWEST = {"MatMul": 2, "DequantizeLinear": 2, "QuantizeLinear": 2, "MatMulNBits": 3} | {

@@ -1,7 +1,8 @@
 """`headway verify`, `bench`, `inspect` and `lint`: what a bundle computes, how fast, and what it is made of."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from .. import api
 from . import options as o
 from .progress import progress
 from .shared import console, print_json, print_paths, read_shapes
+
+if TYPE_CHECKING:
+    from ..check.lint import Findings
 
 _LintTarget = Annotated[
     str,
@@ -64,6 +68,7 @@ def verify(
     bundle: o.Bundle,
     against: _AgainstSource = None,
     data: o.SeveralData = None,
+    column: o.Column = None,
     allow_pickle: o.Pickle = False,
     allow_code: o.Code = False,
     quiet: o.Quiet = False,
@@ -72,7 +77,13 @@ def verify(
     """Compare BUNDLE with its source on real text again, and its files with their checksums."""
     with progress(4, quiet or as_json) as step:
         verdict = api.verify(
-            bundle, against=against, data=data, allow_pickle=allow_pickle, allow_code=allow_code, progress=step
+            bundle,
+            against=against,
+            data=data,
+            column=column,
+            allow_pickle=allow_pickle,
+            allow_code=allow_code,
+            progress=step,
         )
     if as_json:
         print_json(verdict.to_json())
@@ -89,6 +100,8 @@ def verify(
             from .tables import agreement_table
 
             console().print(agreement_table(verdict.agreement))
+    if not (quiet or as_json):
+        console().print(verdict.compared, soft_wrap=True)
     if not verdict.ok:
         raise GateError(
             f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it"
@@ -101,6 +114,7 @@ def bench(
     threads: o.Threads = 1,
     rounds: o.Rounds = None,
     data: o.Data = None,
+    column: o.Column = None,
     device: o.Device = None,
     serial: o.Serial = None,
     tool: o.Tool = None,
@@ -114,7 +128,9 @@ def bench(
     if device is not None:
         if against:
             raise UsageError("--against is not measured on a device: leave it out, and bench each bundle there")
-        _bench_device(bundle, serial, tool, shape, threads, rounds, data, out, save=save, quiet=quiet, as_json=as_json)
+        _bench_device(
+            bundle, serial, tool, shape, threads, rounds, data, column, out, save=save, quiet=quiet, as_json=as_json
+        )
         return
     if serial or tool or shape:
         raise UsageError("--serial, --tool and --shape belong to --device adb: add it, or leave them out")
@@ -124,6 +140,7 @@ def bench(
             against=against or (),
             threads=threads,
             data=data,
+            column=column,
             rounds=rounds or 15,
             out=out,
             save=save,
@@ -146,6 +163,7 @@ def _bench_device(
     threads: int,
     runs: int | None,
     data: Path | None,
+    column: str | None,
     out: Path | None,
     *,
     save: bool,
@@ -166,6 +184,7 @@ def _bench_device(
             runs=runs or RUNS,
             threads=threads,
             data=data,
+            column=column,
             on_step=step,
         )
     files = keep_device_record(record, bundle, out, save=save)
@@ -210,5 +229,13 @@ def lint(bundle: _Artifact, target: _LintTarget, as_json: o.Json = False) -> Non
         print_json([{"severity": f.severity, "where": f.where, "what": f.what} for f in findings])
     for finding in findings if not as_json else []:
         print(f"{finding.where}: {finding.severity}: {finding.what}")
+    if not as_json:
+        print(f"read {findings.nodes} nodes of {findings.file.name} for {target}: {_counted(findings)}")
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)
+
+
+def _counted(findings: "Findings") -> str:
+    """Return how many findings there are of each severity, in words."""
+    counts = Counter(finding.severity for finding in findings)
+    return ", ".join(f"{count} {severity}" for severity, count in counts.items()) or "nothing to say"

@@ -26,7 +26,7 @@ def _table(title: str, *columns: str) -> Table:
 def export_table(manifest: Manifest, source_bytes: int, artifact_bytes: int) -> Table:
     """Return what an export made: sizes, fused operators and parity."""
     blocks = manifest.anatomy["blocks"]
-    table = _table("export", "", "value")
+    table = _table("export" if manifest.compression is None else "compression", "what", "value")
     table.add_row("task", manifest.task)
     table.add_row("blocks", str(len(blocks)))
     table.add_row("parameters", f"{manifest.anatomy['parameters']:,}")
@@ -146,7 +146,7 @@ def stages_table(compression: Mapping[str, Any]) -> Table:
     shapes = ", ".join(f"{b}x{n}" for b, n in compression["workload"]["shapes"])
     title = f"passes; ms on {shapes}, {compression['workload']['threads']} thread(s)"
     table = _table(
-        title, "after", "changes", "MB", "ms", "speed-up", *quality_heads(compression, compression["metric"]), ""
+        title, "after", "changes", "MB", "ms", "speed-up", *quality_heads(compression, compression["metric"]), "note"
     )
     first = compression["stages"][0]
     for stage in compression["stages"]:
@@ -251,7 +251,7 @@ def target_notes(states: Sequence["TargetState"]) -> Iterator[str]:
 def demo_table(rows: Sequence["DemoRow"], case: str, machine: str) -> Table:
     """Return size, latency, speed and quality of each bundle beside the source in PyTorch."""
     title = f"all-MiniLM-L6-v2 on {machine}, one thread"
-    table = _table(title, "", "MB", f"ms, {case}", "times as fast as PyTorch", "agreement, %")
+    table = _table(title, "model", "MB", f"ms, {case}", "times as fast as PyTorch", "agreement, %")
     for row in rows:
         table.add_row(row.name, f"{row.mb:.1f}", f"{row.ms:.1f}", f"{row.speed:.2f}", f"{row.agreement:.2f}")
     return table

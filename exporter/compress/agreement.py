@@ -110,5 +110,5 @@ def check_drop(judged: Judged, most: float) -> None:
     low, high = worst.lost_interval
     raise GateError(
         f"{worst.lost:.2f} points of {worst.metric} were lost on held-out text{where} ({low:.2f} to {high:.2f}), {most:g} are allowed: "
-        "ask for less, add --recover, or raise --max-drop if the loss is acceptable. Nothing was written"
+        "ask for less, add recovery (--recover), or raise `max_drop` (--max-drop) if the loss is acceptable. Nothing was written"
     )

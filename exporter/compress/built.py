@@ -20,7 +20,7 @@ def curve_words(curve: Sequence[Point], most: float) -> str:
     words = ", ".join(f"{p.speedup:.2f} times as fast loses {p.drop:.2f}" for p in curve)
     passing = [p for p in curve if p.drop <= most]
     advice = (
-        f"The fastest of them that would pass: --speedup {_floor(max(p.speedup for p in passing)):.2f}"
+        f"The fastest of them that would pass: a `speedup` (--speedup) of {_floor(max(p.speedup for p in passing)):.2f}"
         if passing
         else "None of them would pass"
     )

@@ -120,7 +120,10 @@ def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring) -> Comparis
 
 
 def _classes(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:
-    """Compare classes of texts or tokens by logits of one class each."""
+    """Compare classes of texts or tokens by logits of one class each.
+
+    Where the source gives all of them the same one, any model that always does would agree: the logit of that class counts instead.
+    """
     same, sizes, moved = (np.zeros(texts) for _ in range(3))
     for wanted, given in pairs:
         classes = wanted.values.argmax(axis=1)
@@ -135,7 +138,28 @@ def _classes(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:
     )
     others = (Companion(f"{unit}s of the source's class", equal), probability)
     meaning = f"{100.0 - equal:.2f} % of the {unit}s get another class than from the source."
+    only = one_class([wanted for wanted, _ in pairs])
+    if only is not None:
+        meaning = f"The source gives all {unit}s the same class, so that a count of classes tells nothing. {meaning}"
+        return Comparison("agreement of the one class's logit", _logit_of(only, pairs, texts), others, meaning)
     return Comparison(f"{unit}s of the source's class", statistic, others, meaning)
+
+
+def one_class(batches: Sequence[Rows]) -> int | None:
+    """Return the class that a source gives to all of several texts or tokens, by logits; None where there are others, or but one."""
+    classes = joined(batches).argmax(axis=1)
+    return int(classes[0]) if len(classes) > 1 and bool((classes == classes[0]).all()) else None
+
+
+def _logit_of(column: int, pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Statistic:
+    """Compare one column of logits, less the mean of each row: what all have in common changes no class."""
+    a, b = (
+        np.concatenate([rows.values[:, column] - rows.values.mean(axis=1) for rows in side])
+        for side in zip(*pairs, strict=True)
+    )
+    if pairs[0][0].kind == "text":
+        return concordance(a, b)
+    return correlation(a, b, np.concatenate([w.owners for w, _ in pairs]), texts)
 
 
 def _positions(name: str, pairs: Sequence[tuple[Rows, Rows]]) -> Comparison:

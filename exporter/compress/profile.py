@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...calibration.corpus import builtin_lines, read_lines
+from ...calibration.corpus import check_column, lines_or_builtin
 from ...errors import UsageError
 from ..capture.capture import capture_canonical
 from ..source.tokenizer import source_tokenizer
@@ -20,6 +20,7 @@ def profile_model(
     *,
     task: str | None,
     data: Path | None,
+    column: str | None = None,
     shapes: list[tuple[int, int]],
     threads: int,
     refresh: bool,
@@ -30,6 +31,7 @@ def profile_model(
 
     Raises SourceError and UsageError as an export does, and UsageError where a shape is longer than the model takes.
     """
+    check_column(column, data)
     on_step("capture the graph")
     source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
     widest = max((n for _, n in shapes), default=0)
@@ -37,7 +39,7 @@ def profile_model(
         raise UsageError(f"a batch of {widest} tokens is longer than the {source.positions} tokens this model takes")
     if not shapes:
         tokenizer = source_tokenizer(source)
-        lines = read_lines(data) if data else builtin_lines()
+        lines = lines_or_builtin(data, column)
         lengths = [len(ids) for ids in tokenizer(lines, truncation=True, max_length=source.longest)["input_ids"]]
     workload = Workload(tuple(shapes), threads) if shapes else Workload.of(np.array(lengths), threads=threads)
     return measure_table(model, workload, SPEC, refresh=refresh, on_level=on_step)

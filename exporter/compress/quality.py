@@ -7,7 +7,7 @@ import numpy as np
 
 from ...calibration.batches import Encode
 from ...calibration.corpus import TextFile
-from ...errors import SourceError
+from ...errors import SourceError, UsageError
 from ...tasks import THRESHOLD, Scoring, read_outputs
 from .agreement import Agreement, Judged
 from .answers import Rows, joined, passed_through, read_rows
@@ -25,10 +25,10 @@ class Quality:
 
     With `labels` the figure is accuracy for class numbers `[texts]`, the F1 score of all decisions where several labels may
     hold, and the correlation for values. Without, it is agreement with the source, of which the source itself has 100: equal
-    classes for logits; for several labels the F1 score of the source's decisions; for values their concordance; for sentence
-    embeddings the Pearson correlation of all pairwise similarities (the mean cosine of one or two texts); for token embeddings the
-    mean cosine. Only outputs that `task` reads count, and none that is but an input. `scoring` says how logits are read; `name`
-    is that of the file.
+    classes for logits, or the logit of the one class that the source gives to all; for several labels the F1 score of the source's
+    decisions; for values their concordance; for sentence embeddings the Pearson correlation of all pairwise similarities (the mean
+    cosine of one or two texts); for token embeddings the mean cosine. Only outputs that `task` reads count, and none that is but an
+    input. `scoring` says how logits are read; `name` is that of the file.
     """
 
     texts: list[str]
@@ -62,7 +62,7 @@ class Quality:
         return self.scoring.activation != "sigmoid" or not np.isin(self.labels, (0, 1)).all()
 
     def learn(self, run: Run, encode: Encode) -> None:
-        """Keep the source's answers. SourceError where there is none to judge by."""
+        """Keep the source's answers. SourceError where there is none to judge by, UsageError where all are the same."""
         moving: set[str] = set()
         self._wanted = {}
         for first, feeds in self._batches(encode):
@@ -77,6 +77,11 @@ class Quality:
                 "the output `logits`, which labels are compared with" if self._wanted else "an output that is no input"
             )
             raise SourceError(f"the model lacks {wanted}: its quality cannot be judged")
+        if len(self.texts) > 1 and all(_all_equal(joined(rows)) for rows in self._wanted.values()):
+            raise UsageError(
+                f"{self.name or 'the data'}: the source gives the same answer to all {len(self.texts)} held-out texts, so that no "
+                "loss could be seen: give text that it answers differently"
+            )
         if self.labels is not None:
             self._source = self._against_labels(joined(self._wanted["logits"]))
 
@@ -121,6 +126,10 @@ class Quality:
             columns = [correlation(s, w) for s, w in zip(scores.T, wanted.T, strict=True)]
             return combined(columns, [100.0 / len(columns)] * len(columns))
         return combined([mean((decided[0] == decided[1]).mean(axis=1))], [100.0])
+
+
+def _all_equal(values: np.ndarray) -> bool:
+    return bool((values == values[:1]).all())
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,24 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ...errors import UsageError
+from ...scratch import scratch
 from ...text import TextEncoder
-from ..passes.token_use import estimate
+from ..passes.token_use import estimate, scripts_of
 from ..passes.vocabulary import (
     COVERAGE,
     TrimVocabulary,
+    check_scripts,
     choose_tokens,
     single_characters,
     trim_directory,
     vocabulary_of,
 )
-from ..recipe.pass_specs import TrimVocabularySpec
+from ..recipe.pass_specs import PassBase, TrimVocabularySpec
+from ..source.source import Source
+from ..source.tokenizer import source_encoder
 from .job import Changes, Job
 
 
@@ -36,6 +41,23 @@ class Trimmed:
     scripts_gone: list[str]
 
 
+def check_scripts_of(source: Source, specs: Sequence[PassBase]) -> None:
+    """Raise UsageError where a pass keeps a script that the source's tokenizer has no token of. A factory's is not known yet."""
+    names = [_lower(spec) for spec in specs if isinstance(spec, TrimVocabularySpec) and spec.keep_script]
+    if not names or source.kind == "factory":
+        return
+    with scratch() as folder:
+        info = source_encoder(source, Path(folder)).info
+        content = json.loads((Path(folder) / info.file).read_text(encoding="utf-8"))
+    scripts = scripts_of(content, vocabulary_of(content["model"]))
+    for several in names:
+        check_scripts(several, scripts)
+
+
+def _lower(spec: TrimVocabularySpec) -> list[str]:
+    return [name.lower() for name in spec.keep_script]
+
+
 def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
     """Cut the vocabulary of model and tokenizer to what text like the one to learn from is expected to use."""
     given = job.given
@@ -47,9 +69,7 @@ def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
     always = single_characters(content)
     use = estimate(content, vocabulary_of(content["model"]), rows, always)
     coverage = COVERAGE if spec.coverage is None else spec.coverage
-    kept_tokens = choose_tokens(
-        content, use, tokens=spec.tokens, coverage=coverage, keep_scripts=[s.lower() for s in spec.keep_script]
-    )
+    kept_tokens = choose_tokens(content, use, tokens=spec.tokens, coverage=coverage, keep_scripts=_lower(spec))
     digest = hashlib.sha256(" ".join(map(str, kept_tokens)).encode()).hexdigest()
     if spec.digest not in (None, digest):
         raise UsageError(

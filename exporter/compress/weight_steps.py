@@ -165,6 +165,6 @@ def _search(
     if best is None:
         raise GateError(
             f"even one quantized group of weights costs more than {most:g} points of {given.quality.metric}: "
-            "raise --max-drop, or leave this model in float"
+            "raise `max_drop` (--max-drop), or leave this model in float"
         )
     return best

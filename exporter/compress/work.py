@@ -124,8 +124,8 @@ class Work:
         except OSError as error:
             if not self._warned:
                 warnings.warn(
-                    f"{self.folder}: what is learned cannot be kept ({error.strerror}), and another run learns it again: give --work, "
-                    "a folder that can be written",
+                    f"{self.folder}: what is learned cannot be kept ({error.strerror}), and another run learns it again: give "
+                    "`work_dir` (--work), a folder that can be written",
                     HeadwayWarning,
                     stacklevel=2,
                 )

@@ -56,11 +56,7 @@ def choose_tokens(
     The fallback of `tokens_to_keep` and all tokens of `keep_scripts` are among them. UsageError where those alone are more than
     `tokens`, or no token is of such a script.
     """
-    for name in keep_scripts:
-        if name not in use.scripts:
-            raise UsageError(
-                f"trim_vocabulary: no token is of script {name!r}; the tokenizer has {', '.join(sorted(set(use.scripts)))}"
-            )
+    check_scripts(keep_scripts, use.scripts)
     always = [i for i, name in enumerate(use.scripts) if name in keep_scripts]
     ranked = use.ranked
 
@@ -79,6 +75,15 @@ def choose_tokens(
     # Kept tokens only grow in number with `count`; a token may need others by its merges.
     count = bisect_left(range(len(ranked)), True, key=enough)
     return kept(count - 1 if tokens is not None and enough(count) else count)
+
+
+def check_scripts(names: Sequence[str], scripts: Collection[str]) -> None:
+    """Raise UsageError where a script to keep is none of those that tokens are of."""
+    for name in names:
+        if name not in scripts:
+            raise UsageError(
+                f"trim_vocabulary: no token is of script {name!r}; the tokenizer has {', '.join(sorted(set(scripts)))}"
+            )
 
 
 def single_characters(tokenizer: Mapping[str, Any]) -> set[int]:

@@ -107,7 +107,7 @@ def _stage_lines(compression: dict) -> list[str]:
         f"Milliseconds{where} on {shapes} tokens, {compression['workload']['threads']} thread(s), paired with the source; quality is "
         f"{compression['metric']} on {compression['held_out']} texts that no pass has seen{of_source}.{_parts(compression)}",
         "",
-        _row(["after", "changes", "MB", "ms", "speed-up", *quality_heads(compression, "quality"), ""]),
+        _row(["after", "changes", "MB", "ms", "speed-up", *quality_heads(compression, "quality"), "note"]),
         "|---" * (6 + len(quality_heads(compression, "quality"))) + "|",
     ]
     for stage in compression["stages"]:

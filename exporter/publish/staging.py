@@ -59,7 +59,7 @@ def output_folder(out: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{out}: cannot be made a directory ({error.strerror})") from error
     if not os.access(out, os.W_OK | os.X_OK):
-        raise UsageError(f"{out}: cannot be written (Permission denied): give another --out")
+        raise UsageError(f"{out}: cannot be written (Permission denied): give another `out` (--out)")
     return out
 
 
@@ -68,7 +68,7 @@ def _check_place(out: Path, force: bool, marker: str) -> None:
     if not os.path.lexists(out):
         return
     if not force:
-        raise UsageError(f"{out} exists; pass --force to replace it")
+        raise UsageError(f"{out} exists; pass `force` (--force) to replace it")
     try:
         present = [p.name for p in out.iterdir()]  # at once: another run may exchange it
     except FileNotFoundError:  # another run has just taken it out of the way
@@ -77,7 +77,7 @@ def _check_place(out: Path, force: bool, marker: str) -> None:
         present = [out.name]
     if present and (marker not in present or (out / marker).is_dir()):
         raise UsageError(
-            f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with --force"
+            f"{out} exists and is no Headway bundle or package: it will not be replaced, not even with `force` (--force)"
         )
 
 

@@ -15,4 +15,4 @@ def written(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = "the disk is full" if error.errno in FULL else f"cannot be written ({error.strerror})"
-        raise UsageError(f"{out}: {reason}: give another --out") from error
+        raise UsageError(f"{out}: {reason}: give another `out` (--out)") from error

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from ...calibration.corpus import short_names
 from ...errors import UsageError
 from ...manifest import MANIFEST
+from .messages import in_words
 from .pass_specs import StrictModel
 from .passes import PassSpec, check_order
 from .targets import TARGETS, targets_with
@@ -19,9 +20,7 @@ def _known_target(name: str) -> str:
     if name in TARGETS:
         return name
     *others, last = map(repr, TARGETS)
-    raise PydanticCustomError(
-        "literal_error", "Input should be {expected}", {"expected": f"{', '.join(others)} or {last}"}
-    )
+    raise PydanticCustomError("literal_error", "{expected} is expected", {"expected": f"{', '.join(others)} or {last}"})
 
 
 TargetName = Annotated[
@@ -96,7 +95,7 @@ def _one_or_several(data: Any) -> Any:
     """Return a list of files, or the only one."""
     files = list(data) if isinstance(data, list | tuple) else [data]
     if not files or not all(isinstance(file, str | Path) for file in files):
-        raise PydanticCustomError("data", "Input should be a path, or a list of paths")
+        raise PydanticCustomError("data", "a path or a list of paths is expected")
     return files if len(files) > 1 else files[0]
 
 
@@ -240,7 +239,7 @@ def check_code(spec: str, where: Path) -> None:
     if _is_factory(spec) and not Path(spec).exists():
         raise UsageError(
             f"{where}: its source {spec} is a factory, and code runs only when you name it: give {spec} as the source (export) or "
-            "with --against (verify), or --allow-code if you trust who wrote the recipe"
+            "with `against` (verify --against), or `allow_code` (--allow-code) if you trust who wrote the recipe"
         )
 
 
@@ -297,5 +296,4 @@ def make_recipe(where: str, **values: object) -> Recipe:
     try:
         return Recipe(**values)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise UsageError(f"{where}: {problems}") from error
+        raise UsageError(f"{where}: {in_words(error.errors())}") from error

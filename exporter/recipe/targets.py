@@ -42,7 +42,7 @@ class TargetEntry:
     dtypes: tuple[str, ...] = ("fp32",)
     kernels: tuple[str, ...] = ("stock",)
     dtype_hint: str = "{dtype} is for GPUs; leave dtype out, or choose another target"
-    kernels_hint: str = "its graph has plain operators alone so far; leave --kernels out"
+    kernels_hint: str = "its graph has plain operators alone so far; leave `kernels` (--kernels) out"
     options: tuple[Literal["engine", "graph_optimization"], ...] = ()
     convert_only: str = ""
     card: str = ""
@@ -110,7 +110,7 @@ TARGETS: dict[str, TargetEntry] = {
         factory=f"{_TARGETS}.tensorrt.target:engine_target",
         runner="tensorrt",
         dtypes=_TYPED,
-        kernels_hint="TensorRT-RTX has no plugins; leave --kernels out, or use the target tensorrt",
+        kernels_hint="TensorRT-RTX has no plugins; leave `kernels` (--kernels) out, or use the target tensorrt",
         options=("engine",),
     ),
 }

@@ -77,7 +77,9 @@ def _check_architectures(source: Source, path: Path) -> None:
         if known and (task_of_architecture(name) or name.endswith(_HEADLESS)):
             continue
         way = (
-            FACTORY if source.task == "sentence-embedding" else f"{FACTORY}, or choose a --task that ignores the class"
+            FACTORY
+            if source.task == "sentence-embedding"
+            else f"{FACTORY}, or choose a `task` (--task) that ignores the class"
         )
         what = "has no task here" if known else "is no class of transformers"
         raise SourceError(f"{path}: architectures names {name}, which {what}: {way}")
@@ -91,8 +93,8 @@ def _check_chosen(task: str, names: Sequence[str], path: Path) -> None:
         own = task_of_architecture(name)
         if own not in (None, task):
             raise SourceError(
-                f"{path}: architectures names {name}, whose head is for {own}; as {task} its numbers would mean nothing: leave --task "
-                "out, or take --task feature-extraction for the encoder alone"
+                f"{path}: architectures names {name}, whose head is for {own}; as {task} its numbers would mean nothing: leave "
+                "`task` (--task) out, or take feature-extraction for the encoder alone"
             )
 
 

@@ -224,8 +224,8 @@ def _task(config: dict[str, Any], directory: Path, saved_by: str | None) -> str:
         return "sentence-embedding"
     if saved_by not in (None, "CrossEncoder"):
         raise SourceError(
-            f"{directory}: saved by {saved_by} of sentence-transformers, whose outputs no bundle has: --task feature-extraction or "
-            "--task fill-mask exports its encoder alone"
+            f"{directory}: saved by {saved_by} of sentence-transformers, whose outputs no bundle has: `task` (--task) "
+            "feature-extraction or fill-mask exports its encoder alone"
         )
     for architecture in architectures(config):
         task = task_of_architecture(architecture)
@@ -253,7 +253,7 @@ def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
     if not allow_pickle:
         raise SourceError(
             f"{pickles[0]}: a pickle, which can run code when it is loaded. Convert it to safetensors, "
-            "or pass --allow-pickle if you trust its author"
+            "or pass `allow_pickle` (--allow-pickle) if you trust its author"
         )
     return tuple(pickles)
 

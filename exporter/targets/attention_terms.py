@@ -28,7 +28,7 @@ class Terms:
 def refusal(node: ir.Node, why: str) -> TargetError:
     """Return the error for an attention that Headway's own kernels do not compute."""
     return TargetError(
-        f"node {node.name!r} cannot be computed by Headway's own kernel: {why}; export with --kernels stock"
+        f"node {node.name!r} cannot be computed by Headway's own kernel: {why}; export with `kernels: stock` (--kernels stock)"
     )
 
 

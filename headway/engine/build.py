@@ -71,23 +71,23 @@ def check_settings(library: str, settings: BuildSettings) -> None:
     if library != "tensorrt_rtx":
         if settings.gpus:
             raise TargetError(
-                "TensorRT builds for the GPU of the machine it runs on: leave --gpu out, or use tensorrt-rtx"
+                "TensorRT builds for the GPU of the machine it runs on: leave `gpus` (--gpu) out, or use tensorrt-rtx"
             )
         if settings.kernels and (settings.version_compatible or settings.hardware != "none"):
             raise TargetError(
                 "Headway's own kernels are compiled for the GPU that builds, and declared to one version of TensorRT: leave "
-                "version_compatible and hardware out, or export with --kernels stock"
+                "version_compatible and hardware out, or export with `kernels: stock` (--kernels stock)"
             )
         return
     if settings.kernels:
-        raise TargetError("TensorRT-RTX has no plugins: use --kernels stock, or the target tensorrt")
+        raise TargetError("TensorRT-RTX has no plugins: use `kernels: stock` (--kernels stock), or the target tensorrt")
     for gpu in settings.gpus:
         if gpu not in RTX_GPUS:
             raise TargetError(f"GPU {gpu!r}: TensorRT-RTX builds for {', '.join(RTX_GPUS)}")
     if settings.version_compatible or settings.stripped or settings.hardware != "none":
         raise TargetError(
             "TensorRT-RTX makes no version-compatible, hardware-compatible or weight-stripped engines here: name the GPUs "
-            "with --gpu instead, or use the target tensorrt"
+            "with `gpus` (--gpu) instead, or use the target tensorrt"
         )
 
 
@@ -153,7 +153,7 @@ def declare_kernels() -> None:
         package = "'tensorrt>=10.9'" if str(error.name).startswith("tensorrt") else "'triton==3.6.0' (Linux)"
         raise TargetError(
             f"Headway's own kernels need {error.name}, which cannot be imported ({error}): pip install {package}, or export "
-            "with --kernels stock"
+            "with `kernels: stock` (--kernels stock)"
         ) from error
 
 

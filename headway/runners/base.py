@@ -107,7 +107,7 @@ def check_mask(mask: np.ndarray) -> None:
     if short.size:
         raise UsageError(
             f"attention_mask, row {short[0]}: padding stands before a token; this bundle's kernels take padding after the text "
-            "only: pad on the right, or export with --kernels stock"
+            "only: pad on the right, or export with `kernels: stock` (--kernels stock)"
         )
 
 

@@ -13,6 +13,7 @@ from headway.calibration.corpus import (
     TextFile,
     _stdin,
     builtin_lines,
+    check_distinct,
     fingerprint,
     fingerprint_of,
     mixed_lengths,
@@ -232,7 +233,7 @@ def test_a_file_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("one\n")
     (tmp_path / "link.txt").symlink_to("a.txt")
-    with pytest.raises(UsageError, match=r"^a\.txt: is given twice: give each file of --data once"):
+    with pytest.raises(UsageError, match=r"^a\.txt: is given twice: give each file of `data`"):
         read_files([Path("a.txt"), Path("a.txt")], {})
     for other in (tmp_path / "a.txt", Path("link.txt")):
         with pytest.raises(UsageError, match=r"is given twice, as a\.txt too"):
@@ -258,3 +259,10 @@ def test_the_fingerprint_of_several_files_tells_where_one_ends() -> None:
     whole, first, second = TextFile("w", ["a", "b"]), TextFile("f", ["a"]), TextFile("s", ["b"])
     assert fingerprint_of([whole]) == fingerprint(["a", "b"])
     assert len({fingerprint_of(f) for f in ([whole], [first, second], [second, first])}) == 3
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_name_that_no_file_can_have_is_left_to_whoever_reads_it(name: str) -> None:
+    check_distinct([Path(name), Path("b.txt")])
+    with pytest.raises(UsageError, match="is given twice"):
+        check_distinct([Path(name), Path(name)])

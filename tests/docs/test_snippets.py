@@ -1,5 +1,6 @@
 """Every command and every Python block of the documentation runs, or says why it is not run."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def test_snippets_run(page: Path, rooms: Workshop, tmp_path: Path) -> None:
         session = Session(rooms, tmp_path)
         for snippet in snippets:
             session.run(snippet)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_writes_twice_to_a_place_without_saying_so(page: Path) -> None:
+    """Headway refuses a bundle's directory that is there: whoever follows the page would be stopped."""
+    places: list[str] = []
+    for snippet in read_snippets(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT))):
+        for command in snippet.commands if snippet.language == "console" else []:
+            words = shlex.split(command, comments=True)
+            if words[:2] in (["headway", "export"], ["headway", "compress"]) and "--force" not in words:
+                places += [words[i + 1] for i, word in enumerate(words) if word in ("--out", "-o")]
+    assert len(places) == len(set(places))
 
 
 def _run(text: str, rooms: Workshop, place: Path) -> None:

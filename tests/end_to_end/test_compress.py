@@ -236,7 +236,7 @@ def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert [s["name"] for s in printed["stages"]] == ["source", "fit", "repair"]
+    assert [s["name"] for s in printed["stages"]] == ["source", "fit", "repair", "recover"]
     words = ("export", "--recipe", out / "recipe.yaml", "--out", tmp_path / "again", "--json")
     lost = headway(*words)
     assert lost.returncode == 2 and f"{classifier.name} is neither here nor beside the bundle" in lost.stderr
@@ -254,7 +254,7 @@ def test_the_command_line_compresses(classifier: Path, text: Path, tmp_path: Pat
         (["--speedup", "2", "--shape", "8"], 2, "texts x tokens is expected"),
         (["--speedup", "2", "--shape", "1x999"], 2, "longer than the model's"),
         (["--speedup", "2", "--flops", "0.5"], 2, "exactly one"),
-        (["--quantize", "float16", "--search"], 2, "give --quantize int8 or int4 with it"),
+        (["--quantize", "float16", "--search"], 2, "give `quantize` (--quantize) int8 or int4 with it"),
         ([], 2, "say what to do"),
         (["--speedup", "100"], 1, "cannot be met"),
     ],

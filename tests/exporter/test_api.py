@@ -79,7 +79,7 @@ def test_a_target_that_is_named_replaces_the_recipe_s(tmp_path: Path) -> None:
     [
         ({"source": None}, "give a source .* or a recipe that names one"),
         ({"source": "x", "dtype": "int8"}, "ranges of activations.*--quantize int8"),
-        ({"source": "x", "tasks": "fill-mask"}, "options: tasks: Extra inputs are not permitted"),
+        ({"source": "x", "tasks": "fill-mask"}, "options: tasks: there is no such key"),
         ({"source": "x", "column": "body"}, "no data is given"),
         ({"source": "x", "recipe": Path("nowhere.yaml")}, "nowhere.yaml: No such file"),
     ],
@@ -126,8 +126,8 @@ def test_options_of_compress_become_passes(options: dict[str, Any], kinds: list[
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "say what to do: --speedup"),
-        ({"search": True, "quantize": "float16"}, "give --quantize int8 or int4 with it"),
+        ({}, "say what to do: `speedup`"),
+        ({"search": True, "quantize": "float16"}, r"give `quantize` \(--quantize\) int8 or int4 with it"),
         ({"budget": {"speedup": 2.0, "flops": 0.5}}, "exactly one of speedup, latency_ms and flops"),
     ],
 )

@@ -27,7 +27,15 @@ def test_steps_with_passes(bert_classifier: Path, tmp_path: Path) -> None:
     passes = [{"kind": "float16"}]
     recipe = make_recipe("test", source=str(bert_classifier), data=data, passes=passes, max_drop=100)
     done = export(recipe, tmp_path / "out", on_step=lambda name, **_: told.append(name))
-    assert told == [*STEPS[:3], STEPS[4], "measure the source", "float16", STEPS[3], *STEPS[5:]]
+    assert told == [
+        *STEPS[:3],
+        STEPS[4],
+        "measure the source",
+        "float16",
+        "latency at other lengths",
+        STEPS[3],
+        *STEPS[5:],
+    ]
     assert done.manifest.compression is not None and done.parity.ok
     assert (done.path / "plots" / "passes.png").is_file()
 
@@ -36,6 +44,24 @@ def test_passes_need_text_before_anything_is_read(tmp_path: Path) -> None:
     recipe = make_recipe("test", source="nowhere", passes=[{"kind": "float16"}])
     with pytest.raises(UsageError, match="compression learns from text: give --data"):
         export(recipe, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "says"),
+    [
+        (3, {"kind": "fit", "flops": 0.5}, "holds 3 texts; at least 10 are needed"),
+        (40, {"kind": "trim_vocabulary", "keep_script": ["latin", "klingon"]}, "no token is of script 'klingon'"),
+    ],
+)
+def test_what_the_text_and_the_tokenizer_refuse_is_refused_before_the_source_is_captured(
+    count: int, asked: dict, says: str, bert_classifier: Path, tmp_path: Path
+) -> None:
+    data, steps = tmp_path / "lines.txt", []
+    data.write_text("\n".join(f"the price of bread {i}" for i in range(count)))
+    recipe = make_recipe("test", source=str(bert_classifier), data=data, passes=[asked])
+    with pytest.raises(UsageError, match=says):
+        export(recipe, tmp_path / "out", on_step=lambda name, **_: steps.append(name))
+    assert steps == [STEPS[0]]
 
 
 def test_choices_are_exported_but_not_compressed(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_operators_of_a_bundle_are_timed_as_it_opens(bert: Path, bert_bundle: Ex
     assert (
         "QuantizedLinear" in found["time_share"] or not headway.Bundle.open(rounded).manifest.session_options["kernels"]
     )
-    with pytest.raises(UsageError, match="--length 128 is longer than the 64"):
+    with pytest.raises(UsageError, match="length 128 is longer than the 64"):
         inspect_model(str(rounded), task=None, length=128, time=True)
     with pytest.raises(UsageError, match="made for feature-extraction"):
         inspect_model(str(bert_bundle.path), task="fill-mask", length=20, time=False)

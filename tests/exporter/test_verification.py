@@ -37,7 +37,7 @@ def test_a_bundle_agrees_with_its_source_on_other_text(bert_bundle: Exported, tm
 
 def test_another_source_is_refused_with_the_next_step(bert_bundle: Exported, tmp_path: Path) -> None:
     other = models.make_model(tmp_path / "other", seed=7, num_hidden_layers=4)
-    with pytest.raises(SourceError, match=r"its fingerprint differs; give the right one with --against"):
+    with pytest.raises(SourceError, match=r"its fingerprint differs; give the right one as `against`"):
         verify_bundle(bert_bundle.path, str(other), None)
 
 

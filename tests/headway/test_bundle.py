@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -123,6 +125,24 @@ def test_labels_say_when_a_text_was_cut_and_warn_once(bert_classifier: Path, tmp
     assert [label.truncated for label in labels] == [False, True]
 
 
+def test_every_way_to_read_a_classifier_says_which_texts_were_cut(bert_classifier: Path, tmp_path: Path) -> None:
+    path = export(Recipe(source=str(bert_classifier)), tmp_path / "out").path
+    calls: list[Callable[[headway.Bundle], list[Any]]] = [
+        lambda bundle: bundle.labels(["rain", LONG], threshold=0.0),
+        lambda bundle: bundle.labels(["rain", LONG], threshold=2.0),  # none is left to say so
+        lambda bundle: bundle.scores(["rain", LONG]),
+    ]
+    for call in calls:
+        bundle = headway.Bundle.open(path)
+        with pytest.warns(HeadwayWarning, match="text 1 has more than 64 tokens") as warned:
+            assert [result.truncated for result in call(bundle)] == [False, True]
+            call(bundle)
+            bundle([LONG])
+        assert [Path(w.filename).name for w in warned] == [Path(__file__).name]
+    assert all(label.truncated for label in bundle.labels([LONG], threshold=0.0)[0])
+    assert bundle(["rain", LONG]).truncated == [False, True]
+
+
 def test_texts_are_cut_where_asked(bert_bundle: Exported) -> None:
     bundle = headway.Bundle.open(bert_bundle.path)
     cut = bundle(["the price of bread"], max_length=4)["last_hidden_state"]
@@ -192,6 +212,11 @@ def test_answers_read_long_contexts_in_windows(tmp_path: Path) -> None:
     assert short["answer"] == "bread"
     with pytest.raises(UsageError, match="leaves no room"):
         bundle.answers([(" ".join(words), contexts[0])])
+    for empty in ("", " \n"):
+        with pytest.raises(UsageError, match="text 1 has an empty context"):
+            bundle.answers([(question, "a train of bread"), (question, empty)])
+    with pytest.raises(UsageError, match="longest is 0"):
+        bundle.answers([(question, "bread")], longest=0)
     with pytest.raises(UsageError, match="stride is 64"):
         bundle.answers([(question, contexts[0])], stride=64)
     with pytest.raises(UsageError, match="text 1 is a single text"):
@@ -215,8 +240,13 @@ def test_masks_are_filled_as_the_pipeline_fills_them(tmp_path: Path) -> None:
     assert bundle.fill([]) == []
     with pytest.raises(UsageError, match=r"text 1 has no \[MASK\] to fill"):
         bundle.fill(["a [MASK]", "rain"])
-    with pytest.raises(UsageError, match="in the part that is read"):
+    with pytest.raises(UsageError, match="in the part that is read"), pytest.warns(HeadwayWarning):
         bundle.fill([LONG + " [MASK]"])
+    assert [found.truncated for found in bundle.fill([texts[0], "[MASK] " + LONG, "[MASK] [MASK] " + LONG])] == [
+        False,
+        True,
+        True,
+    ]
     bundle.manifest.tokenizer.mask_id = None  # as in older manifests
     assert [f["id"] for f in bundle.fill(texts[:1], count=3)[0]] == [f["id"] for f in single]
 
@@ -238,6 +268,9 @@ def test_choices(tmp_path: Path) -> None:
         assert probability == pytest.approx(float(logits.softmax(0)[best]), abs=1e-4)
     with pytest.raises(UsageError, match="choices"):
         bundle(["a text"])
+    with pytest.warns(HeadwayWarning, match="question 1 has more than 64 tokens"):
+        chosen = bundle.choices([("a model", ["runs", "text"]), ("a model", ["runs", LONG])])
+    assert [choice.truncated for choice in chosen] == [False, True]
 
 
 def test_plain_onnxruntime_opens_it(bert_bundle: Exported) -> None:

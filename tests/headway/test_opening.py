@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from headway import Bundle
-from headway.errors import SourceError
+from headway import open as open_bundle
+from headway.errors import SourceError, UsageError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.manifest import MANIFEST, Manifest, file_records
@@ -170,3 +171,15 @@ def test_a_manifest_of_another_artifact_is_named(copy: Path) -> None:
     write(copy, outputs=content["outputs"], tokenizer=content["tokenizer"] | {"pad_id": 5000})
     with pytest.raises(SourceError, match="pad_id: 5000 is no token"):
         Bundle.open(copy)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"bundle", ["bundle"]])
+def test_what_is_no_path_is_refused(path: object) -> None:
+    with pytest.raises(UsageError, match="opened by the path of its directory, not by"):
+        open_bundle(path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [-3, 0, True, "2", 1.5])
+def test_what_is_no_number_of_threads_is_refused(threads: object, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"threads is {threads!r}; give at least 1"):
+        Bundle.open(tmp_path, threads=threads)  # type: ignore[arg-type]

@@ -1,12 +1,11 @@
 """Logits read as answers, against values worked out by hand."""
 
-import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from headway.tasks import Activation, Label, Scoring, best_answer, best_of, likeliest, read_outputs, softmax
+from headway.tasks import Activation, Scoring, best_answer, best_of, likeliest, read_outputs, softmax
 
 
 def test_softmax_is_stable_and_sums_to_one() -> None:
@@ -55,13 +54,6 @@ def test_scores_by_activation() -> None:
     np.testing.assert_allclose(Scoring("multi-label", "sigmoid").scores(logits), [[0.5, 0.75], [0, 1]])
     np.testing.assert_allclose(Scoring("value", "tanh").scores(logits), [[0, 0.8], [-1, 1]])
     np.testing.assert_array_equal(Scoring("value", "identity").scores(logits), logits)
-
-
-def test_a_label_is_a_pair_that_says_whether_its_text_was_cut() -> None:
-    label = Label("spam", 0.5, True)
-    name, score = label
-    assert (name, score) == label == ("spam", 0.5)
-    assert label.truncated and copy.copy(label).truncated and not Label("spam", 0.5).truncated
 
 
 def test_the_likeliest_come_first_and_equal_ones_by_id() -> None:

@@ -74,7 +74,9 @@ def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
     if mixed:
         raise refusal(mixed[0], "its scores have disentangled terms")
     if not attentions:
-        raise TargetError("nothing to pack: the model has no attention; export it with --kernels stock")
+        raise TargetError(
+            "nothing to pack: the model has no attention; export it with `kernels: stock` (--kernels stock)"
+        )
     graph.sort()
     graph.opset_imports[DOMAIN] = 1
     packer = _Packer(graph, attentions)
@@ -101,7 +103,7 @@ class _Packer:
         masks = {b.mask for b in attentions.values()}
         if len(masks) > 1:
             raise TargetError(
-                f"attentions have different masks {sorted(str(m.name) for m in masks)}: export with --kernels stock"
+                f"attentions have different masks {sorted(str(m.name) for m in masks)}: export with `kernels: stock` (--kernels stock)"
             )
         (self.mask,) = masks
         self.ordered = any(b.position is not None or b.window is not None for b in attentions.values())

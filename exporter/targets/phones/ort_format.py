@@ -257,7 +257,7 @@ def lacks(node: str, module: str, what: str) -> TargetError:
     """Return the error for an operator that the packages for phones have no kernel for."""
     return TargetError(
         f"node {node!r} of module {module}: ONNX Runtime's packages for phones have no kernel for {what}; leave out the pass "
-        "or the operator that makes it (--kernels stock, another dtype), or build the runtime with it"
+        "or the operator that makes it (`kernels: stock` (--kernels stock), another dtype), or build the runtime with it"
     )
 
 

@@ -92,7 +92,9 @@ def lower(
         if mixed:
             raise refusal(mixed[0], "its scores have disentangled terms")
         if not lowered.attention:
-            raise TargetError("the model has no attention for Headway's own kernels: export it with --kernels stock")
+            raise TargetError(
+                "the model has no attention for Headway's own kernels: export it with `kernels: stock` (--kernels stock)"
+            )
     if lowered.attention != sum(b.attention is not None and not b.attention.disentangled for b in anatomy.blocks):
         raise TargetError("not every attention of the model was lowered")
     remove_unused(model)

@@ -52,15 +52,17 @@ class EngineTarget:
                 return None
             reason = missing(self.library)
             if reason is not None:
-                return f"{reason}; or add --plan, which needs no library here, and build on the GPU machine"
+                return (
+                    f"{reason}; or add `plan: true` (--plan), which needs no library here, and build on the GPU machine"
+                )
             if self.library == "tensorrt" and this_gpu() is None:
-                return "TensorRT builds on the GPU it builds for, and this machine has none: add --plan and build there"
+                return "TensorRT builds on the GPU it builds for, and this machine has none: add `plan: true` (--plan) and build there"
             if self.settings.kernels:
                 declare_kernels()
         except TargetError as error:
             return str(error)
         if self.library == "tensorrt_rtx" and not self.settings.gpus:
-            return "name the GPUs to build for: --gpu sm_89,sm_120"
+            return "name the `gpus` to build for (--gpu sm_89,sm_120)"
         return None
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: Text) -> dict[str, int]:

@@ -62,7 +62,7 @@ class WebTarget:
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
             if node.domain not in ("", CONTRIB):
                 raise TargetError(
-                    f"node {node.name!r}: {node.domain}.{node.op_type} is not in onnxruntime-web: leave --kernels out"
+                    f"node {node.name!r}: {node.domain}.{node.op_type} is not in onnxruntime-web: leave `kernels` (--kernels) out"
                 )
         return fusions
 

@@ -7,7 +7,7 @@ import torch
 
 from headway.errors import SourceError
 from headway.exporter.capture.wrapped import WrappedModel, input_names
-from headway.exporter.source.source import Source
+from headway.exporter.source.source import Source, open_source
 
 
 class Model(torch.nn.Module):
@@ -42,3 +42,22 @@ def test_outputs_are_those_of_the_task_then_extra_ones() -> None:
 def test_an_output_that_is_missing_is_named() -> None:
     with pytest.raises(SourceError, match=r"my:model: task 'fill-mask' wants output 'logits', the model gives \['x'\]"):
         WrappedModel(Model(x=1), source("fill-mask"))(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name", "says"),
+    [
+        (["logits"], "TinyForSequenceClassification", r"give `task` \(--task\) text-classification$"),
+        (["logits"], "Tiny", r"as what it is: fill-mask, text-classification, token-classification, multiple-choice$"),
+        (["start_logits", "end_logits"], "Tiny", r"as what it is: question-answering$"),
+        (["scores"], "Tiny", "name the outputs as a task of transformers does"),
+    ],
+)
+def test_a_factory_without_a_task_is_told_which_to_give(outputs: list[str], name: str, says: str) -> None:
+    def forward(self: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict:
+        return dict.fromkeys(outputs, input_ids)
+
+    model = type(name, (torch.nn.Module,), {"forward": forward})()
+    ids = torch.ones(1, 4, dtype=torch.int64)
+    with pytest.raises(SourceError, match=says):
+        WrappedModel(model, open_source("my:model"))(ids, ids)

@@ -1,5 +1,6 @@
 """Tables of the terminal: each figure stands under its heading."""
 
+import dataclasses
 import io
 from typing import Any
 
@@ -27,7 +28,10 @@ def cells(table: Table) -> list[list[str]]:
 def test_an_export(bert_bundle: Exported) -> None:
     rows = dict(row for row in cells(tables.export_table(bert_bundle.manifest, 2_000_000, 1_500_000)))
     assert rows["source weights"] == "2.0 MB" and rows["artifact"] == "1.5 MB" and rows["blocks"] == "4"
-    assert rows["parity, last_hidden_state"].startswith("max abs ")
+    assert rows["parity, last_hidden_state"].startswith("max abs ") and "" not in rows
+    assert tables.export_table(bert_bundle.manifest, 1, 1).title == "export"
+    compressed = dataclasses.replace(bert_bundle.manifest, compression={})
+    assert tables.export_table(compressed, 1, 1).title == "compression"
 
 
 def test_parity(bert_bundle: Exported) -> None:
@@ -68,6 +72,7 @@ STAGES = [
 def test_passes_one_after_the_other() -> None:
     compression = {"workload": {"shapes": [[1, 32]], "threads": 2}, "metric": "accuracy", "stages": STAGES}
     head, source, fit = cells(tables.stages_table(compression))
+    assert all(head) and head[-1] == "note"
     assert source[:2] == ["source", ""] and fit[0] == "fit"
     assert fit[1] == "heads: 4 of 12; neurons: 8; blocks: 1; and 1 more"
     assert dict(zip(head, fit, strict=True))["accuracy"] == "98.50"
@@ -127,6 +132,6 @@ def test_targets_and_why_not() -> None:
 def test_the_demo() -> None:
     rows = [DemoRow("the source", 90.9, 20.0, 1.0, 100.0), DemoRow("int8", 23.0, 5.0, 4.0, 99.876)]
     head, source, int8 = cells(tables.demo_table(rows, "1x32", "a machine"))
-    assert head == ["", "MB", "ms, 1x32", "times as fast as PyTorch", "agreement, %"]
+    assert head == ["model", "MB", "ms, 1x32", "times as fast as PyTorch", "agreement, %"]
     assert source == ["the source", "90.9", "20.0", "1.00", "100.00"]
     assert int8 == ["int8", "23.0", "5.0", "4.00", "99.88"]

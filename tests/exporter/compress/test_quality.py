@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headway.calibration.corpus import TextFile
-from headway.errors import SourceError
+from headway.errors import SourceError, UsageError
 from headway.exporter.compress.quality import Judge, Quality
 from headway.tasks import Scoring
 
@@ -56,8 +56,6 @@ def test_concordance_by_hand() -> None:
     a, b = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 5.0])
     wanted = 2 * np.cov(a, b, bias=True)[0, 1] / (a.var() + b.var() + 1.0)
     assert measured([[x] for x in a], [[x] for x in b], REGRESSION)[1] == pytest.approx(100 * wanted)
-    assert measured([[2.0], [2.0]], [[2.0], [2.0]], REGRESSION)[1] == 100
-    assert measured([[2.0], [2.0]], [[4.0], [4.0]], REGRESSION)[1] == 0
 
 
 def test_several_labels_are_judged_by_the_decisions_of_the_source() -> None:
@@ -149,6 +147,32 @@ def test_one_answer_for_all_texts_is_no_agreement() -> None:
     same = np.tile(POOLED[:1], (12, 1))
     assert points({"sentence_embedding": POOLED}, {"sentence_embedding": same}) == pytest.approx(0, abs=1)
     assert points({"logits": CLASSES[:, :1]}, {"logits": np.ones((12, 1))}) == 0
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (12, 3, 3)], ids=["texts", "tokens"])
+def test_a_model_that_ignores_its_text_does_not_agree_with_a_source_of_one_class(shape: tuple[int, ...]) -> None:
+    wanted = np.random.default_rng(0).normal(size=shape)
+    wanted[..., 1] += 20
+    constant = np.broadcast_to([0.0, 1.0, 0.0], shape)
+    near = wanted + 0.01 * np.random.default_rng(1).normal(size=shape)
+    assert points({"logits": wanted}, {"logits": constant}) == pytest.approx(0, abs=1)
+    assert points({"logits": wanted}, {"logits": wanted + np.arange(12).reshape(12, *[1] * (len(shape) - 1))}) > 99.9
+    assert 99 < points({"logits": wanted}, {"logits": near}) < 100
+
+
+def test_a_source_of_one_class_is_named_though_there_are_labels() -> None:
+    logits = np.abs(CLASSES) + np.array([9, 0, 0, 0, 0])
+    quality = Quality(TEXTS, 8, np.arange(12) % 2, Scoring("single-label", "softmax"))
+    quality.learn(lambda _: {"logits": logits}, encoded)
+    found = quality.judge(lambda _: {"logits": logits}, encoded)
+    assert found.points == 50 and "gives all texts the same class" in found.meaning
+
+
+def test_a_source_that_answers_every_text_alike_judges_nothing() -> None:
+    for value in (np.ones((12, 3)), np.tile(POOLED[:1], (12, 1))):
+        quality = Quality(TEXTS, 8, name="lines.txt")
+        with pytest.raises(UsageError, match=r"lines\.txt: the source gives the same answer to all 12 held-out texts"):
+            quality.learn(lambda _, value=value: {"logits": value}, encoded)
 
 
 def companions(wanted: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -42,7 +42,7 @@ def test_a_pass_is_one_module_and_one_row(
     recipe = make_recipe("test", source=str(classifier), data=text, passes=passes, max_drop=100)
     assert "RoundBiasesSpec" in Recipe.model_json_schema()["$defs"]
     for wrong, says in (
-        ([{"kind": "round_biases", "digits": 1}], "passes.0.round_biases.digits: Extra inputs are not permitted"),
+        ([{"kind": "round_biases", "digits": 1}], "passes.0.round_biases.digits: there is no such key"),
         ([*reversed(passes)], "remove_heads behind round_biases: quantized weights are neither cut"),
     ):
         with pytest.raises(UsageError, match=says):

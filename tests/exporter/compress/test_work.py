@@ -76,7 +76,7 @@ def test_what_was_not_used_for_longest_goes(tmp_path: Path, monkeypatch: pytest.
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     (tmp_path / "file").write_text("in the way")
     work, (make, calls) = Work(tmp_path / "file" / "w"), counted({"a": np.ones(1)})
-    with pytest.warns(HeadwayWarning, match=r"cannot be kept .*: give --work"):
+    with pytest.warns(HeadwayWarning, match=r"cannot be kept .*: give `work_dir`"):
         work.arrays("order", "k", make)
     recwarn.clear()
     work.arrays("order", "k", make)

@@ -94,7 +94,7 @@ def test_held_out_text_has_its_figures_file_by_file(bert_bundle: Exported, tmp_p
         "agreement": AGREEMENT,
     }
     text = card(replace(bert_bundle.manifest, compression=compression), tmp_path)
-    assert "| after | changes | MB | ms | speed-up | tickets.csv | others.csv |  |" in text
+    assert "| after | changes | MB | ms | speed-up | tickets.csv | others.csv | note |" in text
     assert "| fit |  | 4.0 | 3.00 | 1.00 | 91.00 | 80.00 |  |" in text and "the source has" not in text
     bars = [f | {"data": "a|b.txt"} for f in AGREEMENT["files"][1:]]
     odd = card(

@@ -95,7 +95,7 @@ def test_force_replaces_a_bundle_and_nothing_else(how: str, tmp_path: Path) -> N
 
 def test_of_two_runs_the_second_is_refused_at_the_end_too(how: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(UsageError, match=r"out exists; pass --force"), staged(out, force=False) as slow:
+    with pytest.raises(UsageError, match=r"out exists; pass `force`"), staged(out, force=False) as slow:
         bundle(slow, "slow")
         with staged(out, force=False) as fast:
             bundle(fast, "fast")
@@ -162,3 +162,21 @@ def test_an_unwritable_parent_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="cannot be written"), staged(tmp_path / "out", force=False):
         pass
+
+
+def test_what_another_run_just_took_away_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the question whether something is there and what it is, another run may exchange it."""
+    out = tmp_path / "out"
+    bundle(out, "old")
+    real = Path.iterdir
+
+    def gone(path: Path):
+        if path == out:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path)
+
+    with staged(out, force=True) as staging:
+        bundle(staging, "new")
+        monkeypatch.setattr(Path, "iterdir", gone)
+    monkeypatch.undo()
+    assert (out / "headway.json").read_text() == "new"

@@ -12,7 +12,7 @@ from headway.exporter.publish.writing import written
 
 @pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "the disk is full"), (errno.EIO, "cannot be written")])
 def test_the_folder_and_the_reason_are_named(number: int, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=rf"out: {reason}.*: give another --out"), written(tmp_path / "out"):
+    with pytest.raises(UsageError, match=rf"out: {reason}.*: give another `out`"), written(tmp_path / "out"):
         raise OSError(number, "Input/output error")
 
 

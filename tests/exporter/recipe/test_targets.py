@@ -16,7 +16,7 @@ def test_every_row_names_a_runner_that_opens_bundles() -> None:
 
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
     listed = ", ".join(f"'{name}'" for name in list(TARGETS)[:-1]) + " or 'tensorrt-rtx'"
-    with pytest.raises(UsageError, match=re.escape(f"test: target: Input should be {listed}")):
+    with pytest.raises(UsageError, match=re.escape(f"test: target: 'abacus' is not known; give {listed}")):
         make_recipe("test", source="x", target="abacus")
     assert Recipe.model_json_schema()["properties"]["target"] == {
         "default": "ort",

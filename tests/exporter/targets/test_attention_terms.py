@@ -47,7 +47,7 @@ def test_attentions_of_another_form_are_named(bert: Path) -> None:
         model = source.clone()
         node = nodes(model.graph, "Attention")[0]
         change(model, node)
-        with pytest.raises(TargetError, match=rf"{node.name}.*{why}.*; export with --kernels stock"):
+        with pytest.raises(TargetError, match=rf"{node.name}.*{why}.*; export with `kernels: stock` \(--kernels stock"):
             terms_of(node)
 
     def position(model: ir.Model, node: ir.Node, shape: list[int]) -> None:
@@ -68,5 +68,7 @@ def test_attentions_of_another_form_are_named(bert: Path) -> None:
 def test_an_attention_without_a_padding_mask_is_named(bert: Path) -> None:
     node = nodes(canonical(bert).graph, "Attention")[0]
     node.resize_inputs(3)
-    with pytest.raises(TargetError, match=rf"{node.name}.*no padding mask; export with --kernels stock"):
+    with pytest.raises(
+        TargetError, match=rf"{node.name}.*no padding mask; export with `kernels: stock` \(--kernels stock"
+    ):
         terms_of(node)

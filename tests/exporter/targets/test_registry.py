@@ -139,7 +139,7 @@ def test_whatever_is_missing_is_a_reason_and_no_exception(name: str, monkeypatch
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"target": "tensorrt", "engine": {"gpus": ["sm_89"]}}, "leave --gpu out"),
+        ({"target": "tensorrt", "engine": {"gpus": ["sm_89"]}}, "leave `gpus`"),
         ({"target": "tensorrt", "kernels": "custom", "engine": {"hardware": "same"}}, "leave version_compatible"),
         ({"target": "tensorrt-rtx", "engine": {"gpus": ["sm_1"]}}, "GPU 'sm_1': TensorRT-RTX builds for"),
         ({"target": "tensorrt-rtx", "engine": {"stripped": True}}, "weight-stripped"),

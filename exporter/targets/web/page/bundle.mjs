@@ -121,7 +121,7 @@ export class Bundle {
     if (at < 0) throw new Error(`the text has no ${this.tokenizer.token(this.maskId)} to fill`);
     const [, , width] = outputs.logits.dims;
     const row = softmax(outputs.logits.data.subarray(at * width, (at + 1) * width));
-    const order = Array.from(row, (score, id) => ({ label: this.tokenizer.token(id), score }));
+    const order = Array.from(row, (score, id) => ({ label: this.tokenizer.token(id) ?? "", score })); // spare rows have no token
     const scores = order.sort((a, b) => b.score - a.score).slice(0, count);
     return { scores, tokens: encoding.ids.length, ms };
   }
@@ -138,6 +138,7 @@ export class Bundle {
    * model takes is read in windows, of which neighbors have `stride` tokens in common.
    */
   async answer(question, context, longest = 30, stride = undefined) {
+    if (!context.trim()) throw new Error("the context is empty, and an answer is a part of it");
     const begun = performance.now();
     const windows = this.tokenizer.windows(question, context, stride);
     const encoded = performance.now();
