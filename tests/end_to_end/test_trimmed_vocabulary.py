@@ -56,7 +56,7 @@ def _made(directory: Path, lines: list[str], folder: Path) -> dict[str, bytes]:
     folder.mkdir()
     (folder / "text.txt").write_text("\n".join(lines))
     passes = [{"kind": "trim_vocabulary"}, {"kind": "quantize", "search": True}]
-    recipe = make_recipe("test", source=str(directory), data=folder / "text.txt", passes=passes, max_drop=100)
+    recipe = make_recipe("test", source=str(directory), data=folder / "text.txt", passes=passes, max_drop=200)
     export(recipe, folder / "bundle")
     return {name: (folder / "bundle" / name).read_bytes() for name in ("model.onnx", "tokenizer.json")}
 
