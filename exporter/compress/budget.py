@@ -58,6 +58,9 @@ def check_budget(job: Job) -> None:
         return
     got, limit, words = _measured(job, asked)
     finest = RESOLUTION_MS if asked.flops is None else 0.0
+    if got > limit + finest and asked.flops is None:
+        _measure_again(job)
+        got, limit, words = _measured(job, asked)
     if got > limit + finest:
         message = f"{words}: the artifact takes {got / limit - 1:.1%} more than was asked"
         if asked.plan is not None:
@@ -72,6 +75,17 @@ def check_budget(job: Job) -> None:
             HeadwayWarning,
             stacklevel=2,
         )
+
+
+def _measure_again(job: Job) -> None:
+    """Time the artifact in two more sessions, and keep the median of the three.
+
+    Sessions of one and the same model differ by some percent, by where their weights lie in memory; more rounds do not show that.
+    """
+    stage, stopwatch = job.outcome.stages[-1], job.given.stopwatch
+    timings = [stage.timing, *(job.time(job.outcome.model)[0] for _ in range(2))]
+    stage.timing = sorted(timings, key=lambda t: t.ratio)[1]
+    stage.ms = stopwatch.source_ms * stage.timing.ratio
 
 
 def _measured(job: Job, spec: FitSpec) -> tuple[float, float, str]:
