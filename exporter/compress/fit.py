@@ -43,7 +43,10 @@ _AIM = (1 + NEAR) / 2
 
 @dataclass(frozen=True)
 class Tools:
-    """What the rounds work with: calibration `batches`, the `source` to come near to, and functions that learn, cut, repair and time.
+    """What the rounds work with: `batches` to compare models on, the `source` to come near to, and functions that learn, cut, repair
+    and time.
+
+    No model learned from the batches: a repair that follows its calibration data too closely would look better on them than it is.
 
     `measure` returns what a model takes of the budget: its latency in the table's units, or multiply-adds per token of sequences of
     `length` tokens where the table is None. `repair` refits a model's weights in place. `remember` returns arrays that an earlier run

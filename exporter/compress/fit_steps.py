@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ...calibration.batches import Batch, make_batches
 from ...errors import GateError
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.torch_graph import TorchGraph
@@ -22,6 +23,7 @@ from .job import Changes, Job
 from .latency import measure_table
 from .latency_table import LatencyTable
 from .memory import learn, remember, repaired, timed
+from .samples import MOST_TOKENS
 from .search import CutPlan
 from .work import digest_of_model, key_of
 
@@ -104,7 +106,7 @@ def _tools(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], f
     given = job.given
     return Tools(
         source=TorchGraph(job.source_model),
-        batches=job.batches,
+        batches=_compared_on(job),
         table=table,
         length=_length(job),
         learn=partial(learn, job),
@@ -116,6 +118,15 @@ def _tools(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], f
         scoring=given.scoring,
         remember=partial(remember, job),
     )
+
+
+def _compared_on(job: Job) -> list[Batch]:
+    """Return the texts to choose by as batches; the calibration data where a recipe leaves nothing to choose."""
+    choice = job.given.choice
+    if choice is None:
+        return job.batches
+    longest = job.encoder.info.max_length
+    return make_batches(job.encoder, choice.texts, longest=longest, most_tokens=MOST_TOKENS, seed=job.given.seed)
 
 
 class _Earlier:

@@ -115,6 +115,10 @@ class FitSpec(PassBase):
         return self.flops is None and self.plan is None
 
     @property
+    def chooses(self) -> bool:
+        return self.rounds is None  # with a plan too: the texts to learn from are to be the same
+
+    @property
     def asked(self) -> dict[str, float]:
         budget = {"speedup": self.speedup, "latency_ms": self.latency_ms, "flops": self.flops}
         return {name: value for name, value in budget.items() if value is not None}
