@@ -58,7 +58,7 @@ def check_budget(job: Job) -> None:
         return
     got, limit, words = _measured(job, asked)
     finest = RESOLUTION_MS if asked.flops is None else 0.0
-    if got > limit + finest and asked.flops is None:
+    if got > limit + finest and asked.flops is None:  # it may have been other sessions' turn
         _measure_again(job)
         got, limit, words = _measured(job, asked)
     if got > limit + finest:
@@ -78,10 +78,7 @@ def check_budget(job: Job) -> None:
 
 
 def _measure_again(job: Job) -> None:
-    """Time the artifact in two more sessions, and keep the median of the three.
-
-    Sessions of one and the same model differ by some percent, by where their weights lie in memory; more rounds do not show that.
-    """
+    """Time the artifact twice more, in other sessions, and keep the median."""
     stage, stopwatch = job.outcome.stages[-1], job.given.stopwatch
     timings = [stage.timing, *(job.time(job.outcome.model)[0] for _ in range(2))]
     stage.timing = sorted(timings, key=lambda t: t.ratio)[1]

@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ RESOLUTION_MS = 0.02
 """What is shorter than this is lost in timers and schedulers: no interval has to be narrower."""
 
 _DRAWS = 400
+_SESSIONS = 3
+_BASELINE = "baseline"
 _ORT = OrtTarget()
 
 
@@ -95,38 +98,56 @@ def time_beside(first: Runner, own: Runner, workload: Workload, *, rounds: int =
     All shapes run in turn in every round. One thread is timed by the processor's clock: on a busy machine, time that others had the
     core would make a cut model look slower or faster than it is. Threads that wait for each other are timed by the wall clock.
     """
-    now = time.thread_time_ns if workload.threads == 1 else time.perf_counter_ns
-    runners = (first, own)
-    feeds = workload.feeds(first.input_names)
-    for batch in feeds:
-        for runner in runners:
-            runner.run(batch)
+    return time_in_sessions([(first, own)], workload, rounds=rounds)
+
+
+def time_in_sessions(pairs: Iterable[tuple[Runner, Runner]], workload: Workload, *, rounds: int = ROUNDS) -> Timing:
+    """Return the latency of one model beside another over several sessions of both, `rounds` rounds in each.
+
+    Sessions of one and the same model differ by some percent, by where their weights lie in memory: more rounds of one session do
+    not show that, so that the last session alone goes on while the interval is not narrow.
+    """
     times: list[np.ndarray] = []
-    while True:
-        for _ in range(rounds):
-            turn = np.zeros((len(feeds), 2))
-            for i, batch in enumerate(feeds):
-                for j in range(2):
-                    index = (j + len(times)) % 2
-                    if workload.threads > 1:
-                        time.sleep(IDLE_SECONDS)
-                        runners[index].run(
-                            batch
-                        )  # threads that slept may share a processor for their first milliseconds
-                    start = now()
-                    runners[index].run(batch)
-                    turn[i, index] = (now() - start) / 1e6
-            times.append(turn)
-        timing = Timing.of(np.array(times))
-        if timing.is_narrow or len(times) >= _MOST_ROUNDS:
-            return timing
+    for pair in pairs:
+        times += _rounds(pair, workload, rounds, warm=True)
+    while not (timing := Timing.of(np.array(times))).is_narrow and len(times) < _MOST_ROUNDS:
+        times += _rounds(pair, workload, rounds, warm=False)
+    return timing
+
+
+def _rounds(runners: tuple[Runner, Runner], workload: Workload, rounds: int, *, warm: bool) -> list[np.ndarray]:
+    """Return milliseconds `[shapes, 2]` of each round; who goes first changes from one to the next. `warm`: run all once before."""
+    now = time.thread_time_ns if workload.threads == 1 else time.perf_counter_ns
+    feeds = workload.feeds(runners[0].input_names)
+    for runner in runners if warm else ():
+        for batch in feeds:
+            runner.run(batch)
+    times = []
+    for number in range(rounds):
+        turn = np.zeros((len(feeds), 2))
+        for i, batch in enumerate(feeds):
+            for j in range(2):
+                index = (j + number) % 2
+                if workload.threads > 1:
+                    time.sleep(IDLE_SECONDS)
+                    runners[index].run(batch)  # threads that slept may share a processor for their first milliseconds
+                start = now()
+                runners[index].run(batch)
+                turn[i, index] = (now() - start) / 1e6
+        times.append(turn)
+    return times
+
+
+def build_model(model: ir.Model, folder: Path, target: OrtTarget = _ORT) -> None:
+    """Lower a canonical model (which is used up), and write it to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target.lower(model, read_anatomy(model))
+    target.build(model, folder)
 
 
 def open_model(model: ir.Model, folder: Path, threads: int, target: OrtTarget = _ORT) -> Runner:
     """Lower a canonical model (which is used up), write it to `folder` and open it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target.lower(model, read_anatomy(model))
-    target.build(model, folder)
+    build_model(model, folder, target)
     return target.open(folder, target.options(regroup=False), threads)
 
 
@@ -137,28 +158,36 @@ class Stopwatch:
     """
 
     def __init__(self, source: ir.Model, workload: Workload, target: Target, folder: Path):
-        """Open the source. Models that are timed are built in `folder`."""
+        """Write the source. Models that are timed are built in `folder`."""
         self.workload = workload
         self.source_ms = 0.0
         self.source_digest = digest_of_model(source)
         self._folder = folder
         self._target = target if isinstance(target, OrtTarget) else OrtTarget()
-        self._source = open_model(source.clone(), folder / "baseline", workload.threads)
+        build_model(source.clone(), folder / _BASELINE)
 
     def time(self, model: ir.Model) -> tuple[Timing, int]:
         """Return the latency of a model beside the source's, and bytes of its artifact."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            folder = Path(name)
-            runner = open_model(model.clone(), folder, self.workload.threads, self._target)
-            timing = time_beside(self._source, runner, self.workload)
+        with self._built(model) as folder:
+            timing = time_in_sessions(self._sessions(folder), self.workload, rounds=ROUNDS // 2)
             self.source_ms = self.source_ms or timing.first_ms
             return timing, sum(p.stat().st_size for p in self._target.files(folder))
 
     def time_at(self, model: ir.Model, shapes: Sequence[tuple[int, int]]) -> list[Timing]:
         """Return the latency of a model beside the source's at each of `shapes` alone."""
+        with self._built(model) as folder:
+            works = [Workload((shape,), self.workload.threads) for shape in shapes]
+            return [time_in_sessions(self._sessions(folder), work, rounds=3) for work in works]
+
+    @contextmanager
+    def _built(self, model: ir.Model) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            runner = open_model(model.clone(), Path(name), self.workload.threads, self._target)
-            return [
-                time_beside(self._source, runner, Workload((shape,), self.workload.threads), rounds=5)
-                for shape in shapes
-            ]
+            build_model(model.clone(), Path(name), self._target)
+            yield Path(name)
+
+    def _sessions(self, folder: Path) -> Iterator[tuple[Runner, Runner]]:
+        """Yield new sessions of the source and of a model that lies in `folder`."""
+        for _ in range(_SESSIONS):
+            places = ((_ORT, self._folder / _BASELINE), (self._target, folder))
+            first, own = (t.open(place, t.options(regroup=False), self.workload.threads) for t, place in places)
+            yield first, own

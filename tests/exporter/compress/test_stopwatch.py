@@ -1,12 +1,13 @@
 """How time is taken: in pairs, by the processor's clock, until it is known well enough."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from headway.exporter.compress import stopwatch
-from headway.exporter.compress.stopwatch import Stopwatch, Timing, Workload, time_beside
+from headway.exporter.compress.stopwatch import Stopwatch, Timing, Workload, time_beside, time_in_sessions
 from headway.exporter.targets.ort.target import OrtTarget
 
 from tests.support.evidence import WORK
@@ -68,6 +69,9 @@ def test_rounds_are_added_until_the_interval_is_narrow(monkeypatch: pytest.Monke
     busy = Sleeper()
     time_beside(busy, Sleeper(), WORK, rounds=4)  # type: ignore[arg-type]
     assert busy.runs == 60 + 1
+    sessions = [(Sleeper(), Sleeper()) for _ in range(3)]
+    time_in_sessions(sessions, WORK, rounds=4)  # type: ignore[arg-type]
+    assert [first.runs for first, _ in sessions] == [5, 5, 52 + 1]  # the last goes on alone
     even = iter(range(0, 10**12, 10**6))
     monkeypatch.setattr(stopwatch.time, "thread_time_ns", lambda: next(even))
     idle = Sleeper()
@@ -93,4 +97,9 @@ def test_a_model_is_timed_beside_the_source_and_at_each_shape(model, tmp_path, m
     watch.time(model)
     assert watch.source_ms == timing.first_ms  # the scale is that of the first
     assert len(watch.time_at(model, [(1, 4), (2, 8)])) == 2
+    opened: list[Path] = []
+    real = OrtTarget.open
+    monkeypatch.setattr(OrtTarget, "open", lambda self, place, *a: opened.append(place) or real(self, place, *a))
+    watch.time(model)
+    assert len(opened) == 6 and opened[::2] == [tmp_path / "baseline"] * 3  # new sessions of both
     assert [p.name for p in tmp_path.iterdir()] == ["baseline"]
