@@ -315,9 +315,9 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
         )
         for spec in recipe.passes:
             run_pass(job, spec)
+        _check_drop(job)
+        check_budget(job)
         job.learned.other_lengths = at_other_lengths(job)
-    _check_drop(job)
-    check_budget(job)
     cases, run = flow.cases(job.encoder), as_function(job.outcome.model)
     return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
 

@@ -37,8 +37,10 @@ _PER_ROUND = 1.5
 NEAR = 0.97
 """A model that needs less than this part of the budget was cut more than it had to be."""
 
-_AIM = (1 + NEAR) / 2
-"""Where in the budget a search aims at: in the middle of what is allowed, as far as can be from noise at both ends."""
+_MOST = 0.99
+"""A search takes no more than this part of the budget: sessions of one model differ by about so much."""
+
+_AIM = (_MOST + NEAR) / 2
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def _one_round(
         if not exact:
             return candidate, plan, measured
         closest = min(closest, measured)
-        if measured <= wanted:
+        if measured <= wanted * _MOST:
             met, low = (candidate, plan, measured), budget
             if measured >= wanted * NEAR:
                 break

@@ -78,6 +78,11 @@ class Timing:
         return (self.high - self.low) / 2
 
     @property
+    def low_share(self) -> float:
+        """The lower end of the interval as a part of the ratio."""
+        return self.low / self.ratio
+
+    @property
     def is_narrow(self) -> bool:
         """Whether more rounds would tell nothing that matters."""
         return self.half_width <= max(WITHIN * self.ratio, RESOLUTION_MS / self.first_ms)
@@ -101,8 +106,10 @@ def time_beside(first: Runner, own: Runner, workload: Workload, *, rounds: int =
     return time_in_sessions([(first, own)], workload, rounds=rounds)
 
 
-def time_in_sessions(pairs: Iterable[tuple[Runner, Runner]], workload: Workload, *, rounds: int = ROUNDS) -> Timing:
-    """Return the latency of one model beside another over several sessions of both, `rounds` rounds in each.
+def time_in_sessions(
+    pairs: Iterable[tuple[Runner, Runner]], workload: Workload, *, rounds: int = ROUNDS, most: int | None = None
+) -> Timing:
+    """Return the latency of one model beside another over several sessions of both, `rounds` rounds in each, `most` in all (60).
 
     Sessions of one and the same model differ by some percent, by where their weights lie in memory: more rounds of one session do
     not show that, so that the last session alone goes on while the interval is not narrow.
@@ -110,7 +117,7 @@ def time_in_sessions(pairs: Iterable[tuple[Runner, Runner]], workload: Workload,
     times: list[np.ndarray] = []
     for pair in pairs:
         times += _rounds(pair, workload, rounds, warm=True)
-    while not (timing := Timing.of(np.array(times))).is_narrow and len(times) < _MOST_ROUNDS:
+    while not (timing := Timing.of(np.array(times))).is_narrow and len(times) < (most or _MOST_ROUNDS):
         times += _rounds(pair, workload, rounds, warm=False)
     return timing
 
@@ -177,7 +184,7 @@ class Stopwatch:
         """Return the latency of a model beside the source's at each of `shapes` alone."""
         with self._built(model) as folder:
             works = [Workload((shape,), self.workload.threads) for shape in shapes]
-            return [time_in_sessions(self._sessions(folder), work, rounds=3) for work in works]
+            return [time_in_sessions(self._sessions(folder), work, rounds=3, most=3) for work in works]
 
     @contextmanager
     def _built(self, model: ir.Model) -> Iterator[Path]:

@@ -25,7 +25,9 @@ def after(job: Job, ratio: float) -> Job:
     return job
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(0.51, "refused"), (0.499, "right"), (0.486, "right"), (0.4, "warned")])
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(0.51, "refused"), (0.504, "right"), (0.499, "right"), (0.486, "right"), (0.4, "warned")]
+)
 def test_speed_is_held_to_at_both_ends(ratio: float, verdict: str, begin: Callable[..., Job]) -> None:
     job = after(begin([{"kind": "fit", "speedup": 2.0}]), ratio)
     if verdict == "refused":
