@@ -6,6 +6,7 @@ model itself (Kunstner et al. 2019, section 2), for vectors a random projection.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -167,12 +168,23 @@ def disagreement_over(
     that all moved the same way are none the worse. Of all other outputs it is `distance`.
     """
     with torch.no_grad():
-        pairs = [(student(b.feeds), wanted) for b, wanted in zip(batches, teacher, strict=True)]
-    if not pairs or read_outputs(list(pairs[0][1])) != ["sentence_embedding"] or sum(len(b.rows) for b in batches) < 3:
-        outputs = iter([given for given, _ in pairs])
-        return distance_over(lambda _: next(outputs), batches, [wanted for _, wanted in pairs], scoring)
-    ours, theirs = (torch.cat([p[i]["sentence_embedding"] for p in pairs]).double() for i in (0, 1))
-    return 1.0 - float(torch.corrcoef(torch.stack([_similarities(ours), _similarities(theirs)]))[0, 1])
+        answers = iter(teacher)
+        first = [next(answers)] if batches else []
+        wanted = chain(first, answers)
+        if (
+            read_outputs([*first[0]] if first else []) != ["sentence_embedding"]
+            or sum(len(b.rows) for b in batches) < 3
+        ):
+            return distance_over(student, batches, wanted, scoring)
+        ours, theirs = [], []
+        for batch, right in zip(
+            batches, wanted, strict=True
+        ):  # embeddings alone: other outputs may be as large as the text
+            ours.append(student(batch.feeds)["sentence_embedding"])
+            theirs.append(right["sentence_embedding"])
+        similar = [_similarities(torch.cat(vectors).double()) for vectors in (ours, theirs)]
+        agreement = torch.corrcoef(torch.stack(similar))[0, 1]
+    return 1.0 - float(agreement.nan_to_num(nan=0.0))  # texts that all became the same agree with nothing
 
 
 def _similarities(vectors: torch.Tensor) -> torch.Tensor:

@@ -224,3 +224,28 @@ def test_embeddings_that_all_moved_alike_are_none_the_worse() -> None:
     assert disagreement_over(lambda _: {"logits": torch.zeros(6, 1)}, batches, values) == distance_over(
         lambda _: {"logits": torch.zeros(6, 1)}, batches, values
     )
+
+
+def test_texts_that_all_became_the_same_agree_with_nothing_and_outputs_come_one_by_one() -> None:
+    """A correlation with a constant is no number; of other outputs only one batch's are held at a time."""
+    batches = [
+        Batch({"input_ids": np.zeros((4, 2), np.int64), "attention_mask": np.ones((4, 2), np.int64)}, np.arange(4))
+    ] * 3
+    vectors = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    same = {"sentence_embedding": torch.ones(4, 5)}
+    collapsed = disagreement_over(lambda _: same, batches, [{"sentence_embedding": vectors}] * 3)
+    assert collapsed == pytest.approx(1.0)
+    assert disagreement_over(lambda _: same, [], []) == 0.0
+    order: list[str] = []
+
+    def teacher():
+        for _ in batches:
+            order.append("teacher")
+            yield {"logits": torch.zeros(4, 2)}
+
+    def student(_: object) -> dict[str, torch.Tensor]:
+        order.append("student")
+        return {"logits": torch.zeros(4, 2)}
+
+    assert disagreement_over(student, batches, teacher()) == 0.0
+    assert order.index("student") <= 2 and order[-2:] in (["student", "teacher"], ["teacher", "student"])
