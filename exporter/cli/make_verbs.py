@@ -10,15 +10,12 @@ from ...errors import UsageError
 from .. import api
 from . import options as o
 from .curve import build_curve, read_speeds
-from .progress import progress
+from .progress import progress, stages_of
 from .shared import console, print_json, print_paths, read_number, read_shapes
 
 if TYPE_CHECKING:
     from ..export import Exported
     from ..recipe.recipe import Recipe
-
-_STEPS = 7
-"""Stages of an export; passes bring one each, and one to measure the source."""
 
 
 def export(
@@ -156,7 +153,7 @@ def _make(
 ) -> None:
     if recipe.passes:
         gc.enable()  # graphs are full of cycles; a compression makes and drops many, with their weights
-    with progress(_STEPS + len(recipe.passes) + bool(recipe.passes), quiet or as_json) as step:
+    with progress(stages_of(recipe), quiet or as_json) as step:
         exported = api.export(
             None, out, recipe=recipe, force=force, allow_pickle=allow_pickle, work_dir=work, progress=step
         )

@@ -3,7 +3,13 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..recipe.recipe import Recipe
+
+_STEPS = 7
+"""Stages of an export without passes: `export.STEPS`, which is imported with torch, when the bar is there."""
 
 
 class Stages:
@@ -41,6 +47,11 @@ class Stages:
     def place(self) -> str:
         """Which stage of how many."""
         return f"stage {self.number} of {self.total}" if self.total is not None else f"stage {self.number}"
+
+
+def stages_of(recipe: "Recipe") -> int:
+    """Return how many stages an export of a recipe has: passes bring one each, and one to measure the source."""
+    return _STEPS + len(recipe.passes) + bool(recipe.passes)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from ..passes.neurons import RemoveNeurons
 from ..targets.base import TargetSpec
 from .latency_table import SCHEMA_VERSION, LatencyTable, rising
 from .stopwatch import RESOLUTION_MS, Timing, Workload, open_model, time_beside
+from .work import cache_folder
 
 _LEVELS = 8
 _TABLE_ROWS = 1024
@@ -52,7 +53,7 @@ def measure_table(
     `cache` is a folder, by default the user's own; with `refresh` it is measured again. The model is not changed.
     """
     anatomy = read_anatomy(model)
-    folder = cache or _cache()
+    folder = cache or cache_folder("latency")
     path = folder / f"{_fingerprint(anatomy, workload, spec)}.json" if folder is not None else None
     if path is not None and not refresh:
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # a damaged one is measured again
@@ -62,7 +63,7 @@ def measure_table(
     table = _measure(model, anatomy, workload, spec, on_level)
     if table.noise > max(_TOO_NOISY, RESOLUTION_MS / table.full if table.full else 0.0):
         warnings.warn(
-            f"the machine is busy: latencies were measured to ±{table.noise:.0%} of the model's at best (load {table.load}); the table "
+            f"the machine is busy: latencies were measured to ±{table.noise:.0%} of the model's (load {table.load}); the table "
             "serves this run and is not kept: run it again on an idle machine for a better plan",
             HeadwayWarning,
             stacklevel=2,
@@ -99,15 +100,6 @@ def _keep(table: LatencyTable, path: Path) -> None:
             HeadwayWarning,
             stacklevel=2,
         )
-
-
-def _cache() -> Path | None:
-    """Return the folder of the user's own cache; None for a user without a home folder."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(given) if given else Path.home() / ".cache") / "headway" / "latency"
-    except RuntimeError:
-        return None
 
 
 def _fingerprint(anatomy: Anatomy, workload: Workload, spec: TargetSpec) -> str:

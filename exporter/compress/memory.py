@@ -65,8 +65,8 @@ def learn(job: Job, model: ir.Model) -> Evidence:
 
 def remember(job: Job, model: ir.Model) -> Remember:
     """Return what recalls arrays that were computed from a model and its evidence, by name."""
-    digest = digest_of_model(model)
-    return lambda name, make: job.given.work.arrays("order", key_of(job.basis, digest, name), make)
+    basis, digest = job.basis, digest_of_model(model)
+    return lambda name, make: job.given.work.arrays("order", key_of(basis, digest, name), make)
 
 
 def repaired(job: Job, model: ir.Model, method: Literal["projection", "scale"] = "projection") -> dict[str, float]:

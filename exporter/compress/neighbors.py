@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .figures import ranks
+from .figures import correlation, ranks, value_of
 
 NEIGHBORS = 10
 """Of so many nearest neighbors is counted how many stay, or of all others where there are fewer texts."""
@@ -38,9 +38,7 @@ def rank_correlation(wanted: np.ndarray, given: np.ndarray) -> float:
     """Return Spearman's correlation of the similarities of all pairs of texts, of two matrices `[texts, texts]`."""
     upper = np.triu_indices(len(wanted), 1)
     a, b = (ranks(x[upper]) for x in (wanted, given))
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size else float(np.array_equal(a, b))
+    return value_of(correlation(a, b), len(a))
 
 
 def neighbors(wanted: np.ndarray, given: np.ndarray) -> Neighbors:

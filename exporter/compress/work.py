@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,9 @@ import onnx_ir as ir
 from ...calibration.batches import Batch
 from ...errors import HeadwayWarning
 from ...replaced import own_folder
+from ..bench.measure import machine
 from ..graph.edit import constant
+from ..publish.exchange import move_to_free
 
 T = TypeVar("T")
 LIMIT_BYTES = 8 * 2**30
@@ -33,18 +36,30 @@ _VERSION = 1
 _DAMAGE = (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)
 
 
-def default_folder() -> Path | None:
-    """Return the folder in the user's own cache; None for a user without a home folder."""
+def cache_folder(name: str) -> Path | None:
+    """Return the folder for what is called so in the user's own cache; None for a user without a home folder."""
     given = os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(given) if given else Path.home() / ".cache") / "headway" / "work"
+        return (Path(given) if given else Path.home() / ".cache") / "headway" / name
     except RuntimeError:
         return None
 
 
+def default_folder() -> Path | None:
+    """Return the folder in the user's own cache where none is given."""
+    return cache_folder("work")
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the versions of what computes: another may compute something else."""
+    versions: dict[str, str] = machine()["versions"]
+    return versions
+
+
 def key_of(*parts: Any) -> str:
-    """Return a name for all that something depends on: strings, numbers, and lists and mappings of them."""
-    return hashlib.sha256(json.dumps([_VERSION, *parts], sort_keys=True).encode()).hexdigest()[:32]
+    """Return a name for all that something depends on: strings, numbers, and lists and mappings of them; versions come by themselves."""
+    return hashlib.sha256(json.dumps([_VERSION, _versions(), *parts], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def digest_of_model(model: ir.Model) -> str:
@@ -118,8 +133,8 @@ class Work:
                 write(new)
                 path = self.folder / f"{kind}-{key}"
                 shutil.rmtree(path, ignore_errors=True)
-                with suppress(FileExistsError):
-                    new.rename(path)
+                with suppress(FileExistsError):  # another run was faster, with the same
+                    move_to_free(new, path)
             self._make_room()
         except OSError as error:
             if not self._warned:
@@ -133,34 +148,34 @@ class Work:
 
     def arrays(self, kind: str, key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Return arrays by name that were kept under a key; where there are none, make and keep them."""
-
-        def read(path: Path) -> dict[str, np.ndarray]:
-            with np.load(path / "arrays.npz", allow_pickle=False) as stored:
-                return dict(stored)
-
-        found = self.recall(kind, key, read)
-        if found is not None:
-            return found
-        made = dict(make())
-        self.keep(kind, key, lambda path: np.savez(path / "arrays.npz", **made))  # type: ignore[arg-type]
-        return made
+        return self._kept(kind, key, lambda: dict(make()), _read_arrays, _write_arrays)
 
     def values(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
         """Return plain values (of JSON) that were kept under a key; where there are none, make and keep them."""
-        found = self.recall(kind, key, _read_json)
-        if found is not None:
-            return found
-        made = make()
-        self.keep_values(kind, key, made)
-        return made
+        return self._kept(kind, key, make, _read_json, _write_json)
 
-    def keep_values(self, kind: str, key: str, made: Any) -> None:
-        """Keep plain values (of JSON) under a key."""
-        self.keep(kind, key, lambda path: _write_json(path, made))
+    def _kept(
+        self,
+        kind: str,
+        key: str,
+        make: Callable[[], T],
+        read: Callable[[Path], T],
+        write: Callable[[Path, T], None],
+    ) -> T:
+        found = self.recall(kind, key, read)
+        if found is None:
+            found = make()
+            made = found
+            self.keep(kind, key, lambda path: write(path, made))
+        return found
 
     def known(self, kind: str, key: str) -> Any:
         """Return plain values that were kept under a key; None where there are none."""
         return self.recall(kind, key, _read_json)
+
+    def keep_values(self, kind: str, key: str, made: Any) -> None:
+        """Keep plain values (of JSON) under a key."""
+        self.keep(kind, key, lambda path: _write_json(path, made))
 
     def entries(self) -> list[Entry]:
         """Return all that is kept, least recently used first."""
@@ -192,6 +207,15 @@ class Work:
                 return
             shutil.rmtree(entry.path, ignore_errors=True)
             total -= entry.nbytes
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path / "arrays.npz", allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    np.savez(path / "arrays.npz", **arrays)  # type: ignore[arg-type]
 
 
 def _read_json(path: Path) -> Any:

@@ -5,7 +5,10 @@ import onnx_ir as ir
 
 from .probe import Prober
 
-_BATCH, _LONGEST = (2, 3), 7
+BATCHES = (2, 3)
+"""Sizes of the batch in two runs: no other axis changes in the same way."""
+
+_LONGEST = 7
 _NAMES = ("batch", "choices", "sequence")
 
 
@@ -17,10 +20,9 @@ def name_inner_axes(graph: ir.Graph, prober: Prober, longest: int) -> int:
     values = [v for node in graph for v in node.outputs if v.shape is not None and any(map(_unknown, v.shape))]
     if not values:
         return 0
-    last = max(2, min(_LONGEST, longest))
-    lengths = max(1, last - 2), last
-    names = {_BATCH: "batch", lengths: "sequence"}
-    shapes = zip(_BATCH, lengths, strict=True)
+    lengths = lengths_within(longest)
+    names = {BATCHES: "batch", lengths: "sequence"}
+    shapes = zip(BATCHES, lengths, strict=True)
     first, second = prober.runs(values, [prober.feeds(np.ones(shape, np.int64)) for shape in shapes])
     count = 0
     for value, a, b in zip(values, first, second, strict=True):
@@ -31,6 +33,12 @@ def name_inner_axes(graph: ir.Graph, prober: Prober, longest: int) -> int:
         count += sum(bool(name) and _unknown(axis) for name, axis in zip(found, value.shape, strict=True))
         value.shape = ir.Shape(axes)
     return count
+
+
+def lengths_within(longest: int) -> tuple[int, int]:
+    """Return the lengths of two runs, in tokens, of which the model takes at most `longest`."""
+    last = max(2, min(_LONGEST, longest))
+    return max(1, last - 2), last
 
 
 def _unknown(axis: int | ir.SymbolicDim) -> bool:

@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console
 
 from headway.exporter.cli import progress as module
-from headway.exporter.cli.progress import Stages, progress
+from headway.exporter.cli.progress import Stages, progress, stages_of
+from headway.exporter.export import STEPS
+from headway.exporter.recipe.recipe import make_recipe
 
 
 def test_parts_of_one_series_fill_one_bar_whatever_their_names() -> None:
@@ -72,3 +74,10 @@ def test_on_a_terminal_the_stage_and_its_part_are_named_and_no_earlier_one(monke
     assert (part.description, part.completed, part.total, part.visible) == ("  sensitivity, layer.0", 2, 8, True)
     step("finish")
     assert not part.visible and whole.completed == 2
+
+
+def test_the_stages_of_an_export_are_its_steps() -> None:
+    """The number stands by itself, since the steps are imported with torch."""
+    plain = make_recipe("test", source="x")
+    cut = make_recipe("test", source="x", data="y", passes=[{"kind": "fit", "flops": 0.5}, {"kind": "repair"}])
+    assert stages_of(plain) == len(STEPS) and stages_of(cut) == len(STEPS) + 1 + 2

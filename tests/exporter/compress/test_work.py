@@ -84,7 +84,11 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, recwarn: p
 
 
 def test_names_follow_what_they_stand_for(model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = key_of("a")
     assert key_of("a", 1, {"x": 2, "y": 3}) == key_of("a", 1, {"y": 3, "x": 2}) != key_of("a", 2, {"x": 2, "y": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr(work_module, "_versions", lambda: {"torch": "0.1"})
+        assert key_of("a") != before
     copy = model.clone()
     assert digest_of_model(copy) == digest_of_model(model)
     value = next(v for v in copy.graph.initializers.values() if (a := constant(v)) is not None and a.ndim == 2)
