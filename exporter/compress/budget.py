@@ -1,6 +1,7 @@
 """Hold a compression to its budget: what the artifact takes after all passes, as it was measured."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -52,29 +53,36 @@ def check_budget(job: Job) -> None:
 
     A recipe that holds a plan is made the same on every machine, so that its latency here is no verdict: the warning says what it is.
     """
-    spec = next((p for p in job.outcome.passes if isinstance(p, FitSpec)), None)
-    asked = next((p for p in job.given.recipe.passes if isinstance(p, FitSpec)), None)
-    if spec is None or asked is None:
+    spec = next((p for p in job.given.recipe.passes if isinstance(p, FitSpec)), None)
+    if spec is None:
         return
-    got, limit, words = _measured(job, asked)
-    if asked.flops is None and got > limit:  # other sessions may say otherwise
+    taken = _measured(job, spec)
+    if spec.flops is None and taken.got > taken.limit:  # other sessions may say otherwise
         _measure_again(job)
-        got, limit, words = _measured(job, asked)
-    finest = 0.0 if asked.flops is not None else max(RESOLUTION_MS, got * (1 - job.outcome.stages[-1].timing.low_share))
-    if got > limit + finest:
-        message = f"{words}: the artifact takes {got / limit - 1:.1%} more than was asked"
-        if asked.plan is not None:
-            warnings.warn(
-                f"{message}; the plan of the recipe was made on another machine", HeadwayWarning, stacklevel=2
-            )
-            return
-        raise GateError(f"{message}. Ask for a little more, or run it again on an idle machine. Nothing was written")
-    if got < limit * NEAR - finest and asked.plan is None:
+        taken = _measured(job, spec)
+    if taken.got > taken.limit + taken.slack:
+        message = f"{taken.words}: the artifact takes {taken.got / taken.limit - 1:.1%} more than was asked"
+        if spec.plan is None:
+            raise GateError(f"{message}. Ask for less, or run it again on an idle machine. Nothing was written")
+        message += "; the plan of the recipe was made on another machine"
+        warnings.warn(message, HeadwayWarning, stacklevel=2)
+    elif taken.got < taken.limit * NEAR - taken.slack and spec.plan is None:
         warnings.warn(
-            f"{words}: the artifact takes {1 - got / limit:.1%} less than was asked, and nothing that was tried lies between",
+            f"{taken.words}: the artifact takes {1 - taken.got / taken.limit:.1%} less than was asked; no plan that was tried lies "
+            "nearer, or other passes of the recipe took the rest",
             HeadwayWarning,
             stacklevel=2,
         )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What the artifact takes and may take, in the budget's unit, how well that is known, and both in words."""
+
+    got: float
+    limit: float
+    slack: float
+    words: str
 
 
 def _measure_again(job: Job) -> None:
@@ -85,17 +93,15 @@ def _measure_again(job: Job) -> None:
     stage.ms = stopwatch.source_ms * stage.timing.ratio
 
 
-def _measured(job: Job, spec: FitSpec) -> tuple[float, float, str]:
-    """Return what the artifact takes, what it may take, and both in words."""
-    if spec.flops is not None:
-        anatomies = read_anatomy(job.source_model), job.anatomy
-        length = round(
-            sum(n for _, n in job.given.stopwatch.workload.shapes) / len(job.given.stopwatch.workload.shapes)
-        )
-        before, now = (a.flops_per_token(length) for a in anatomies)
-        return now, spec.flops * before, f"{spec.flops:g} of the operations were asked for, {now / before:.3f} are left"
+def _measured(job: Job, spec: FitSpec) -> _Taken:
     stopwatch, timing = job.given.stopwatch, job.outcome.stages[-1].timing
+    if spec.flops is not None:
+        length = stopwatch.workload.mean_tokens
+        before, now = (a.flops_per_token(length) for a in (read_anatomy(job.source_model), job.anatomy))
+        words = f"{spec.flops:g} of the operations were asked for, {now / before:.3f} are left"
+        return _Taken(now, spec.flops * before, 0.0, words)
     got, limit = stopwatch.source_ms * timing.ratio, goal_ms(job, spec)
+    slack = max(RESOLUTION_MS, stopwatch.source_ms * (timing.ratio - timing.low))
     if spec.speedup:
         words = (
             f"{spec.speedup:g} times as fast was asked for, {1 / timing.ratio:.2f} ({1 / timing.high:.2f} to {1 / timing.low:.2f}) was "
@@ -103,7 +109,7 @@ def _measured(job: Job, spec: FitSpec) -> tuple[float, float, str]:
         )
     else:
         words = f"{limit:g} ms were asked for, {got:.2f} measured on {stopwatch.workload}"
-    return got, limit, words
+    return _Taken(got, limit, slack, words)
 
 
 def at_other_lengths(job: Job) -> list[dict[str, Any]]:

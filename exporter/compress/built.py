@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Point:
-    """A model that was built on the way: how many times as fast as before it was cut, and the points of quality that it lost."""
+    """A model that was built on the way: how many times as fast as before it was cut, and what it lost.
+
+    `drop` is in points, on the texts to choose by.
+    """
 
     speedup: float
     drop: float
@@ -24,7 +27,10 @@ def curve_words(curve: Sequence[Point], most: float) -> str:
         if passing
         else "None of them would pass"
     )
-    return f". Built on the way: {words}. {advice}; what was learned is kept, and the next run goes on from there"
+    return (
+        f". Built on the way: {words} points, on the texts to choose by. {advice}; what was learned is kept, and the next run goes on "
+        "from there"
+    )
 
 
 def _floor(speedup: float) -> float:

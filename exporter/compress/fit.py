@@ -45,10 +45,10 @@ _AIM = (_MOST + NEAR) / 2
 
 @dataclass(frozen=True)
 class Tools:
-    """What the rounds work with: `batches` to compare models on, the `source` to come near to, and functions that learn, cut, repair
-    and time.
+    """What the rounds work with: texts, the source to come near to, and functions that learn, cut, repair and time.
 
-    No model learned from the batches: a repair that follows its calibration data too closely would look better on them than it is.
+    Models are compared with the `source` on `batches`. No model learned from those: a repair that follows its calibration data too
+    closely would look better on them than it is.
 
     `measure` returns what a model takes of the budget: its latency in the table's units, or multiply-adds per token of sequences of
     `length` tokens where the table is None. `repair` refits a model's weights in place. `remember` returns arrays that an earlier run
@@ -74,10 +74,9 @@ class Tools:
         """Return how far a model's answers on batches are from the source's."""
         return disagreement_over(TorchGraph(model), batches, (self.source(b.feeds) for b in batches), self.scoring)
 
-    @property
-    def whole(self) -> float | None:
-        """What the uncut model takes, where the table says it."""
-        return self.table.full if self.table is not None else None
+    def taken_by_whole(self, model: ir.Model) -> float:
+        """Return what the uncut model takes of the budget: what the table says, or what is counted."""
+        return self.table.full if self.table is not None else self.measure(model)
 
 
 @dataclass(frozen=True)
@@ -163,19 +162,19 @@ def _attempts(
         if tools.measure(tools.apply(model, [RemoveBlocks(sorted(order))])) <= budget:
             break
     # One, all that the budget asks for, all but one of them, and half of them.
-    for count in sorted({1, (len(order) + 1) // 2, len(order) - 1, len(order)} - {0}):
-        if count <= len(order):
-            yield lambda count=count: _after_drop(model, tools, budget, order[:count], best)  # type: ignore[misc]
+    counts = {1, (len(order) + 1) // 2, len(order) - 1, len(order)}
+    for count in sorted(counts & set(range(1, len(order) + 1))):
+        yield lambda count=count: _after_drop(model, tools, budget, order[:count], best)  # type: ignore[misc]
 
 
-def _after_drop(model: ir.Model, tools: Tools, budget: float, blocks: Sequence[int], best: "_Best") -> Candidate | None:
+def _after_drop(model: ir.Model, tools: Tools, budget: float, blocks: Sequence[int], best: _Best) -> Candidate | None:
     """Remove whole blocks, then meet the budget as `_rounds` does. None where cuts as large lose less than those blocks."""
     plan = CutPlan(blocks=sorted(blocks))
     dropped = tools.apply(model, [RemoveBlocks(plan.blocks)])
     cost = tools.measure(dropped)
     repaired = dropped.clone()
     tools.repair(repaired)
-    if _note(repaired, tools, [plan], cost) >= best.expected(cost, tools.whole or tools.measure(model)):
+    if _note(repaired, tools, [plan], cost) >= best.expected(cost, tools.taken_by_whole(model)):
         return None
     if budget * NEAR <= cost <= budget:
         return Candidate(dropped, [plan], cost)
@@ -219,7 +218,7 @@ def _rounds(
     each round but the last, and how far its answers are, comes into `seen`.
     """
     table, length = tools.table, tools.length
-    total = total or tools.whole or tools.measure(model)
+    total = total or tools.taken_by_whole(model)
     followed: list[CutPlan] = []
     cost = total
     for number in range(1, rounds + 1):

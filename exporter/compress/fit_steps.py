@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ...calibration.batches import Batch, make_batches
@@ -25,7 +24,7 @@ from .latency_table import LatencyTable
 from .memory import learn, remember, repaired, timed
 from .samples import MOST_TOKENS
 from .search import CutPlan
-from .work import digest_of_model, key_of
+from .work import digest_of_batches, digest_of_model, key_of
 
 
 def fit_to_budget(job: Job, spec: FitSpec) -> Changes:
@@ -85,21 +84,17 @@ def _by_latency(job: Job, spec: FitSpec) -> tuple[Tools, float, float]:
     whole = timed(job, as_deployed(job, model, spec))
     table = measure_table(model, given.stopwatch.workload, given.target.spec, on_level=given.step)
     job.learned.table = table
-    scale = table.full / (given.stopwatch.source_ms * whole.ratio)
+    scale = table.full / whole.ratio  # of latency ratios to the source
 
     def measure(candidate: ir.Model) -> float:
-        return given.stopwatch.source_ms * timed(job, as_deployed(job, candidate, spec)).ratio * scale
+        return timed(job, as_deployed(job, candidate, spec)).ratio * scale
 
-    return _tools(job, table, measure), table.full, goal_ms(job, spec) * scale
+    return _tools(job, table, measure), table.full, goal_ms(job, spec) / given.stopwatch.source_ms * scale
 
 
 def _flops_tools(job: Job) -> Tools:
-    length = _length(job)
+    length = job.given.stopwatch.workload.mean_tokens
     return _tools(job, None, lambda model: read_anatomy(model).flops_per_token(length) / 2)
-
-
-def _length(job: Job) -> int:
-    return int(np.mean([tokens for _, tokens in job.given.stopwatch.workload.shapes]))
 
 
 def _tools(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], float]) -> Tools:
@@ -108,7 +103,7 @@ def _tools(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], f
         source=TorchGraph(job.source_model),
         batches=_compared_on(job),
         table=table,
-        length=_length(job),
+        length=given.stopwatch.workload.mean_tokens,
         learn=partial(learn, job),
         apply=lambda model, passes: checked(model, passes, job.batches),
         measure=measure,
@@ -141,7 +136,8 @@ class _Earlier:
         behind = [p.model_dump(mode="json") for p in job.given.recipe.passes if p.role in ("quantize", "store")]
         behind = behind if tools.table is not None else []  # operations are the same in all dtypes
         model = digest_of_model(job.outcome.model)
-        self._key = key_of(job.basis, model, about, behind, job.given.target.spec.name)
+        compared = digest_of_batches(tools.batches)
+        self._key = key_of(job.basis, compared, model, about, behind, job.given.target.spec.name)
         self._rows: list[dict[str, Any]] = job.given.work.known("fit", self._key) or []
 
     @property
@@ -163,11 +159,12 @@ class _Earlier:
         return replace(tools, built=self._note)
 
     def _note(self, model: ir.Model, plans: Sequence[CutPlan], cost: float, off: float) -> None:
+        """Note a model with what it loses on the texts to choose by: a user chooses by the curve too, and the gate has other texts."""
         job = self._job
         written = [plan.written().model_dump(mode="json") for plan in plans]
-        if any(row["plans"] == written for row in self._rows):
+        if job.given.choice is None or any(row["plans"] == written for row in self._rows):
             return
-        drop = job.judge(model).lost
+        drop = job.choice_drop(model)
         self._rows.append({"plans": written, "cost": cost, "off": off, "drop": drop})
         job.given.work.keep_values("fit", self._key, self._rows)
 

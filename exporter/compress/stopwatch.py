@@ -44,6 +44,11 @@ class Workload:
         middles = np.quantile(lengths, [0.125, 0.375, 0.625, 0.875]).round().astype(int)
         return cls(tuple((1, max(int(n), 1)) for n in middles), threads)
 
+    @property
+    def mean_tokens(self) -> int:
+        """The mean length of a text, in whole tokens: what operations are counted at."""
+        return int(np.mean([tokens for _, tokens in self.shapes]))
+
     def feeds(self, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
         """Return one batch of each shape, without padding. Ids are small enough for any vocabulary, trimmed or of amino acids."""
         batches = []
@@ -76,11 +81,6 @@ class Timing:
     def half_width(self) -> float:
         """Half the interval of the ratio."""
         return (self.high - self.low) / 2
-
-    @property
-    def low_share(self) -> float:
-        """The lower end of the interval as a part of the ratio."""
-        return self.low / self.ratio
 
     @property
     def is_narrow(self) -> bool:

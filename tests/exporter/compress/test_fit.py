@@ -109,3 +109,10 @@ def test_a_plan_is_followed_as_it_was_made(model, evidence: Evidence) -> None:
     made, plans = fit(model, tools, budget=3.4, rounds=[1], drop=True)
     again = follow(model, tools, [CutPlan.read(plan.written()) for plan in plans])
     assert measure(again) == measure(made)
+
+
+def test_a_model_whose_blocks_cannot_go_is_only_cut(model, evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module, "drop_order", lambda *_: iter(()))
+    monkeypatch.setattr(fit_module, "_after_drop", lambda *_: pytest.fail("blocks were dropped"))
+    tools = Made(0.05, [], table(), 9, lambda _: evidence, apply, measure, lambda _: None, ort.SPEC)  # type: ignore[arg-type]
+    assert not fit(model, tools, budget=4.0, rounds=[1], drop=True)[1][0].blocks

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,18 @@ def test_a_model_that_meets_another_budget_is_taken(begin: Callable[..., Job], m
     monkeypatch.setattr(fit_steps, "fit", lambda *_, **__: pytest.fail("a plan was searched"))
     fit_to_budget(again, FitSpec(flops=1.01 / on_the_way))
     assert again.outcome.decided["plan"] and again.learned.curve == job.learned.curve
+
+
+def test_the_curve_is_of_the_texts_to_choose_by(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who chooses a budget by the curve has not seen the texts that the gate reads; other texts to choose by have another curve."""
+    job = begin([{"kind": "fit", "flops": 0.5}], max_drop=100)
+    monkeypatch.setattr(Job, "judge", lambda *_: pytest.fail("the texts of the gate were read"))
+    fit_to_budget(job, FitSpec(flops=0.5))
+    assert job.learned.curve
+    monkeypatch.undo()
+    again = begin([{"kind": "fit", "flops": 0.5}], max_drop=100)
+    assert again.given.choice is not None
+    other = replace(again.given.choice, files=(replace(again.given.choice.files[0], texts=again.given.quality.texts),))
+    again = replace(again, given=replace(again.given, choice=other))
+    tools = fit_steps._flops_tools(again)
+    assert fit_steps._Earlier(again, tools, 1.0).curve == []
