@@ -23,7 +23,7 @@ _RUNS = 10
 
 
 class Inspection(TypedDict):
-    """The anatomy of a model as plain numbers.
+    """The anatomy of a model as plain numbers. `form` has a sentence for each compressed form of its checkpoint.
 
     `bytes` are those of its weights. Each of `blocks` has its `heads`, `head_dim`, `kv_heads`, `intermediate_size` and `activation`
     of each feed-forward, and its form (`gated`, `merged_qkv`, `disentangled`, `ranks`). `gflops_per_token` is at `length` tokens;
@@ -31,6 +31,7 @@ class Inspection(TypedDict):
     """
 
     model: str
+    form: list[str]
     task: str
     length: int
     parameters: int
@@ -60,6 +61,7 @@ def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow
             share = op_share(Path(folder) / MODEL_FILE, length)
     return Inspection(
         model=spec,
+        form=list(source.sentences),
         task=source.task,
         length=length,
         **described,  # type: ignore[typeddict-item]
@@ -75,7 +77,8 @@ def _inspect_bundle(path: Path, task: str | None, length: int, time: bool) -> In
     check_whole(path, manifest)
     share = _bundle_share(path, manifest, length) if time else {}
     known = {name: value for name, value in manifest.anatomy.items() if name in Inspection.__annotations__}
-    return Inspection(**known | {"model": str(path), "task": manifest.task, "length": length, "time_share": share})  # type: ignore[typeddict-item]
+    known |= {"model": str(path), "form": manifest.source.get("form", []), "task": manifest.task}
+    return Inspection(**known, length=length, time_share=share)  # type: ignore[typeddict-item]
 
 
 def _bundle_share(path: Path, manifest: Manifest, length: int) -> dict[str, float]:

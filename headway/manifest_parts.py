@@ -34,6 +34,7 @@ class SourceRecord(TypedDict):
     fingerprint: str
     bytes: _Count
     license: NotRequired[str | None]
+    form: NotRequired[list[str]]
 
 
 class Block(TypedDict):

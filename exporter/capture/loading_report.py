@@ -2,10 +2,14 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
+from ..source.checkpoints.read import close_to
 from ..source.source import Source, architectures
+from .structured import load_structured
 
 _NAMED = 10
 
@@ -20,10 +24,11 @@ _BUFFERS = ("position_ids", "token_type_ids")
 
 
 @contextmanager
-def reported() -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
+def reported(source: Source) -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
     """Yield a list that receives each model which transformers loads inside the block, and its report on the tensors.
 
-    Tensors whose shape differs are reported, too: transformers' own error does not name them.
+    Tensors whose shape differs are reported, too: transformers' own error does not name them. Where the source's checkpoint has a
+    compressed form, its tensors are those with the form undone.
     """
     from transformers import PreTrainedModel
 
@@ -32,7 +37,11 @@ def reported() -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
 
     def from_pretrained(cls: Any, *args: Any, **options: Any) -> Any:
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        model, report = original.__get__(None, cls)(*args, **options)
+        load = original.__get__(None, cls)
+        if source.checkpoint is not None and args and Path(args[0]) == source.encoder_directory:
+            model, report = load_structured(cls, source.checkpoint, partial(load, **_without_config(options)))
+        else:
+            model, report = load(*args, **options)
         reports.append((model, report))
         return model
 
@@ -41,6 +50,10 @@ def reported() -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
         yield reports
     finally:
         PreTrainedModel.from_pretrained = original  # type: ignore[method-assign]
+
+
+def _without_config(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in ("config", "state_dict")}
 
 
 def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[str]:
@@ -105,9 +118,11 @@ def _is_known_buffer(source: Source, key: str) -> bool:
 
 
 def _saved_names(source: Source) -> list[str]:
-    """Return the names in the safetensors files."""
+    """Return the names in the safetensors files, or those of a form that was undone."""
     from safetensors import safe_open
 
+    if source.checkpoint is not None:
+        return list(source.checkpoint.state)
     names: list[str] = []
     for path in source.weights:
         if path.suffix == ".safetensors" and path.parent == source.encoder_directory:
@@ -121,6 +136,9 @@ def _tensor(source: Source, key: str) -> Any:
     import torch
     from safetensors import safe_open
 
+    if source.checkpoint is not None:
+        tensor = source.checkpoint.state.get(key)
+        return tensor.read() if tensor is not None else None
     for path in source.weights:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -160,6 +178,9 @@ def _head_tensors(source: Source, model: Any) -> set[str]:
 def _no_use(source: Source, model: Any, unused: list[str]) -> str:
     listed = ", ".join(unused[:_NAMED]) + (f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else "")
     message = f"{source.encoder_directory}: {type(model).__name__} of transformers has no use for {listed}"
+    close = close_to(unused)
+    if close:
+        message += f" (close to {' and '.join(close)}, but not as those are saved)"
     if any(k.endswith(_PRUNING) for k in unused):
         return f"{message}: masks and scores of a pruning library: apply them to the weights and save those alone"
     layer = _surplus_layer(unused, model)

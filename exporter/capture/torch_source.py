@@ -25,7 +25,7 @@ def load_model(source: Source) -> tuple[TorchReference, Source]:
     SourceError where it does not load, or where anything of it would be left out; HeadwayWarning names heads that the task does
     not need.
     """
-    notes: list[str] = []
+    notes = [f"{source.encoder_directory}: {sentence}" for sentence in source.sentences]
     with quiet_tracing():
         reference = _from_directory(source, notes) if source.kind == "huggingface" else _from_factory(source)
         check_finite(reference.module, reference.source)
@@ -47,7 +47,7 @@ def quiet_tracing() -> Iterator[None]:
 
 def _from_directory(source: Source, notes: list[str]) -> TorchReference:
     check_settings(source)
-    with reported() as reports:
+    with reported(source) as reports:
         if source.judge_class is not None:
             from .sentence import SentenceReference, WrappedSentence, load_sentence
 

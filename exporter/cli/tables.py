@@ -79,6 +79,7 @@ def anatomy_table(inspection: Mapping[str, Any]) -> Table:
         )
     for name, shape in inspection["embeddings"].items():
         table.add_row(name, "", "", "x".join(map(str, shape)), "", "embedding")
+    table.caption = "; ".join(inspection["form"]) or None
     return table
 
 

@@ -56,6 +56,7 @@ def build_manifest(
             "bytes": sum(p.stat().st_size for p in source.weights) or anatomy["bytes"],
             "text_fingerprint": text_fingerprint,
             "license": declared_license(source.directory),
+            "form": list(source.sentences),
         },
         anatomy=anatomy,
         lowering=lowering,

@@ -14,10 +14,10 @@ def check_config(source: Source, anatomy: Anatomy) -> None:
         return
     declared = normalized_config(source.config)
     attention = anatomy.blocks[0].attention
-    pairs = (
-        ("num_hidden_layers", declared.get("num_layers"), len(anatomy.blocks)),
-        ("num_attention_heads", declared.get("num_attention_heads"), attention.heads if attention else 0),
-    )
+    pairs = [("num_hidden_layers", declared.get("num_layers"), len(anatomy.blocks))]
+    if source.checkpoint is None or not source.checkpoint.resized:
+        heads = attention.heads if attention else 0
+        pairs.append(("num_attention_heads", declared.get("num_attention_heads"), heads))
     for name, wanted, actual in pairs:
         if wanted is not None and wanted != actual and "pruned_heads" not in source.config:
             raise SourceError(f"{source.spec}: config.json says {name} = {wanted}, the graph has {actual}")

@@ -13,6 +13,8 @@ from ...errors import SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST
 from .bounds import check_bounds, check_header, check_index, limit
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.read import read_checkpoint
 from .sentence_modules import MODULES, SentenceModule, library_class, read_modules
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
@@ -39,7 +41,8 @@ _HEADS = {
 class Source:
     """A model as the user gave it. `directory` holds its config and tokenizer files, if there are any.
 
-    `library_class` is the class of sentence-transformers that saved it. `chosen`: the user named the task.
+    `library_class` is the class of sentence-transformers that saved it. `chosen`: the user named the task. `checkpoint` holds the
+    tensors of a compressed form, undone; it is None where the files are as their own library reads them.
     """
 
     kind: Literal["huggingface", "onnx", "factory"]
@@ -51,6 +54,12 @@ class Source:
     sentence_modules: tuple[SentenceModule, ...] = field(default=())
     library_class: str | None = None
     chosen: bool = False
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What compressed forms the checkpoint has, a sentence for each."""
+        return self.checkpoint.sentences if self.checkpoint is not None else ()
 
     @property
     def encoder_directory(self) -> Path | None:
@@ -178,8 +187,12 @@ def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle
         raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")
     config = read_json(home / "config.json")
     check_bounds(config, home / "config.json")
-    saved_by = library_class(directory, config, modules)
     weights = _weights(home, allow_pickle)
+    checkpoint = read_checkpoint(home, config, weights)
+    if checkpoint is not None:
+        config = dict(checkpoint.config)
+        check_bounds(config, home / "config.json")
+    saved_by = library_class(directory, config, modules)
     for module in modules:
         if module.folder != home and any(module.folder.glob("*.safetensors")) | any(module.folder.glob("*.bin")):
             weights += _weights(module.folder, allow_pickle)
@@ -193,6 +206,7 @@ def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle
         modules,
         saved_by,
         task is not None,
+        checkpoint,
     )
 
 

@@ -1,0 +1,60 @@
+"""Find the forms of a checkpoint and undo them one after the other: a prefix around an adapter around a pruned base."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from ....errors import SourceError
+from . import forms
+from .checkpoint import Checkpoint
+from .state import read_state
+
+_MOST_FORMS = 16
+
+
+class Form(Protocol):
+    """A module of `forms`.
+
+    `ORDER` says which form is looked for first: prefixes have 0, adapters and factors 20, masks and gates 40, sizes 60. `MARKS`
+    are endings of tensor names, by which a refusal says what a tensor is close to.
+    """
+
+    ORDER: int
+    NAME: str
+    MARKS: tuple[str, ...]
+
+    def read(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """Return the checkpoint with this form undone; None where it does not have it. SourceError where it is damaged."""
+        ...
+
+
+@cache
+def all_forms() -> tuple[Form, ...]:
+    """Return the readers, in the order in which they look."""
+    modules = (importlib.import_module(f"{forms.__name__}.{m.name}") for m in pkgutil.iter_modules(forms.__path__))
+    return tuple(sorted((cast(Form, module) for module in modules), key=lambda form: (form.ORDER, form.NAME)))
+
+
+def read_checkpoint(directory: Path, config: Mapping[str, Any], files: tuple[Path, ...]) -> Checkpoint | None:
+    """Return a checkpoint with all its forms undone; None where it has none, and its own library reads it.
+
+    SourceError where a form is damaged, or where forms never end.
+    """
+    checkpoint = Checkpoint(directory, config, read_state(files))
+    for _ in range(_MOST_FORMS):
+        changed = next((found for form in all_forms() if (found := form.read(checkpoint)) is not None), None)
+        if changed is None:
+            return checkpoint if checkpoint.sentences else None
+        checkpoint = changed
+    raise SourceError(
+        f"{directory}: more than {_MOST_FORMS} compressed forms, one inside the other ({checkpoint.sentences[-1]}): give the model as "
+        "module:callable"
+    )
+
+
+def close_to(names: list[str]) -> list[str]:
+    """Return the names of the forms that tensors of these names remind of."""
+    return [form.NAME for form in all_forms() if any(name.endswith(form.MARKS) for name in names)]

@@ -1,0 +1,110 @@
+"""Tensors of a checkpoint that are read when they are needed: names, shapes and types come from the files' headers alone."""
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ....errors import SourceError
+
+_SAFETENSORS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""torch's names of the types that safetensors headers name."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that is read when it is needed. `dtype` is torch's name of its type; `read` returns a torch tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Any]
+
+    @property
+    def floating(self) -> bool:
+        """Whether its numbers are floats."""
+        return "float" in self.dtype
+
+    def computed(self, function: Callable[[Any], Any], *, shape: tuple[int, ...] | None = None) -> "StoredTensor":
+        """Return the tensor that `function` makes of this one; it is float32, and of the same shape unless `shape` is given."""
+        return replace(self, shape=shape or self.shape, dtype="float32", read=lambda: function(self.read()))
+
+
+State = Mapping[str, StoredTensor]
+"""The tensors of a checkpoint by name."""
+
+
+def given(tensor: Any) -> StoredTensor:
+    """Return a torch tensor that is in memory already as a stored one."""
+    return StoredTensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), lambda: tensor)
+
+
+def read_state(files: tuple[Path, ...]) -> dict[str, StoredTensor]:
+    """Return the tensors of weight files: safetensors, or pickled state dicts, which are loaded with `weights_only`.
+
+    SourceError for a pickle that holds more than tensors, and for a name in two files.
+    """
+    state: dict[str, StoredTensor] = {}
+    for path in files:
+        tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        twice = sorted(state.keys() & tensors.keys())
+        if twice:
+            raise SourceError(f"{path}: the tensor {twice[0]} is in another shard, too: download the checkpoint again")
+        state |= tensors
+    return state
+
+
+def _safetensors(path: Path) -> dict[str, StoredTensor]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return {
+        name: StoredTensor(tuple(entry["shape"]), _SAFETENSORS.get(entry["dtype"], entry["dtype"]), _reader(path, name))
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _reader(path: Path, name: str) -> Callable[[], Any]:
+    def read() -> Any:
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    return read
+
+
+def _pickled(path: Path) -> dict[str, StoredTensor]:
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as first:  # files of torch before 1.6 cannot be mapped
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever pickle, zipfile and torch raise
+            reason = (str(first).splitlines() or [type(first).__name__])[0]
+            raise SourceError(
+                f"{path}: not a state dict that can be read without running code ({reason}): save model.state_dict() alone"
+            ) from error
+    if not isinstance(loaded, Mapping):
+        raise SourceError(f"{path}: {type(loaded).__name__}, no state dict: save model.state_dict()")
+    for key in ("state_dict", "model_state_dict"):
+        if isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    return {str(name): given(tensor) for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}

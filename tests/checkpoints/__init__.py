@@ -1,0 +1,1 @@
+"""Small checkpoints of each compressed form, made by the form's own mechanism."""
