@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from headway.errors import HeadwayWarning, SourceError
 from headway.exporter.capture.capture import load_reference
 from headway.exporter.capture.loading_report import reported
-from headway.exporter.source.source import open_source
+from headway.exporter.source.source import Source, open_source
 
 from tests.support import models
 from tests.support.refusals import edit_config
@@ -61,17 +61,18 @@ def test_masks_and_scores_of_a_pruning_library_are_refused(classifier: Path, nam
     assert name in message and "apply them to the weights" in message
 
 
-def test_a_weight_in_two_parts_is_refused(classifier: Path) -> None:
+def test_a_weight_in_two_parts_is_put_together(classifier: Path) -> None:
     """As `torch.nn.utils.prune` leaves it: transformers would fill the pooler with random numbers."""
-    weight = torch.randn(32, 32)
+    weight, mask = torch.randn(32, 32), (torch.rand(32, 32) > 0.5).float()
     change(
         classifier,
         "bert.pooler.dense.weight",
         bert__pooler__dense__weight_orig=weight,
-        bert__pooler__dense__weight_mask=torch.ones(32, 32),
+        bert__pooler__dense__weight_mask=mask,
     )
-    message = refusal(classifier)
-    assert "bert.pooler.dense.weight is stored in two parts" in message and "prune.remove" in message
+    with pytest.warns(HeadwayWarning, match="pruning masks folded into 1 tensors"):
+        reference, _ = load_reference(open_source(str(classifier)))
+    assert torch.equal(reference.module.model.bert.pooler.dense.weight, weight * mask)
 
 
 def test_a_pooler_that_the_task_needs_may_not_be_missing(classifier: Path, bert: Path, tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_transformers_is_as_before_afterwards() -> None:
     import transformers
 
     before = transformers.PreTrainedModel.__dict__["from_pretrained"]
-    with pytest.raises(RuntimeError), reported() as reports:
+    with pytest.raises(RuntimeError), reported(Source("huggingface", "x", "fill-mask", None, {})) as reports:
         raise RuntimeError
     assert reports == [] and transformers.PreTrainedModel.__dict__["from_pretrained"] is before
 

@@ -101,7 +101,6 @@ def test_keys_that_the_familys_code_reads_itself_pass(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"norm_type": "rms"}, 'norm_type = "rms" is a setting that transformers\' BertConfig do not know'),
-        ({"pruned_heads": {"0": [1, 2]}}, "pruned_heads is no longer read"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key' is no longer read"),
         ({"auto_map": {"AutoModel": "modeling_my.MyBert"}}, "auto_map names the model's own code (modeling_my.MyBert)"),
         ({"architectures": ["HF_ColBERT"]}, "HF_ColBERT, which is no class of transformers"),

@@ -1,0 +1,23 @@
+"""The parts of a block are known by the names of every family in the support table that has them."""
+
+import pytest
+import torch
+import transformers
+
+from headway.exporter.source.checkpoints.roles import block_parts
+
+from tests.support.models import FAMILIES
+
+SIX = {"query", "key", "value", "attention output", "up", "down"}
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2"])
+def test_parts_of_a_block_are_found_by_name(family: str) -> None:
+    name, settings = FAMILIES[family]
+    with torch.device("meta"):
+        model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings))
+    parts = block_parts(model.state_dict())
+    known = SIX if family != "deberta-v2" else {"attention output", "up", "down"}
+    assert {block: set(roles) for block, roles in parts.items()} == {0: known, 1: known}
+    modules = dict(model.named_modules())
+    assert all(isinstance(modules[path], torch.nn.Linear) for roles in parts.values() for path in roles.values())
