@@ -8,6 +8,8 @@ WEB := tests/web/node_modules/.package-lock.json
 
 LITERT := .cache/litert
 
+MAKEFLAGS += -j2  # two processes make what a target needs
+
 .PHONY: demo test lint types imports namespace docs site litert clean
 
 demo: $(READY)
@@ -54,16 +56,16 @@ site: $(READY)
 # torch comes first and alone: any looser requirement would bring the CUDA build.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,tensorrt-rtx,test,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[export,tensorrt-rtx,test,docs]'
 	@touch $(READY)
 
 # LiteRT's converter wants other versions than transformers does. Tests of the target run where this is there.
 litert: $(LITERT)/.ready
 $(LITERT)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(LITERT)
-	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[litert-export]'
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[litert-export]'
 	@touch $@
 
 clean:
