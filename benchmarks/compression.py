@@ -1,12 +1,12 @@
 """Quality against measured speed-up, 1x to 4x: Headway's search with and without repair, and what else people do.
 
-    python -m benchmarks.compression movies|news [--speedups 1.5 2 3 4] [--recover 10]
+    python -m benchmarks.compression movies|news|sts|sts-mpnet|wnut17 [--speedups 1.5 2 3 4] [--recover 10]
 
-Movies: accuracy of a fine-tuned MiniLM-L6 on 2,031 sentences. News: Pearson correlation (times 100) of MiniLM-L6's
-similarities with people's, over 1,225 pairs of 50 documents; few, so differences of some points mean little. Beside it, on
-the same texts, the agreement with the source: equal classes in percent, or the correlation of similarities with the
-source's own. Every model is lowered and timed by ONNX Runtime beside the source in the same rounds. Prints a table; writes
-JSON and a plot.
+Movies: accuracy of a fine-tuned MiniLM-L6 on 2,031 sentences. News: Pearson correlation (times 100) of MiniLM-L6's similarities with
+people's, over 1,225 pairs of 50 documents. Sts and sts-mpnet: the same over 2,250 rated pairs of sentences, of MiniLM-L6 and
+all-mpnet-base-v2. Wnut17: entity F1 of a fine-tuned MiniLM-L6 on 1,287 sentences. Beside it, on the same texts, the agreement with the
+source: equal classes in percent, or the correlation of similarities with the source's own. Figures have 95 % intervals. Every model is
+lowered and timed by ONNX Runtime beside the source in the same rounds. Prints a table; writes JSON and a plot.
 """
 
 import argparse
@@ -49,12 +49,9 @@ from headway.exporter.source.tokenizer import source_encoder
 from headway.exporter.targets.ort import target as ort
 from headway.runners.base import Runner
 
-from .data import movies, news, rated_pairs
-from .finetune import movie_classifier
-from .models import minilm, mpnet
+from .compression_tasks import Figure, Task, task
 from .results import FOLDER, save
 
-Score = Callable[[Runner], tuple[float, float]]
 THREADS = 1
 
 
@@ -63,12 +60,14 @@ class Bench:
     """A source model, its text, and how it is judged."""
 
     name: str
-    metric: str
+    task: Task
     model: ir.Model
     batches: list[Batch]
     compared: list[Batch]
     recovery_batches: list[Batch]
-    score: Score
+    judged: list[Batch]
+    answers: list[np.ndarray]
+    figures: tuple[Figure, Figure]
     workload: Workload
     table: LatencyTable
     baseline: Runner
@@ -84,13 +83,17 @@ class Bench:
             runner = open_model(model, Path(folder), THREADS)
             timing = time_beside(self.baseline, runner, self.workload, rounds=20)
             size = sum(p.stat().st_size for p in ort.files(Path(folder)))
-            points, agreement = self.score(runner)
-        row = {
+            quality, agreement = self.task.figures(self.task.answers(runner, self.judged), self.answers)
+        row: dict[str, object] = {
             "method": method,
             "wanted": wanted,
             "speedup": 1 / timing.ratio,
-            "quality": points,
-            "agreement": agreement,
+            "speedup_interval": [1 / timing.high, 1 / timing.low],
+            "quality": quality.points,
+            "quality_interval": quality.interval,
+            "lost_interval": quality.lost(self.figures[0]),
+            "agreement": agreement.points,
+            "agreement_interval": agreement.interval,
         }
         row |= {"mb": size / 1e6, **more}
         row["parameters"] = anatomy.parameters
@@ -100,52 +103,21 @@ class Bench:
 
 def prepare(name: str, folder: Path) -> Bench:
     """Everything that all methods share: graph, text, latency table, evidence, removal orders."""
-    if name == "movies":
-        data = movies()
-        path, train = movie_classifier(), data["train"].texts
-        texts = data["dev"].texts + data["test"].texts
-        labels = np.concatenate([data["dev"].labels, data["test"].labels])
-    elif name == "news":
-        rated = news()
-        path, train, texts = minilm(), rated.background, rated.texts
-        pairs = np.stack(np.triu_indices(len(texts), 1), axis=1)
-        by_people = rated.similarity[pairs[:, 0], pairs[:, 1]]
-    else:
-        sentences = rated_pairs()
-        path, train, texts = (mpnet if name == "sts-mpnet" else minilm)(), sentences.background, sentences.texts
-        pairs, by_people = sentences.pairs, sentences.similarity
-    source = open_source(str(path))
+    given = task(name)
+    source = open_source(str(given.directory))
     began = time.perf_counter()
     captured = capture(source)
     model = canonicalize(captured.model, longest=captured.source.positions).model
     encoder = source_encoder(captured.source, folder)
     longest = encoder.info.max_length
-    judged = make_batches(encoder, texts, longest=longest, tokens=2048)
-    compared = make_batches(encoder, train[::5], longest=longest, samples=256, most_tokens=MOST_TOKENS)
-    train = [text for i, text in enumerate(train) if i % 5]  # what models are compared on, none learns from
+    judged = make_batches(encoder, given.texts, longest=longest, tokens=2048)
+    compared = make_batches(encoder, given.train[::5], longest=longest, samples=256, most_tokens=MOST_TOKENS)
+    train = [text for i, text in enumerate(given.train) if i % 5]  # what models are compared on, none learns from
     batches = make_batches(encoder, train, longest=longest, samples=512, most_tokens=MOST_TOKENS)
-
-    theirs: list[np.ndarray] = []
-
-    def score(runner: Runner) -> tuple[float, float]:
-        """Quality, and agreement with the first model that was scored: the source."""
-        output = "logits" if name == "movies" else "sentence_embedding"
-        answers = np.concatenate([runner.run(b.feeds)[output] for b in judged])
-        answers = answers[np.argsort(np.concatenate([b.rows for b in judged]))]
-        if name == "movies":
-            found = answers.argmax(-1)
-            theirs[:] = theirs or [found]
-            return 100 * float(np.mean(found == labels)), 100 * float(np.mean(found == theirs[0]))
-        found = (answers[pairs[:, 0]] * answers[pairs[:, 1]]).sum(-1)
-        some = answers[:: max(1, len(answers) // 512)]
-        upper = np.triu_indices(len(some), 1)
-        theirs[:] = theirs or [(some @ some.T)[upper]]
-        people = float(np.corrcoef(found, by_people)[0, 1])
-        source_own = float(np.corrcoef((some @ some.T)[upper], theirs[0])[0, 1])
-        return 100 * people, 100 * source_own
 
     workload = Workload.of(np.concatenate([b.mask.sum(1) for b in batches]), threads=THREADS)
     baseline = open_model(model.clone(), folder / "baseline", THREADS)
+    answers = given.answers(baseline, judged)
     captured_at = time.perf_counter()
     table = measure_table(model, workload, ort.SPEC)
     table_at = time.perf_counter()
@@ -163,14 +135,16 @@ def prepare(name: str, folder: Path) -> Bench:
         "evidence": evidence_at - table_at,
         "orders": time.perf_counter() - evidence_at,
     }
-    bench = Bench(
+    return Bench(
         name,
-        "accuracy, %" if name == "movies" else "Pearson × 100",
+        given,
         model,
         batches,
         compared,
         make_batches(encoder, train, longest=longest),
-        score,
+        judged,
+        answers,
+        given.figures(answers, answers),
         workload,
         table,
         baseline,
@@ -179,8 +153,6 @@ def prepare(name: str, folder: Path) -> Bench:
         folder,
         seconds,
     )
-    bench.score(baseline)
-    return bench
 
 
 def ours(bench: Bench, speedup: float, *, repaired: bool, minutes: float = 0.0) -> list[dict[str, object]]:
@@ -325,7 +297,8 @@ def run(name: str, speedups: Sequence[float], minutes: float, *, again: bool = F
             rows += ours(bench, 2.0, repaired=True, minutes=minutes)[1:]
         return {
             "task": name,
-            "metric": bench.metric,
+            "metric": bench.task.metric,
+            "title": bench.task.title,
             "workload": str(bench.workload),
             "seconds": bench.seconds,
             "rows": rows,
@@ -356,14 +329,14 @@ def plot(result: dict, path: Path) -> None:
             found = (r for r in result["rows"] if r["method"] == method and key in r)
             rows = sorted(found, key=lambda r: r["speedup"])
             points = [r["speedup"] for r in rows], [r[key] for r in rows]
-            axes.plot(*points, "o-", color=color, label=method, markersize=4)
+            spans = [r.get(f"{key}_interval", [r[key]] * 2) for r in rows]
+            errors = np.abs(np.array(spans).T - points[1]) if rows else None
+            axes.errorbar(*points, errors, fmt="o-", color=color, label=method, markersize=4, elinewidth=0.8)
         axes.set_xlabel(f"measured speed-up in ONNX Runtime ({result['workload']})", fontsize=8)
         axes.set_ylabel(label)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    both[0].set_title(
-        f"{'all-mpnet-base-v2' if result['task'].endswith('mpnet') else 'MiniLM-L6'}, {result['task']}", fontsize=10
-    )
+    both[0].set_title(result["title"], fontsize=10)
     both[1].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
@@ -371,7 +344,7 @@ def plot(result: dict, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=["movies", "news", "sts", "sts-mpnet"])
+    parser.add_argument("task", choices=["movies", "news", "sts", "sts-mpnet", "wnut17"])
     parser.add_argument("--speedups", type=float, nargs="*", default=[1.5, 2.0, 3.0, 4.0])
     parser.add_argument("--again", action="store_true", help="measure Headway anew, keep the other rows")
     parser.add_argument("--recover", type=float, default=0.0, help="minutes of recovery at 2x")

@@ -4,6 +4,7 @@ Movies: sentences of reviews with the mean of twenty human ratings (C.J. Hutto, 
 documents whose similarity people rated pair by pair (Lee, Pincombe & Welsh 2005), and 300 more documents of the same
 kind without ratings, for calibration. Sentences: 100,000 plain English ones (the corpus of compromise, MIT), for calibration.
 Pairs: of the Semantic Textual Similarity tasks of 2012 to 2014, with similarities by people, from files that the user has (`HEADWAY_DATA`).
+Entities: noisy text with six kinds of entities (WNUT 2017, Derczynski et al., CC BY 4.0), from files that the user has.
 Declarations: the Universal Declaration of Human Rights in some 500 languages (Titus Wormer's package, MIT), for judging only.
 """
 
@@ -19,6 +20,7 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,53 @@ class Pairs:
     pairs: np.ndarray
     similarity: np.ndarray
     background: list[str]
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Sentences as `words`, with the label of each word as an index into `names`."""
+
+    words: list[list[str]]
+    labels: list[list[int]]
+    names: list[str]
+
+    @property
+    def texts(self) -> list[str]:
+        """The words of each sentence, with spaces between."""
+        return [" ".join(words) for words in self.words]
+
+    def first_tokens(self, index: int, tokenizer: Any) -> np.ndarray:
+        """Return the number of the first token of each word of a sentence, int64 `[words]`; -1 for a word without any."""
+        words = self.words[index]
+        starts = np.cumsum([0, *(len(word) + 1 for word in words[:-1])])
+        first = np.full(len(words), -1)
+        encoding = tokenizer.encode(" ".join(words))
+        for number, (start, end) in reversed(list(enumerate(encoding.offsets))):
+            if end > start:
+                first[np.searchsorted(starts, start, side="right") - 1] = number
+        return first
+
+
+def named_entities() -> dict[str, Tagged]:
+    """`train` and `test` of WNUT 2017, from `HEADWAY_DATA/wnut17`. FileNotFoundError says where they are to be."""
+    files = {"train": "wnut17train.conll", "test": "emerging.test.annotated"}
+    names = ["O"]
+    parts = {}
+    for part, name in files.items():
+        file = GIVEN / "wnut17" / name
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: no such file of the WNUT 2017 task on emerging entities; set HEADWAY_DATA to the folder of wnut17"
+            )
+        rows = [
+            [line.split("\t") for line in block.splitlines() if "\t" in line]
+            for block in re.split(r"\n\s*\n", file.read_text(encoding="utf-8"))
+        ]
+        rows = [sentence for sentence in rows if sentence]
+        names += sorted({label for sentence in rows for _, label in sentence} - set(names))
+        labels = [[names.index(label) for _, label in sentence] for sentence in rows]
+        parts[part] = Tagged([[word.strip() for word, _ in sentence] for sentence in rows], labels, names)
+    return parts
 
 
 def rated_pairs() -> Pairs:
