@@ -18,6 +18,9 @@ from .job import Job
 from .rounding_plan import activations_for, plan, quantized_for_timing
 from .stopwatch import RESOLUTION_MS
 
+_SLACK = 0.01
+"""The part of what was asked by which an artifact may be measured to take more, where its interval reaches what was asked."""
+
 
 def goal_ms(job: Job, spec: FitSpec) -> float:
     """Return the latency that is asked for, in milliseconds on the workload."""
@@ -101,7 +104,7 @@ def _measured(job: Job, spec: FitSpec) -> _Taken:
         words = f"{spec.flops:g} of the operations were asked for, {now / before:.3f} are left"
         return _Taken(now, spec.flops * before, 0.0, words)
     got, limit = stopwatch.source_ms * timing.ratio, goal_ms(job, spec)
-    slack = max(RESOLUTION_MS, stopwatch.source_ms * (timing.ratio - timing.low))
+    slack = max(RESOLUTION_MS, min(stopwatch.source_ms * (timing.ratio - timing.low), _SLACK * limit))
     if spec.speedup:
         words = (
             f"{spec.speedup:g} times as fast was asked for, {1 / timing.ratio:.2f} ({1 / timing.high:.2f} to {1 / timing.low:.2f}) was "

@@ -37,10 +37,10 @@ _PER_ROUND = 1.5
 NEAR = 0.97
 """A model that needs less than this part of the budget was cut more than it had to be."""
 
-_MOST = 0.99
+MOST = 0.99
 """A search takes no more than this part of the budget: sessions of one model differ by about so much."""
 
-_AIM = (_MOST + NEAR) / 2
+_AIM = (MOST + NEAR) / 2
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,9 @@ def _after_drop(model: ir.Model, tools: Tools, budget: float, blocks: Sequence[i
     tools.repair(repaired)
     if _note(repaired, tools, [plan], cost) >= best.expected(cost, tools.taken_by_whole(model)):
         return None
-    if budget * NEAR <= cost <= budget:
+    if budget * NEAR <= cost <= budget * MOST:
         return Candidate(dropped, [plan], cost)
-    if cost < budget * NEAR:  # blocks are too coarse: fewer of them, and a cut, are tried too
+    if cost <= budget * MOST:  # blocks are too coarse: fewer of them, and a cut, are tried too
         return None
     rest = _rounds(repaired, tools, budget, rounds_for(min(budget / cost, 1.0)), best.seen, total=cost)
     return Candidate(rest.model, [plan, *rest.plans], rest.cost)
@@ -273,7 +273,7 @@ def _one_round(
         if not exact:
             return candidate, plan, measured
         closest = min(closest, measured)
-        if measured <= wanted * _MOST:
+        if measured <= wanted * MOST:
             met, low = (candidate, plan, measured), budget
             if measured >= wanted * NEAR:
                 break

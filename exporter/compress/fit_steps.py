@@ -17,7 +17,7 @@ from .apply import checked
 from .budget import as_deployed, goal_ms
 from .built import Point
 from .evidence import sites
-from .fit import NEAR, Tools, Unreachable, fit, follow, rounds_for
+from .fit import MOST, NEAR, Tools, Unreachable, fit, follow, rounds_for
 from .job import Changes, Job
 from .latency import measure_table
 from .latency_table import LatencyTable
@@ -148,7 +148,7 @@ class _Earlier:
 
     def within(self, budget: float) -> list[CutPlan]:
         """Return the plans of the model that loses least of those that take nearly all of a budget; none where there is none."""
-        fitting = [row for row in self._rows if budget * NEAR <= row["cost"] <= budget]
+        fitting = [row for row in self._rows if budget * NEAR <= row["cost"] <= budget * MOST]
         if not fitting:
             return []
         plans = min(fitting, key=lambda row: (row["off"], row["cost"]))["plans"]

@@ -93,7 +93,7 @@ def test_a_model_that_meets_another_budget_is_taken(begin: Callable[..., Job], m
     assert on_the_way < 1 / 0.45
     again = begin([{"kind": "fit", "flops": 0.999 * 1 / on_the_way + 0.001}], max_drop=100)
     monkeypatch.setattr(fit_steps, "fit", lambda *_, **__: pytest.fail("a plan was searched"))
-    fit_to_budget(again, FitSpec(flops=1.01 / on_the_way))
+    fit_to_budget(again, FitSpec(flops=1.02 / on_the_way))
     assert again.outcome.decided["plan"] and again.learned.curve == job.learned.curve
 
 
