@@ -1,9 +1,13 @@
 """Capture any kind of source, or load its reference alone."""
 
+import warnings
+from dataclasses import replace
+
 import onnx_ir as ir
 
-from ...errors import SourceError
+from ...errors import HeadwayWarning, SourceError
 from ..graph.canonical import Canonical, canonicalize
+from ..passes.zeros import cut_zeros
 from ..source.source import Source, open_source
 from .base import Captured, Reference
 from .torch_model import name_parameters, trace_model
@@ -29,13 +33,18 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
 def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
     """Return a source and its canonical graph. Raise SourceError as `capture` does."""
     captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
-    return captured.source, canonical_of(captured).model
+    model = canonical_of(captured).model
+    return captured.source, model
 
 
 def canonical_of(captured: Captured) -> Canonical:
-    """Bring a captured graph into canonical form, in place. The SourceError for what does not fit names the source."""
+    """Bring a captured graph into canonical form, in place, without what is wholly zero.
+
+    The SourceError for what does not fit names the source. `captured.source` then says what zeros there were.
+    """
     try:
         canonical = canonicalize(captured.model, longest=captured.source.positions)
+        _cut_zeros(captured, canonical)
     except SourceError as error:
         spec = captured.source.spec
         raise SourceError(str(error) if spec in str(error) else f"{spec}: {error}") from error
@@ -52,6 +61,23 @@ def canonical_of(captured: Captured) -> Canonical:
         if axes is not None:
             value.shape = ir.Shape(axes)
     return canonical
+
+
+def _cut_zeros(captured: Captured, canonical: Canonical) -> None:
+    """Cut away what is wholly zero; the source then says so. Values of other sizes than the source's have no names there."""
+    smaller, sentences = cut_zeros(canonical.model)
+    if smaller is not canonical.model:
+        before, after = (_shapes(model) for model in (canonical.model, smaller))
+        canonical.sources = {n: s for n, s in canonical.sources.items() if after.get(n) == before.get(n)}
+        canonical.model = smaller
+        captured.source = replace(captured.source, cut=True)
+    captured.source = replace(captured.source, zeros=sentences)
+    for sentence in sentences:
+        warnings.warn(f"{captured.source.spec}: {sentence}", HeadwayWarning, stacklevel=3)
+
+
+def _shapes(model: ir.Model) -> dict[str, str]:
+    return {str(v.name): str(v.shape) for node in model.graph for v in node.outputs}
 
 
 def load_reference(source: Source) -> tuple[Reference, Source]:

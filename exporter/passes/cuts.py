@@ -29,7 +29,10 @@ class Cuts:
 
     def rows(self, projection: Projection, indices: np.ndarray) -> None:
         """Keep these input features of a projection."""
-        node = projection.first or projection.node
+        self.kept_rows(projection.first or projection.node, indices)
+
+    def kept_rows(self, node: ir.Node, indices: np.ndarray) -> None:
+        """Keep these input features of a MatMul."""
         self._keep(node, node.inputs[1], 0, indices)
 
     def _keep(self, node: ir.Node, weight: ir.Value | None, axis: int, indices: np.ndarray) -> None:

@@ -47,7 +47,7 @@ class RemoveNeurons(StructuralPass):
             changed.append((forward, len(kept_neurons)))
         cuts.apply()
         for forward, width in changed:
-            for node in _between(forward):
+            for node in nodes_between(forward):
                 for out in node.outputs:
                     resize(out, width)
         for forward in dropped:
@@ -55,7 +55,7 @@ class RemoveNeurons(StructuralPass):
         return changes
 
 
-def _between(forward: FeedForward) -> list[ir.Node]:
+def nodes_between(forward: FeedForward) -> list[ir.Node]:
     """Return the element-wise nodes from the first matmul to the second."""
     between: dict[ir.Node, None] = {}
     queue = [forward.up.output]
@@ -69,7 +69,7 @@ def _between(forward: FeedForward) -> list[ir.Node]:
 
 def _check_between(forward: FeedForward) -> None:
     """Raise UsageError where a node between names the width: an even Split does not, a list of sizes or slices does."""
-    for node in _between(forward):
+    for node in nodes_between(forward):
         fixes_width = node.op_type == "Slice" or (node.op_type == "Split" and "num_outputs" not in node.attributes)
         trained = any(
             v is not None and v.is_initializer() and (v.shape or [1])[-1] == forward.width for v in node.inputs

@@ -9,8 +9,11 @@ from .source import Source
 
 
 def check_config(source: Source, anatomy: Anatomy) -> None:
-    """Compare what the config declares with what the graph is. SourceError names the first disagreement."""
-    if not source.config or not source.config.get("model_type") or not anatomy.blocks:
+    """Compare what the config declares with what the graph is. SourceError names the first disagreement.
+
+    A graph that zeros were cut out of has other numbers than its source.
+    """
+    if not source.config or not source.config.get("model_type") or not anatomy.blocks or source.cut:
         return
     declared = normalized_config(source.config)
     attention = anatomy.blocks[0].attention

@@ -42,7 +42,8 @@ class Source:
     """A model as the user gave it. `directory` holds its config and tokenizer files, if there are any.
 
     `library_class` is the class of sentence-transformers that saved it. `chosen`: the user named the task. `checkpoint` holds the
-    tensors of a compressed form, undone; it is None where the files are as their own library reads them.
+    tensors of a compressed form, undone; it is None where the files are as their own library reads them. `zeros` says what zeros the
+    weights have, and `cut` whether some were cut away: known once the graph is captured.
     """
 
     kind: Literal["huggingface", "onnx", "factory"]
@@ -55,11 +56,13 @@ class Source:
     library_class: str | None = None
     chosen: bool = False
     checkpoint: Checkpoint | None = None
+    zeros: tuple[str, ...] = ()
+    cut: bool = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What compressed forms the checkpoint has, a sentence for each."""
-        return self.checkpoint.sentences if self.checkpoint is not None else ()
+        """What compressed forms the source has, a sentence for each."""
+        return (*(self.checkpoint.sentences if self.checkpoint is not None else ()), *self.zeros)
 
     @property
     def encoder_directory(self) -> Path | None:

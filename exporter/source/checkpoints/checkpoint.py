@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ....errors import SourceError
 from .state import State, StoredTensor
 
 
@@ -39,6 +40,18 @@ class Checkpoint:
         """Return the tensors but for those of `names`."""
         gone = set(names)
         return {name: tensor for name, tensor in self.state.items() if name not in gone}
+
+
+def pruned_heads(checkpoint: Checkpoint) -> dict[int, list[int]]:
+    """Return the heads that the config's `pruned_heads` takes from blocks, by block, sorted. SourceError where it is something else."""
+    given = checkpoint.config.get("pruned_heads") or {}
+    try:
+        pruned = {int(block): sorted({int(head) for head in gone}) for block, gone in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{checkpoint.directory}: pruned_heads of config.json = {str(given)[:60]}: lists of heads by block are expected; correct it"
+        ) from error
+    return {block: gone for block, gone in pruned.items() if gone}
 
 
 _NUMBERED = re.compile(r"(.*?)\.(\d+)\.(.+)")

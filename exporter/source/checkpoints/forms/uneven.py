@@ -1,12 +1,12 @@
 """Blocks of uneven sizes: attention heads and neurons that were cut away, so that tensors are smaller than the config says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .....errors import SourceError
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, pruned_heads
 from ..roles import block_parts
-from ..state import State
+from ..state import State, StoredTensor
 
 ORDER = 60
 NAME = "pruned heads and neurons"
@@ -15,6 +15,8 @@ MARKS: tuple[str, ...] = ("\0",)
 _HIDDEN = ("hidden_size", "dim")
 _HEADS = ("num_attention_heads", "n_heads")
 _WIDTHS = ("intermediate_size", "hidden_dim")
+_BY_HEAD = "relative_attention_bias.weight"
+"""A tensor with a column for each head of the config: MPNet's relative positions."""
 
 
 def read(checkpoint: Checkpoint) -> Checkpoint | None:
@@ -27,23 +29,32 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     parts = block_parts(checkpoint.state)
     if hidden is None or not heads or width is None or not parts or checkpoint.resized & _paths(parts):
         return None
-    size = checkpoint.head_size or hidden // heads
+    size = checkpoint.head_size or _attended(config, hidden) // heads
     kept = {block: _heads(checkpoint, roles, size) for block, roles in parts.items()}
     widths = {block: _width(checkpoint, roles) for block, roles in parts.items()}
-    pruned = {int(block): list(gone) for block, gone in (config.get("pruned_heads") or {}).items() if gone}
+    pruned = pruned_heads(checkpoint)
     even = all(h in (None, heads) for h in kept.values()) and all(w in (None, width) for w in widths.values())
     if even and not pruned:
         return None
     for block, gone in pruned.items():
-        if kept.get(block) not in (None, heads - len(set(gone))):
+        if any(head >= heads for head in gone) or kept.get(block) not in (None, heads - len(gone)):
             raise SourceError(
-                f"{checkpoint.directory}: pruned_heads of config.json takes {len(set(gone))} of {heads} heads from block {block}, and "
+                f"{checkpoint.directory}: pruned_heads of config.json takes {len(gone)} of {heads} heads from block {block}, and "
                 f"its tensors have {kept[block]}: give the config that belongs to the weights"
             )
+    state = dict(checkpoint.state)
+    for block, roles in parts.items():
+        state |= _with_zero_heads(checkpoint, block, roles, kept[block], (heads, size), pruned.get(block))
     resized = checkpoint.resized | _paths(parts)
     sentence = f"heads {_listed(kept, heads)} of {heads}; feed-forward {_listed(widths, width)} of {width}"
     settings = {name: value for name, value in config.items() if name != "pruned_heads"}
-    return checkpoint.changed(sentence, resized=resized, config=settings)
+    return checkpoint.changed(sentence, state=state, resized=resized, config=settings)
+
+
+def _attended(config: Mapping[str, Any], hidden: int) -> int:
+    """Return how many features all heads have: those inside the bottleneck of MobileBERT, the hidden size elsewhere."""
+    inner = config.get("intra_bottleneck_size")
+    return inner if isinstance(inner, int) and config.get("use_bottleneck", True) else hidden
 
 
 def _setting(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
@@ -81,6 +92,57 @@ def _heads(checkpoint: Checkpoint, roles: Mapping[str, str], size: int) -> int |
             "model"
         )
     return rows[0] // size
+
+
+def _with_zero_heads(
+    checkpoint: Checkpoint,
+    block: int,
+    roles: Mapping[str, str],
+    count: int | None,
+    sizes: tuple[int, int],
+    gone: Iterable[int] | None,
+) -> dict[str, StoredTensor]:
+    """Return tensors of an attention with heads of zeros, which add nothing, where it cannot be built without them.
+
+    These are the one head of an attention that has none, and heads between others where each head has positions of its own.
+    The graph is cut afterwards. `sizes`: heads of the config, features of a head. SourceError where nothing names the heads.
+    """
+    heads, size = sizes
+    if count is None or count == heads:
+        return {}
+    by_head = any(name.endswith(_BY_HEAD) for name in checkpoint.state)
+    if not by_head and count:
+        return {}
+    if by_head and gone is None:
+        raise SourceError(
+            f"{checkpoint.directory}: block {block} has {count} of {heads} heads, each of which has relative positions of its own, and "
+            "nothing says which are left: list those that were cut away in pruned_heads of config.json"
+        )
+    of, left = (heads, sorted(set(range(heads)) - set(gone or ()))) if by_head else (1, [])
+    tensors = {}
+    for role in ("query", "key", "value", "attention output"):
+        for end in ("weight", "bias"):
+            tensor = checkpoint.state.get(f"{roles[role]}.{end}")
+            axis = int(role == "attention output")
+            if tensor is not None and axis < len(tensor.shape):
+                tensors[f"{roles[role]}.{end}"] = _spread(tensor, axis, of * size, _columns_of(left, size))
+    return tensors
+
+
+def _columns_of(heads: Iterable[int], size: int) -> list[int]:
+    return [head * size + i for head in heads for i in range(size)]
+
+
+def _spread(tensor: StoredTensor, axis: int, length: int, places: list[int]) -> StoredTensor:
+    """Return a tensor of `length` along an axis: its own slices at `places`, zeros elsewhere."""
+    shape = tuple(length if i == axis else n for i, n in enumerate(tensor.shape))
+
+    def spread(given: Any) -> Any:
+        import torch
+
+        return given.new_zeros(shape).index_copy(axis, torch.tensor(places, dtype=torch.long), given)
+
+    return tensor.computed(spread, shape=shape)
 
 
 def _width(checkpoint: Checkpoint, roles: Mapping[str, str]) -> int | None:
