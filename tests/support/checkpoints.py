@@ -35,7 +35,11 @@ def base(directory: Path, family: str = "bert", task: str = "feature-extraction"
 
 def save(directory: Path, state: Mapping[str, torch.Tensor], **config: Any) -> Path:
     """Replace the tensors of a directory, and settings of its config; those given as None are deleted."""
-    save_file({k: v.detach().clone().contiguous() for k, v in state.items()}, directory / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v.detach().clone().contiguous() for k, v in state.items()},
+        directory / "model.safetensors",
+        {"format": "pt"},
+    )
     path = directory / "config.json"
     settings = json.loads(path.read_text()) | config
     path.write_text(json.dumps({k: v for k, v in settings.items() if not (k in config and v is None)}))
@@ -64,7 +68,9 @@ def captured(directory: Path) -> tuple[Source, ir.Model]:
         return capture_canonical(str(directory))
 
 
-def same_answers(directory: Path, wanted: Mapping[str, np.ndarray], *, within: float = ROUNDING) -> tuple[Source, ir.Model]:
+def same_answers(
+    directory: Path, wanted: Mapping[str, np.ndarray], *, within: float = ROUNDING
+) -> tuple[Source, ir.Model]:
     """Assert that the captured graph gives what the tool's own forward pass gave; return the source and the graph."""
     source, model = captured(directory)
     difference = apart(dict(wanted), answers(model, feeds()), feeds())
