@@ -43,15 +43,20 @@ def read_checkpoint(directory: Path, config: Mapping[str, Any], files: tuple[Pat
 
     SourceError where a form is damaged, or where forms never end.
     """
-    checkpoint = Checkpoint(directory, config, read_state(files))
+    state, sentences = read_state(files)
+    return undo(Checkpoint(directory, config, state, sentences))
+
+
+def undo(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return a checkpoint with all its forms undone; None where nothing has been found in it. Raises SourceError as above."""
     for _ in range(_MOST_FORMS):
         changed = next((found for form in all_forms() if (found := form.read(checkpoint)) is not None), None)
         if changed is None:
             return checkpoint if checkpoint.sentences else None
         checkpoint = changed
+    last = checkpoint.sentences[-1]
     raise SourceError(
-        f"{directory}: more than {_MOST_FORMS} compressed forms, one inside the other ({checkpoint.sentences[-1]}): give the model as "
-        "module:callable"
+        f"{checkpoint.directory}: more than {_MOST_FORMS} forms, one inside the other ({last}): give the model as module:callable"
     )
 
 

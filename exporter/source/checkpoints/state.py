@@ -2,12 +2,13 @@
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ....errors import SourceError
+from .pickled import read_pickle
 
 _SAFETENSORS = {
     "F64": "float64",
@@ -53,19 +54,32 @@ def given(tensor: Any) -> StoredTensor:
     return StoredTensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), lambda: tensor)
 
 
-def read_state(files: tuple[Path, ...]) -> dict[str, StoredTensor]:
-    """Return the tensors of weight files: safetensors, or pickled state dicts, which are loaded with `weights_only`.
+def read_state(files: tuple[Path, ...]) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+    """Return the tensors of weight files, and a sentence for each file of which anything else is left out.
 
-    SourceError for a pickle that holds more than tensors, and for a name in two files.
+    Files are safetensors, or pickled state dicts, which are loaded with `weights_only`. SourceError for a pickle that holds no state
+    dict, and for a name in two files.
     """
     state: dict[str, StoredTensor] = {}
+    sentences = []
     for path in files:
-        tensors = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        if path.suffix == ".safetensors":
+            tensors = _safetensors(path)
+        else:
+            loaded, left = read_pickle(path)
+            tensors = {name: given(tensor) for name, tensor in loaded.items()}
+            if left:
+                sentences.append(f"{path.name} also holds {listed(left)}, which no export needs")
         twice = sorted(state.keys() & tensors.keys())
         if twice:
             raise SourceError(f"{path}: the tensor {twice[0]} is in another shard, too: download the checkpoint again")
         state |= tensors
-    return state
+    return state, tuple(sentences)
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -87,24 +101,3 @@ def _reader(path: Path, name: str) -> Callable[[], Any]:
             return file.get_tensor(name)
 
     return read
-
-
-def _pickled(path: Path) -> dict[str, StoredTensor]:
-    import torch
-
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as first:  # files of torch before 1.6 cannot be mapped
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever pickle, zipfile and torch raise
-            reason = (str(first).splitlines() or [type(first).__name__])[0]
-            raise SourceError(
-                f"{path}: not a state dict that can be read without running code ({reason}): save model.state_dict() alone"
-            ) from error
-    if not isinstance(loaded, Mapping):
-        raise SourceError(f"{path}: {type(loaded).__name__}, no state dict: save model.state_dict()")
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    return {str(name): given(tensor) for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}

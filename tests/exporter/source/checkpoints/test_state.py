@@ -17,7 +17,7 @@ def test_safetensors_are_listed_without_being_read(tmp_path: Path) -> None:
         "c": torch.zeros(2).char(),
     }
     save_file(tensors, tmp_path / "one.safetensors", metadata={"format": "pt"})
-    state = read_state((tmp_path / "one.safetensors",))
+    state, _ = read_state((tmp_path / "one.safetensors",))
     assert {n: (t.shape, t.dtype, t.floating) for n, t in state.items()} == {
         "a": ((2, 3), "float32", True),
         "b": ((4,), "bfloat16", True),
@@ -28,7 +28,9 @@ def test_safetensors_are_listed_without_being_read(tmp_path: Path) -> None:
 
 def test_state_dicts_are_taken_out_of_what_trainers_wrap_around_them(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "state_dict": {"a": torch.ones(2)}}, tmp_path / "one.bin")
-    assert list(read_state((tmp_path / "one.bin",))) == ["a"]
+    state, sentences = read_state((tmp_path / "one.bin",))
+    assert list(state) == ["a"]
+    assert sentences == ("one.bin also holds epoch, which no export needs",)
 
 
 def test_a_name_in_two_shards_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Read pickled state dicts without running code, and take them out of what trainers save around them. Imports torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ....errors import SourceError
+
+_STATES = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
+"""Keys under which trainers keep the weights."""
+
+_AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema")
+"""Keys under which they keep averages of the weights."""
+
+_DEEPEST = 3
+
+
+def read_pickle(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the tensors of a pickled state dict by name, and the names of what else the file holds.
+
+    Averaged weights that lie beside the others keep their key as a first part of their names. SourceError for a pickle that would
+    run code, that holds no state dict, or averages without names.
+    """
+    import torch
+
+    loaded, left = _loaded(path), []
+    for _ in range(_DEEPEST):
+        found = [key for key in (*_STATES, *_AVERAGES) if isinstance(loaded.get(key), Mapping)]
+        if not found or any(isinstance(value, torch.Tensor) for value in loaded.values()):
+            break
+        averages = [key for key in found if key in _AVERAGES]
+        left += [str(key) for key in loaded if key not in (found[0], *averages)]
+        state = dict(loaded[found[0]])
+        for key in averages if found[0] not in averages else []:
+            state |= {f"{key}.{name}": value for name, value in _named(path, key, loaded[key]).items()}
+        loaded = _named(path, found[0], loaded[found[0]]) if found[0] in averages else state
+    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise SourceError(
+            f"{path}: no state dict: {', '.join(map(str, list(loaded)[:5])) or 'nothing'} instead of tensors by name: save "
+            "model.state_dict()"
+        )
+    return tensors, left + [str(name) for name in loaded if str(name) not in tensors]
+
+
+def _named(path: Path, key: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the tensors of averaged weights. SourceError where they are a list without names."""
+    if "shadow_params" in value:
+        raise SourceError(
+            f"{path}: {key}.shadow_params are averages of the weights without names, so that they cannot be told apart: save the set of "
+            "weights that you want alone"
+        )
+    return next((value[k] for k in _STATES if isinstance(value.get(k), Mapping)), value)
+
+
+def _loaded(path: Path) -> Mapping[Any, Any]:
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as first:  # files of torch before 1.6 cannot be mapped
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever pickle, zipfile and torch raise
+            reason = (str(first).splitlines() or [type(first).__name__])[0]
+            raise SourceError(
+                f"{path}: not a state dict that can be read without running code ({reason}): save model.state_dict() alone"
+            ) from error
+    if not isinstance(loaded, Mapping):
+        raise SourceError(f"{path}: {type(loaded).__name__}, no state dict: save model.state_dict()")
+    return loaded
