@@ -15,11 +15,15 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class QuantizedMatrix:
-    """Weights `q` int8 `[in, out]` and `scale` float32 `[out]`, or `[in / block, out]` where the inputs are divided into blocks."""
+    """Weights `q` int8 `[in, out]` and `scale` float32 `[out]`, or `[in / block, out]` where the inputs are divided into blocks.
+
+    `zero`: int8 of the shape of `scale`, the integers that stand for 0; None where that is 0, as in all that is quantized here.
+    """
 
     q: np.ndarray
     scale: np.ndarray
     bits: int = 8
+    zero: np.ndarray | None = None
 
     @property
     def block(self) -> int | None:
@@ -28,7 +32,11 @@ class QuantizedMatrix:
 
     def dequantized(self) -> np.ndarray:
         """Return the weights in float32, `[in, out]`."""
-        return self.q.astype(np.float32) * spread(self.scale, self.q.shape[0])
+        rows = self.q.shape[0]
+        whole = self.q.astype(np.float32)
+        if self.zero is not None:
+            whole -= spread(self.zero, rows).astype(np.float32)
+        return whole * spread(self.scale, rows)
 
 
 def spread(scale: np.ndarray, rows: int) -> np.ndarray:

@@ -1,14 +1,15 @@
 """The one flow of a model: source → canonical graph → passes (none, or the recipe's) → target → verdict → bundle."""
 
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from ..calibration.corpus import TextFile, builtin_lines, fingerprint_of, read_files, required, texts_of
-from ..errors import GateError, UsageError
+from ..errors import GateError, HeadwayWarning, UsageError
 from ..manifest import Manifest, logit_columns
 from ..scratch import scratch
 from ..tasks import Scoring
@@ -27,7 +28,8 @@ from .compress.steps import run_pass
 from .compress.vocabulary_steps import check_scripts_of
 from .compress.work import Work, default_folder
 from .graph.anatomy import describe, read_anatomy
-from .graph.quantized import is_quantized
+from .graph.own_integers import hold_integers
+from .graph.quantized import is_quantized, rounds_activations
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
 from .recipe.recipe import Recipe
@@ -201,6 +203,8 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
         inputs, outputs = ([tensor_info(v) for v in values] for values in (model.graph.inputs, model.graph.outputs))
         flow.step(STEPS[3])
         quantized = is_quantized(model)
+        # Weights that came as integers are the same numbers in the artifact: float activations have to agree as floats do.
+        dtype = "int8" if quantized and (job or rounds_activations(model)) else target.dtype
         text = Text(encoder, job.given.texts if job else flow.texts, flow.choices)
         lowering = target.lower(model, read_anatomy(model), text)
         target.build(model, flow.staging, text)
@@ -211,7 +215,6 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
     flow.step(STEPS[5])
     options = target.options(regroup=graph.regroup)
     runner = target.open(flow.staging, options)
-    dtype = "int8" if quantized else target.dtype
     parity = compare(
         cases,
         expected,
@@ -252,6 +255,7 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     expected = beside.submit(answers, captured.reference, cases)
     flow.step(STEPS[2])
     model = canonical_of(captured).model
+    captured.source = _with_integers(flow, captured.source, model)
     anatomy = read_anatomy(model)
     check_config(captured.source, anatomy)
     if anatomy.vocabulary is not None:
@@ -261,6 +265,25 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     return _Graph(
         model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, expected, per_token
     )
+
+
+def _with_integers(flow: _Flow, source: Source, model: ir.Model) -> Source:
+    """Put a quantized checkpoint's own integers into its graph; return the source with a sentence that says where they are."""
+    checkpoint = source.checkpoint
+    if checkpoint is None or not checkpoint.integers:
+        return source
+    if flow.recipe.passes:
+        sentence = (
+            f"passes change the values of {len(checkpoint.integers)} quantized weights: they work on the floats that the integers stand "
+            "for, and a quantize pass rounds those again"
+        )
+    else:
+        spec = flow.target.spec
+        reads = {name: integers.read for name, integers in checkpoint.integers.items()}
+        held = hold_integers(model, reads, allowed=spec.integers, embeddings=spec.int8_embeddings)
+        sentence = held.sentence()
+    warnings.warn(f"{checkpoint.directory}: {sentence}", HeadwayWarning, stacklevel=2)
+    return replace(source, checkpoint=checkpoint.changed(sentence))
 
 
 def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:

@@ -4,6 +4,8 @@ A quantized weight is `MatMul(x, DequantizeLinear(W int8 [in, out], scale))`; a 
 and of their scales. An activation with a fixed range passes through `QuantizeLinear` and `DequantizeLinear`. An activation
 whose range is computed at run time passes through the function `headway.QuantizeTokens`: each token has its own range, so a
 text's result depends neither on the other texts of its batch nor on padding.
+
+A weight that came quantized may have zero points, the third input of its DequantizeLinear. What is quantized here has none.
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix
-from .edit import consumers, dims, first_of, initializer, insert, producer
+from .edit import attribute_int, consumers, dims, first_of, initializer, insert, producer
 
 DOMAIN = "headway"
 TOKENS = "QuantizeTokens"
@@ -61,12 +63,19 @@ def tokens_function() -> ir.Function:
 
 
 def quantized_weight_of(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """Return `q, scale` of a MatMul by a quantized weight; None for another node."""
+    """Return `q, scale` of a MatMul by a quantized weight without zero points; None for another node."""
+    found = shifted_weight_of(node)
+    return found[:2] if found is not None and found[2] is None else None
+
+
+def shifted_weight_of(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value | None] | None:
+    """Return `q, scale, zero` of a MatMul by a quantized weight, `zero` None where it has none; None for another node."""
     dequantize = producer(node.inputs[1], "DequantizeLinear") if node.op_type == "MatMul" else None
     if dequantize is None or dequantize.inputs[0] is None or dequantize.inputs[1] is None:
         return None
-    q, scale = dequantize.inputs[0], dequantize.inputs[1]
-    return (q, scale) if q.is_initializer() and scale.is_initializer() and len(dims(q) or ()) == 2 else None
+    q, scale, zero = (*dequantize.inputs, None)[:3]
+    assert q is not None and scale is not None
+    return (q, scale, zero) if q.is_initializer() and scale.is_initializer() and len(dims(q) or ()) == 2 else None
 
 
 def rounded_from(value: ir.Value | None) -> ir.Value | None:
@@ -101,6 +110,11 @@ def is_quantized(model: ir.Model) -> bool:
     return any(v.dtype in (ir.DataType.INT8, ir.DataType.INT4) for v in model.graph.initializers.values())
 
 
+def rounds_activations(model: ir.Model) -> bool:
+    """Return True where an activation is rounded to integers, by a fixed range or per token."""
+    return any(n.op_type in (TOKENS, "QuantizeLinear") for n in model.graph)
+
+
 def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return scale (float32) and zero point (int8 0, or uint8) of a range, widened to include 0; a range of only 0 has scale 1."""
     low, high = min(low, 0.0), max(high, 0.0)
@@ -115,14 +129,17 @@ def fixed_scale(low: float, high: float, *, signed: bool) -> tuple[np.ndarray, n
 def quantize_weight(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) -> None:
     """Quantize a float initializer that matmuls alone read: integers with their scales, and a DequantizeLinear."""
     readers = consumers(weight)
-    scale = initializer(graph, f"{weight.name}_scale", matrix.scale)
+    inputs = [weight, initializer(graph, f"{weight.name}_scale", matrix.scale)]
     shape = list(weight.shape) if weight.shape is not None else None
     set_integers(weight, matrix.q, matrix.bits)
+    if matrix.zero is not None:
+        inputs.append(initializer(graph, f"{weight.name}_zero_point", matrix.zero))
+        set_integers(inputs[-1], matrix.zero, matrix.bits)
     layout: dict[str, Any] = {"axis": 1} if matrix.block is None else {"axis": 0, "block_size": matrix.block}
     back = insert(
         first_of(graph, readers),
         "DequantizeLinear",
-        [weight, scale],
+        inputs,
         name=f"{weight.name}.dequantized",
         dtype=ir.DataType.FLOAT,
         shape=shape,
@@ -138,6 +155,37 @@ def set_integers(weight: ir.Value, q: np.ndarray, bits: int) -> None:
     array = q if bits > 4 else q.astype(dtype.numpy())
     weight.const_value = ir.Tensor(array, dtype=dtype, shape=ir.Shape(q.shape), name=weight.name)
     weight.type = ir.TensorType(dtype)
+
+
+def is_lookup(node: ir.Node, embedding: ir.Value) -> bool:
+    """Return True for a node that looks up rows of an embedding."""
+    return node.op_type == "Gather" and node.inputs[0] is embedding and attribute_int(node, "axis", 0) == 0
+
+
+def look_up(node: ir.Node, scales: ir.Value) -> None:
+    """Make a lookup one of integers, and look up the scales of the same rows."""
+    graph, result = node.graph, node.outputs[0]
+    assert isinstance(graph, ir.Graph)
+    after = first_of(graph, consumers(result))
+    shape = list(result.shape) if result.shape is not None else None
+    name, dtype = str(result.name), ir.DataType.FLOAT
+    factor = insert(
+        after,
+        "Gather",
+        [scales, node.inputs[1]],
+        name=f"{name}.scale",
+        dtype=dtype,
+        shape=[*shape[:-1], 1] if shape else None,
+    )
+    integers = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
+    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
+    cast = producer(integers)
+    for reader in consumers(result):
+        if reader is not cast:
+            for i, read in enumerate(reader.inputs):
+                if read is result:
+                    reader.replace_input_with(i, rows)
+    result.type = ir.TensorType(ir.DataType.INT8)
 
 
 def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.ndarray, zero: np.ndarray) -> ir.Value:

@@ -9,11 +9,13 @@ import onnx_ir as ir
 from ...calibration.rounding import QuantizedMatrix
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
-from ..graph.edit import attribute_int, bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
+from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
     fixed_scale,
+    is_lookup,
+    look_up,
     quantize_weight,
     quantized_weight_of,
     round_fixed,
@@ -66,7 +68,7 @@ class QuantizeEmbeddings(StructuralPass):
         graph = model.graph
         for name in self.names:
             embedding = _float_weight(graph, name)
-            other = next((n for n in consumers(embedding) if not _is_lookup(n, embedding)), None)
+            other = next((n for n in consumers(embedding) if not is_lookup(n, embedding)), None)
             if other is not None:
                 raise UsageError(
                     f"{name}: node {other.name!r} ({other.op_type}) reads it too; only embeddings that lookups alone read can be quantized"
@@ -81,7 +83,7 @@ class QuantizeEmbeddings(StructuralPass):
             scales = initializer(graph, f"{name}_scale", scale)
             set_integers(embedding, np.rint(array / scale).astype(np.int8), 8)
             for node in consumers(embedding):
-                _look_up(node, scales)
+                look_up(node, scales)
             changes[name] = "int8 rows"
         return changes
 
@@ -195,7 +197,7 @@ class StoreHalf(StructuralPass):
             set_array(value, array.astype(np.float16))
             value.type = ir.TensorType(ir.DataType.FLOAT16)
             for reader in readers:
-                if _is_lookup(reader, value):
+                if is_lookup(reader, value):
                     rows = reader.outputs[0]
                     _cast_back(graph, rows, consumers(rows), f"{rows.name}.float")
                     rows.type = ir.TensorType(ir.DataType.FLOAT16)
@@ -230,36 +232,6 @@ def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name
         for i, read in enumerate(reader.inputs):
             if read is half:
                 reader.replace_input_with(i, back)
-
-
-def _is_lookup(node: ir.Node, embedding: ir.Value) -> bool:
-    return node.op_type == "Gather" and node.inputs[0] is embedding and attribute_int(node, "axis", 0) == 0
-
-
-def _look_up(node: ir.Node, scales: ir.Value) -> None:
-    """Make a lookup one of integers, and look up the scales of the same rows."""
-    graph, result = node.graph, node.outputs[0]
-    assert isinstance(graph, ir.Graph)
-    after = first_of(graph, consumers(result))
-    shape = list(result.shape) if result.shape is not None else None
-    name, dtype = str(result.name), ir.DataType.FLOAT
-    factor = insert(
-        after,
-        "Gather",
-        [scales, node.inputs[1]],
-        name=f"{name}.scale",
-        dtype=dtype,
-        shape=[*shape[:-1], 1] if shape else None,
-    )
-    integers = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
-    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
-    cast = producer(integers)
-    for reader in consumers(result):
-        if reader is not cast:
-            for i, read in enumerate(reader.inputs):
-                if read is result:
-                    reader.replace_input_with(i, rows)
-    result.type = ir.TensorType(ir.DataType.INT8)
 
 
 def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:

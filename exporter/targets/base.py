@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -24,7 +24,8 @@ class TargetSpec:
 
     `neuron_multiple` and `rank_multiple`: a width between two multiples takes as long as the next multiple. `signed_activations`:
     quantized activations are int8 with zero point 0, else uint8 with a zero point. `quantizes_tokens`: the runtime itself quantizes
-    activations per token. `int8_embeddings`: embeddings may be stored in int8.
+    activations per token. `int8_embeddings`: embeddings may be stored in int8. `integers`: which integers of weights the target can
+    store beside float activations: any, those without zero points, or none.
     """
 
     name: str
@@ -33,6 +34,7 @@ class TargetSpec:
     signed_activations: bool = False
     quantizes_tokens: bool = False
     int8_embeddings: bool = True
+    integers: Literal["any", "symmetric", "none"] = "any"
 
     def grown(self, width: int, most: int) -> int:
         """Return the next multiple at or above `width`, at most `most`: a width between multiples saves nothing."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import SourceError
+from .integers import Integers
 from .state import State, StoredTensor
 
 
@@ -29,6 +30,8 @@ class Checkpoint:
     layers of one."""
     replaced: Mapping[str, str] = field(default_factory=dict)
     """Kinds of modules by path, where they are not those of the class: `no_norm` is a scale and a shift alone."""
+    integers: Mapping[str, Integers] = field(default_factory=dict)
+    """Integers of weights by the weights' names, whose floats are in `state`: the artifact holds them where its target can."""
     head_size: int | None = None
     """Features of a head, where hidden size ÷ heads of the config is not it."""
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 from ....errors import SourceError
 from . import forms
 from .checkpoint import Checkpoint
+from .quantization import check_followed
 from .state import read_state
 
 _MOST_FORMS = 16
@@ -18,8 +19,8 @@ _MOST_FORMS = 16
 class Form(Protocol):
     """A module of `forms`.
 
-    `ORDER` says which form is looked for first: prefixes have 0, adapters and factors 20, masks and gates 40, sizes 60. `MARKS`
-    are endings of tensor names, by which a refusal says what a tensor is close to.
+    `ORDER` says which form is looked for first: prefixes have 0, integers 10, adapters and factors 20, masks and gates 40, sizes 60.
+    `MARKS` are endings of tensor names, by which a refusal says what a tensor is close to.
     """
 
     ORDER: int
@@ -52,6 +53,7 @@ def undo(checkpoint: Checkpoint) -> Checkpoint | None:
     for _ in range(_MOST_FORMS):
         changed = next((found for form in all_forms() if (found := form.read(checkpoint)) is not None), None)
         if changed is None:
+            check_followed(checkpoint)
             return checkpoint if checkpoint.sentences else None
         checkpoint = changed
     last = checkpoint.sentences[-1]

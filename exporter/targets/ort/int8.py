@@ -31,7 +31,7 @@ from ...graph.edit import (
     remove_unused,
     same_shape,
 )
-from ...graph.quantized import DOMAIN, TOKENS, quantized_weight_of
+from ...graph.quantized import DOMAIN, TOKENS, quantized_weight_of, shifted_weight_of
 from .elementwise import activation_of
 
 CONTRIB = "com.microsoft"
@@ -58,6 +58,9 @@ def lower_matmuls(model: ir.Model, *, kernels: bool, nibbles: bool = True) -> Ma
     for node in nodes(graph, "MatMul"):
         matrix = quantized_weight_of(node)
         if matrix is None:
+            shifted = shifted_weight_of(node)
+            if shifted is not None:
+                _with_zero_points(node, shifted, counts, nibbles)
             continue
         if producer(node.inputs[0], TOKENS) is not None:
             if not kernels:
@@ -167,10 +170,22 @@ def _static(node: ir.Node, back: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     put(last, result, "MatMulIntegerToFloat", [integers, q, step, scale, zero, None, bias], domain=CONTRIB)
 
 
-def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
+def _with_zero_points(
+    node: ir.Node, weight: tuple[ir.Value, ir.Value, ir.Value | None], counts: Matmuls, nibbles: bool
+) -> None:
+    """Lower a matmul whose weight has zero points, which come with float activations alone."""
+    if producer(node.inputs[0], TOKENS) is not None or _static_input(node) is not None:
+        raise TargetError(f"node {node.name!r}: weights with zero points are not multiplied by quantized activations")
+    if nibbles and _in_nibbles(node, *weight):
+        counts.int4 += 1
+    else:
+        counts.weight_only += 1
+
+
+def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value, zero: ir.Value | None = None) -> bool:
     """Replace a matmul by `MatMulNBits`; return False where its weights are not int4 in blocks of a size that the operator takes.
 
-    Weights are packed per output channel, low nibble first.
+    Weights and zero points are packed per output channel, low nibble first.
     """
     array, steps = constant(q), constant(scale)
     assert array is not None and steps is not None
@@ -178,8 +193,7 @@ def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
     block = rows // len(steps) if steps.ndim == 2 else 0
     if q.dtype != ir.DataType.INT4 or block < 16 or block & (block - 1):
         return False
-    levels = (array.astype(np.int16) + 8).astype(np.uint8).T.reshape(columns, rows // block, block)
-    packed = levels[..., 0::2] | (levels[..., 1::2] << 4)
+    packed = _packed(array.T).reshape(columns, rows // block, block // 2)
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     inputs = [
@@ -187,5 +201,16 @@ def _in_nibbles(node: ir.Node, q: ir.Value, scale: ir.Value) -> bool:
         initializer(graph, f"{q.name}.packed", np.ascontiguousarray(packed)),
         initializer(graph, f"{scale.name}.packed", np.ascontiguousarray(steps.T).reshape(-1)),
     ]
+    zeros = constant(zero)
+    if zero is not None and zeros is not None:
+        inputs.append(initializer(graph, f"{zero.name}.packed", _packed(zeros.T).reshape(-1)))
     put(node, node.outputs[0], "MatMulNBits", inputs, domain=CONTRIB, K=rows, N=columns, bits=4, block_size=block)
     return True
+
+
+def _packed(array: np.ndarray) -> np.ndarray:
+    """Return int4 numbers as uint8, two in each along the last axis, around 8; a last one that has no partner gets 8."""
+    levels = (array.astype(np.int16) + 8).astype(np.uint8)
+    if levels.shape[-1] % 2:
+        levels = np.pad(levels, ((0, 0), (0, 1)), constant_values=8)
+    return np.ascontiguousarray(levels[..., 0::2] | (levels[..., 1::2] << 4))

@@ -23,7 +23,7 @@ from ..base import TargetSpec, Text, installed
 from .torch_export import WAY_OUT, export_module
 
 PACKAGE = "model.mlpackage"
-SPEC = TargetSpec("coreml", neuron_multiple=16, rank_multiple=16)
+SPEC = TargetSpec("coreml", neuron_multiple=16, rank_multiple=16, integers="none")
 MISSING = "target coreml needs the package coremltools, which is not here: pip install 'headway[coreml]'"
 CHECKED = "the torch module that the package is converted from; the package itself was never run"
 

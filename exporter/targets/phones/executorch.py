@@ -24,7 +24,7 @@ from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text, installed
 from .torch_export import WAY_OUT, check_quantization, export_module
 
-SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, quantizes_tokens=True)
+SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, quantizes_tokens=True, integers="none")
 """XNNPACK packs weights in strips of 8 or 16 columns."""
 
 MISSING = (

@@ -33,7 +33,7 @@ from ..base import TargetSpec, Text, installed
 from .litert_integers import store_integers
 from .torch_export import WAY_OUT, check_quantization
 
-SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, quantizes_tokens=True)
+SPEC = TargetSpec("litert", neuron_multiple=16, rank_multiple=16, quantizes_tokens=True, integers="none")
 PYTHON = "HEADWAY_LITERT_PYTHON"
 MISSING = "target litert needs its runtime, ai-edge-litert, which is not here: pip install 'headway[litert]'"
 NO_CONVERTER = (

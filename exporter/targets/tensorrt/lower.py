@@ -38,7 +38,14 @@ from .plugin_nodes import OwnKernels
 from .precision import Maxima, Precision, assign
 
 OPSET = 20
-SPEC = TargetSpec("tensorrt", neuron_multiple=64, rank_multiple=64, signed_activations=True, int8_embeddings=False)
+SPEC = TargetSpec(
+    "tensorrt",
+    neuron_multiple=64,
+    rank_multiple=64,
+    signed_activations=True,
+    int8_embeddings=False,
+    integers="symmetric",
+)
 """Tensor cores work in tiles; 64 columns are the fewest that the wide kernels take."""
 
 DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}

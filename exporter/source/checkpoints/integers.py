@@ -1,0 +1,45 @@
+"""Integers of a weight as its checkpoint holds them, with what turns them into floats. Torch tensors, read when they are needed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .state import StoredTensor
+
+
+@dataclass(frozen=True)
+class IntegerWeight:
+    """A weight read from a file: `weight[o, i] = (codes[o, i] - zero[o, group of i]) · scale[o, group of i]`, in float32.
+
+    `codes` are integers `[out, in]` of `bits` bits; of an embedding, `[rows, width]`. `scale` is float32 `[out, groups]`, and
+    `zero`, where there is one, has the same shape. Groups are of consecutive inputs, unless `order [in]` names the group of each.
+    """
+
+    codes: Any
+    scale: Any
+    bits: int
+    zero: Any = None
+    order: Any = None
+
+    def float_weight(self) -> Any:
+        """Return the weight as float32 `[out, in]`."""
+        import torch
+
+        inputs, groups = self.codes.shape[1], self.scale.shape[1]
+        order = torch.arange(groups).repeat_interleave(inputs // groups) if self.order is None else self.order.long()
+        whole = self.codes.to(torch.float32)
+        if self.zero is not None:
+            whole = whole - self.zero.to(torch.float32)[:, order]
+        return whole * self.scale.to(torch.float32)[:, order]
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Integers of a weight that are read when they are needed; `shape` is that of the weight, `[out, in]`."""
+
+    shape: tuple[int, int]
+    read: Callable[[], IntegerWeight]
+
+    def as_floats(self) -> StoredTensor:
+        """Return the weight that the integers stand for: the tensor that torch's module loads."""
+        return StoredTensor(self.shape, "float32", lambda: self.read().float_weight())

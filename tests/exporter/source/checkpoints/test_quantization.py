@@ -1,0 +1,25 @@
+"""What readers of quantized checkpoints share. Each reader's own tests show its refusals."""
+
+from pathlib import Path
+
+import pytest
+
+from headway.errors import SourceError
+from headway.exporter.source.source import open_source
+
+from tests.support import integer_checkpoints as integers
+from tests.support.models import make_model
+
+
+def test_a_setting_that_no_tensor_follows_is_refused_before_any_library_reads_it(tmp_path: Path) -> None:
+    make_model(tmp_path)
+    integers.configure(tmp_path, {"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(SourceError, match="says bitsandbytes, and no tensor is as that method saves them"):
+        open_source(str(tmp_path))
+
+
+def test_a_setting_that_says_nothing_is_no_setting(tmp_path: Path) -> None:
+    make_model(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace("{", '{"quantization_config": null,', 1))
+    assert open_source(str(tmp_path)).checkpoint is None
