@@ -150,3 +150,32 @@ def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.nda
     return insert(
         before, "DequantizeLinear", [q, *inputs], name=f"{value.name}.rounded", dtype=value.dtype, shape=value.shape
     )
+
+
+def look_up_rows(node: ir.Node, scales: ir.Value, offset: int = 0) -> None:
+    """Make a lookup one of int8 rows, and look up the scales `[rows, 1]` of the same rows: `(row + offset) scale`."""
+    graph, result = node.graph, node.outputs[0]
+    assert isinstance(graph, ir.Graph)
+    after = first_of(graph, consumers(result))
+    shape = list(result.shape) if result.shape is not None else None
+    name, dtype = str(result.name), ir.DataType.FLOAT
+    factor = insert(
+        after,
+        "Gather",
+        [scales, node.inputs[1]],
+        name=f"{name}.scale",
+        dtype=dtype,
+        shape=[*shape[:-1], 1] if shape else None,
+    )
+    integers = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
+    cast = producer(integers)
+    if offset:
+        least = initializer(graph, f"row_offset_{offset}", np.array(offset, np.float32))
+        integers = insert(after, "Add", [integers, least], name=f"{name}.levels", dtype=dtype, shape=shape)
+    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
+    for reader in consumers(result):
+        if reader is not cast:
+            for i, read in enumerate(reader.inputs):
+                if read is result:
+                    reader.replace_input_with(i, rows)
+    result.type = ir.TensorType(ir.DataType.INT8)

@@ -9,11 +9,12 @@ import onnx_ir as ir
 from ...calibration.rounding import QuantizedMatrix
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
-from ..graph.edit import attribute_int, bias_add, bias_of, constant, consumers, first_of, initializer, insert, producer
+from ..graph.edit import attribute_int, bias_add, bias_of, constant, consumers, first_of, initializer, insert
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
     fixed_scale,
+    look_up_rows,
     quantize_weight,
     quantized_weight_of,
     round_fixed,
@@ -81,7 +82,7 @@ class QuantizeEmbeddings(StructuralPass):
             scales = initializer(graph, f"{name}_scale", scale)
             set_integers(embedding, np.rint(array / scale).astype(np.int8), 8)
             for node in consumers(embedding):
-                _look_up(node, scales)
+                look_up_rows(node, scales)
             changes[name] = "int8 rows"
         return changes
 
@@ -234,32 +235,6 @@ def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name
 
 def _is_lookup(node: ir.Node, embedding: ir.Value) -> bool:
     return node.op_type == "Gather" and node.inputs[0] is embedding and attribute_int(node, "axis", 0) == 0
-
-
-def _look_up(node: ir.Node, scales: ir.Value) -> None:
-    """Make a lookup one of integers, and look up the scales of the same rows."""
-    graph, result = node.graph, node.outputs[0]
-    assert isinstance(graph, ir.Graph)
-    after = first_of(graph, consumers(result))
-    shape = list(result.shape) if result.shape is not None else None
-    name, dtype = str(result.name), ir.DataType.FLOAT
-    factor = insert(
-        after,
-        "Gather",
-        [scales, node.inputs[1]],
-        name=f"{name}.scale",
-        dtype=dtype,
-        shape=[*shape[:-1], 1] if shape else None,
-    )
-    integers = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
-    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
-    cast = producer(integers)
-    for reader in consumers(result):
-        if reader is not cast:
-            for i, read in enumerate(reader.inputs):
-                if read is result:
-                    reader.replace_input_with(i, rows)
-    result.type = ir.TensorType(ir.DataType.INT8)
 
 
 def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:
