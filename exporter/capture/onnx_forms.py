@@ -34,7 +34,7 @@ def read_forms(model: ir.Model, path: Path) -> Reading:
         common.InlinePass()(model)
     for form in known_forms():
         found = [n for n in model.graph if (domain_of(n), n.op_type) in form.operators]
-        if found:
+        if found or form.always:
             form.read(reading, found)
             remove_unused(model)
             model.graph.sort()

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix
-from .edit import attribute_int, constant, consumers, initializer
+from .edit import attribute_float, attribute_int, constant, consumers, initializer, insert, take_over
 from .quantized import look_up_rows, quantize_weight, set_integers
 
 _NOTED = "headway.stored_weights"
@@ -33,6 +33,11 @@ class StoredWeight:
     axis: int = 0
     block: int = 0
     offset: int = 0
+
+    @property
+    def fits_int4(self) -> bool:
+        """Whether 4 bits hold each integer."""
+        return self.q.size > 0 and int(self.q.min()) >= _INT4[0] and int(self.q.max()) <= _INT4[1]
 
     def transposed(self) -> "StoredWeight":
         """Return the same of the transposed matrix."""
@@ -106,20 +111,62 @@ def put_stored(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str |
         return "the canonical form merges or splits it"
     if all(n.op_type == "Gather" and n.inputs[0] is weight and attribute_int(n, "axis", 0) == 0 for n in readers):
         return _put_rows(graph, weight, here)
+    readers = _turned(graph, weight, _written_apart(graph, weight, readers))
     if any(n.op_type != "MatMul" or n.inputs[1] is not weight or n.inputs[0] is weight for n in readers):
         return "something else than matmuls reads it, too"
     if here.offset:
         return WIDE
+    here = here if here.q.shape == tuple(weight.shape or ()) and _equal(here, constant(weight)) else here.transposed()
     scale = _scales_of_columns(here)
     if scale is None:
         return "its scales run along the outputs"
-    bits = 4 if scale.ndim == 2 and here.q.min() >= _INT4[0] and here.q.max() <= _INT4[1] else 8
+    bits = 4 if scale.ndim == 2 and here.fits_int4 else 8
     quantize_weight(graph, weight, QuantizedMatrix(np.ascontiguousarray(here.q), scale, bits))
     return None
 
 
-def _equal(stored: StoredWeight, array: np.ndarray) -> bool:
-    return stored.q.shape == array.shape and np.array_equal(stored.floats(), array)
+def _written_apart(graph: ir.Graph, weight: ir.Value, readers: list[ir.Node]) -> list[ir.Node]:
+    """Write each plain Gemm by a weight as MatMul and Add, the weight transposed where it says so; return the weight's readers then."""
+    plain = [
+        n
+        for n in readers
+        if n.op_type == "Gemm"
+        and n.inputs[1] is weight
+        and n.inputs[0] is not weight
+        and not attribute_int(n, "transA", 0)
+        and attribute_float(n, "alpha", 1.0) == attribute_float(n, "beta", 1.0) == 1.0
+    ]
+    for node in plain:
+        name, known = str(node.outputs[0].name), {"dtype": node.outputs[0].dtype, "shape": node.outputs[0].shape}
+        matrix = weight
+        if attribute_int(node, "transB", 0):
+            matrix = insert(node, "Transpose", [weight], name=f"{name}.weight", dtype=weight.dtype, perm=[1, 0])
+        result = insert(node, "MatMul", [node.inputs[0], matrix], name=f"{name}.product", **known)
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            result = insert(node, "Add", [result, node.inputs[2]], name=f"{name}.biased", **known)
+        take_over(node.outputs[0], result)
+        graph.remove(node, safe=True)
+    return consumers(weight)
+
+
+def _turned(graph: ir.Graph, weight: ir.Value, readers: list[ir.Node]) -> list[ir.Node]:
+    """Store a weight that matmuls read transposed alone the way they read it; return the nodes that read it then."""
+    through = [r for n in readers if n.op_type == "Transpose" for r in consumers(n.outputs[0])]
+    if any(n.op_type != "Transpose" for n in readers) or any(n.op_type != "MatMul" for n in through):
+        return readers
+    array = constant(weight)
+    if array is None or any(n.outputs[0] is r.inputs[0] for n in readers for r in through):
+        return readers
+    weight.const_value = ir.Tensor(np.ascontiguousarray(array.T), name=weight.name)
+    weight.shape = ir.Shape(array.T.shape)
+    for node in readers:
+        ir.convenience.replace_all_uses_with(node.outputs[0], weight)
+        graph.remove(node, safe=True)
+    return through
+
+
+def _equal(stored: StoredWeight, array: np.ndarray | None) -> bool:
+    return array is not None and stored.q.shape == array.shape and np.array_equal(stored.floats(), array)
 
 
 def _put_rows(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str | None:
@@ -145,7 +192,7 @@ def _scales_of_columns(stored: StoredWeight) -> np.ndarray | None:
     if stored.axis != 0:
         return None
     if stored.block >= rows:
-        return np.array(stored.scale[0], np.float32)
+        return np.array(stored.scale if stored.fits_int4 else stored.scale[0], np.float32)
     block = math.gcd(rows, stored.block)  # a last block that is shorter makes all of them so
     if block < min(_SMALLEST_BLOCK, stored.block):
         return None

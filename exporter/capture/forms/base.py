@@ -98,13 +98,15 @@ class Reading:
 class Form:
     """One form: the operators that it begins with, and the function that rewrites all such nodes.
 
-    Forms are read in the order of `order`: 0 quantized operators of a whole layer, 1 quantized weights, 2 floats of other types,
-    3 fused operators.
+    Forms are read in the order of `order`: 0 quantized operators in the place of float ones, 1 quantized weights, 2 integers that are
+    moved, 3 floats of other types, 4 fused operators of several layers, 5 fused operators of one.
     """
 
     order: int
     operators: frozenset[tuple[str, str]]
     read: Callable[[Reading, list[ir.Node]], None]
+    always: bool = False
+    """Whether it is no matter of operators: every graph is looked through."""
 
 
 def operators(*names: str, domain: str = CONTRIB) -> frozenset[tuple[str, str]]:

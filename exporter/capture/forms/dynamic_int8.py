@@ -48,8 +48,10 @@ def activation(
     )
 
 
-def weight(reading: Reading, node: ir.Node, indices: tuple[int, int, int], scale: np.ndarray | None = None) -> ir.Value:
-    """Return the float weight `[in, out]` of the inputs at `indices`: integers, scale and zero point, per tensor or column.
+def weight(
+    reading: Reading, node: ir.Node, indices: tuple[int, int, int], scale: np.ndarray | None = None, *, axis: int = 1
+) -> ir.Value:
+    """Return the float weight of the inputs at `indices`: integers `[in, out]`, scale and zero point, per tensor or along `axis`.
 
     `scale` is given where it is no input of the node. SourceError where the integers are not 8-bit.
     """
@@ -64,7 +66,7 @@ def weight(reading: Reading, node: ir.Node, indices: tuple[int, int, int], scale
         raise reading.refuse(node, "the zero point of its weight is computed at run time")
     source = given(node, indices[0])
     assert source is not None
-    return reading.weight(node, str(source.name), q, _flat(scale), None if zero is None else _flat(zero))
+    return reading.weight(node, str(source.name), q, _flat(scale), None if zero is None else _flat(zero), axis=axis)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
