@@ -1,4 +1,4 @@
-"""Refuse `.onnx` files whose numbers cannot be read exactly, with the reason and what to give instead."""
+"""Refuse what is left of an `.onnx` file that no reader of a form took: its numbers cannot be read exactly."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +20,6 @@ _QUANTIZED_PARTS = (
     "Bnb4",
 )
 _OTHER_FLOATS = {
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
     ir.DataType.DOUBLE: "float64",
 }
 
@@ -32,17 +30,16 @@ def refuse_unreadable(model: ir.Model, path: Path) -> None:
     if quantized:
         first = quantized[0]
         raise SourceError(
-            f"{path}: a quantized graph ({_kinds(quantized)}; first: node {first.name or first.outputs[0].name!r}), whose rounding "
-            "depends on the runtime and on the other texts of a batch: give the float32 model that it was made from, and quantize "
-            "that with headway compress --quantize int8"
+            f"{path}: a quantized graph with operators that are not read ({_kinds(quantized)}; first: node "
+            f"{first.name or first.outputs[0].name!r}): give the float32 model that it was made from, and quantize that with headway "
+            "compress --quantize int8"
         )
     held = _other_floats(model)
     if held is not None:
         kind, name = held
         raise SourceError(
-            f"{path}: a {kind} graph ({name} is {kind}), and float32 graphs are read, since other rounding cannot be told from an "
-            f"error: give the float32 model that it was made from. Choose {kind} for the artifact, where the target has it "
-            "(--dtype, or headway compress --quantize float16)"
+            f"{path}: a {kind} graph ({name} is {kind}), and graphs of float32, float16 or bfloat16 are read, since rounding cannot be "
+            "told from an error: give the float32 model that it was made from"
         )
 
 

@@ -162,8 +162,20 @@ def is_lookup(node: ir.Node, embedding: ir.Value) -> bool:
     return node.op_type == "Gather" and node.inputs[0] is embedding and attribute_int(node, "axis", 0) == 0
 
 
-def look_up(node: ir.Node, scales: ir.Value) -> None:
-    """Make a lookup one of integers, and look up the scales of the same rows."""
+def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.ndarray, zero: np.ndarray) -> ir.Value:
+    """Insert QuantizeLinear and DequantizeLinear behind a value; `scale` is a float32 and `zero` an int8 or uint8 scalar."""
+    inputs = [initializer(graph, f"{value.name}.scale", scale), initializer(graph, f"{value.name}.zero_point", zero)]
+    integer = ir.DataType.from_numpy(zero.dtype)
+    q = insert(
+        before, "QuantizeLinear", [value, *inputs], name=f"{value.name}.quantized", dtype=integer, shape=value.shape
+    )
+    return insert(
+        before, "DequantizeLinear", [q, *inputs], name=f"{value.name}.rounded", dtype=value.dtype, shape=value.shape
+    )
+
+
+def look_up(node: ir.Node, scales: ir.Value, offset: int = 0) -> None:
+    """Make a lookup one of int8 rows, and look up the scales `[rows, 1]` of the same rows: `(row + offset) scale`."""
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
     after = first_of(graph, consumers(result))
@@ -178,23 +190,14 @@ def look_up(node: ir.Node, scales: ir.Value) -> None:
         shape=[*shape[:-1], 1] if shape else None,
     )
     integers = insert(after, "Cast", [result], name=f"{name}.cast", dtype=dtype, shape=shape, to=int(dtype))
-    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
     cast = producer(integers)
+    if offset:
+        least = initializer(graph, f"row_offset_{offset}", np.array(offset, np.float32))
+        integers = insert(after, "Add", [integers, least], name=f"{name}.levels", dtype=dtype, shape=shape)
+    rows = insert(after, "Mul", [integers, factor], name=f"{name}.float", dtype=dtype, shape=shape)
     for reader in consumers(result):
         if reader is not cast:
             for i, read in enumerate(reader.inputs):
                 if read is result:
                     reader.replace_input_with(i, rows)
     result.type = ir.TensorType(ir.DataType.INT8)
-
-
-def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.ndarray, zero: np.ndarray) -> ir.Value:
-    """Insert QuantizeLinear and DequantizeLinear behind a value; `scale` is a float32 and `zero` an int8 or uint8 scalar."""
-    inputs = [initializer(graph, f"{value.name}.scale", scale), initializer(graph, f"{value.name}.zero_point", zero)]
-    integer = ir.DataType.from_numpy(zero.dtype)
-    q = insert(
-        before, "QuantizeLinear", [value, *inputs], name=f"{value.name}.quantized", dtype=integer, shape=value.shape
-    )
-    return insert(
-        before, "DequantizeLinear", [q, *inputs], name=f"{value.name}.rounded", dtype=value.dtype, shape=value.shape
-    )

@@ -2,16 +2,17 @@
 
 Exporters leave `QuantizeLinear` and `DequantizeLinear` wherever a framework had an observer, which hides the layers from
 every pattern. So all pairs are removed before the graph is canonicalized. Those of trained weights, and of the inputs of
-their matmuls, are put back afterwards with exactly their scales and zero points. Other pairs (inside attention, around
+their matmuls, are put back afterwards with exactly their integers, scales and zero points. Other pairs (inside attention, around
 norms, on residuals) stay off: no target here computes those parts in integers.
 """
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-from ...calibration.rounding import QuantizedMatrix, spread
+from ...errors import HeadwayWarning, SourceError
 from .edit import (
     attribute_int,
     constant,
@@ -25,24 +26,29 @@ from .edit import (
     remove_unused,
     replace,
 )
-from .quantized import quantize_weight, round_fixed
+from .quantized import round_fixed
+from .stored_weights import WIDE, StoredWeight, along, put_stored, stored_and_float, stored_of
 
-_UNSIGNED_OFFSET = 128
 _STORED = (ir.DataType.INT8, ir.DataType.UINT8)
 
 
 @dataclass
 class SourceScales:
-    """Scales of weights by initializer; scale and zero point of activations by the matmul that reads them."""
+    """Weights as stored, by initializer; scale and zero point of activations by the matmul that reads them.
 
-    weights: dict[ir.Value, np.ndarray] = field(default_factory=dict)
+    `wide`: names of weights whose integers less the zero point exceed int8.
+    """
+
+    weights: dict[ir.Value, StoredWeight] = field(default_factory=dict)
     activations: dict[ir.Node, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    wide: list[str] = field(default_factory=list)
 
 
 def take_rounding(model: ir.Model) -> SourceScales:
     """Remove every pair, in place: weights become the floats that they stand for, activations are read unrounded."""
     graph = model.graph
-    taken = SourceScales()
+    noted = stored_of(model)
+    taken = SourceScales({graph.initializers[n]: stored for n, stored in noted.items() if n in graph.initializers})
     _name_written_out(graph)
     for back in nodes(graph, "DequantizeLinear"):
         array, scale, zero = (constant(v) for v in (*back.inputs, None)[:3])
@@ -53,8 +59,8 @@ def take_rounding(model: ir.Model) -> SourceScales:
             source = constant(there.inputs[0])
             step, origin = constant(there.inputs[1]), constant(there.inputs[2]) if len(there.inputs) > 2 else None
             if source is not None and step is not None:  # a float weight rounded at run time
-                axis = attribute_int(there, "axis", 1)
-                _take_tensor(graph, back, _round(source, step, origin, axis), step, origin, taken)
+                axis, block = attribute_int(there, "axis", 1), attribute_int(there, "block_size", 0)
+                _take_tensor(graph, back, _round(source, step, origin, axis, block), step, origin, taken)
             elif step is not None and step.ndim == 0 and there.inputs[0] is not None:
                 zero = origin if origin is not None else np.array(0, np.uint8)
                 for node in consumers(back.outputs[0]):
@@ -101,27 +107,25 @@ def _read_unrounded(rounded: ir.Value, value: ir.Value) -> None:
         value.name = name
 
 
-def _round(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> np.ndarray:
-    """Compute `QuantizeLinear`, per tensor or per channel of `axis`."""
+def _round(array: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int, block: int) -> np.ndarray:
+    """Compute `QuantizeLinear`, per tensor, per channel of `axis` or per block of it."""
     limits = np.iinfo(zero.dtype if zero is not None else np.uint8)
-    origin = _along(zero, axis, array.ndim).astype(np.float64) if zero is not None else 0.0
-    return np.clip(np.rint(array / _along(scale, axis, array.ndim)) + origin, limits.min, limits.max).astype(
-        limits.dtype
-    )
-
-
-def _along(vector: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """Return a scale or zero point in a shape that broadcasts with an array of `rank` axes: one for all, or per index of `axis`."""
-    return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)]) if vector.ndim else vector
+    origin = along(zero, array.shape, axis, block).astype(np.float64) if zero is not None else 0.0
+    steps = along(scale, array.shape, axis, block)
+    return np.clip(np.rint(array / steps) + origin, limits.min, limits.max).astype(limits.dtype)
 
 
 def _take_tensor(
     graph: ir.Graph, back: ir.Node, q: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, taken: SourceScales
 ) -> None:
-    """Make a constant float; note the scales of a weight whose zero point is zero."""
-    axis = attribute_int(back, "axis", 1)
-    origin = _along(zero.astype(np.float32), axis, q.ndim) if zero is not None else np.zeros((), np.float32)
-    array = ((q.astype(np.float32) - origin) * _along(scale, axis, q.ndim)).astype(np.float32)
+    """Make a constant float; note how a matrix is stored. SourceError where its scales do not fit it."""
+    axis, block = attribute_int(back, "axis", 1), attribute_int(back, "block_size", 0)
+    try:
+        stored, array = stored_and_float(q, scale, zero, axis, block)
+    except ValueError as error:
+        raise SourceError(
+            f"node {back.name or back.outputs[0].name!r} (DequantizeLinear): {error}: the file is damaged"
+        ) from error
     there = producer(back.inputs[0], "QuantizeLinear")
     source = there.inputs[0] if there is not None else back.inputs[0]
     name = str(source.name) if source is not None else str(back.outputs[0].name)
@@ -135,45 +139,73 @@ def _take_tensor(
     weight.const_value = ir.Tensor(array, name=weight.name)
     graph.register_initializer(weight)
     replace(back.outputs[0], weight)
-    around_zero = (
-        zero is None or not (zero.astype(np.int64) - (_UNSIGNED_OFFSET if zero.dtype == np.uint8 else 0)).any()
-    )
-    if q.ndim == 2 and q.dtype in (np.int8, np.uint8) and around_zero:
-        taken.weights[weight] = scale.astype(np.float32)
+    if q.ndim == 2:
+        if stored is None:
+            taken.wide.append(str(weight.name))
+        else:
+            taken.weights[weight] = stored
+
+
+def drop_inner_rounding(model: ir.Model) -> int:
+    """Remove the pairs of activations that `take_rounding` would not keep: all but those in front of matmuls by trained weights.
+
+    Return how many there were.
+    """
+    dropped = 0
+    for back in nodes(model.graph, "DequantizeLinear"):
+        there = producer(back.inputs[0], "QuantizeLinear")
+        value = there.inputs[0] if there is not None else None
+        if value is None or constant(value) is not None:
+            continue
+        rounded = back.outputs[0]
+        kept = [
+            n for n in consumers(rounded) if n.op_type == "MatMul" and n.inputs[0] is rounded and projection_weight(n)
+        ]
+        if kept and len(kept) == len(consumers(rounded)) and not rounded.is_graph_output():
+            continue
+        _read_unrounded(rounded, value)
+        for node in kept:
+            node.replace_input_with(0, rounded)
+        dropped += 1
+    remove_unused(model)
+    return dropped
 
 
 def put_rounding(model: ir.Model, taken: SourceScales) -> None:
-    """Put the scales back onto the canonical graph's matmuls.
+    """Put integers and scales back onto the canonical graph's matmuls and lookups.
 
-    A weight that the canonical form merged, split or shares with lookups stays float.
+    A weight that the canonical form merged or split, or shares, stays float32: a HeadwayWarning says which and why.
     """
     graph = model.graph
     present = set(graph)
-    for weight, scale in taken.weights.items():
-        array = constant(weight)
-        readers = consumers(weight)
+    left = dict.fromkeys(taken.wide, WIDE)
+    for weight, stored in taken.weights.items():
         is_stored = weight.name in graph.initializers and graph.initializers[str(weight.name)] is weight
-        if array is None or not is_stored or not readers:
-            continue
-        if any(n.op_type != "MatMul" or n.inputs[1] is not weight for n in readers):
-            continue
-        per_column = np.broadcast_to(scale, (array.shape[1],)) if scale.size in (1, array.shape[1]) else None
-        if per_column is None:
-            continue
-        q = np.rint(array / spread(per_column, len(array)))
-        if np.abs(q).max(initial=0) > 128 or not np.allclose(q * per_column[None], array, rtol=1e-5, atol=1e-12):
-            continue
-        quantize_weight(
-            graph, weight, QuantizedMatrix(q.clip(-128, 127).astype(np.int8), np.array(per_column, np.float32))
-        )
+        reason = put_stored(graph, weight, stored) if is_stored and consumers(weight) else None
+        if reason is not None:
+            left[str(weight.name)] = reason
+    _say_what_is_float(left)
     order = {n: i for i, n in enumerate(graph)}
     rounded: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
     for node in sorted((n for n in taken.activations if n in present), key=order.__getitem__):
         scale, zero = taken.activations[node]
         value = node.inputs[0]
-        if value is None or value.is_initializer() or producer(node.inputs[1], "DequantizeLinear") is None:
+        back = producer(node.inputs[1], "DequantizeLinear")
+        if value is None or value.is_initializer() or back is None or "block_size" in back.attributes:
             continue
         key = (value, float(scale), int(zero), str(zero.dtype))
         if key not in rounded:
             rounded[key] = round_fixed(graph, node, value, scale, zero)
         node.replace_input_with(0, rounded[key])
+
+
+def _say_what_is_float(left: dict[str, str]) -> None:
+    """Warn once for each reason why weights of the source are held in float32, with the number of them and the first."""
+    for reason in dict.fromkeys(left.values()):
+        names = [name for name, why in left.items() if why == reason]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        warnings.warn(
+            f"{names[0]}{others}: stored as integers in the source and held as the float32 values that they stand for: {reason}",
+            HeadwayWarning,
+            stacklevel=2,
+        )

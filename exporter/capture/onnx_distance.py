@@ -1,0 +1,72 @@
+"""Measure how far an `.onnx` file's own outputs are from those of its graph without the rounding that it does at run time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import SourceError
+
+_LEAST_COSINE = 0.5
+"""Below, the graph as it was read is another model than the file's, whatever is rounded."""
+
+
+@dataclass
+class Distance:
+    """Sums over all real positions of all outputs. `left_out`: what the file does beside; `runs`: whether the file itself runs here."""
+
+    left_out: Sequence[str]
+    runs: bool = True
+    products: dict[str, np.ndarray] = field(default_factory=dict)
+    furthest: float = 0.0
+    largest: float = 0.0
+    rows: int = 0
+    agreeing: int = 0
+
+    def add(
+        self, feeds: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], read: Mapping[str, np.ndarray]
+    ) -> None:
+        """Compare the outputs of one batch, at real positions where they are per token. What is not finite does not count."""
+        mask = feeds.get("attention_mask")
+        for name, array in read.items():
+            theirs = own.get(name)
+            if theirs is None or theirs.shape != array.shape or not np.issubdtype(array.dtype, np.floating):
+                continue
+            if mask is not None and array.shape[: mask.ndim] == mask.shape:
+                array, theirs = array[mask.astype(bool)], theirs[mask.astype(bool)]
+            a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (theirs, array))
+            finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+            a, b = a[finite], b[finite]
+            sums = np.array([(a * a).sum(), (a * b).sum(), (b * b).sum()])
+            self.products[name] = self.products.get(name, np.zeros(3)) + sums
+            self.furthest = max(self.furthest, float(np.abs(a - b).max(initial=0.0)))
+            self.largest = max(self.largest, float(np.abs(a).max(initial=0.0)))
+            self.rows += len(a)
+            self.agreeing += int((a.argmax(axis=1) == b.argmax(axis=1)).sum()) if a.shape[1] else len(a)
+
+    @property
+    def cosine(self) -> float:
+        """The least cosine between all of an output's values."""
+        norms = {n: float(np.sqrt(s[0] * s[2])) for n, s in self.products.items()}
+        return min((float(s[1]) / norms[n] for n, s in self.products.items() if norms[n] > 0), default=1.0)
+
+    def check(self, path: Path) -> None:
+        """Raise SourceError where the file's outputs and those of the graph as read have little in common."""
+        if self.rows and self.cosine < _LEAST_COSINE:
+            raise SourceError(
+                f"{path}: its own outputs have a cosine of {self.cosine:.2f} to those without {' and '.join(self.left_out)}: it is "
+                "damaged, or its scales are of another model's: quantize it again, or give the float32 model"
+            )
+
+    def words(self) -> str:
+        """Return what was left out, and how far the file itself is, to be said after the name of the runtime."""
+        without = f", on the file without {' and '.join(self.left_out)}"
+        if not self.runs:
+            return f"{without}; the file itself needs operators that ONNX Runtime does not have for CPUs"
+        if not self.rows:
+            return without
+        return (
+            f"{without}; the file itself differs from that by up to {self.furthest:.2g} where its largest output is {self.largest:.2g} "
+            f"(cosine {self.cosine:.4f}, the same largest entry in {100 * self.agreeing / self.rows:.1f} % of rows)"
+        )
