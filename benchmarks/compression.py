@@ -40,10 +40,11 @@ from headway.exporter.compress.stopwatch import Workload, open_model, time_besid
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.canonical import canonicalize
 from headway.exporter.graph.edit import constant
+from headway.exporter.graph.ranks import break_even
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import StructuralPass
 from headway.exporter.passes.blocks import RemoveBlocks
-from headway.exporter.passes.lowrank import SplitWeights, break_even
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import source_encoder
 from headway.exporter.targets.ort import target as ort

@@ -22,9 +22,10 @@ from ...scratch import scratch
 from ..bench.measure import machine
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.edit import constant, consumers
+from ..graph.ranks import break_even
 from ..passes.cuts import set_array
 from ..passes.heads import RemoveHeads
-from ..passes.lowrank import SplitWeights, break_even
+from ..passes.lowrank import SplitWeights
 from ..passes.neurons import RemoveNeurons
 from ..targets.base import TargetSpec
 from .latency_table import SCHEMA_VERSION, LatencyTable, rising

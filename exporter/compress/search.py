@@ -16,10 +16,11 @@ from ...calibration.removal import Removal, removal_order
 from ...errors import GateError
 from ..graph.anatomy import Anatomy, Projection
 from ..graph.edit import constant
+from ..graph.ranks import break_even
 from ..passes.base import StructuralPass
 from ..passes.blocks import RemoveBlocks
 from ..passes.heads import RemoveHeads
-from ..passes.lowrank import SplitWeights, break_even, tail_energy
+from ..passes.lowrank import SplitWeights, tail_energy
 from ..passes.neurons import RemoveNeurons
 from ..recipe.pass_specs import RoundPlan
 from ..recipe.unit_ranges import from_ranges, to_ranges

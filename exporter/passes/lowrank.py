@@ -9,12 +9,8 @@ import onnx_ir as ir
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy
 from ..graph.edit import constant, consumers, initializer, insert, replace
+from ..graph.ranks import break_even
 from .base import StructuralPass
-
-
-def break_even(rows: int, columns: int) -> int:
-    """Return the largest rank at which `A B` takes fewer operations, and fewer bytes, than `W [rows, columns]`."""
-    return (rows * columns - 1) // (rows + columns)
 
 
 def factors(

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, FeedForward, Projection, read_anatomy
-from ..graph.edit import bias_of, constant, consumers
+from ..graph.edit import bias_of, constant, consumers, nodes
 from .base import StructuralPass
 from .cuts import Cuts
 from .heads import RemoveHeads
@@ -207,6 +207,13 @@ def _count(array: np.ndarray) -> tuple[int, int]:
     zeros = array.size - int(np.count_nonzero(array))
     size = np.abs(array)
     return zeros, int(np.count_nonzero(size < _NEAR * size.max())) - zeros if size.max() else 0
+
+
+def any_two_of_four(model: ir.Model) -> bool:
+    """Return whether a MatMul's weight has at most two non-zeros in each four inputs, in any floating type."""
+    weights = {n.inputs[1] for n in nodes(model.graph, "MatMul") if n.inputs[1] is not None}
+    arrays = (constant(w) for w in weights if w.is_initializer())
+    return any(a is not None and a.ndim == 2 and a.dtype.kind in "fV" and is_two_of_four(a) for a in arrays)
 
 
 def is_two_of_four(weight: np.ndarray) -> bool:

@@ -30,6 +30,7 @@ class BuildSettings:
     `gpus`: what TensorRT-RTX builds for. `cache`: TensorRT's timing cache, read and written. `level`: 0 to 5.
     `hardware`: `none`, `same` (any GPU of the same compute capability) or `ampere+`. `stripped`: without weights, which
     are refitted from the graph. `kernels`: the graph uses Headway's own kernels, which are declared before it is parsed.
+    `sparse`: weights have at most two non-zeros in four, so that TensorRT may choose kernels that skip the zeros.
     """
 
     gpus: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class BuildSettings:
     level: int | None = None
     cache: Path | None = None
     kernels: bool = False
+    sparse: bool = False
 
 
 def missing(library: str) -> str | None:
@@ -192,6 +194,8 @@ def _configure(trt: ModuleType, config: Any, library: str, settings: BuildSettin
     if settings.stripped:
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
         config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    if settings.sparse:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     levels = {"none": "NONE", "same": "SAME_COMPUTE_CAPABILITY", "ampere+": "AMPERE_PLUS"}
     config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, levels[settings.hardware])
 

@@ -26,7 +26,7 @@ def rebuild(bundle: Path) -> dict[str, Any]:
     except Mismatch as error:
         raise SourceError(f"{bundle / MANIFEST}: {error}: copy the bundle again") from error
     check_records(bundle, {n: asdict(r) for n, r in records.items() if n.startswith("model.onnx")})
-    named = {name: plan["settings"][name] for name in PlanSettings.__annotations__}
+    named = {name: plan["settings"][name] for name in PlanSettings.__annotations__ if name in plan["settings"]}
     settings = BuildSettings(**{**named, "gpus": tuple(named["gpus"])})
     gpu = this_gpu()
     if plan["library"] == "tensorrt_rtx" and gpu is not None:

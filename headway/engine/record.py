@@ -35,6 +35,7 @@ class PlanSettings(TypedDict):
     stripped: bool
     level: Annotated[int, Between(0, 5)] | None
     kernels: bool
+    sparse: NotRequired[bool]
 
 
 class Plan(TypedDict):

@@ -34,6 +34,8 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], Any]
+    stored_as: str | None = None
+    """The name of the tensor that a file holds in this one's place, where both are the same."""
 
     @property
     def floating(self) -> bool:
@@ -86,11 +88,14 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    return {
+    notes = header.pop("__metadata__", {})
+    state = {
         name: StoredTensor(tuple(entry["shape"]), _SAFETENSORS.get(entry["dtype"], entry["dtype"]), _reader(path, name))
         for name, entry in header.items()
-        if name != "__metadata__"
     }
+    # Where a module holds one tensor twice, the library's save_model writes it once, and the other names as notes.
+    twins = {name: other for name, other in notes.items() if name not in state and other in state}
+    return state | {name: replace(state[other], stored_as=other) for name, other in twins.items()}
 
 
 def _reader(path: Path, name: str) -> Callable[[], Any]:

@@ -85,6 +85,8 @@ def trtexec(inputs: Sequence[str], profiles: Sequence[Profile], settings: BuildS
         command.append(f"--hardwareCompatibilityLevel={levels[settings.hardware]}")
     if settings.stripped:
         command.append("--stripWeights")
+    if settings.sparse:
+        command.append("--sparsity=enable")
     if settings.level is not None:
         command.append(f"--builderOptimizationLevel={settings.level}")
     return command

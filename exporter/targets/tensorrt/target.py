@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: the typed graph, how to build it, and the engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ....errors import TargetError, UsageError
 from ....manifest import Manifest
 from ....runners.base import Runner
 from ...graph.anatomy import Anatomy
+from ...passes.zeros import any_two_of_four
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text
 from .lower import SPEC, lower
@@ -77,9 +78,10 @@ class EngineTarget:
         profiles = list(self.profiles) or make_profiles(text.lengths, text.longest, batch=self.max_batch)
         check_profiles(profiles, text.lengths, text.longest)
         ir.save(model, directory / MODEL_FILE, external_data=WEIGHTS_FILE)
-        write_plan(model, directory, self.library, self.settings, profiles)
+        settings = replace(self.settings, sparse=self.name == "tensorrt" and any_two_of_four(model))
+        write_plan(model, directory, self.library, settings, profiles)
         if not self.plan:
-            build_engine(self.library, directory / MODEL_FILE, profiles, self.settings, directory / ENGINE_FILE)
+            build_engine(self.library, directory / MODEL_FILE, profiles, settings, directory / ENGINE_FILE)
 
     def files(self, directory: Path) -> list[Path]:
         names = (ENGINE_FILE,) if not self.plan else (MODEL_FILE, WEIGHTS_FILE)

@@ -13,7 +13,7 @@ from headway.exporter.compress.latency import measure_table, part_matrices
 from headway.exporter.compress.search import choose, find_parts
 from headway.exporter.compress.stopwatch import Timing, Workload
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.passes.lowrank import break_even
+from headway.exporter.graph.ranks import break_even
 from headway.exporter.targets.ort import target as ort
 
 from tests.support.evidence import WORK

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
+from headway.exporter.graph.ranks import break_even
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.heads import RemoveHeads
-from headway.exporter.passes.lowrank import SplitWeights, break_even, factors, global_ranks, tail_energy
+from headway.exporter.passes.lowrank import SplitWeights, factors, global_ranks, tail_energy
 from headway.exporter.passes.neurons import RemoveNeurons
 
 from tests.support import models
@@ -71,12 +72,6 @@ def test_factors_are_the_best_in_their_measure(rows: int, columns: int, seed: in
     assert error(a.astype(np.float64) @ b) == pytest.approx(best, abs=1e-4 * scale)
     plain = np.matmul(*(f.astype(np.float64) for f in factors(weight, rank)))
     assert error(a.astype(np.float64) @ b) <= error(plain) + 1e-4 * scale
-
-
-@given(st.integers(2, 3000), st.integers(2, 3000))
-def test_break_even(rows: int, columns: int) -> None:
-    rank = break_even(rows, columns)
-    assert rank * (rows + columns) < rows * columns <= (rank + 1) * (rows + columns)
 
 
 def test_global_ranks_spend_the_budget_where_energy_is() -> None:

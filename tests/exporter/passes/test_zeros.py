@@ -1,5 +1,6 @@
 """What is wholly zero is cut away without a trace in the answers; other zeros are said."""
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -8,7 +9,7 @@ from headway.exporter.graph.anatomy import Block, read_anatomy
 from headway.exporter.graph.edit import bias_of, constant
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.lowrank import SplitWeights
-from headway.exporter.passes.zeros import cut_zeros, is_two_of_four, zeros_left
+from headway.exporter.passes.zeros import any_two_of_four, cut_zeros, is_two_of_four, zeros_left
 
 from tests.support.pass_checks import answers, largest_difference
 
@@ -143,6 +144,8 @@ def test_two_of_four_along_the_inputs(bert_model: ir.Model) -> None:
     for projection in (p for b in read_anatomy(model).blocks for p in b.projections):
         put_zeros(projection.node.inputs[1], np.arange(projection.in_features) % 4 < 2)
     assert "50 % zeros, at most two of four along the inputs in 18 of 18 weights" in zeros_left(read_anatomy(model))[0]
+    assert any_two_of_four(model) and not any_two_of_four(bert_model)
     weight = np.ones((8, 3), np.float32)
     weight[::2] = 0
+    assert is_two_of_four(weight.astype(ml_dtypes.bfloat16))
     assert is_two_of_four(weight) and not is_two_of_four(weight.T.copy()) and not is_two_of_four(weight[:6])

@@ -27,7 +27,7 @@ class Library:
 
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     BuilderFlag = SimpleNamespace(
-        VERSION_COMPATIBLE="version", STRIP_PLAN="strip", REFIT_IDENTICAL="refit", TF32="tf32"
+        VERSION_COMPATIBLE="version", STRIP_PLAN="strip", REFIT_IDENTICAL="refit", TF32="tf32", SPARSE_WEIGHTS="sparse"
     )
     HardwareCompatibilityLevel = SimpleNamespace(NONE=0, SAME_COMPUTE_CAPABILITY=2, AMPERE_PLUS=1)
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
@@ -85,10 +85,10 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 
 
 def test_profiles_flags_and_record_against_a_stand_in_for_the_library(library: Library, tmp_path: Path) -> None:
-    settings = BuildSettings(version_compatible=True, hardware="ampere+", stripped=True, level=4)
+    settings = BuildSettings(version_compatible=True, hardware="ampere+", stripped=True, level=4, sparse=True)
     record = build_engine("tensorrt", tmp_path / "m.onnx", PROFILES, settings, tmp_path / "m.engine")
     assert library.network_flags == 1 << 1
-    assert library.flags == ["version", "strip", "refit"]
+    assert library.flags == ["version", "strip", "refit", "sparse"]
     assert library.config.hardware_compatibility_level == 1 and library.config.builder_optimization_level == 4
     assert library.shapes == [
         (name, *shape)

@@ -39,8 +39,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     for block, gone in pruned.items():
         if any(head >= heads for head in gone) or kept.get(block) not in (None, heads - len(gone)):
             raise SourceError(
-                f"{checkpoint.directory}: pruned_heads of config.json takes {len(gone)} of {heads} heads from block {block}, and "
-                f"its tensors have {kept[block]}: give the config that belongs to the weights"
+                f"{checkpoint.directory}: pruned_heads of config.json takes {len(gone)} of {heads} heads from block {block} "
+                f"({', '.join(map(str, gone))}), and its tensors have {kept[block]}: give the config that belongs to the weights"
             )
     state = dict(checkpoint.state)
     for block, roles in parts.items():

@@ -12,9 +12,11 @@ import pytest
 
 from headway.bundle import Bundle
 from headway.engine import build as tensorrt_build
+from headway.engine.build import BuildSettings
 from headway.errors import TargetError
 from headway.exporter.check.lint import lint as lint_bundle
 from headway.exporter.export import Exported
+from headway.exporter.targets.tensorrt.plan import trtexec
 from headway.manifest import Manifest
 
 TRTEXEC = {
@@ -35,6 +37,12 @@ def test_plan_command_is_one_that_trtexec_takes(plan_bundle: Exported) -> None:
     assert all(re.fullmatch(r"\w+:\d+x\d+(,\w+:\d+x\d+)*", str(s)) for s in shapes)
     profiles = [int(o[2]) for o in options if o is not None and o[1] == "profile"]
     assert profiles == list(range(len(shapes) // 3)) and len(profiles) > 1
+
+
+def test_plan_command_lets_zeros_be_skipped_where_there_are_some() -> None:
+    """As `trtexec --help` of TensorRT 10 names it."""
+    commands = [trtexec(["input_ids"], [], BuildSettings(sparse=sparse)) for sparse in (True, False)]
+    assert [("--sparsity=enable" in command) for command in commands] == [True, False]
 
 
 def test_plan_command_runs_what_is_called_trtexec(plan_bundle: Exported, tmp_path: Path) -> None:

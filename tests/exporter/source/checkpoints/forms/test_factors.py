@@ -1,0 +1,58 @@
+"""Factors keep their open ranks where two matmuls pay, and are merged elsewhere; factors that do not fit are refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from headway.exporter.graph.anatomy import read_anatomy
+
+from tests.checkpoints.gated_factors import make_gated, make_stacked
+from tests.support import checkpoints
+
+STEM = "bert.encoder.layer.0.attention.self.query"
+
+
+def test_gates_are_folded_and_closed_ranks_cut(tmp_path: Path) -> None:
+    """Rank 9 of 32 × 32 and 32 × 64 pays; 18 of 32 × 32 does not, and of 32 × 64 does; rank 0 leaves the bias."""
+    model = make_gated(tmp_path, [9, 18, 0])
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert source.sentences[0] == "12 weights factored, ranks 0 to 18, 2 merged where two factors do not pay"
+    ranks = [p.rank for b in read_anatomy(graph).blocks for p in b.projections]
+    assert ranks[:4] == [9, None, 1, 9]
+
+
+def test_gates_on_inputs_are_folded(tmp_path: Path) -> None:
+    model = make_gated(tmp_path, [], inputs=True)
+    source, _ = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert source.sentences[0] == "gates on the inputs of 12 weights folded"
+
+
+@pytest.mark.parametrize("names", [("0", "1"), ("linear1", "linear2")])
+def test_two_layers_in_the_place_of_one(names: tuple[str, str], tmp_path: Path) -> None:
+    model = make_stacked(tmp_path, [6, 9, 20], names)
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert source.sentences[0].startswith("12 weights factored, ranks 6 to 20, ")
+    assert [p.rank for p in read_anatomy(graph).blocks[0].projections][:3] == [6, 9, None]
+
+
+def test_factors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    make_gated(tmp_path, [4])
+    state = checkpoints.tensors(tmp_path)
+    checkpoints.save(tmp_path, state | {f"{STEM}.weight_proj": torch.ones(23, 32)})
+    assert "their ranks differ" in checkpoints.refusal(tmp_path)
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{STEM}.mask.log_alpha"})
+    assert f"{STEM}.weight_proj has no gates" in checkpoints.refusal(tmp_path)
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{STEM}.weight"})
+    assert f"{STEM}.weight_proj has no {STEM}.weight" in checkpoints.refusal(tmp_path)
+
+
+def test_stacked_layers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    make_stacked(tmp_path, [6])
+    state = checkpoints.tensors(tmp_path)
+    checkpoints.save(tmp_path, state | {f"{STEM}.1.weight": torch.ones(32, 7)})
+    assert "their ranks differ" in checkpoints.refusal(tmp_path)
+    checkpoints.save(tmp_path, state | {f"{STEM}.weight": torch.ones(32, 32)})
+    assert "both as" in checkpoints.refusal(tmp_path)
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{STEM}.1.weight"})
+    assert STEM in checkpoints.refusal(tmp_path)

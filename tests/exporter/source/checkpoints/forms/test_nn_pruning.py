@@ -1,0 +1,70 @@
+"""Score modules become masks by the settings beside them; compiled forms are cut; what does not fit is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from headway.exporter.graph.anatomy import read_anatomy
+
+from tests.checkpoints.block_pruned import make_blocks, make_compiled
+from tests.support import checkpoints
+
+STEM = "bert.encoder.layer.0.attention.self.query"
+
+
+@pytest.mark.parametrize(("ampere", "norms"), [(False, False), (True, True)])
+def test_masks_are_folded(ampere: bool, norms: bool, tmp_path: Path) -> None:
+    model = make_blocks(tmp_path, ampere=ampere, norms=norms)
+    source, _ = checkpoints.same_answers(
+        tmp_path, checkpoints.forward(model), within=1e-4 if norms else checkpoints.ROUNDING
+    )
+    assert "nn_pruning's masks folded into 12 weights" in source.sentences[0]
+    assert ("5 norms are a scale and a shift alone" in source.sentences[0]) == norms
+    assert source.config["hidden_act"] == ("relu" if norms else "gelu")
+
+
+def test_the_compiled_form_is_cut(tmp_path: Path) -> None:
+    """Its neurons of zeros have no bias, and ReLU keeps 0."""
+    model = make_compiled(tmp_path)
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model), within=1e-4)
+    assert source.sentences[0] == "5 norms are a scale and a shift alone"
+    assert any("neurons 64 → " in sentence for sentence in source.sentences)
+    assert all(b.feed_forwards[0].width <= 44 for b in read_anatomy(graph).blocks)
+
+
+def test_without_the_settings_nothing_says_which_scores_count(tmp_path: Path) -> None:
+    make_blocks(tmp_path)
+    (tmp_path / "sparse_args.json").unlink()
+    assert "which are kept is in sparse_args.json, which is not here" in checkpoints.refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"final_threshold": None}, "final_threshold = None"),
+        ({"attention_pruning_method": "fisher"}, "the method fisher for"),
+        ({"attention_block_rows": 16}, "in blocks of 16 × 4"),
+        ({"attention_block_rows": 0}, "in blocks of 0 × 4"),
+        ({"ampere_pruning_method": "annealing"}, "ampere_module.context_module.mask_scores is missing"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change: dict, said: str, tmp_path: Path) -> None:
+    make_blocks(tmp_path)
+    path = tmp_path / "sparse_args.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert said in checkpoints.refusal(tmp_path)
+
+
+def test_scores_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    make_blocks(tmp_path, norms=True)
+    state = checkpoints.tensors(tmp_path)
+    name = f"{STEM}.mask_module.context_modules.0.mask_scores"
+    checkpoints.save(tmp_path, state | {name: torch.ones(3, 8)})
+    assert f"{name} is [3, 8]" in checkpoints.refusal(tmp_path)
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{STEM}.weight"})
+    assert f"{STEM} has scores and no weight" in checkpoints.refusal(tmp_path)
+    norm = "bert.embeddings.LayerNorm"
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{norm}.weight"})
+    assert f"{norm}.accumulator" in checkpoints.refusal(tmp_path)
