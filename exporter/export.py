@@ -372,5 +372,6 @@ def _publish(flow: _Flow, built: _Built) -> int:
     passes = job.outcome.passes if job is not None else []
     made_by = flow.recipe.model_copy(update={"task": built.source.task, "passes": passes})
     kept_tokens = job.outcome.kept_tokens if job else None
-    finish(flow.staging, manifest, made_by, flow.target, built.source.directory, kept_tokens)
+    undone = built.source.checkpoint.config if built.source.checkpoint is not None else None
+    finish(flow.staging, manifest, made_by, flow.target, built.source.directory, kept_tokens, undone)
     return artifact_bytes

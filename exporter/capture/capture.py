@@ -7,11 +7,17 @@ import onnx_ir as ir
 
 from ...errors import HeadwayWarning, SourceError
 from ..graph.canonical import Canonical, canonicalize
+from ..graph.edit import remove_unused
+from ..passes.scales import fold_scales
+from ..passes.sharing import share
 from ..passes.zeros import cut_zeros
 from ..source.source import Source, open_source
 from .base import Captured, Reference
 from .torch_model import name_parameters, trace_model
 from .torch_source import load_model, quiet_tracing
+
+_LEAST_SHARED = 256
+"""The fewest elements of a tensor that is worth sharing."""
 
 
 def capture(source: Source, *, whole: bool = False) -> Captured:
@@ -44,7 +50,7 @@ def canonical_of(captured: Captured) -> Canonical:
     """
     try:
         canonical = canonicalize(captured.model, longest=captured.source.positions)
-        _cut_zeros(captured, canonical)
+        _simplify(captured, canonical)
     except SourceError as error:
         spec = captured.source.spec
         raise SourceError(str(error) if spec in str(error) else f"{spec}: {error}") from error
@@ -63,8 +69,15 @@ def canonical_of(captured: Captured) -> Canonical:
     return canonical
 
 
-def _cut_zeros(captured: Captured, canonical: Canonical) -> None:
-    """Cut away what is wholly zero; the source then says so. Values of other sizes than the source's have no names there."""
+def _simplify(captured: Captured, canonical: Canonical) -> None:
+    """Store equal weights once, fold scales, and cut away what is wholly zero, which the source then says.
+
+    Values that are not those of the source any more lose their names there.
+    """
+    share(canonical.model.graph, axes=2, least=_LEAST_SHARED)
+    for name in fold_scales(canonical.model.graph):
+        canonical.sources.pop(name, None)
+    remove_unused(canonical.model)
     smaller, sentences = cut_zeros(canonical.model)
     if smaller is not canonical.model:
         before, after = (_shapes(model) for model in (canonical.model, smaller))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import HeadwayWarning, SourceError
 from ..quiet import quiet
+from ..source.config import undone_config
 from ..source.settings import check_settings
 from ..source.source import Source, architectures, task_of_architecture
 from .fake_quant import check_learned
@@ -72,7 +73,11 @@ def _load_transformers(source: Source) -> Any:
         )
     try:
         model = _class_for(source).from_pretrained(
-            source.encoder_directory, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+            source.encoder_directory,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            **undone_config(source),
         )
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
         raise SourceError(f"{source.directory}: the model does not load: {first_lines(error)}") from error

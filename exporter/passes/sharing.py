@@ -1,6 +1,7 @@
 """Store equal tensors as one initializer."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +31,15 @@ def share(graph: ir.Graph, *, tolerance: float = 0.0, axes: int = 0, least: int 
     """Share initializers of at least `axes` axes and `least` elements; return for each removed name the name that replaces it."""
     replaced: dict[str, str] = {}
     first_of_kind: dict[tuple, list[ir.Value]] = {}
-    for value in list(graph.initializers.values()):
-        array = constant(value)
-        if array is None or array.ndim < axes or array.size < least or value.is_graph_output():
+    beginnings = {value: _beginning(value, axes, least) for value in graph.initializers.values()}
+    alike = Counter(beginnings.values())
+    for value, beginning in beginnings.items():
+        array = constant(value) if beginning is not None else None
+        if array is None:
             continue
         near = tolerance > 0 and array.ndim == 2 and array.dtype.kind == "f"
+        if not near and alike[beginning] == 1:
+            continue
         key = (array.dtype, array.shape, "near" if near else hashlib.sha256(array.tobytes()).digest())
         twin = next((v for v in first_of_kind.get(key, []) if not near or _near(constant(v), array, tolerance)), None)
         if twin is None:
@@ -44,6 +49,14 @@ def share(graph: ir.Graph, *, tolerance: float = 0.0, axes: int = 0, least: int 
         ir.convenience.replace_all_uses_with(value, twin)
         del graph.initializers[str(value.name)]
     return replaced
+
+
+def _beginning(value: ir.Value, axes: int, least: int) -> tuple | None:
+    """Return type, shape and first numbers, in which few tensors agree; None for what is not shared."""
+    array = constant(value)
+    if array is None or array.ndim < axes or array.size < least or value.is_graph_output():
+        return None
+    return array.dtype, array.shape, array[:1].tobytes()
 
 
 def _near(first: np.ndarray | None, second: np.ndarray, tolerance: float) -> bool:

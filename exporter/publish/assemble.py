@@ -1,7 +1,7 @@
 """Assemble a bundle: manifest, recipe, config, card and checksums."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,11 @@ def finish(
     target: Target,
     directory: Path | None,
     kept_tokens: Sequence[int] | None = None,
+    undone: Mapping[str, Any] | None = None,
 ) -> None:
     """Write recipe, config, card and manifest, and the small files of the source that other loaders need.
 
-    `kept_tokens`: the token ids of a trimmed vocabulary.
+    `kept_tokens`: the token ids of a trimmed vocabulary. `undone`: the config of a compressed form that was undone.
     """
     (staging / RECIPE_FILE).write_text(recipe.without_places().to_yaml(), encoding="utf-8")
     if directory is not None:
@@ -100,6 +101,8 @@ def finish(
             copy = staging / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes((directory / name).read_bytes())
+    if undone is not None and (staging / "config.json").is_file():
+        (staging / "config.json").write_text(json.dumps(dict(undone), indent=2) + "\n", encoding="utf-8")
     target.finish(staging, manifest)
     config = staging / "config.json"
     if kept_tokens is not None and config.is_file():

@@ -26,6 +26,16 @@ def check_config(source: Source, anatomy: Anatomy) -> None:
             raise SourceError(f"{source.spec}: config.json says {name} = {wanted}, the graph has {actual}")
 
 
+def undone_config(source: Source) -> dict[str, Any]:
+    """Return `{"config": …}`, by which transformers' loaders take the config of a form that was undone; nothing for others."""
+    if source.checkpoint is None:
+        return {}
+    from transformers import AutoConfig
+
+    settings = {k: v for k, v in source.config.items() if k != "model_type"}
+    return {"config": AutoConfig.for_model(str(source.config.get("model_type")), **settings)}
+
+
 def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
     """Return layer and head counts from a config, under the family's own key names as Optimum maps them."""
     from optimum.utils import NormalizedConfigManager

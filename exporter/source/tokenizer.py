@@ -10,6 +10,7 @@ from ...json_file import read_json
 from ...manifest import TokenizerInfo
 from ...system_errors import number_of
 from ...text import TextEncoder
+from .config import undone_config
 from .source import Source
 
 _FILES = (
@@ -28,9 +29,9 @@ TOKENIZER_FILE = "tokenizer.json"
 def source_tokenizer(source: Source) -> Any:
     """Load a source's tokenizer as its own library does. SourceError where there is none."""
     if not source.sentence_modules or source.kind == "onnx":
-        return load_tokenizer(source.encoder_directory)
+        return load_tokenizer(source.encoder_directory, **undone_config(source))
     first = source.sentence_modules[0]
-    tokenizer = load_tokenizer(first.folder, **first.tokenizer_settings)
+    tokenizer = load_tokenizer(first.folder, **undone_config(source), **first.tokenizer_settings)
     if first.config.get("do_lower_case") and source.judge_class is not None:
         _lower_case(tokenizer)
     return tokenizer
