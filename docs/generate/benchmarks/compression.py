@@ -46,7 +46,10 @@ def table(task: str) -> str:
     wanted = sorted({row["wanted"] for row in rows if row["method"] == "Headway"})
     by_case = {(row["method"], row["wanted"]): row for row in rows}
     source_quality = by_case["source", 1.0]["quality"]
-    body = [[f"{speedup:g}×", *(_cell(by_case[m, speedup]) if (m, speedup) in by_case else "-" for m in _METHODS)] for speedup in wanted]
+    body = [
+        [f"{speedup:g}×", *(_cell(by_case[m, speedup]) if (m, speedup) in by_case else "-" for m in _METHODS)]
+        for speedup in wanted
+    ]
     head = [f"{_TASKS[task]}, source {source_quality:.1f}", *_METHODS.values()]
     others = []
     for method, label in (("uniform layer dropping", "Uniform layer dropping"), ("plain SVD", "Plain SVD")):
