@@ -67,8 +67,8 @@ def blocks_of(checkpoint: Checkpoint, name: str, kind: str) -> Blocks:
     sizes = isinstance(shape, list) and len(shape) == 2 and all(isinstance(s, int) and s > 0 for s in shape)
     if not sizes or not isinstance(block, int) or block < 1 or octets != -(-shape[0] * shape[1] // 2):
         raise SourceError(
-            f"{checkpoint.directory}: {name} is {packed.dtype}{list(packed.shape)}, and {state_name} says shape {shape} in blocks of {block}: "
-            "download the checkpoint again"
+            f"{checkpoint.directory}: {name} is {packed.dtype}{list(packed.shape)}, and {state_name} says shape {shape} in blocks of "
+            f"{block}: download the checkpoint again"
         )
     blocks = -(-shape[0] * shape[1] // block)
     absmax = beside(checkpoint, name, f"{name}.absmax", (blocks,))

@@ -57,6 +57,13 @@ MAKING = frozenset(
 """Settings of how a checkpoint was quantized, or of the kernels that its own tool runs: its tensors do not depend on them."""
 
 
+def method_of(checkpoint: Checkpoint) -> str | None:
+    """Return what `quant_method` of the config says, in small letters."""
+    settings = checkpoint.config.get(SETTINGS)
+    method = settings.get(METHOD) if isinstance(settings, Mapping) else None
+    return str(method).lower() if method else None
+
+
 def settings_of(checkpoint: Checkpoint, method: str, used: Collection[str]) -> Mapping[str, Any]:
     """Return `quantization_config` of the config, {} where it has none.
 

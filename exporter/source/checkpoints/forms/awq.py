@@ -8,7 +8,7 @@ from ..integers import Integers, IntegerWeight
 from ..packing import from_words
 from ..quantization import beside, check_grid, checked, counted, quantized, settings_of
 
-ORDER = 10
+ORDER = 11
 NAME = "AWQ"
 MARKS = (".qweight", ".qzeros")
 

@@ -12,7 +12,7 @@ MARKS = (".SCB", ".weight_format")
 
 
 def read(checkpoint: Checkpoint) -> Checkpoint | None:
-    """Take `weight · SCB / 127`, row by row. SourceError for layouts of a GPU, and where one of the two is missing or of another shape.
+    """Take `weight · SCB / 127`, row by row. SourceError for layouts of a GPU, and where one of both does not fit.
 
     Columns with outliers, which that library multiplies in float16 at run time, are integers in the file like all others.
     """

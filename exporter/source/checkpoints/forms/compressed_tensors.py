@@ -8,7 +8,7 @@ from ..checkpoint import Checkpoint
 from ..eighth_floats import dequantized
 from ..integers import Integers, IntegerWeight
 from ..packing import from_stream, from_words
-from ..quantization import beside, check_grid, checked, counted, per_group, quantized, settings_of
+from ..quantization import beside, check_grid, checked, counted, method_of, per_group, quantized, settings_of
 from ..state import StoredTensor
 
 ORDER = 10
@@ -18,7 +18,7 @@ MARKS = (".weight_packed", ".weight_shape", ".weight_g_idx")
 _METHOD = "compressed-tensors"
 _USED = ("config_groups", "format", "ignore", "kv_cache_scheme", "sparsity_config", "transform_config")
 _FORMATS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "dense", "mixed-precision")
-_PARTS = ("weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx")
+_PARTS = ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx")
 _RUN_TIME = ("input_scale", "input_zero_point", "output_scale", "output_zero_point")
 
 
@@ -29,9 +29,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     that the config has for the layer. Rounded activations are computed as floats, and said so. SourceError for other formats, and
     where shapes contradict each other or the config.
     """
-    settings = checkpoint.config.get("quantization_config")
     stems = [n.removesuffix(".weight_packed") for n in checkpoint.state if n.endswith(".weight_packed")]
-    own = isinstance(settings, Mapping) and str(settings.get("quant_method")).lower() in (_METHOD, "compressed_tensors")
+    own = method_of(checkpoint) in (_METHOD, "compressed_tensors")
     if not stems and not own:
         return None
     settings = settings_of(checkpoint, _METHOD, _USED)
@@ -50,11 +49,12 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
                 checkpoint, f"{stem}.weight", f"{stem}.weight_scale", _block(schemes)
             )
         else:
-            found[f"{stem}.weight"] = _plain(checkpoint, stem, weight)
+            found[f"{stem}.weight"] = _plain(checkpoint, stem, weight, max(_bits(schemes), default=8))
     if not found and not floats:
         return None
     rounded = [s for s in schemes if s.get("input_activations") or s.get("output_activations")]
     used = [f"{stem}.{part}" for stem in (*stems, *plain) for part in (*_PARTS, *(_RUN_TIME if rounded else ()))]
+    used += [f"{stem}.weight" for stem in plain]
     said = [counted(len(found), "as their integers and scales stand for")] if found else []
     said += (
         [counted(len(floats), "dequantized from 8-bit floats, which the artifact holds as floats")] if floats else []
@@ -97,7 +97,7 @@ def _block(schemes: list[Mapping[str, Any]]) -> tuple[int, int] | None:
     return (sizes[0], sizes[1]) if sizes is not None and two else None
 
 
-def _plain(checkpoint: Checkpoint, stem: str, weight: StoredTensor) -> Integers:
+def _plain(checkpoint: Checkpoint, stem: str, weight: StoredTensor, bits: int) -> Integers:
     name = f"{stem}.weight"
     if len(weight.shape) != 2 or weight.dtype != "int8":
         raise SourceError(
@@ -107,7 +107,9 @@ def _plain(checkpoint: Checkpoint, stem: str, weight: StoredTensor) -> Integers:
     scale = per_group(checkpoint, name, f"{stem}.weight_scale", shape)
     zero_name = f"{stem}.weight_zero_point"
     zero = per_group(checkpoint, name, zero_name, shape, integer=True) if zero_name in checkpoint.state else None
-    return Integers(shape, checked(checkpoint, name, lambda: _read(weight.read(), scale(), 8, zero and zero(), None)))
+    return Integers(
+        shape, checked(checkpoint, name, lambda: _read(weight.read(), scale(), bits, zero and zero(), None))
+    )
 
 
 def _packed(checkpoint: Checkpoint, stem: str, given: set[int]) -> Integers:

@@ -5,7 +5,7 @@ from typing import Any
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
 from ..eighth_floats import dequantized
-from ..quantization import METHOD, SETTINGS, counted, quantized, settings_of
+from ..quantization import SETTINGS, counted, method_of, quantized, settings_of
 from ..state import StoredTensor
 
 ORDER = 11
@@ -27,9 +27,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     names = [n for n, t in checkpoint.state.items() if t.dtype.startswith("float8")]
     if not names:
         return None
-    given = checkpoint.config.get(SETTINGS)
-    method = given.get(METHOD) if isinstance(given, dict) else None
-    settings = settings_of(checkpoint, method if method in _METHODS else "fp8", _USED)
+    method = method_of(checkpoint)
+    settings = settings_of(checkpoint, method if method is not None and method in _METHODS else "fp8", _USED)
     block = _block(checkpoint, settings.get("weight_block_size"))
     floats: dict[str, StoredTensor] = {}
     used: list[str] = []

@@ -92,8 +92,8 @@ def _weight(checkpoint: Checkpoint, stem: str) -> Integers | StoredTensor:
     known = _PACKED.get(packing, (0, 0, ""))
     if known[0] < bits or packed.dtype != known[2] or len(packed.shape) != 2 or axis not in (0, 1) or len(shape) != 2:
         raise SourceError(
-            f"{directory}: {name} is {packed.dtype}{list(packed.shape)} with packing {packing!r}, axis {axis}, {bits} bits and shape {shape}: "
-            "not as HQQ saves it"
+            f"{directory}: {name} is {packed.dtype}{list(packed.shape)} with packing {packing!r}, axis {axis}, {bits} bits and shape "
+            f"{shape}: not as HQQ saves it"
         )
     out, inputs = shape
     rows, columns = packed.shape[0] * known[1], packed.shape[1]

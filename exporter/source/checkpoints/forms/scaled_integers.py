@@ -6,7 +6,7 @@ from .....errors import SourceError
 from ..checkpoint import Checkpoint
 from ..integers import Integers, IntegerWeight
 from ..packing import from_stream
-from ..quantization import METHOD, SETTINGS, checked, counted, per_group, quantized, settings_of
+from ..quantization import SETTINGS, checked, counted, method_of, per_group, quantized, settings_of
 from ..state import StoredTensor
 
 ORDER = 12
@@ -34,9 +34,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     ]
     if not stems:
         return None
-    given = checkpoint.config.get(SETTINGS)
-    method = str(given.get(METHOD) or "int8") if isinstance(given, dict) else "int8"
-    settings = settings_of(checkpoint, method if method in ("int8", "qbert", "q8bert") else "int8", _USED)
+    method = method_of(checkpoint)
+    settings = settings_of(checkpoint, method if method in ("qbert", "q8bert") else "int8", _USED)
     bits = next((settings[key] for key in ("bits", "w_bits", "weight_bits") if settings.get(key)), 8)
     if bits not in range(2, 9):
         raise SourceError(f"{checkpoint.directory}: {SETTINGS} of config.json says {bits!r} bits, 2 to 8 are read")
@@ -74,8 +73,8 @@ def _weight(
     if packed:
         if stored.dtype != "uint8" or inputs * 8 % bits:
             raise SourceError(
-                f"{checkpoint.directory}: {name} is {stored.dtype}{list(stored.shape)}, whose rows are not whole integers of {bits} bits in "
-                "uint8: give the config.json that belongs to it"
+                f"{checkpoint.directory}: {name} is {stored.dtype}{list(stored.shape)}, whose rows are not whole integers of {bits} "
+                "bits in uint8: give the config.json that belongs to it"
             )
         inputs = inputs * 8 // bits
     shape = out, inputs
