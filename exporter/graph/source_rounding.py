@@ -148,7 +148,6 @@ def put_rounding(model: ir.Model, taken: SourceScales) -> None:
     A weight that the canonical form merged, split or shares with lookups stays float.
     """
     graph = model.graph
-    present = set(graph)
     for weight, scale in taken.weights.items():
         array = constant(weight)
         readers = consumers(weight)
@@ -166,12 +165,21 @@ def put_rounding(model: ir.Model, taken: SourceScales) -> None:
         quantize_weight(
             graph, weight, QuantizedMatrix(q.clip(-128, 127).astype(np.int8), np.array(per_column, np.float32))
         )
+    round_activations(model, taken)
+
+
+def round_activations(model: ir.Model, taken: SourceScales) -> None:
+    """Put the scales of activations back where matmuls by quantized weights read them, unless they are rounded already."""
+    graph = model.graph
+    present = set(graph)
     order = {n: i for i, n in enumerate(graph)}
     rounded: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
     for node in sorted((n for n in taken.activations if n in present), key=order.__getitem__):
         scale, zero = taken.activations[node]
         value = node.inputs[0]
         if value is None or value.is_initializer() or producer(node.inputs[1], "DequantizeLinear") is None:
+            continue
+        if producer(value, "DequantizeLinear") is not None:
             continue
         key = (value, float(scale), int(zero), str(zero.dtype))
         if key not in rounded:

@@ -22,7 +22,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     settings_of(checkpoint, QUANT_METHOD, METHOD_SETTINGS)
     found = {f"{stem}.weight": _weight(checkpoint, stem) for stem in stems}
     used = [f"{stem}.{part}" for stem in stems for part in ("weight", "SCB", "weight_format")]
-    sentence = f"bitsandbytes: {counted(len(stems), 'of 8 bits')}, as their integers and scales stand for; activations are computed in floats"
+    sentence = f"bitsandbytes: {counted(len(stems), 'of 8 bits')}, as their integers and scales stand for; activations are floats"
     return quantized(checkpoint, found, used, sentence, marks=MARKS)
 
 
@@ -31,7 +31,7 @@ def _weight(checkpoint: Checkpoint, stem: str) -> Integers:
     weight = beside(checkpoint, f"{stem}.SCB", name, integer=True)
     if len(weight.shape) != 2 or weight.dtype != "int8":
         raise SourceError(
-            f"{checkpoint.directory}: {name} is {weight.dtype}{list(weight.shape)}, int8 of two axes is expected beside SCB"
+            f"{checkpoint.directory}: {name} is {weight.dtype}{list(weight.shape)}, int8 of two axes is expected"
         )
     largest = beside(checkpoint, name, f"{stem}.SCB", (weight.shape[0],), integer=False)
     layout = checkpoint.state.get(f"{stem}.weight_format")
