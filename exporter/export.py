@@ -28,8 +28,10 @@ from .compress.steps import run_pass
 from .compress.vocabulary_steps import check_scripts_of
 from .compress.work import Work, default_folder
 from .graph.anatomy import describe, read_anatomy
+from .graph.canonical import Canonical
 from .graph.own_integers import hold_integers
 from .graph.quantized import is_quantized, rounds_activations
+from .graph.source_rounding import round_activations
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
 from .recipe.recipe import Recipe
@@ -254,8 +256,9 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     cases = flow.cases(encoder)
     expected = beside.submit(answers, captured.reference, cases)
     flow.step(STEPS[2])
-    model = canonical_of(captured).model
-    captured.source = _with_integers(flow, captured.source, model)
+    canonical = canonical_of(captured)
+    model = canonical.model
+    captured.source = _with_integers(flow, captured.source, canonical)
     anatomy = read_anatomy(model)
     check_config(captured.source, anatomy)
     if anatomy.vocabulary is not None:
@@ -267,20 +270,27 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     )
 
 
-def _with_integers(flow: _Flow, source: Source, model: ir.Model) -> Source:
+def _with_integers(flow: _Flow, source: Source, canonical: Canonical) -> Source:
     """Put a quantized checkpoint's own integers into its graph; return the source with a sentence that says where they are."""
     checkpoint = source.checkpoint
     if checkpoint is None or not checkpoint.integers:
         return source
+    spec = flow.target.spec
+    if checkpoint.rounded_inputs and (flow.recipe.passes or spec.integers == "none"):
+        what = "passes are not applied to" if flow.recipe.passes else f"target {spec.name} has no arithmetic for"
+        raise UsageError(
+            f"{checkpoint.directory}: {what} activations that a checkpoint rounds to its own ranges ({len(checkpoint.rounded_inputs)} "
+            "linear layers): export it without passes to ort or tensorrt, or start from the float model"
+        )
     if flow.recipe.passes:
         sentence = (
             f"passes change the values of {len(checkpoint.integers)} quantized weights: they work on the floats that the integers stand "
             "for, and a quantize pass rounds those again"
         )
     else:
-        spec = flow.target.spec
         reads = {name: integers.read for name, integers in checkpoint.integers.items()}
-        held = hold_integers(model, reads, allowed=spec.integers, embeddings=spec.int8_embeddings)
+        held = hold_integers(canonical.model, reads, allowed=spec.integers, embeddings=spec.int8_embeddings)
+        round_activations(canonical.model, canonical.rounding)
         sentence = held.sentence()
     warnings.warn(f"{checkpoint.directory}: {sentence}", HeadwayWarning, stacklevel=2)
     return replace(source, checkpoint=checkpoint.changed(sentence))

@@ -29,22 +29,20 @@ def check_learned(root: Any) -> None:
 
 @contextmanager
 def frozen(root: Any) -> Iterator[None]:
-    """Replace every FakeQuantize of `root` inside the block by a module that only rounds."""
+    """Replace every FakeQuantize and FixedRounding of `root` inside the block by a module that only rounds."""
     import torch
     from torch.ao.quantization import FakeQuantizeBase
+
+    from .rounded_linear import FixedRounding
 
     class Rounding(torch.nn.Module):
         """QuantizeLinear and DequantizeLinear to 8 bits, per tensor or along an axis."""
 
-        def __init__(self, learned: Any):
+        def __init__(self, scale: Any, zero: Any, axis: int):
             super().__init__()
-            unsigned = int(learned.activation_post_process.quant_min) >= 0
-            self.per_channel = learned.scale.numel() > 1
-            zero = learned.zero_point.detach().to(torch.uint8 if unsigned else torch.int8)
-            scale = learned.scale.detach().float()
-            self.register_buffer("scale", scale if self.per_channel else scale[0])
-            self.register_buffer("zero_point", zero if self.per_channel else zero[0])
-            self.axis = int(getattr(learned, "ch_axis", 0)) if self.per_channel else 1
+            self.register_buffer("scale", scale)
+            self.register_buffer("zero_point", zero)
+            self.axis = axis
 
         def forward(self, x: Any) -> Any:
             """Return `x` rounded."""
@@ -58,12 +56,14 @@ def frozen(root: Any) -> Iterator[None]:
 
     replaced = []
     for path, module in list(root.named_modules()):
-        if not isinstance(module, FakeQuantizeBase):
+        if isinstance(module, FixedRounding):
+            stand_in: Any = Rounding(torch.tensor(module.step), torch.tensor(0, dtype=torch.int8), 1)
+        elif not isinstance(module, FakeQuantizeBase):
             continue
-        if not bool(module.fake_quant_enabled[0]):
-            stand_in: Any = torch.nn.Identity()
+        elif not bool(module.fake_quant_enabled[0]):
+            stand_in = torch.nn.Identity()
         else:
-            stand_in = Rounding(module)
+            stand_in = Rounding(*_learned(module))
         parent, _, name = path.rpartition(".")
         replaced.append((root.get_submodule(parent), name, module))
         setattr(root.get_submodule(parent), name, stand_in)
@@ -72,3 +72,16 @@ def frozen(root: Any) -> Iterator[None]:
     finally:
         for parent, name, module in replaced:
             setattr(parent, name, module)
+
+
+def _learned(module: Any) -> tuple[Any, Any, int]:
+    """Return scale and zero point of a FakeQuantize, one number each or one for each channel, and the channels' axis."""
+    import torch
+
+    unsigned = int(module.activation_post_process.quant_min) >= 0
+    per_channel = module.scale.numel() > 1
+    zero = module.zero_point.detach().to(torch.uint8 if unsigned else torch.int8)
+    scale = module.scale.detach().float()
+    if not per_channel:
+        return scale[0], zero[0], 1
+    return scale, zero, int(getattr(module, "ch_axis", 0))

@@ -4,7 +4,7 @@ The sizes are changed at the end of the class's constructor, so that transformer
 and reports what is missing or left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +58,17 @@ def resize(model: Any, checkpoint: Checkpoint) -> None:
         if path is not None:
             _put(model, path, _KINDS[kind](modules[path]))
     _count_heads(model, checkpoint)
+    _round_inputs(
+        model, {path: step for n, step in checkpoint.rounded_inputs.items() if (path := path_of(n)) is not None}
+    )
+
+
+def _round_inputs(model: Any, steps: Mapping[str, float]) -> None:
+    if steps:
+        from .rounded_linear import RoundedLinear
+
+        for path, step in steps.items():
+            _put(model, path, RoundedLinear(model.get_submodule(path), step))
 
 
 def _put(model: Any, path: str, module: Any) -> None:

@@ -33,7 +33,7 @@ from .edit import (
 )
 from .inner_axes import name_inner_axes
 from .probe import Prober
-from .source_rounding import put_rounding, take_rounding
+from .source_rounding import SourceScales, put_rounding, take_rounding
 
 OPSET = 23
 _NUMBERED = re.compile(r".*::.*|[^.]*\d|t|permute|transpose")
@@ -43,10 +43,14 @@ _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 
 @dataclass
 class Canonical:
-    """A canonical model; `sources` maps the names of its values to those in the source's graph."""
+    """A canonical model; `sources` maps the names of its values to those in the source's graph.
+
+    `rounding`: how the source rounds the inputs of its matmuls.
+    """
 
     model: ir.Model
     sources: dict[str, str]
+    rounding: SourceScales
 
 
 def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
@@ -86,7 +90,7 @@ def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
     common.ShapeInferencePass()(model)
     if small_enough_to_check(model):
         common.CheckerPass()(model)
-    return Canonical(model, sources)
+    return Canonical(model, sources, taken)
 
 
 def _check_operators(model: ir.Model) -> None:

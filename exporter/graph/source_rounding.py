@@ -177,7 +177,6 @@ def put_rounding(model: ir.Model, taken: SourceScales) -> None:
     A weight that the canonical form merged or split, or shares, stays float32: a HeadwayWarning says which and why.
     """
     graph = model.graph
-    present = set(graph)
     left = dict.fromkeys(taken.wide, WIDE)
     for weight, stored in taken.weights.items():
         is_stored = weight.name in graph.initializers and graph.initializers[str(weight.name)] is weight
@@ -185,6 +184,13 @@ def put_rounding(model: ir.Model, taken: SourceScales) -> None:
         if reason is not None:
             left[str(weight.name)] = reason
     _say_what_is_float(left)
+    round_activations(model, taken)
+
+
+def round_activations(model: ir.Model, taken: SourceScales) -> None:
+    """Put the scales of activations back where matmuls by quantized weights read them, unless they are rounded already."""
+    graph = model.graph
+    present = set(graph)
     order = {n: i for i, n in enumerate(graph)}
     rounded: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
     for node in sorted((n for n in taken.activations if n in present), key=order.__getitem__):
@@ -192,6 +198,8 @@ def put_rounding(model: ir.Model, taken: SourceScales) -> None:
         value = node.inputs[0]
         back = producer(node.inputs[1], "DequantizeLinear")
         if value is None or value.is_initializer() or back is None or "block_size" in back.attributes:
+            continue
+        if producer(value, "DequantizeLinear") is not None:
             continue
         key = (value, float(scale), int(zero), str(zero.dtype))
         if key not in rounded:

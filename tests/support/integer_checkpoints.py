@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 import transformers
@@ -20,6 +19,7 @@ from headway.errors import SourceError
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import Source, open_source
+from headway.runners.ort import OrtRunner
 
 from tests.support.models import make_model
 
@@ -77,7 +77,7 @@ def make_quantized(
 
 
 def save(directory: Path, state: dict[str, torch.Tensor]) -> None:
-    save_file({n: t.contiguous() for n, t in state.items()}, directory / "model.safetensors", {"format": "pt"})
+    save_file({n: t.clone().contiguous() for n, t in state.items()}, directory / "model.safetensors", {"format": "pt"})
 
 
 def tensors(directory: Path) -> dict[str, torch.Tensor]:
@@ -124,8 +124,8 @@ def same_forward(directory: Path, found: dict[str, Whole], bundle: Path) -> None
     feeds = {"input_ids": ids, "attention_mask": (ids != 0).long(), "token_type_ids": torch.zeros_like(ids)}
     with torch.no_grad():
         wanted = model(**feeds).last_hidden_state
-    session = onnxruntime.InferenceSession(bundle / "model.onnx", providers=["CPUExecutionProvider"])
-    (got,) = session.run(["last_hidden_state"], {n: t.numpy() for n, t in feeds.items()})
+    options = json.loads((bundle / "headway.json").read_text())["session_options"]
+    got = OrtRunner(bundle / "model.onnx", options).run({n: t.numpy() for n, t in feeds.items()})["last_hidden_state"]
     assert np.abs(got - wanted.numpy())[ids.numpy() != 0].max() < 1e-4
 
 

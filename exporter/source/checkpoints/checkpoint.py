@@ -32,6 +32,8 @@ class Checkpoint:
     """Kinds of modules by path, where they are not those of the class: `no_norm` is a scale and a shift alone."""
     integers: Mapping[str, Integers] = field(default_factory=dict)
     """Integers of weights by the weights' names, whose floats are in `state`: the artifact holds them where its target can."""
+    rounded_inputs: Mapping[str, float] = field(default_factory=dict)
+    """Steps by the path of linear layers whose inputs are rounded to multiples of them, from -127 to 127."""
     head_size: int | None = None
     """Features of a head, where hidden size ÷ heads of the config is not it."""
 

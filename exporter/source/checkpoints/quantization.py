@@ -57,6 +57,13 @@ MAKING = frozenset(
 """Settings of how a checkpoint was quantized, or of the kernels that its own tool runs: its tensors do not depend on them."""
 
 
+def method_of(checkpoint: Checkpoint) -> str | None:
+    """Return what `quant_method` of the config says, in small letters."""
+    settings = checkpoint.config.get(SETTINGS)
+    method = settings.get(METHOD) if isinstance(settings, Mapping) else None
+    return str(method).lower() if method else None
+
+
 def settings_of(checkpoint: Checkpoint, method: str, used: Collection[str]) -> Mapping[str, Any]:
     """Return `quantization_config` of the config, {} where it has none.
 
@@ -124,6 +131,26 @@ def check_grid(checkpoint: Checkpoint, weight: str, size: int, parts: int, what:
         raise SourceError(
             f"{checkpoint.directory}: {weight} has {size} {what}, which {parts} groups do not divide: give scales and weights of one model"
         )
+
+
+def per_group(
+    checkpoint: Checkpoint, weight: str, name: str, shape: tuple[int, int], *, integer: bool | None = False
+) -> Callable[[], Any]:
+    """Return a function that reads the scales (or zero points) `name` of a weight `[out, in]`, as `[out, groups of inputs]`.
+
+    Stored may be one number, one for each output or for each of some equal groups of outputs, `[groups of outputs, groups of inputs]`.
+    """
+    stored = beside(checkpoint, weight, name, integer=integer)
+    out, inputs = shape
+    one = all(size == 1 for size in stored.shape)
+    if not one and len(stored.shape) not in (1, 2):
+        raise SourceError(
+            f"{checkpoint.directory}: {name} is {list(stored.shape)}, and {weight} {list(shape)}: give scales and weights of one model"
+        )
+    rows, columns = (1, 1) if one else (*stored.shape, 1)[:2]
+    check_grid(checkpoint, weight, out, rows, "outputs")
+    check_grid(checkpoint, weight, inputs, columns)
+    return lambda: stored.read().reshape(rows, columns).repeat_interleave(out // rows, dim=0)
 
 
 def checked(checkpoint: Checkpoint, weight: str, read: Callable[[], IntegerWeight]) -> Callable[[], IntegerWeight]:

@@ -7,7 +7,7 @@ from .....json_file import read_json
 from ..checkpoint import Checkpoint
 from ..integers import Integers, IntegerWeight
 from ..packing import from_stream
-from ..quantization import SETTINGS, beside, check_grid, checked, counted, quantized, settings_of
+from ..quantization import SETTINGS, beside, check_grid, checked, counted, method_of, quantized, settings_of
 from ..state import StoredTensor
 
 ORDER = 10
@@ -27,7 +27,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     """
     state = checkpoint.state
     stems = [n.removesuffix(".qweight") for n in state if n.endswith(".qweight")]
-    if not stems or not all(_is_own(checkpoint, stem) for stem in stems):
+    said = method_of(checkpoint)
+    if not stems or said == "awq" or (said != "gptq" and not all(_is_own(checkpoint, stem) for stem in stems)):
         return None
     own = checkpoint.directory / _OWN_FILE
     if not checkpoint.config.get(SETTINGS) and own.is_file():
@@ -47,6 +48,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
 
 
 def _is_own(checkpoint: Checkpoint, stem: str) -> bool:
+    """Return whether a weight is packed along its inputs, as AWQ's are not."""
     weight, scales = checkpoint.state[f"{stem}.qweight"], checkpoint.state.get(f"{stem}.scales")
     return scales is None or len(weight.shape) != 2 or weight.shape[-1:] == scales.shape[-1:]
 

@@ -110,7 +110,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("more", "said"),
     [
         ({"bits": 3}, "which is not 32 inputs of 3 bits"),
-        ({"quant_method": "awq"}, "says awq, and the tensors are as gptq saves them"),
+        ({"quant_method": "aqlm"}, "says aqlm, and the tensors are as gptq saves them"),
         ({"checkpoint_format": "marlin"}, "packed as marlin"),
         ({"rotation": "hadamard"}, "rotation = 'hadamard', which nothing here follows"),
     ],
