@@ -1,5 +1,7 @@
 """Capture any kind of source, or load its reference alone."""
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from ...errors import SourceError
@@ -26,9 +28,11 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
     return Captured(model, reference, source, repeated)
 
 
-def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
+def capture_canonical(
+    spec: str, *, task: str | None = None, allow_pickle: bool = False, adapters: Sequence[str] = ()
+) -> tuple[Source, ir.Model]:
     """Return a source and its canonical graph. Raise SourceError as `capture` does."""
-    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle, adapters=adapters))
     return captured.source, canonical_of(captured).model
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .adapter import Adapter
 from .state import State, StoredTensor
 
 
@@ -30,6 +31,13 @@ class Checkpoint:
     """Kinds of modules by path, where they are not those of the class: `no_norm` is a scale and a shift alone."""
     head_size: int | None = None
     """Features of a head, where hidden size ÷ heads of the config is not it."""
+
+    adapters: tuple[Adapter, ...] = ()
+    """Adapters that are still to be merged, in order."""
+
+    def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
+        """Return a copy whose tensors have the names that `names` gives for theirs."""
+        return replace(self, state={names[name]: tensor for name, tensor in self.state.items()})
 
     def changed(self, sentence: str, **changes: Any) -> "Checkpoint":
         """Return a copy with `changes`, and one more sentence."""
