@@ -27,7 +27,7 @@ def test_a_bundle_names_its_adapters_and_is_verified_with_them(bert: Path, tmp_p
     assert "adapters:\n- one\n" in (out / "recipe.yaml").read_text()
     verdict = headway.verify(out, against=base, adapters=[adapter])
     assert verdict.ok
-    with pytest.raises(UsageError, match="its adapters one is neither here nor beside the bundle.*--adapter"):
+    with pytest.raises(UsageError, match=r"its adapters one is neither here nor beside the bundle.*--adapter"):
         headway.verify(out, against=base)
     save_adapter(adapter, {name: t * 2 for name, t in tensors.items()}, base)
     with pytest.raises(SourceError, match="is not the model"):
