@@ -34,6 +34,7 @@ class Progress(Protocol):
 class RecipeOptions(TypedDict, total=False):
     """The keys of a recipe that `export` takes as options; see the recipe reference for each."""
 
+    adapters: Sequence[str]
     column: str | None
     kernels: Literal["auto", "stock", "custom"] | None
     dtype: Literal["fp32", "fp16", "bf16"] | None
@@ -52,6 +53,7 @@ class CompressOptions(TypedDict, total=False):
     """The keys of a recipe that `compress` takes as options."""
 
     task: str | None
+    adapters: Sequence[str]
     target: str | None
     column: str | None
     kernels: Literal["auto", "stock", "custom"]
@@ -160,7 +162,13 @@ def compress(
 
 
 def inspect(
-    model: str | Path, *, task: str | None = None, length: int = 128, time: bool = False, allow_pickle: bool = False
+    model: str | Path,
+    *,
+    task: str | None = None,
+    length: int = 128,
+    time: bool = False,
+    allow_pickle: bool = False,
+    adapters: Sequence[str | Path] = (),
 ) -> "Inspection":
     """Return what a model is made of: blocks, widths, parameters, bytes and FLOPs per token at `length` tokens.
 
@@ -170,7 +178,14 @@ def inspect(
     """
     with needs("export"):
         from .inspection import inspect_model
-    return inspect_model(str(model), task=task, length=length, time=time, allow_pickle=allow_pickle)
+    return inspect_model(
+        str(model),
+        task=task,
+        length=length,
+        time=time,
+        allow_pickle=allow_pickle,
+        adapters=[str(adapter) for adapter in adapters],
+    )
 
 
 def verify(
@@ -179,6 +194,7 @@ def verify(
     against: str | Path | None = None,
     data: str | Path | Sequence[str | Path] | None = None,
     column: str | None = None,
+    adapters: Sequence[str | Path] = (),
     allow_pickle: bool = False,
     allow_code: bool = False,
     progress: Progress | None = None,
@@ -186,9 +202,11 @@ def verify(
     """Compare a bundle with its source again, and its files with their checksums; `Verdict.ok` is the answer.
 
     `against` is the source; the one that the bundle's recipe names where None. `data` is the text to compare on, one file or
-    several; the recipe's, or the built-in set, where None. `column` is that of the text in `data`, found where None. Raises SourceError
-    where a file of the bundle was changed, or the source is another model, and UsageError where its recipe names a factory: code runs
-    only where `against` names it, or with `allow_code`.
+    several; the recipe's, or the built-in set, where None. `column` is that of the text in `data`, found where None. `adapters` are the
+    directories of the adapters that were merged into the source, where they do not lie as the recipe says.
+
+    Raises SourceError where a file of the bundle was changed, or the source is another model, and UsageError where its recipe names
+    a factory: code runs only where `against` names it, or with `allow_code`.
     """
     with needs("export"):
         from .verification import verify_bundle
@@ -199,6 +217,7 @@ def verify(
         source,
         [Path(text) for text in texts],
         column=column,
+        adapters=[str(adapter) for adapter in adapters],
         allow_pickle=allow_pickle,
         allow_code=allow_code,
         on_step=progress or _silent,
@@ -254,7 +273,7 @@ def resolve_recipe(
     `allow_code` is not given.
     """
     with needs("export"):
-        from .recipe.recipe import Recipe, check_code, find_data, find_named, make_recipe, read_recipe
+        from .recipe.recipe import Recipe, check_code, find_adapters, find_data, find_named, make_recipe, read_recipe
     given = {"source": source if source is None else str(source)} | options
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
@@ -271,6 +290,8 @@ def resolve_recipe(
             if not allow_code:
                 check_code(base.source, file)
             given["source"] = find_named(base.source, file, "source", "SOURCE")
+        if base.adapters and "adapters" not in given:
+            given["adapters"] = find_adapters(base, file)
         if base.data is not None and "data" not in given:
             given["data"] = find_data(base, file)
     if base is not None and not given:

@@ -89,7 +89,7 @@ def export(
     check_available(target)
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
-        source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle)
+        source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle, adapters=recipe.adapters)
         kept = Work(work or default_folder())
         flow = _Flow(recipe, target, source, _read_text(recipe, source), staging, out.resolve(), on_step, kept)
         built = _build(flow)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -43,12 +43,25 @@ class Inspection(TypedDict):
     time_share: dict[str, float]
 
 
-def inspect_model(spec: str, *, task: str | None, length: int, time: bool, allow_pickle: bool = False) -> Inspection:
-    """Return the anatomy of any source or bundle; with `time`, the measured share of each kind of operator."""
+def inspect_model(
+    spec: str,
+    *,
+    task: str | None,
+    length: int,
+    time: bool,
+    allow_pickle: bool = False,
+    adapters: Sequence[str] = (),
+) -> Inspection:
+    """Return the anatomy of any source or bundle; with `time`, the measured share of each kind of operator.
+
+    `adapters` are directories of adapters that are merged into a source first.
+    """
     path = Path(spec)
     if (path / MANIFEST).is_file():
+        if adapters:
+            raise UsageError(f"{path} is a bundle: adapters are merged into a model before it is exported")
         return _inspect_bundle(path, task, length, time)
-    source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle)
+    source, model = capture_canonical(spec, task=task, allow_pickle=allow_pickle, adapters=adapters)
     anatomy = read_anatomy(model)
     described = describe(anatomy)
     share: dict[str, float] = {}

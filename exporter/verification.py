@@ -18,7 +18,7 @@ from .check.parity import Parity, compare
 from .check.verification_text import answers, verification_cases
 from .compress.quality import Judge
 from .compress.samples import class_names, divide_files
-from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_data, find_named, read_recipe
+from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_adapters, find_data, find_named, read_recipe
 from .source.scoring import scoring_of
 from .source.source import Source, open_source
 from .source.tokenizer import source_encoder
@@ -73,6 +73,7 @@ def verify_bundle(
     data: Sequence[Path] | None,
     *,
     column: str | None = None,
+    adapters: Sequence[str] = (),
     allow_pickle: bool = False,
     allow_code: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
@@ -88,10 +89,10 @@ def verify_bundle(
     encoder = bundle.encoder
     if against is None and not allow_code:
         check_code(recipe.source, path / RECIPE_FILE)
-    recipe = _placed(recipe, path, against, data)
+    recipe = _placed(recipe, path, against, data, adapters)
     spec = recipe.source
     on_step("load the source")
-    source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle)
+    source = open_source(spec, task=bundle.manifest.task, allow_pickle=allow_pickle, adapters=recipe.adapters)
     if source.fingerprint != bundle.manifest.source["fingerprint"] and source.kind != "factory":
         raise SourceError(
             f"{spec} is not the model that {path} was made from: its fingerprint differs; give the right one as `against` (--against)"
@@ -119,10 +120,12 @@ def verify_bundle(
     return Verdict(parity.ok, parity, files=len(bundle.manifest.files), reference=reference.judge)
 
 
-def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Sequence[Path]) -> Recipe:
-    """Return the bundle's recipe with source and data where they lie, which `against` and `data` may say."""
+def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Sequence[Path], adapters: Sequence[str]) -> Recipe:
+    """Return the bundle's recipe with source, adapters and data where they lie, which `against`, `adapters` and `data` may say."""
     file = bundle / RECIPE_FILE
     changes: dict[str, object] = {"source": against or find_named(recipe.source, file, "source", "--against")}
+    if adapters or recipe.adapters:
+        changes["adapters"] = list(adapters) or find_adapters(recipe, file)
     if not data and recipe.data is not None:
         changes["data"] = find_data(recipe, file)
     return recipe.model_copy(update=changes)

@@ -1,6 +1,7 @@
 """Capture any kind of source, or load its reference alone."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -36,9 +37,11 @@ def capture(source: Source, *, whole: bool = False) -> Captured:
     return Captured(model, reference, source, repeated)
 
 
-def capture_canonical(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> tuple[Source, ir.Model]:
+def capture_canonical(
+    spec: str, *, task: str | None = None, allow_pickle: bool = False, adapters: Sequence[str] = ()
+) -> tuple[Source, ir.Model]:
     """Return a source and its canonical graph. Raise SourceError as `capture` does."""
-    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle))
+    captured = capture(open_source(spec, task=task, allow_pickle=allow_pickle, adapters=adapters))
     model = canonical_of(captured).model
     return captured.source, model
 

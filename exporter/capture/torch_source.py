@@ -26,7 +26,7 @@ def load_model(source: Source) -> tuple[TorchReference, Source]:
     SourceError where it does not load, or where anything of it would be left out; HeadwayWarning names heads that the task does
     not need.
     """
-    notes = [f"{source.encoder_directory}: {sentence}" for sentence in source.sentences]
+    notes = [f"{source.spec}: {sentence}" for sentence in source.sentences]
     with quiet_tracing():
         reference = _from_directory(source, notes) if source.kind == "huggingface" else _from_factory(source)
         check_finite(reference.module, reference.source)

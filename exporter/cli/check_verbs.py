@@ -69,6 +69,7 @@ def verify(
     against: _AgainstSource = None,
     data: o.SeveralData = None,
     column: o.Column = None,
+    adapter: o.Adapters = None,
     allow_pickle: o.Pickle = False,
     allow_code: o.Code = False,
     quiet: o.Quiet = False,
@@ -81,6 +82,7 @@ def verify(
             against=against,
             data=data,
             column=column,
+            adapters=adapter or (),
             allow_pickle=allow_pickle,
             allow_code=allow_code,
             progress=step,
@@ -202,11 +204,14 @@ def inspect(
     length: _Length = 128,
     time: _Time = False,
     task: o.Task = None,
+    adapter: o.Adapters = None,
     allow_pickle: o.Pickle = False,
     as_json: o.Json = False,
 ) -> None:
     """Print what MODEL is made of."""
-    inspection = api.inspect(model, task=task, length=length, time=time, allow_pickle=allow_pickle)
+    inspection = api.inspect(
+        model, task=task, length=length, time=time, allow_pickle=allow_pickle, adapters=adapter or ()
+    )
     if as_json:
         print_json(inspection)
         return

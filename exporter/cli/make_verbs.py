@@ -36,6 +36,7 @@ def export(
     data: o.SeveralData = None,
     column: o.Column = None,
     task: o.Task = None,
+    adapter: o.Adapters = None,
     allow_pickle: o.Pickle = False,
     allow_code: o.Code = False,
 ) -> None:
@@ -49,6 +50,7 @@ def export(
         source,
         recipe,
         task=task,
+        adapters=adapter or None,
         data=data or None,
         column=column,
         target=target,
@@ -89,6 +91,7 @@ def compress(
     shape: o.Shape = None,
     threads: o.Threads = 1,
     task: o.Task = None,
+    adapter: o.Adapters = None,
     allow_pickle: o.Pickle = False,
 ) -> None:
     """Cut and quantize SOURCE to a verified bundle that is as fast as asked."""
@@ -109,6 +112,7 @@ def compress(
         "kernels": kernels,
         "verify": verify,
         "task": task,
+        "adapters": adapter or None,
     }
     how: Any = dict(force=force, work=work, allow_pickle=allow_pickle, quiet=quiet, as_json=as_json)
     if curve is None:

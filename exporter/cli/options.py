@@ -19,7 +19,10 @@ SHAPE_HELP = "Batch to measure on, as 8x128 (texts x tokens); repeatable. The le
 # Source
 Source = Annotated[
     str,
-    typer.Argument(metavar="SOURCE", help="Hugging Face directory or name, .onnx file, or module:callable."),
+    typer.Argument(
+        metavar="SOURCE",
+        help="Hugging Face directory or name, weight file, .onnx file, or module:callable.",
+    ),
 ]
 OptionalSource = Annotated[
     str | None,
@@ -48,6 +51,15 @@ Pickle = Annotated[
     typer.Option("--allow-pickle", help="Load pickled weights: only from an author you trust.", rich_help_panel=SOURCE),
 ]
 
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="DIR",
+        help="Directory of an adapter of peft that is merged into SOURCE; repeatable, merged in order.",
+        rich_help_panel=SOURCE,
+    ),
+]
 Code = Annotated[
     bool,
     typer.Option(

@@ -108,6 +108,11 @@ class Recipe(StrictModel):
 
     version: Literal[1] = Field(default=1, description="Version of this format.")
     source: str = Field(description="The model: a Hugging Face directory or name, an .onnx file, or module:callable.")
+    adapters: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Directories of adapters of peft (LoRA, DoRA, IA3) that are merged into the model, in this order.",
+    )
     task: str | None = Field(default=None, description="Task of the model; read from the source where not given.")
     target: TargetName = Field(default="ort", description="What the bundle is made for.")
     kernels: Literal["auto", "stock", "custom"] = Field(
@@ -183,6 +188,8 @@ class Recipe(StrictModel):
         Relative paths stay as they were written, and so do names on the hub and factories.
         """
         changes: dict[str, Any] = {"source": _portable(self.source)}
+        if self.adapters:
+            changes["adapters"] = [_portable(adapter) for adapter in self.adapters]
         if self.files:
             names = [_portable(str(path)) for path in self.files]
             if len(set(names)) < len(names):
@@ -203,6 +210,8 @@ class Recipe(StrictModel):
         plain = self.model_dump(mode="json", exclude_none=True)
         if TARGETS[self.target].device == "cpu":
             del plain["dtype"]
+        if not self.adapters:
+            del plain["adapters"]
         if self.engine == EngineOptions():
             del plain["engine"]
         if self.verify == "artifact":
@@ -260,6 +269,11 @@ def find_named(name: str, recipe: Path, key: str, option: str) -> str:
             "of the machine that made it)"
         )
     return str(beside)
+
+
+def find_adapters(recipe: "Recipe", file: Path) -> list[str]:
+    """Return where the adapters of a recipe lie, which stands in `file`. Raises UsageError as `find_named` does."""
+    return [find_named(name, file, "adapters", "--adapter") for name in recipe.adapters]
 
 
 def find_data(recipe: "Recipe", file: Path) -> list[Path]:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import struct
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +10,12 @@ from typing import Any, Literal
 from ...errors import SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST
-from .bounds import check_bounds, check_header, check_index, limit
+from .bounds import check_bounds, limit
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
+from .place import find_place, with_base
 from .sentence_modules import MODULES, SentenceModule, library_class, read_modules
+from .weight_files import WEIGHTS, weight_files
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -114,25 +114,37 @@ class Source:
         return declared
 
 
-def open_source(spec: str, *, task: str | None = None, allow_pickle: bool = False) -> Source:
-    """Open `spec`: a directory, an `.onnx` file, `module:callable`, or a name on the Hugging Face hub.
+def open_source(
+    spec: str, *, task: str | None = None, allow_pickle: bool = False, adapters: Sequence[str] = ()
+) -> Source:
+    """Open `spec`: a directory, a weight file beside its config.json, an `.onnx` file, `module:callable`, or a name on the hub.
 
-    Raises SourceError for a missing, damaged or pickled source, UsageError for an unknown task.
+    `adapters` are directories of adapters that are merged into it, in order. Raises SourceError for a missing, damaged or pickled
+    source, UsageError for an unknown task, and for adapters of a graph or a factory.
     """
     if task is not None and task not in TASK_OUTPUTS:
         raise UsageError(f"unknown task {task!r}; known: {', '.join(TASK_OUTPUTS)}")
     path = Path(spec)
-    if path.suffix == ".onnx" or (path.is_file() and path.suffix in (".pb", ".ort", ".pt", ".bin", ".safetensors")):
+    places = [Path(adapter) for adapter in adapters]
+    graph = path.suffix == ".onnx" or (path.is_file() and path.suffix in (".pb", ".ort"))
+    factory = ":" in spec and not path.exists()
+    if places and (graph or factory):
+        raise UsageError(
+            f"{spec}: adapters are merged into a model's directory, not into {'a graph' if graph else 'a factory'}"
+        )
+    if graph:
         return _onnx_source(path, task)
     if path.is_dir():
-        return _directory_source(path, spec, task, allow_pickle)
-    if ":" in spec and not path.exists():
+        return _directory_source(path, spec, task, allow_pickle, places)
+    if factory:
         return Source("factory", spec, task or "feature-extraction", None, {})
+    if path.is_file() and path.suffix in WEIGHTS:
+        return _directory_source(path.parent, spec, task, allow_pickle, places, path)
     if path.is_file():
         raise SourceError(f"{spec}: neither a model's directory nor an .onnx file")
     if path.is_absolute() or spec.startswith(".") or spec.count("/") != 1:
         raise SourceError(f"{spec}: no such file or directory")
-    return _directory_source(_from_hub(spec), spec, task, allow_pickle)
+    return _directory_source(_from_hub(spec), spec, task, allow_pickle, places)
 
 
 def _from_hub(name: str) -> Path:
@@ -173,32 +185,36 @@ def _onnx_source(path: Path, task: str | None) -> Source:
     )
 
 
-def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle: bool) -> Source:
-    if (directory / MANIFEST).is_file():
-        raise SourceError(f"{directory} is a Headway bundle, no model: give the source that its recipe.yaml names")
-    modules = read_modules(directory)
+def _directory_source(
+    given: Path,
+    spec: str,
+    task: str | None,
+    allow_pickle: bool,
+    adapters: Sequence[Path] = (),
+    file: Path | None = None,
+) -> Source:
+    """Open a directory; `file` is the only weight file of it that counts, where the user named one."""
+    if (given / MANIFEST).is_file():
+        raise SourceError(f"{given} is a Headway bundle, no model: give the source that its recipe.yaml names")
+    directory, modules, beside = with_base(given)
     home = modules[0].folder if modules else directory
     if modules and modules[0].kind not in ("Transformer", "MLMTransformer"):
         raise SourceError(
             f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer are "
             "read; give the torch module as module:callable"
         )
-    _check_adapter(home)
-    if not (home / "config.json").is_file():
-        graphs = sorted(directory.glob("*.onnx"))
-        hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
-        raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")
+    place = find_place(home, beside, adapters, file=file, allow_pickle=allow_pickle)
     config = read_json(home / "config.json")
     check_bounds(config, home / "config.json")
-    weights = _weights(home, allow_pickle)
-    checkpoint = read_checkpoint(home, config, weights)
+    checkpoint = read_checkpoint(place, config)
+    weights = place.all_files
     if checkpoint is not None:
         config = dict(checkpoint.config)
         check_bounds(config, home / "config.json")
     saved_by = library_class(directory, config, modules)
     for module in modules:
         if module.folder != home and any(module.folder.glob("*.safetensors")) | any(module.folder.glob("*.bin")):
-            weights += _weights(module.folder, allow_pickle)
+            weights += weight_files(module.folder, allow_pickle)
     return Source(
         "huggingface",
         spec,
@@ -210,18 +226,6 @@ def _directory_source(directory: Path, spec: str, task: str | None, allow_pickle
         saved_by,
         task is not None,
         checkpoint,
-    )
-
-
-def _check_adapter(home: Path) -> None:
-    """Raise SourceError where an adapter lies in the place of a model, or beside it: only peft applies one."""
-    path = home / "adapter_config.json"
-    if not path.is_file():
-        return
-    settings = read_json(path)
-    raise SourceError(
-        f"{path}: an adapter ({settings.get('peft_type', 'of unknown type')}) for {settings.get('base_model_name_or_path')}, which is not "
-        "applied here: merge it (merge_and_unload in peft, then save_pretrained) and give that directory"
     )
 
 
@@ -251,59 +255,3 @@ def _task(config: dict[str, Any], directory: Path, saved_by: str | None) -> str:
         if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
             raise SourceError(f"{architecture} is a decoder; only encoders are exported so far")
     return "feature-extraction"
-
-
-def _weights(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
-    """Return the weight files, each checked for damage; safetensors come before pickles."""
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
-        files = [directory / name for name in check_index(index, read_json(index))]
-    else:
-        files = [directory / "model.safetensors"] if (directory / "model.safetensors").is_file() else []
-    for file in files:
-        _check_safetensors(file)
-    if files:
-        return tuple(files)
-    pickles = sorted(directory.glob("pytorch_model*.bin"))
-    if not pickles:
-        raise SourceError(f"{directory}: no weights; expected model.safetensors (or its index and shards)")
-    if not allow_pickle:
-        raise SourceError(
-            f"{pickles[0]}: a pickle, which can run code when it is loaded. Convert it to safetensors, "
-            "or pass `allow_pickle` (--allow-pickle) if you trust its author"
-        )
-    return tuple(pickles)
-
-
-def _check_safetensors(path: Path) -> None:
-    """Raise SourceError where the file is missing, damaged, or lists a tensor twice.
-
-    The library checks the header, and that tensors neither overlap nor leave bytes uncovered. It lets a repeated name pass.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise SourceError(f"{path}: this shard is listed in the index but is not there")
-    check_header(path)
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        reason = str(error).removeprefix("Error while deserializing header: ")
-        if "not fully covered" in reason:
-            raise SourceError(
-                f"{path}: truncated or damaged: its {path.stat().st_size} bytes are not those that its header lists. "
-                "Download it again"
-            ) from error
-        raise SourceError(f"{path}: not a safetensors file, or damaged in its header ({reason})") from error
-    repeated = _repeated_tensor(path)
-    if repeated is not None:
-        raise SourceError(f"{path}: damaged: its header lists the tensor {repeated!r} twice. Download it again")
-
-
-def _repeated_tensor(path: Path) -> str | None:
-    """Return the first tensor that a valid safetensors header names twice, which JSON readers let pass; None where none is."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        entries: list[tuple[str, Any]] = json.loads(file.read(length), object_pairs_hook=list)
-    return next((name for name, count in Counter(name for name, _ in entries).items() if count > 1), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import SourceError
+from .adapter import Adapter
 from .integers import Integers
 from .state import State, StoredTensor
 
@@ -36,6 +37,13 @@ class Checkpoint:
     """Steps by the path of linear layers whose inputs are rounded to multiples of them, from -127 to 127."""
     head_size: int | None = None
     """Features of a head, where hidden size ÷ heads of the config is not it."""
+
+    adapters: tuple[Adapter, ...] = ()
+    """Adapters that are still to be merged, in order."""
+
+    def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
+        """Return a copy whose tensors have the names that `names` gives for theirs."""
+        return replace(self, state={names[name]: tensor for name, tensor in self.state.items()})
 
     def changed(self, sentence: str, **changes: Any) -> "Checkpoint":
         """Return a copy with `changes`, and one more sentence."""

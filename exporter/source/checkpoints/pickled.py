@@ -1,5 +1,6 @@
 """Read pickled state dicts without running code, and take them out of what trainers save around them. Imports torch."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def _named(path: Path, key: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
 def _loaded(path: Path) -> Mapping[Any, Any]:
     import torch
 
+    if _is_script(path):
+        try:
+            return torch.jit.load(path, map_location="cpu").state_dict()
+        except Exception as error:  # whatever torch's reader of archives raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SourceError(
+                f"{path}: a TorchScript archive that torch does not load ({reason}): save it again"
+            ) from error
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as first:  # files of torch before 1.6 cannot be mapped
@@ -69,3 +78,14 @@ def _loaded(path: Path) -> Mapping[Any, Any]:
     if not isinstance(loaded, Mapping):
         raise SourceError(f"{path}: {type(loaded).__name__}, no state dict: save model.state_dict()")
     return loaded
+
+
+def _is_script(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive: those have code beside their tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False

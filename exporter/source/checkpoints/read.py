@@ -9,9 +9,10 @@ from typing import Any, Protocol, cast
 
 from ....errors import SourceError
 from . import forms
+from .adapter import Adapter, check_present
 from .checkpoint import Checkpoint
 from .quantization import check_followed
-from .state import read_state
+from .state import listed, read_state
 
 _MOST_FORMS = 16
 
@@ -39,13 +40,29 @@ def all_forms() -> tuple[Form, ...]:
     return tuple(sorted((cast(Form, module) for module in modules), key=lambda form: (form.ORDER, form.NAME)))
 
 
-def read_checkpoint(directory: Path, config: Mapping[str, Any], files: tuple[Path, ...]) -> Checkpoint | None:
+class Weights(Protocol):
+    """Where the parts of a checkpoint lie. `own_names`: its own library does not find the files by their names."""
+
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def files(self) -> tuple[Path, ...]: ...
+    @property
+    def adapters(self) -> tuple[Adapter, ...]: ...
+    @property
+    def own_names(self) -> bool: ...
+
+
+def read_checkpoint(weights: Weights, config: Mapping[str, Any]) -> Checkpoint | None:
     """Return a checkpoint with all its forms undone; None where it has none, and its own library reads it.
 
     SourceError where a form is damaged, or where forms never end.
     """
-    state, sentences = read_state(files)
-    return undo(Checkpoint(directory, config, state, sentences))
+    state, sentences = read_state(weights.files)
+    check_present(weights.directory, state)
+    if weights.own_names:
+        sentences = (f"weights of {listed([f.name for f in weights.files], 3)}", *sentences)
+    return undo(Checkpoint(weights.directory, config, state, sentences, adapters=weights.adapters))
 
 
 def undo(checkpoint: Checkpoint) -> Checkpoint | None:

@@ -96,15 +96,14 @@ def test_architectures_may_be_one_string(bert_classifier: Path, tmp_path: Path, 
     assert type(reference.module.model).__name__ == name  # type: ignore[attr-defined]
 
 
-def test_an_adapter_is_refused(copy: Path, tmp_path: Path) -> None:
-    """Beside the model, and alone."""
+def test_an_adapter_without_its_tensors_or_its_base_is_refused(copy: Path, tmp_path: Path) -> None:
     settings = {"peft_type": "LORA", "base_model_name_or_path": "owner/base"}
     (copy / "adapter_config.json").write_text(json.dumps(settings))
-    for directory in (copy, tmp_path / "alone"):
-        directory.mkdir(exist_ok=True)
-        (directory / "adapter_config.json").write_text(json.dumps(settings))
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "adapter_config.json").write_text(json.dumps(settings))
+    for directory, says in ((copy, "whose tensors are not here"), (tmp_path / "alone", "which is no directory here")):
         message = str(refused(directory, tmp_path / "out"))
-        assert "an adapter (LORA) for owner/base" in message and "merge_and_unload" in message
+        assert "an adapter (LORA) for owner/base" in message and says in message
 
 
 def test_a_task_that_pools_needs_a_list_of_modules(copy: Path) -> None:

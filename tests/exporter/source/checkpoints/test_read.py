@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from headway.errors import SourceError
 from headway.exporter.source.checkpoints import read as reading
 from headway.exporter.source.checkpoints.checkpoint import Checkpoint
+from headway.exporter.source.place import Place
 
 
 def _wrapper(name: str, order: int, *, forever: bool = False) -> SimpleNamespace:
@@ -35,7 +36,7 @@ def test_forms_are_undone_from_the_outside(
     tmp_path: Path, files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "all_forms", lambda: (_wrapper("b", 0), _wrapper("a", 1)))
-    checkpoint = reading.read_checkpoint(tmp_path, {}, files)
+    checkpoint = reading.read_checkpoint(Place(tmp_path, files), {})
     assert checkpoint is not None
     assert checkpoint.sentences == ("a", "b", "a")
     assert list(checkpoint.state) == ["weight"]
@@ -46,7 +47,7 @@ def test_a_plain_checkpoint_is_left_to_its_own_library(
     tmp_path: Path, files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "all_forms", lambda: (_wrapper("c", 0),))
-    assert reading.read_checkpoint(tmp_path, {}, files) is None
+    assert reading.read_checkpoint(Place(tmp_path, files), {}) is None
 
 
 def test_forms_without_an_end_are_refused(
@@ -54,7 +55,7 @@ def test_forms_without_an_end_are_refused(
 ) -> None:
     monkeypatch.setattr(reading, "all_forms", lambda: (_wrapper("c", 0, forever=True),))
     with pytest.raises(SourceError, match="more than 16 forms"):
-        reading.read_checkpoint(tmp_path, {}, files)
+        reading.read_checkpoint(Place(tmp_path, files), {})
 
 
 def test_every_form_says_what_it_is() -> None:

@@ -8,6 +8,7 @@ import torch
 from headway.exporter.source.checkpoints.checkpoint import Checkpoint
 from headway.exporter.source.checkpoints.read import read_checkpoint, undo
 from headway.exporter.source.checkpoints.state import given
+from headway.exporter.source.place import Place
 
 from tests.checkpoints.pruned_masks import make_masked
 from tests.support import checkpoints
@@ -70,7 +71,7 @@ def test_a_lightning_checkpoint_of_a_pruned_and_compiled_model(tmp_path: Path) -
     state = {f"model._orig_mod.{k}": v for k, v in model.state_dict().items()}
     extra = {"optimizer_states": [{"state": {0: torch.ones(2)}}], "epoch": 3, "hyper_parameters": {"lr": 1e-4}}
     torch.save({"state_dict": state, **extra}, tmp_path / "last.ckpt")
-    found = read_checkpoint(tmp_path, BERT, (tmp_path / "last.ckpt",))
+    found = read_checkpoint(Place(tmp_path, (tmp_path / "last.ckpt",)), BERT)
     assert found is not None
     assert found.sentences[0].startswith("last.ckpt also holds optimizer_states, epoch, hyper_parameters")
     assert "pruning masks folded into 14 tensors" in found.sentences

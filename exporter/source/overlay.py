@@ -1,0 +1,39 @@
+"""Lay a directory over another: a model's files that lie in two places, or under other names, look like one directory."""
+
+import atexit
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ...scratch import scratch
+
+
+@cache
+def _open() -> ExitStack:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack
+
+
+def overlay(
+    directories: Iterable[Path], *, without: Iterable[str] = (), config: Mapping[str, Any] | None = None
+) -> Path:
+    """Return a temporary directory with links to the files and folders of `directories`, those of the first one first.
+
+    Names in `without` are left out; `config` becomes its config.json. It has the name of the first directory, and is removed when
+    the process ends.
+    """
+    first, *others = directories
+    folder = Path(_open().enter_context(scratch())) / first.name
+    folder.mkdir()
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    gone = set(without)
+    for directory in (first, *others):
+        for entry in sorted(directory.iterdir()):
+            if entry.name not in gone and not (folder / entry.name).exists():
+                (folder / entry.name).symlink_to(entry.resolve())
+    return folder

@@ -1,0 +1,93 @@
+"""Find out where the parts of a model lie that the user points at: weights, config, adapters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import SourceError
+from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter_settings, read_adapter
+from .overlay import overlay
+from .sentence_modules import SentenceModule, read_modules
+from .weight_files import check_file, has_weights, usual_names, weight_files
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model lies: the directory of its config and tokenizer, its weight files, and the adapters to be merged into them.
+
+    `own_names`: the weight files have names by which transformers does not find them.
+    """
+
+    directory: Path
+    files: tuple[Path, ...]
+    adapters: tuple[Adapter, ...] = ()
+    own_names: bool = False
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """The weight files, and those of the adapters."""
+        names = [a.directory / n for a in self.adapters for n in (ADAPTER_CONFIG, *ADAPTER_FILES)]
+        return (*self.files, *(path for path in names if path.is_file()))
+
+
+def base_of(directory: Path) -> tuple[Path, Path | None]:
+    """Return the directory of a model, and that of an adapter which lies in it, or in its place.
+
+    An adapter without weights beside it names its base, whose files are then laid under its own. SourceError where that is no
+    directory here.
+    """
+    if not (directory / ADAPTER_CONFIG).is_file():
+        return directory, None
+    settings = adapter_settings(directory)
+    if not any((directory / name).is_file() for name in ADAPTER_FILES) and has_weights(directory):
+        return directory, None  # factors that lie among the weights
+    if has_weights(directory):
+        return overlay([directory], without=(ADAPTER_CONFIG, *ADAPTER_FILES)), directory
+    named = settings.get("base_model_name_or_path")
+    places = [Path(str(named)), directory / str(named)] if named else []
+    base = next((place for place in places if place.is_dir()), None)
+    if base is None:
+        raise SourceError(
+            f"{directory / ADAPTER_CONFIG}: an adapter ({settings['peft_type']}) for {named}, which is no directory here: give the base "
+            f"model as the source and {directory} as its adapter (`adapters`, --adapter)"
+        )
+    return overlay([directory, base], without=(ADAPTER_CONFIG, *ADAPTER_FILES)), directory
+
+
+def with_base(directory: Path) -> tuple[Path, tuple[SentenceModule, ...], Path | None]:
+    """Return a directory with the files of an adapter's base in it, its modules of sentence-transformers, and the adapter's directory.
+
+    The adapter lies where the encoder does: in the folder of the first module, where there are modules.
+    """
+    modules = read_modules(directory)
+    home = modules[0].folder if modules else directory
+    complete, adapter = base_of(home)
+    if complete == home:
+        return directory, modules, adapter
+    if home == directory:
+        return complete, read_modules(complete), adapter
+    around = overlay([directory], without=(home.name,))
+    (around / home.name).symlink_to(complete)
+    return around, read_modules(around), adapter
+
+
+def find_place(
+    home: Path, beside: Path | None, adapters: Sequence[Path], *, file: Path | None = None, allow_pickle: bool
+) -> Place:
+    """Return where the model of a directory lies. `file` is its weight file where the user named one.
+
+    SourceError where there is no config, or where weights or adapters are damaged or not allowed.
+    """
+    if not (home / "config.json").is_file():
+        graphs = sorted(home.glob("*.onnx"))
+        hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
+        raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")
+    if file is not None:
+        check_file(file, allow_pickle)
+    files = weight_files(home, allow_pickle) if file is None else (file,)
+    waiting = [*([beside] if beside is not None else []), *adapters]
+    for directory in waiting:
+        if not (directory / ADAPTER_CONFIG).is_file():
+            raise SourceError(f"{directory}: no {ADAPTER_CONFIG}, so this is no adapter of peft")
+    read = tuple(read_adapter(directory, allow_pickle=allow_pickle) for directory in waiting)
+    return Place(home, files, read, file is not None or not usual_names(files))

@@ -1,0 +1,212 @@
+"""Adapters are merged so that the layers answer as with the adapter beside them; what fits nowhere is refused by name."""
+
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from headway.errors import SourceError
+from headway.exporter.capture.capture import load_reference
+from headway.exporter.source.source import Source, open_source
+
+from tests.checkpoints.adapters import LoraEmbedding, LoraLinear, Scaled, Tensors, adapt, save_adapter
+from tests.support import checkpoints
+from tests.support.models import make_model, make_sentence_model
+from tests.support.variants import feeds
+
+QUERY = "bert.encoder.layer.0.attention.self.query"
+DENSE = "bert.encoder.layer.1.output.dense"
+WORDS = "bert.embeddings.word_embeddings"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("base"), task="text-classification")
+
+
+def opened(base: Path) -> Any:
+    torch.manual_seed(1)
+    return transformers.AutoModelForSequenceClassification.from_pretrained(base).eval()
+
+
+def answers(spec: Path, adapters: tuple[Path, ...] = ()) -> tuple[Source, np.ndarray]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference, source = load_reference(open_source(str(spec), adapters=[str(a) for a in adapters]))
+    return source, reference.run(feeds())["logits"]
+
+
+def agrees(got: np.ndarray, model: Any) -> bool:
+    """Return whether answers agree to float32 rounding of another order of additions."""
+    return bool(np.abs(got - checkpoints.forward(model)["logits"]).max() < 2e-6)
+
+
+def refusal(base: Path, adapter: Path) -> str:
+    began = time.process_time()
+    with pytest.raises(SourceError) as caught:
+        answers(base, (adapter,))
+    assert time.process_time() - began < 2
+    return str(caught.value)
+
+
+def changed(adapter: Path, change: Callable[[Tensors], Tensors] = lambda t: t, **settings: Any) -> Path:
+    """Write a copy of an adapter with other tensors and settings."""
+    copy = adapter.parent / "changed"
+    shutil.copytree(adapter, copy, dirs_exist_ok=True)
+    tensors = change(load_file(adapter / "adapter_model.safetensors"))
+    save_file({k: v.clone() for k, v in tensors.items()}, copy / "adapter_model.safetensors")
+    config = json.loads((adapter / "adapter_config.json").read_text()) | settings
+    (copy / "adapter_config.json").write_text(json.dumps(config))
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora"])
+def test_linear_layers_answer_as_with_the_adapter_beside_them(kind: str, base: Path, tmp_path: Path) -> None:
+    model = opened(base)
+    options = {"rslora": kind == "rslora", "dora": kind == "dora"}
+    adapted = {path: LoraLinear(model.get_submodule(path), 4, 8, **options) for path in (QUERY, DENSE)}
+    settings = {"use_rslora": options["rslora"], "use_dora": options["dora"]}
+    save_adapter(tmp_path / "one", adapt(model, adapted), base, **settings)
+    source, alone = answers(tmp_path / "one")
+    assert agrees(alone, model)
+    assert source.sentences == (f"{'DoRA' if kind == 'dora' else 'LoRA'} adapter one of rank 4 merged into 2 layers",)
+    assert np.array_equal(answers(base, (tmp_path / "one",))[1], alone)
+
+
+def test_ranks_and_alphas_by_pattern_embeddings_and_a_head_of_its_own(base: Path, tmp_path: Path) -> None:
+    model = opened(base)
+    adapted = {
+        QUERY: LoraLinear(model.get_submodule(QUERY), 2, 6),
+        DENSE: LoraLinear(model.get_submodule(DENSE), 4, 20),
+        WORDS: LoraEmbedding(model.get_submodule(WORDS), 4, 8),
+    }
+    model.classifier = torch.nn.Linear(32, 5)
+    tensors = adapt(model, adapted) | {f"classifier.{k}": v for k, v in model.classifier.state_dict().items()}
+    patterns = {"rank_pattern": {"query": 2}, "alpha_pattern": {"query": 6, r"layer\.1\.output\.dense": 20}}
+    settings = {"modules_to_save": ["classifier"], "task_type": "SEQ_CLS", **patterns}
+    source, got = answers(save_adapter(tmp_path / "one", tensors, base, **settings))
+    assert agrees(got, model)
+    assert len(source.config["id2label"]) == 5
+    assert "of rank 2, 4 merged into 3 layers; classifier taken from it" in source.sentences[0]
+
+
+def test_scales_of_ia3(base: Path, tmp_path: Path) -> None:
+    model = opened(base)
+    layers = {path: Scaled(model.get_submodule(path), inputs=path == DENSE) for path in (QUERY, DENSE)}
+    adapter = save_adapter(tmp_path / "one", adapt(model, layers), base, peft_type="IA3")
+    assert agrees(answers(base, (adapter,))[1], model)
+
+
+def test_several_adapters_are_merged_in_order(base: Path, tmp_path: Path) -> None:
+    model = opened(base)
+    first = adapt(model, {QUERY: LoraLinear(model.get_submodule(QUERY), 4, 8)})
+    merged = model.get_submodule(QUERY)
+    whole = torch.nn.Linear(32, 32)
+    whole.weight, whole.bias = torch.nn.Parameter(merged.base.weight + merged.b @ merged.a * 2), merged.base.bias
+    second = adapt(model, {QUERY: LoraLinear(whole, 4, 8, dora=True)})
+    adapters = (
+        save_adapter(tmp_path / "one", first, base),
+        save_adapter(tmp_path / "two", second, base, use_dora=True),
+    )
+    source, got = answers(base, adapters)
+    assert agrees(got, model)
+    assert len(source.sentences) == 2
+
+
+def test_biases_and_rows_of_tokens(base: Path, tmp_path: Path) -> None:
+    model = opened(base)
+    tensors = adapt(model, {QUERY: LoraLinear(model.get_submodule(QUERY), 4, 8)})
+    with torch.no_grad():
+        model.get_submodule(QUERY).base.bias.add_(0.3)
+        rows = torch.randn(2, 32)
+        model.get_submodule(WORDS).weight[[7, 3]] = rows
+    tensors[f"{QUERY}.base_layer.bias"] = model.get_submodule(QUERY).base.bias
+    tensors[f"{WORDS}.token_adapter.trainable_tokens_delta"] = rows
+    settings = {"bias": "lora_only", "trainable_token_indices": {"word_embeddings": [7, 3]}}
+    assert agrees(answers(save_adapter(tmp_path / "one", tensors, base, **settings))[1], model)
+
+
+def test_a_base_without_a_head_takes_that_of_the_adapter(tmp_path: Path) -> None:
+    encoder = make_model(tmp_path / "encoder")
+    model = transformers.AutoModelForTokenClassification.from_pretrained(encoder, num_labels=3).eval()
+    tensors = adapt(model, {QUERY: LoraLinear(model.get_submodule(QUERY), 4, 8)})
+    tensors |= {f"classifier.{k}": v for k, v in model.classifier.state_dict().items()}
+    settings = {"modules_to_save": ["classifier"], "task_type": "TOKEN_CLS"}
+    source, got = answers(save_adapter(tmp_path / "one", tensors, encoder, **settings))
+    assert source.task == "token-classification"
+    assert agrees(got, model)
+
+
+def test_factors_inside_a_models_own_tensors(base: Path, tmp_path: Path) -> None:
+    model = opened(base)
+    plain = dict(model.state_dict())
+    factors = adapt(model, {QUERY: LoraLinear(model.get_submodule(QUERY), 4, 8)})
+    inside = {k.replace(QUERY, f"{QUERY}.base_layer"): v for k, v in plain.items()}
+    inside |= {k.replace(".weight", ".default.weight"): v for k, v in factors.items()}
+    shutil.copytree(base, tmp_path / "inside")
+    named = {f"base_model.model.{k}": v.detach().clone() for k, v in inside.items()}
+    save_file(named, tmp_path / "inside" / "model.safetensors")
+    with pytest.raises(SourceError, match=r"holds LoRA factors, and no adapter_config\.json says"):
+        answers(tmp_path / "inside")
+    (tmp_path / "inside" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    assert agrees(answers(tmp_path / "inside")[1], model)
+
+
+def test_a_sentence_model_with_its_adapter_beside_the_weights(tmp_path: Path) -> None:
+    directory = make_sentence_model(tmp_path / "plain")
+    path = "encoder.layer.0.attention.self.query"
+    encoder = transformers.AutoModel.from_pretrained(directory)
+    tensors = adapt(encoder, {path: LoraLinear(encoder.get_submodule(path), 4, 8)})
+    before, _ = load_reference(open_source(str(directory)))
+    save_adapter(directory, tensors, directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference, source = load_reference(open_source(str(directory)))
+    assert source.task == "sentence-embedding"
+    hidden = reference.run(feeds())["last_hidden_state"]
+    assert np.abs(hidden - checkpoints.forward(encoder.eval())["last_hidden_state"]).max() < 2e-6
+    vectors = [r.from_text(["the price of bread"]).outputs["sentence_embedding"] for r in (before, reference)]
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+@pytest.fixture
+def adapter(base: Path, tmp_path: Path) -> Path:
+    model = opened(base)
+    return save_adapter(tmp_path / "one", adapt(model, {QUERY: LoraLinear(model.get_submodule(QUERY), 4, 8)}), base)
+
+
+A, B = f"base_model.model.{QUERY}.lora_A.weight", f"base_model.model.{QUERY}.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "says"),
+    [
+        (lambda t: {A: t[A]}, {}, "one of lora_A and lora_B alone"),
+        (lambda t: t | {A: t[A][:2].clone()}, {}, "factors of [32, 4] and [2, 32] for a weight of [32, 32]"),
+        (lambda t: t | {B: torch.ones(31, 4)}, {}, "factors of [31, 4] and [4, 32]"),
+        (lambda t: t, {"r": 8}, "has rank 4, and adapter_config.json says 8"),
+        (lambda t: t, {"lora_alpha": "16"}, "'16': a number is expected"),
+        (lambda t: t, {"use_dora": True}, "which has no lora_magnitude_vector"),
+        (lambda t: {k.replace("query", "quarry"): v for k, v in t.items()}, {}, "the model has no"),
+        (lambda t: t | {f"base_model.model.{QUERY}.weight": t[A]}, {}, f"{QUERY}.weight: no part of the adapter"),
+        (
+            lambda t: t | {f"base_model.model.{QUERY}.lora_magnitude_vector": torch.ones(3)},
+            {"use_dora": True},
+            "magnitudes",
+        ),
+        (lambda t: t | {f"base_model.model.{QUERY}.lora_B.bias": torch.ones(3)}, {}, "lora_B.bias"),
+        (lambda t: t | {f"base_model.model.{WORDS}.token_adapter.trainable_tokens_delta": t[A]}, {}, "tokens None"),
+        (lambda t: {A.replace("lora_A.weight", "ia3_l"): t[A]}, {"peft_type": "IA3"}, "ia3_l is [4, 32]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: Any, settings: dict, says: str, base: Path, adapter: Path) -> None:
+    assert says in refusal(base, changed(adapter, change, **settings))

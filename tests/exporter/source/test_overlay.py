@@ -1,0 +1,16 @@
+"""Files of two directories look like one, the first one's first."""
+
+from pathlib import Path
+
+from headway.exporter.source.overlay import overlay
+
+
+def test_the_first_directory_counts(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for file in ("both.txt", f"{name}.txt", "gone.txt"):
+            (tmp_path / name / file).write_text(name)
+    laid = overlay([tmp_path / "one", tmp_path / "two"], without=("gone.txt",), config={"a": 1})
+    assert laid.name == "one"
+    texts = {path.name: path.read_text() for path in laid.iterdir()}
+    assert texts == {"both.txt": "one", "one.txt": "one", "two.txt": "two", "config.json": '{"a": 1}'}
