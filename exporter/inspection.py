@@ -26,7 +26,8 @@ class Inspection(TypedDict):
     """The anatomy of a model as plain numbers. `form` has a sentence for each compressed form of its checkpoint.
 
     `bytes` are those of its weights. Each of `blocks` has its `heads`, `head_dim`, `kv_heads`, `intermediate_size` and `activation`
-    of each feed-forward, and its form (`gated`, `merged_qkv`, `disentangled`, `ranks`). `gflops_per_token` is at `length` tokens;
+    of each feed-forward, and its form (`gated`, `merged_qkv`, `disentangled`, `ranks`); `not_read` says what of it stays in the
+    source's own operators, and why: heads are 0 where that is the attention. `gflops_per_token` is at `length` tokens;
     a bundle has only the figure at 128. `time_share` sums to 1, and is empty where no time was measured.
     """
 

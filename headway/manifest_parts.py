@@ -47,6 +47,7 @@ class Block(TypedDict):
     gated: bool
     merged_qkv: bool
     disentangled: bool
+    not_read: NotRequired[list[str]]
 
 
 class Anatomy(TypedDict):

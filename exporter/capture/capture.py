@@ -65,6 +65,8 @@ def canonical_of(captured: Captured) -> Canonical:
         raise SourceError(
             f"{captured.source.spec}: not a graph that can be read ({reason}): see what onnx.checker says of it, and export it again"
         ) from error
+    for sentence in canonical.sentences:
+        warnings.warn(f"{captured.source.spec}: {sentence}", HeadwayWarning, stacklevel=2)
     for value in canonical.model.graph.outputs:
         axes = captured.axes.get(str(value.name))
         if axes is not None:

@@ -11,6 +11,10 @@ from .fake_quant import frozen
 from .stack import find_stack, first_layer_only, repeat_layer
 from .torch_reference import first_lines
 
+_SHORT, _LONG = 7, 33
+_WINDOWS = ("window", "local_attention", "block_size", "stride", "kernel_size")
+"""Parts of the names that configs have for how far a layer looks."""
+
 
 def trace_model(wrapped: Any, source: Source, *, whole: bool) -> tuple[ir.Model, bool]:
     """Trace the module; a stack of equal layers once, unless `whole`. Return also whether layers were repeated."""
@@ -37,13 +41,35 @@ def _named(value: ir.Value) -> ir.Value:
 
 
 def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
+    """Trace on texts longer than any window of the config; on short ones where the model takes no more."""
+    length = traced_length(source)
+    try:
+        return _traced(wrapped, source, outputs, length)
+    except SourceError:
+        if length == _SHORT:
+            raise
+        return _traced(wrapped, source, outputs, _SHORT)
+
+
+def traced_length(source: Source) -> int:
+    """Return the length to trace at, in tokens: odd, beyond twice the widest window of the config, within its positions.
+
+    What a model does to texts shorter than a window only is then not taken for what it does to all.
+    """
+    widths = [v for k, v in source.config.items() if isinstance(v, int) and any(part in k for part in _WINDOWS)]
+    wanted = max([_LONG, *(2 * w + 3 for w in widths if w < 1 << 14)]) | 1
+    within = min(wanted, source.positions)
+    return max(_SHORT, within if within % 2 else within - 1)
+
+
+def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir.Model:
     import torch
 
-    shape = (2, 3, 7) if source.task == "multiple-choice" else (2, 7)
+    shape = (2, 3, length) if source.task == "multiple-choice" else (2, length)
     vocabulary = int(getattr(getattr(wrapped.model, "config", None), "vocab_size", 100))
     ids = torch.arange(int(np.prod(shape))).reshape(shape) % max(vocabulary - 1, 1) + 1
     mask = torch.ones_like(ids)
-    mask[..., 1, 5:] = 0
+    mask[..., 1, length - 2 :] = 0
     sample = [ids, mask, torch.zeros_like(ids)][: len(wrapped.names)]
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in sample)
     try:
@@ -55,6 +81,10 @@ def _export(wrapped: Any, source: Source, outputs: list[str]) -> ir.Model:
     except Exception as error:
         raise SourceError(f"{source.spec}: torch could not export the model: {first_lines(error)}") from error
     assert exported is not None
+    if len(exported.model.graph.outputs) != len(outputs):
+        raise SourceError(
+            f"{source.spec}: the trace has {len(exported.model.graph.outputs)} outputs, not {', '.join(outputs)}"
+        )
     _name_boundary(exported.model, wrapped.names, outputs)
     return exported.model
 

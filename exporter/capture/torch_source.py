@@ -52,12 +52,13 @@ def _from_directory(source: Source, notes: list[str]) -> TorchReference:
         if source.judge_class is not None:
             from .sentence import SentenceReference, WrappedSentence, load_sentence
 
-            opened = load_sentence(source)
-            reference: TorchReference = SentenceReference(WrappedSentence(opened, source), source)
+            wrapped: Any = WrappedSentence(load_sentence(source), source)
+            reference: TorchReference = SentenceReference(wrapped, _probed(wrapped, source))
         else:
             from .wrapped import WrappedModel
 
-            reference = TorchReference(WrappedModel(_load_transformers(source).eval(), source), source)
+            wrapped = WrappedModel(_load_transformers(source).eval(), source)
+            reference = TorchReference(wrapped, _probed(wrapped, source))
     for model, report in reports:
         notes += check_loaded(source, model, report)
     return reference
@@ -129,4 +130,12 @@ def _from_factory(source: Source) -> TorchReference:
     check_learned(model)
     config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
     completed = replace(source, directory=Path(directory) if directory else None, config=config)
-    return TorchReference(WrappedModel(model, completed), completed)
+    wrapped = WrappedModel(model, completed)
+    return TorchReference(wrapped, _probed(wrapped, completed))
+
+
+def _probed(wrapped: Any, source: Source) -> Source:
+    """Return the source with the number of positions that its loaded model has."""
+    from .positions import probed_positions
+
+    return replace(source, probed=probed_positions(wrapped, source))

@@ -8,15 +8,25 @@ import torch
 
 from ...errors import SourceError
 from ..source.source import TASK_OUTPUTS, Source, task_of_architecture
+from ..source.tokenizer import gives_types
 
 
-def input_names(model: Any) -> list[str]:
-    """Return the input names of a torch model: those of the three that its `forward` takes and its config uses."""
+def input_names(model: Any, source: Source | None = None) -> list[str]:
+    """Return the input names of a torch model: those of the three that its `forward` takes, its config uses and its tokenizer gives."""
     accepted = inspect.signature(model.forward).parameters
-    names = ["input_ids", "attention_mask"]
-    if "token_type_ids" in accepted and getattr(getattr(model, "config", None), "type_vocab_size", 2) > 1:
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    names = ["input_ids"]
+    if "attention_mask" in accepted or open_ended or not accepted or "input_ids" not in accepted:
+        names.append("attention_mask")
+    if "token_type_ids" in accepted and _types(model) > 1 and (source is None or gives_types(source)):
         names.append("token_type_ids")
     return names
+
+
+def _types(model: Any) -> int:
+    """Return how many token types a model has an embedding for; models without a config are taken to have two."""
+    config = getattr(model, "config", None)
+    return int(getattr(config, "type_vocab_size", 2 if not hasattr(config, "model_type") else 0) or 0)
 
 
 class Wrapped(torch.nn.Module):
@@ -25,7 +35,7 @@ class Wrapped(torch.nn.Module):
     def __init__(self, model: Any, source: Source):
         super().__init__()
         self.model = model
-        self.names = input_names(model)
+        self.names = input_names(model, source)
         self.outputs = TASK_OUTPUTS[source.task]
         self.place = f"{source.spec}: task {source.task!r}"
         self.extra: list[Any] = []

@@ -1,4 +1,4 @@
-"""Read what a canonical graph is made of: blocks with their attention and feed-forwards, embeddings, head. Exact, or an error.
+"""Read what a canonical graph is made of: blocks with their attention and feed-forwards, embeddings, head. Exact, or not read.
 
 Everything is read from nodes and weight shapes, never from a config, so it stays true after heads or neurons are removed.
 """
@@ -12,8 +12,24 @@ from ...errors import SourceError
 from .attention_forms import normalizes_scores
 from .edit import consumers, dims, is_projection, nodes
 from .families.disentangled import read_disentangled
-from .parts import ACTIVATIONS, AttentionPart, FeedForward, NearestMatmuls, read_attention, read_feed_forward
-from .projections import Projection, as_projection, has_residual, is_first_half
+from .parts import (
+    ACTIVATIONS,
+    UNREAD,
+    AttentionPart,
+    FeedForward,
+    NearestMatmuls,
+    UnreadAttention,
+    read_attention,
+    read_feed_forward,
+)
+from .projections import (
+    Projection,
+    as_projection,
+    has_residual,
+    is_first_half,
+    projection_after,
+    projections_behind,
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +39,7 @@ class Block:
     Where attentions or feed-forwards were removed, a block may lack either. Feed-forwards of a block without attention
     belong to the block before; those before the first attention are a block of their own. `input` and `output` are the
     only values that carry the text's content into and out of the block, float32 `[batch, sequence, hidden]`; None where
-    several do.
+    several do. `not_read` has a sentence for each part that no pass can change, since its form is not known.
     """
 
     index: int
@@ -32,6 +48,7 @@ class Block:
     other: tuple[Projection, ...] = ()
     input: ir.Value | None = None
     output: ir.Value | None = None
+    not_read: tuple[str, ...] = ()
 
     @property
     def projections(self) -> tuple[Projection, ...]:
@@ -58,10 +75,15 @@ class Anatomy:
     parameters: int = 0
     nbytes: int = 0
 
+    @property
+    def not_read(self) -> tuple[str, ...]:
+        """What of the blocks could not be read, a sentence for each part."""
+        return tuple(sentence for block in self.blocks for sentence in block.not_read)
+
     def flops_per_token(self, length: int) -> float:
         """Return floating-point operations per token in a sequence of `length` tokens, two for each multiply-add.
 
-        Projections and the two matmuls of attention count; norms and activations (well below 2 %) do not.
+        Projections and the two matmuls of attentions that were read count; norms and activations (well below 2 %) do not.
         """
         projections = sum(p.multiplications for b in self.blocks for p in b.projections)
         projections += sum(p.multiplications for p in self.before)
@@ -70,12 +92,12 @@ class Anatomy:
 
 
 def read_anatomy(model: ir.Model) -> Anatomy:
-    """Read the anatomy; a model without attention has no blocks. Raises SourceError naming the first node that does not fit."""
+    """Read the anatomy; a model without attention has no blocks. What does not fit is left to `not_read` of its block."""
     graph = model.graph
     anchors = [n for n in nodes(graph, "Attention", "Softmax") if n.op_type == "Attention" or normalizes_scores(n)]
     depth = _depths(graph, anchors)
-    attentions = [read_attention(n) if n.op_type == "Attention" else read_disentangled(n) for n in anchors]
-    taken = {n for a in attentions for p in (a.q, a.k, a.v, a.o) for n in p.nodes}
+    attentions = [_attention(n, depth) for n in anchors]
+    taken = {n for a in attentions for p in _projections_of(a) for n in p.nodes}
     neighbors = NearestMatmuls()
     forwards = [f for n in nodes(graph, *ACTIVATIONS) if (f := read_feed_forward(n, neighbors)) is not None]
     taken |= {n for f in forwards for p in (f.up, f.down) for n in p.nodes}
@@ -90,11 +112,12 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     for projection in map(as_projection, free):
         owner = _owner(projection, depth[projection.node], blocks)
         (others[owner] if owner is not None else head if depth[projection.node] else before).append(projection)
-    blocks = [replace(b, other=tuple(others[b.index])) for b in blocks]
+    blocks = [replace(b, other=(*b.other, *others[b.index])) for b in blocks]
     borders = _borders(graph, blocks, content)
     blocks = [
         # One value on both sides is given on beside the blocks: where they begin and end cannot be told.
-        replace(b, input=entry, output=leave) if entry is not leave else b
+        # Nor where an attention was not read: what of it lies on which side is unknown.
+        replace(b, input=entry, output=leave) if entry is not leave and not (b.not_read and b.attention is None) else b
         for b, entry, leave in zip(blocks, borders, borders[1:], strict=False)
     ]
     tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
@@ -109,12 +132,38 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     )
 
 
+def _attention(node: ir.Node, depth: dict[ir.Node, int]) -> AttentionPart | UnreadAttention:
+    """Return what an attention consists of; where that cannot be read, the projections next to it and the reason."""
+    try:
+        why = node.meta.get(UNREAD)
+        if why is None:
+            return read_attention(node) if node.op_type == "Attention" else read_disentangled(node)
+    except SourceError as error:
+        why = str(error)
+    inputs = node.inputs[:3] if node.op_type == "Attention" else node.inputs[:1]
+    near = dict.fromkeys(n for v in inputs for n in projections_behind(v) if depth[n] == depth[node])
+    try:
+        near[projection_after(node.outputs[0], node).node] = None
+    except SourceError:
+        pass  # nothing reads its result by a projection
+    return UnreadAttention(node, str(why), tuple(as_projection(n) for n in near))
+
+
+def _projections_of(attention: AttentionPart | UnreadAttention) -> tuple[Projection, ...]:
+    if isinstance(attention, UnreadAttention):
+        return attention.projections
+    return (attention.q, attention.k, attention.v, attention.o)
+
+
 def _blocks(
-    attentions: list[AttentionPart], forwards: list[FeedForward], depth: dict[ir.Node, int], free: list[Projection]
+    attentions: list[AttentionPart | UnreadAttention],
+    forwards: list[FeedForward],
+    depth: dict[ir.Node, int],
+    free: list[Projection],
 ) -> list[Block]:
     """Return blocks: each attention with the feed-forwards that follow it.
 
-    A block without any had them removed. SourceError where a projection with a residual shows that one was not read.
+    A block without any had them removed; or they were not read, as a projection with a residual shows.
     """
     blocks = []
     leading = tuple(f for f in forwards if depth[f.up.node] == 0)
@@ -123,12 +172,17 @@ def _blocks(
     for i, attention in enumerate(attentions):
         own = tuple(f for f in forwards if depth[f.up.node] == i + 1)
         unread = [p for p in free if depth[p.node] == i + 1 and has_residual(p)]
+        notes = []
+        if isinstance(attention, UnreadAttention):
+            notes.append(f"attention {attention.node.name!r} stays in ordinary operators: {attention.why}")
         if not own and unread:
-            raise SourceError(
-                f"block {i} (attention {attention.node.name!r}): no feed-forward follows that could be read "
-                f"(projection {unread[0].node.name!r} belongs to none)"
+            notes.append(
+                f"the feed-forward behind attention {attention.node.name!r} stays as it is: projection {unread[0].node.name!r} "
+                "belongs to no known form"
             )
-        blocks.append(Block(len(blocks), attention, own))
+        read = attention if isinstance(attention, AttentionPart) else None
+        beside = attention.projections if isinstance(attention, UnreadAttention) else ()
+        blocks.append(Block(len(blocks), read, own, beside, not_read=tuple(notes)))
     return blocks
 
 
@@ -245,6 +299,7 @@ def describe(anatomy: Anatomy) -> dict[str, Any]:
                 "gated": any(f.gated for f in b.feed_forwards),
                 "merged_qkv": bool(b.attention and b.attention.merged),
                 "disentangled": bool(b.attention and b.attention.disentangled),
+                "not_read": list(b.not_read),
                 "ranks": {p.weight: p.rank for p in b.projections if p.rank is not None},
             }
             for b in anatomy.blocks

@@ -30,8 +30,11 @@ from .edit import (
     nodes,
     producer,
     projection_weight,
+    reach,
 )
 from .inner_axes import name_inner_axes
+from .mask import OWN
+from .parts import UNREAD
 from .probe import Prober
 from .source_rounding import SourceScales, put_rounding, take_rounding
 
@@ -45,12 +48,14 @@ _MASK_ARITHMETIC = ("GatherND", "IsNaN", "Trilu", "ScatterND")
 class Canonical:
     """A canonical model; `sources` maps the names of its values to those in the source's graph.
 
-    `rounding`: how the source rounds the inputs of its matmuls.
+    `rounding`: how the source rounds the inputs of its matmuls. `sentences` say what of it stays in the source's own operators,
+    and why.
     """
 
     model: ir.Model
     sources: dict[str, str]
     rounding: SourceScales
+    sentences: tuple[str, ...] = ()
 
 
 def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
@@ -81,7 +86,7 @@ def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
         common.ShapeInferencePass()(model)
     prober = Prober(model, _vocabulary(graph, ids))
     name_inner_axes(graph, prober, longest)
-    canonicalize_attention(model, prober, _flat(mask), _flat(ids), longest)
+    sentences = canonicalize_attention(model, prober, _flat(mask), _flat(ids), longest)
     graph.sort()
     _fold(model)
     _check_mask_arithmetic(graph)
@@ -90,7 +95,7 @@ def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
     common.ShapeInferencePass()(model)
     if small_enough_to_check(model):
         common.CheckerPass()(model)
-    return Canonical(model, sources, taken)
+    return Canonical(model, sources, taken, sentences)
 
 
 def _check_operators(model: ir.Model) -> None:
@@ -189,11 +194,16 @@ def _flat(value: ir.Value | None) -> ir.Value | None:
 
 
 def _vocabulary(graph: ir.Graph, ids: ir.Value) -> int:
-    """Return the rows of the token embedding: the ids of probes must stay below."""
-    for value in [ids, *(n.outputs[0] for n in consumers(ids) if n.op_type in ("Reshape", "Cast"))]:
+    """Return the rows of the token embedding: the ids of probes must stay below. It is the nearest that ids are looked up in."""
+
+    def onward(value: ir.Value) -> list[ir.Value]:
+        return [out for n in consumers(value) if n.op_type not in ("Gather", "Shape") for out in n.outputs]
+
+    for value in reach(ids, onward):
         for node in consumers(value):
-            embedding = dims(node.inputs[0]) if node.op_type == "Gather" and node.inputs[1] is value else None
-            if embedding and embedding[0]:
+            looked_up = node.op_type == "Gather" and node.inputs[1] is value
+            embedding = dims(node.inputs[0]) if looked_up and node.inputs[0] is not value else None
+            if embedding and len(embedding) == 2 and embedding[0] and embedding[1] != 1:
                 return embedding[0]
     raise SourceError("no embedding is looked up by input_ids")
 
@@ -257,7 +267,10 @@ def _check_mask_arithmetic(graph: ir.Graph) -> None:
     """Raise SourceError where an attention's bias still depends on the exporter's own mask arithmetic."""
     for node in nodes(graph, "Attention"):
         bias = node.inputs[3] if len(node.inputs) > 3 else None
-        inputs = ancestors(bias) if bias is not None else ()
+        if UNREAD in node.meta:
+            continue
+        own = [v for v in ancestors(bias) if (v.name or "").startswith(f"{OWN}.added")] if bias is not None else []
+        inputs = ancestors(bias, stop=own) if bias is not None else ()
         left = next((p for v in inputs if (p := producer(v, *_MASK_ARITHMETIC))), None)
         if left is not None:
             raise SourceError(

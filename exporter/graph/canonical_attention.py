@@ -1,62 +1,89 @@
 """Make every scaled dot-product attention one `Attention` node with 3-D inputs and one shared bias.
 
-A softmax over attention scores that is no known form is disentangled attention (DeBERTa), which is left in ordinary
-operators, or an error naming the node.
+A softmax over attention scores that is no known form stays in ordinary operators: disentangled attention (DeBERTa), whose
+parts are read all the same, and any other, which is named with the reason. A mask that is no known form stays as the source computes it.
 """
 
 import onnx_ir as ir
 
 from ...errors import SourceError
 from .attention_forms import Match, match_attention, normalizes_scores
-from .edit import attribute_int, dims, insert, nodes, replace
+from .edit import ancestors, attribute_int, dims, insert, is_projection, nodes, replace
 from .families.disentangled import is_disentangled
-from .head_layout import complete_shape, joined_heads, merge_heads, split_heads
+from .head_layout import check_heads, complete_shape, joined_heads, merge_heads, split_heads
 from .mask import BiasBuilder, MaskKind, classify
+from .parts import UNREAD
 from .probe import Prober
+
+_NO_FORM = "it normalizes scores that are no known form of q times k"
 
 
 def canonicalize_attention(
     model: ir.Model, prober: Prober, mask: ir.Value | None, ids: ir.Value | None, longest: int
-) -> None:
-    """Rewrite every attention in place, except disentangled ones, which stay as they are.
+) -> tuple[str, ...]:
+    """Rewrite every attention in place, except those of no known form; return a sentence for each that stays, or whose mask does.
 
-    `longest` is the longest sequence in tokens. Raises SourceError naming the node of an attention of neither kind.
+    `longest` is the longest sequence in tokens.
     """
     builder = BiasBuilder(model, mask, ids)
     kinds: dict[ir.Value, MaskKind | None] = {}
     matches: list[Match] = []
+    sentences: list[str] = []
     for node in nodes(model.graph, "Attention", "Softmax"):
         if node.op_type == "Softmax" and not normalizes_scores(node):
             continue
-        match = match_attention(node, prober)
+        why = _NO_FORM
+        try:
+            match = match_attention(node, prober)
+            # Probing runs parts of the graph as it came: every mask is classified and every shape known before the first edit.
+            for value in (match.q, match.k, match.v) if match is not None else ():
+                complete_shape(value, prober)
+                check_heads(value, node)
+            if (
+                match is not None
+                and (term := next((t for t in match.terms if _reads_content(t, ids)), None)) is not None
+            ):
+                match, why = (
+                    None,
+                    f"its scores have the term {term.name!r}, which is computed from the text by trained weights",
+                )
+        except SourceError as error:
+            match, why = None, str(error)
         if match is not None:
             matches.append(match)
-        elif not is_disentangled(node):
-            raise SourceError(
-                f"node {node.name or node.outputs[0].name!r} ({node.op_type}) normalizes attention scores, but is no form of "
-                "attention known here; re-export the model with attn_implementation='sdpa', without graph optimization"
-            )
-    # Probing runs parts of the graph as it came: every mask is classified and every shape known before the first edit.
-    for match in matches:
-        for value in (match.q, match.k, match.v):
-            complete_shape(value, prober)
-        for term in match.terms:
-            if term not in kinds:
-                kinds[term] = classify(prober, term, mask, longest)
+        elif node.op_type == "Attention" or not is_disentangled(node):
+            node.meta[UNREAD] = why
+            sentences.append(f"attention {node.name!r} stays in ordinary operators ({why})")
+    for term in dict.fromkeys(term for match in matches for term in match.terms):
+        try:
+            kinds[term] = classify(prober, term, mask, longest)
+        except SourceError as error:
+            kinds[term] = MaskKind(own=True)
+            sentences.append(f"the mask {term.name!r} stays as the source computes it ({error})")
     for match in matches:
         _rewrite(model.graph, match, kinds, builder)
+    return tuple(sentences)
+
+
+def _reads_content(term: ir.Value, ids: ir.Value | None) -> bool:
+    """Return True where a term of the scores is no mask or position bias, but varies with what the tokens are."""
+    behind = list(ancestors(term, by_shape=False))
+    return ids in behind and any(is_projection(v.producer()) for v in behind)
 
 
 def _rewrite(graph: ir.Graph, match: Match, kinds: dict[ir.Value, MaskKind | None], builder: BiasBuilder) -> None:
     known = [kind for term in match.terms if (kind := kinds[term]) is not None]
-    positions = tuple(term for term in match.terms if kinds[term] is None)
+    anchor = match.node
+    own = {term for term in match.terms if (given := kinds[term]) is not None and given.own}
+    positions = tuple(
+        builder.own(term, anchor) if term in own else term for term in match.terms if kinds[term] is None or term in own
+    )
     windows = [k.window for k in known if k.window is not None]
     kind = MaskKind(
         padding=any(k.padding for k in known),
         causal=match.causal or any(k.causal for k in known),
         window=min(windows) if windows else None,
     )
-    anchor = match.node
     four_d = len(dims(match.q) or ()) == 4
     if four_d:
         q, heads = merge_heads(graph, match.q, anchor)

@@ -17,11 +17,9 @@ def merge_heads(graph: ir.Graph, value: ir.Value, anchor: ir.Node) -> tuple[ir.V
         source, heads = split.inputs[0], _heads_of_split(split)
         if source is not None and heads is not None and len(dims(source) or ()) == 3:
             return source, heads
+    check_heads(value, anchor)
     shape = dims(value)
-    if shape is None or len(shape) != 4 or shape[1] is None or shape[3] is None:
-        raise SourceError(
-            f"attention at {anchor.name!r}: the heads of {value.name!r} cannot be read, its shape is {value.shape}"
-        )
+    assert shape is not None and len(shape) == 4 and shape[1] is not None and shape[3] is not None
     heads, width = shape[1], shape[1] * shape[3]
     order = [0, 2, 1, 3]
     sizes: list = list(value.shape) if value.shape is not None else [None] * 4
@@ -44,6 +42,18 @@ def merge_heads(graph: ir.Graph, value: ir.Value, anchor: ir.Node) -> tuple[ir.V
         shape=[sizes[0], sizes[2], width],
     )
     return merged, heads
+
+
+def check_heads(value: ir.Value, anchor: ir.Node) -> None:
+    """Raise SourceError where `merge_heads` could not read the heads of a 4-D value."""
+    split = producer(_before_transpose(value), "Reshape")
+    if split is not None and _heads_of_split(split) is not None and len(dims(split.inputs[0]) or ()) == 3:
+        return
+    shape = dims(value)
+    if shape is None or len(shape) not in (3, 4) or (len(shape) == 4 and not (shape[1] and shape[3])):
+        raise SourceError(
+            f"attention at {anchor.name!r}: the heads of {value.name!r} cannot be read, its shape is {value.shape}"
+        )
 
 
 def complete_shape(value: ir.Value, prober: Prober) -> None:

@@ -27,11 +27,19 @@ _BLOCKED = -1e3  # a term below this blocks a key; learned position biases stay 
 
 @dataclass(frozen=True)
 class MaskKind:
-    """What a mask term computes. `window` is in tokens to either side; None where unlimited."""
+    """What a mask term computes. `window` is in tokens to either side; None where unlimited.
+
+    `own`: none of that, so that the source's own arithmetic stays.
+    """
 
     padding: bool = False
     causal: bool = False
     window: int | None = None
+    own: bool = False
+
+
+OWN = f"{PADDING_BIAS}.own"
+"""Name of a mask that stays as the source computes it: what it holds is in the source's own operators."""
 
 
 def classify(prober: Prober, term: ir.Value, graph_mask: ir.Value | None, longest: int) -> MaskKind | None:
@@ -151,6 +159,26 @@ class BiasBuilder:
                 total = self._op("Add", [total, extra], name if last else f"{name}.{i}", anchor)
         self._built[key] = total
         return total
+
+    def own(self, term: ir.Value, anchor: ir.Node) -> ir.Value:
+        """Return a mask as the source computes it, additive float32 `[1 or batch, 1 or heads, sequence, sequence]`.
+
+        What blocks a key is raised to `MASKED`: the least float32 overflows where targets compute in float16.
+        """
+        return self._once(("own", term), lambda: self._own(term, anchor))
+
+    def _own(self, term: ir.Value, anchor: ir.Node) -> ir.Value:
+        masked = self._constant("masked", np.float32(MASKED))
+        if term.dtype == ir.DataType.BOOL:
+            zero = self._constant("none", np.float32(0))
+            added = self._op("Where", [term, zero, masked], f"{OWN}.added", anchor)
+        else:
+            added = self._op("Max", [term, masked], f"{OWN}.added", anchor)
+        rank = len(term.shape) if term.shape is not None else 4
+        if rank < 4:
+            axes = self._constant(f"leading_{4 - rank}", np.arange(4 - rank))
+            added = self._op("Unsqueeze", [added, axes], f"{OWN}.aligned", anchor)
+        return self._expand(added, OWN, anchor)
 
     def _once(self, key: tuple, build: Callable[[], ir.Value]) -> ir.Value:
         if key not in self._built:

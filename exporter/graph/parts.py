@@ -13,6 +13,19 @@ _ROUNDING = ("QuantizeTokens", "QuantizeLinear", "DequantizeLinear")
 _ELEMENTWISE = (*ACTIVATIONS, *_ROUNDING, "Add", "Mul", "Split", "Slice", "Identity", "Cast")
 
 
+UNREAD = "not_read"
+"""Where a node's `meta` says why canonicalization left an attention as it came."""
+
+
+@dataclass(frozen=True)
+class UnreadAttention:
+    """An attention of no known form: its node, why, and the projections that are next to it."""
+
+    node: ir.Node
+    why: str
+    projections: tuple[Projection, ...]
+
+
 @dataclass(frozen=True)
 class AttentionPart:
     """One self-attention. q, k and v are the same projection where the source merges them."""
@@ -52,7 +65,19 @@ def read_attention(node: ir.Node) -> AttentionPart:
     width = (dims(node.inputs[0]) or [None])[-1]
     if not heads or width is None or width % heads:
         raise SourceError(f"attention {node.name!r}: {width} query columns do not divide into {heads} heads")
+    _check_widths(node, (q, k, v))
     return AttentionPart(node, heads, kv_heads, width // heads, q, k, v, projection_after(node.outputs[0], node))
+
+
+def _check_widths(node: ir.Node, projections: tuple[Projection, ...]) -> None:
+    """Raise SourceError where a projection does not give as many columns as the attention reads: something else lies between."""
+    widths = [(dims(value) or [None])[-1] for value in node.inputs[:3]]
+    for projection in dict.fromkeys(projections):
+        read = sum(w or 0 for p, w in zip(projections, widths, strict=True) if p == projection)
+        if projection.out_features != read and None not in widths:
+            raise SourceError(
+                f"attention {node.name!r}: projection {projection.weight!r} gives {projection.out_features} columns, {read} are read"
+            )
 
 
 def read_feed_forward(activation: ir.Node, neighbors: "NearestMatmuls | None" = None) -> FeedForward | None:

@@ -8,8 +8,8 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from ...errors import UsageError
-from ..graph.anatomy import Anatomy, Block, read_anatomy
+from ...errors import SourceError, UsageError
+from ..graph.anatomy import Anatomy, AttentionPart, Block, read_anatomy
 from ..graph.edit import remove_unused
 
 REPORT_LENGTH = 128
@@ -53,6 +53,8 @@ class StructuralPass(ir.passes.InPlacePass):
             remove_unused(model)
             common.ShapeInferencePass()(model)
         after = read_anatomy(model) if changes else before
+        if len(after.not_read) > len(before.not_read):
+            raise SourceError(f"{type(self).__name__}: {after.not_read[-1]}")
         self.report = PassReport(
             type(self).__name__,
             changes,
@@ -68,6 +70,14 @@ def the_block(anatomy: Anatomy, index: int) -> Block:
     if not 0 <= index < len(anatomy.blocks):
         raise UsageError(f"there is no block {index}: the model has blocks 0 to {len(anatomy.blocks) - 1}")
     return anatomy.blocks[index]
+
+
+def attention_of(block: Block, what_for: str) -> AttentionPart:
+    """Return the attention of a block; UsageError where there is none, or where it was not read, with the reason."""
+    if block.attention is None:
+        why = f": {block.not_read[0]}" if block.not_read else ""
+        raise UsageError(f"block {block.index} has no attention {what_for}{why}")
+    return block.attention
 
 
 def check_indices(wanted: Iterable[int], size: int, what: str, where: str) -> list[int]:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, Projection
 from ..graph.edit import bias_add, consumers, is_vector, other_input, replace
-from .base import StructuralPass, check_indices
+from .base import StructuralPass, attention_of, check_indices
 
 
 @dataclass
@@ -63,9 +63,7 @@ class RemoveParts(StructuralPass):
         check_indices(self.attentions, len(anatomy.blocks), "block", "remove attentions")
         check_indices([b for b, _ in self.feed_forwards], len(anatomy.blocks), "block", "remove feed-forwards")
         for index in self.attentions:
-            part = anatomy.blocks[index].attention
-            if part is None:
-                raise UsageError(f"block {index} has no attention to remove")
+            part = attention_of(anatomy.blocks[index], "to remove")
             drop_part(model.graph, part.o)
             changes[f"block {index}"] = "attention removed"
         for index, number in self.feed_forwards:

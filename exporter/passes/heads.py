@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, as_projection
 from ..graph.edit import ancestors, constant, consumers, dims, initializer, insert, is_projection, producer
-from .base import StructuralPass, check_indices, the_block
+from .base import StructuralPass, attention_of, check_indices, the_block
 from .blocks import drop_part
 from .cuts import Cuts, resize
 
@@ -32,9 +32,7 @@ class RemoveHeads(StructuralPass):
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         cuts, changes, dropped, changed = Cuts(), {}, [], []
         for index, wanted in self.keep.items():
-            part = the_block(anatomy, index).attention
-            if part is None:
-                raise UsageError(f"block {index} has no attention to remove heads from")
+            part = attention_of(the_block(anatomy, index), "to remove heads from")
             kept_heads = check_indices(wanted, part.heads, "head", f"block {index}")
             if len(kept_heads) == part.heads:
                 continue

@@ -48,6 +48,7 @@ def write_card(directory: Path, manifest: Manifest) -> None:
         f"| fused operators | {', '.join(f'{k} {v}' for k, v in manifest.lowering.items())} |",
         *(_kernel_lines() if manifest.session_options.get("kernels") else []),
         *card_lines(manifest),
+        *_unread_lines(blocks),
         *(["", "## Passes", "", *_stage_lines(manifest.compression)] if manifest.compression else []),
         "",
         "## Parity with the compressed graph" if manifest.compression else "## Parity with the source",
@@ -181,8 +182,16 @@ def meanings(agreement: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _unread_lines(blocks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what of the blocks stays in the source's own operators, which no pass changes."""
+    sentences = dict.fromkeys(sentence for block in blocks for sentence in block.get("not_read", []))
+    return ["", "## Not read", "", *(f"- {sentence}" for sentence in sentences)] if sentences else []
+
+
 def heads_of(block: Mapping[str, Any]) -> str:
     """Return how many heads a block has, as the card and the table show it."""
+    if not block["heads"] and block.get("not_read"):
+        return "not read"
     return str(block["heads"]) if block["heads"] else "no attention"
 
 

@@ -22,16 +22,6 @@ _HEADLESS = ("Model", "ForPreTraining")
 _READ_MODULES = ("Transformer", "MLMTransformer", "Pooling", "Dense", "Normalize", "Dropout", "LayerNorm")
 
 
-_NOT_READ = {
-    "deberta": "the attention of DeBERTa's first version has no canonical form here; that of versions 2 and 3 has one",
-    **dict.fromkeys(
-        ("t5", "mt5", "umt5", "longt5", "switch_transformers"),
-        "its attention mask also holds relative positions, which has no canonical form here",
-    ),
-}
-"""Families whose graphs are refused, and why: said before the model is loaded and traced."""
-
-
 def check_settings(source: Source) -> None:
     """Raise SourceError naming the first setting of a Hugging Face directory that would be left out."""
     assert source.directory is not None and source.encoder_directory is not None
@@ -40,9 +30,6 @@ def check_settings(source: Source) -> None:
         _check_own_code(path, source)
     _check_architectures(source, config)
     _check_config(source.config, config)
-    family = str(source.config.get("model_type"))
-    if family in _NOT_READ:
-        raise SourceError(f"{config}: {family} models are not exported: {_NOT_READ[family]}")
     if tokenizer.is_file():
         _check_known(read_json(tokenizer), config_keys.TOKENIZER, tokenizer, "transformers' tokenizers")
     if source.judge_class is not None and source.sentence_modules:

@@ -28,6 +28,9 @@ TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 """Output names by task, those of the Hugging Face model class."""
 
+_POSITIONS = ("max_position_embeddings", "n_positions")
+"""Names that configs have for the number of positions."""
+
 _HEADS = {
     "ForMaskedLM": "fill-mask",
     "ForSequenceClassification": "text-classification",
@@ -43,7 +46,8 @@ class Source:
 
     `library_class` is the class of sentence-transformers that saved it. `chosen`: the user named the task. `checkpoint` holds the
     tensors of a compressed form, undone; it is None where the files are as their own library reads them. `zeros` says what zeros the
-    weights have, and `cut` whether some were cut away: known once the graph is captured.
+    weights have, and `cut` whether some were cut away: known once the graph is captured. `probed` is how many tokens the loaded
+    model's position embeddings cover, where running it told.
     """
 
     kind: Literal["huggingface", "onnx", "factory"]
@@ -58,6 +62,7 @@ class Source:
     checkpoint: Checkpoint | None = None
     zeros: tuple[str, ...] = ()
     cut: bool = False
+    probed: int | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -102,9 +107,14 @@ class Source:
 
     @property
     def positions(self) -> int:
-        """Tokens that the position embeddings cover; models like RoBERTa count positions from the padding id on."""
-        declared = int(self.config.get("max_position_embeddings") or 512)
+        """Tokens that the position embeddings cover: probed where the model is loaded, else as its config says.
+
+        By their config, models of families like RoBERTa count positions from the padding id on.
+        """
+        declared = next((int(self.config[n]) for n in _POSITIONS if self.config.get(n)), 512)
         declared = declared if declared > 0 else 512
+        if self.probed is not None:
+            return self.probed
         model_type = self.config.get("model_type")
         if model_type == "mpnet":
             declared -= 2  # whatever the config says about padding

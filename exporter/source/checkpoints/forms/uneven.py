@@ -29,8 +29,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     parts = block_parts(checkpoint.state)
     if hidden is None or not heads or width is None or not parts or checkpoint.resized & _paths(parts):
         return None
-    size = checkpoint.head_size or _attended(config, hidden) // heads
-    kept = {block: _heads(checkpoint, roles, size) for block, roles in parts.items()}
+    size = checkpoint.head_size or _attended(config, hidden, heads) // heads
+    kept = {block: _heads(checkpoint, roles, size, heads) for block, roles in parts.items()}
     widths = {block: _width(checkpoint, roles) for block, roles in parts.items()}
     pruned = pruned_heads(checkpoint)
     even = all(h in (None, heads) for h in kept.values()) and all(w in (None, width) for w in widths.values())
@@ -51,8 +51,11 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     return checkpoint.changed(sentence, state=state, resized=resized, config=settings)
 
 
-def _attended(config: Mapping[str, Any], hidden: int) -> int:
-    """Return how many features all heads have: those inside the bottleneck of MobileBERT, the hidden size elsewhere."""
+def _attended(config: Mapping[str, Any], hidden: int, heads: int) -> int:
+    """Return how many features all heads have: those that `head_dim` names, those inside MobileBERT's bottleneck, or the hidden size."""
+    head_dim = config.get("head_dim")
+    if isinstance(head_dim, int):
+        return head_dim * heads
     inner = config.get("intra_bottleneck_size")
     return inner if isinstance(inner, int) and config.get("use_bottleneck", True) else hidden
 
@@ -76,13 +79,23 @@ def _columns(state: State, path: str) -> int:
     return shape[1] if len(shape) == 2 else -1
 
 
-def _heads(checkpoint: Checkpoint, roles: Mapping[str, str], size: int) -> int | None:
-    """Return how many heads a block has by its tensors; None where its attention has other names."""
+def _heads(checkpoint: Checkpoint, roles: Mapping[str, str], size: int, heads: int) -> int | None:
+    """Return how many heads a block has by its tensors; None where its attention has other names.
+
+    Where the config says that heads share keys and values, tensors of the sizes that it says hold all `heads`.
+    """
     state = checkpoint.state
     paths = [roles[r] for r in ("query", "key", "value") if r in roles]
     if len(paths) < 3 or "attention output" not in roles:
         return None
     rows = [*(_rows(state, path) for path in paths), _columns(state, roles["attention output"])]
+    shared = checkpoint.config.get("num_key_value_heads")
+    if isinstance(shared, int) and rows == [heads * size, shared * size, shared * size, heads * size]:
+        return heads
+    if (
+        len(set(rows)) > 1 and "head_ratio" in checkpoint.config
+    ):  # ConvBERT: fewer heads than the config says, beside a convolution
+        return None
     if len(set(rows)) > 1 or rows[0] < 0 or rows[0] % size:
         shapes = ", ".join(
             f"{p}.weight is {list(state[f'{p}.weight'].shape)}" for p in [*paths, roles["attention output"]]
