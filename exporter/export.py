@@ -24,6 +24,7 @@ from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.samples import class_names, divide_files
+from .compress.source_integers import hold_for_target, read_as_floats
 from .compress.steps import run_pass
 from .compress.vocabulary_steps import check_scripts_of
 from .compress.work import Work, default_folder
@@ -259,6 +260,7 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     canonical = canonical_of(captured)
     model = canonical.model
     captured.source = _with_integers(flow, captured.source, canonical)
+    hold_for_target(model, captured.source.spec, flow.target.spec)
     anatomy = read_anatomy(model)
     check_config(captured.source, anatomy)
     if anatomy.vocabulary is not None:
@@ -322,6 +324,8 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
         if value.const_value is not None:
             value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
     graph.reference.close()
+    if is_quantized(model) and any(spec.kind != "quantize" for spec in recipe.passes):
+        read_as_floats(model, graph.source.spec)
     run = as_function(model)
     parity = compare(graph.cases, expected, run, per_token=graph.per_token, tolerance=recipe.tolerance)
     if not parity.ok:

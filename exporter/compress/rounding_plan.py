@@ -82,7 +82,7 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: 
     model is quantized already, or where the recipe keeps what is not there.
     """
     if is_quantized(model):
-        raise UsageError("the model is quantized already: its own scales are kept")
+        raise UsageError("the model is quantized already: headway export keeps its own integers and scales")
     for name in spec.keep:
         if not any(_covers(name, n) for n in model.graph.initializers):
             raise UsageError(f"quantize: keep: there is no module or weight {name!r} in the model")

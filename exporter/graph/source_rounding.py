@@ -26,7 +26,7 @@ from .edit import (
     remove_unused,
     replace,
 )
-from .quantized import round_fixed
+from .quantized import quantized_weight_of, round_fixed
 from .stored_weights import WIDE, StoredWeight, along, put_stored, stored_and_float, stored_of
 
 _STORED = (ir.DataType.INT8, ir.DataType.UINT8)
@@ -197,7 +197,13 @@ def round_activations(model: ir.Model, taken: SourceScales) -> None:
         scale, zero = taken.activations[node]
         value = node.inputs[0]
         back = producer(node.inputs[1], "DequantizeLinear")
-        if value is None or value.is_initializer() or back is None or "block_size" in back.attributes:
+        if (
+            value is None
+            or value.is_initializer()
+            or back is None
+            or quantized_weight_of(node) is None
+            or "block_size" in back.attributes
+        ):
             continue
         if producer(value, "DequantizeLinear") is not None:
             continue

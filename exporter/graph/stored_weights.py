@@ -5,49 +5,78 @@ and put back afterwards, code by code, where the canonical graph can hold them. 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix
-from .edit import attribute_float, attribute_int, constant, consumers, initializer, insert, take_over
+from .edit import (
+    attribute_float,
+    attribute_int,
+    constant,
+    consumers,
+    initializer,
+    insert,
+    nodes,
+    producer,
+    remove_unused,
+    replace,
+    scalar,
+    take_over,
+)
 from .quantized import look_up, quantize_weight, set_integers
 
 _NOTED = "headway.stored_weights"
-WIDE = "its integers less their zero point exceed int8"
+WIDE = "its integers are of more than 8 bits"
 _INT8, _INT4 = (-128, 127), (-8, 7)
 _SMALLEST_BLOCK = 8
 
 
 @dataclass(frozen=True)
 class StoredWeight:
-    """A weight as its source stores it, `(q + offset) scale`: `q` int8 in the shape of the float weight, and float32 scales.
+    """A weight as its source stores it, `(q - zero) scale`: `q` int8 in the shape of the float weight, and float32 scales.
 
-    `scale` is a scalar, a vector along `axis`, or with `block` an array like `q` with `axis` divided by the block's size. `offset` is
-    0 where the source's integers less their zero point fit int8 themselves.
+    `scale` is a scalar, a vector along `axis`, or with `block` an array like `q` with `axis` divided by the block's size. `zero`, int8,
+    has the shape of `scale`; None where the source's integers less their zero points fit int8 themselves, which `q` are then.
     """
 
     q: np.ndarray
     scale: np.ndarray
     axis: int = 0
     block: int = 0
-    offset: int = 0
+    zero: np.ndarray | None = None
 
     @property
     def fits_int4(self) -> bool:
         """Whether 4 bits hold each integer."""
-        return self.q.size > 0 and int(self.q.min()) >= _INT4[0] and int(self.q.max()) <= _INT4[1]
+        return self.zero is None and self.q.size > 0 and int(self.q.min()) >= _INT4[0] and int(self.q.max()) <= _INT4[1]
 
     def transposed(self) -> "StoredWeight":
         """Return the same of the transposed matrix."""
-        scale = self.scale.T if self.block else self.scale
-        return StoredWeight(self.q.T, scale, 1 - self.axis, self.block, self.offset)
+        scale, zero = ((v.T if self.block and v is not None else v) for v in (self.scale, self.zero))
+        assert scale is not None
+        return StoredWeight(self.q.T, scale, 1 - self.axis, self.block, zero)
+
+    def columns(self, span: slice) -> "StoredWeight":
+        """Return the same of some of a matrix's columns."""
+
+        def part(vector: np.ndarray) -> np.ndarray:
+            return vector[..., span] if vector.ndim == 2 or (vector.ndim == 1 and self.axis == 1) else vector
+
+        if self.block and self.axis == 1:
+            raise ValueError("blocks along the columns of a weight that is divided by columns")
+        zero = None if self.zero is None else part(self.zero)
+        return StoredWeight(self.q[:, span], part(self.scale), self.axis, self.block, zero)
 
     def floats(self) -> np.ndarray:
         """Return the weights in float32."""
-        levels = self.q.astype(np.float32) + np.float32(self.offset)
-        return (levels * along(self.scale, self.q.shape, self.axis, self.block)).astype(np.float32)
+        levels = self.q.astype(np.int16)
+        if self.zero is not None:
+            levels = levels - along(self.zero.astype(np.int16), levels.shape, self.axis, self.block)
+        return (levels.astype(np.float32) * along(self.scale, levels.shape, self.axis, self.block)).astype(np.float32)
 
 
 def along(vector: np.ndarray, shape: tuple[int, ...], axis: int, block: int = 0) -> np.ndarray:
@@ -73,21 +102,27 @@ def stored_and_float(
 ) -> tuple[StoredWeight | None, np.ndarray]:
     """Return a weight as stored, and as float32 by `(q - zero) scale`.
 
-    What is stored is None where the integers less their zero points are spread over more than 8 bits.
-    ValueError where the shapes of scale or zero point do not fit.
+    What is stored is None for integers of more than 8 bits. ValueError where the shapes of scale or zero point do not fit.
     """
     scale = np.asarray(scale, np.float32)
-    levels = np.asarray(q).astype(np.int32)
-    if zero is not None:
-        levels = levels - along(np.asarray(zero).astype(np.int32), levels.shape, axis, block)
-    floats = (levels.astype(np.float32) * along(scale, levels.shape, axis, block)).astype(np.float32)
-    low, high = (int(levels.min()), int(levels.max())) if levels.size else (0, 0)
-    offset = max(0, high - _INT8[1]) or min(0, low - _INT8[0])
-    if low - offset < _INT8[0] or high - offset > _INT8[1]:
-        return None, floats
-    axis %= max(1, levels.ndim)
     scale = scale.reshape(()) if scale.size == 1 else scale
-    return StoredWeight((levels - offset).astype(np.int8), scale, axis, block if scale.ndim else 0, offset), floats
+    given = np.asarray(q).astype(np.int32)
+    origin = np.zeros((), np.int32) if zero is None else np.asarray(zero).astype(np.int32)
+    levels = given - along(origin, given.shape, axis, block)
+    floats = (levels.astype(np.float32) * along(scale, given.shape, axis, block)).astype(np.float32)
+    axis, block = axis % max(1, given.ndim), block if scale.ndim else 0
+    if _fits(levels):
+        return StoredWeight(levels.astype(np.int8), scale, axis, block), floats
+    shift = 128 if given.min() >= 0 else 0
+    origin = (origin.reshape(()) if origin.size == 1 else origin) - shift
+    if not _fits(given - shift) or not _fits(origin) or (origin.ndim and origin.shape != scale.shape):
+        return None, floats
+    zeros = np.array(np.broadcast_to(origin, scale.shape), np.int8)
+    return StoredWeight((given - shift).astype(np.int8), scale, axis, block, zeros), floats
+
+
+def _fits(levels: np.ndarray) -> bool:
+    return levels.size == 0 or (int(levels.min()) >= _INT8[0] and int(levels.max()) <= _INT8[1])
 
 
 def note_stored(model: ir.Model, name: str, stored: StoredWeight) -> None:
@@ -114,14 +149,13 @@ def put_stored(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str |
     readers = _turned(graph, weight, _written_apart(graph, weight, readers))
     if any(n.op_type != "MatMul" or n.inputs[1] is not weight or n.inputs[0] is weight for n in readers):
         return "something else than matmuls reads it, too"
-    if here.offset:
-        return WIDE
     here = here if here.q.shape == tuple(weight.shape or ()) and _equal(here, constant(weight)) else here.transposed()
-    scale = _scales_of_columns(here)
+    scale = _of_columns(here, here.scale)
     if scale is None:
         return "its scales run along the outputs"
+    zero = None if here.zero is None else _of_columns(here, here.zero)
     bits = 4 if scale.ndim == 2 and here.fits_int4 else 8
-    quantize_weight(graph, weight, QuantizedMatrix(np.ascontiguousarray(here.q), scale, bits))
+    quantize_weight(graph, weight, QuantizedMatrix(np.ascontiguousarray(here.q), scale, bits, zero))
     return None
 
 
@@ -137,13 +171,13 @@ def _written_apart(graph: ir.Graph, weight: ir.Value, readers: list[ir.Node]) ->
         and attribute_float(n, "alpha", 1.0) == attribute_float(n, "beta", 1.0) == 1.0
     ]
     for node in plain:
-        name, known = str(node.outputs[0].name), {"dtype": node.outputs[0].dtype, "shape": node.outputs[0].shape}
+        name, dtype, shape = str(node.outputs[0].name), node.outputs[0].dtype, node.outputs[0].shape
         matrix = weight
         if attribute_int(node, "transB", 0):
             matrix = insert(node, "Transpose", [weight], name=f"{name}.weight", dtype=weight.dtype, perm=[1, 0])
-        result = insert(node, "MatMul", [node.inputs[0], matrix], name=f"{name}.product", **known)
+        result = insert(node, "MatMul", [node.inputs[0], matrix], name=f"{name}.product", dtype=dtype, shape=shape)
         if len(node.inputs) > 2 and node.inputs[2] is not None:
-            result = insert(node, "Add", [result, node.inputs[2]], name=f"{name}.biased", **known)
+            result = insert(node, "Add", [result, node.inputs[2]], name=f"{name}.biased", dtype=dtype, shape=shape)
         take_over(node.outputs[0], result)
         graph.remove(node, safe=True)
     return consumers(weight)
@@ -169,31 +203,91 @@ def _equal(stored: StoredWeight, array: np.ndarray | None) -> bool:
     return array is not None and stored.q.shape == array.shape and np.array_equal(stored.floats(), array)
 
 
+def hold_for(model: ir.Model, integers: Literal["any", "symmetric", "none"], *, embeddings: bool) -> list[str]:
+    """Hold in float32 what a target cannot store in integers, see `TargetSpec.integers`. Return the names."""
+
+    def unfit(node: ir.Node) -> bool:
+        weight, scale = node.inputs[0], constant(node.inputs[1])
+        zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        in_blocks = "block_size" in node.attributes and weight is not None and weight.dtype == ir.DataType.INT8
+        shifted = (
+            in_blocks or (zero is not None and bool(zero.any())) or (scale is not None and not bool((scale > 0).all()))
+        )
+        return integers == "none" or (integers == "symmetric" and shifted)
+
+    return hold_in_float(model, unfit, rows=not embeddings)
+
+
+def hold_in_float(model: ir.Model, unfit: Callable[[ir.Node], bool], *, rows: bool) -> list[str]:
+    """Hold in float32 the weights behind a DequantizeLinear that is `unfit`, and with `rows` embeddings.
+
+    Exact: each becomes the numbers that its integers stand for. Return their names.
+    """
+    graph, names = model.graph, []
+    for node in nodes(graph, "DequantizeLinear"):
+        weight, q, scale = node.inputs[0], constant(node.inputs[0]), constant(node.inputs[1])
+        if weight is None or q is None or scale is None or not weight.is_initializer() or not unfit(node):
+            continue
+        zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+        _, array = stored_and_float(
+            q, scale, zero, attribute_int(node, "axis", 1), attribute_int(node, "block_size", 0)
+        )
+        replace(node.outputs[0], initializer(graph, f"{weight.name}.float", array))
+        names.append(str(weight.name))
+    for node in nodes(graph, "Gather") if rows else []:
+        table = node.inputs[0]
+        if table is not None and table.is_initializer() and table.dtype == ir.DataType.INT8:
+            _float_rows(graph, node, table)
+            names.append(str(table.name))
+    remove_unused(model)
+    return names
+
+
+def _float_rows(graph: ir.Graph, node: ir.Node, table: ir.Value) -> None:
+    """Look floats up where `look_up` looks integers and scales up."""
+    after, offset = consumers(node.outputs[0])[0].outputs[0], 0.0
+    following = consumers(after)[0]
+    if following.op_type == "Add":
+        offset = scalar(following.inputs[1]) or 0.0
+        following = consumers(following.outputs[0])[0]
+    factor = producer(following.inputs[1], "Gather")
+    scales, q = constant(factor.inputs[0]) if factor is not None else None, constant(table)
+    assert scales is not None and q is not None, "every lookup of integers looks their scales up"
+    array = ((q.astype(np.float32) + np.float32(offset)) * scales).astype(np.float32)
+    floats = initializer(graph, f"{table.name}.float", array)
+    result = insert(
+        node, "Gather", [floats, node.inputs[1]], name=f"{following.outputs[0].name}.rows", dtype=ir.DataType.FLOAT
+    )
+    replace(following.outputs[0], result)
+
+
 def _put_rows(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str | None:
     """Hold an embedding as int8 rows with a scale each."""
     if stored.block or (stored.scale.ndim and stored.axis != 0):
         return "its scales are not those of rows"
+    if stored.zero is not None and stored.zero.ndim:
+        return "each of its rows has a zero point of its own"
     rows = np.ascontiguousarray(np.broadcast_to(stored.scale.reshape(-1), (len(stored.q),)).reshape(-1, 1))
     scales = initializer(graph, f"{weight.name}_scale", rows)
     lookups = consumers(weight)
     set_integers(weight, np.ascontiguousarray(stored.q), 8)
     for node in lookups:
-        look_up(node, scales, stored.offset)
+        look_up(node, scales, 0 if stored.zero is None else -int(stored.zero))
     return None
 
 
-def _scales_of_columns(stored: StoredWeight) -> np.ndarray | None:
-    """Return scales `[out]`, or `[in / block, out]` with blocks that divide the inputs; None where these cannot say the same."""
+def _of_columns(stored: StoredWeight, vector: np.ndarray) -> np.ndarray | None:
+    """Return scales or zero points `[out]`, or `[in / block, out]` with blocks that divide the inputs; None where these cannot say it."""
     rows, columns = stored.q.shape
     if stored.block == 0:
-        if stored.scale.ndim and stored.axis != 1:
+        if vector.ndim and stored.axis != 1:
             return None
-        return np.array(np.broadcast_to(stored.scale, (columns,)), np.float32)
+        return np.array(np.broadcast_to(vector, (columns,)), vector.dtype)
     if stored.axis != 0:
         return None
     if stored.block >= rows:
-        return np.array(stored.scale if stored.fits_int4 else stored.scale[0], np.float32)
+        return np.array(vector if stored.fits_int4 else vector[0])
     block = math.gcd(rows, stored.block)  # a last block that is shorter makes all of them so
     if block < min(_SMALLEST_BLOCK, stored.block):
         return None
-    return np.repeat(stored.scale, stored.block // block, axis=0)[: rows // block].astype(np.float32)
+    return np.repeat(vector, stored.block // block, axis=0)[: rows // block]

@@ -6,12 +6,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from headway.errors import SourceError
+from headway.errors import HeadwayWarning, SourceError
 from headway.exporter.export import export
-from headway.exporter.recipe.recipe import Recipe
+from headway.exporter.recipe.recipe import Recipe, make_recipe
 
 from tests.support import models
+from tests.support.onnx_files import torchscript_file
 from tests.support.own_scales import quantized_file, rounded_by_torch
+from tests.support.tool_forms import dynamic, form_of
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,15 @@ def test_a_model_trained_with_rounding_keeps_its_scales(
     ]
     assert len(learned) == 24
     assert all(scale.numpy().tobytes() in known for scale in learned)
+
+
+def test_passes_change_the_floats_that_integers_stand_for(tmp_path: Path, text: Path) -> None:
+    plain = torchscript_file(tmp_path / "plain", "bert", 17, "eager")
+    passes = [{"kind": "fit", "flops": 0.7}]
+    path = form_of(plain, tmp_path / "dynamic", dynamic())
+    recipe = make_recipe("test", source=str(path), data=text, passes=passes, max_drop=100)
+    with pytest.warns(
+        HeadwayWarning, match="17 weights and embeddings are integers, and passes change the float32 numbers"
+    ):
+        done = export(recipe, tmp_path / "out")
+    assert done.parity.ok and done.parity.dtype == "float32"

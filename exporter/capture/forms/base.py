@@ -76,9 +76,7 @@ class Reading:
         except ValueError as error:
             raise self.refuse(node, f"{error}: the file is damaged") from error
         if stored is None:
-            self.note(
-                f"{name}: its integers less their zero points are spread too far; held as the float32 values they stand for"
-            )
+            self.note(f"{name}: its integers are of more than 8 bits; held as the float32 values that they stand for")
         value = self.floats(name, floats)
         if stored is not None:
             note_stored(self.model, str(value.name), stored)

@@ -78,44 +78,46 @@ def _integer(reading: Reading, node: ir.Node) -> None:
     steps = {o: p for o in (0, 1) if (p := producer(node.inputs[o], "DynamicQuantizeLinear")) is not None}
     wanted = [p.outputs[1] for p in steps.values()]
     cast = only_reader(node.outputs[0])
-    if not steps or cast is None or cast.op_type != "Cast":
+    if 0 not in steps or cast is None or cast.op_type != "Cast":
         raise reading.refuse(
             node, "its activation is not quantized by DynamicQuantizeLinear and scaled behind it, which alone is read"
         )
     if len(set(wanted)) < len(wanted):
         raise reading.refuse(node, "it multiplies an activation by itself")
-    last, factors = cast, []
-    while True:
+    last, factors = _scaled(cast, wanted)
+    constants = _constants(factors)
+    counted = [f for f in factors if f in wanted]
+    if sorted(map(id, counted)) != sorted(map(id, wanted)) or (len(steps) == 1 and not constants):
+        raise reading.refuse(node, "its result is not multiplied by the scales of its activation and its weight")
+    scale = np.array(1, np.float32)
+    for factor in constants:
+        scale = (scale * factor).astype(np.float32)
+    if scale.ndim > 1 and scale.size != scale.shape[-1]:
+        raise reading.refuse(node, "the scales of its weight do not run along the outputs")
+    reading.rounds(ROUNDING)
+    if 1 in steps:
+        product = op(node, "MatMul", [steps[0].inputs[0], steps[1].inputs[0]], "float")
+        if scale.ndim or scale != 1:
+            product = op(node, "Mul", [product, reading.floats(f"{node.outputs[0].name}.scale", scale)], "scaled")
+    else:
+        matrix = weight(reading, node, (1, 1, 3), scale.reshape(-1) if scale.ndim else scale)
+        product = op(node, "MatMul", [steps[0].inputs[0], matrix], "float")
+    finish(last, product)
+
+
+def _scaled(cast: ir.Node, wanted: list[ir.Value]) -> tuple[ir.Node, list[ir.Value]]:
+    """Return the last of the multiplications behind a cast that only scale, and what they multiply by."""
+    last, factors = cast, list[ir.Value]()
+    while not (set(wanted) <= set(factors) and (len(wanted) == 2 or _constants(factors))):
         following = only_reader(last.outputs[0])
-        if following is None or following.op_type != "Mul" or (set(wanted) <= set(factors) and _constants(factors)):
+        if following is None or following.op_type != "Mul":
             break
-        other = following.inputs[1] if following.inputs[0] is last.outputs[0] else following.inputs[0]
-        more = _factors(other)
+        more = _factors(following.inputs[1] if following.inputs[0] is last.outputs[0] else following.inputs[0])
         if not all(f in wanted or constant(f) is not None for f in more):
             break
         factors += more
         last = following
-        if len(steps) == 2 and set(wanted) <= set(factors):
-            break
-    counted = [f for f in factors if f in wanted]
-    if sorted(map(id, counted)) != sorted(map(id, wanted)) or (len(steps) == 1 and not _constants(factors)):
-        raise reading.refuse(node, "its result is not multiplied by the scales of its activation and its weight")
-    scale = np.array(1, np.float32)
-    for factor in _constants(factors):
-        scale = (scale * factor).astype(np.float32)
-    reading.rounds(ROUNDING)
-    a = steps[0].inputs[0] if 0 in steps else None
-    if a is None or (1 not in steps and scale.ndim > 1 and scale.size != scale.shape[-1]):
-        raise reading.refuse(node, "its first input is no activation, or its scales do not run along the outputs")
-    if 1 in steps:
-        product = op(node, "MatMul", [a, steps[1].inputs[0]], "float")
-        if scale.ndim or scale != 1:
-            factor = reading.floats(f"{node.outputs[0].name}.scale", scale)
-            product = op(node, "Mul", [product, factor], "scaled")
-    else:
-        columns = scale.reshape(-1) if scale.ndim else scale
-        product = op(node, "MatMul", [a, weight(reading, node, (1, 1, 3), columns)], "float")
-    finish(last, product)
+    return last, factors
 
 
 def _factors(value: ir.Value | None) -> list[ir.Value]:

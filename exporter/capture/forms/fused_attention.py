@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...graph.edit import attribute_float, attribute_int, attribute_ints, constant, optional_float, producer
-from ...graph.stored_weights import StoredWeight, note_stored, stored_of
+from ...graph.stored_weights import note_stored, stored_of
 from .base import CONTRIB, Form, Reading, drop, finish, given, integers, number, op, operators, rank, source_of
 
 _PARTS = ("query", "key", "value")
@@ -92,7 +92,7 @@ def _merged(reading: Reading, node: ir.Node, masks: dict[tuple[ir.Value, float],
         if name not in reading.graph.initializers:
             reading.floats(name, np.ascontiguousarray(whole[:, span]))
             if stored is not None:
-                note_stored(reading.model, name, _columns(stored, span))
+                note_stored(reading.model, name, stored.columns(span))
         x = op(node, "MatMul", [node.inputs[0], reading.graph.initializers[name]], part)
         if bias is not None:
             vector = reading.floats(f"{given(node, 2).name}.{part}", np.ascontiguousarray(bias[span]))  # type: ignore[union-attr]
@@ -102,15 +102,6 @@ def _merged(reading: Reading, node: ir.Node, masks: dict[tuple[ir.Value, float],
     _check_heads(reading, node, heads, (widths[0], widths[2]))
     terms = _terms(reading, node, masks, given(node, 3), given(node, 5))
     return _write_out(reading, node, projected, heads, terms, widths[0] // heads)
-
-
-def _columns(stored: StoredWeight, span: slice) -> StoredWeight:
-    scale = (
-        stored.scale[..., span]
-        if stored.scale.ndim and stored.axis == (1 if not stored.block else stored.axis)
-        else stored.scale
-    )
-    return StoredWeight(stored.q[:, span], scale, stored.axis, stored.block, stored.offset)
 
 
 def _check_heads(reading: Reading, node: ir.Node, heads: int, widths: tuple[int, ...]) -> None:

@@ -118,6 +118,9 @@ def convert(source: Path, target: Path, optimized: Literal["baked", "device", "a
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     settings.add_session_config_entry("session.save_model_format", "ORT")
     settings.add_session_config_entry("session.qdqisint8allowed", "1")  # ARM multiplies int8 by int8 as fast
+    settings.add_session_config_entry(
+        "session.qdq_matmulnbits_accuracy_level", "1"
+    )  # activations stay float, as in the graph
     if optimized != "baked":
         how = "save" if optimized == "device" else "apply"
         settings.add_session_config_entry("optimization.minimal_build_optimizations", how)

@@ -14,7 +14,10 @@ _EXAMPLE = 8
 
 def check_quantization(model: ir.Model, target: str, engine: str) -> dict[str, int]:
     """Count what is quantized. Raise TargetError for the first quantization that the target would not compute as it is."""
-    out = f"use --target ort, or quantize per token: a quantize pass with `weights: int8` and `activations: per-token` ({target}'s own)"
+    out = (
+        f"use --target ort, or quantize the float32 model per token: a quantize pass with `weights: int8` and `activations: per-token` "
+        f"({target}'s own)"
+    )
     counts = {"attention": len(nodes(model.graph, "Attention")), "int8_products": 0, "int8_tables": 0}
     for node in nodes(model.graph, "QuantizeLinear"):
         raise TargetError(

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.calibration.rounding import nearest
-from headway.exporter.graph.edit import consumers, nodes
+from headway.exporter.graph.edit import consumers, initializer, nodes
 from headway.exporter.graph.quantized import (
     fixed_scale,
     is_quantized,
+    look_up,
     quantize_weight,
     quantized_weight_of,
     readers_through,
@@ -97,3 +98,23 @@ def test_ranges_hold_zero_and_their_ends(low: float, high: float, signed: bool) 
     assert scale > 0 and zero.dtype == (np.int8 if signed else np.uint8)
     assert ends[0] <= min(low, 0) + 0.51 * scale and ends[1] >= max(high, 0) - 0.51 * scale
     assert not signed or zero == 0
+
+
+@pytest.mark.parametrize("offset", [0, 9])
+def test_rows_are_looked_up_with_their_scales(offset: int) -> None:
+    q = np.arange(-6, 6, dtype=np.int8).reshape(4, 3)
+    steps = np.array([[1], [2], [3], [4]], np.float32)
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 23})
+    ids = ir.Value(name="ids", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.INT64))
+    graph.inputs.append(ids)
+    table, scales = initializer(graph, "table", q), initializer(graph, "steps", steps)
+    look = ir.node("Gather", [table, ids])
+    end = ir.node("Identity", look.outputs)
+    for node, name in ((look, "rows"), (end, "y")):
+        node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(ir.DataType.FLOAT)
+        graph.append(node)
+    graph.outputs.append(end.outputs[0])
+    look_up(look, scales, offset)
+    session = onnxruntime.InferenceSession(ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString())
+    (rows,) = session.run(None, {"ids": np.array([3, 1])})
+    assert np.array_equal(rows, (q[[3, 1]].astype(np.float32) + offset) * steps[[3, 1]])

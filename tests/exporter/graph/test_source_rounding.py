@@ -5,8 +5,9 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from headway.errors import SourceError
 from headway.exporter.graph.edit import nodes
-from headway.exporter.graph.source_rounding import put_rounding, take_rounding
+from headway.exporter.graph.source_rounding import drop_inner_rounding, put_rounding, take_rounding
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 4)).astype(np.float32)
@@ -62,12 +63,12 @@ def test_pairs_go_and_the_floats_they_stand_for_stay() -> None:
     model = quantized_model()
     scale = model.graph.initializers["w_scale"].const_value
     assert scale is not None
-    wanted = scale.numpy()
+    wanted, integers = scale.numpy(), constant_of(model, "w_quantized")
     taken = take_rounding(model)
     assert [n.op_type for n in model.graph] == ["MatMul", "Relu"]
     assert [v.name for v in model.graph.outputs] == ["y"]
     ((weight, noted),) = taken.weights.items()
-    assert weight.name == "w" and np.array_equal(noted, wanted)
+    assert weight.name == "w" and np.array_equal(noted.scale, wanted) and np.array_equal(noted.q, integers)
     ((step, origin),) = taken.activations.values()
     assert (float(step), int(origin)) == (pytest.approx(0.02), 128)
 
@@ -88,14 +89,50 @@ def test_what_is_put_back_computes_as_the_source() -> None:
     assert np.abs(run(source) - rounded * 0.02).mean() < 1e-3
 
 
-def test_a_weight_with_another_zero_point_stays_float() -> None:
-    model = quantized_model(zero=3)
-    taken = take_rounding(model)
-    assert not taken.weights
-    put_rounding(model, taken)
-    assert not nodes(model.graph, "DequantizeLinear", "QuantizeLinear")
+def constant_of(model: ir.Model, name: str) -> np.ndarray:
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
 
 
+def test_a_weight_with_another_zero_point_keeps_it_and_its_activation_stays_float() -> None:
+    source, model = quantized_model(zero=-100), quantized_model(zero=-100)
+    for m in (source, model):
+        array = np.array([[-128, 127, 0, -100, 5]] * 4, np.int8)
+        m.graph.initializers["w_quantized"].const_value = ir.Tensor(array, name="w_quantized")
+        m.graph.initializers["w_scale"].const_value = ir.Tensor(np.full(5, 0.01, np.float32), name="w_scale")
+    put_rounding(model, take_rounding(model))
+    (back,) = nodes(model.graph, "DequantizeLinear")
+    assert not nodes(model.graph, "QuantizeLinear") and len(back.inputs) == 3
+    np.testing.assert_array_equal(constant_of(model, "w"), constant_of(source, "w_quantized"))
+    np.testing.assert_array_equal(constant_of(model, "w_zero_point"), np.full(5, -100, np.int8))
+    levels = constant_of(source, "w_quantized").astype(np.float64) + 100
+    np.testing.assert_allclose(
+        run(model), np.maximum(X @ (levels * constant_of(source, "w_scale")), 0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_pairs_elsewhere_than_in_front_of_matmuls_are_dropped_alone() -> None:
+    model = quantized_model()
+    assert drop_inner_rounding(model) == 1
+    assert [n.op_type for n in model.graph] == [
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DequantizeLinear",
+        "MatMul",
+        "Relu",
+    ]
+    assert [v.name for v in model.graph.outputs] == ["y"] and drop_inner_rounding(model) == 0
+
+
+def test_scales_that_do_not_fit_are_refused_by_name() -> None:
+    model = quantized_model()
+    model.graph.initializers["w_scale"].const_value = ir.Tensor(np.ones(4, np.float32), name="w_scale")
+    with pytest.raises(SourceError, match=r"node 'w_dq' .DequantizeLinear.: scales of shape .4. for 5 channels"):
+        take_rounding(model)
+
+
+@pytest.mark.filterwarnings("ignore:w. stored as integers")
 @pytest.mark.parametrize(("shape", "kept"), [((1, 5), True), ((), True), ((5,), True), ((4, 1), False), ((4, 5), None)])
 @pytest.mark.parametrize("first", [True, False])
 def test_integers_that_are_cast_and_scaled_are_stored_weights(
