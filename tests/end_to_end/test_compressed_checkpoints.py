@@ -34,6 +34,30 @@ ROWS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+GROUPS = {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
+"""Two groups of two layers: eight layers run, with the weights of four."""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "ort",
+        "web",
+        *(pytest.param(t, marks=pytest.mark.slow) for t in ("ort-mobile", "executorch", "litert", "tensorrt")),
+    ],
+)
+def test_layers_that_groups_share_are_stored_once(target: str, tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "model", "albert", hidden_size=128, intermediate_size=512, **GROUPS)
+    weights = (source / "model.safetensors").stat().st_size
+    recipe = make_recipe(
+        "test", source=str(source), target=target, engine={"plan": True} if target == "tensorrt" else {}
+    )
+    made = export(recipe, tmp_path / "bundle")
+    assert len(made.manifest.anatomy["blocks"]) == 8
+    # Written out for each layer that runs, weights alone would take almost twice as much.
+    assert made.artifact_bytes < (0.6 if target == "tensorrt" else 1.3) * weights
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_a_further_cut_and_int8(row: str, tmp_path: Path) -> None:
