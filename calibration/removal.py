@@ -49,7 +49,7 @@ def removal_order(
         m = torch.from_numpy(mean).double()
         h = h - torch.outer(m, m)
     h = h + torch.maximum(DAMPING * h.diagonal().mean(), noise) * torch.eye(n, dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(h))
+    inverse = _inverse(h, noise)
     w = torch.from_numpy(np.array(weight)).double() @ _root(torch.from_numpy(outputs).double())
     left = torch.arange(units)
     order: list[int] = []
@@ -71,6 +71,15 @@ def removal_order(
         keep[picked] = False
         left = left[keep]
     return Removal(np.array(order), np.array(loss))
+
+
+def _inverse(h: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Return the inverse of a second moment. Directions in which rounding left less than nothing count as `noise`."""
+    factor, failed = torch.linalg.cholesky_ex(h)
+    if not failed:
+        return torch.cholesky_inverse(factor)
+    values, vectors = torch.linalg.eigh(h)
+    return (vectors / torch.maximum(values, noise)) @ vectors.T
 
 
 def _scores(w: torch.Tensor, inverse: torch.Tensor, unit: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import command_line, exit_codes, manifest, python_api, recipe, support, targets
+from . import checkpoint_forms, command_line, exit_codes, manifest, python_api, recipe, support, targets
 from .benchmarks import (
     arm,
     calibration,
@@ -19,6 +19,7 @@ from .benchmarks import (
 )
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "checkpoint-forms": checkpoint_forms.table,
     "command-line": command_line.reference,
     "exit-codes": exit_codes.reference,
     "manifest": manifest.reference,

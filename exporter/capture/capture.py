@@ -77,9 +77,11 @@ def canonical_of(captured: Captured) -> Canonical:
 def _simplify(captured: Captured, canonical: Canonical) -> None:
     """Store equal weights once, fold scales, and cut away what is wholly zero, which the source then says.
 
-    Values that are not those of the source any more lose their names there.
+    Values that are not those of the source any more lose their names there. Weights that came as integers stay as they are.
     """
     share(canonical.model.graph, axes=2, least=_LEAST_SHARED)
+    if captured.source.checkpoint is not None and captured.source.checkpoint.integers:
+        return
     for name in fold_scales(canonical.model.graph):
         canonical.sources.pop(name, None)
     remove_unused(canonical.model)

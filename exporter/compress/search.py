@@ -139,14 +139,18 @@ def find_parts(
 ) -> list[Part]:
     """Return all parts with their options. Costs are milliseconds of `table`, or multiply-adds per token at `length` without one.
 
-    Without `ranks` nothing is split: a split part cannot be cut further. `remember` returns the arrays that an earlier run computed
-    from this model and evidence, by name.
+    Without `ranks` nothing is split: a table does not tell what a further cut of a split part saves. `remember` returns the arrays
+    that an earlier run computed from this model and evidence, by name.
     """
     parts = []
     for members in _groups(anatomy):
         first = members[0]
         removal = _remembered(model, members, evidence, remember)
-        removable = all(s.projection.rank is None and s.projection.in_features == s.units * s.unit for s in members)
+        # Measured layers are dense ones: what a cut of a split weight saves is known in operations alone.
+        removable = all(
+            s.projection.in_features == s.units * s.unit and (table is None or s.projection.rank is None)
+            for s in members
+        )
         cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
         options = [
             Option(len(members) * cost(first, keep), float(removal.loss[first.units - keep]), keep)
@@ -220,14 +224,26 @@ def _table_cost(table: LatencyTable, site: Site, keep: int) -> float:
 
 
 def _flops_cost(anatomy: Anatomy, length: int, site: Site, keep: int) -> float:
-    block = anatomy.blocks[site.block]
+    if not keep:
+        return 0.0
+    block, share = anatomy.blocks[site.block], keep / site.units
     if site.number is None:
         assert block.attention is not None
         a = block.attention
-        matrices = sum(p.multiplications for p in {p.node: p for p in (a.q, a.k, a.v, a.o)}.values())
-        return (matrices + 2 * length * a.heads * a.head_dim) * keep / site.units
+        into = sum(_cut_cost(p, p.in_features, share) for p in {p.node: p for p in (a.q, a.k, a.v)}.values())
+        return into + _cut_cost(a.o, a.o.out_features, share) + 2 * length * a.heads * a.head_dim * share
     forward = block.feed_forwards[site.number]
-    return (forward.up.multiplications + forward.down.multiplications) * keep / site.units
+    return _cut_cost(forward.up, forward.up.in_features, share) + _cut_cost(
+        forward.down, forward.down.out_features, share
+    )
+
+
+def _cut_cost(projection: Projection, whole: int, share: float) -> float:
+    """Return the multiply-adds of a projection of which `share` of one side stays, and the `whole` of the other."""
+    if projection.rank is None:
+        return projection.multiplications * share
+    cut = projection.in_features + projection.out_features - whole
+    return projection.rank * (whole + cut * share)
 
 
 def _rank_options(

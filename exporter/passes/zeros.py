@@ -91,7 +91,7 @@ def dead_heads(part: AttentionPart) -> np.ndarray:
     read = _zero_rows(part.o)
     if part.heads != part.kv_heads or len(read) != part.heads * part.head_dim:
         return np.zeros(part.heads, bool)
-    dead = read.reshape(part.heads, -1).all(1)
+    dead = np.asarray(read.reshape(part.heads, -1).all(1))
     if not part.merged:
         given = _zero_columns(part.v)
         if len(given) == len(read):
@@ -130,7 +130,7 @@ def _zero_columns(projection: Projection) -> np.ndarray:
 
 def _zeros_of(weight: ir.Value | None, axis: int) -> np.ndarray:
     array = _matrix(weight)
-    return ~array.any(axis=axis) if array is not None else np.zeros(0, bool)
+    return np.asarray(~array.any(axis=axis)) if array is not None else np.zeros(0, bool)
 
 
 def _matrix(weight: ir.Value | None) -> np.ndarray | None:

@@ -64,6 +64,10 @@ def normalized_config(config: Mapping[str, Any]) -> dict[str, int]:
         value = next((getattr(normal, name) for name in names if _has(normal, name)), None)
         if isinstance(value, int):
             counts[key] = value
+    if "num_layers" in counts and _has(loaded, "inner_group_num"):
+        counts["num_layers"] *= (
+            loaded.inner_group_num
+        )  # ALBERT's groups of layers, which run as often as layers are declared
     return counts
 
 

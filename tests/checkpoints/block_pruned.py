@@ -81,8 +81,15 @@ class FixedNorm(torch.nn.Module):
         return (x - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
 
 
-def make_blocks(directory: Path, *, ampere: bool = False, norms: bool = False, threshold: float = 0.5) -> Any:
-    """Write a model for question answering in training, with the settings that its tool saves beside it."""
+def make_blocks(
+    directory: Path,
+    *,
+    ampere: bool = False,
+    norms: bool = False,
+    threshold: float = 0.5,
+    task: str = "question-answering",
+) -> Any:
+    """Write a model in training, with the settings that its tool saves beside it."""
     settings = {
         "attention_pruning_method": "sigmoied_threshold",
         "dense_pruning_method": "sigmoied_threshold:1d",
@@ -98,7 +105,7 @@ def make_blocks(directory: Path, *, ampere: bool = False, norms: bool = False, t
         "gelu_patch": norms,
     }
     activation = {"hidden_act": "relu"} if norms else {}
-    model = checkpoints.base(directory, task="question-answering", **activation)
+    model = checkpoints.base(directory, task=task, **activation)
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and "encoder" in name:
             attention = name.endswith((".query", ".key", ".value"))
@@ -110,9 +117,9 @@ def make_blocks(directory: Path, *, ampere: bool = False, norms: bool = False, t
     return model
 
 
-def make_compiled(directory: Path) -> Any:
+def make_compiled(directory: Path, task: str = "question-answering") -> Any:
     """Write such a model as its tool compiles it: masks folded, neurons of zeros, norms without a norm."""
-    model = make_blocks(directory, norms=True)
+    model = make_blocks(directory, norms=True, task=task)
     for name, module in list(model.named_modules()):
         if isinstance(module, BlockMasked):
             dense = torch.nn.Linear(*reversed(module.weight.shape))

@@ -30,6 +30,8 @@ def make_pruned(
     """
     model = checkpoints.base(directory, family, **changes)
     path, inner, out, count = NAMES.get(family, USUAL)
+    prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
+    path = prefix + path
     size = 32 // getattr(model.config, count)
     state = dict(model.state_dict())
     for layer, gone in heads.items():
@@ -42,7 +44,7 @@ def make_pruned(
             state[f"{stem}.weight"], state[f"{stem}.bias"] = state[f"{stem}.weight"][rows], state[f"{stem}.bias"][rows]
         state[f"{path.format(layer)}{out}.weight"] = state[f"{path.format(layer)}{out}.weight"][:, rows]
     for layer, dead in (neurons or {}).items():
-        up, down = (f"encoder.layer.{layer}.{name}" for name in ("intermediate.dense", "output.dense"))
+        up, down = (f"{prefix}encoder.layer.{layer}.{name}" for name in ("intermediate.dense", "output.dense"))
         rows = torch.tensor([i for i in range(64) if i not in dead])
         with torch.no_grad():
             model.get_submodule(down).weight[:, list(dead)] = 0

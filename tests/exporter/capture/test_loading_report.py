@@ -52,7 +52,7 @@ def refusal(directory: Path, task: str | None = None) -> str:
     [
         "bert.pooler.dense.mask",
         "bert.encoder.layer.0.output.dense.weight_mask",
-        "bert.encoder.layer.0.attention.self.query.mask_scores",
+        "bert.encoder.layer.0.attention.self.query.scores",
     ],
 )
 def test_masks_and_scores_of_a_pruning_library_are_refused(classifier: Path, name: str) -> None:

@@ -52,3 +52,8 @@ def test_a_disagreement_is_named(bert: Path) -> None:
     with pytest.raises(SourceError, match="num_attention_heads = 2, the graph has 4"):
         check_config(wrong, anatomy)
     check_config(replace(source, config=wrong.config | {"pruned_heads": {}}), anatomy)
+
+
+def test_groups_of_layers_run_as_often_as_layers_are_declared() -> None:
+    config = {"model_type": "albert", "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
+    assert normalized_config(config)["num_layers"] == 8

@@ -11,17 +11,37 @@ NAME = "layers that keep their old numbers after others were dropped"
 MARKS: tuple[str, ...] = ("\0",)
 
 _LISTS = ("layer", "layers")
+_ALIKE = (
+    "bert",
+    "camembert",
+    "data2vec-text",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "mobilebert",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+)
+"""Families whose layers all compute the same of their weights. ModernBERT's attend by their number."""
+
 _DEPTHS = ("num_hidden_layers", "n_layers")
 
 
 def read(checkpoint: Checkpoint) -> Checkpoint | None:
     """Renumber the layers, and set their number in the config: to run the rest in order is what the method does.
 
-    SourceError where a layer has other tensors than the first, and where a layer's number decides what it computes.
+    Families in which a layer's number decides what it computes are left alone. SourceError where a layer is not whole.
     """
     found = layers_of(checkpoint.state)
     depth = next((name for name in _DEPTHS if name in checkpoint.config), None)
-    if found is None or depth is None or found[0].split(".")[-1] not in _LISTS:
+    if (
+        found is None
+        or depth is None
+        or checkpoint.config.get("model_type") not in _ALIKE
+        or found[0].split(".")[-1] not in _LISTS
+    ):
         return None
     path, kept = found
     if kept == list(range(len(kept))):
@@ -44,12 +64,6 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
 
 
 def _check(checkpoint: Checkpoint, path: str, kept: list[int]) -> None:
-    config = checkpoint.config
-    if any(name in config for name in ("layer_types", "global_attn_every_n_layers")):
-        raise SourceError(
-            f"{checkpoint.directory}: {path} has the layers {', '.join(map(str, kept))} alone, and in this family a layer's number decides "
-            "how it attends: give the model as module:callable"
-        )
     tensors: dict[int, set[str]] = defaultdict(set)
     for name in checkpoint.state:
         match = re.fullmatch(rf"{re.escape(path)}\.(\d+)\.(.+)", name)

@@ -1,6 +1,7 @@
 """Low-rank factors as FLOP saves them: two factors with gates on the rank between, or two linear layers after the gates were cut."""
 
 import re
+from typing import Any
 
 from .....errors import SourceError
 from ....graph.ranks import break_even
@@ -96,7 +97,7 @@ def _gated(checkpoint: Checkpoint, stem: str) -> tuple[StoredTensor, StoredTenso
     )
 
 
-def _gates(name: str, tensor: StoredTensor):  # type: ignore[no-untyped-def]  # torch is not imported here
+def _gates(name: str, tensor: StoredTensor) -> Any:
     """Return the gates at evaluation, float32 `[rank]`. A plain mask counts where it is above 1e-6, as its own layer has it."""
     given = tensor.read().float()
     if name.endswith(".qz_loga"):
