@@ -24,7 +24,9 @@ Answer = Callable[[Sequence[int]], None]
 """Runs the texts of some numbers as one batch."""
 
 _NAMES = {"single-stream": "SingleStream", "multi-stream": "MultiStream", "offline": "Offline", "server": "Server"}
-_SUMMARY, _DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
+_DETAIL = "mlperf_log_detail.txt"
+_QUICKER = 0.3
+"""LoadGen makes its queries beforehand, so many as fit: it is told that answers come this much sooner, so that they do not run out."""
 
 
 @dataclass
@@ -79,9 +81,8 @@ def generate(
     settings.min_query_count = least if scenario != "offline" else 1
     for name in ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed"):
         setattr(settings, name, seed * 7919 + 12345)
-    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = max(
-        int(expected_ms * 1e6), 1
-    )
+    least_ns = max(int(expected_ms * _QUICKER * 1e6), 1)
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = least_ns
     settings.multi_stream_samples_per_query = samples_per_query
     settings.offline_expected_qps = 1e3 / expected_ms
     settings.server_target_qps = rate

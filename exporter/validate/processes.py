@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import HeadwayError, SourceError, TargetError, UsageError
 from .reference_work import ONE_THREAD
 
-_MODULE = "headway.exporter.validate.worker"
+COMMAND = [sys.executable, "-m", "headway.exporter.validate.worker"]
 _LONGEST = 1800.0
 _REASON_LINES = 3
 
@@ -43,11 +43,10 @@ class Block:
 
 def run_block(request: Mapping[str, Any]) -> Block:
     """Run a request in a process of its own. Raise the bundle's own error where it cannot be opened, RunnerCrash where it dies."""
-    command = [sys.executable, "-m", _MODULE]
     content = json.dumps({**request, "bundle": str(Path(request["bundle"]).resolve()), "started": time.monotonic_ns()})
     try:
         done = subprocess.run(
-            command,
+            COMMAND,
             input=content,
             capture_output=True,
             text=True,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -127,3 +128,8 @@ def capacity(service_ms: float, bound_ms: float, part: float = 0.99) -> float:
         rate = (low + high) / 2
         low, high = (rate, high) if waiting_below(rate, service_ms, bound_ms - service_ms) >= part else (low, rate)
     return low
+
+
+def crashing_worker() -> str:
+    """Return the file of a worker that dies half-way."""
+    return str(Path(__file__).parent / "crashing_worker.py")
