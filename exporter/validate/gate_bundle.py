@@ -21,7 +21,7 @@ from .outputs import GateResult
 from .paired import Rule, block_of, measure_ratio
 from .percentiles import median_of, percentile
 from .processes import Block, RunnerCrash, run_block
-from .quality_gate import gold_of, parity_gate, quality_gate
+from .quality_gate import gold_of, parity_gate, quality_gate, source_named
 from .scenarios import check_scenarios
 from .throughput import throughput_of
 
@@ -133,6 +133,8 @@ def _prepared(question: Question, step: Callable[..., None]) -> Run:
             f"{path}: nothing to judge by: give --gate, as p99_ms=20, `gates:` in its recipe, --baseline, or --lock to write a baseline"
         )
     check_scenarios(_scenarios(question, limits))
+    if limits.keys() & {"max_quality_drop", "parity"}:
+        source_named(question)  # before anything is measured
     gold = gold_of(question.data, question.column, manifest, needed="max_quality_drop" in limits)
     texts = list(gold.texts) if gold is not None else lines_or_builtin(question.data, question.column)
     texts = _sample(texts)

@@ -96,7 +96,7 @@ class Model:
         return [self._label(int(chosen[covering[s]])) if s in covering else "O" for s in starts]
 
     def _label(self, number: int) -> str:
-        return self.labels.get(str(number), f"LABEL_{number}")
+        return self.labels[str(number)]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class Labeled:
 
 def read_gold(path: Path, task: str, labels: Mapping[str, str], scoring: Scoring | None, column: str | None) -> Labeled:
     """Return the labelled texts of a file for a task. UsageError says what is missing, and which columns the task needs."""
+
     def embedded() -> Labeled:
         return _ranked(path, cross=False) if _has(path, query=_QUERY, texts=_TEXTS) else _rated(path)
 
@@ -148,7 +149,7 @@ def _classified(path: Path, labels: Mapping[str, str], scoring: Scoring | None, 
         return _ranked(path, cross=True)
     if scoring is not None and scoring.kind == "value" and _has(path, first=_FIRST, second=_SECOND):
         return _rated(path, cross=True)
-    classes = {name: int(number) for number, name in labels.items()} or {"0": 0}
+    classes = {name: int(number) for number, name in labels.items()}
     texts, gold = read_labeled(path, classes, column, scoring)
     if gold is None:
         raise UsageError(

@@ -19,4 +19,6 @@ def test_the_work_is_the_same_every_time() -> None:
 
 def test_it_does_not_need_the_runtime() -> None:
     script = "import sys, headway.exporter.validate.reference_work as r; r.ReferenceWork().run(); print('onnxruntime' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
+    )

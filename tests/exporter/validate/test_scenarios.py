@@ -45,6 +45,6 @@ def test_what_is_not_known_or_not_installed_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="scenario 'offlien' is not known"):
         check_scenarios(["offlien"])
     monkeypatch.setattr(scenarios, "available", lambda: False)
-    with pytest.raises(TargetError, match="pip install mlcommons-loadgen.*closed-loop"):
+    with pytest.raises(TargetError, match=r"pip install mlcommons-loadgen.*closed-loop"):
         check_scenarios(["server"])
     check_scenarios(["closed-loop"])
