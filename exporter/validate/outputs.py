@@ -41,6 +41,8 @@ class GateResult:
         if self.crash:
             return f"FAIL: {self.bundle}: {self.crash}"
         named = [row for row in self.rows if row.verdict == self.verdict]
+        if not self.rows:
+            return f"PASS: {self.bundle}: measured in {self.seconds:.0f} s, and no gate was given"
         what = "all gates" if self.verdict == "pass" else ", ".join(f"{shown(row)}" for row in named)
         return f"{self.verdict.upper()}: {self.bundle}: {what} ({len(self.rows)} judged in {self.seconds:.0f} s)"
 

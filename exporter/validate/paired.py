@@ -16,6 +16,9 @@ LEAST_BLOCKS = 12
 _FEWEST = 4
 """So many are measured whatever the budget: of fewer there is no interval."""
 
+_GROWTH = 1.1
+"""The interval is looked at again after so many times as many blocks: each look is a chance to stop where it is narrow by luck."""
+
 _DETECTABLE = 1.96 + 0.84
 """A difference of so many standard errors is found in 80 of 100 measurements."""
 
@@ -89,14 +92,15 @@ def measure_ratio(
     It stops where the interval is narrow, or where it lies off the limit by more than its own width again, so that the look itself
     decides nothing. The time of a block decides whether another one fits into the budget.
     """
-    start, blocks = clock(), []
+    start, blocks, enough = clock(), [], rule.least
     while True:
         began = clock()
         blocks.append(next_block())
         now = clock()
         spent = now - start + (now - began) > rule.seconds
-        if len(blocks) < (_FEWEST if spent else rule.least):
+        if len(blocks) < (_FEWEST if spent else enough):
             continue
+        enough = math.ceil(len(blocks) * _GROWTH)
         margin = abs(math.log(rule.limit)) if rule.limit else 0.0
         ratio = ratio_of(np.array(blocks), since, margin=margin)
         narrow = ratio.half_width <= rule.half_width

@@ -12,8 +12,11 @@ _LEAST_BEYOND = 5
 """So many samples have to lie beyond a percentile: the p99 of 499 samples is not given."""
 
 _MIDDLE = 0.5
-_LEAST_EPISODES = 3
-"""Noise comes in bursts: so many independent samples have to lie beyond it."""
+_DOUBT = 0.75
+"""So many standard errors are added to how much neighbors resemble each other."""
+
+_LEAST_EPISODES = 1
+"""Noise comes in bursts: so many independent samples have to lie beyond a percentile."""
 
 _MOST_INDEPENDENT = 2.0
 """Samples that alternate tell more than independent ones, but are not trusted to tell more than so many times as much."""
@@ -37,9 +40,9 @@ def percentile(samples: np.ndarray, q: float) -> Estimate | None:
     if count < least_samples(q):
         return None
     value = float(np.quantile(samples, part))
-    size, degrees = min(
-        independent((samples <= np.quantile(samples, at)).astype(np.float64)) for at in (part, min(part, _MIDDLE))
-    )
+    # Bursts may begin just beyond the percentile itself, and a drift shows in the middle.
+    levels = (part,) if part <= _MIDDLE else (_MIDDLE, part, (1 + part) / 2)
+    size, degrees = min(independent((samples <= np.quantile(samples, at)).astype(np.float64)) for at in levels)
     if size * min(part, 1 - part) < _LEAST_EPISODES:
         return None
     low, high = _wilson(part, size, t_quantile(max(min(degrees, size - 1), 4.0)))
@@ -77,11 +80,20 @@ def independent(series: np.ndarray) -> tuple[float, float]:
         return float(count), float(count)
     spectrum = np.fft.rfft(centered, 2 * count)
     covariances = np.fft.irfft(np.abs(spectrum) ** 2)[:count] / count
-    pairs = covariances[: count // 2 * 2].reshape(-1, 2).sum(axis=1)
+    times, pairs = _spread(covariances)
+    # The mean that was taken off is the sample's own, so that all covariances are too small by its variance.
+    times, pairs = _spread(covariances + covariances[0] * times / count)
+    # The sum itself has this relative error (Priestley 1981, section 6.2), and tends to end too early.
+    error = _DOUBT * math.sqrt(4 * pairs / count)
+    return count / (max(times, 1 / _MOST_INDEPENDENT) * (1 + error)), count / (2 * pairs)
+
+
+def _spread(covariances: np.ndarray) -> tuple[float, int]:
+    """Return how many times the variance of a mean is that of independent values, and how many pairs of covariances say so."""
+    pairs = covariances[: len(covariances) // 2 * 2].reshape(-1, 2).sum(axis=1)
     ends = np.flatnonzero(pairs <= 0)
     positive = np.minimum.accumulate(pairs[: ends[0] if ends.size else None])
-    spread = 2 * float(positive.sum()) / covariances[0] - 1
-    return count / max(spread, 1 / _MOST_INDEPENDENT), count / (2 * len(positive))
+    return 2 * float(positive.sum()) / covariances[0] - 1, max(len(positive), 1)
 
 
 def _wilson(part: float, count: float, reach: float) -> tuple[float, float]:

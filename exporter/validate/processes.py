@@ -21,7 +21,7 @@ _LONGEST = 1800.0
 _REASON_LINES = 3
 
 
-class RunnerCrash(HeadwayError):
+class RunnerCrash(Exception):
     """A process that measured a bundle ended before it was done; what it had measured is in `block`."""
 
     def __init__(self, message: str, block: "Block"):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +80,15 @@ class Machine:
         return np.array([self.call() for _ in range(count)])
 
 
+@cache
 def true_percentile(law: str, q: float) -> float:
     """Return the percentile of a law's calls."""
     return float(np.quantile(_long_run(law), q / 100))
 
 
-_RUNS: dict[str, np.ndarray] = {}
-
-
+@cache
 def _long_run(law: str) -> np.ndarray:
-    if law not in _RUNS:
-        parts = [Machine(law, seed=10_000 + i).calls(20_000) for i in range(20)]
-        _RUNS[law] = np.concatenate(parts)
-    return _RUNS[law]
+    return np.concatenate([Machine(law, seed=10_000 + i).calls(20_000) for i in range(20)])
 
 
 Trial = Callable[[float], np.ndarray]

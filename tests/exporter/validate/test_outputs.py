@@ -57,3 +57,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file"):
         write_result(GateResult("bundle", "quick"), tmp_path / "file")
+
+
+def test_a_run_without_gates_says_so() -> None:
+    assert GateResult("bundle", "quick", seconds=3).line == "PASS: bundle: measured in 3 s, and no gate was given"

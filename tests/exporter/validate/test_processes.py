@@ -29,5 +29,4 @@ def test_a_crash_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(processes, "COMMAND", [sys.executable, crashing_worker()])
     with pytest.raises(RunnerCrash, match=r"its runner crashed .*SIGSEGV") as caught:
         run_block({"bundle": "bundle", "threads": 1, "texts": []})
-    assert caught.value.exit_code == 1
     assert caught.value.block.rounds.shape == (1, 1, 2, 2) and caught.value.block.cold["total_ms"] == 10
