@@ -4,8 +4,8 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -169,13 +169,32 @@ def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
     return cleaned
 
 
+def read_columns(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[object]]:
+    """Return columns of a table by the names in `wanted`, each the first of its possible names that the table has.
+
+    Raises UsageError naming what is there where one is missing, and where the file is no table or holds no row.
+    """
+    if not (path.is_dir() or path.suffix.lower() in _TABLES):
+        raise UsageError(
+            f"{path}: plain text has no columns; give a table with {', '.join(wanted)}: csv, jsonl or parquet"
+        )
+    with _readable(path):
+        table = _arrow(path) if path.is_dir() or path.suffix.lower() == ".parquet" else _rows(path)
+        if not table.count:
+            raise UsageError(f"{path}: holds no text")
+        names = {key: next((n for n in possible if n in table.names), None) for key, possible in wanted.items()}
+        missing = [key for key, name in names.items() if name is None]
+        if missing:
+            raise UsageError(f"{path}: has no column {', '.join(missing)}; found {', '.join(table.names)}")
+        return {key: table.values(name) for key, name in names.items() if name is not None}
+
+
 def _read(path: Path, column: str | None, label_names: Sequence[str] = LABELS) -> tuple[list[str], list[object] | None]:
     """Return all texts of a source unchanged, and their labels where it has some."""
     suffix = path.suffix.lower()
-    kind = "datasets directory" if path.is_dir() else suffix.lstrip(".") or "text"
     if suffix in _OTHER_TABLES and not path.is_dir():
         raise UsageError(f"{path}: {suffix} is not read; save it as {_OTHER_TABLES[suffix]}")
-    try:
+    with _readable(path):
         if str(path) == "-" or not (path.is_dir() or suffix in _TABLES):
             if column is not None:
                 raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
@@ -183,6 +202,14 @@ def _read(path: Path, column: str | None, label_names: Sequence[str] = LABELS) -
         return _of_table(
             path, _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path), column, label_names
         )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what fails while a file is read into a UsageError that names it."""
+    kind = "datasets directory" if path.is_dir() else path.suffix.lower().lstrip(".") or "text"
+    try:
+        yield
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:

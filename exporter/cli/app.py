@@ -17,6 +17,7 @@ from ... import __version__
 from ...errors import HeadwayError, HeadwayWarning, Interrupted, UsageError
 from .check_verbs import bench, inspect, lint, verify
 from .deploy_verbs import package, serve, tokenizer
+from .gate_verb import gate
 from .guard import check_surroundings, explain
 from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
@@ -43,7 +44,7 @@ app = typer.Typer(
 
 _GROUPS = {
     "Make a bundle": (export, compress),
-    "Check and measure it": (verify, bench, inspect, lint),
+    "Check and measure it": (verify, bench, gate, inspect, lint),
     "Deploy it": (package, serve, tokenizer),
     "Get started": (demo, targets),
     "Look closer": (profile, sensitivity, cache),

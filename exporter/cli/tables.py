@@ -12,6 +12,7 @@ from ..check.parity import Parity
 from ..publish.card import device_rows, figure_rows, heads_of, quality_heads, stage_figures, widths_of
 
 if TYPE_CHECKING:
+    from ..validate.gates import Row
     from .demo import DemoRow
     from .machine import TargetState
 
@@ -116,6 +117,16 @@ def bench_table(result: BenchResult) -> Table:
     if others:
         means = [x for name in others for x in ("", f"{result.geometric_mean(name):.2f}")]
         table.add_row("geometric mean", "", "", "", *means, style="bold")
+    return table
+
+
+def gate_table(rows: Sequence["Row"]) -> Table:
+    """Return each gate with its limit, what was measured, and the verdict on it."""
+    from ..validate.outputs import cells
+
+    table = _table("gates", "gate", "limit", "measured [95 % interval]", "verdict")
+    for row in rows:
+        table.add_row(*list(cells(row))[:4])
     return table
 
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from ...calibration.corpus import short_names
 from ...errors import UsageError
 from ...manifest import MANIFEST
+from .limits import Gates
 from .messages import in_words
 from .pass_specs import StrictModel
 from .passes import PassSpec, check_order
@@ -157,6 +158,7 @@ class Recipe(StrictModel):
     max_drop: float = Field(
         default=5.0, ge=0, description="Gate: points of quality that the passes may lose on held-out text."
     )
+    gates: Gates = Field(default=Gates(), description="What `headway gate` judges the bundle by; an export does not.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -216,6 +218,8 @@ class Recipe(StrictModel):
             del plain["engine"]
         if self.verify == "artifact":
             del plain["verify"]
+        if self.gates == Gates():
+            del plain["gates"]
         if "graph_optimization" not in TARGETS[self.target].options:
             del plain["graph_optimization"]
         if not self.passes:

@@ -13,6 +13,8 @@ from headway.exporter.cli import tables
 from headway.exporter.cli.demo import DemoRow
 from headway.exporter.cli.machine import TargetState
 from headway.exporter.export import Exported
+from headway.exporter.validate.estimates import Estimate
+from headway.exporter.validate.gates import Row
 
 from tests.support.agreements import AGREEMENT
 
@@ -135,3 +137,12 @@ def test_the_demo() -> None:
     assert head == ["model", "MB", "ms, 1x32", "times as fast as PyTorch", "agreement, %"]
     assert source == ["the source", "90.9", "20.0", "1.00", "100.00"]
     assert int8 == ["int8", "23.0", "5.0", "4.00", "99.88"]
+
+
+def test_gates() -> None:
+    rows = [Row("p99_ms", 20, None, "undecided"), Row("throughput", 50, Estimate(70, 60, 80), "pass")]
+    assert cells(tables.gate_table(rows)) == [
+        ["gate", "limit", "measured [95 % interval]", "verdict"],
+        ["p99_ms", "≤ 20 ms", "–", "undecided"],
+        ["throughput", "≥ 50 texts/s", "70 [60, 80]", "pass"],
+    ]

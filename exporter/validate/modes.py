@@ -1,0 +1,30 @@
+"""Define how long a gate may measure: quick, default, or long."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A budget. `ratio_seconds` go to the comparison, until half its interval is `half_width` or less; `speedup` is asked by default.
+
+    A scenario runs for `scenario_seconds` in each of `processes`; `rounds` are those of one process of the comparison.
+    """
+
+    name: str
+    ratio_seconds: float
+    half_width: float
+    speedup: float
+    scenario_seconds: float
+    processes: int
+    rounds: int
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("quick", 16.0, 0.015, 0.95, 4.0, 1, 4),
+        Mode("default", 110.0, 0.012, 0.95, 10.0, 3, 6),
+        Mode("long", 600.0, 0.006, 0.98, 40.0, 5, 6),
+    )
+}
+"""By name. The long mode asks whether a bundle is 2 % slower, the others 5 %."""
