@@ -4,7 +4,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,4 +124,7 @@ def _from_factory(source: Source) -> TorchReference:
     check_learned(model)
     config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
     completed = replace(source, directory=Path(directory) if directory else None, config=config)
-    return TorchReference(WrappedModel(model, completed), completed)
+    wrapped = WrappedModel(model, completed)
+    with suppress(Exception):  # a model that does not run is refused when it is traced, with its reason
+        wrapped.keep_all()
+    return TorchReference(wrapped, completed)

@@ -6,6 +6,7 @@ The layout is that of CTranslate2's binary version 6: names with their length, s
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -222,9 +223,7 @@ def _state(path: Path, variables: Mapping[str, _Variable], family: str) -> dict[
         if not variable.shape or name.endswith("/weight_scale"):
             continue
         if name == "encoder/position_encodings/encodings":
-            state["embeddings.position_embeddings.weight"] = StoredTensor(
-                variable.shape, "float32", lambda v=variable: v.numbers().float()
-            )
+            state["embeddings.position_embeddings.weight"] = _floats(path, name, variable, None)
             continue
         stem, _, part = name.rpartition("/")
         first, _, rest = stem.removeprefix("encoder/layer_").partition("/")
@@ -261,10 +260,12 @@ def _shares(tensor: StoredTensor, count: int) -> list[StoredTensor]:
     if count == 1:
         return [tensor]
     rows = tensor.shape[0] // count
-    return [
-        tensor.computed(lambda t, i=i: t[i * rows : (i + 1) * rows].clone(), shape=(rows, *tensor.shape[1:]))
-        for i in range(count)
-    ]
+    shape = (rows, *tensor.shape[1:])
+    return [tensor.computed(partial(_rows, begin=i * rows, end=(i + 1) * rows), shape=shape) for i in range(count)]
+
+
+def _rows(tensor: Any, *, begin: int, end: int) -> Any:
+    return tensor[begin:end].clone()
 
 
 def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any], longest: int) -> None:

@@ -32,7 +32,7 @@ def wordpiece(path: Path, pieces: Sequence[str], special: dict[str, str]) -> Any
     if lacking is not None:
         raise SourceError(f"{path}: its vocabulary has no {lacking}: {BESIDE}")
     first, last = special["cls_token"], special["sep_token"]
-    tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token=special["unk_token"]))  # type: ignore[call-arg]
+    tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token=special["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
