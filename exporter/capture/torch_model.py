@@ -8,6 +8,7 @@ import onnx_ir as ir
 from ...errors import SourceError
 from ..source.source import Source
 from .fake_quant import frozen
+from .recurrent import traced_lstms
 from .stack import find_stack, first_layer_only, repeat_layer
 from .torch_reference import first_lines
 
@@ -73,7 +74,7 @@ def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir
     sample = [ids, mask, torch.zeros_like(ids)][: len(wrapped.names)]
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in sample)
     try:
-        with torch.no_grad(), frozen(wrapped):
+        with torch.no_grad(), frozen(wrapped), traced_lstms(wrapped):
             program = torch.export.export(wrapped, tuple(sample), dynamic_shapes=(dynamic,), strict=False)
             exported = torch.onnx.export(program, dynamo=True, opset_version=23, optimize=False, verbose=False)
     except SourceError:

@@ -4,7 +4,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,8 @@ def _from_factory(source: Source) -> TorchReference:
     config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
     completed = replace(source, directory=Path(directory) if directory else None, config=config)
     wrapped = WrappedModel(model, completed)
+    with suppress(Exception):  # a model that does not run is refused when it is traced, with its reason
+        wrapped.keep_all()
     return TorchReference(wrapped, _probed(wrapped, completed))
 
 

@@ -72,6 +72,20 @@ class Wrapped(torch.nn.Module):
 class WrappedModel(Wrapped):
     """A model of transformers, or of a factory."""
 
+    def keep_all(self) -> None:
+        """Add what the model gives beside the task's outputs: those of several heads on one encoder, by their names.
+
+        Only a plain dict counts, whose names its author chose; what is no float tensor is left out.
+        """
+        ids = torch.ones(2, 7, dtype=torch.long)
+        with torch.no_grad():
+            results = self.results({name: ids for name in self.names})
+        if type(results) is dict and all(name in results for name in self.outputs):
+            floats = (
+                n for n, r in results.items() if isinstance(r, torch.Tensor) and r.is_floating_point() and r.ndim > 1
+            )
+            self.outputs = tuple(dict.fromkeys((*self.outputs, *floats)))
+
     def __init__(self, model: Any, source: Source):
         super().__init__(model, source)
         accepted = inspect.signature(model.forward).parameters.values()

@@ -12,6 +12,7 @@ from ...errors import GateError, UsageError
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import StructuralPass
+from ..passes.quantize import QuantizeEmbeddings
 from ..recipe.pass_specs import QuantizeSpec, RecoverSpec, RepairSpec
 from ..targets.registry import kernels_of
 from .job import Changes, Job
@@ -76,8 +77,10 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     """Quantize weights, embeddings and activations; with `search`, as many groups of weights as `max_drop` allows."""
     target = job.given.target.spec
     chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_embeddings)
-    if not chosen.groups:
+    if not chosen.groups and not (chosen.tables and not job.anatomy.blocks):
         raise UsageError("quantize: no weights of the blocks are left to quantize")
+    if not chosen.groups:
+        return _quantize_embeddings(job, chosen)
     if spec.search and spec.left is not None:
         chosen = leave(chosen, [g for g in chosen.groups if set(g.matrices) & set(spec.left)])
     per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
@@ -97,6 +100,15 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
         "values": quantizer.activations,
     }
     return changes | ({"left in float": str(len(chosen.left))} if chosen.left else {})
+
+
+def _quantize_embeddings(job: Job, chosen: RoundingPlan) -> Changes:
+    """Quantize the embeddings of a model without blocks, as of LSTMs: nothing has to be observed for them."""
+    model, embeddings = job.outcome.model.clone(), QuantizeEmbeddings(chosen.tables)
+    embeddings(model)
+    job.outcome.model, job.outcome.left_float = model, chosen.left
+    job.outcome.reports += [embeddings.report] if embeddings.report is not None else []
+    return {"tables": f"{len(chosen.tables)} int8", "left in float": str(len(chosen.left))}
 
 
 @dataclass(frozen=True)

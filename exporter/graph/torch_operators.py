@@ -15,6 +15,7 @@ from .torch_elementwise import ELEMENTWISE
 from .torch_indexing import INDEXING, PLAIN_INDEXING
 from .torch_layers import LAYERS
 from .torch_node import Operator, Tensor, axis_of, dtype_of, given
+from .torch_recurrent import RECURRENT
 from .torch_reductions import PLAIN_REDUCTIONS, REDUCTIONS
 from .torch_shapes import PLAIN_SHAPES, SHAPES
 
@@ -81,7 +82,7 @@ _OWN: dict[str, Operator] = {
     "QuantizeTokens": lambda _, x: quantize_tokens(x[0]),
 }
 
-OPERATORS: dict[str, Operator] = {**ELEMENTWISE, **INDEXING, **LAYERS, **REDUCTIONS, **SHAPES, **_OWN}
+OPERATORS: dict[str, Operator] = {**ELEMENTWISE, **INDEXING, **LAYERS, **RECURRENT, **REDUCTIONS, **SHAPES, **_OWN}
 
 PLAIN: dict[str, tuple[int, ...]] = {**PLAIN_INDEXING, **PLAIN_REDUCTIONS, **PLAIN_SHAPES}
 """Indices of the inputs that an operator takes as plain numbers, not as tensors."""

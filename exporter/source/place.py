@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ...errors import SourceError
 from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter_settings, read_adapter
+from .checkpoints.state import State
+from .formats.find_format import find_format
 from .overlay import overlay
-from .sentence_modules import SentenceModule, read_modules
+from .sentence_modules import MODULES, SentenceModule, read_modules
 from .weight_files import check_file, has_weights, usual_names, weight_files
 
 
@@ -15,13 +17,15 @@ from .weight_files import check_file, has_weights, usual_names, weight_files
 class Place:
     """Where a model lies: the directory of its config and tokenizer, its weight files, and the adapters to be merged into them.
 
-    `own_names`: the weight files have names by which transformers does not find them.
+    `own_names`: the weight files have names by which transformers does not find them. `stored`: the tensors of a file in another
+    runtime's format, and a sentence on it.
     """
 
     directory: Path
     files: tuple[Path, ...]
     adapters: tuple[Adapter, ...] = ()
     own_names: bool = False
+    stored: tuple[State, str] | None = None
 
     @property
     def all_files(self) -> tuple[Path, ...]:
@@ -71,13 +75,27 @@ def with_base(directory: Path) -> tuple[Path, tuple[SentenceModule, ...], Path |
     return around, read_modules(around), adapter
 
 
-def find_place(
-    home: Path, beside: Path | None, adapters: Sequence[Path], *, file: Path | None = None, allow_pickle: bool
-) -> Place:
-    """Return where the model of a directory lies. `file` is its weight file where the user named one.
+def locate(
+    given: Path, adapters: Sequence[Path], *, file: Path | None = None, allow_pickle: bool
+) -> tuple[Path, tuple[SentenceModule, ...], Place]:
+    """Return the directory of a model, its modules of sentence-transformers, and where its parts lie.
 
-    SourceError where there is no config, or where weights or adapters are damaged or not allowed.
+    `file` is its weight file where the user named one. SourceError where there is no config, where the first module is no encoder,
+    or where weights or adapters are damaged or not allowed.
     """
+    found = find_format(given if file is None else file)
+    if found is not None:
+        directory, stored = found
+        read = _read_adapters(adapters, allow_pickle)
+        place = Place(directory, (stored.file,), read, stored=(stored.state, stored.sentence))
+        return directory, read_modules(directory), place
+    directory, modules, beside = with_base(given)
+    home = modules[0].folder if modules else directory
+    if modules and modules[0].kind not in ("Transformer", "MLMTransformer"):
+        raise SourceError(
+            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer are "
+            "read; give the torch module as module:callable"
+        )
     if not (home / "config.json").is_file():
         graphs = sorted(home.glob("*.onnx"))
         hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
@@ -85,9 +103,12 @@ def find_place(
     if file is not None:
         check_file(file, allow_pickle)
     files = weight_files(home, allow_pickle) if file is None else (file,)
-    waiting = [*([beside] if beside is not None else []), *adapters]
-    for directory in waiting:
+    read = _read_adapters([*([beside] if beside is not None else []), *adapters], allow_pickle)
+    return directory, modules, Place(home, files, read, file is not None or not usual_names(files))
+
+
+def _read_adapters(directories: Sequence[Path], allow_pickle: bool) -> tuple[Adapter, ...]:
+    for directory in directories:
         if not (directory / ADAPTER_CONFIG).is_file():
             raise SourceError(f"{directory}: no {ADAPTER_CONFIG}, so this is no adapter of peft")
-    read = tuple(read_adapter(directory, allow_pickle=allow_pickle) for directory in waiting)
-    return Place(home, files, read, file is not None or not usual_names(files))
+    return tuple(read_adapter(directory, allow_pickle=allow_pickle) for directory in directories)

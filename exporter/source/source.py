@@ -13,8 +13,8 @@ from ...manifest import MANIFEST
 from .bounds import check_bounds, limit
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
-from .place import find_place, with_base
-from .sentence_modules import MODULES, SentenceModule, library_class, read_modules
+from .place import locate
+from .sentence_modules import SentenceModule, library_class, read_modules
 from .weight_files import WEIGHTS, weight_files
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
@@ -148,7 +148,7 @@ def open_source(
         return _directory_source(path, spec, task, allow_pickle, places)
     if factory:
         return Source("factory", spec, task or "feature-extraction", None, {})
-    if path.is_file() and path.suffix in WEIGHTS:
+    if path.is_file() and path.suffix in (*WEIGHTS, ".gguf"):
         return _directory_source(path.parent, spec, task, allow_pickle, places, path)
     if path.is_file():
         raise SourceError(f"{spec}: neither a model's directory nor an .onnx file")
@@ -206,14 +206,8 @@ def _directory_source(
     """Open a directory; `file` is the only weight file of it that counts, where the user named one."""
     if (given / MANIFEST).is_file():
         raise SourceError(f"{given} is a Headway bundle, no model: give the source that its recipe.yaml names")
-    directory, modules, beside = with_base(given)
-    home = modules[0].folder if modules else directory
-    if modules and modules[0].kind not in ("Transformer", "MLMTransformer"):
-        raise SourceError(
-            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer are "
-            "read; give the torch module as module:callable"
-        )
-    place = find_place(home, beside, adapters, file=file, allow_pickle=allow_pickle)
+    directory, modules, place = locate(given, adapters, file=file, allow_pickle=allow_pickle)
+    home = place.directory
     config = read_json(home / "config.json")
     check_bounds(config, home / "config.json")
     checkpoint = read_checkpoint(place, config)

@@ -12,7 +12,7 @@ from . import forms
 from .adapter import Adapter, check_present
 from .checkpoint import Checkpoint
 from .quantization import check_followed
-from .state import listed, read_state
+from .state import State, listed, read_state
 
 _MOST_FORMS = 16
 
@@ -41,7 +41,8 @@ def all_forms() -> tuple[Form, ...]:
 
 
 class Weights(Protocol):
-    """Where the parts of a checkpoint lie. `own_names`: its own library does not find the files by their names."""
+    """Where the parts of a checkpoint lie. `own_names`: its own library does not find the files by their names.
+    `stored`: tensors that were read from another runtime's format, and a sentence on it."""
 
     @property
     def directory(self) -> Path: ...
@@ -51,6 +52,8 @@ class Weights(Protocol):
     def adapters(self) -> tuple[Adapter, ...]: ...
     @property
     def own_names(self) -> bool: ...
+    @property
+    def stored(self) -> tuple[State, str] | None: ...
 
 
 def read_checkpoint(weights: Weights, config: Mapping[str, Any]) -> Checkpoint | None:
@@ -58,6 +61,9 @@ def read_checkpoint(weights: Weights, config: Mapping[str, Any]) -> Checkpoint |
 
     SourceError where a form is damaged, or where forms never end.
     """
+    if weights.stored is not None:
+        state, sentence = weights.stored
+        return undo(Checkpoint(weights.directory, config, state, (sentence,), adapters=weights.adapters))
     state, sentences = read_state(weights.files)
     check_present(weights.directory, state)
     if weights.own_names:

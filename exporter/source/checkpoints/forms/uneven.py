@@ -27,6 +27,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     config = checkpoint.config
     hidden, heads, width = (_setting(config, names) for names in (_HIDDEN, _HEADS, _WIDTHS))
     parts = block_parts(checkpoint.state)
+    if config.get("num_key_value_heads") not in (None, heads):
+        return None  # keys and values have fewer heads than queries, as the config says
     if hidden is None or not heads or width is None or not parts or checkpoint.resized & _paths(parts):
         return None
     size = checkpoint.head_size or _attended(config, hidden, heads) // heads

@@ -1,0 +1,288 @@
+"""Read encoders that CTranslate2 saved: model.bin, its own names and int8 or 16-bit weights, as transformers' BERT or DistilBERT.
+
+The layout is that of CTranslate2's binary version 6: names with their length, shapes, types and bytes, one after the other.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....errors import SourceError
+from ....json_file import read_any_json, read_json
+from ..checkpoints.state import StoredTensor
+from .stored import Stored
+from .wordpiece import BESIDE, wordpiece
+
+_FILE = "model.bin"
+_VERSIONS = (4, 5, 6)
+_SPEC = "TransformerEncoderSpec"
+_TYPES = (("float32", 4), ("int8", 1), ("int16", 2), ("int32", 4), ("float16", 2), ("bfloat16", 2))
+_MOST_VARIABLES = 1 << 16
+_ACTIVATIONS = {0: "relu", 1: "gelu_new", 2: "silu", 3: "gelu", 4: "quick_gelu"}
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """Where a variable lies in the file: `kind` is a torch type's name, `begin` its first byte."""
+
+    path: Path
+    shape: tuple[int, ...]
+    kind: str
+    begin: int
+
+    def numbers(self) -> Any:
+        """Return its numbers as a torch tensor."""
+        import torch
+
+        raw = np.fromfile(self.path, np.uint8, prod(self.shape) * dict(_TYPES)[self.kind], offset=self.begin)
+        return torch.from_numpy(raw).view(getattr(torch, self.kind)).reshape(self.shape)
+
+
+class _Reader:
+    """Reads a file's fields one after the other, and never beyond its end."""
+
+    def __init__(self, path: Path):
+        self.path, self.file, self.size = path, path.open("rb"), path.stat().st_size
+
+    def numbers(self, form: str) -> tuple[Any, ...]:
+        return struct.unpack(f"<{form}", self.take(struct.calcsize(f"<{form}")))
+
+    def take(self, size: int) -> bytes:
+        if size > self.size - self.file.tell():
+            raise SourceError(f"{self.path}: truncated or damaged at byte {self.file.tell():,}; copy it again")
+        return self.file.read(size)
+
+    def text(self) -> str:
+        (size,) = self.numbers("H")
+        return self.take(size)[:-1].decode("utf-8", "replace")
+
+    def skip(self, size: int) -> int:
+        begin = self.file.tell()
+        if size > self.size - begin:
+            raise SourceError(
+                f"{self.path}: truncated: {size:,} bytes are announced at {begin:,} of {self.size:,}; copy it again"
+            )
+        self.file.seek(size, 1)
+        return begin
+
+
+def is_ctranslate2(directory: Path) -> bool:
+    """Return whether a directory holds a model.bin that begins as CTranslate2's do."""
+    path = directory / _FILE
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.read(6)
+        if len(first) < 6:
+            return False
+        version, length = struct.unpack("<IH", first)
+        return version in range(1, 16) and 4 < length < 64 and file.read(length).endswith(b"Spec\0")
+
+
+def read_ctranslate2(directory: Path) -> Stored:
+    """Return the encoder of a directory. SourceError names the kind of model that is not read, or what is damaged."""
+    path = directory / _FILE
+    variables = _variables(path)
+    settings = read_json(directory / "config.json") if (directory / "config.json").is_file() else {}
+    numbers = {
+        n: int(v.numbers()) for n, v in variables.items() if not v.shape and not v.kind.startswith(("float", "bfloat"))
+    }
+    config = _config(path, variables, numbers, settings)
+    state = _state(path, variables, "bert" if config["model_type"] == "bert" else "distilbert")
+    kinds = sorted({v.kind for n, v in variables.items() if n.endswith("/weight")})
+    sentence = f"CTranslate2 encoder, {', '.join(kinds)}: the exact floats that its weights stand for"
+
+    def write(folder: Path) -> None:
+        _write_tokenizer(directory, folder, settings, config["max_position_embeddings"])
+
+    return Stored(path, config, state, sentence, write)
+
+
+def _variables(path: Path) -> dict[str, _Variable]:
+    reader = _Reader(path)
+    with reader.file:
+        (version,) = reader.numbers("I")
+        spec = reader.text()
+        if version not in _VERSIONS:
+            raise SourceError(
+                f"{path}: CTranslate2's binary version {version}, and {_VERSIONS[0]} to {_VERSIONS[-1]} are read"
+            )
+        if spec != _SPEC:
+            raise SourceError(
+                f"{path}: CTranslate2 saved a {spec}, and only encoders ({_SPEC}) are exported: give an encoder"
+            )
+        _, count = reader.numbers("II")
+        if count > _MOST_VARIABLES:
+            raise SourceError(f"{path}: damaged: {count:,} variables; copy it again")
+        variables: dict[str, _Variable] = {}
+        for _ in range(count):
+            name = reader.text()
+            (rank,) = reader.numbers("B")
+            shape = tuple(reader.numbers(f"{rank}I"))
+            kind, size = reader.numbers("BI")
+            if kind >= len(_TYPES) or prod(shape) * _TYPES[kind][1] != size or name in variables:
+                raise SourceError(
+                    f"{path}: damaged: {name} is {list(shape)} of type {kind} in {size:,} bytes; copy it again"
+                )
+            variables[name] = _Variable(path, shape, _TYPES[kind][0], reader.skip(size))
+        (aliases,) = reader.numbers("I")
+        for _ in range(min(aliases, _MOST_VARIABLES)):
+            alias, name = reader.text(), reader.text()
+            if name not in variables:
+                raise SourceError(f"{path}: damaged: {alias} stands for {name}, which is not there; copy it again")
+            variables[alias] = variables[name]
+    return variables
+
+
+def _config(
+    path: Path, variables: Mapping[str, _Variable], numbers: Mapping[str, int], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the config of transformers' class that computes the same. SourceError names what makes another computation."""
+    expected = {"encoder/pre_norm": 0, "encoder/scale_embeddings": 0, "encoder/multi_query_attention": 0}
+    expected |= {"encoder/embeddings_merge": 1, "pooler_activation": 5}
+    known = {*expected, "encoder/num_heads", "encoder/activation", "encoder/num_heads_kv"}
+    for name, value in numbers.items():
+        if name not in known or expected.get(name, value) != value:
+            raise SourceError(f"{path}: {name} = {value} makes another computation than BERT's, which is not read")
+    shapes = {name: variable.shape for name, variable in variables.items()}
+    words = shapes.get("encoder/embeddings_0/weight") or shapes.get("encoder/embeddings/weight")
+    layers = {int(n.split("/")[1].removeprefix("layer_")) for n in shapes if n.startswith("encoder/layer_")}
+    positions, width = (
+        shapes.get(n) for n in ("encoder/position_encodings/encodings", "encoder/layer_0/ffn/linear_0/weight")
+    )
+    if words is None or positions is None or width is None or "encoder/num_heads" not in numbers:
+        raise SourceError(
+            f"{path}: no embeddings, learned positions or layers as BERT has them: give the model of transformers"
+        )
+    types = shapes.get("encoder/embeddings_1/weight")
+    common = {"vocab_size": words[0], "max_position_embeddings": positions[0]}
+    activation = _ACTIVATIONS.get(numbers.get("encoder/activation", 0), "")
+    epsilon = settings.get("layer_norm_epsilon") or 1e-5
+    heads = numbers["encoder/num_heads"]
+    if types is None:
+        if epsilon != 1e-12:
+            raise SourceError(
+                f"{path}: layer_norm_epsilon = {epsilon}, and DistilBERT's is 1e-12: give the model of transformers"
+            )
+        sizes = {
+            "dim": words[1],
+            "n_layers": len(layers),
+            "n_heads": heads,
+            "hidden_dim": width[0],
+            "activation": activation,
+        }
+        return {"model_type": "distilbert", "architectures": ["DistilBertModel"], **common, **sizes}
+    sizes = {
+        "hidden_size": words[1],
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": heads,
+        "intermediate_size": width[0],
+    }
+    others = {"type_vocab_size": types[0], "hidden_act": activation, "layer_norm_eps": epsilon}
+    return {"model_type": "bert", "architectures": ["BertModel"], **common, **sizes, **others}
+
+
+_NAMES = {
+    "bert": {
+        "encoder/embeddings_0": "embeddings.word_embeddings",
+        "encoder/embeddings_1": "embeddings.token_type_embeddings",
+        "encoder/layernorm_embedding": "embeddings.LayerNorm",
+        "pooler_dense": "pooler.dense",
+        "self_attention/linear_0": "encoder.layer.{}.attention.self.query key value",
+        "self_attention/linear_1": "encoder.layer.{}.attention.output.dense",
+        "self_attention/layer_norm": "encoder.layer.{}.attention.output.LayerNorm",
+        "ffn/linear_0": "encoder.layer.{}.intermediate.dense",
+        "ffn/linear_1": "encoder.layer.{}.output.dense",
+        "ffn/layer_norm": "encoder.layer.{}.output.LayerNorm",
+    },
+    "distilbert": {
+        "encoder/embeddings_0": "embeddings.word_embeddings",
+        "encoder/layernorm_embedding": "embeddings.LayerNorm",
+        "self_attention/linear_0": "transformer.layer.{}.attention.q_lin k_lin v_lin",
+        "self_attention/linear_1": "transformer.layer.{}.attention.out_lin",
+        "self_attention/layer_norm": "transformer.layer.{}.sa_layer_norm",
+        "ffn/linear_0": "transformer.layer.{}.ffn.lin1",
+        "ffn/linear_1": "transformer.layer.{}.ffn.lin2",
+        "ffn/layer_norm": "transformer.layer.{}.output_layer_norm",
+    },
+}
+_PARTS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+
+
+def _state(path: Path, variables: Mapping[str, _Variable], family: str) -> dict[str, StoredTensor]:
+    """Return the tensors by transformers' names. SourceError names a variable that has none."""
+    names = _NAMES[family]
+    state: dict[str, StoredTensor] = {}
+    for name, variable in variables.items():
+        if not variable.shape or name.endswith("/weight_scale"):
+            continue
+        if name == "encoder/position_encodings/encodings":
+            state["embeddings.position_embeddings.weight"] = _floats(path, name, variable, None)
+            continue
+        stem, _, part = name.rpartition("/")
+        first, _, rest = stem.removeprefix("encoder/layer_").partition("/")
+        layer = first if stem.startswith("encoder/layer_") else None
+        target = names.get(rest if layer is not None else stem)
+        if target is None or part not in _PARTS:
+            raise SourceError(
+                f"{path}: the variable {name} has no place in {family} of transformers: give the model of transformers"
+            )
+        tensor = _floats(path, name, variable, variables.get(f"{stem}/weight_scale") if part == "weight" else None)
+        before, *others = target.format(layer).split(" ")
+        paths = [before, *(f"{before.rpartition('.')[0]}.{other}" for other in others)]
+        state |= {f"{p}.{_PARTS[part]}": t for p, t in zip(paths, _shares(tensor, len(paths)), strict=True)}
+    return state
+
+
+def _floats(path: Path, name: str, variable: _Variable, scale: _Variable | None) -> StoredTensor:
+    """Return the floats of a variable; integers are divided by the scale of their row."""
+    integers = variable.kind.startswith("int")
+    if integers and (scale is None or scale.shape not in ((variable.shape[0],), (1,), ())):
+        raise SourceError(
+            f"{path}: {name} is {variable.kind} without scales for its {variable.shape[0]} rows; copy it again"
+        )
+
+    def read() -> Any:
+        numbers = variable.numbers().float()
+        return numbers / scale.numbers().float().reshape(-1, 1) if integers and scale is not None else numbers
+
+    return StoredTensor(variable.shape, "float32", read)
+
+
+def _shares(tensor: StoredTensor, count: int) -> list[StoredTensor]:
+    """Return equal shares of the rows."""
+    if count == 1:
+        return [tensor]
+    rows = tensor.shape[0] // count
+    shape = (rows, *tensor.shape[1:])
+    return [tensor.computed(partial(_rows, begin=i * rows, end=(i + 1) * rows), shape=shape) for i in range(count)]
+
+
+def _rows(tensor: Any, *, begin: int, end: int) -> Any:
+    return tensor[begin:end].clone()
+
+
+def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any], longest: int) -> None:
+    """Write the tokenizer of a vocabulary of BERT's kind to `folder`. SourceError where there is none, or one of another kind."""
+    from transformers import PreTrainedTokenizerFast
+
+    path = next((directory / n for n in ("vocabulary.json", "vocabulary.txt") if (directory / n).is_file()), None)
+    if path is None:
+        raise SourceError(f"{directory}: no vocabulary.json or tokenizer.json: {BESIDE}")
+    pieces = read_any_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+    if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
+        raise SourceError(f"{path}: a list of tokens is expected")
+    if not any(piece.startswith("##") for piece in pieces):
+        raise SourceError(
+            f"{path}: not a vocabulary of BERT's kind, and it does not say how a text is cut into tokens: {BESIDE}"
+        )
+    special = {"unk_token": str(settings.get("unk_token") or "[UNK]")}
+    special |= {role: token for role, token in (("pad_token", "[PAD]"), ("mask_token", "[MASK]")) if token in pieces}
+    tokenizer = wordpiece(path, pieces, special)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **special).save_pretrained(folder)

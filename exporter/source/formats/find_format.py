@@ -1,0 +1,64 @@
+"""Tell whether a path is a model in another runtime's format, and lay it out as a directory that is read like any other."""
+
+import json
+from pathlib import Path
+
+from ....errors import SourceError
+from ..overlay import overlay
+from ..sentence_modules import MODULES
+from .ctranslate2 import is_ctranslate2, read_ctranslate2
+from .gguf import read_gguf
+from .gguf_models import read_model
+from .stored import Stored
+
+_TOKENIZERS = ("tokenizer.json", "vocab.txt")
+
+
+def find_format(path: Path) -> tuple[Path, Stored] | None:
+    """Return a directory with the config and tokenizer of a model in another format, and the model; None for a path of any other kind.
+
+    `path` is a GGUF file, a directory with one and no config.json, or a directory of CTranslate2. SourceError where it is damaged.
+    """
+    stored = _stored(path)
+    if stored is None:
+        return None
+    home = path if path.is_dir() else path.parent
+    beside = any((home / name).is_file() for name in _TOKENIZERS)
+    kept = [
+        home / name
+        for name in (*_TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "README.md", "LICENSE")
+    ]
+    gone = [entry.name for entry in home.iterdir() if entry not in kept]
+    folder = overlay([home], without=gone, config=stored.config)
+    if not beside:
+        stored.write_tokenizer(folder)
+    _write_modules(folder, stored)
+    return folder, stored
+
+
+def _write_modules(folder: Path, stored: Stored) -> None:
+    """Write what sentence-transformers would have saved of the modules behind the encoder; nothing where there is none."""
+    if not stored.modules:
+        return
+    places = [("Transformer", ""), *((kind, f"{i}_{kind}") for i, (kind, _) in enumerate(stored.modules, 1))]
+    listed = [
+        {"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, place) in enumerate(places)
+    ]
+    (folder / MODULES).write_text(json.dumps(listed), encoding="utf-8")
+    for (_, place), (_, settings) in zip(places[1:], stored.modules, strict=True):
+        (folder / place).mkdir()
+        (folder / place / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def _stored(path: Path) -> Stored | None:
+    if path.is_file() and path.suffix == ".gguf":
+        return read_model(read_gguf(path))
+    if not path.is_dir():
+        return None
+    if is_ctranslate2(path):
+        return read_ctranslate2(path)
+    files = [] if (path / "config.json").is_file() else sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        raise SourceError(f"{path}: several GGUF files, {', '.join(f.name for f in files[:5])}: give the path of one")
+    return read_model(read_gguf(files[0])) if files else None

@@ -1,0 +1,214 @@
+"""Name the parts of a GGUF model as transformers does, and make the config of its class."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ....errors import SourceError
+from ..checkpoints.state import StoredTensor, listed
+from .gguf import Gguf
+from .gguf_tokenizer import tokenizer_writer
+from .stored import Stored
+
+_BERT = {
+    "token_embd": "embeddings.word_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+    "attn_q": "encoder.layer.{}.attention.self.query",
+    "attn_k": "encoder.layer.{}.attention.self.key",
+    "attn_v": "encoder.layer.{}.attention.self.value",
+    "attn_output": "encoder.layer.{}.attention.output.dense",
+    "attn_output_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "ffn_up": "encoder.layer.{}.intermediate.dense",
+    "ffn_down": "encoder.layer.{}.output.dense",
+    "layer_output_norm": "encoder.layer.{}.output.LayerNorm",
+}
+
+_NOMIC = {
+    "token_embd": "embeddings.word_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+    "attn_q": "layers.{}.self_attn.q_proj",
+    "attn_k": "layers.{}.self_attn.k_proj",
+    "attn_v": "layers.{}.self_attn.v_proj",
+    "attn_output": "layers.{}.self_attn.o_proj",
+    "attn_output_norm": "layers.{}.post_attention_layernorm",
+    "ffn_gate": "layers.{}.mlp.gate_proj",
+    "ffn_up": "layers.{}.mlp.up_proj",
+    "ffn_down": "layers.{}.mlp.down_proj",
+    "layer_output_norm": "layers.{}.post_mlp_layernorm",
+}
+
+_LLAMA = {
+    "token_embd": "embed_tokens",
+    "output_norm": "norm",
+    "attn_norm": "layers.{}.input_layernorm",
+    "attn_q": "layers.{}.self_attn.q_proj",
+    "attn_k": "layers.{}.self_attn.k_proj",
+    "attn_v": "layers.{}.self_attn.v_proj",
+    "attn_output": "layers.{}.self_attn.o_proj",
+    "ffn_norm": "layers.{}.post_attention_layernorm",
+    "ffn_gate": "layers.{}.mlp.gate_proj",
+    "ffn_up": "layers.{}.mlp.up_proj",
+    "ffn_down": "layers.{}.mlp.down_proj",
+}
+
+
+@dataclass(frozen=True)
+class _Family:
+    """A family of transformers: the settings that all its models have, and the names of its modules by those of ggml."""
+
+    settings: Mapping[str, Any]
+    names: Mapping[str, str]
+    epsilon: tuple[str, str]
+    turned: bool = False
+    """Whether llama.cpp reordered the rows of queries and keys for its own rotary embedding."""
+
+
+_LAYER_NORM = ("attention.layer_norm_epsilon", "layer_norm_eps")
+_FAMILIES = {
+    "bert": _Family({"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu"}, _BERT, _LAYER_NORM),
+    "nomic-bert": _Family(
+        {"model_type": "nomic_bert", "architectures": ["NomicBertModel"], "hidden_act": "silu"}, _NOMIC, _LAYER_NORM
+    ),
+    "llama": _Family(
+        {"model_type": "llama", "architectures": ["LlamaModel"], "hidden_act": "silu"},
+        _LLAMA,
+        ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+        turned=True,
+    ),
+}
+
+_REFUSED = {
+    "jina-bert-v2": "its attention adds a bias by distance (ALiBi) for which transformers has no class of this family"
+}
+
+_COUNTS = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "vocab_size": "vocab_size",
+}
+_OTHERS = ("attention.causal", "pooling_type", "rope.freq_base", "rope.dimension_count")
+_POOLING = {1: "mean", 2: "cls", 3: "lasttoken"}
+_HEADS = ("output.weight", "cls.", "rope_freqs")
+
+
+def read_model(gguf: Gguf) -> Stored:
+    """Return the model of a file. SourceError names the family, the setting or the tensor that is not read."""
+    name = str(gguf.metadata.get("general.architecture"))
+    family = _FAMILIES.get(name)
+    if family is None:
+        reason = _REFUSED.get(name, f"these are read: {', '.join(_FAMILIES)}")
+        raise SourceError(f"{gguf.path}: a GGUF file of the architecture {name}: {reason}")
+    values = {k.removeprefix(f"{name}."): v for k, v in gguf.metadata.items() if k.startswith(f"{name}.")}
+    config = _config(gguf, family, values)
+    state, left = _renamed(gguf, family, config)
+    kinds = sorted(set(gguf.kinds.values()) - {"F32"})
+    sentence = f"GGUF file of the architecture {name}, {', '.join(kinds) or 'F32'}: the exact floats that its integers stand for"
+    if left:
+        sentence += f"; {listed(left)} is left out: no task here needs it"
+    pooling = _POOLING.get(values.get("pooling_type", 0))
+    modules = (
+        ()
+        if pooling is None
+        else (("Pooling", {"word_embedding_dimension": config["hidden_size"], "pooling_mode": pooling}),)
+    )
+    return Stored(
+        gguf.path, config, state, sentence, tokenizer_writer(gguf, config["max_position_embeddings"]), modules
+    )
+
+
+def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str, Any]:
+    config = dict(family.settings)
+    for key, name in _COUNTS.items():
+        if key in values:
+            config[name] = values[key]
+    missing = [
+        k for k in ("block_count", "context_length", "embedding_length", "attention.head_count") if k not in values
+    ]
+    unknown = sorted(values.keys() - _COUNTS.keys() - {*_OTHERS, family.epsilon[0]})
+    if missing or unknown:
+        what = (
+            f"no {missing[0]}"
+            if missing
+            else f"{unknown[0]} = {str(values[unknown[0]])[:40]}, which nothing here follows"
+        )
+        raise SourceError(f"{gguf.path}: its metadata has {what}: give the model in the format of transformers")
+    wrong = next((k for k in _COUNTS if k in values and type(values[k]) is not int), None)
+    if wrong is not None:
+        raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: one integer is expected")
+    for key, rows in (("vocab_size", "token_embd.weight"), ("type_vocab_size", "token_types.weight")):
+        if rows in gguf.tensors:
+            config[key] = gguf.tensors[rows].shape[0]
+    if family.epsilon[0] in values:
+        config[family.epsilon[1]] = float(
+            str(np.float32(values[family.epsilon[0]]))
+        )  # the shortest number that is this one
+    if "rope.freq_base" in values:
+        config["rope_parameters"] = {"rope_type": "default", "rope_theta": float(values["rope.freq_base"])}
+    size = config["hidden_size"] // max(config["num_attention_heads"], 1)
+    if values.get("rope.dimension_count", size) != size:
+        raise SourceError(
+            f"{gguf.path}: rope.dimension_count = {values['rope.dimension_count']} of {size} features in a head are rotated, which is "
+            "not followed: give the model in the format of transformers"
+        )
+    return config
+
+
+def _renamed(gguf: Gguf, family: _Family, config: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Return the tensors by transformers' names, and the names of those that only generating text needs."""
+    state: dict[str, StoredTensor] = {}
+    left = []
+    for name, tensor in gguf.tensors.items():
+        match = re.fullmatch(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)", name)
+        path = family.names.get(match[2]) if match else None
+        if match and match[2] == "attn_qkv" and "attn_q" in family.names:
+            state |= _divided(family.names, match[1], match[3], tensor, config)
+        elif match and path is not None and ("{}" in path) == (match[1] is not None):
+            heads = config.get("num_key_value_heads") if match[2] == "attn_k" else None
+            turn = family.turned and match[2] in ("attn_q", "attn_k")
+            state[f"{path.format(match[1])}.{match[3]}"] = (
+                _turned(tensor, heads or config["num_attention_heads"]) if turn else tensor
+            )
+        elif name.startswith(_HEADS) and name != "rope_freqs.weight":
+            left.append(name)
+        else:
+            raise SourceError(
+                f"{gguf.path}: the tensor {name} has no place in {config['architectures'][0]} of transformers: give the model in the "
+                "format of transformers"
+            )
+    return state, left
+
+
+def _divided(
+    names: Mapping[str, str], layer: str, part: str, tensor: StoredTensor, config: Mapping[str, Any]
+) -> dict[str, StoredTensor]:
+    """Return queries, keys and values of a tensor that has them one below the other."""
+    third = tensor.shape[0] // 3
+
+    def rows(index: int) -> Callable[[Any], Any]:
+        return lambda whole: whole[index * third : (index + 1) * third].clone()
+
+    shape = (third, *tensor.shape[1:])
+    paths = (names[n].format(layer) for n in ("attn_q", "attn_k", "attn_v"))
+    return {f"{path}.{part}": tensor.computed(rows(i), shape=shape) for i, path in enumerate(paths)}
+
+
+def _turned(tensor: StoredTensor, heads: int) -> StoredTensor:
+    """Return rows in transformers' order: halves of a head one after the other, where llama.cpp has their pairs."""
+    if tensor.shape[0] % (heads * 2):
+        return tensor  # the loaded model's class names the shape that it expects
+
+    def turn(whole: Any) -> Any:
+        rest = tuple(whole.shape[1:])
+        return whole.reshape(heads, -1, 2, *rest).swapaxes(1, 2).reshape(whole.shape).contiguous()
+
+    return tensor.computed(turn)

@@ -1,0 +1,106 @@
+"""Build the tokenizer of a GGUF file from its metadata, where its kind is one that can be built exactly. Imports transformers."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ....errors import SourceError
+from .gguf import Gguf
+from .wordpiece import BESIDE, wordpiece
+
+_WORD = "\u2581"
+"""What llama.cpp puts before the first piece of a word, where WordPiece puts ## before the others."""
+
+_PREFIX = "tokenizer.ggml."
+_SPECIAL = {"cls": "cls_token", "seperator": "sep_token", "padding": "pad_token", "mask": "mask_token"}
+_SPECIAL |= {"unknown": "unk_token", "bos": "bos_token", "eos": "eos_token"}
+_NORMAL_TYPES = (1, 6)
+_BYTE_PAIRS = ("gpt-2", "smollm")
+
+
+def tokenizer_writer(gguf: Gguf, longest: int) -> Callable[[Path], None]:
+    """Return what writes the tokenizer's files to a directory, for texts of at most `longest` tokens.
+
+    It raises SourceError, with the reason, for a kind that is not built from metadata.
+    """
+
+    def write(directory: Path) -> None:
+        from transformers import PreTrainedTokenizerFast
+
+        values = {k.removeprefix(_PREFIX): v for k, v in gguf.metadata.items() if k.startswith(_PREFIX)}
+        tokens = values.get("tokens")
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise SourceError(f"{gguf.path}: its metadata has no {_PREFIX}tokens: {BESIDE}")
+        special = _special_tokens(gguf, values, tokens)
+        build = {"bert": _wordpiece, "gpt2": _byte_pairs}.get(str(values.get("model")))
+        if build is None:
+            raise SourceError(
+                f"{gguf.path}: a tokenizer of the kind {values.get('model')} is not built from metadata (bert and gpt2 are): {BESIDE}"
+            )
+        tokenizer = build(gguf, values, tokens, special)
+        fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **special)
+        fast.save_pretrained(directory)
+
+    return write
+
+
+def _special_tokens(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) -> dict[str, str]:
+    special = {}
+    for key, name in _SPECIAL.items():
+        index = values.get(f"{key}_token_id")
+        if index is None:
+            continue
+        if not isinstance(index, int) or not 0 <= index < len(tokens):
+            raise SourceError(
+                f"{gguf.path}: {_PREFIX}{key}_token_id = {index!r} is none of {len(tokens)} tokens: {BESIDE}"
+            )
+        special[name] = tokens[index]
+    return special
+
+
+def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
+    """Return BERT's tokenizer, from pieces that llama.cpp wrote with a mark before the first one of a word."""
+    kinds = values.get("token_type") or [1] * len(tokens)
+    if len(kinds) != len(tokens):
+        raise SourceError(f"{gguf.path}: {len(kinds)} kinds for {len(tokens)} tokens: download it again")
+    pieces = []
+    for token, kind in zip(tokens, kinds, strict=True):
+        whole = kind not in _NORMAL_TYPES or (token.startswith("[") and token.endswith("]"))
+        pieces.append(token if whole else token[1:] if token.startswith(_WORD) else f"##{token}")
+    for role, other in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
+        if other in special:
+            special.setdefault(role, special[other])
+    return wordpiece(gguf.path, pieces, special)
+
+
+def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
+    """Return a byte-level BPE tokenizer, for the ways of cutting text into words that are known exactly."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+
+    way = values.get("pre")
+    if way not in _BYTE_PAIRS:
+        raise SourceError(
+            f"{gguf.path}: text is cut into words as {way!r} does, which is not built from metadata: {BESIDE}"
+        )
+    merges = [tuple(str(merge).split(" ")) for merge in values.get("merges") or []]
+    if not merges or any(len(merge) != 2 for merge in merges):
+        raise SourceError(f"{gguf.path}: {_PREFIX}merges: pairs of pieces are expected: {BESIDE}")
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))  # type: ignore[arg-type]
+    except Exception as error:  # a merge of pieces that are no tokens
+        raise SourceError(f"{gguf.path}: {_PREFIX}merges do not fit its tokens ({error}): {BESIDE}") from error
+    words = pre_tokenizers.ByteLevel(add_prefix_space=bool(values.get("add_space_prefix")))
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if way == "smollm" else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, words]) if digits else words
+    kinds = values.get("token_type") or []
+    control = [token for token, kind in zip(tokens, kinds, strict=False) if kind not in _NORMAL_TYPES]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    around = [
+        special[name] if values.get(key) else ""
+        for name, key in (("bos_token", "add_bos_token"), ("eos_token", "add_eos_token"))
+    ]
+    if any(around):
+        template = f"{around[0]} $A {around[1]}".strip()
+        ids = [(token, tokens.index(token)) for token in dict.fromkeys(around) if token]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    return tokenizer

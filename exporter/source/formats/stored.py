@@ -1,0 +1,25 @@
+"""Define what a reader of another runtime's format gives."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.state import State
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model of another format, as transformers names its parts.
+
+    `config` is that of transformers' class, `state` has its tensors, `sentence` says what was found. `file` holds the weights.
+    `write_tokenizer` writes tokenizer files to a directory that has none; it raises SourceError where they cannot be built.
+    `modules` are those of sentence-transformers that follow the encoder, as (kind, settings).
+    """
+
+    file: Path
+    config: Mapping[str, Any]
+    state: State
+    sentence: str
+    write_tokenizer: Callable[[Path], None]
+    modules: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())

@@ -1,0 +1,70 @@
+"""Encoders as CTranslate2's converter writes them: variables one after the other, queries, keys and values fused."""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_TYPES = ("float32", "int8", "int16", "int32", "float16")
+Arrays = dict[str, np.ndarray]
+
+
+def bert_variables(model: Any, *, quantized: bool = False) -> Arrays:
+    """Return the variables of a BERT of transformers; with `quantized`, int8 rows whose scales are 127 by their largest number."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    weights = {
+        "encoder/embeddings_0": state["embeddings.word_embeddings.weight"],
+        "encoder/embeddings_1": state["embeddings.token_type_embeddings.weight"],
+        "pooler_dense": state["pooler.dense.weight"],
+    }
+    others: Arrays = {
+        "encoder/position_encodings/encodings": state["embeddings.position_embeddings.weight"],
+        "encoder/layernorm_embedding/gamma": state["embeddings.LayerNorm.weight"],
+        "encoder/layernorm_embedding/beta": state["embeddings.LayerNorm.bias"],
+        "pooler_dense/bias": state["pooler.dense.bias"],
+        "encoder/num_heads": np.int16(model.config.num_attention_heads),
+        **{
+            f"encoder/{n}": np.int8(v)
+            for n, v in {"activation": 3, "embeddings_merge": 1, "pre_norm": 0, "scale_embeddings": 0}.items()
+        },
+        "pooler_activation": np.int8(5),
+    }
+    for i in range(model.config.num_hidden_layers):
+        here, there = f"encoder.layer.{i}.", f"encoder/layer_{i}/"
+        fused = [f"{here}attention.self.{n}" for n in ("query", "key", "value")]
+        weights[f"{there}self_attention/linear_0"] = np.concatenate([state[f"{n}.weight"] for n in fused])
+        others[f"{there}self_attention/linear_0/bias"] = np.concatenate([state[f"{n}.bias"] for n in fused])
+        for ours, theirs in (
+            ("attention.output.dense", "self_attention/linear_1"),
+            ("intermediate.dense", "ffn/linear_0"),
+            ("output.dense", "ffn/linear_1"),
+        ):
+            weights[there + theirs] = state[f"{here}{ours}.weight"]
+            others[f"{there}{theirs}/bias"] = state[f"{here}{ours}.bias"]
+        for ours, theirs in (("attention.output", "self_attention"), ("output", "ffn")):
+            others[f"{there}{theirs}/layer_norm/gamma"] = state[f"{here}{ours}.LayerNorm.weight"]
+            others[f"{there}{theirs}/layer_norm/beta"] = state[f"{here}{ours}.LayerNorm.bias"]
+    for name, weight in weights.items():
+        if quantized:
+            scale = (127 / np.abs(weight).max(1)).astype(np.float32)
+            others[f"{name}/weight"] = np.round(weight * scale[:, None]).astype(np.int8)
+            others[f"{name}/weight_scale"] = scale
+        else:
+            others[f"{name}/weight"] = weight
+    return others
+
+
+def write_model(path: Path, variables: Mapping[str, np.ndarray], spec: str = "TransformerEncoderSpec") -> None:
+    """Write model.bin, version 6 of its layout."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
+
+    raw = struct.pack("<I", 6) + text(spec) + struct.pack("<II", 1, len(variables))
+    for name, value in variables.items():
+        array = np.asarray(value)
+        raw += text(name) + struct.pack("<B", array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
+        raw += struct.pack("<BI", _TYPES.index(array.dtype.name), array.nbytes) + array.tobytes()
+    path.write_bytes(raw + struct.pack("<I", 0))

@@ -1,0 +1,112 @@
+"""Encoders of CTranslate2 answer as the floats that their weights stand for; other models of it are refused by name."""
+
+import json
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from headway.errors import SourceError
+from headway.exporter.capture.capture import load_reference
+from headway.exporter.source.formats.ctranslate2 import is_ctranslate2
+from headway.exporter.source.source import open_source
+from headway.exporter.source.tokenizer import source_tokenizer
+
+from tests.checkpoints.ctranslate2_files import bert_variables, write_model
+from tests.checkpoints.gguf_files import pieces_of
+from tests.support import checkpoints
+from tests.support.models import make_model
+from tests.support.variants import feeds
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("encoder"))
+
+
+def opened(encoder: Path) -> tuple[Any, Any]:
+    return transformers.AutoModel.from_pretrained(encoder).eval(), transformers.AutoTokenizer.from_pretrained(encoder)
+
+
+def saved(directory: Path, variables: dict[str, Any], pieces: list[str] | None) -> Path:
+    write_model(directory / "model.bin", variables)
+    (directory / "config.json").write_text(json.dumps({"layer_norm_epsilon": 1e-12, "unk_token": "[UNK]"}))
+    if pieces is not None:
+        (directory / "vocabulary.json").write_text(json.dumps(pieces))
+    return directory
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_an_encoder_answers_as_its_floats_do(quantized: bool, encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    variables = bert_variables(model, quantized=quantized)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference, source = load_reference(open_source(str(saved(tmp_path, variables, pieces_of(tokenizer)))))
+    if quantized:
+        for name, array in variables.items():
+            if name.endswith("weight_scale"):
+                stem = name.removesuffix("_scale")
+                variables[stem] = variables[stem].astype(np.float32) / array[:, None]
+        query = model.encoder.layer[1].attention.self.query.weight.detach().numpy()
+        read = source.checkpoint.state["encoder.layer.1.attention.self.query.weight"].read().numpy()  # type: ignore[union-attr]
+        assert np.array_equal(read, variables["encoder/layer_1/self_attention/linear_0/weight"][:32])
+        assert 0 < np.abs(read - query).max() < 0.02
+    else:
+        difference = reference.run(feeds())["last_hidden_state"] - checkpoints.forward(model)["last_hidden_state"]
+        assert np.abs(difference).max() < 2e-6
+    texts = ["the price of bread", "12 trains, rain"]
+    assert source_tokenizer(source)(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+
+
+def test_a_vocabulary_that_does_not_say_how_text_is_cut_is_refused(encoder: Path, tmp_path: Path) -> None:
+    model, _ = opened(encoder)
+    for pieces, says in (
+        (None, "no vocabulary.json"),
+        (["a", "b"], "not a vocabulary of BERT's kind"),
+        (["##a", "B"], "capitals"),
+    ):
+        with pytest.raises(SourceError, match=says):
+            open_source(str(saved(tmp_path, bert_variables(model), pieces)))
+
+
+def test_other_models_are_refused_by_name(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.bin", {}, "WhisperSpec")
+    assert is_ctranslate2(tmp_path)
+    with pytest.raises(SourceError, match="CTranslate2 saved a WhisperSpec, and only encoders"):
+        open_source(str(tmp_path))
+    (tmp_path / "model.bin").write_bytes(b"PK\3\4" + bytes(60))
+    assert not is_ctranslate2(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"encoder/pre_norm": np.int8(1)}, "encoder/pre_norm = 1 makes another computation"),
+        ({"encoder/relative_attention": np.int8(1)}, "encoder/relative_attention = 1"),
+        ({"encoder/layer_0/ffn/linear_2/bias": np.zeros(3, np.float32)}, "linear_2/bias has no place"),
+        ({"encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int8)}, "int8 without scales for its 64 rows"),
+    ],
+)
+def test_what_computes_otherwise_is_refused(change: dict, says: str, encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    with pytest.raises(SourceError, match=says):
+        open_source(str(saved(tmp_path, bert_variables(model) | change, pieces_of(tokenizer))))
+
+
+def test_cut_and_lying_files_are_refused(encoder: Path, tmp_path: Path) -> None:
+    model, _ = opened(encoder)
+    saved(tmp_path, bert_variables(model), None)
+    whole = (tmp_path / "model.bin").read_bytes()
+    for size in range(34, len(whole), len(whole) // 20):
+        (tmp_path / "model.bin").write_bytes(whole[:size])
+        with pytest.raises(SourceError, match="truncated"):
+            open_source(str(tmp_path))
+    lying = whole[:33] + struct.pack("<I", 1 << 31) + whole[37:]
+    (tmp_path / "model.bin").write_bytes(lying)
+    with pytest.raises(SourceError, match="damaged: 2,147,483,648 variables"):
+        open_source(str(tmp_path))

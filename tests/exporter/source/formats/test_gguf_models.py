@@ -1,0 +1,147 @@
+"""A BERT in a GGUF file answers as the model of transformers that its tensors stand for; what is not followed is refused."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from headway.errors import SourceError
+from headway.exporter.capture.capture import load_reference
+from headway.exporter.source.formats.gguf import read_gguf
+from headway.exporter.source.formats.gguf_models import read_model
+from headway.exporter.source.source import Source, open_source
+from headway.exporter.source.tokenizer import source_tokenizer
+
+from tests.checkpoints.gguf_files import F16, F32, Q8_0, bert_metadata, bert_tensors, pieces_of, write_gguf
+from tests.support import checkpoints
+from tests.support.models import make_model
+from tests.support.variants import feeds
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("encoder"))
+
+
+def opened(encoder: Path) -> tuple[Any, Any]:
+    return transformers.AutoModel.from_pretrained(encoder).eval(), transformers.AutoTokenizer.from_pretrained(encoder)
+
+
+def loaded(path: Path) -> tuple[Any, Source]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_reference(open_source(str(path)))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(F32, "F32"), (F16, "F16"), (Q8_0, "Q8_0")])
+def test_a_bert_answers_as_its_floats_do(kind: int, name: str, encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    tensors = bert_tensors(model, kind)
+    path = write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer)), tensors)
+    gguf = read_gguf(path)
+    stored = read_model(gguf).state
+    model.load_state_dict(
+        {k: t.read() for k, t in stored.items()}, strict=False
+    )  # the numbers that the integers stand for
+    reference, source = loaded(path)
+    assert (
+        np.abs(reference.run(feeds())["last_hidden_state"] - checkpoints.forward(model)["last_hidden_state"]).max()
+        < 2e-6
+    )
+    assert name in source.sentences[0]
+    texts = ["the price of bread", "words, numbers: 12 and trains", "Unknown ünïcode Ж"]
+    assert source_tokenizer(source)(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+
+
+def test_a_pooling_type_makes_a_sentence_model(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    metadata = bert_metadata(model, pieces_of(tokenizer), **{"bert.pooling_type": 1})
+    reference, source = loaded(write_gguf(tmp_path / "model.gguf", metadata, bert_tensors(model)))
+    assert source.task == "sentence-embedding"
+    outputs = reference.run(feeds())
+    mask = feeds()["attention_mask"][..., None]
+    means = (outputs["last_hidden_state"] * mask).sum(1) / mask.sum(1)
+    assert np.abs(outputs["sentence_embedding"] - means).max() < 1e-6
+
+
+def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "vocab_size": 20,
+        "max_position_embeddings": 16,
+    }
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False)
+    model = transformers.LlamaModel(config).eval()
+    layer = model.layers[0]
+
+    def turned(weight: torch.Tensor, heads: int) -> torch.Tensor:
+        return weight.reshape(heads, 2, -1, 32).swapaxes(1, 2).reshape(weight.shape)
+
+    named = {
+        "token_embd": model.embed_tokens.weight,
+        "output_norm": model.norm.weight,
+        "output": model.embed_tokens.weight,
+        "blk.0.attn_norm": layer.input_layernorm.weight,
+        "blk.0.ffn_norm": layer.post_attention_layernorm.weight,
+        "blk.0.attn_q": turned(layer.self_attn.q_proj.weight, 4),
+        "blk.0.attn_k": turned(layer.self_attn.k_proj.weight, 2),
+        "blk.0.attn_v": layer.self_attn.v_proj.weight,
+        "blk.0.attn_output": layer.self_attn.o_proj.weight,
+        "blk.0.ffn_gate": layer.mlp.gate_proj.weight,
+        "blk.0.ffn_up": layer.mlp.up_proj.weight,
+        "blk.0.ffn_down": layer.mlp.down_proj.weight,
+    }
+    tensors = {f"{n}.weight": (F32, tuple(w.shape), w.detach().numpy().tobytes()) for n, w in named.items()}
+    metadata = {
+        "general.architecture": "llama",
+        "llama.block_count": 1,
+        "llama.context_length": 16,
+        "llama.embedding_length": 32,
+        "llama.feed_forward_length": 64,
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.layer_norm_rms_epsilon": 1e-6,
+        "llama.rope.freq_base": 10000.0,
+    }
+    stored = read_model(read_gguf(write_gguf(tmp_path / "model.gguf", metadata, tensors)))
+    assert stored.config["rms_norm_eps"] == 1e-6
+    assert "output.weight is left out" in stored.sentence
+    state = model.state_dict()
+    assert stored.state.keys() == state.keys()
+    assert all(torch.equal(tensor.read(), state[name]) for name, tensor in stored.state.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "extra", "says"),
+    [
+        ({"general.architecture": "mamba"}, {}, "architecture mamba"),
+        ({"general.architecture": "jina-bert-v2"}, {}, "ALiBi"),
+        ({"bert.block_count": None}, {}, "no block_count"),
+        ({"bert.rope.scaling.type": "yarn"}, {}, "rope.scaling.type = yarn, which nothing here follows"),
+        ({"bert.attention.head_count": "4"}, {}, "attention.head_count = 4: one integer"),
+        ({}, {"blk.0.ffn_gate.weight": (F32, (1,), bytes(4))}, "blk.0.ffn_gate.weight has no place"),
+    ],
+)
+def test_what_is_not_followed_is_refused(changes: dict, extra: dict, says: str, encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    metadata = bert_metadata(model, pieces_of(tokenizer), **changes)
+    path = write_gguf(tmp_path / "model.gguf", metadata, bert_tensors(model) | extra)
+    with pytest.raises(SourceError) as caught:
+        open_source(str(path))
+    assert says in str(caught.value)
+
+
+def test_a_missing_tensor_is_named(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    tensors = bert_tensors(model)
+    del tensors["blk.1.ffn_up.weight"]
+    path = write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer)), tensors)
+    with pytest.raises(SourceError, match=r"encoder\.layer\.1\.intermediate\.dense\.weight"):
+        loaded(path)

@@ -1,0 +1,57 @@
+"""Tokenizers are built from metadata where it says all that they need, and refused with the reason elsewhere."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from headway.errors import SourceError
+from headway.exporter.source.formats.gguf import Gguf
+from headway.exporter.source.formats.gguf_tokenizer import tokenizer_writer
+
+BYTES = {
+    "model": "gpt2",
+    "pre": "smollm",
+    "tokens": ["<end>", "a", "b", "1", "2", "Ġ", "ab", "Ġab"],
+    "token_type": [3, 1, 1, 1, 1, 1, 1, 1],
+    "merges": ["a b", "Ġ ab"],
+    "bos_token_id": 0,
+    "padding_token_id": 0,
+}
+WORDS = {"model": "bert", "tokens": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2581rain", "s"], "padding_token_id": 0}
+
+
+def built(values: dict[str, Any], tmp_path: Path) -> Tokenizer:
+    gguf = Gguf(tmp_path / "a.gguf", {f"tokenizer.ggml.{k}": v for k, v in values.items()}, {}, {})
+    tokenizer_writer(gguf, 16)(tmp_path)
+    return Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+
+
+def test_byte_pairs(tmp_path: Path) -> None:
+    assert built(BYTES, tmp_path).encode("ab ab12<end>").tokens == ["ab", "Ġab", "1", "2", "<end>"]
+    assert built(BYTES | {"add_bos_token": True}, tmp_path).encode("ab").tokens == ["<end>", "ab"]
+
+
+def test_pieces_of_words(tmp_path: Path) -> None:
+    assert built(WORDS, tmp_path).encode("Rains rain snow").tokens == ["[CLS]", "rain", "##s", "rain", "[UNK]", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"model": "bert"}, "no tokenizer.ggml.tokens"),
+        (WORDS | {"model": "t5"}, "of the kind t5 is not built"),
+        (WORDS | {"tokens": [*WORDS["tokens"], "\u2581Rain"]}, "'Rain' has capitals"),
+        (WORDS | {"tokens": [*WORDS["tokens"], "s"]}, "'##s' is there twice"),
+        (WORDS | {"tokens": WORDS["tokens"][:2]}, r"has no \[CLS\]"),
+        (WORDS | {"token_type": [1]}, "1 kinds for 6 tokens"),
+        (WORDS | {"mask_token_id": 99}, "mask_token_id = 99 is none of 6"),
+        (BYTES | {"pre": "deepseek-v9"}, "as 'deepseek-v9' does"),
+        (BYTES | {"merges": ["abc"]}, "pairs of pieces"),
+        (BYTES | {"merges": ["x y"]}, "merges do not fit"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(values: dict, says: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=says):
+        built(values, tmp_path)
