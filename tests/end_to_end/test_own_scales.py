@@ -16,7 +16,9 @@ from tests.support.own_scales import quantized_file, rounded_by_torch
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.make_model(tmp_path_factory.mktemp("classifier"), "bert", "text-classification", hidden_size=64, num_hidden_layers=3)
+    return models.make_model(
+        tmp_path_factory.mktemp("classifier"), "bert", "text-classification", hidden_size=64, num_hidden_layers=3
+    )
 
 
 @pytest.mark.parametrize(
