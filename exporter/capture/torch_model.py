@@ -19,6 +19,11 @@ _WINDOWS = ("window", "local_attention", "block_size", "stride", "kernel_size")
 
 def trace_model(wrapped: Any, source: Source, *, whole: bool) -> tuple[ir.Model, bool]:
     """Trace the module; a stack of equal layers once, unless `whole`. Return also whether layers were repeated."""
+    with frozen(wrapped):  # around all of it: scales of the layers that are not traced are read from their modules
+        return _trace_frozen(wrapped, source, whole=whole)
+
+
+def _trace_frozen(wrapped: Any, source: Source, *, whole: bool) -> tuple[ir.Model, bool]:
     stack = None if whole else find_stack(wrapped)
     if stack is None:
         return _export(wrapped, source, list(wrapped.outputs)), False
@@ -31,7 +36,7 @@ def trace_model(wrapped: Any, source: Source, *, whole: bool) -> tuple[ir.Model,
         repeat_layer(model, stack, entry, leave)
     except SourceError:  # the layers are connected by more than one value
         wrapped.extra = []
-        return trace_model(wrapped, source, whole=True)
+        return _trace_frozen(wrapped, source, whole=True)
     return model, True
 
 
@@ -74,7 +79,7 @@ def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir
     sample = [ids, mask, torch.zeros_like(ids)][: len(wrapped.names)]
     dynamic = tuple({axis: torch.export.Dim.DYNAMIC for axis in range(len(shape))} for _ in sample)
     try:
-        with torch.no_grad(), frozen(wrapped), traced_lstms(wrapped):
+        with torch.no_grad(), traced_lstms(wrapped):
             program = torch.export.export(wrapped, tuple(sample), dynamic_shapes=(dynamic,), strict=False)
             exported = torch.onnx.export(program, dynamo=True, opset_version=23, optimize=False, verbose=False)
     except SourceError:

@@ -109,7 +109,8 @@ def exported(directory: Path, found: dict[str, Whole], out: Path, target: str = 
     with pytest.warns(match=r"artifact holds|float"):
         made = export(Recipe(source=str(directory), target=target, **recipe), out, allow_pickle=True)
     assert made.parity.dtype == "float32" and made.parity.ok
-    same_forward(directory, found, out)
+    if (directory / "model.safetensors").is_file():
+        same_forward(directory, found, out)
     return made
 
 

@@ -50,7 +50,7 @@ class Blocks:
             blocks = torch.arange(len(absmax)) // size
             absmax = values.read().float()[absmax.long()] * scales.read().float()[blocks] + offset
         out, inputs = self.shape
-        scale = absmax.float().repeat_interleave(self.block)[: out * inputs]
+        scale = absmax.float()[torch.arange(out * inputs) // self.block]
         return (self.values.read().float()[codes[: out * inputs]] * scale).reshape(out, inputs)
 
 
@@ -64,16 +64,16 @@ def blocks_of(checkpoint: Checkpoint, name: str, kind: str) -> Blocks:
     octets = width
     for size in packed.shape:
         octets *= size
-    sizes = isinstance(shape, list) and len(shape) == 2 and all(isinstance(s, int) and s > 0 for s in shape)
-    if not sizes or not isinstance(block, int) or block < 1 or octets != -(-shape[0] * shape[1] // 2):
+    sizes = shape if isinstance(shape, list) and all(isinstance(s, int) and s > 0 for s in shape) else []
+    if len(sizes) != 2 or not isinstance(block, int) or block < 1 or octets != -(-sizes[0] * sizes[1] // 2):
         raise SourceError(
             f"{checkpoint.directory}: {name} is {packed.dtype}{list(packed.shape)}, and {state_name} says shape {shape} in blocks of "
             f"{block}: download the checkpoint again"
         )
-    blocks = -(-shape[0] * shape[1] // block)
+    blocks = -(-sizes[0] * sizes[1] // block)
     absmax = beside(checkpoint, name, f"{name}.absmax", (blocks,))
     values = beside(checkpoint, name, f"{name}.quant_map", (16,), integer=False)
-    return Blocks(packed, absmax, values, (shape[0], shape[1]), block, _nested(checkpoint, name, settings, absmax))
+    return Blocks(packed, absmax, values, (sizes[0], sizes[1]), block, _nested(checkpoint, name, settings, absmax))
 
 
 def _settings(checkpoint: Checkpoint, name: str) -> dict[str, Any]:

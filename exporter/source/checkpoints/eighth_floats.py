@@ -37,5 +37,8 @@ def dequantized(
 
 
 def _spread(scale: Any, block: tuple[int, int], shape: tuple[int, int]) -> Any:
-    rows = scale.repeat_interleave(block[0], dim=0)[: shape[0]]
-    return rows.repeat_interleave(block[1], dim=1)[:, : shape[1]]
+    """Return the scale of each number of a weight. A block may be said to be larger than the weight."""
+    import torch
+
+    rows, columns = (torch.arange(size) // step for size, step in zip(shape, block, strict=True))
+    return scale[rows][:, columns]

@@ -1,7 +1,9 @@
 """Read pickled state dicts without running code, and take them out of what trainers save around them. Imports torch."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ _STATES = ("state_dict", "model_state_dict", "model", "module", "net", "network"
 
 _AVERAGES = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema")
 """Keys under which they keep averages of the weights."""
+
+_TORCHAO = "torchao"
+
+_TYPES = "._packed_params.dtype"
+"""The type of a quantized tensor, beside the tensor, which has it itself."""
 
 _DEEPEST = 3
 
@@ -35,13 +42,30 @@ def read_pickle(path: Path) -> tuple[dict[str, Any], list[str]]:
         for key in averages if found[0] not in averages else []:
             state |= {f"{key}.{name}": value for name, value in _named(path, key, loaded[key]).items()}
         loaded = _named(path, found[0], loaded[found[0]]) if found[0] in averages else state
-    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    entries = {str(name): dict(_parts(str(name), value)) for name, value in loaded.items()}
+    tensors = {n: t for parts in entries.values() for n, t in parts.items() if isinstance(t, torch.Tensor)}
     if not tensors:
         raise SourceError(
             f"{path}: no state dict: {', '.join(map(str, list(loaded)[:5])) or 'nothing'} instead of tensors by name: save "
             "model.state_dict()"
         )
-    return tensors, left + [str(name) for name in loaded if str(name) not in tensors]
+    return tensors, left + [
+        name for name, parts in entries.items() if not name.endswith(_TYPES) and not parts.keys() & tensors.keys()
+    ]
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of an entry: a pair's under `name.0` and `name.1`, those of a quantized one as safetensors files name them."""
+    names = [*getattr(value, "tensor_data_names", ()), *getattr(value, "optional_tensor_data_names", ())]
+    if names:
+        module, _, own = name.rpartition(".")
+        for part in names:
+            yield f"{module}._{own}_{part}", getattr(value, part, None)
+    elif isinstance(value, tuple):
+        for i, part in enumerate(value):
+            yield f"{name}.{i}", part
+    else:
+        yield name, value
 
 
 def _named(path: Path, key: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -68,12 +92,17 @@ def _loaded(path: Path) -> Mapping[Any, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as first:  # files of torch before 1.6 cannot be mapped
+        way = "save model.state_dict() alone"
+        if _TORCHAO in str(first):
+            way = f"install {_TORCHAO}, whose tensors it holds, or save it as safetensors"
+            if find_spec(_TORCHAO) is not None:
+                import_module(f"{_TORCHAO}.quantization")  # says which of its classes hold data alone
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever pickle, zipfile and torch raise
             reason = (str(first).splitlines() or [type(first).__name__])[0]
             raise SourceError(
-                f"{path}: not a state dict that can be read without running code ({reason}): save model.state_dict() alone"
+                f"{path}: not a state dict that can be read without running code ({reason}): {way}"
             ) from error
     if not isinstance(loaded, Mapping):
         raise SourceError(f"{path}: {type(loaded).__name__}, no state dict: save model.state_dict()")

@@ -122,9 +122,9 @@ def _packed(checkpoint: Checkpoint, stem: str, given: set[int]) -> Integers:
     loose = [b for b in range(1, 9) if words and -(-inputs // (32 // b)) == words]
     likely = [b for b in dict.fromkeys((*dense, *loose)) if not given or b in given]
     if packed.dtype != "int32" or packed.shape[0] != out or inputs < 1 or not likely:
-        bits = f" of {' or '.join(map(str, sorted(given)))} bits" if given else ""
+        said = f" of {' or '.join(map(str, sorted(given)))} bits" if given else ""
         raise SourceError(
-            f"{directory}: {name} is {packed.dtype}{list(packed.shape)}, which is not {out} x {inputs}{bits} as {stem}.weight_shape says: "
+            f"{directory}: {name} is {packed.dtype}{list(packed.shape)}, which is not {out} x {inputs}{said} as {stem}.weight_shape says: "
             "download the checkpoint again"
         )
     if len(likely) > 1:

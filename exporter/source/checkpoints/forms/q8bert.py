@@ -34,9 +34,9 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     ranges are those of each batch, and activations are computed as floats. SourceError for thresholds that never saw a value.
     """
     state = checkpoint.state
-    stems = sorted(
-        {n.removesuffix(end) for n in state for end in ("._weight_scale", ".input_thresh", "._step") if n.endswith(end)}
-    )
+    parts = (".quantized_weight", ".input_thresh", "._step")
+    likely = {n.removesuffix(end) for n in state for end in ("._weight_scale", *parts[1:]) if n.endswith(end)}
+    stems = sorted(stem for stem in likely if any(stem + part in state for part in parts))
     if not stems:
         return None
     settings = settings_of(checkpoint, "q8bert", _USED)

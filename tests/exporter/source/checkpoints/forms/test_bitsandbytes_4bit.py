@@ -66,6 +66,17 @@ def test_the_artifact_holds_the_dequantized_floats_and_says_so(
 STATE = f"{NAME}.quant_state.bitsandbytes__nf4"
 
 
+def test_a_block_that_is_said_to_be_larger_than_the_weight_costs_nothing(tmp_path: Path) -> None:
+    integers.make_quantized(tmp_path, packing("nf4", False), SETTINGS)
+    state = integers.tensors(tmp_path)
+    integers.save(tmp_path, state | {f"{NAME}.absmax": torch.ones(1), STATE: note(blocksize=1 << 40, shape=[32, 32])})
+    source = integers.opened(tmp_path, {})
+    assert source.checkpoint is not None
+    codes = state[NAME].reshape(-1)
+    wanted = VALUES[torch.stack([codes >> 4, codes & 15], dim=1).reshape(32, 32).long()]
+    assert torch.equal(source.checkpoint.state[NAME].read(), wanted)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

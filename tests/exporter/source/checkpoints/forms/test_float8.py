@@ -56,9 +56,8 @@ def test_blocks_whose_last_is_smaller_are_dequantized_and_exported(
         whole.codes, whole.scale, whole.zero = floats, torch.ones(len(floats), 1), torch.zeros(len(floats), 1)
     integers.opened(directory, found)
     made = integers.exported(directory, found, tmp_path / "b")
-    assert made.manifest.source["form"] == [
-        "8-bit floats (e4m3): 6 weights dequantized, which the artifact holds as floats"
-    ]
+    said = "8-bit floats (e4m3): 6 weights dequantized, which the artifact holds as floats"
+    assert made.manifest.source["form"][0] == said
 
 
 @pytest.mark.parametrize(
@@ -83,3 +82,16 @@ def test_sizes_of_blocks_that_are_none_are_refused(blocks: tuple[Path, dict[str,
     integers.changed(blocks[0], tmp_path, {})
     integers.configure(tmp_path, BLOCKS | {"weight_block_size": [0, 16]})
     assert "weight_block_size = [0, 16], two sizes are expected" in integers.refusal(tmp_path)
+
+
+def test_a_block_that_is_said_to_be_larger_than_the_weight_costs_nothing(
+    blocks: tuple[Path, dict[str, Whole]], tmp_path: Path
+) -> None:
+    directory, found = blocks
+    one = {f"{stem}.weight_scale_inv": torch.full((1, 1), 2.0) for stem in found}
+    integers.changed(directory, tmp_path, one)
+    integers.configure(tmp_path, BLOCKS | {"weight_block_size": [1 << 40, 1 << 40]})
+    source = integers.opened(tmp_path, {})
+    assert source.checkpoint is not None
+    stored = integers.tensors(tmp_path)[NAME].float()
+    assert torch.equal(source.checkpoint.state[NAME].read(), stored * 2)
