@@ -25,10 +25,11 @@ _BLOCKS = (128, 64, 32, 16)
 
 @dataclass
 class Held:
-    """Names of weights whose integers the graph holds, by their storage; and why others are floats."""
+    """Names of weights whose integers the graph holds, with their storage; why others are floats; and which the graph lacks."""
 
     stored: dict[str, str] = field(default_factory=dict)
     as_floats: dict[str, str] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """Return what was held and what was not, each reason with the first weight that it is for."""
@@ -40,6 +41,8 @@ class Held:
         for reason, count in Counter(self.as_floats.values()).items():
             name = next(n for n, r in self.as_floats.items() if r == reason)
             said += f"; {count} as float32, which holds their values exactly ({name}: {reason})"
+        if self.absent:
+            said += f"; {len(self.absent)} of parts that it does not have ({self.absent[0]})"
         return said
 
 
@@ -62,8 +65,11 @@ def hold_integers(
     }
     for name, read in weights.items():
         found = places[name]
-        if not found or allowed == "none":
-            held.as_floats[name] = "the target stores no integers beside float activations" if found else _GONE
+        if not found:
+            held.absent.append(name)
+            continue
+        if allowed == "none":
+            held.as_floats[name] = "the target stores no integers beside float activations"
             continue
         kind, reason = _hold(graph, found[0], read(), allowed, embeddings)
         if kind is None:
@@ -71,9 +77,6 @@ def hold_integers(
         else:
             held.stored[name] = kind
     return held
-
-
-_GONE = "the canonical graph has no such weight"
 
 
 def _floats(graph: ir.Graph) -> list[ir.Value]:
@@ -94,7 +97,7 @@ def _hold(graph: ir.Graph, value: ir.Value, weight: Any, allowed: str, embedding
             return None, "the target stores such embeddings as floats"
         return _hold_rows(graph, value, weight)
     if not readers or any(n.op_type != "MatMul" or n.inputs[1] is not value for n in readers):
-        return None, "not matmuls alone read it"
+        return None, "not only matmuls read it"
     matrix, reason = stored_matrix(weight)
     if matrix is None:
         return None, reason

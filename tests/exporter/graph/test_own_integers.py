@@ -115,7 +115,6 @@ def test_a_weight_that_was_changed_or_is_not_there_keeps_nothing() -> None:
     model = graph_of(read)
     other = weight(8, 1)
     held = hold_integers(model, {"layer.weight": lambda: other, "gone.weight": lambda: read}, allowed="any")
-    assert held.as_floats == {
-        "layer.weight": "the canonical graph has it in another form",
-        "gone.weight": "the canonical graph has no such weight",
-    }
+    assert held.as_floats == {"layer.weight": "the canonical graph has it in another form"}
+    assert held.absent == ["gone.weight"]
+    assert held.sentence().endswith("; 1 of parts that it does not have (gone.weight)")
