@@ -21,6 +21,8 @@ from .targets.ort.target import MODEL_FILE, session_options, write
 
 _RUNS = 10
 
+_NO_HEADS = "no attention by a softmax over tokens: heads are not read, and passes cut the feed-forward layers alone, listed as one block"
+
 
 class Inspection(TypedDict):
     """The anatomy of a model as plain numbers. `form` has a sentence for each compressed form of its checkpoint.
@@ -73,9 +75,12 @@ def inspect_model(
             decompose_attention(model)
             write(model, Path(folder))
             share = op_share(Path(folder) / MODEL_FILE, length)
+    form = list(source.sentences)
+    if anatomy.blocks and all(block.attention is None for block in anatomy.blocks):
+        form.append(_NO_HEADS)
     return Inspection(
         model=spec,
-        form=list(source.sentences),
+        form=form,
         task=source.task,
         length=length,
         **described,  # type: ignore[typeddict-item]

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import SourceError
 from ..source.checkpoints.read import close_to
 from ..source.source import Source, architectures
+from ..source.weight_files import PICKLES
 from .structured import load_structured
 
 _NAMED = 10
@@ -144,7 +145,7 @@ def _tensor(source: Source, key: str) -> Any:
             with safe_open(path, framework="pt") as file:
                 if key in file.keys():  # noqa: SIM118  no container
                     return file.get_tensor(key)
-        else:
+        elif path.suffix in PICKLES:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if key in state:
                 return state[key]

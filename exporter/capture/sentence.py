@@ -9,6 +9,7 @@ import torch
 
 from ...errors import SourceError
 from ...text import Text
+from ..source.setfit_head import SetFitHead
 from ..source.source import Source
 from .base import Answers, align
 from .torch_reference import TorchReference, first_lines
@@ -42,6 +43,7 @@ class WrappedSentence(Wrapped):
         super().__init__(first.model, source)
         self.head = torch.nn.ModuleList(rest)
         self.dimensions = getattr(opened, "truncate_dim", None)
+        self.classifier = _classifier(source)
         object.__setattr__(self, "opened", opened)  # not a submodule: weights have the names of the encoder's own
 
     def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
@@ -58,11 +60,31 @@ class WrappedSentence(Wrapped):
         results = {ours: passed[theirs] for ours, theirs in names.items() if theirs in passed}
         if self.dimensions is not None:
             results["sentence_embedding"] = results["sentence_embedding"][..., : self.dimensions]
+        if self.classifier is not None:
+            results["logits"] = self.classifier(results["sentence_embedding"])
         return results
 
     def extra_repr(self) -> str:
         """Say what the printed module would hide."""
         return f"dimensions={self.dimensions}, outputs={self.outputs}"
+
+
+class _Classifier(torch.nn.Module):
+    """The linear layer of a SetFit head, and the scaling of embeddings that comes before it."""
+
+    def __init__(self, head: SetFitHead):
+        super().__init__()
+        self.normalize = head.normalize
+        self.linear = torch.nn.Linear(*reversed(head.weight.shape))
+        self.linear.load_state_dict({"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)})
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Return logits `[batch, classes]` of embeddings."""
+        return self.linear(torch.nn.functional.normalize(embedding, dim=-1) if self.normalize else embedding)
+
+
+def _classifier(source: Source) -> _Classifier | None:
+    return _Classifier(source.head).eval() if source.head is not None else None
 
 
 class SentenceReference(TorchReference):
@@ -91,6 +113,9 @@ class SentenceReference(TorchReference):
         ids = [item["input_ids"].numpy()[m] for item, m in zip(items, mask, strict=True)]
         tokens = [item["token_embeddings"].float().numpy()[m] for item, m in zip(items, mask, strict=True)]
         vectors = np.stack([item["sentence_embedding"].float().numpy() for item in items])
+        if self.module.classifier is not None:
+            with torch.no_grad():
+                return Answers(ids, {"logits": self.module.classifier(torch.from_numpy(vectors)).numpy()})
         return Answers(ids, {"last_hidden_state": align(tokens), "sentence_embedding": vectors})
 
     def _scores(self, texts: Sequence[Text]) -> Answers:

@@ -15,6 +15,7 @@ from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
 from .place import locate
 from .sentence_modules import SentenceModule, library_class, read_modules
+from .setfit_head import SetFitHead, read_head
 from .weight_files import WEIGHTS, weight_files
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
@@ -63,11 +64,14 @@ class Source:
     zeros: tuple[str, ...] = ()
     cut: bool = False
     probed: int | None = None
+    head: SetFitHead | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What compressed forms the source has, a sentence for each."""
-        return (*(self.checkpoint.sentences if self.checkpoint is not None else ()), *self.zeros)
+        """What compressed forms the source has, a sentence for each; the head of SetFit is one."""
+        forms = self.checkpoint.sentences if self.checkpoint is not None else ()
+        classes = (f"SetFit head of {len(self.head.labels)} classes",) if self.head is not None else ()
+        return (*forms, *classes, *self.zeros)
 
     @property
     def encoder_directory(self) -> Path | None:
@@ -78,6 +82,8 @@ class Source:
     def judge_class(self) -> str | None:
         """The class of sentence-transformers whose answers count for this task; None where transformers' model counts."""
         wanted = {"sentence-embedding": "SentenceTransformer", "text-classification": "CrossEncoder"}.get(self.task)
+        if self.head is not None:
+            return self.library_class
         return wanted if wanted is not None and wanted == self.library_class and self.kind == "huggingface" else None
 
     @property
@@ -219,6 +225,11 @@ def _directory_source(
     for module in modules:
         if module.folder != home and any(module.folder.glob("*.safetensors")) | any(module.folder.glob("*.bin")):
             weights += weight_files(module.folder, allow_pickle)
+    head = (
+        read_head(directory, allow_pickle=allow_pickle) if modules and task in (None, "text-classification") else None
+    )
+    if head is not None:
+        config, weights, task = {**config, **head.settings()}, (*weights, head.file), "text-classification"
     return Source(
         "huggingface",
         spec,
@@ -228,8 +239,9 @@ def _directory_source(
         weights,
         modules,
         saved_by,
-        task is not None,
+        task is not None and head is None,
         checkpoint,
+        head,
     )
 
 
