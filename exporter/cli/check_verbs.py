@@ -59,6 +59,15 @@ _BenchOut = Annotated[
         rich_help_panel=o.OUTPUT,
     ),
 ]
+_Diff = Annotated[
+    Path | None,
+    typer.Option(
+        "--diff",
+        metavar="BUNDLE",
+        help="Show where the difference to another bundle of the model lies: milliseconds by block, module and operator.",
+        rich_help_panel=o.MEASURE,
+    ),
+]
 _Save = Annotated[
     bool, typer.Option("--save", help="Put result, card and plot into the bundle.", rich_help_panel=o.OUTPUT)
 ]
@@ -113,6 +122,7 @@ def verify(
 def bench(
     bundle: o.Bundle,
     against: o.Against = None,
+    diff: _Diff = None,
     threads: o.Threads = 1,
     rounds: o.Rounds = None,
     data: o.Data = None,
@@ -127,6 +137,13 @@ def bench(
     as_json: o.Json = False,
 ) -> None:
     """Measure latency and throughput of BUNDLE, paired with others."""
+    if diff is not None:
+        if against or device or save or out or rounds:
+            raise UsageError(
+                "--diff shows two bundles alone: leave --against, --device, --rounds, --save and --out out"
+            )
+        _bench_diff(bundle, diff, threads, data, column, as_json=as_json, quiet=quiet)
+        return
     if device is not None:
         if against:
             raise UsageError("--against is not measured on a device: leave it out, and bench each bundle there")
@@ -155,6 +172,19 @@ def bench(
 
         console().print(bench_table(result))
         print_paths(result.files)
+
+
+def _bench_diff(
+    first: Path, second: Path, threads: int, data: Path | None, column: str | None, *, as_json: bool, quiet: bool
+) -> None:
+    with api.needs("export"):
+        from ..bench.attribution import difference_of
+        from .tables import difference_tables
+    found = difference_of(first, second, threads=threads, data=data, column=column)
+    if as_json:
+        print_json(found.to_json())
+    for table in difference_tables(found) if not (as_json or quiet) else ():
+        console().print(table)
 
 
 def _bench_device(

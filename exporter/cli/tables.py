@@ -12,9 +12,13 @@ from ..check.parity import Parity
 from ..publish.card import device_rows, figure_rows, heads_of, quality_heads, stage_figures, widths_of
 
 if TYPE_CHECKING:
+    from ..bench.attribution import Difference
     from ..validate.gates import Row
     from .demo import DemoRow
     from .machine import TargetState
+
+
+_MOST_ROWS = 15
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -128,6 +132,18 @@ def gate_table(rows: Sequence["Row"]) -> Table:
     for row in rows:
         table.add_row(*list(cells(row))[:4])
     return table
+
+
+def difference_tables(found: "Difference") -> Iterator[Table]:
+    """Yield where two bundles spend their time: by block, by kind of operator, and by module; the largest differences first."""
+    first, second = found.totals
+    titles = {("block",): "by block", ("kind",): "by operator", ("module", "kind"): "by module"}
+    for keys, title in titles.items():
+        table = _table(title, " and ".join(keys), f"{found.first} ms", f"{found.second} ms", "difference ms")
+        for name, a, b in found.by(*keys)[:_MOST_ROWS]:
+            table.add_row(name, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}")
+        table.add_row("all", f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}", style="bold")
+        yield table
 
 
 def device_table(record: Mapping[str, Any]) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 PART_LATE = 0.01
 """So many of the answers may be late: the bound is one on the 99th percentile."""
 
-_WITHIN = 0.02
+_WITHIN = 0.01
 _MOST_TRIALS = 16
 
 Trial = Callable[[float], tuple[int, int]]
@@ -31,7 +31,7 @@ class Capacity:
 
 
 def find_capacity(trial: Trial, service_ms: float) -> Capacity:
-    """Return the highest rate at which at most 1 % of the answers are late, within 2 %, by halving.
+    """Return the highest rate at which at most 1 % of the answers are late, within 1 %, by halving.
 
     No queue has a rate above one query in each `service_ms`. A rate is taken for kept by the share of late answers alone: near the
     capacity of a queue it grows so steeply with the rate that a few thousand queries tell 5 % of the rate.

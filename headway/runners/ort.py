@@ -23,7 +23,8 @@ class OrtRunner:
     """One ONNX Runtime session. `threads` is the size of its thread pool; None leaves it to the runtime.
 
     With the option `regroup`, a batch of mixed lengths is run as a few batches of similar lengths, because padding costs as
-    much as real tokens. Outputs at padded positions have no meaning. `profile` is the prefix of ONNX Runtime's own profile.
+    much as real tokens. Outputs at padded positions have no meaning. `profile` is the prefix of ONNX Runtime's own profile, and
+    `optimized` where it writes the graph that it runs.
     Raises TargetError where the model cannot be loaded on the first of `providers`.
     """
 
@@ -34,6 +35,7 @@ class OrtRunner:
         threads: int | None = None,
         providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ("CPUExecutionProvider",),
         profile: Path | None = None,
+        optimized: Path | None = None,
     ):
         check_providers(model, providers)
         settings = onnxruntime.SessionOptions()
@@ -41,6 +43,8 @@ class OrtRunner:
         if profile is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(profile)
+        if optimized is not None:
+            settings.optimized_model_filepath = str(optimized)
         if threads is not None:
             settings.intra_op_num_threads = threads
         chosen = dict(options or {})
