@@ -25,7 +25,6 @@ from rich.table import Table
 from headway.calibration.batches import Batch, make_batches
 from headway.calibration.removal import Removal
 from headway.errors import GateError
-from headway.exporter.api import DEFAULT_EPOCHS, DEFAULT_MINUTES
 from headway.exporter.bench.measure import machine
 from headway.exporter.capture.capture import capture
 from headway.exporter.compress.evidence import Evidence, collect, sites
@@ -45,6 +44,7 @@ from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.base import StructuralPass
 from headway.exporter.passes.blocks import RemoveBlocks
 from headway.exporter.passes.lowrank import SplitWeights
+from headway.exporter.recipe.compression_passes import DEFAULT_EPOCHS, DEFAULT_MINUTES
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import source_encoder
 from headway.exporter.targets.ort import target as ort

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "bench", "compress", "export", "gate", "inspect", "verify"]
 
 
-DEFAULT_MINUTES, DEFAULT_EPOCHS = 3.0, 3
-"""How long a model that was cut to a budget is distilled where nothing is asked: so many rounds over the text, at most so many minutes."""
-
-
 class Progress(Protocol):
     """What is told how far the work is: `step` begins; a long step has `of` parts, of which `at` are done."""
 
@@ -368,32 +364,11 @@ def compression_recipe(
     **options: Any,
 ) -> "Recipe":
     """Return the recipe that the options of `compress` stand for; `options` are keys of the recipe. Raises UsageError."""
-    if keep_scripts and not trim_vocabulary:
-        raise UsageError(
-            "`keep_scripts` (--keep-script) says what trimming leaves whole: give `trim_vocabulary` (--trim-vocabulary) with it"
-        )
-    trim = {"kind": "trim_vocabulary"} | ({"keep_script": list(keep_scripts)} if keep_scripts else {})
-    passes: list[dict[str, Any]] = [trim] if trim_vocabulary else []
-    if any(limit is not None for limit in budget.values()):
-        passes.append({"kind": "fit", **budget} | ({} if repair else {"rounds": 1}))
-        passes += [{"kind": "repair"}] if repair else []
-    if recover_minutes:
-        passes.append({"kind": "recover", "minutes": recover_minutes})
-    elif recover_minutes is None and repair and passes and passes[-1]["kind"] == "repair":
-        passes.append({"kind": "recover", "minutes": DEFAULT_MINUTES, "epochs": DEFAULT_EPOCHS})
-    if search and quantize in (None, "float16"):
-        raise UsageError(
-            "`search` (--search) leaves weights out of quantization: give `quantize` (--quantize) int8 or int4 with it"
-        )
-    if quantize == "float16":
-        passes.append({"kind": "float16"})
-    elif quantize is not None:
-        block = {"block": 32} if quantize == "int4" else {}
-        passes.append({"kind": "quantize", "weights": quantize, "search": search, **block})
-    if not passes:
-        raise UsageError(
-            "say what to do: `speedup`, `latency_ms` (--latency), `flops`, `trim_vocabulary`, `recover_minutes` (--recover) or `quantize`"
-        )
+    from .recipe.compression_passes import compression_passes
+
+    passes = compression_passes(
+        budget, quantize, recover_minutes, trim_vocabulary, keep_scripts, search=search, repair=repair
+    )
     return resolve_recipe(source, passes=passes, **options)
 
 

@@ -3,6 +3,7 @@
 Everything is read from nodes and weight shapes, never from a config, so it stays true after heads or neurons are removed.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -142,10 +143,8 @@ def _attention(node: ir.Node, depth: dict[ir.Node, int]) -> AttentionPart | Unre
         why = str(error)
     inputs = node.inputs[:3] if node.op_type == "Attention" else node.inputs[:1]
     near = dict.fromkeys(n for v in inputs for n in projections_behind(v) if depth[n] == depth[node])
-    try:
+    with suppress(SourceError):  # where nothing reads its result by a projection
         near[projection_after(node.outputs[0], node).node] = None
-    except SourceError:
-        pass  # nothing reads its result by a projection
     return UnreadAttention(node, str(why), tuple(as_projection(n) for n in near))
 
 

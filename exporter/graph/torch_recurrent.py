@@ -37,6 +37,7 @@ def _lstm(node: ir.Node, x: list[Tensor]) -> tuple[Tensor, ...]:
     else:
         packed = torch.nn.utils.rnn.pack_padded_sequence(data, lengths.cpu().long(), enforce_sorted=False)
         order = packed.sorted_indices
+        assert packed.unsorted_indices is not None
         rows, hidden, cell = torch.lstm(
             packed.data, packed.batch_sizes, (start, start), flat, True, 1, 0.0, False, count == 2
         )

@@ -28,6 +28,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     stems = {n.split(part)[0] for n in checkpoint.state for part in (_MASKS, _AMPERE) if part in n}
     norms = {n.removesuffix(".accumulator") for n in checkpoint.state if n.endswith(".accumulator")}
     compiled = checkpoint.config.get("layer_norm_type") == "no_norm"
+    if not stems:
+        _check_magnitude(checkpoint)
     if not (stems or norms or compiled):
         return None
     state = dict(checkpoint.state)
@@ -49,6 +51,23 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         sentences.append(f"{len(norms)} norms are a scale and a shift alone")
     replaced = {**checkpoint.replaced, **dict.fromkeys(norms, "no_norm")}
     return checkpoint.changed("; ".join(sentences), state=state, config=config, replaced=replaced)
+
+
+def _check_magnitude(checkpoint: Checkpoint) -> None:
+    """Refuse weights that are pruned by their own magnitude whenever the model runs: no tensor but the weights shows it."""
+    path = checkpoint.directory / _FILE
+    if not path.is_file():
+        return
+    settings = read_json(path)
+    for kind, ending in (("attention", ".query.weight"), ("dense", ".intermediate.dense.weight")):
+        if str(settings.get(f"{kind}_pruning_method", "")).partition(":")[0] != "magnitude":
+            continue
+        weight = next((tensor for name, tensor in checkpoint.state.items() if name.endswith(ending)), None)
+        if weight is not None and bool((weight.read() != 0).all()):
+            raise SourceError(
+                f"{path}: {kind}_pruning_method = 'magnitude' prunes weights whenever the model runs, and these are not pruned yet: let "
+                "nn_pruning compile the model, and give that directory"
+            )
 
 
 def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.source.source import open_source
 
 from tests.checkpoints.block_pruned import make_blocks, make_compiled
-from tests.support import checkpoints
+from tests.support import checkpoints, models
 
 STEM = "bert.encoder.layer.0.attention.self.query"
 
@@ -68,3 +69,12 @@ def test_scores_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     norm = "bert.embeddings.LayerNorm"
     checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{norm}.weight"})
     assert f"{norm}.accumulator" in checkpoints.refusal(tmp_path)
+
+
+def test_weights_that_are_pruned_by_magnitude_at_run_time_are_refused(tmp_path: Path) -> None:
+    """Nothing but the settings shows it: the weights are dense, and the model's forward sets the smallest to zero."""
+    models.make_model(tmp_path, "bert")
+    (tmp_path / "sparse_args.json").write_text(json.dumps({"dense_pruning_method": "magnitude"}))
+    assert "dense_pruning_method = 'magnitude' prunes weights whenever the model runs" in checkpoints.refusal(tmp_path)
+    (tmp_path / "sparse_args.json").write_text(json.dumps({"dense_pruning_method": "topK"}))
+    assert open_source(str(tmp_path)).sentences == ()
