@@ -22,7 +22,7 @@ for f in sys.argv[1:] or OTHER_FAMILIES:
         except Exception as e:
             r = f"{type(e).__name__}: {str(e)[:600]}"
             if type(e).__name__ not in ("SourceError", "GateError"):
-                r += traceback.format_exc()[-900:]
+                r += traceback.format_exc()[-1500:]
         notes = [str(x.message)[:300] for x in w if type(x.message).__name__ == "HeadwayWarning"]
     res[f] = r
     print(f, f"{time.time()-t:.1f}s", r, notes, flush=True)

@@ -226,7 +226,7 @@ def _flops_cost(anatomy: Anatomy, length: int, site: Site, keep: int) -> float:
         matrices = sum(p.multiplications for p in {p.node: p for p in (a.q, a.k, a.v, a.o)}.values())
         return (matrices + 2 * length * a.heads * a.head_dim) * keep / site.units
     forward = block.feed_forwards[site.number]
-    return (forward.up.multiplications + forward.down.multiplications) * keep / site.units
+    return sum(p.multiplications for p in forward.projections) * keep / site.units
 
 
 def _rank_options(

@@ -10,7 +10,7 @@ from ...errors import SourceError
 from .attention_forms import Match, match_attention, normalizes_scores
 from .edit import ancestors, attribute_int, dims, insert, is_projection, nodes, replace
 from .families.disentangled import is_disentangled
-from .head_layout import check_heads, complete_shape, joined_heads, merge_heads, split_heads
+from .head_layout import before_repeat, check_heads, complete_shape, joined_heads, merge_heads, split_heads
 from .mask import BiasBuilder, MaskKind, classify
 from .parts import UNREAD
 from .probe import Prober
@@ -39,6 +39,10 @@ def canonicalize_attention(
             for value in (match.q, match.k, match.v) if match is not None else ():
                 complete_shape(value, prober)
                 check_heads(value, node)
+            if match is not None and len(dims(match.k) or ()) == 4:
+                key, value = (before_repeat(v, prober) for v in (match.k, match.v))
+                if (dims(key) or [0, 0])[1] == (dims(value) or [0, 0])[1]:
+                    match.k, match.v = key, value
             if match is not None and (term := next((t for t in match.terms if _reads_content(t, ids)), None)) is not None:
                 match, why = None, f"its scores have the term {term.name!r}, which is computed from the text by trained weights"
         except SourceError as error:

@@ -149,7 +149,8 @@ OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "opt": (
         "OPTModel",
         "OPTConfig",
-        _BERT | {"ffn_dim": 64, "word_embed_proj_dim": 32, "bos_token_id": 1, "eos_token_id": 2},
+        {k: v for k, v in _BERT.items() if k != "intermediate_size"}
+        | {"ffn_dim": 64, "word_embed_proj_dim": 32, "bos_token_id": 1, "eos_token_id": 2},
     ),
     "clip_text_model": (
         "CLIPTextModel",
