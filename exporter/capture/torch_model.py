@@ -11,7 +11,6 @@ from .fake_quant import frozen
 from .stack import find_stack, first_layer_only, repeat_layer
 from .torch_reference import first_lines
 
-
 _SHORT, _LONG = 7, 33
 _WINDOWS = ("window", "local_attention", "block_size", "stride", "kernel_size")
 """Parts of the names that configs have for how far a layer looks."""
@@ -57,9 +56,7 @@ def traced_length(source: Source) -> int:
 
     What a model does to texts shorter than a window only is then not taken for what it does to all.
     """
-    widths = [
-        v for k, v in source.config.items() if isinstance(v, int) and any(part in k for part in _WINDOWS)
-    ]
+    widths = [v for k, v in source.config.items() if isinstance(v, int) and any(part in k for part in _WINDOWS)]
     wanted = max([_LONG, *(2 * w + 3 for w in widths if w < 1 << 14)]) | 1
     within = min(wanted, source.positions)
     return max(_SHORT, within if within % 2 else within - 1)
@@ -82,7 +79,7 @@ def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(f"{source.spec}: torch could not export the model: {first_lines(error)}") from error
+        raise SourceError(f"{source.spec}: torch could not export the model: {_reason(error)}") from error
     assert exported is not None
     if len(exported.model.graph.outputs) != len(outputs):
         raise SourceError(
@@ -90,6 +87,16 @@ def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir
         )
     _name_boundary(exported.model, wrapped.names, outputs)
     return exported.model
+
+
+def _reason(error: Exception) -> str:
+    """Return why tracing failed, in one sentence."""
+    text = str(error)
+    if "Constraints violated" in text or "specialized" in text:
+        return "its code fixes the batch or the sequence to the size that it was traced at, and a bundle takes any"
+    if "data-dependent" in text:
+        return f"its code decides by numbers that depend on the text ({first_lines(error).split('.')[0]})"
+    return first_lines(error)
 
 
 def _name_boundary(model: ir.Model, inputs: list[str], outputs: list[str]) -> None:

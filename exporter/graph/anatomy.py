@@ -3,6 +3,7 @@
 Everything is read from nodes and weight shapes, never from a config, so it stays true after heads or neurons are removed.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,9 +12,10 @@ import onnx_ir as ir
 from ...errors import SourceError
 from .attention_forms import normalizes_scores
 from .edit import consumers, dims, is_projection, nodes
-from .families.disentangled import read_disentangled
+from .families.disentangled import is_disentangled, read_disentangled
 from .parts import (
     ACTIVATIONS,
+    NO_FORM,
     UNREAD,
     AttentionPart,
     FeedForward,
@@ -137,15 +139,17 @@ def _attention(node: ir.Node, depth: dict[ir.Node, int]) -> AttentionPart | Unre
     try:
         why = node.meta.get(UNREAD)
         if why is None:
-            return read_attention(node) if node.op_type == "Attention" else read_disentangled(node)
+            if node.op_type == "Attention":
+                return read_attention(node)
+            if is_disentangled(node):
+                return read_disentangled(node)
+            why = NO_FORM
     except SourceError as error:
         why = str(error)
     inputs = node.inputs[:3] if node.op_type == "Attention" else node.inputs[:1]
     near = dict.fromkeys(n for v in inputs for n in projections_behind(v) if depth[n] == depth[node])
-    try:
+    with suppress(SourceError):  # nothing may read its result by a projection
         near[projection_after(node.outputs[0], node).node] = None
-    except SourceError:
-        pass  # nothing reads its result by a projection
     return UnreadAttention(node, str(why), tuple(as_projection(n) for n in near))
 
 
@@ -180,7 +184,7 @@ def _blocks(
                 f"the feed-forward behind attention {group[-1].node.name!r} stays as it is: projection {left[0].node.name!r} "
                 "belongs to no known form"
             )
-        beside = tuple(p for a in unread for p in a.projections)
+        beside = tuple(dict.fromkeys(p for a in unread for p in a.projections))
         blocks += [Block(len(blocks) + i, a, ()) for i, a in enumerate(read[:-1])]
         blocks.append(Block(len(blocks), read[-1] if read else None, own, beside, not_read=tuple(notes)))
     return blocks

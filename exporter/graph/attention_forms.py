@@ -25,7 +25,6 @@ from .edit import (
 from .head_layout import permutation
 from .probe import Prober
 
-
 _AS_IS = ("Cast", "Dropout", "Identity")
 """Operators behind a softmax that leave its numbers as they are."""
 

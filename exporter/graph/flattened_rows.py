@@ -8,7 +8,20 @@ import onnx_ir as ir
 
 from .edit import attribute_float, attribute_int, constant, consumers, dims, insert, nodes, producer, replace
 
-_BY_ELEMENT = ("Relu", "Gelu", "Tanh", "Sigmoid", "Swish", "Mish", "Elu", "LeakyRelu", "HardSwish", "Softplus", "Erf", "Pow")
+_BY_ELEMENT = (
+    "Relu",
+    "Gelu",
+    "Tanh",
+    "Sigmoid",
+    "Swish",
+    "Mish",
+    "Elu",
+    "LeakyRelu",
+    "HardSwish",
+    "Softplus",
+    "Erf",
+    "Pow",
+)
 _BETWEEN = ("Add", "Mul", "Sub", "Div")
 _AXES = 3
 
@@ -65,7 +78,12 @@ def _region(first: ir.Node) -> tuple[list[ir.Node], list[ir.Node], list[ir.Node]
             queue += node.outputs
             for other in node.inputs:
                 entry = producer(other, "Reshape")
-                if entry is not None and _flattens(entry) and _leading(entry.inputs[0]) == leading and entry not in entries:
+                if (
+                    entry is not None
+                    and _flattens(entry)
+                    and _leading(entry.inputs[0]) == leading
+                    and entry not in entries
+                ):
                     entries[entry] = None
                     queue.append(entry.outputs[0])
     known = {n.outputs[0] for n in (*entries, *inside)}
@@ -99,10 +117,14 @@ def _is_known(node: ir.Node, known: set[ir.Value]) -> bool:
     if any(not v.is_initializer() for v in weights):
         return False
     rows = [v for v in given if v not in weights]
-    return all(v in known or (v.is_initializer() and len(dims(v) or ()) < 2) for v in rows) and any(v in known for v in rows)
+    return all(v in known or (v.is_initializer() and len(dims(v) or ()) < 2) for v in rows) and any(
+        v in known for v in rows
+    )
 
 
-def _rewrite(graph: ir.Graph, first: ir.Node, entries: list[ir.Node], inside: list[ir.Node], exits: list[ir.Node]) -> int:
+def _rewrite(
+    graph: ir.Graph, first: ir.Node, entries: list[ir.Node], inside: list[ir.Node], exits: list[ir.Node]
+) -> int:
     leading = list((first.inputs[0].shape if first.inputs[0] is not None else None) or ())[:-1]
     for node in inside:
         for out in node.outputs:
@@ -127,9 +149,18 @@ def _as_matmul(node: ir.Node) -> None:
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     name = str(result.name)
     product = insert(
-        node, "MatMul", list(node.inputs[:2]), name=f"{name}.product" if bias is not None else f"{name}.matmul", dtype=result.dtype, shape=shape
+        node,
+        "MatMul",
+        list(node.inputs[:2]),
+        name=f"{name}.product" if bias is not None else f"{name}.matmul",
+        dtype=result.dtype,
+        shape=shape,
     )
-    last = product if bias is None else insert(node, "Add", [product, bias], name=f"{name}.sum", dtype=result.dtype, shape=shape)
+    last = (
+        product
+        if bias is None
+        else insert(node, "Add", [product, bias], name=f"{name}.sum", dtype=result.dtype, shape=shape)
+    )
     replace(result, last)
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)

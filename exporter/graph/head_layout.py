@@ -4,7 +4,18 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .edit import attribute_int, attribute_ints, constant, consumers, dims, initializer, insert, producer, reach, replace
+from .edit import (
+    attribute_int,
+    attribute_ints,
+    constant,
+    consumers,
+    dims,
+    initializer,
+    insert,
+    producer,
+    reach,
+    replace,
+)
 from .probe import Prober
 
 _REPEATING = ("Reshape", "Expand", "Unsqueeze", "Tile", "Slice")
@@ -90,8 +101,12 @@ def repeat_shared_heads(graph: ir.Graph, node: ir.Node) -> None:
         assert value is not None
         width = ((dims(value) or [None])[-1] or 0) * heads // kv_heads
         joined = initializer(graph, f"join_heads_{width}", np.array([0, 0, width]))
-        parts = insert(node, "Reshape", [value, apart], name=f"{value.name}.of.{node.name}.{i}.split", dtype=value.dtype)
-        parts = insert(node, "Expand", [parts, often], name=f"{value.name}.of.{node.name}.{i}.repeated", dtype=value.dtype)
+        parts = insert(
+            node, "Reshape", [value, apart], name=f"{value.name}.of.{node.name}.{i}.split", dtype=value.dtype
+        )
+        parts = insert(
+            node, "Expand", [parts, often], name=f"{value.name}.of.{node.name}.{i}.repeated", dtype=value.dtype
+        )
         shape = [*list(value.shape or ())[:2], width]
         result = insert(
             node, "Reshape", [parts, joined], name=f"{value.name}.of.{node.name}.{i}", dtype=value.dtype, shape=shape

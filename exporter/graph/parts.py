@@ -17,6 +17,9 @@ UNREAD = "not_read"
 """Where a node's `meta` says why canonicalization left an attention as it came."""
 
 
+NO_FORM = "it normalizes scores that are no known form of q times k"
+
+
 @dataclass(frozen=True)
 class UnreadAttention:
     """An attention of no known form: its node, why, and the projections that are next to it."""

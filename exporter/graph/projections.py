@@ -10,7 +10,6 @@ from ...errors import SourceError
 from .edit import bias_add, consumers, dims, is_projection, producer, projection_weight, reach
 from .quantized import readers_through, unrounded
 
-
 _NORM_PARTS = (
     *("LayerNormalization", "RMSNormalization", "Cast", "Pow", "ReduceMean", "Sqrt", "Reciprocal", "Mul", "Div", "Add"),
     *("QuantizeLinear", "DequantizeLinear", "Identity"),

@@ -82,7 +82,11 @@ OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "nomic_bert": ("NomicBertModel", "NomicBertConfig", _BERT),
     "eurobert": ("EuroBertModel", "EuroBertConfig", _LLAMA),
     "jina_embeddings_v3": ("JinaEmbeddingsV3Model", "JinaEmbeddingsV3Config", _BERT | {"type_vocab_size": 1}),
-    "convbert": ("ConvBertModel", "ConvBertConfig", _BERT | {"embedding_size": 16, "head_ratio": 2, "conv_kernel_size": 3}),
+    "convbert": (
+        "ConvBertModel",
+        "ConvBertConfig",
+        _BERT | {"embedding_size": 16, "head_ratio": 2, "conv_kernel_size": 3},
+    ),
     "squeezebert": ("SqueezeBertModel", "SqueezeBertConfig", _BERT | {"embedding_size": 32}),
     "deberta": (
         "DebertaModel",
@@ -162,7 +166,11 @@ OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "SiglipTextConfig",
         _BERT | {"bos_token_id": 1, "eos_token_id": 2, "projection_size": 32},
     ),
-    "longformer": ("LongformerModel", "LongformerConfig", _BERT | {"attention_window": 8, "type_vocab_size": 1, "sep_token_id": 2}),
+    "longformer": (
+        "LongformerModel",
+        "LongformerConfig",
+        _BERT | {"attention_window": 8, "type_vocab_size": 1, "sep_token_id": 2},
+    ),
     "nystromformer": (
         "NystromformerModel",
         "NystromformerConfig",
@@ -187,9 +195,8 @@ OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bros": ("BrosModel", "BrosConfig", _BERT | {"dim_bbox": 8}),
     "tapas": ("TapasModel", "TapasConfig", _BERT),
     "visual_bert": ("VisualBertModel", "VisualBertConfig", _BERT),
-    "distilbert-rotary": ("ModernBertModel", "ModernBertConfig", _BERT | {"local_attention": 16, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}),
 }
-"""Name → class of the model, class of its config, settings."""
+"""Family → class of the model, class of its config, settings."""
 
 
 def make_other(directory: Path, family: str, **changes: Any) -> Path:

@@ -92,7 +92,9 @@ def _heads(checkpoint: Checkpoint, roles: Mapping[str, str], size: int, heads: i
     shared = checkpoint.config.get("num_key_value_heads")
     if isinstance(shared, int) and rows == [heads * size, shared * size, shared * size, heads * size]:
         return heads
-    if len(set(rows)) > 1 and "head_ratio" in checkpoint.config:  # ConvBERT: fewer heads than the config says, beside a convolution
+    if (
+        len(set(rows)) > 1 and "head_ratio" in checkpoint.config
+    ):  # ConvBERT: fewer heads than the config says, beside a convolution
         return None
     if len(set(rows)) > 1 or rows[0] < 0 or rows[0] % size:
         shapes = ", ".join(
