@@ -55,9 +55,11 @@ def _from_directory(source: Source, notes: list[str]) -> TorchReference:
             wrapped: Any = WrappedSentence(load_sentence(source), source)
             reference: TorchReference = SentenceReference(wrapped, _probed(wrapped, source))
         else:
-            from .wrapped import WrappedModel
+            from .wrapped import WrappedModel, check_inputs
 
-            wrapped = WrappedModel(_load_transformers(source).eval(), source)
+            model = _load_transformers(source).eval()
+            check_inputs(model, source)
+            wrapped = WrappedModel(model, source)
             reference = TorchReference(wrapped, _probed(wrapped, source))
     for model, report in reports:
         notes += check_loaded(source, model, report)

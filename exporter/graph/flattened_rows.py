@@ -104,7 +104,6 @@ def _is_plain_gemm(node: ir.Node) -> bool:
     return (
         node.op_type == "Gemm"
         and not attribute_int(node, "transA", 0)
-        and not attribute_int(node, "transB", 0)
         and attribute_float(node, "alpha", 1.0) == attribute_float(node, "beta", 1.0) == 1.0
         and (len(node.inputs) < 3 or node.inputs[2] is None or len(dims(node.inputs[2]) or ()) == 1)
     )
@@ -140,18 +139,20 @@ def _rewrite(
 
 
 def _as_matmul(node: ir.Node) -> None:
-    """Write a Gemm by a trained weight as MatMul and Add."""
-    weight = constant(node.inputs[1])
-    if not _is_plain_gemm(node) or weight is None or weight.ndim != 2:
-        return
+    """Write a Gemm of unfolded rows by a trained weight as MatMul and Add."""
     result = node.outputs[0]
+    weight = node.inputs[1]
+    if not _is_plain_gemm(node) or weight is None or not weight.is_initializer() or len(dims(result) or ()) != _AXES:
+        return
+    if attribute_int(node, "transB", 0):
+        weight = _transposed(node, weight)
     shape = None if result.shape is None else list(result.shape)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     name = str(result.name)
     product = insert(
         node,
         "MatMul",
-        list(node.inputs[:2]),
+        [node.inputs[0], weight],
         name=f"{name}.product" if bias is not None else f"{name}.matmul",
         dtype=result.dtype,
         shape=shape,
@@ -164,3 +165,17 @@ def _as_matmul(node: ir.Node) -> None:
     replace(result, last)
     assert isinstance(node.graph, ir.Graph)
     node.graph.remove(node, safe=True)
+
+
+def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
+    """Return the weight `[out, in]` of a Gemm as `[in, out]`: stored so where nothing else reads it, else by a Transpose."""
+    array = constant(weight)
+    assert array is not None
+    if consumers(weight) == [node]:
+        weight.const_value = ir.Tensor(array.T, name=weight.name)
+        weight.shape = ir.Shape(array.T.shape)
+        return weight
+    shape = list(array.T.shape)
+    return insert(
+        node, "Transpose", [weight], name=f"{weight.name}.of.{node.name}", dtype=weight.dtype, shape=shape, perm=[1, 0]
+    )

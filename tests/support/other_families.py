@@ -47,6 +47,7 @@ _BART = {
 _XLM = {
     "vocab_size": VOCABULARY,
     "emb_dim": 32,
+    "n_langs": 1,
     "n_layers": 3,
     "n_heads": 4,
     "max_position_embeddings": 66,

@@ -18,6 +18,8 @@ def folded(kind: str) -> ir.Model:
     n, rng = helper.make_node, np.random.default_rng(0)
     sizes = {"table": (50, 4), "w": (4, 6), "b": (6,), "v": (6, 4), "scale": (4,), "shift": (4,)}
     weights: dict[str, np.ndarray] = {k: rng.normal(size=s).astype(np.float32) for k, s in sizes.items()}
+    if kind == "transposed":
+        weights["w"] = np.ascontiguousarray(weights["w"].T)
     weights |= {"rows": np.array([-1, 4]), "last": np.array([4])}
     operators = [
         n("Gather", ["table", "input_ids"], ["x"]),
@@ -25,7 +27,13 @@ def folded(kind: str) -> ir.Model:
         n("Concat", ["size", "last"], ["apart"], axis=0),
         n("Reshape", ["x", "rows"], ["flat"]),
         n("LayerNormalization", ["flat", "scale", "shift"], ["normed"], axis=1 if kind == "positive axis" else -1),
-        n("Gemm", ["normed", "w", "b"], ["up"], alpha=2.0 if kind == "alpha" else 1.0),
+        n(
+            "Gemm",
+            ["normed", "w", "b"],
+            ["up"],
+            alpha=2.0 if kind == "alpha" else 1.0,
+            transB=int(kind == "transposed"),
+        ),
         n("Relu", ["up"], ["active"]),
         n("ReduceMax", ["active"], ["mixed"], axes=[0], keepdims=1)
         if kind == "mixed"
@@ -47,7 +55,7 @@ def folded(kind: str) -> ir.Model:
     return model
 
 
-@pytest.mark.parametrize("kind", ["plain", "positive axis"])
+@pytest.mark.parametrize("kind", ["plain", "positive axis", "transposed"])
 def test_rows_are_unfolded(kind: str) -> None:
     model = folded(kind)
     wanted = run(model, FEEDS)[0]
