@@ -18,7 +18,7 @@ from .capture.base import Reference
 from .capture.capture import canonical_of, capture
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.parity import Case, Parity, compare
-from .check.verification_text import answers, verification_cases
+from .check.verification_text import Answered, answers, verification_cases
 from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
@@ -147,7 +147,7 @@ class _Graph:
     repeated: bool
     encoder: TextEncoder
     cases: list[Case]
-    answers: Future[list[dict[str, np.ndarray]]]
+    answers: Future[Answered]
     per_token: list[str]
     regroup: bool = True
 
@@ -211,9 +211,8 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
         text = Text(encoder, job.given.texts if job else flow.texts, flow.choices)
         lowering = target.lower(model, read_anatomy(model), text)
         target.build(model, flow.staging, text)
-        cases, expected = (
-            (compressed.cases, compressed.answers) if compressed else (graph.cases, _source_answers(flow, graph))
-        )
+        expected = compressed.answers if compressed else _source_answers(flow, graph)
+        cases = compressed.cases if compressed else graph.cases
     _release(graph, model)
     flow.step(STEPS[5])
     options = target.options(regroup=graph.regroup)
@@ -301,9 +300,12 @@ def _with_integers(flow: _Flow, source: Source, canonical: Canonical) -> Source:
 def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
     """Wait for the source's answers."""
     flow.step(STEPS[4])
-    expected = graph.answers.result()
-    graph.regroup = not padding_matters(expected, graph.cases, graph.per_token)
-    return expected
+    answered = graph.answers.result()
+    for sentence in answered.sentences:
+        warnings.warn(f"{graph.source.spec}: {sentence}", HeadwayWarning, stacklevel=2)
+    graph.cases = answered.cases
+    graph.regroup = not padding_matters(answered.outputs, graph.cases, graph.per_token)
+    return answered.outputs
 
 
 def _release(graph: _Graph, model: ir.Model) -> None:

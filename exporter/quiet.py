@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress log messages up to warnings, and Python warnings, inside the block."""
+def quiet(upto: int = logging.WARNING) -> Iterator[None]:
+    """Suppress log messages up to warnings, or to the level `upto`, and Python warnings, inside the block."""
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(upto)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 """Compare a bundle with its source again: `headway verify`."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from ..bundle import Bundle
 from ..calibration.corpus import builtin_lines, check_column, read_files, texts_of
-from ..errors import SourceError
+from ..errors import HeadwayWarning, SourceError
 from ..manifest import Manifest, check_files
 from ..opening import Checksums, check_padding, check_tensors, open_one
 from ..runners.open import opened_files
@@ -104,13 +105,15 @@ def verify_bundle(
     files = read_files(data, {}, column) if data else read_files(recipe.files, {}, recipe.column)
     lines = texts_of(files) if files else builtin_lines()
     cases = verification_cases(encoder, lines, source, path)
-    expected = answers(reference, cases)
+    answered = answers(reference, cases)
+    for sentence in answered.sentences:
+        warnings.warn(f"{spec}: {sentence}", HeadwayWarning, stacklevel=2)
     on_step("compare")
     per_token = [o.name for o in bundle.manifest.outputs if "sequence" in o.shape]
     dtype = bundle.manifest.parity["dtype"]
     parity = compare(
-        cases,
-        expected,
+        answered.cases,
+        answered.outputs,
         bundle.runner.run,
         per_token=per_token,
         dtype=dtype,

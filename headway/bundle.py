@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from .embeddings import Ranked, prompt_for, ranked, shortened
 from .entities import Aggregation, check_aggregation, entity_spans, tokens_of
 from .errors import HeadwayWarning, SourceError, UsageError
 from .manifest import Manifest, check_files, check_whole, logit_columns
@@ -81,6 +82,51 @@ class Bundle:
             raise UsageError(f"{self.path}: a multiple-choice bundle; call choices([(question, options), …])")
         encodings, cuts = self._encode(texts, max_length)
         return Outputs(self._outputs(encodings, batch_size), cuts)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_dim: int | None = None,
+        normalize: bool = False,
+        batch_size: int = 32,
+        max_length: int | None = None,
+    ) -> np.ndarray:
+        """Return the embeddings of texts, float32 `[texts, dimensions]` (sentence-embedding), as sentence-transformers' `encode` does.
+
+        `prompt` is put in front of each text; `prompt_name` takes one of the manifest's `prompts`. `truncate_dim` keeps the first
+        dimensions alone, and `normalize` then scales to length 1. UsageError names an unknown prompt or too many dimensions.
+        """
+        self._expect("sentence-embedding")
+        front = prompt_for(self.manifest.prompts, prompt_name, prompt)
+        encodings, _ = self._encode([front + text for text in checked_singles(texts)], max_length)
+        embeddings = self._outputs(encodings, batch_size)["sentence_embedding"]
+        return shortened(embeddings, truncate_dim, normalize=normalize)
+
+    def rank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        batch_size: int = 32,
+        max_length: int | None = None,
+    ) -> list[Ranked]:
+        """Return texts by how well they answer `query`, the best first, at most `top_k` (a cross-encoder with one score).
+
+        Each has its `index` among `texts`, its `score` with the activation of the model's config, and the `text`.
+        """
+        self._expect("text-classification")
+        columns = logit_columns(self.manifest.outputs)
+        if columns != 1:
+            raise UsageError(f"{self.path}: a text has {columns} scores; a ranking needs a model that gives one")
+        pairs = [(query, text) for text in checked_singles(texts)]
+        if not pairs:
+            return []
+        encodings, _ = self._encode(pairs, max_length)
+        return ranked(texts, self._scores(encodings, batch_size)[:, 0], top_k)
 
     def _outputs(self, encodings: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
         if batch_size < 1:

@@ -176,6 +176,9 @@ class Manifest:
     """How logits become scores, for text-classification: the `kind` (`single-label`, `multi-label` or `value`) and the `activation`
     (`softmax`, `sigmoid`, `tanh` or `identity`)."""
 
+    prompts: dict[str, str] = field(default_factory=dict)
+    """What is put in front of texts, by name, for sentence-embedding: `encode` takes the name."""
+
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """sha256 and bytes of every other file of the bundle, by relative path."""
 

@@ -7,11 +7,16 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
+from ...errors import SourceError
 from ...text import Text
 from ..source.source import Source
 
 Axes = tuple[int | str, ...]
 """The axes of an output: "batch", "choices", "sequence", or a size that does not change."""
+
+
+class NotRunError(SourceError):
+    """The source's own code fails on an input: its answer is that it has none."""
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(f"{source.spec}: torch could not export the model: {first_lines(error)}") from error
+        raise SourceError(f"{source.spec}: torch could not export the model: {_reason(error)}") from error
     assert exported is not None
     if len(exported.model.graph.outputs) != len(outputs):
         raise SourceError(
@@ -93,6 +93,16 @@ def _traced(wrapped: Any, source: Source, outputs: list[str], length: int) -> ir
         )
     _name_boundary(exported.model, wrapped.names, outputs)
     return exported.model
+
+
+def _reason(error: Exception) -> str:
+    """Return why tracing failed, in one sentence."""
+    text = str(error)
+    if "Constraints violated" in text or "specialized" in text:
+        return "its code fixes the batch or the sequence to the size that it was traced at, and a bundle takes any"
+    if "data-dependent" in text:
+        return f"its code decides by numbers that depend on the text ({first_lines(error).split('.')[0]})"
+    return first_lines(error)
 
 
 def _name_boundary(model: ir.Model, inputs: list[str], outputs: list[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import SourceError
 from ...text import Text
 from ..source.source import Source
-from .base import Answers
+from .base import Answers, NotRunError
 from .source_tokens import SourceTokens
 
 
@@ -44,7 +44,7 @@ class TorchReference:
         except SourceError:
             raise
         except Exception as error:  # whatever a model's own code raises
-            raise SourceError(
+            raise NotRunError(
                 f"the source itself does not run on ids of shape {feeds['input_ids'].shape}: {first_lines(error)}"
             ) from error
         return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}

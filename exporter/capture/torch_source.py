@@ -1,6 +1,7 @@
 """Load a directory by its own library, or call a factory. Imports torch when it loads."""
 
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,12 +38,12 @@ def load_model(source: Source) -> tuple[TorchReference, Source]:
 
 @contextmanager
 def quiet_tracing() -> Iterator[None]:
-    """Suppress logs and warnings as `quiet` does, and transformers' own log and progress bars."""
+    """Suppress logs and warnings, and transformers' own log and progress bars. Errors that are logged are raised, too."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    with quiet():
+    with quiet(logging.CRITICAL):
         yield
 
 
@@ -55,9 +56,11 @@ def _from_directory(source: Source, notes: list[str]) -> TorchReference:
             wrapped: Any = WrappedSentence(load_sentence(source), source)
             reference: TorchReference = SentenceReference(wrapped, _probed(wrapped, source))
         else:
-            from .wrapped import WrappedModel
+            from .wrapped import WrappedModel, check_inputs
 
-            wrapped = WrappedModel(_load_transformers(source).eval(), source)
+            model = _load_transformers(source).eval()
+            check_inputs(model, source)
+            wrapped = WrappedModel(model, source)
             reference = TorchReference(wrapped, _probed(wrapped, source))
     for model, report in reports:
         notes += check_loaded(source, model, report)
@@ -96,7 +99,8 @@ def _class_for(source: Source) -> Any:
 
     for name in architectures(source.config):
         named = getattr(transformers, name, None)
-        encoder = source.task == "feature-extraction" and name.endswith("Model") and not name.endswith("LMHeadModel")
+        headless = name.endswith(("Model", "Encoder")) and not name.endswith("LMHeadModel")
+        encoder = source.task == "feature-extraction" and headless
         if isinstance(named, type) and (encoder or task_of_architecture(name) == source.task):
             configured = getattr(getattr(named, "config_class", None), "model_type", None)
             if configured == source.config.get("model_type"):

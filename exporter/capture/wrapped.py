@@ -23,6 +23,28 @@ def input_names(model: Any, source: Source | None = None) -> list[str]:
     return names
 
 
+_BESIDE_TEXT = ("bbox", "xpath_tags_seq", "xpath_subs_seq", "visual_embeds", "image", "pixel_values")
+"""Inputs that some families have beside text, and without which they see less than they were trained on."""
+
+
+def check_inputs(model: Any, source: Source) -> None:
+    """Raise SourceError naming an input that text does not give, and that the model would do without in a bundle."""
+    accepted = inspect.signature(model.forward).parameters
+    config = getattr(model, "config", None)
+    beside = [name for name in _BESIDE_TEXT if name in accepted]
+    if "task_type_ids" in accepted and getattr(config, "use_task_id", False):
+        beside.append("task_type_ids")
+    if "langs" in accepted and getattr(config, "use_lang_emb", False) and getattr(config, "n_langs", 1) > 1:
+        beside.append("langs")
+    if "token_type_ids" in accepted and getattr(config, "type_vocab_sizes", None):
+        beside.append("token_type_ids")  # TAPAS: seven for each token, from a table
+    if beside:
+        raise SourceError(
+            f"{source.spec}: {type(model).__name__} takes {', '.join(beside)} beside text, which a bundle does not give: give a torch "
+            "module that fills it in as module:callable"
+        )
+
+
 def _types(model: Any) -> int:
     """Return how many token types a model has an embedding for; models without a config are taken to have two."""
     config = getattr(model, "config", None)

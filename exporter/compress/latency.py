@@ -188,11 +188,7 @@ def part_matrices(anatomy: Anatomy, block: int, *, attention: bool, number: int 
     """Return names and sizes of the unsplit weights of one attention or feed-forward, each once."""
     part = anatomy.blocks[block].attention
     forwards = anatomy.blocks[block].feed_forwards
-    projections = (
-        ((part.q, part.k, part.v, part.o) if part else ())
-        if attention
-        else (forwards[number].up, forwards[number].down)
-    )
+    projections = ((part.q, part.k, part.v, part.o) if part else ()) if attention else forwards[number].projections
     unsplit = {p.weight: (p.weight, p.in_features, p.out_features) for p in projections if p.rank is None}
     return list(unsplit.values())
 

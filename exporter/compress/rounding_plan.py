@@ -51,7 +51,7 @@ def groups(anatomy: Anatomy) -> list[Group]:
             parts["attention output"] = [a.o]
         for number, forward in enumerate(block.feed_forwards):
             behind = f" {number}" if number else ""
-            parts[f"feed-forward in{behind}"] = [forward.up]
+            parts[f"feed-forward in{behind}"] = list(forward.before)
             parts[f"feed-forward out{behind}"] = [forward.down]
         taken = {p.node for ps in parts.values() for p in ps}
         other = [p for p in block.projections if p.node not in taken]

@@ -233,9 +233,8 @@ def _flops_cost(anatomy: Anatomy, length: int, site: Site, keep: int) -> float:
         into = sum(_cut_cost(p, p.in_features, share) for p in {p.node: p for p in (a.q, a.k, a.v)}.values())
         return into + _cut_cost(a.o, a.o.out_features, share) + 2 * length * a.heads * a.head_dim * share
     forward = block.feed_forwards[site.number]
-    return _cut_cost(forward.up, forward.up.in_features, share) + _cut_cost(
-        forward.down, forward.down.out_features, share
-    )
+    down = forward.down.node
+    return sum(_cut_cost(p, p.out_features if p.node is down else p.in_features, share) for p in forward.projections)
 
 
 def _cut_cost(projection: Projection, whole: int, share: float) -> float:

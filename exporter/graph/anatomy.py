@@ -12,9 +12,10 @@ import onnx_ir as ir
 from ...errors import SourceError
 from .attention_forms import normalizes_scores
 from .edit import consumers, dims, is_projection, nodes
-from .families.disentangled import read_disentangled
+from .families.disentangled import is_disentangled, read_disentangled
 from .parts import (
     ACTIVATIONS,
+    NO_FORM,
     UNREAD,
     AttentionPart,
     FeedForward,
@@ -55,7 +56,7 @@ class Block:
     def projections(self) -> tuple[Projection, ...]:
         """All projections of the block, each once."""
         a = self.attention
-        parts = ((a.q, a.k, a.v, a.o) if a else ()) + tuple(p for f in self.feed_forwards for p in (f.up, f.down))
+        parts = ((a.q, a.k, a.v, a.o) if a else ()) + tuple(p for f in self.feed_forwards for p in f.projections)
         return tuple({p.node: p for p in (*parts, *self.other)}.values())
 
 
@@ -101,7 +102,7 @@ def read_anatomy(model: ir.Model) -> Anatomy:
     taken = {n for a in attentions for p in _projections_of(a) for n in p.nodes}
     neighbors = NearestMatmuls()
     forwards = [f for n in nodes(graph, *ACTIVATIONS) if (f := read_feed_forward(n, neighbors)) is not None]
-    taken |= {n for f in forwards for p in (f.up, f.down) for n in p.nodes}
+    taken |= {n for f in forwards for p in f.projections for n in p.nodes}
     content = content_values(graph)
     free = [
         n for n in graph if n not in taken and is_projection(n) and n.outputs[0] in content and not is_first_half(n)
@@ -138,7 +139,11 @@ def _attention(node: ir.Node, depth: dict[ir.Node, int]) -> AttentionPart | Unre
     try:
         why = node.meta.get(UNREAD)
         if why is None:
-            return read_attention(node) if node.op_type == "Attention" else read_disentangled(node)
+            if node.op_type == "Attention":
+                return read_attention(node)
+            if is_disentangled(node):
+                return read_disentangled(node)
+            why = NO_FORM
     except SourceError as error:
         why = str(error)
     inputs = node.inputs[:3] if node.op_type == "Attention" else node.inputs[:1]
@@ -168,21 +173,31 @@ def _blocks(
     leading = tuple(f for f in forwards if depth[f.up.node] == 0)
     if leading:
         blocks.append(Block(0, None, leading))
-    for i, attention in enumerate(attentions):
-        own = tuple(f for f in forwards if depth[f.up.node] == i + 1)
-        unread = [p for p in free if depth[p.node] == i + 1 and has_residual(p)]
-        notes = []
-        if isinstance(attention, UnreadAttention):
-            notes.append(f"attention {attention.node.name!r} stays in ordinary operators: {attention.why}")
-        if not own and unread:
+    for place, group in _by_depth(attentions, depth):
+        read = [a for a in group if isinstance(a, AttentionPart)]
+        unread = [a for a in group if isinstance(a, UnreadAttention)]
+        notes = [f"attention {a.node.name!r} stays in ordinary operators: {a.why}" for a in unread]
+        own = tuple(f for f in forwards if depth[f.up.node] == place + 1)
+        left = [p for p in free if depth[p.node] == place + 1 and has_residual(p)]
+        if not own and left:
             notes.append(
-                f"the feed-forward behind attention {attention.node.name!r} stays as it is: projection {unread[0].node.name!r} "
+                f"the feed-forward behind attention {group[-1].node.name!r} stays as it is: projection {left[0].node.name!r} "
                 "belongs to no known form"
             )
-        read = attention if isinstance(attention, AttentionPart) else None
-        beside = attention.projections if isinstance(attention, UnreadAttention) else ()
-        blocks.append(Block(len(blocks), read, own, beside, not_read=tuple(notes)))
+        beside = tuple(dict.fromkeys(p for a in unread for p in a.projections))
+        blocks += [Block(len(blocks) + i, a, ()) for i, a in enumerate(read[:-1])]
+        blocks.append(Block(len(blocks), read[-1] if read else None, own, beside, not_read=tuple(notes)))
     return blocks
+
+
+def _by_depth(
+    attentions: list[AttentionPart | UnreadAttention], depth: dict[ir.Node, int]
+) -> list[tuple[int, list[AttentionPart | UnreadAttention]]]:
+    """Return attentions by how many lie before them, in order: those that run beside each other are together."""
+    groups: dict[int, list[AttentionPart | UnreadAttention]] = {}
+    for attention in attentions:
+        groups.setdefault(depth[attention.node], []).append(attention)
+    return sorted(groups.items())
 
 
 def _borders(graph: ir.Graph, blocks: list[Block], content: set[ir.Value]) -> list[ir.Value | None]:
@@ -206,9 +221,9 @@ def _borders(graph: ir.Graph, blocks: list[Block], content: set[ir.Value]) -> li
     behind = [
         [v for i, v in alone if max(span) < i].index(border)
         for span, border in zip(spans, borders[1:], strict=False)
-        if border is not None and border in [v for i, v in alone if max(span) < i]
+        if span and border is not None and border in [v for i, v in alone if max(span) < i]
     ]
-    rest = [v for i, v in alone if spans and max(spans[-1]) < i]
+    rest = [v for i, v in alone if spans and spans[-1] and max(spans[-1]) < i]
     borders.append(rest[behind[-1]] if behind and behind[-1] < len(rest) else None)
     return borders
 

@@ -25,6 +25,9 @@ from .edit import (
 from .head_layout import permutation
 from .probe import Prober
 
+_AS_IS = ("Cast", "Dropout", "Identity")
+"""Operators behind a softmax that leave its numbers as they are."""
+
 
 @dataclass
 class Match:
@@ -75,8 +78,11 @@ def _scale(node: ir.Node, q: ir.Value) -> float:
 
 
 def normalizes_scores(node: ir.Node) -> bool:
-    """Return True where a softmax normalizes a query-by-key matrix: a matmul reads its output."""
-    return any(n.op_type in ("MatMul", "Reshape", "Where", "Dropout") for n in consumers(node.outputs[0]))
+    """Return True where a softmax normalizes a query-by-key matrix: a matmul reads its output, behind casts or dropout."""
+    return any(
+        n.op_type in ("MatMul", "Reshape", "Where") or (n.op_type in _AS_IS and normalizes_scores(n))
+        for n in consumers(node.outputs[0])
+    )
 
 
 def _separate_operators(softmax: ir.Node, prober: Prober) -> Match | None:

@@ -32,6 +32,7 @@ from .edit import (
     projection_weight,
     reach,
 )
+from .flattened_rows import unflatten_rows
 from .inner_axes import name_inner_axes
 from .mask import OWN
 from .parts import UNREAD
@@ -86,6 +87,7 @@ def canonicalize(model: ir.Model, *, longest: int) -> Canonical:
         common.ShapeInferencePass()(model)
     prober = Prober(model, _vocabulary(graph, ids))
     name_inner_axes(graph, prober, longest)
+    unflatten_rows(graph)
     sentences = canonicalize_attention(model, prober, _flat(mask), _flat(ids), longest)
     graph.sort()
     _fold(model)

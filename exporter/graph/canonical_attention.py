@@ -10,12 +10,10 @@ from ...errors import SourceError
 from .attention_forms import Match, match_attention, normalizes_scores
 from .edit import ancestors, attribute_int, dims, insert, is_projection, nodes, replace
 from .families.disentangled import is_disentangled
-from .head_layout import check_heads, complete_shape, joined_heads, merge_heads, split_heads
+from .head_layout import before_repeat, check_heads, complete_shape, joined_heads, merge_heads, split_heads
 from .mask import BiasBuilder, MaskKind, classify
-from .parts import UNREAD
+from .parts import NO_FORM, UNREAD
 from .probe import Prober
-
-_NO_FORM = "it normalizes scores that are no known form of q times k"
 
 
 def canonicalize_attention(
@@ -28,17 +26,21 @@ def canonicalize_attention(
     builder = BiasBuilder(model, mask, ids)
     kinds: dict[ir.Value, MaskKind | None] = {}
     matches: list[Match] = []
-    sentences: list[str] = []
+    left: dict[str, list[str]] = {}
     for node in nodes(model.graph, "Attention", "Softmax"):
         if node.op_type == "Softmax" and not normalizes_scores(node):
             continue
-        why = _NO_FORM
+        why = NO_FORM
         try:
             match = match_attention(node, prober)
             # Probing runs parts of the graph as it came: every mask is classified and every shape known before the first edit.
             for value in (match.q, match.k, match.v) if match is not None else ():
                 complete_shape(value, prober)
                 check_heads(value, node)
+            if match is not None and len(dims(match.k) or ()) == 4:
+                key, value = (before_repeat(v, prober) for v in (match.k, match.v))
+                if (dims(key) or [0, 0])[1] == (dims(value) or [0, 0])[1]:
+                    match.k, match.v = key, value
             if (
                 match is not None
                 and (term := next((t for t in match.terms if _reads_content(t, ids)), None)) is not None
@@ -53,16 +55,20 @@ def canonicalize_attention(
             matches.append(match)
         elif node.op_type == "Attention" or not is_disentangled(node):
             node.meta[UNREAD] = why
-            sentences.append(f"attention {node.name!r} stays in ordinary operators ({why})")
+            left.setdefault(f"in ordinary operators: {why}", []).append(f"attention {node.name!r}")
     for term in dict.fromkeys(term for match in matches for term in match.terms):
         try:
             kinds[term] = classify(prober, term, mask, longest)
         except SourceError as error:
             kinds[term] = MaskKind(own=True)
-            sentences.append(f"the mask {term.name!r} stays as the source computes it ({error})")
+            left.setdefault(f"as the source computes it: {error}", []).append(f"mask {term.name!r}")
     for match in matches:
         _rewrite(model.graph, match, kinds, builder)
-    return tuple(sentences)
+    return tuple(f"{_listed(names)} stays {how}" for how, names in left.items())
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} alike)"
 
 
 def _reads_content(term: ir.Value, ids: ir.Value | None) -> bool:

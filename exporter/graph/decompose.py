@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from ...errors import SourceError
 from .edit import attribute_float, attribute_int, initializer, insert, nodes, remove_unused, replace
+from .head_layout import repeat_shared_heads
 
 
 def decompose_attention(model: ir.Model) -> int:
@@ -23,6 +24,7 @@ def decompose_attention(model: ir.Model) -> int:
 
 
 def _decompose(graph: ir.Graph, node: ir.Node) -> None:
+    repeat_shared_heads(graph, node)
     q, k, v = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     heads = attribute_int(node, "q_num_heads")

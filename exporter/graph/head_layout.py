@@ -4,9 +4,21 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .edit import attribute_ints, constant, consumers, dims, initializer, insert, producer, reach, replace
+from .edit import (
+    attribute_int,
+    attribute_ints,
+    constant,
+    consumers,
+    dims,
+    initializer,
+    insert,
+    producer,
+    reach,
+    replace,
+)
 from .probe import Prober
 
+_REPEATING = ("Reshape", "Expand", "Unsqueeze", "Tile", "Slice")
 _SIZE_ARITHMETIC = ("Cast", "Concat", "Div", "Gather", "Mul", "Slice", "Squeeze", "Unsqueeze")
 
 
@@ -54,6 +66,53 @@ def check_heads(value: ir.Value, anchor: ir.Node) -> None:
         raise SourceError(
             f"attention at {anchor.name!r}: the heads of {value.name!r} cannot be read, its shape is {value.shape}"
         )
+
+
+def before_repeat(value: ir.Value, prober: Prober) -> ir.Value:
+    """Return the keys or values `[batch, fewer heads, sequence, head_dim]` of which `value` repeats each head for a group of queries.
+
+    `value` itself where it repeats none. Running the part between tells.
+    """
+    current, heads = value, (dims(value) or [None, None])[1]
+    while (node := producer(current, *_REPEATING)) is not None and node.inputs[0] is not None:
+        current = node.inputs[0]
+        shape = dims(current) or []
+        if len(shape) != 4 or not shape[1] or not shape[3] or not heads or shape[1] >= heads or heads % shape[1]:
+            continue
+        sizes = [(2, shape[1], length, shape[3]) for length in (5, 33)]
+        parts = [np.random.default_rng(0).standard_normal(size).astype(np.float32) for size in sizes]
+        feeds = [prober.feeds(np.ones((2, len(p[0, 0])), np.int64)) | {str(current.name): p} for p in parts]
+        results = [r for (r,) in prober.runs([value], feeds, [current])]
+        times = heads // shape[1]
+        same = all(np.array_equal(r, p.repeat(times, axis=1)) for r, p in zip(results, parts, strict=True))
+        return current if same else value
+    return value
+
+
+def repeat_shared_heads(graph: ir.Graph, node: ir.Node) -> None:
+    """Give an `Attention` whose queries share keys and values one of each for every head, in place: for runtimes that need that."""
+    heads, kv_heads = attribute_int(node, "q_num_heads"), attribute_int(node, "kv_num_heads")
+    if heads == kv_heads:
+        return
+    apart = initializer(graph, f"split_shared_heads_{kv_heads}", np.array([0, 0, kv_heads, 1, -1]))
+    often = initializer(graph, f"repeat_heads_{heads // kv_heads}", np.array([1, 1, 1, heads // kv_heads, 1]))
+    for i in (1, 2):
+        value = node.inputs[i]
+        assert value is not None
+        width = ((dims(value) or [None])[-1] or 0) * heads // kv_heads
+        joined = initializer(graph, f"join_heads_{width}", np.array([0, 0, width]))
+        parts = insert(
+            node, "Reshape", [value, apart], name=f"{value.name}.of.{node.name}.{i}.split", dtype=value.dtype
+        )
+        parts = insert(
+            node, "Expand", [parts, often], name=f"{value.name}.of.{node.name}.{i}.repeated", dtype=value.dtype
+        )
+        shape = [*list(value.shape or ())[:2], width]
+        result = insert(
+            node, "Reshape", [parts, joined], name=f"{value.name}.of.{node.name}.{i}", dtype=value.dtype, shape=shape
+        )
+        node.replace_input_with(i, result)
+    node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", heads)
 
 
 def complete_shape(value: ir.Value, prober: Prober) -> None:

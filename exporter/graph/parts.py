@@ -17,6 +17,9 @@ UNREAD = "not_read"
 """Where a node's `meta` says why canonicalization left an attention as it came."""
 
 
+NO_FORM = "it normalizes scores that are no known form of q times k"
+
+
 @dataclass(frozen=True)
 class UnreadAttention:
     """An attention of no known form: its node, why, and the projections that are next to it."""
@@ -48,13 +51,28 @@ class AttentionPart:
 
 @dataclass(frozen=True)
 class FeedForward:
-    """`down(act(up(x)))`, or `down(act(gate) * up)` where gated (up then holds both). `width` is the intermediate size."""
+    """`down(act(up(x)))`, or gated: the activations are multiplied with a second projection of x. `width` is the intermediate size.
+
+    Where gated, `up` holds both halves if they are one weight; if they are two, `up` is the one that is activated, and
+    `factor` the other.
+    """
 
     up: Projection
     down: Projection
     activation: str
     width: int
     gated: bool
+    factor: Projection | None = None
+
+    @property
+    def before(self) -> tuple[Projection, ...]:
+        """The projections that the activations come from: one, or two where a gate is a weight of its own."""
+        return (self.up,) if self.factor is None else (self.up, self.factor)
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """All projections, in order."""
+        return (*self.before, self.down)
 
 
 def read_attention(node: ir.Node) -> AttentionPart:
@@ -92,9 +110,16 @@ def read_feed_forward(activation: ir.Node, neighbors: "NearestMatmuls | None" = 
     if up_nodes is None or down_nodes is None or len(up_nodes) != 1 or len(down_nodes) != 1:
         return None
     up, down = as_projection(*up_nodes), as_projection(*down_nodes)
-    if not any(n.op_type in ("Add", "LayerNormalization") for n in consumers(down.output)) or not has_residual(down):
+    if not has_residual(down):
         return None
-    return FeedForward(up, down, activation.op_type, down.in_features, gated=up.out_features == 2 * down.in_features)
+    width = down.in_features
+    sources = neighbors.before(down.input) or frozenset()
+    others = [as_projection(n) for n in sources if n not in up.nodes]
+    if not others:
+        return FeedForward(up, down, activation.op_type, width, gated=up.out_features == 2 * width)
+    if len(others) > 1 or {up.out_features, others[0].out_features} != {width}:
+        return None
+    return FeedForward(up, down, activation.op_type, width, gated=True, factor=others[0])
 
 
 class NearestMatmuls:

@@ -10,6 +10,13 @@ from ...errors import SourceError
 from .edit import bias_add, consumers, dims, is_projection, producer, projection_weight, reach
 from .quantized import readers_through, unrounded
 
+_NORM_PARTS = (
+    *("LayerNormalization", "RMSNormalization", "Cast", "Pow", "ReduceMean", "Sqrt", "Reciprocal", "Mul", "Div", "Add"),
+    *("QuantizeLinear", "DequantizeLinear", "Identity"),
+)
+_LARGEST_NORM = 16
+"""Operators of a norm that is written out, and more than it has."""
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -118,8 +125,22 @@ def projection_after(value: ir.Value, node: ir.Node) -> Projection:
 
 
 def has_residual(projection: Projection) -> bool:
-    """Return True where the result is added to another computed value."""
-    return any(
-        n.op_type == "Add" and not any(v is not None and v.is_initializer() for v in n.inputs)
-        for n in consumers(projection.output)
-    )
+    """Return True where the result, or the norm of it alone, is added to another computed value."""
+    reached = {projection.output}
+    queue = [projection.output]
+    while queue:
+        for node in consumers(queue.pop()):
+            if node.op_type == "Add" and any(
+                v is not None and v not in reached and not v.is_initializer() and _as_wide(v, projection)
+                for v in node.inputs
+            ):
+                return True
+            if node.op_type in _NORM_PARTS and not reached.issuperset(node.outputs) and len(reached) < _LARGEST_NORM:
+                reached.update(node.outputs)
+                queue += node.outputs
+    return False
+
+
+def _as_wide(value: ir.Value, projection: Projection) -> bool:
+    """Return True for a value of as many features as the projection gives: no epsilon, and no mean."""
+    return (dims(value) or [None])[-1] in (None, projection.out_features)

@@ -155,13 +155,28 @@ def _adapt(graph: ir.Graph, part: AttentionPart, kept_heads: list[int], by_head:
         part.node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", new * part.kv_heads // old)
         resize(part.node.outputs[0], new * part.head_dim)
         _bias_per_head(graph, part.node, kept_heads, old)
+    shared = _of_keys_and_values(part, by_head) if part.kv_heads != old else set()
     for node in by_head:
+        before, after = (part.kv_heads, new * part.kv_heads // old) if node in shared else (old, new)
         if node.op_type in _SHAPED_BY:
-            _reshape_heads(graph, node, old, new, part.head_dim)
+            _reshape_heads(graph, node, before, after, part.head_dim)
         for out in node.outputs:
-            _note_shape(out, old, new, part.head_dim)
+            _note_shape(out, before, after, part.head_dim)
     if part.disentangled:
         _note_shape(part.node.outputs[0], old, new, part.head_dim)
+
+
+def _of_keys_and_values(part: AttentionPart, by_head: list[ir.Node]) -> set[ir.Node]:
+    """Return the nodes between the key and value projections and the attention: there are fewer heads there than of queries."""
+    members = set(by_head) - {part.node}
+    shared: set[ir.Node] = set()
+    queue = [part.k.output, part.v.output]
+    while queue:
+        for node in consumers(queue.pop()):
+            if node in members and node not in shared:
+                shared.add(node)
+                queue.extend(node.outputs)
+    return shared
 
 
 def _note_shape(value: ir.Value, old: int, new: int, head_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""Remove feed-forward neurons: columns of the first weight (both halves where gated), rows of the second."""
+"""Remove feed-forward neurons: columns of the first weight (of both halves, or both weights, where gated), rows of the last."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,9 +39,11 @@ class RemoveNeurons(StructuralPass):
                 dropped.append(forward)
                 continue
             columns = np.asarray(kept_neurons, np.int64)
-            cuts.columns(
-                forward.up.node, np.concatenate([columns, columns + forward.width]) if forward.gated else columns
-            )
+            if forward.gated and forward.factor is None:
+                cuts.columns(forward.up.node, np.concatenate([columns, columns + forward.width]))
+            else:
+                for projection in forward.before:
+                    cuts.columns(projection.node, columns)
             cuts.rows(forward.down, columns)
             _check_between(forward)
             changed.append((forward, len(kept_neurons)))
@@ -56,9 +58,9 @@ class RemoveNeurons(StructuralPass):
 
 
 def nodes_between(forward: FeedForward) -> list[ir.Node]:
-    """Return the element-wise nodes from the first matmul to the second."""
+    """Return the element-wise nodes from the first matmuls to the last."""
     between: dict[ir.Node, None] = {}
-    queue = [forward.up.output]
+    queue = [projection.output for projection in forward.before]
     while queue:
         for node in consumers(queue.pop()):
             if node not in (forward.down.first, forward.down.node) and node not in between:

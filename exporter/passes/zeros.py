@@ -106,12 +106,16 @@ def dead_neurons(forward: FeedForward) -> np.ndarray:
         return np.zeros(forward.width, bool)
     between = [n.op_type for n in nodes_between(forward)]
     plain = {forward.activation, "Split", "Mul", "Add"} if forward.gated else {forward.activation, "Add"}
-    own_bias = int(forward.up.bias is not None)
-    if forward.activation in _ZERO_AT_ZERO and set(between) <= plain and between.count("Add") <= own_bias:
+    own_biases = sum(p.bias is not None for p in forward.before)
+    if set(between) <= plain and between.count("Add") <= own_biases:
+        keeps_zero = forward.activation in _ZERO_AT_ZERO
         given = _zero_columns(forward.up)
-        if forward.gated and len(given) == 2 * forward.width:
+        if forward.factor is not None:
+            factor = _zero_columns(forward.factor)
+            dead |= factor if len(factor) == forward.width else False
+        if keeps_zero and forward.gated and len(given) == 2 * forward.width:
             dead |= given[: forward.width] | given[forward.width :]
-        elif len(given) == forward.width:
+        elif keeps_zero and len(given) == forward.width:
             dead |= given
     return dead
 

@@ -16,6 +16,7 @@ from ..recipe.recipe import RECIPE_FILE, Recipe
 from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
 from ..source.scoring import scoring_of
+from ..source.sentence_modules import prompts_of
 from ..source.source import Source
 from ..targets.base import Target
 from .card import seal
@@ -65,6 +66,7 @@ def build_manifest(
         runner=TARGETS[recipe.target].runner,
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
         scoring=_scoring(source, outputs),
+        prompts=prompts_of(source.directory) if source.task == "sentence-embedding" else {},
     )
 
 

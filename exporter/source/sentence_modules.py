@@ -88,3 +88,14 @@ def library_class(directory: Path, config: Mapping[str, Any], modules: tuple[Sen
     if config.get("sbert_ce_default_activation_function") or config.get("sentence_transformers"):
         return "CrossEncoder"
     return None
+
+
+def prompts_of(directory: Path | None) -> dict[str, str]:
+    """Return the prompts of a directory of sentence-transformers by name; none where it has none. SourceError where they are no texts."""
+    path = directory / MODEL_CONFIG if directory is not None else None
+    prompts = read_json(path).get("prompts") if path is not None and path.is_file() else None
+    if not prompts:
+        return {}
+    if not isinstance(prompts, dict) or not all(isinstance(t, str) for t in prompts.values()):
+        raise SourceError(f"{path}: prompts are texts by name, not {str(prompts)[:60]}")
+    return {str(name): text for name, text in prompts.items() if text}

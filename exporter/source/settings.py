@@ -18,7 +18,7 @@ from .source import Source, architectures, task_of_architecture
 
 FACTORY = "give the model as module:callable"
 
-_HEADLESS = ("Model", "ForPreTraining")
+_HEADLESS = ("Model", "Encoder", "ForPreTraining")
 _READ_MODULES = ("Transformer", "MLMTransformer", "Pooling", "Dense", "Normalize", "Dropout", "LayerNorm")
 
 

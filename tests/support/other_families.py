@@ -47,6 +47,7 @@ _BART = {
 _XLM = {
     "vocab_size": VOCABULARY,
     "emb_dim": 32,
+    "n_langs": 1,
     "n_layers": 3,
     "n_heads": 4,
     "max_position_embeddings": 66,
@@ -153,7 +154,8 @@ OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "opt": (
         "OPTModel",
         "OPTConfig",
-        _BERT | {"ffn_dim": 64, "word_embed_proj_dim": 32, "bos_token_id": 1, "eos_token_id": 2},
+        {k: v for k, v in _BERT.items() if k != "intermediate_size"}
+        | {"ffn_dim": 64, "word_embed_proj_dim": 32, "bos_token_id": 1, "eos_token_id": 2},
     ),
     "clip_text_model": (
         "CLIPTextModel",
@@ -194,13 +196,8 @@ OTHER_FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bros": ("BrosModel", "BrosConfig", _BERT | {"dim_bbox": 8}),
     "tapas": ("TapasModel", "TapasConfig", _BERT),
     "visual_bert": ("VisualBertModel", "VisualBertConfig", _BERT),
-    "distilbert-rotary": (
-        "ModernBertModel",
-        "ModernBertConfig",
-        _BERT | {"local_attention": 16, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
-    ),
 }
-"""Name → class of the model, class of its config, settings."""
+"""Family → class of the model, class of its config, settings."""
 
 
 def make_other(directory: Path, family: str, **changes: Any) -> Path:

@@ -25,6 +25,8 @@ from ...graph.edit import (
     producer,
     remove_unused,
 )
+from ...graph.head_layout import repeat_shared_heads
+from ...graph.parts import UNREAD
 from ..attention_terms import Terms, refusal, terms_of
 
 _UNARY = (
@@ -69,7 +71,13 @@ class Packing:
 def pack_tokens(model: ir.Model, anatomy: Anatomy) -> Packing:
     """Pack a canonical model in place. Raise TargetError naming the attention that cannot run on packed tokens."""
     graph = model.graph
-    attentions = {n: terms_of(n) for n in nodes(graph, "Attention") if n.domain == ""}
+    fused = [n for n in nodes(graph, "Attention") if n.domain == ""]
+    unread = next((n for n in fused if UNREAD in n.meta), None)
+    if unread is not None:
+        raise refusal(unread, str(unread.meta[UNREAD]))
+    for node in fused:
+        repeat_shared_heads(graph, node)
+    attentions = {n: terms_of(n) for n in fused}
     mixed = [b.attention.node for b in anatomy.blocks if b.attention is not None and b.attention.disentangled]
     if mixed:
         raise refusal(mixed[0], "its scores have disentangled terms")

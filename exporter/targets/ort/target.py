@@ -18,7 +18,9 @@ from ....processor import X64_PRECISION
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
 from ...graph.edit import attribute_float, attribute_int, attribute_string, insert, nodes, put, remove_unused, replace
+from ...graph.head_layout import repeat_shared_heads
 from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
+from ...graph.parts import UNREAD
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec
 from ..registry import kernels_of
@@ -68,9 +70,9 @@ def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibb
         fusions.packing = pack_tokens(model, anatomy)
         fusions.attention = fusions.packing.packed_attention
     lowering = _AttentionLowering(graph)
-    for block in anatomy.blocks if fusions.packing is None else ():
-        if block.attention is not None and not block.attention.disentangled:
-            lowering.lower(block.attention.node)
+    for node in nodes(graph, "Attention") if fusions.packing is None else ():
+        if node.domain == "" and UNREAD not in node.meta:
+            lowering.lower(node)
             fusions.attention += 1
     if kernels != "stock":
         fusions.elementwise = lower_elementwise(model)
@@ -176,6 +178,7 @@ class _AttentionLowering:
 
     def lower(self, node: ir.Node) -> None:
         """Replace one canonical attention."""
+        repeat_shared_heads(self.graph, node)  # the runtime's operator has no grouped queries without a cache
         bias = node.inputs[3] if len(node.inputs) > 3 else None
         result = node.outputs[0]
         stem = f"{result.name}.fused"
@@ -246,5 +249,5 @@ def _gelu(node: ir.Node) -> None:
 
 def _check(graph: ir.Graph) -> None:
     for node in nodes(graph, "Attention", "Gelu"):
-        if node.domain == "":
+        if node.domain == "" and UNREAD not in node.meta:
             raise TargetError(f"node {node.name!r} ({node.op_type}) was not lowered to ONNX Runtime's own operator")

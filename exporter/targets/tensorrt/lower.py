@@ -28,6 +28,7 @@ from ...graph.edit import (
     replace,
     scalar,
 )
+from ...graph.head_layout import repeat_shared_heads
 from ...graph.mask import PADDING_BIAS
 from ...graph.quantized import TOKENS
 from ..attention_terms import refusal
@@ -187,9 +188,10 @@ def _attention(graph: ir.Graph, node: ir.Node, stem: str, kernels: OwnKernels | 
     if kernels is not None and not quantized:
         replace(node.outputs[0], kernels.attention(graph, node, stem))
         return False
-    heads, kv_heads = (attribute_int(node, n) for n in ("q_num_heads", "kv_num_heads"))
-    if kv_heads != heads or attribute_int(node, "is_causal", 0):
-        raise TargetError(f"attention {node.name!r}: grouped queries and causal masks are not lowered for TensorRT yet")
+    if attribute_int(node, "is_causal", 0):
+        raise TargetError(f"attention {node.name!r}: causal masks are not lowered for TensorRT yet")
+    repeat_shared_heads(graph, node)
+    heads = attribute_int(node, "q_num_heads")
     q, k, v = node.inputs[:3]
     bias = node.inputs[3] if len(node.inputs) > 3 else None
     result = node.outputs[0]

@@ -3,23 +3,27 @@
 import json
 
 import onnx_ir as ir
-import pytest
 
-from headway.errors import SourceError
 from headway.exporter.graph.anatomy import content_values, describe, read_anatomy
 from headway.exporter.graph.canonical_attention import canonicalize_attention
+from headway.exporter.graph.edit import remove_unused
 from headway.exporter.graph.probe import Prober
 
 from tests.support.hand_made import decomposed
 
 
-def test_a_graph_without_feed_forwards_has_no_exact_anatomy() -> None:
+def test_an_attention_without_output_projection_is_not_read() -> None:
     model = decomposed("mul", "add", 0)
     values = ir.convenience.create_value_mapping(model.graph)
     canonicalize_attention(model, Prober(model, 50), values["attention_mask"], values["input_ids"], 64)
     model.graph.sort()
-    with pytest.raises(SourceError, match="output projection"):
-        read_anatomy(model)
+    remove_unused(model)
+    (block,) = read_anatomy(model).blocks
+    assert block.attention is None and block.input is None and block.output is None
+    assert [p.weight for p in block.other] == ["q.weight", "k.weight", "v.weight"]
+    (sentence,) = block.not_read
+    assert "no output projection reads its result" in sentence
+    assert describe(read_anatomy(model))["blocks"][0]["not_read"] == [sentence]
 
 
 def test_a_canonical_model_is_read_whole(bert_model: ir.Model) -> None:

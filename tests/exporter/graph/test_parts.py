@@ -9,7 +9,7 @@ from onnx import helper
 
 from headway.errors import SourceError
 from headway.exporter.graph import parts
-from headway.exporter.graph.edit import nodes
+from headway.exporter.graph.edit import insert, nodes
 from headway.exporter.graph.parts import read_attention, read_feed_forward
 
 from tests.support import models
@@ -37,6 +37,44 @@ def test_merged_and_gated_parts_are_told(tmp_path: Path) -> None:
     assert read_attention(nodes(graph, "Attention")[0]).merged
     forwards = [f for n in nodes(graph, "Gelu") if (f := read_feed_forward(n)) is not None]
     assert [(f.gated, f.width, f.up.out_features, f.activation) for f in forwards] == [(True, 64, 128, "Gelu")]
+
+
+def two_matrices(width: int = 6) -> ir.Model:
+    """Return a feed-forward whose gate and up are two weights, with a residual: `x + down(relu(gate(x)) * up(x))`."""
+    n, rng = helper.make_node, np.random.default_rng(0)
+    sizes = {"table": (50, 4), "gate.weight": (4, 6), "up.weight": (4, width), "down.weight": (6, 4)}
+    operators = [
+        n("Gather", ["table", "input_ids"], ["x"]),
+        n("MatMul", ["x", "gate.weight"], ["g"]),
+        n("Relu", ["g"], ["a"]),
+        n("MatMul", ["x", "up.weight"], ["u"]),
+        n("Mul", ["a", "u"], ["m"]),
+        n("MatMul", ["m", "down.weight"], ["d"]),
+        n("Add", ["x", "d"], ["y"]),
+    ]
+    return load(operators, {k: rng.normal(size=s).astype(np.float32) for k, s in sizes.items()}, ["y"])
+
+
+def test_a_gate_may_be_a_weight_of_its_own() -> None:
+    (relu,) = nodes(two_matrices().graph, "Relu")
+    forward = read_feed_forward(relu)
+    assert forward is not None and forward.gated and forward.width == 6 and forward.factor is not None
+    assert [p.weight for p in forward.projections] == ["gate.weight", "up.weight", "down.weight"]
+    (relu,) = nodes(two_matrices(width=1).graph, "Relu")
+    assert read_feed_forward(relu) is None  # one column for all neurons cannot be cut with them
+
+
+def test_a_projection_of_another_width_is_refused(bert_model: ir.Model) -> None:
+    model = bert_model.clone()
+    node = nodes(model.graph, "Attention")[0]
+    key = node.inputs[1]
+    assert key is not None
+    repeated = insert(
+        node, "Concat", [key, key], name="twice", axis=2, dtype=key.dtype, shape=[*list(key.shape or ())[:2], 64]
+    )
+    node.replace_input_with(1, repeated)
+    with pytest.raises(SourceError, match=r"key\.weight' gives 32 columns, 64 are read"):
+        read_attention(node)
 
 
 def test_an_activation_of_a_head_is_no_feed_forward(bert_model: ir.Model) -> None:
