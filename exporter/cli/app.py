@@ -16,13 +16,14 @@ import typer
 from ... import __version__
 from ...errors import HeadwayError, HeadwayWarning, Interrupted, UsageError
 from .check_verbs import bench, inspect, lint, verify
-from .deploy_verbs import package, serve, tokenizer
+from .deploy_verbs import package, tokenizer
 from .gate_verb import gate
 from .guard import check_surroundings, explain
 from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
 from .machine_verbs import cache, demo, targets
 from .make_verbs import compress, export
+from .serve_verb import serve
 from .study_verbs import profile, sensitivity
 
 _TYPER_INTERRUPTED = 130

@@ -1,4 +1,4 @@
-"""`headway package`, `serve` and `tokenizer`: a bundle for an app, a browser, or where there is no Python."""
+"""`headway package` and `tokenizer`: a bundle for an app, or where there is no Python."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,10 +40,6 @@ _Accept = Annotated[
         rich_help_panel=o.TARGET,
     ),
 ]
-_WebBundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle made with --target web.")]
-_Port = Annotated[
-    int, typer.Option("--port", "-p", min=0, max=65535, metavar="N", help="Port to listen on; 0 takes a free one.")
-]
 
 
 def package(
@@ -65,15 +61,6 @@ def package(
         for name, size in sorted(packaged.files.items(), key=lambda item: -item[1]):
             console().print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
         console().print(f"{packaged.nbytes / 1e6:9.3f} MB  {packaged.path}", soft_wrap=True)
-
-
-def serve(bundle: _WebBundle, port: _Port = 8000) -> None:
-    """Serve the page of BUNDLE on this machine, with the headers that threads in WebAssembly need."""
-    from ..targets.web.serve import server
-
-    with server(bundle, port) as running:
-        print(f"http://127.0.0.1:{running.server_port}/", flush=True)
-        running.serve_forever()
 
 
 def tokenizer(
