@@ -81,7 +81,8 @@ class Call:
             if self.request.headers.get("expect", "").lower() != "100-continue":
                 await self._discard()
             raise too_large
-        parts, size = [], 0
+        parts: list[bytes] = []
+        size = 0
         try:
             async with asyncio.timeout(self.settings.timeout):
                 async for part in self.request.stream():

@@ -132,6 +132,6 @@ class DrainingServer(uvicorn.Server):
         return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[Any]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[Any]:
         """Leave signals to the process: the supervisor's worker sets `should_exit`."""
         yield

@@ -45,7 +45,7 @@ class QueuedRunner:
             lengths = mask.sum(axis=1)
             rows = [TokenRow(ids[i, :n].tolist(), types[i, :n].tolist()) for i, n in enumerate(lengths)]
             return Waiting(rows, done)
-        flat = ids.reshape(-1, ids.shape[-1])
+        flat = ids.reshape(-1, ids.shape[-1]).tolist()
         return Waiting([TokenRow(row, row) for row in flat], done, arrays | {_MASK: mask})
 
     def outputs(self, waiting: Waiting, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from .queued_runner import QueuedRunner
 from .refusal import Refusal, invalid
 from .server_settings import ServerSettings
 from .speed_table import SpeedTable, measure_speed
-from .token_queue import Lanes, TokenQueue, Waiting
+from .token_queue import Lanes, TokenQueue, Waiting, tell_each
 
 EMBEDDING = "sentence_embedding"
 _MOST_OUTPUT = 64 << 20
@@ -200,14 +200,9 @@ def tell_in(loop: asyncio.AbstractEventLoop) -> Callable[[list[Waiting]], None]:
     def tell(done: list[Waiting]) -> None:
         if done:
             with contextlib.suppress(RuntimeError):  # the loop has ended; so have those who waited
-                loop.call_soon_threadsafe(_tell_all, done)
+                loop.call_soon_threadsafe(tell_each, done)
 
     return tell
-
-
-def _tell_all(done: list[Waiting]) -> None:
-    for waiting in done:
-        waiting.tell()
 
 
 def table_record(table: SpeedTable) -> list[dict[str, float]]:

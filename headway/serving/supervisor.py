@@ -221,7 +221,7 @@ class Supervisor:
 
     def _reap(self) -> list[bool]:
         """Collect processes that ended; return for each unexpected one whether it had been ready."""
-        died = []
+        died: list[bool] = []
         while True:
             try:
                 process, status = os.waitpid(-1, os.WNOHANG)

@@ -183,12 +183,18 @@ class TokenQueue:
         self.watch(len(batch), tokens, took)
 
 
+def tell_each(done: list[Waiting]) -> None:
+    """Tell whoever waits for each of these requests."""
+    for waiting in done:
+        waiting.tell()
+
+
 class Lanes:
     """Threads that run batches of any number of queues, the longest-waiting first. `close` ends them when all is run."""
 
     def __init__(self, count: int, tell: Callable[[list[Waiting]], None] | None = None):
         self.count = count
-        self._tell = tell or (lambda done: [w.tell() for w in done])
+        self._tell = tell or tell_each
         self._changed = threading.Condition()
         self._queues: list[TokenQueue] = []
         self._running = 0
