@@ -11,8 +11,10 @@ from . import options as o
 from .shared import console, print_json
 
 _Platform = Annotated[
-    Literal["android", "ios", "web"],
-    typer.Option("--for", help="What the app runs on.", rich_help_panel=o.TARGET),
+    Literal["android", "ios", "web", "triton"],
+    typer.Option(
+        "--for", help="What the app runs on; triton: a model repository of the server.", rich_help_panel=o.TARGET
+    ),
 ]
 _PackageOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Directory of the package.", rich_help_panel=o.OUTPUT)
@@ -51,10 +53,16 @@ def package(
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
-    """Lay BUNDLE out for an app: model, tokenizer, license, checksums and the code that runs it."""
+    """Lay BUNDLE out for an app or a server: model, tokenizer, license, checksums and the code that runs it."""
     with api.needs("export"):
         from ..package.packager import package as run
-    packaged = run(bundle, platform, out, max_mb=max_mb, force=force)
+        from ..package.server_package import package_for_server
+    if platform == "triton":
+        if max_mb is not None:
+            raise UsageError("--max-mb is for apps; leave it out")
+        packaged = package_for_server(bundle, platform, out, force=force)
+    else:
+        packaged = run(bundle, platform, out, max_mb=max_mb, force=force)
     if as_json:
         print_json({"path": str(packaged.path), "bytes": packaged.nbytes, "files": packaged.files})
     elif not quiet:
