@@ -23,6 +23,7 @@ from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
 from .machine_verbs import cache, demo, targets
 from .make_verbs import compress, export
+from .provenance_verbs import bom, pack, sign, unpack
 from .serve_verb import serve
 from .study_verbs import profile, sensitivity
 
@@ -47,6 +48,7 @@ _GROUPS = {
     "Make a bundle": (export, compress),
     "Check and measure it": (verify, bench, gate, inspect, lint),
     "Deploy it": (package, serve, tokenizer),
+    "Pass it on": (pack, unpack, sign, bom),
     "Get started": (demo, targets),
     "Look closer": (profile, sensitivity, cache),
 }
