@@ -11,9 +11,11 @@ from . import options as o
 from .shared import console, print_json
 
 _Platform = Annotated[
-    Literal["android", "ios", "web", "triton"],
+    Literal["android", "ios", "web", "triton", "container", "lambda"],
     typer.Option(
-        "--for", help="What the app runs on; triton: a model repository of the server.", rich_help_panel=o.TARGET
+        "--for",
+        help="What the app runs on. triton: a model repository; container: a server; lambda: a function.",
+        rich_help_panel=o.TARGET,
     ),
 ]
 _PackageOut = Annotated[
@@ -57,7 +59,7 @@ def package(
     with api.needs("export"):
         from ..package.packager import package as run
         from ..package.server_package import package_for_server
-    if platform == "triton":
+    if platform in ("triton", "container", "lambda"):
         if max_mb is not None:
             raise UsageError("--max-mb is for apps; leave it out")
         packaged = package_for_server(bundle, platform, out, force=force)

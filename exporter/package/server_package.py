@@ -1,7 +1,6 @@
 """Package a bundle for a server: a model repository of Triton, a container, or a function of a cloud."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +8,7 @@ from ...manifest import file_records
 from ..publish.staging import staged
 from .packager import SUMS_FILE, Packaged
 
-ServerKind = Literal["triton"]
+ServerKind = Literal["triton", "container", "lambda"]
 """What `headway package --for` has beside apps."""
 
 
@@ -18,9 +17,8 @@ def package_for_server(bundle: Path, kind: ServerKind, out: Path, *, force: bool
 
     Raise UsageError where the bundle does not run there, SourceError where one of its files is missing or changed.
     """
-    writer = _WRITERS[kind]
     with staged(out, force=force, marker=SUMS_FILE) as staging:
-        writer.write(bundle, staging)
+        _WRITERS[kind](bundle, staging)
         sums = file_records(staging)
         text = "".join(f"{record['sha256']}  {name}\n" for name, record in sums.items())
         (staging / SUMS_FILE).write_text(text, encoding="utf-8")
@@ -34,11 +32,20 @@ def _write_triton(bundle: Path, out: Path) -> None:
     write_repository(plan_of(bundle.resolve().name, bundle), out)
 
 
-@dataclass(frozen=True)
-class _Writer:
-    """`write` gets the bundle and an empty folder."""
+def _write_container(bundle: Path, out: Path) -> None:
+    from .deployment.service_files import write_container
 
-    write: Callable[[Path, Path], None]
+    write_container(bundle, out)
 
 
-_WRITERS: dict[ServerKind, _Writer] = {"triton": _Writer(_write_triton)}
+def _write_function(bundle: Path, out: Path) -> None:
+    from .deployment.service_files import write_function
+
+    write_function(bundle, out)
+
+
+_WRITERS: dict[ServerKind, Callable[[Path, Path], None]] = {
+    "triton": _write_triton,
+    "container": _write_container,
+    "lambda": _write_function,
+}
