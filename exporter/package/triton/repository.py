@@ -9,14 +9,13 @@ models-python/NAME      Python backend alone, with onnxruntime inside: for serve
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .... import __version__
 from ....bundle import Bundle
 from ....errors import UsageError
 from ....kernels.cpu import MISSING, library_path
@@ -24,6 +23,7 @@ from ....manifest import Manifest, TensorInfo, logit_columns
 from ....serving.server_settings import available_processors
 from ....serving.speed_table import TEXT_TOKENS, SpeedTable, measure_speed
 from ....tasks import Scoring
+from .model_config import TEXT, ModelConfig, Tensor, render
 from .ragged import ENDS, make_ragged
 
 P99 = 0.1
@@ -39,30 +39,6 @@ _STEP = 16
 """Tokens to a multiple of which texts are padded for the ensemble, where padding changes nothing."""
 
 _WARM = 16
-_TYPES = {"int64": "TYPE_INT64", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}
-_TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output as a configuration has it."""
-
-    name: str
-    type: str
-    dims: str
-    ragged: bool = False
-    labels: bool = False
-
-    @classmethod
-    def of(cls, info: TensorInfo) -> "Tensor":
-        """Return a tensor without its batch axis."""
-        if info.dtype not in _TYPES:
-            raise UsageError(f"{info.name} is {info.dtype}, which the packages for Triton do not have")
-        dims = ", ".join(str(d) if isinstance(d, int) else "-1" for d in info.shape[1:])
-        return cls(info.name, _TYPES[info.dtype], f"[ {dims} ]")
-
-
-TEXT = Tensor("text", "TYPE_STRING", "[ -1 ]")
 
 
 @dataclass(frozen=True)
@@ -144,49 +120,8 @@ def write_repository(plan: TritonPlan, out: Path) -> None:
     if plan.manifest.runner == "onnxruntime":
         _write_whole(plan, out / "models-python" / plan.name)
     names = ["scores"] if scoring is not None else [o.name for o in plan.outputs]
-    (out / "client.py").write_text(_render("client.py.j2", name=plan.name, outputs=names), encoding="utf-8")
+    (out / "client.py").write_text(render("client.py.j2", name=plan.name, outputs=names), encoding="utf-8")
     (out / "README.md").write_text(_readme(plan), encoding="utf-8")
-
-
-def _render(template: str, **values: Any) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    return environment.get_template(template).render(version=__version__, **values)
-
-
-@dataclass
-class _Config:
-    """The values of `model.pbtxt.j2`, most of them absent."""
-
-    name: str
-    says: str
-    inputs: Sequence[Tensor]
-    outputs: Sequence[Tensor]
-    max_batch_size: int
-    backend: str = "python"
-    platform: str = ""
-    ends: str = ""
-    library: str = ""
-    instances: int = 0
-    kind: str = "KIND_CPU"
-    batching: bool = False
-    delay: int = 0
-    timeout: int = round(1e7)
-    queue: int = 0
-    cache: bool = False
-    warmup: int = 0
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    steps: Sequence[Mapping[str, Any]] = ()
-
-    def write(self, folder: Path, bundle: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "1").mkdir(exist_ok=True)
-        text = _render("model.pbtxt.j2", bundle=bundle, **vars(self))
-        (folder / "config.pbtxt").write_text(text, encoding="utf-8")
 
 
 def _batched(plan: TritonPlan) -> dict[str, Any]:
@@ -198,7 +133,7 @@ def _write_encoder(plan: TritonPlan, folder: Path) -> None:
     manifest = plan.manifest
     tensors = [Tensor.of(i) for i in manifest.inputs]
     gpu = manifest.target != "ort"
-    config = _Config(
+    config = ModelConfig(
         folder.name,
         "Token ids to the model's outputs.",
         tensors,
@@ -268,8 +203,8 @@ def _files_of(manifest: Manifest) -> list[str]:
 
 def _python_model(folder: Path, template: str) -> None:
     """Write the code of a Python model, with what such models have in common."""
-    (folder / "1" / "model.py").write_text(_render(template), encoding="utf-8")
-    (folder / "1" / "common.py").write_text(_render("common.py.j2"), encoding="utf-8")
+    (folder / "1" / "model.py").write_text(render(template), encoding="utf-8")
+    (folder / "1" / "common.py").write_text(render("common.py.j2"), encoding="utf-8")
 
 
 def _text_parameters(plan: TritonPlan, inputs: Sequence[str]) -> dict[str, object]:
@@ -290,7 +225,7 @@ def _copy_tokenizer(plan: TritonPlan, folder: Path) -> None:
 
 def _write_tokenizer(plan: TritonPlan, folder: Path) -> None:
     step = _STEP if plan.mixes and not plan.ragged else 1
-    config = _Config(
+    config = ModelConfig(
         folder.name,
         "Texts to token ids.",
         [TEXT],
@@ -309,7 +244,7 @@ def _per_token(outputs: Sequence[TensorInfo]) -> str:
 
 
 def _write_bls(plan: TritonPlan, folder: Path) -> None:
-    config = _Config(
+    config = ModelConfig(
         folder.name,
         "Texts to the model's outputs, calling the encoder.",
         [TEXT],
@@ -332,7 +267,7 @@ def _write_bls(plan: TritonPlan, folder: Path) -> None:
 def _write_whole(plan: TritonPlan, folder: Path) -> None:
     options = plan.manifest.session_options
     library = _copy_library(folder / "1") if plan.custom else ""
-    config = _Config(
+    config = ModelConfig(
         folder.name,
         "Texts to the model's outputs, in Python alone.",
         [TEXT],
@@ -378,14 +313,14 @@ def _write_labels(plan: TritonPlan, folder: Path) -> None:
 
 def _write_head(plan: TritonPlan, folder: Path, scoring: Scoring) -> None:
     (logits,) = [Tensor.of(o) for o in plan.outputs if o.name == "logits"]
-    config = _Config(
+    config = ModelConfig(
         folder.name, f"Logits to {scoring.meaning()}.", [logits], [_scores(plan)], 0,
         instances=1, parameters={"activation": scoring.activation},
     )  # fmt: skip
     config.max_batch_size = plan.most_texts
     config.write(folder, plan.name)
     _write_labels(plan, folder)
-    (folder / "1" / "model.py").write_text(_render("head.py.j2"), encoding="utf-8")
+    (folder / "1" / "model.py").write_text(render("head.py.j2"), encoding="utf-8")
 
 
 def _write_ensemble(plan: TritonPlan, folder: Path, has_head: bool) -> None:
@@ -399,7 +334,7 @@ def _write_ensemble(plan: TritonPlan, folder: Path, has_head: bool) -> None:
     if has_head:
         steps.append({"model": f"{plan.name}_head", "takes": {"logits": "logits"}, "gives": {"scores": "scores"}})
         tensors = [_scores(plan)]
-    config = _Config(
+    config = ModelConfig(
         folder.name, "Texts to outputs.", [TEXT], tensors, 0 if plan.ragged else plan.most_texts,
         backend="", platform="ensemble", steps=steps,
     )  # fmt: skip
@@ -416,7 +351,7 @@ def _readme(plan: TritonPlan) -> str:
     import onnxruntime
 
     rows = "\n".join(f"| {n} | {1e3 * s:.2f} |" for n, s in zip(plan.table.sizes, plan.table.seconds, strict=True))
-    return _render(
+    return render(
         "README.md.j2",
         plan=plan,
         rows=rows,
