@@ -59,7 +59,7 @@ def package(
     with api.needs("export"):
         from ..package.packager import package as run
         from ..package.server_package import package_for_server
-    if platform in ("triton", "container", "lambda"):
+    if platform == "triton" or platform == "container" or platform == "lambda":
         if max_mb is not None:
             raise UsageError("--max-mb is for apps; leave it out")
         packaged = package_for_server(bundle, platform, out, force=force)

@@ -153,8 +153,8 @@ def _declared_license(name: str) -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     for key in ("License-Expression", "License"):
-        value = metadata.get(key)
+        value = str(metadata[key]) if key in metadata else ""
         if value and len(value) < 100 and "\n" not in value:
-            return str(value)
+            return value
     classifiers = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")]
     return classifiers[0].rpartition(" :: ")[2] if classifiers else None

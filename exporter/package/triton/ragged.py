@@ -32,19 +32,18 @@ def make_ragged(model: ir.Model, pad_id: int, pad_type_id: int) -> list[str]:
             f"the model has {what}, which Triton cannot join without padding: package a bundle with stock kernels"
         )
     builder = _Builder()
-    padded = {value.name: value for value in graph.inputs}
+    padded = {str(value.name): value for value in graph.inputs}
     ends = builder.input(ENDS, ir.DataType.INT32)
     flat = {name: builder.input(name, value.dtype) for name, value in padded.items() if name != _MASK}
     places, mask = _places(builder, ends, flat["input_ids"])
     for name, value in padded.items():
+        dtype = value.dtype or ir.DataType.INT64
         if name == _MASK:
-            new = builder.node("Cast", [mask], value.dtype, to=value.dtype)
+            new = builder.node("Cast", [mask], dtype, to=dtype)
         else:
-            filler = builder.constant(
-                np.array(pad_type_id if name == "token_type_ids" else pad_id, value.dtype.numpy())
-            )
-            gathered = builder.node("Gather", [flat[name], places], value.dtype, axis=0)
-            new = builder.node("Where", [mask, gathered, filler], value.dtype)
+            filler = builder.constant(np.array(pad_type_id if name == "token_type_ids" else pad_id, dtype.numpy()))
+            gathered = builder.node("Gather", [flat[name], places], dtype, axis=0)
+            new = builder.node("Where", [mask, gathered, filler], dtype)
         new.shape = value.shape
         ir.convenience.replace_all_uses_with(value, new)
         value.name = f"{name}.replaced"
