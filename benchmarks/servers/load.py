@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 MOST_CONNECTIONS = 256
 _LONGEST = 60.0
+_PAUSE = 0.05
+"""Seconds that a client waits after a refusal, when the server is saturated on purpose."""
 
 
 @dataclass
@@ -105,7 +107,7 @@ async def _one(connections: _Connections, request: bytes, due: float, answers: A
 
 
 def saturate(port: int, texts: Sequence[str], clients: int, seconds: float, seed: int = 0) -> Answers:
-    """Ask from so many clients, each again as soon as it has its answer."""
+    """Ask from so many clients, each again as soon as it has its answer, or a moment after a refusal."""
     return asyncio.run(_saturate(port, requests_of(texts), clients, seconds, random.Random(seed)))
 
 
@@ -116,7 +118,10 @@ async def _saturate(port: int, requests: list[bytes], clients: int, seconds: flo
     async def client() -> None:
         while (now := time.perf_counter()) < start + seconds:
             answers.sent += 1
+            refused = answers.refused
             await _one(connections, rng.choice(requests), now, answers)
+            if answers.refused > refused:
+                await asyncio.sleep(_PAUSE)
 
     await asyncio.gather(*(client() for _ in range(clients)))
     answers.lasted = time.perf_counter() - start

@@ -132,7 +132,11 @@ class ServedBundle:
         self._lanes.add(self.queue, waiting, self._settings.p99)
 
     async def encode(self, texts: Sequence[Text], truncate: bool | None = None, name: str = "text") -> list[Any]:
-        """Return the encodings of texts, made in a thread. Refusal where one is too long, and not to be cut."""
+        """Return the encodings of texts, made in a thread.
+
+        Refusal where one is too long, and not to be cut; and where the queue is full, before anything is done.
+        """
+        self._lanes.check(self.queue, self._settings.p99)
         try:
             encodings = await _in(self._threads, self.encoder.encode, texts)
         except UsageError as error:

@@ -217,13 +217,20 @@ class Lanes:
         A request that is long by itself may find half of that ahead. Nothing is refused where nothing waits.
         """
         with self._changed:
-            if most_wait is not None and queue.parts:
-                ahead = self._ahead()
-                own = queue.seconds(min(waiting.tokens, queue.budget))
-                if ahead + min(own, most_wait / 2) > most_wait:
-                    raise overloaded(ahead + own)
+            if most_wait is not None:
+                self._check(queue, queue.seconds(min(waiting.tokens, queue.budget)), most_wait)
             queue.add(waiting)
             self._changed.notify()
+
+    def check(self, queue: TokenQueue, most_wait: float) -> None:
+        """Raise Refusal where any request would be refused: to be asked before work is done for one."""
+        with self._changed:
+            self._check(queue, 0.0, most_wait)
+
+    def _check(self, queue: TokenQueue, own: float, most_wait: float) -> None:
+        ahead = self._ahead() if queue.parts else 0.0
+        if ahead + min(own, most_wait / 2) > most_wait and queue.parts:
+            raise overloaded(ahead + own)
 
     def ahead(self) -> float:
         """Return the seconds until a text that came now would begin to run."""

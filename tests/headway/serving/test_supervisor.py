@@ -74,6 +74,11 @@ def test_two_servers_on_one_port() -> None:
         listen("no.such.host.invalid", 0)
 
 
+def test_answers_are_sent_at_once() -> None:
+    with listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP  # on which asyncio sets TCP_NODELAY
+
+
 def get(port: int, path: str) -> tuple[int, bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path)

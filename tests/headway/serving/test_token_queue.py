@@ -152,6 +152,9 @@ def test_requests_that_would_wait_too_long_are_refused(lanes: Lanes) -> None:
     with pytest.raises(Refusal) as refused:
         lanes.add(queue, request(30), most_wait=0.005)
     assert refused.value.status == 429 and refused.value.retry_after == 1
+    with pytest.raises(Refusal):
+        lanes.check(queue, 0.005)
+    lanes.check(queue, 10.0)
     lanes.add(queue, last := request(30, done=lambda _: None), most_wait=10.0)
     assert lanes.ahead() > 0.005
     runner.gate.set()
