@@ -16,13 +16,15 @@ import typer
 from ... import __version__
 from ...errors import HeadwayError, HeadwayWarning, Interrupted, UsageError
 from .check_verbs import bench, inspect, lint, verify
-from .deploy_verbs import package, serve, tokenizer
+from .deploy_verbs import package, tokenizer
 from .gate_verb import gate
 from .guard import check_surroundings, explain
 from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
 from .machine_verbs import cache, demo, targets
 from .make_verbs import compress, export
+from .provenance_verbs import bom, pack, sign, unpack
+from .serve_verb import serve
 from .study_verbs import profile, sensitivity
 
 _TYPER_INTERRUPTED = 130
@@ -46,6 +48,7 @@ _GROUPS = {
     "Make a bundle": (export, compress),
     "Check and measure it": (verify, bench, gate, inspect, lint),
     "Deploy it": (package, serve, tokenizer),
+    "Pass it on": (pack, unpack, sign, bom),
     "Get started": (demo, targets),
     "Look closer": (profile, sensitivity, cache),
 }

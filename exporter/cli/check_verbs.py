@@ -68,6 +68,21 @@ _Diff = Annotated[
         rich_help_panel=o.MEASURE,
     ),
 ]
+_PublicKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="Public key (PEM): check the signature and nothing else.",
+        rich_help_panel=o.SOURCE,
+    ),
+]
+_Signature = Annotated[
+    Path | None,
+    typer.Option(
+        "--signature", metavar="FILE", help="The signature; BUNDLE.sig where not given.", rich_help_panel=o.SOURCE
+    ),
+]
 _Save = Annotated[
     bool, typer.Option("--save", help="Put result, card and plot into the bundle.", rich_help_panel=o.OUTPUT)
 ]
@@ -81,10 +96,15 @@ def verify(
     adapter: o.Adapters = None,
     allow_pickle: o.Pickle = False,
     allow_code: o.Code = False,
+    key: _PublicKey = None,
+    signature: _Signature = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
-    """Compare BUNDLE with its source on real text again, and its files with their checksums."""
+    """Compare BUNDLE with its source on real text again, and its files with their checksums; with --key, its signature alone."""
+    if key is not None:
+        _verify_signature(bundle, key, signature, quiet, as_json)
+        return
     with progress(4, quiet or as_json) as step:
         verdict = api.verify(
             bundle,
@@ -117,6 +137,18 @@ def verify(
         raise GateError(
             f"{bundle}: no longer agrees with its source on this text: export it again before you deploy it"
         )
+
+
+def _verify_signature(bundle: Path, key: Path, signature: Path | None, quiet: bool, as_json: bool) -> None:
+    with api.needs("sign"):
+        import model_signing  # noqa: F401
+
+        from ..package.signature import check_signature
+    place = check_signature(bundle, key, signature)
+    if as_json:
+        print_json({"ok": True, "signature": str(place)})
+    elif not quiet:
+        console().print(f"{bundle}: all files are those that were signed in {place}", soft_wrap=True)
 
 
 def bench(

@@ -1,4 +1,4 @@
-"""`headway package`, `serve` and `tokenizer`: a bundle for an app, a browser, or where there is no Python."""
+"""`headway package` and `tokenizer`: a bundle for an app, or where there is no Python."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +11,12 @@ from . import options as o
 from .shared import console, print_json
 
 _Platform = Annotated[
-    Literal["android", "ios", "web"],
-    typer.Option("--for", help="What the app runs on.", rich_help_panel=o.TARGET),
+    Literal["android", "ios", "web", "triton", "container", "lambda"],
+    typer.Option(
+        "--for",
+        help="What the app runs on. triton: a model repository; container: a server; lambda: a function.",
+        rich_help_panel=o.TARGET,
+    ),
 ]
 _PackageOut = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Directory of the package.", rich_help_panel=o.OUTPUT)
@@ -40,10 +44,6 @@ _Accept = Annotated[
         rich_help_panel=o.TARGET,
     ),
 ]
-_WebBundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle made with --target web.")]
-_Port = Annotated[
-    int, typer.Option("--port", "-p", min=0, max=65535, metavar="N", help="Port to listen on; 0 takes a free one.")
-]
 
 
 def package(
@@ -55,25 +55,22 @@ def package(
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
-    """Lay BUNDLE out for an app: model, tokenizer, license, checksums and the code that runs it."""
+    """Lay BUNDLE out for an app or a server: model, tokenizer, license, checksums and the code that runs it."""
     with api.needs("export"):
         from ..package.packager import package as run
-    packaged = run(bundle, platform, out, max_mb=max_mb, force=force)
+        from ..package.server_package import package_for_server
+    if platform == "triton" or platform == "container" or platform == "lambda":
+        if max_mb is not None:
+            raise UsageError("--max-mb is for apps; leave it out")
+        packaged = package_for_server(bundle, platform, out, force=force)
+    else:
+        packaged = run(bundle, platform, out, max_mb=max_mb, force=force)
     if as_json:
         print_json({"path": str(packaged.path), "bytes": packaged.nbytes, "files": packaged.files})
     elif not quiet:
         for name, size in sorted(packaged.files.items(), key=lambda item: -item[1]):
             console().print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
         console().print(f"{packaged.nbytes / 1e6:9.3f} MB  {packaged.path}", soft_wrap=True)
-
-
-def serve(bundle: _WebBundle, port: _Port = 8000) -> None:
-    """Serve the page of BUNDLE on this machine, with the headers that threads in WebAssembly need."""
-    from ..targets.web.serve import server
-
-    with server(bundle, port) as running:
-        print(f"http://127.0.0.1:{running.server_port}/", flush=True)
-        running.serve_forever()
 
 
 def tokenizer(
