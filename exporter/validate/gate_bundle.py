@@ -12,7 +12,7 @@ from ...calibration.corpus import lines_or_builtin
 from ...errors import UsageError
 from ...manifest import MANIFEST, Manifest, check_files
 from .estimates import Estimate
-from .gates import PERCENTILES, most_row, ratio_row, sorted_rows, wall_row
+from .gate_rows import PERCENTILES, most_row, ratio_row, sorted_rows, wall_row
 from .labeled import Labeled
 from .lock import Lock, artifact_files, check_lock, identity_of, texts_of_run
 from .modes import Mode

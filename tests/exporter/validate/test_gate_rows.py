@@ -3,7 +3,7 @@
 import pytest
 
 from headway.exporter.validate.estimates import Estimate
-from headway.exporter.validate.gates import (
+from headway.exporter.validate.gate_rows import (
     Row,
     most_row,
     parity_row,
