@@ -51,6 +51,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "benchmark-fusions": float32.fusions,
     "benchmark-gate-intervals": gate.intervals,
     "benchmark-gate-limit": gate.at_the_limit,
+    "benchmark-gate-lock": gate.lock,
     "benchmark-gate-server": gate.server,
     "benchmark-gate-verdicts": gate.verdicts,
     "benchmark-int8-fidelity": int8.fidelity,

@@ -55,6 +55,13 @@ def test_a_ratio_of_latencies_is_judged_as_a_speed(ratio: float, verdict: str) -
     assert row.figure is not None and row.figure.low < row.figure.value < row.figure.high
 
 
+def test_a_lock_of_a_quieter_machine_does_not_fail_what_is_a_little_slower() -> None:
+    for ratio, verdict in ((1.0, "pass"), (1.09, "undecided"), (1.2, "fail")):
+        found = Ratio(Estimate(ratio, ratio * 0.98, ratio * 1.02), 0.031, narrow=True)
+        row = ratio_row(0.95, found, "the lock", busier=True)
+        assert row.verdict == verdict and ("busier than when the lock was written" in row.note) == (ratio == 1.09)
+
+
 def test_sizes_and_cold_starts() -> None:
     assert most_row("max_mb", 90, Estimate.exact(91)).verdict == "fail"
     assert most_row("max_rss_mb", 90, None).verdict == "undecided"
