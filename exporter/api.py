@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .export import Exported
     from .inspection import Inspection
     from .recipe.recipe import Recipe
+    from .validate.ask import GateOptions
     from .validate.outputs import GateResult
     from .verification import Verdict
 
@@ -265,49 +266,24 @@ def bench(
 def gate(
     bundle: str | Path,
     *,
-    baseline: str | Path | None = None,
     gates: Mapping[str, Any] | None = None,
-    mode: Literal["quick", "default", "long"] = "default",
-    scenarios: Sequence[str] = (),
-    bound_ms: float | None = None,
-    tokenize: bool = False,
-    threads: int = 1,
-    data: str | Path | None = None,
-    column: str | None = None,
-    against: str | Path | None = None,
-    lock: bool = False,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    **options: Unpack["GateOptions"],
 ) -> "GateResult":
     """Decide whether a bundle may be shipped: `GateResult.verdict` is "pass", "fail" or "undecided".
 
-    `gates` are limits by name, beside those of the bundle's recipe: p50_ms, p90_ms, p99_ms, throughput, speedup_vs, max_quality_drop,
-    max_mb, max_rss_mb, cold_start_ms, parity. `baseline` is a bundle of the same model, or a lock, that it may not be slower than.
-    `lock` writes `headway.lock` to `out`, or here. `scenarios` are measured besides; `bound_ms` is what 99 % of the answers of a server
-    have to keep. `tokenize` counts tokenization into the latency. `data` is text like production's, with labels where quality is gated;
-    `against` is the source that quality and parity are compared with. `out` gets the result as JSON, JUnit XML and Markdown.
+    `gates` are limits by name, beside those of the bundle's recipe, which names them all. `out` gets the result as JSON, JUnit XML and
+    Markdown, and the lock. The options: `baseline`, a bundle of the same model or a lock, that it may not be slower than; `lock`, which
+    writes one; `mode` ("quick", "default", "long"); `data`, text like production's with its `column`, with labels where quality is gated;
+    `against`, the source; `threads`; `scenarios` to measure besides, with `bound_ms` for a server; `tokenize`, to time that too.
 
-    Raises UsageError where there is nothing to judge by, and where lock or data belong to something else; SourceError where a file of
-    the bundle was changed; TargetError where it cannot run here. A runner that crashes is a result that fails.
+    Raises UsageError where there is nothing to judge by, or lock or data belong to something else; SourceError where a file of the
+    bundle was changed; TargetError where it cannot run here. A runner that crashes is a result that fails.
     """
     with needs("export"):
         from .validate.ask import ask
-    return ask(
-        Path(bundle),
-        baseline=None if baseline is None else Path(baseline),
-        gates=gates or {},
-        mode=mode,
-        scenarios=scenarios,
-        bound_ms=bound_ms,
-        tokenize=tokenize,
-        threads=threads,
-        data=None if data is None else Path(data),
-        column=column,
-        against=None if against is None else str(against),
-        lock=lock,
-        out=None if out is None else Path(out),
-        on_step=progress or _silent,
-    )
+    return ask(Path(bundle), gates or {}, None if out is None else Path(out), progress or _silent, **options)
 
 
 def resolve_recipe(

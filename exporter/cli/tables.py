@@ -13,7 +13,7 @@ from ..publish.card import device_rows, figure_rows, heads_of, quality_heads, st
 
 if TYPE_CHECKING:
     from ..bench.attribution import Difference
-    from ..validate.gates import Row
+    from ..validate.gate_rows import Row
     from .demo import DemoRow
     from .machine import TargetState
 

@@ -1,8 +1,8 @@
 """Put a question together from options and the bundle's recipe, have it answered, and write what was found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ValidationError
 
@@ -17,14 +17,32 @@ from .modes import MODES
 from .outputs import GateResult, write_result
 
 
+class GateOptions(TypedDict, total=False):
+    """What `headway.gate` takes beside limits and folder; see `Question` for each."""
+
+    baseline: str | Path | None
+    lock: bool
+    mode: str
+    data: str | Path | None
+    column: str | None
+    against: str | Path | None
+    threads: int
+    scenarios: Sequence[str]
+    bound_ms: float | None
+    tokenize: bool
+
+
 def ask(
     bundle: Path,
-    *,
     gates: Mapping[str, Any],
-    mode: str,
     out: Path | None,
-    lock: bool,
     on_step: Callable[..., None],
+    *,
+    mode: str = "default",
+    lock: bool = False,
+    baseline: str | Path | None = None,
+    data: str | Path | None = None,
+    against: str | Path | None = None,
     **given: Any,
 ) -> GateResult:
     """Return the verdict on a bundle; the other arguments are those of `Question`. UsageError names a gate that is not known."""
@@ -38,7 +56,17 @@ def ask(
         limits = read_recipe(bundle / RECIPE_FILE).gates.given | limits
     if out is not None:
         output_folder(out)  # before anything is measured
-    result, written = gate_bundle(Question(bundle, limits, MODES[mode], lock=lock, **given), on_step)
+    question = Question(
+        bundle,
+        limits,
+        MODES[mode],
+        baseline=None if baseline is None else Path(baseline),
+        data=None if data is None else Path(data),
+        against=None if against is None else str(against),
+        lock=lock,
+        **given,
+    )
+    result, written = gate_bundle(question, on_step)
     if written is not None and result.crash is None:
         file = (out or Path()) / LOCK_FILE
         written.write(file)

@@ -12,11 +12,11 @@ from ...calibration.corpus import lines_or_builtin
 from ...errors import UsageError
 from ...manifest import MANIFEST, Manifest, check_files
 from .estimates import Estimate
-from .gates import PERCENTILES, most_row, ratio_row, sorted_rows, wall_row
+from .gate_rows import PERCENTILES, most_row, ratio_row, sorted_rows, wall_row
 from .labeled import Labeled
 from .lock import Lock, artifact_files, check_lock, identity_of, texts_of_run
 from .modes import Mode
-from .noise import Noise, machine_facts, noise_of
+from .noise import Noise, lost, machine_facts, noise_of
 from .outputs import GateResult
 from .paired import Rule, block_of, measure_ratio
 from .percentiles import median_of, percentile
@@ -30,6 +30,9 @@ _SLACK = {"max_mb": 1.05, "max_rss_mb": 1.10}
 
 _MOST_TEXTS = 512
 _COLD_STARTS = 8
+_BUSIER = 0.1
+"""A machine that takes so much more of the time away is another one than when a lock was written."""
+
 _SHAPES = (0.125, 0.375, 0.625, 0.875)
 """The texts of the comparison: the middles of the four quarters of the corpus, by length, as compressions are timed on."""
 
@@ -207,7 +210,8 @@ def _ratio(run: Run, mb: float) -> Lock | None:
     run.result.figures["ratio"] = ratio.estimate.to_json() | {"detectable": ratio.detectable, "blocks": blocks.tolist()}
     if question.baseline is not None and "speedup_vs" in run.limits:
         name = "the lock" if run.lock is not None else question.baseline.resolve().name
-        run.result.rows.append(ratio_row(limit, ratio, name))
+        busier = run.lock is not None and _share(run) > run.lock.noise + _BUSIER
+        run.result.rows.append(ratio_row(limit, ratio, name, busier=busier))
     if not question.lock:
         return None
     times = np.concatenate(run.times)[..., clock]
@@ -225,7 +229,16 @@ def _ratio(run: Run, mb: float) -> Lock | None:
         milliseconds=tuple(np.median(times[..., 0], axis=0).tolist()),
         reference_ms=float(np.median(times[..., 1])),
         machine=run.result.machine,
+        noise=_share(run),
     )
+
+
+def _share(run: Run) -> float:
+    """Return the part of the time that calls of the comparison lost, or that a loop lost where calls have several threads."""
+    if run.question.threads > 1 or not run.times:
+        return run.noise.share
+    times = np.concatenate(run.times)
+    return lost(times[..., 0], times[..., 1])
 
 
 def _scenarios(question: Question, limits: Mapping[str, float | bool]) -> list[str]:

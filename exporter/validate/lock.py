@@ -26,7 +26,8 @@ _MOST_BYTES = 1 << 20
 class Lock:
     """What a bundle was when it was locked. `blocks` are logarithms of its latency over the reference workload's, one a process.
 
-    `source` and `task` say which model it is, `artifact` which bytes; `texts` is the fingerprint of the texts that were timed.
+    `source` and `task` say which model it is, `artifact` which bytes; `texts` is the fingerprint of the texts that were timed;
+    `noise` the part of the time that the machine took away.
     """
 
     blocks: tuple[float, ...]
@@ -40,6 +41,7 @@ class Lock:
     milliseconds: tuple[float, ...]
     reference_ms: float
     machine: dict[str, Any]
+    noise: float = 0.0
     reference: str = NAME
     version: int = _VERSION
 

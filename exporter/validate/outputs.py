@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from ..publish.staging import output_folder
 from ..publish.writing import written
 from .estimates import Estimate, Verdict
-from .gates import LEAST_OF, Row, verdict_of
+from .gate_rows import LEAST_OF, Row, verdict_of
 
 JSON_FILE, JUNIT_FILE, SUMMARY_FILE = "gate.json", "gate.xml", "gate.md"
 _SCHEMA = 1

@@ -8,7 +8,7 @@ from ...errors import UsageError
 from ...manifest import Manifest, logit_columns
 from ...scratch import scratch
 from ...tasks import Scoring
-from .gates import Row, parity_row, quality_row
+from .gate_rows import Row, parity_row, quality_row
 from .labeled import Labeled, Model, read_gold
 from .non_inferiority import drop_of
 

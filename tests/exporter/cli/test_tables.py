@@ -14,7 +14,7 @@ from headway.exporter.cli.demo import DemoRow
 from headway.exporter.cli.machine import TargetState
 from headway.exporter.export import Exported
 from headway.exporter.validate.estimates import Estimate
-from headway.exporter.validate.gates import Row
+from headway.exporter.validate.gate_rows import Row
 
 from tests.support.agreements import AGREEMENT
 

@@ -8,7 +8,7 @@ import pytest
 
 from headway.errors import UsageError
 from headway.exporter.validate.estimates import Estimate
-from headway.exporter.validate.gates import Row
+from headway.exporter.validate.gate_rows import Row
 from headway.exporter.validate.outputs import GateResult, write_result
 
 MACHINE = {"cpu": "a | b", "system": "Linux x86_64", "threads": 1}

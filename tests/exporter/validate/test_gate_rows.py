@@ -3,7 +3,7 @@
 import pytest
 
 from headway.exporter.validate.estimates import Estimate
-from headway.exporter.validate.gates import (
+from headway.exporter.validate.gate_rows import (
     Row,
     most_row,
     parity_row,
@@ -53,6 +53,13 @@ def test_a_ratio_of_latencies_is_judged_as_a_speed(ratio: float, verdict: str) -
     row = ratio_row(0.95, Ratio(Estimate(ratio, ratio * 0.98, ratio * 1.02), 0.031, narrow=True), "the lock")
     assert row.verdict == verdict and "a slowdown of 3.1 % would be found" in row.note
     assert row.figure is not None and row.figure.low < row.figure.value < row.figure.high
+
+
+def test_a_lock_of_a_quieter_machine_does_not_fail_what_is_a_little_slower() -> None:
+    for ratio, verdict in ((1.0, "pass"), (1.09, "undecided"), (1.2, "fail")):
+        found = Ratio(Estimate(ratio, ratio * 0.98, ratio * 1.02), 0.031, narrow=True)
+        row = ratio_row(0.95, found, "the lock", busier=True)
+        assert row.verdict == verdict and ("busier than when the lock was written" in row.note) == (ratio == 1.09)
 
 
 def test_sizes_and_cold_starts() -> None:

@@ -28,6 +28,8 @@ PERCENTILES: Mapping[str, float] = {"p50_ms": 50, "p90_ms": 90, "p99_ms": 99}
 LEAST_OF: frozenset[str] = frozenset({"throughput", "speedup_vs"})
 """Gates whose limit is a least, not a most."""
 
+BUSIER = "the machine is busier than when the lock was written, which alone can be some percent: measure again when it is as quiet"
+_SHIFT = 0.05
 _FAR = 30.0
 
 
@@ -84,12 +86,18 @@ def wall_row(
     )
 
 
-def ratio_row(limit: float, ratio: Ratio, against: str) -> Row:
-    """Return the row of the speed beside a baseline."""
+def ratio_row(limit: float, ratio: Ratio, against: str, *, busier: bool = False) -> Row:
+    """Return the row of the speed beside a baseline.
+
+    `busier`: the baseline is a lock, and the machine is busier than when it was written. Neighbors slow a model and the reference workload
+    unequally, by some percent: what fails by less than 5 % stays undecided.
+    """
     found = ratio.estimate
     speed = Estimate(1 / found.value, 1 / found.high, 1 / found.low, found.count)
     note = f"beside {against}; a slowdown of {100 * ratio.detectable:.1f} % would be found"
     verdict = at_least(speed, limit)
+    if busier and verdict == "fail" and speed.high >= limit * (1 - _SHIFT):
+        return Row("speedup_vs", limit, speed, "undecided", f"{BUSIER}; {note}")
     return Row(
         "speedup_vs", limit, speed, verdict, f"{_more(speed, limit)}; {note}" if verdict == "undecided" else note
     )
