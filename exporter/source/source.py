@@ -241,7 +241,7 @@ def _directory_source(
         saved_by,
         task is not None and head is None,
         checkpoint,
-        head,
+        head=head,
     )
 
 
