@@ -43,7 +43,8 @@ def _lstm(node: ir.Node, x: list[Tensor]) -> tuple[Tensor, ...]:
         )
         back = torch.nn.utils.rnn.PackedSequence(rows, packed.batch_sizes, order, packed.unsorted_indices)
         y, _ = torch.nn.utils.rnn.pad_packed_sequence(back, total_length=data.shape[0])
-        hidden, cell = (state.index_select(1, packed.unsorted_indices) for state in (hidden, cell))
+        given_order = torch.as_tensor(packed.unsorted_indices)
+        hidden, cell = (state.index_select(1, given_order) for state in (hidden, cell))
     return y.reshape(*y.shape[:2], count, size).permute(0, 2, 1, 3), hidden, cell
 
 

@@ -63,8 +63,8 @@ def read_head(directory: Path, *, allow_pickle: bool) -> SetFitHead | None:
             f"{directory / HEAD_CONFIG}: labels: {len(weight)} names are expected, one for each class of the head"
         )
     normalize = bool(config.get("normalize_embeddings"))
-    arrays = (np.asarray(array, np.float32) for array in (weight, bias))
-    return SetFitHead(path, *arrays, tuple(map(str, names)), normalize, several)
+    weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
+    return SetFitHead(path, weight, bias, tuple(map(str, names)), normalize, several)
 
 
 def _loaded(path: Path) -> Any:

@@ -25,6 +25,9 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(WIDTH, 64), nn.Linear(64, WIDTH)
         self.first, self.second = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
 
+    def extra_repr(self) -> str:
+        return self.kind
+
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         batch, time, _ = x.shape
         q, k, v = (p(x).reshape(batch, time, HEADS, -1).transpose(1, 2) for p in (self.q, self.k, self.v))
@@ -52,11 +55,19 @@ class Encoder(nn.Module):
         return {"last_hidden_state": x}
 
 
+def linformer() -> nn.Module:
+    return Encoder("linformer")
+
+
+def performer() -> nn.Module:
+    return Encoder("performer")
+
+
 @pytest.mark.parametrize("kind", ["linformer", "performer"])
 def test_an_export_agrees_and_the_anatomy_is_right(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
-    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(kind), tmp_path), raising=False)
-    inspection = headway.inspect(f"{__name__}:made")
+    monkeypatch.setattr(Encoder, "name_or_path", str(tmp_path), raising=False)
+    inspection = headway.inspect(f"{__name__}:{kind}")
     blocks = [(block["heads"], block["intermediate_size"]) for block in inspection["blocks"]]
     if kind == "linformer":
         assert blocks == [(HEADS, [64]), (HEADS, [64])]
@@ -64,4 +75,4 @@ def test_an_export_agrees_and_the_anatomy_is_right(kind: str, tmp_path: Path, mo
     else:
         assert blocks == [(0, [64, 64])]
         assert "heads are not read" in inspection["form"][0]
-    assert headway.export(f"{__name__}:made", tmp_path / "bundle").parity.ok
+    assert headway.export(f"{__name__}:{kind}", tmp_path / "bundle").parity.ok

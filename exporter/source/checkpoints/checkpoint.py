@@ -43,7 +43,11 @@ class Checkpoint:
 
     def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
         """Return a copy whose tensors have the names that `names` gives for theirs."""
-        return replace(self, state={names[name]: tensor for name, tensor in self.state.items()})
+        return replace(
+            self,
+            state={names[name]: tensor for name, tensor in self.state.items()},
+            integers={names.get(name, name): integers for name, integers in self.integers.items()},
+        )
 
     def changed(self, sentence: str, **changes: Any) -> "Checkpoint":
         """Return a copy with `changes`, and one more sentence."""

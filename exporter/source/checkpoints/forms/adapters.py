@@ -59,12 +59,16 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     state = {**checkpoint.state, **plain}
     for path, parts in layers.items():
         state |= _merged(adapter, path, parts, state)
+    kept = {name: i for name, i in checkpoint.integers.items() if state.get(name) is checkpoint.state.get(name)}
     ranks = sorted({parts["A"].shape[0] for parts in layers.values() if "A" in parts})
     of = f" of rank {', '.join(map(str, ranks))}" if ranks else ""
     sentence = f"{adapter.kind} adapter {adapter.directory.name}{of} merged into {len(layers)} layers"
     if plain:
         sentence += f"; {listed(sorted({n.rpartition('.')[0] for n in plain}), 4)} taken from it"
-    return with_task(checkpoint.changed(sentence, state=state, adapters=tuple(others)), adapter, plain)
+    if len(kept) < len(checkpoint.integers):
+        sentence += f"; {len(checkpoint.integers) - len(kept)} quantized weights are floats with it"
+    changed = checkpoint.changed(sentence, state=state, integers=kept, adapters=tuple(others))
+    return with_task(changed, adapter, plain)
 
 
 def _taken_out(checkpoint: Checkpoint) -> Checkpoint:
