@@ -1,11 +1,11 @@
-"""Serve embeddings under load: Headway and five other ways, one machine, one run, loopback only.
+"""Serve embeddings under load: Headway and four other ways, one machine, one run, loopback only.
 
     python -m benchmarks.serving [--seconds 60] [--only NAME …]
 
 Requests are one text each, arriving as a Poisson process at 50, 80, 95 and 120 % of what the server answers when it is saturated. For
 each: p50 and p99 of the answered, answers a second, refusals (429), lost requests, and memory before and after. The highest rate with
 p99 of at most 50 ms is searched as well. What the server adds to the bare runner is measured with one client.
-LitServe and PyTriton have an environment of its own. Saves `benchmarks/results/serving.json`.
+LitServe has an environment of its own. Saves `benchmarks/results/serving.json`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from . import data
 from .models import minilm
 from .peers.environments import python_of
 from .results import kept, save
-from .servers.load import Answers, poisson, requests_of, saturate
+from .servers.load import Answers, poisson, saturate
 
 OUT = Path("build/serving")
 SHARES = (0.5, 0.8, 0.95, 1.2)
@@ -110,7 +110,6 @@ def commands(made: dict[str, Path], source: Path) -> dict[str, tuple[list[str], 
         ),
         "fastapi, onnxruntime": ([*uvicorn, "onnxruntime_app:app"], stock),
         "litserve, onnxruntime": ([str(python_of("litserve")), str(_SERVERS / "litserve_app.py")], stock),
-        "pytriton, onnxruntime": ([str(python_of("pytriton")), str(_SERVERS / "pytriton_app.py")], stock),
     }
 
 
@@ -118,8 +117,7 @@ def commands(made: dict[str, Path], source: Path) -> dict[str, tuple[list[str], 
 def running(command: list[str], environment: dict[str, str]) -> Iterator[tuple[int, psutil.Process]]:
     """Yield port and process of a server that answers, and end it."""
     port = free_port()
-    place = [str(port)] if command[-1].endswith(("litserve_app.py", "pytriton_app.py")) else ["--port", str(port)]
-    health = "/v2/models/embed/ready" if command[-1].endswith("pytriton_app.py") else "/health"
+    place = [str(port)] if command[-1].endswith("litserve_app.py") else ["--port", str(port)]
     environment = os.environ | environment | {"PYTHONSAFEPATH": "1"}
     process = subprocess.Popen([*command, *place], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     try:
@@ -127,7 +125,7 @@ def running(command: list[str], environment: dict[str, str]) -> Iterator[tuple[i
             if process.poll() is not None:
                 raise RuntimeError(f"{command}: {process.stderr.read()[-2000:].decode()}")  # type: ignore[union-attr]
             try:
-                urlopen(f"http://127.0.0.1:{port}{health}", timeout=5).close()
+                urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
                 break
             except OSError:
                 time.sleep(0.1)
@@ -148,17 +146,16 @@ def memory(process: psutil.Process) -> int:
 
 def measure(command: list[str], environment: dict[str, str], lines: Sequence[str], seconds: float) -> dict[str, Any]:
     """Return what one server did under all loads."""
-    asked = requests_of(lines, kserve=command[-1].endswith("pytriton_app.py"))
     with running(command, environment) as (port, process):
-        saturate(port, asked, 4, min(seconds, 5))  # caches, allocations
-        alone = saturate(port, asked, 1, min(seconds, 10))
-        capacity = max(_answered(saturate(port, asked, n, min(seconds, 10))) for n in (8, 24))
-        loads = [_load(port, process, asked, share, capacity, seconds) for share in SHARES]
+        saturate(port, lines, 4, min(seconds, 5))  # caches, allocations
+        alone = saturate(port, lines, 1, min(seconds, 10))
+        capacity = max(_answered(saturate(port, lines, n, min(seconds, 10))) for n in (8, 24))
+        loads = [_load(port, process, lines, share, capacity, seconds) for share in SHARES]
         return {
             "capacity": round(capacity, 1),
             "alone_ms": round(1e3 * statistics.median(alone.seconds), 3),
             "loads": [asdict(load) for load in loads],
-            "rate_within_50ms": _rate_within(port, process, asked, capacity, min(seconds, 20)),
+            "rate_within_50ms": _rate_within(port, process, lines, capacity, min(seconds, 20)),
         }
 
 
@@ -167,20 +164,20 @@ def _answered(answers: Answers) -> float:
 
 
 def _load(
-    port: int, process: psutil.Process, asked: list[bytes], share: float, capacity: float, seconds: float
+    port: int, process: psutil.Process, lines: Sequence[str], share: float, capacity: float, seconds: float
 ) -> Load:
     before = memory(process)
-    answers = poisson(port, asked, share * capacity, seconds, seed=round(100 * share))
+    answers = poisson(port, lines, share * capacity, seconds, seed=round(100 * share))
     time.sleep(0.5)
     return Load.of(answers, share, share * capacity, before, memory(process))
 
 
-def _rate_within(port: int, process: psutil.Process, asked: list[bytes], capacity: float, seconds: float) -> float:
+def _rate_within(port: int, process: psutil.Process, lines: Sequence[str], capacity: float, seconds: float) -> float:
     """Return the most answers a second with a p99 of at most 50 ms, nothing lost and at most one in a hundred refused."""
     low, high, best = 0.0, 1.1, 0.0
     for _ in range(_SEARCH):
         share = (low + high) / 2
-        load = _load(port, process, asked, share, capacity, seconds)
+        load = _load(port, process, lines, share, capacity, seconds)
         sent = load.rate * seconds
         if load.p99 <= 1e3 * P99 and not load.lost and load.refused <= 0.01 * sent:
             low, best = share, max(best, load.answered)

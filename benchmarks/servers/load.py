@@ -62,23 +62,21 @@ class _Connections:
             writer.close()
 
 
-def requests_of(texts: Sequence[str], kserve: bool = False) -> list[bytes]:
-    """Return one request for each text: to `/embed`, or in the protocol of KServe v2 to the model `embed`."""
+def requests_of(texts: Sequence[str]) -> list[bytes]:
+    """Return one request for each text."""
     made = []
     for text in texts:
-        tensor = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}
-        body = json.dumps({"inputs": [tensor]} if kserve else {"inputs": [text]}).encode()
-        path = "/v2/models/embed/infer" if kserve else "/embed"
+        body = json.dumps({"inputs": [text]}).encode()
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         made.append(head.encode() + body)
     return made
 
 
-def poisson(port: int, requests: list[bytes], rate: float, seconds: float, seed: int) -> Answers:
-    """Ask `rate` times a second on average for so many seconds, one of these requests each; wait for all answers."""
-    return asyncio.run(_poisson(port, requests, rate, seconds, random.Random(seed)))
+def poisson(port: int, texts: Sequence[str], rate: float, seconds: float, seed: int) -> Answers:
+    """Ask `rate` times a second on average for so many seconds, one text each; wait for all answers."""
+    return asyncio.run(_poisson(port, requests_of(texts), rate, seconds, random.Random(seed)))
 
 
 async def _poisson(port: int, requests: list[bytes], rate: float, seconds: float, rng: random.Random) -> Answers:
@@ -108,9 +106,9 @@ async def _one(connections: _Connections, request: bytes, due: float, answers: A
         answers.lost += 1
 
 
-def saturate(port: int, requests: list[bytes], clients: int, seconds: float, seed: int = 0) -> Answers:
+def saturate(port: int, texts: Sequence[str], clients: int, seconds: float, seed: int = 0) -> Answers:
     """Ask from so many clients, each again as soon as it has its answer, or a moment after a refusal."""
-    return asyncio.run(_saturate(port, requests, clients, seconds, random.Random(seed)))
+    return asyncio.run(_saturate(port, requests_of(texts), clients, seconds, random.Random(seed)))
 
 
 async def _saturate(port: int, requests: list[bytes], clients: int, seconds: float, rng: random.Random) -> Answers:
