@@ -86,7 +86,7 @@ def _inputs(given: Any, tail: bytes) -> dict[str, Any]:
         name, datatype, shape = (tensor.get(key) for key in ("name", "datatype", "shape"))
         if not isinstance(name, str) or not isinstance(datatype, str) or not isinstance(shape, list):
             raise invalid("inputs: each has name, datatype, shape and data")
-        size = (tensor.get("parameters") or {}).get("binary_data_size")
+        size = _parameters(tensor).get("binary_data_size")
         data = tensor.get("data")
         if size is not None:
             if type(size) is not int or not 0 <= size <= len(tail) - at:
@@ -99,6 +99,13 @@ def _inputs(given: Any, tail: bytes) -> dict[str, Any]:
     if at != len(tail):
         raise invalid(f"{len(tail) - at} bytes at the end of the body belong to no tensor")
     return tensors
+
+
+def _parameters(of: dict[str, Any]) -> dict[str, Any]:
+    parameters = of.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise invalid("parameters: an object is expected")
+    return parameters
 
 
 def _pairs(texts: list[str], shape: list[int]) -> list[Any]:
@@ -146,15 +153,14 @@ async def _of_tensors(call: Call, served: ServedBundle, inputs: dict[str, Any]) 
 def _wanted(body: dict[str, Any], served: ServedBundle) -> dict[str, bool]:
     """Return the names of the outputs that are asked for, and whether each is sent as bytes."""
     known = [output.name for output in served.manifest.outputs]
-    parameters = body.get("parameters") or {}
-    default = bool(isinstance(parameters, dict) and parameters.get("binary_data_output", False))
+    default = bool(_parameters(body).get("binary_data_output", False))
     outputs = body.get("outputs") or [{"name": name} for name in known]
     wanted = {}
     for output in outputs if isinstance(outputs, list) else []:
         name = output.get("name") if isinstance(output, dict) else None
         if name not in known:
             raise invalid(f"{str(name)[:60]!r} is no output of {served.name}: there are {', '.join(known)}")
-        wanted[str(name)] = bool((output.get("parameters") or {}).get("binary_data", default))
+        wanted[str(name)] = bool(_parameters(output).get("binary_data", default))
     if not wanted:
         raise invalid("outputs: a list of names is expected")
     return wanted

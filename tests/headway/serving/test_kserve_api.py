@@ -117,6 +117,8 @@ def ids(data: Any = None, **changes: Any) -> dict[str, Any]:
         ({"inputs": [ids([1] * 65, shape=[1, 65])]}, 413, "reads 64"),
         ({"inputs": [ids(parameters={"binary_data_size": 16})]}, 400, "does not fit the body"),
         ({"inputs": [ids(["a", "b"], datatype="BYTES")]}, 400, "integers of 2 dimensions"),
+        ({"inputs": [TEXT], "outputs": [{"name": "sentence_embedding", "parameters": [1]}]}, 400, "an object"),
+        ({"inputs": [{**TEXT, "parameters": "x"}]}, 400, "an object"),
         ({"inputs": [TEXT], "outputs": [{"name": "x"}]}, 400, "'x' is no output"),
         ({"inputs": [TEXT], "outputs": 3}, 400, "a list of names"),
     ],
