@@ -62,7 +62,7 @@ def traced_length(source: Source) -> int:
 
     What a model does to texts shorter than a window only is then not taken for what it does to all.
     """
-    widths = [v for k, v in source.config.items() if isinstance(v, int) and any(part in k for part in _WINDOWS)]
+    widths = [v for k, v in source.config.items() if type(v) is int and any(part in k for part in _WINDOWS)]
     wanted = max([_LONG, *(2 * w + 3 for w in widths if w < 1 << 14)]) | 1
     within = min(wanted, source.positions)
     return max(_SHORT, within if within % 2 else within - 1)
