@@ -182,11 +182,11 @@ def _of_keys_and_values(part: AttentionPart, by_head: list[ir.Node]) -> set[ir.N
 def _note_shape(value: ir.Value, old: int, new: int, head_dim: int) -> None:
     """Update a recorded shape; a size that combines batch and heads in one axis is left to shape inference.
 
-    So is a shape in which the number of heads might be their width, or the half of it that is rotated, where that is the same number.
+    So is a shape in which the number of heads might be their width, which is the same number.
     """
     if value.shape is None:
         return
-    if old in (head_dim, head_dim // 2) and old in list(value.shape):
+    if old == head_dim and old in list(value.shape):
         value.shape = None
         return
     *leading, last = list(value.shape)
