@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from . import markdown, places
+from .benchmarks.results import read, source
 
 _FUSED = "one `Attention` node per layer"
 _APART = "ordinary operators (disentangled)"
@@ -36,3 +37,30 @@ def short() -> str:
         told = f"all {len(tasks)}" if len(tasks) == len(data.TASKS) else ", ".join(tasks)
         rows.append([family, told, _APART if family in data.DISENTANGLED else _FUSED])
     return markdown.table(["family", "tasks", "attention in the graph"], rows)
+
+
+def families() -> str:
+    """Return the table of families and passes, as measured on small random models: `yes`, or in few words why not."""
+    rows = []
+    for family, row in read("families")["families"].items():
+        if "refused" in row:
+            continue
+        cells = [_short(value) for value in row["cells"].values()]
+        rows.append([family, f"`{row['class']}`", f"{row['largest_difference']:.0e}", *cells])
+    head = ["family", "class", "largest difference", *next(iter(read("families")["families"].values()))["cells"]]
+    return markdown.join(markdown.table(head, rows), source("families"))
+
+
+def refused_families() -> str:
+    """Return the table of families that are not exported, with the reason that the export gives."""
+    rows = [
+        [family, f"`{row['class']}`", row["refused"]]
+        for family, row in read("families")["families"].items()
+        if "refused" in row
+    ]
+    return markdown.table(["family", "class", "reason"], rows)
+
+
+def _short(cell: str) -> str:
+    """Return a cell without the words of a refusal, which the export gives in full."""
+    return "refused" if cell.startswith("refused") else cell

@@ -62,7 +62,7 @@ def traced_length(source: Source) -> int:
 
     What a model does to texts shorter than a window only is then not taken for what it does to all.
     """
-    widths = [v for k, v in source.config.items() if isinstance(v, int) and any(part in k for part in _WINDOWS)]
+    widths = [v for k, v in source.config.items() if type(v) is int and any(part in k for part in _WINDOWS)]
     wanted = max([_LONG, *(2 * w + 3 for w in widths if w < 1 << 14)]) | 1
     within = min(wanted, source.positions)
     return max(_SHORT, within if within % 2 else within - 1)
@@ -102,7 +102,19 @@ def _reason(error: Exception) -> str:
         return "its code fixes the batch or the sequence to the size that it was traced at, and a bundle takes any"
     if "data-dependent" in text:
         return f"its code decides by numbers that depend on the text ({first_lines(error).split('.')[0]})"
-    return first_lines(error)
+    cause: BaseException = error
+    while (
+        isinstance(error, torch_errors()) and cause.__cause__ is not None
+    ):  # the exporter's own words are advice on its own bugs
+        cause = cause.__cause__
+    return first_lines(cause) if isinstance(cause, Exception) else first_lines(error)
+
+
+def torch_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that `torch.onnx` wraps others in."""
+    import torch
+
+    return (torch.onnx.OnnxExporterError,)
 
 
 def _name_boundary(model: ir.Model, inputs: list[str], outputs: list[str]) -> None:

@@ -8,17 +8,18 @@ import torch
 
 from ...errors import SourceError
 from ..source.source import TASK_OUTPUTS, Source, task_of_architecture
-from ..source.tokenizer import gives_types
 
 
-def input_names(model: Any, source: Source | None = None) -> list[str]:
-    """Return the input names of a torch model: those of the three that its `forward` takes, its config uses and its tokenizer gives."""
+def input_names(model: Any) -> list[str]:
+    """Return the input names of a torch model: those of the three that its `forward` takes and its config uses.
+
+    Where a tokenizer gives no token types, a bundle gives type 0, as such models do by themselves.
+    """
     accepted = inspect.signature(model.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
-    names = ["input_ids"]
-    if "attention_mask" in accepted or open_ended or not accepted or "input_ids" not in accepted:
-        names.append("attention_mask")
-    if "token_type_ids" in accepted and _types(model) > 1 and (source is None or gives_types(source)):
+    without_mask = "input_ids" in accepted and "attention_mask" not in accepted and not open_ended
+    names = ["input_ids"] if without_mask else ["input_ids", "attention_mask"]
+    if "token_type_ids" in accepted and _types(model) > 1:
         names.append("token_type_ids")
     return names
 
@@ -57,7 +58,7 @@ class Wrapped(torch.nn.Module):
     def __init__(self, model: Any, source: Source):
         super().__init__()
         self.model = model
-        self.names = input_names(model, source)
+        self.names = input_names(model)
         self.outputs = TASK_OUTPUTS[source.task]
         self.place = f"{source.spec}: task {source.task!r}"
         self.extra: list[Any] = []

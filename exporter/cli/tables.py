@@ -85,7 +85,7 @@ def anatomy_table(inspection: Mapping[str, Any]) -> Table:
     for name, shape in inspection["embeddings"].items():
         table.add_row(name, "", "", "x".join(map(str, shape)), "", "embedding")
     unread = dict.fromkeys(s for block in inspection["blocks"] for s in block.get("not_read", []))
-    table.caption = "; ".join([*inspection["form"], *unread]) or None
+    table.caption = "; ".join([*inspection.get("form", ()), *unread]) or None
     return table
 
 

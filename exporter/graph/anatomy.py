@@ -176,13 +176,13 @@ def _blocks(
     for place, group in _by_depth(attentions, depth):
         read = [a for a in group if isinstance(a, AttentionPart)]
         unread = [a for a in group if isinstance(a, UnreadAttention)]
-        notes = [f"attention {a.node.name!r} stays in ordinary operators: {a.why}" for a in unread]
+        notes = [f"attention {a.node.name!r} is not read: {a.why}" for a in unread]
         own = tuple(f for f in forwards if depth[f.up.node] == place + 1)
         left = [p for p in free if depth[p.node] == place + 1 and has_residual(p)]
         if not own and left:
             notes.append(
-                f"the feed-forward behind attention {group[-1].node.name!r} stays as it is: projection {left[0].node.name!r} "
-                "belongs to no known form"
+                f"the feed-forward behind attention {group[-1].node.name!r} is not read: projection {left[0].node.name!r} belongs "
+                "to no known form"
             )
         beside = tuple(dict.fromkeys(p for a in unread for p in a.projections))
         blocks += [Block(len(blocks) + i, a, ()) for i, a in enumerate(read[:-1])]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from ...errors import SourceError
-from .edit import attribute_int, consumers, dims, is_projection
+from .edit import ancestors, attribute_int, consumers, dims, is_projection
 from .projections import Projection, as_projection, has_residual, projection_after, projection_behind
 
 ACTIVATIONS = ("Gelu", "Relu", "Tanh", "Sigmoid", "Swish", "Mish", "Elu", "LeakyRelu", "HardSwish", "Softplus")
@@ -84,6 +84,7 @@ def read_attention(node: ir.Node) -> AttentionPart:
     if not heads or width is None or width % heads:
         raise SourceError(f"attention {node.name!r}: {width} query columns do not divide into {heads} heads")
     _check_widths(node, (q, k, v))
+    _check_readers(node, (q, k, v))
     return AttentionPart(node, heads, kv_heads, width // heads, q, k, v, projection_after(node.outputs[0], node))
 
 
@@ -96,6 +97,23 @@ def _check_widths(node: ir.Node, projections: tuple[Projection, ...]) -> None:
             raise SourceError(
                 f"attention {node.name!r}: projection {projection.weight!r} gives {projection.out_features} columns, {read} are read"
             )
+
+
+def _check_readers(node: ir.Node, projections: tuple[Projection, ...]) -> None:
+    """Raise SourceError where a query, key or value is also read beside the attention: it could not be cut with the heads."""
+    outputs = dict.fromkeys(p.output for p in projections)
+    leading = {n for v in node.inputs[:3] if v is not None for a in ancestors(v, stop=outputs) if (n := a.producer())}
+    visited, queue = set(outputs), list(outputs)
+    while queue:
+        for reader in consumers(queue.pop()):
+            if reader is node or reader.op_type == "Shape":
+                continue
+            if reader not in leading:
+                raise SourceError(f"node {reader.name!r} ({reader.op_type}) reads its query, key or value beside it")
+            for out in reader.outputs:
+                if out not in visited:
+                    visited.add(out)
+                    queue.append(out)
 
 
 def read_feed_forward(activation: ir.Node, neighbors: "NearestMatmuls | None" = None) -> FeedForward | None:

@@ -37,15 +37,6 @@ def source_tokenizer(source: Source) -> Any:
     return tokenizer
 
 
-def gives_types(source: Source) -> bool:
-    """Return whether a source's tokenizer gives token types; True where it has no tokenizer, which is refused later."""
-    try:
-        tokenizer = source_tokenizer(source)
-    except SourceError:
-        return True
-    return "token_type_ids" in tokenizer.model_input_names
-
-
 def _lower_case(tokenizer: Any) -> None:
     """Let a tokenizer lower its text first, unless it does already: so does sentence-transformers with `do_lower_case`."""
     from tokenizers import normalizers

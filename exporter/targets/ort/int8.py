@@ -131,7 +131,7 @@ def _feed_forward(up: ir.Node) -> bool:
     down = readers[0]
     if down.inputs[0] is not between or attribute_string(down, "activation") != "none" or _rest(up)[1]:
         return False
-    if up.inputs[3] is None or len(down.inputs) < 4 or down.inputs[3] is None:
+    if any(len(node.inputs) < 4 or node.inputs[3] is None for node in (up, down)):  # without a bias
         return False
     (_, residual, factors_down), factors_up = _rest(down), _rest(up)[2]
     inputs = [*up.inputs[:4], *down.inputs[1:4], residual, factors_up, factors_down]

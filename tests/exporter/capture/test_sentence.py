@@ -125,7 +125,7 @@ def test_every_setting_counts(variant: Any, tmp_path: Path) -> None:
     encoder = source_encoder(source, tmp_path)
     cases = verification_cases(encoder, LINES, source, tmp_path)
     per_token = ["last_hidden_state"]
-    parity = compare(cases, answers(reference, cases), reference.run, per_token=per_token, tolerance=1e-5)
+    parity = compare(cases, answers(reference, cases).outputs, reference.run, per_token=per_token, tolerance=1e-5)
     assert parity.ok
     after = library(plain).encode(LINES)
     assert np.abs(reference.run(encoder(LINES))["sentence_embedding"] - after).max() < 1e-5
@@ -167,7 +167,7 @@ def test_a_cross_encoder_is_judged_by_predict(bert_classifier: Path, tmp_path: P
     encoder = source_encoder(source, tmp_path)
     cases = verification_cases(encoder, LINES, source, tmp_path)
     assert all(isinstance(text, tuple) for case in cases for text in case.texts)
-    assert compare(cases, answers(reference, cases), reference.run, per_token=[], tolerance=1e-5).ok
+    assert compare(cases, answers(reference, cases).outputs, reference.run, per_token=[], tolerance=1e-5).ok
     pairs = [(LINES[0], text) for text in LINES]
     scores = CrossEncoder(str(tmp_path / "source"), device="cpu").predict(pairs, activation_fn=torch.nn.Identity())
     assert np.abs(reference.run(encoder(pairs))["logits"] - scores).max() < 1e-5

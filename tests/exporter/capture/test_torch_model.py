@@ -7,8 +7,8 @@ import torch
 
 from headway.errors import SourceError
 from headway.exporter.capture.capture import capture, load_reference
-from headway.exporter.capture.torch_model import trace_model
-from headway.exporter.source.source import open_source
+from headway.exporter.capture.torch_model import trace_model, traced_length
+from headway.exporter.source.source import Source, open_source
 
 
 def test_names_are_those_of_the_source(bert_classifier: Path) -> None:
@@ -22,8 +22,36 @@ def test_what_torch_cannot_trace_is_refused(bert_classifier: Path, monkeypatch: 
     reference, source = load_reference(open_source(str(bert_classifier)))
 
     def fails(*_: object, **__: object) -> None:
-        raise ValueError("data-dependent control flow")
+        raise raised[-1]
 
     monkeypatch.setattr(torch.export, "export", fails)
-    with pytest.raises(SourceError, match="torch could not export the model: data-dependent"):
-        trace_model(reference.module, source, whole=True)  # type: ignore[attr-defined]
+    raised: list[Exception] = []
+    for error, says in (
+        (
+            ValueError("data-dependent control flow. And more"),
+            r"decides by numbers that depend on the text \(data-dependent c.* flow\)$",
+        ),
+        (
+            ValueError("Constraints violated\n- 33"),
+            "its code fixes the batch or the sequence to the size that it was traced at",
+        ),
+        (ValueError("no kernel"), "could not export the model: no kernel$"),
+    ):
+        raised.append(error)
+        with pytest.raises(SourceError, match=says):
+            trace_model(reference.module, source, whole=True)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({}, 33),
+        ({"max_position_embeddings": 20}, 19),
+        ({"max_position_embeddings": 4}, 7),
+        ({"sliding_window": 64, "max_position_embeddings": 512}, 131),
+        ({"local_attention": 128, "max_position_embeddings": 200}, 199),
+        ({"sliding_window": True, "window": "wide"}, 33),
+    ],
+)
+def test_traces_are_longer_than_windows(config: dict, length: int) -> None:
+    assert traced_length(Source("huggingface", "x", "feature-extraction", None, config)) == length

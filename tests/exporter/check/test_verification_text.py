@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headway.errors import GateError
-from headway.exporter.capture.base import Answers
+from headway.errors import GateError, SourceError
+from headway.exporter.capture.base import Answers, NotRunError
 from headway.exporter.check.parity import Case
 from headway.exporter.check.verification_text import (
     ODD,
@@ -115,11 +115,33 @@ def test_other_ids_than_the_librarys_are_an_error_that_names_the_text() -> None:
     feeds = {"input_ids": np.array([[5, 6], [7, 0]]), "attention_mask": np.array([[1, 1], [1, 0]])}
     case = Case("texts", feeds, ("one", "two"))
     plain = Case("ids", feeds)
-    outputs = answers(Library([5, 6], [7]), [case, plain])  # type: ignore[arg-type]
+    outputs = answers(Library([5, 6], [7]), [case, plain]).outputs  # type: ignore[arg-type]
     assert outputs[0]["y"].shape == (2, 2) and outputs[1]["y"] is feeds["input_ids"]
     for second in ([8], [7, 7], []):
         with pytest.raises(GateError, match=r"does not give the ids of a library 1\.0 for 'two'"):
             answers(Library([5, 6], second), [case])  # type: ignore[arg-type]
+
+
+class Picky(Library):
+    """A library whose model does not run on texts of some lengths."""
+
+    def __init__(self, *lengths: int):
+        self.lengths = lengths
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if feeds["input_ids"].shape[1] in self.lengths:
+            raise NotRunError("each text needs an end")
+        return {"y": feeds["input_ids"]}
+
+
+def test_cases_that_the_source_refuses_are_left_out_and_named() -> None:
+    cases = [Case(f"{n} tokens", {"input_ids": np.zeros((1, n), np.int64)}) for n in (1, 2, 3, 4)]
+    answered = answers(Picky(1, 3), cases)  # type: ignore[arg-type]
+    assert [c.name for c in answered.cases] == ["2 tokens", "4 tokens"]
+    assert [o["y"].shape[1] for o in answered.outputs] == [2, 4]
+    assert answered.sentences[0] == "not compared on '1 tokens', since each text needs an end"
+    with pytest.raises(SourceError, match="each text needs an end"):
+        answers(Picky(1, 2, 3), cases)  # type: ignore[arg-type]
 
 
 def test_a_bundle_with_another_limit_than_its_source_is_not_written(

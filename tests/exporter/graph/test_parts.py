@@ -77,6 +77,16 @@ def test_a_projection_of_another_width_is_refused(bert_model: ir.Model) -> None:
         read_attention(node)
 
 
+def test_a_query_that_is_read_elsewhere_is_no_part_of_the_attention_alone(bert_model: ir.Model) -> None:
+    """ConvBERT's convolution reads the queries, too: they cannot be cut with the heads."""
+    model = bert_model.clone()
+    node = nodes(model.graph, "Attention")[0]
+    part = read_attention(node)
+    model.graph.append(ir.node("Relu", [part.q.output], name="convolution"))
+    with pytest.raises(SourceError, match=r"'convolution' \(Relu\) reads its query, key or value beside it"):
+        read_attention(node)
+
+
 def test_an_activation_of_a_head_is_no_feed_forward(bert_model: ir.Model) -> None:
     assert [read_feed_forward(n) for n in nodes(bert_model.graph, "Tanh")] == [None]  # the pooler's
     (forward,) = [read_feed_forward(n) for n in nodes(bert_model.graph, "Gelu")]

@@ -183,19 +183,6 @@ def test_modules_that_are_not_run_are_refused(sentence: Path, type_: str, says: 
     assert says in refusal(sentence)
 
 
-@pytest.mark.parametrize(("family", "says"), [("deberta", "first version"), ("t5", "also holds relative positions")])
-def test_families_without_a_canonical_form_are_refused_before_they_are_loaded(
-    tmp_path: Path, family: str, says: str
-) -> None:
-    import transformers
-
-    models.make_tokenizer(tmp_path)
-    transformers.AutoConfig.for_model(family).save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    message = refusal(tmp_path)
-    assert f"{family} models are not exported" in message and says in message
-
-
 def test_a_task_does_not_read_the_head_of_another(bert_classifier: Path) -> None:
     """Both heads are called `classifier` and have the same shape: labels of tokens would be made of those of texts."""
     with pytest.raises(

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import pytest
 
-from headway.errors import TargetError
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import nodes
+from headway.exporter.graph.parts import UNREAD
 from headway.exporter.targets.ort.int8 import CONTRIB
 from headway.exporter.targets.ort.target import SLOW_FUSIONS, OrtTarget, files, lower, session_options, write
 from headway.processor import X64_PRECISION
@@ -44,11 +43,14 @@ def test_the_session_is_kept_from_slow_fusions() -> None:
     assert stock["config"][X64_PRECISION] == "1"
 
 
-def test_a_node_that_was_not_lowered_is_named(bert: Path) -> None:
+def test_an_attention_of_no_known_form_stays_and_all_others_are_lowered(bert: Path) -> None:
+    """Also one whose projections the anatomy does not know."""
     model = canonical(bert)
     anatomy = replace(read_anatomy(model), blocks=read_anatomy(model).blocks[1:])
-    with pytest.raises(TargetError, match=r"\(Attention\) was not lowered"):
-        lower(model, anatomy)
+    left = next(n for n in model.graph if n.op_type == "Attention")
+    left.meta[UNREAD] = "it has a form of its own"
+    assert lower(model, anatomy).attention == 3
+    assert [n for n in model.graph if n.op_type == "Attention" and n.domain == ""] == [left]
 
 
 def test_the_tanh_gelu_takes_its_bias_along() -> None:
