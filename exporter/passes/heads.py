@@ -68,6 +68,7 @@ def _cut(model: ir.Model, part: AttentionPart, kept_heads: list[int], cuts: Cuts
         raise UsageError(
             f"attention {part.node.name!r}: {per_group} heads share their keys and values; keep or remove them together"
         )
+    _check_inside(part)
     if part.merged:
         cuts.columns(part.q.node, _merged_columns(model, part, kept_heads, groups))
     else:
@@ -78,6 +79,19 @@ def _cut(model: ir.Model, part: AttentionPart, kept_heads: list[int], cuts: Cuts
             if is_projection(node) and (dims(node.outputs[0]) or [None])[-1] == part.heads * part.head_dim:
                 cuts.columns(node, columns)  # the embedding of relative positions, projected into heads as well
     cuts.rows(part.o, columns)
+
+
+def _check_inside(part: AttentionPart) -> None:
+    """Raise UsageError where a trained vector spans all heads (ESM-C's norm of queries), or merged weights have disentangled terms."""
+    if part.disentangled and part.merged:
+        raise UsageError(f"attention {part.node.name!r}: heads of one weight with disentangled terms cannot be removed")
+    widths = {part.heads * part.head_dim, part.kv_heads * part.head_dim}
+    for node in _inner(part) if not part.disentangled and part.kv_heads > 1 else ():
+        spans = any(v is not None and v.is_initializer() and dims(v) in [[w] for w in widths] for v in node.inputs)
+        if spans and not is_projection(node) and node.op_type not in _SHAPED_BY:
+            raise UsageError(
+                f"node {node.name!r} ({node.op_type}) spans all heads of its attention; they cannot be removed"
+            )
 
 
 def _inner(part: AttentionPart) -> list[ir.Node]:
