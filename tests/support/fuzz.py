@@ -24,6 +24,7 @@ from headway.exporter import export as exporting
 from headway.exporter.capture.capture import canonical_of, capture
 from headway.exporter.cli import app
 from headway.exporter.tokenizer import in_graph
+from headway.serving.supervisor import Supervisor
 
 from tests.support.command_line import made_once
 
@@ -121,7 +122,10 @@ def mutated(rng: random.Random, path: Path) -> bytes:
 
 @contextlib.contextmanager
 def stopped_before_torch() -> Iterator[None]:
-    """Stop an export once its source, text and recipe are accepted; graphs are read to the end. Tokenizers are checked on a few lines."""
+    """Stop an export once its source, text and recipe are accepted; graphs are read to the end. Tokenizers are checked on a few lines.
+
+    A server opens its bundles, and does not serve.
+    """
 
     def stop(source: Any, **_: object) -> Any:
         if source.kind == "onnx":
@@ -132,6 +136,7 @@ def stopped_before_torch() -> Iterator[None]:
         patch.setattr(exporting, "capture", stop)
         patch.setattr(in_graph, "CHECKED_LINES", 300)
         patch.setattr(typer.main, "get_command", made_once)
+        patch.setattr(Supervisor, "_serve", lambda *_: 0)
         yield
 
 
@@ -242,7 +247,7 @@ def inputs_of(bundle: Path, source: Path, sentence: Path, onnx: Path, folder: Pa
         ["bench", "{}", "--rounds", "3", "--against", str(folder / "nothing"), "--json"],
         ["tokenizer", "{}", "--for", "graph", "--out", str(folder / "tokenizer")],
         ["package", "{}", "--for", "android", "--out", str(folder / "package")],
-        ["serve", "{}"],
+        ["serve", "{}", "--port", "0"],
         ["export", "{}", "--out", "OUT"],
     ]
     text = ["export", str(source), "--data", "{}", "--out", "OUT"]

@@ -1,5 +1,6 @@
 """A source of any kind is captured, or its reference loaded alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def test_the_reference_alone_is_that_of_a_capture(bert_classifier: Path) -> None
     source = open_source(str(bert_classifier))
     reference, completed = load_reference(source)
     captured = capture(source)
-    assert completed == captured.source == source
+    assert completed == captured.source == replace(source, probed=66)
     given = feeds()
     assert np.array_equal(reference.run(given)["logits"], captured.reference.run(given)["logits"])
     names = set(captured.model.graph.initializers)
