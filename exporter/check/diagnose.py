@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from ...kernels.cpu import DOMAIN
 from ...scratch import scratch
 from ..capture.capture import canonical_of, capture
 from ..graph.anatomy import read_anatomy
@@ -64,7 +65,9 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
     model.graph.outputs.extend(values[n] for n in known if values[n] not in outputs)
     with scratch() as folder:
         write(model, Path(folder))
-        runner = open_runner(Path(folder) / MODEL_FILE, session_options(regroup=False))
+        own = any(n.domain == DOMAIN and n.op_identifier() not in model.functions for n in model.graph)
+        options = session_options(regroup=False, kernels="custom" if own else "stock")
+        runner = open_runner(Path(folder) / MODEL_FILE, options)
         arrays = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
     del model.graph.outputs[len(outputs) :]
     return dict(zip(known, arrays, strict=True))
