@@ -32,6 +32,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     if hidden is None or not heads or width is None or not parts or checkpoint.resized & _paths(parts):
         return None
     size = checkpoint.head_size or _attended(config, hidden, heads) // heads
+    if size < 1:
+        return None  # no config of any model: the class refuses it
     kept = {block: _heads(checkpoint, roles, size, heads) for block, roles in parts.items()}
     widths = {block: _width(checkpoint, roles) for block, roles in parts.items()}
     pruned = pruned_heads(checkpoint)

@@ -81,3 +81,11 @@ def test_sizes_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
     name = "encoder.layer.0.intermediate.dense.weight"
     checkpoints.save(tmp_path, state | {name: torch.ones(4096, 32)})
     assert f"{name} is [4096, 32]" in checkpoints.refusal(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 64}, {"hidden_size": 0}, {"head_dim": -8}])
+def test_heads_without_features_are_refused(changes: dict, tmp_path: Path) -> None:
+    """Found by the fuzzer: such a config ended in a division by zero."""
+    models.make_model(tmp_path)
+    edit_config(tmp_path, **changes)
+    assert checkpoints.refusal(tmp_path)
