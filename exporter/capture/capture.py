@@ -12,6 +12,7 @@ from ..graph.edit import remove_unused
 from ..passes.scales import fold_scales
 from ..passes.sharing import share
 from ..passes.zeros import cut_zeros
+from ..quiet import without_logs
 from ..source.source import Source, open_source
 from .base import Captured, Reference
 from .torch_model import name_parameters, trace_model
@@ -52,7 +53,8 @@ def canonical_of(captured: Captured) -> Canonical:
     The SourceError for what does not fit names the source. `captured.source` then says what zeros there were.
     """
     try:
-        canonical = canonicalize(captured.model, longest=captured.source.positions)
+        with without_logs():  # the passes of onnx_ir log what they cannot do, with tracebacks
+            canonical = canonicalize(captured.model, longest=captured.source.positions)
         _simplify(captured, canonical)
     except SourceError as error:
         spec = captured.source.spec

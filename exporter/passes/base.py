@@ -11,6 +11,7 @@ from onnx_ir.passes import common
 from ...errors import SourceError, UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Block, read_anatomy
 from ..graph.edit import remove_unused
+from ..quiet import without_logs
 
 REPORT_LENGTH = 128
 """FLOPs are reported per token of sequences this long."""
@@ -51,7 +52,8 @@ class StructuralPass(ir.passes.InPlacePass):
         changes = self.edit(model, before)
         if changes:
             remove_unused(model)
-            common.ShapeInferencePass()(model)
+            with without_logs():
+                common.ShapeInferencePass()(model)
         after = read_anatomy(model) if changes else before
         if len(after.not_read) > len(before.not_read):
             raise SourceError(f"{type(self).__name__}: {after.not_read[-1]}")
