@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.rounding import QuantizedMatrix
-from .edit import constant, consumers, initializer
-from .quantized import is_lookup, look_up, quantize_weight, set_integers
+from .edit import constant, consumers
+from .quantized import is_lookup, quantize_embedding, quantize_weight
 
 _STORED = ((4, -8, 7), (8, -128, 127))
 """Bits, least and largest integer of the types that a graph holds."""
@@ -119,10 +119,8 @@ def _hold_rows(graph: ir.Graph, value: ir.Value, weight: Any) -> tuple[str | Non
         return None, "its integers do not fit 8 bits around zero"
     if array is None or array.shape != codes.shape or not np.array_equal(codes.astype(np.float32) * scale, array):
         return None, "the canonical graph has it in another form"
-    scales = initializer(graph, f"{value.name}_scale", np.ascontiguousarray(np.broadcast_to(scale, (len(codes), 1))))
-    set_integers(value, codes.astype(np.int8), 8)
-    for node in consumers(value):
-        look_up(node, scales)
+    rows = np.ascontiguousarray(np.broadcast_to(scale, (len(codes), 1)))
+    quantize_embedding(graph, value, codes.astype(np.int8), rows)
     return "int8 rows", ""
 
 

@@ -174,8 +174,20 @@ def round_fixed(graph: ir.Graph, before: ir.Node, value: ir.Value, scale: np.nda
     )
 
 
-def look_up(node: ir.Node, scales: ir.Value, offset: int = 0) -> None:
-    """Make a lookup one of int8 rows, and look up the scales `[rows, 1]` of the same rows: `(row + offset) scale`."""
+def quantize_embedding(graph: ir.Graph, embedding: ir.Value, q: np.ndarray, scale: np.ndarray, offset: int = 0) -> None:
+    """Quantize a float initializer that lookups alone read: rows `q`, int8 `[rows, width]`, stand for `(q + offset) scale`.
+
+    `scale` is float32 `[rows, 1]`.
+    """
+    scales = initializer(graph, f"{embedding.name}_scale", scale)
+    lookups = consumers(embedding)
+    set_integers(embedding, q, 8)
+    for node in lookups:
+        _look_up(node, scales, offset)
+
+
+def _look_up(node: ir.Node, scales: ir.Value, offset: int) -> None:
+    """Make a lookup one of int8 rows, and look up the scales of the same rows."""
     graph, result = node.graph, node.outputs[0]
     assert isinstance(graph, ir.Graph)
     after = first_of(graph, consumers(result))

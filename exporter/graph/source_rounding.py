@@ -86,11 +86,11 @@ def _name_written_out(graph: ir.Graph) -> None:
             if other is None or not other.is_initializer() or scale is None or scale.dtype != np.float32:
                 continue
             sizes = [1] * (rank - scale.ndim) + list(scale.shape)
-            along = [axis for axis, size in enumerate(sizes) if size > 1]
-            if len(sizes) != rank or len(along) > 1:
+            long = [axis for axis, size in enumerate(sizes) if size > 1]
+            if len(sizes) != rank or len(long) > 1:
                 continue
-            axis = along[0] if along else 0
-            vector = initializer(graph, f"{other.name}.vector", scale.reshape(-1 if along else ()))
+            axis = long[0] if long else 0
+            vector = initializer(graph, f"{other.name}.vector", scale.reshape(-1 if long else ()))
             name = f"{node.outputs[0].name}.dequantized"
             back = insert(node, "DequantizeLinear", [integers, vector], name=name, dtype=ir.DataType.FLOAT, axis=axis)
             replace(node.outputs[0], back)

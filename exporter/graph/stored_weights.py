@@ -27,7 +27,7 @@ from .edit import (
     scalar,
     take_over,
 )
-from .quantized import look_up, quantize_weight, set_integers
+from .quantized import is_lookup, quantize_embedding, quantize_weight
 
 _NOTED = "headway.stored_weights"
 WIDE = "its integers are of more than 8 bits"
@@ -144,7 +144,7 @@ def put_stored(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str |
     here = next((s for s in (stored, stored.transposed()) if _equal(s, array)), None)
     if here is None:
         return "the canonical form merges or splits it"
-    if all(n.op_type == "Gather" and n.inputs[0] is weight and attribute_int(n, "axis", 0) == 0 for n in readers):
+    if all(is_lookup(n, weight) for n in readers):
         return _put_rows(graph, weight, here)
     readers = _turned(graph, weight, _written_apart(graph, weight, readers))
     if any(n.op_type != "MatMul" or n.inputs[1] is not weight or n.inputs[0] is weight for n in readers):
@@ -244,7 +244,7 @@ def hold_in_float(model: ir.Model, unfit: Callable[[ir.Node], bool], *, rows: bo
 
 
 def _float_rows(graph: ir.Graph, node: ir.Node, table: ir.Value) -> None:
-    """Look floats up where `look_up` looks integers and scales up."""
+    """Look floats up where `quantize_embedding` made a lookup of integers and of scales."""
     after, offset = consumers(node.outputs[0])[0].outputs[0], 0.0
     following = consumers(after)[0]
     if following.op_type == "Add":
@@ -268,11 +268,8 @@ def _put_rows(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str | 
     if stored.zero is not None and stored.zero.ndim:
         return "each of its rows has a zero point of its own"
     rows = np.ascontiguousarray(np.broadcast_to(stored.scale.reshape(-1), (len(stored.q),)).reshape(-1, 1))
-    scales = initializer(graph, f"{weight.name}_scale", rows)
-    lookups = consumers(weight)
-    set_integers(weight, np.ascontiguousarray(stored.q), 8)
-    for node in lookups:
-        look_up(node, scales, 0 if stored.zero is None else -int(stored.zero))
+    offset = 0 if stored.zero is None else -int(stored.zero)
+    quantize_embedding(graph, weight, np.ascontiguousarray(stored.q), rows, offset)
     return None
 
 

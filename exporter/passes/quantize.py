@@ -15,11 +15,10 @@ from ..graph.quantized import (
     TOKENS,
     fixed_scale,
     is_lookup,
-    look_up,
+    quantize_embedding,
     quantize_weight,
     quantized_weight_of,
     round_fixed,
-    set_integers,
     tokens_function,
 )
 from .base import StructuralPass
@@ -80,10 +79,7 @@ class QuantizeEmbeddings(StructuralPass):
             assert array is not None
             top = np.abs(array).max(axis=1, keepdims=True)
             scale = (np.where(top > 0, top, 1.0) / 127).astype(np.float32)
-            scales = initializer(graph, f"{name}_scale", scale)
-            set_integers(embedding, np.rint(array / scale).astype(np.int8), 8)
-            for node in consumers(embedding):
-                look_up(node, scales)
+            quantize_embedding(graph, embedding, np.rint(array / scale).astype(np.int8), scale)
             changes[name] = "int8 rows"
         return changes
 

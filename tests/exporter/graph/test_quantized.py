@@ -13,7 +13,7 @@ from headway.exporter.graph.edit import consumers, initializer, nodes
 from headway.exporter.graph.quantized import (
     fixed_scale,
     is_quantized,
-    look_up,
+    quantize_embedding,
     quantize_weight,
     quantized_weight_of,
     readers_through,
@@ -107,14 +107,14 @@ def test_rows_are_looked_up_with_their_scales(offset: int) -> None:
     graph = ir.Graph([], [], nodes=[], opset_imports={"": 23})
     ids = ir.Value(name="ids", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.INT64))
     graph.inputs.append(ids)
-    table, scales = initializer(graph, "table", q), initializer(graph, "steps", steps)
+    table = initializer(graph, "table", (q.astype(np.float32) + offset) * steps)
     look = ir.node("Gather", [table, ids])
     end = ir.node("Identity", look.outputs)
     for node, name in ((look, "rows"), (end, "y")):
         node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(ir.DataType.FLOAT)
         graph.append(node)
     graph.outputs.append(end.outputs[0])
-    look_up(look, scales, offset)
+    quantize_embedding(graph, table, q, steps, offset)
     session = onnxruntime.InferenceSession(ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString())
     (rows,) = session.run(None, {"ids": np.array([3, 1])})
     assert np.array_equal(rows, (q[[3, 1]].astype(np.float32) + offset) * steps[[3, 1]])
