@@ -291,8 +291,12 @@ def _with_integers(flow: _Flow, source: Source, canonical: Canonical) -> Source:
     else:
         reads = {name: integers.read for name, integers in checkpoint.integers.items()}
         held = hold_integers(canonical.model, reads, allowed=spec.integers, embeddings=spec.int8_embeddings)
-        round_activations(canonical.model, canonical.rounding)
+        unrounded = round_activations(canonical.model, canonical.rounding)
         sentence = held.sentence()
+        if unrounded:
+            sentence += (
+                f"; the inputs of {len(unrounded)} matmuls are not rounded, since the artifact computes them in float32"
+            )
     warnings.warn(f"{checkpoint.directory}: {sentence}", HeadwayWarning, stacklevel=2)
     return replace(source, checkpoint=checkpoint.changed(sentence))
 

@@ -184,12 +184,22 @@ def put_rounding(model: ir.Model, taken: SourceScales) -> None:
         if reason is not None:
             left[str(weight.name)] = reason
     _say_what_is_float(left)
-    round_activations(model, taken)
+    unrounded = round_activations(model, taken)
+    if unrounded and taken.weights:
+        warnings.warn(
+            f"{unrounded[0]}{_and_more(unrounded)}: the source rounds the input of this matmul, and the artifact does not, since it "
+            "computes it in float32",
+            HeadwayWarning,
+            stacklevel=2,
+        )
 
 
-def round_activations(model: ir.Model, taken: SourceScales) -> None:
-    """Put the scales of activations back where matmuls by quantized weights read them, unless they are rounded already."""
-    graph = model.graph
+def round_activations(model: ir.Model, taken: SourceScales) -> list[str]:
+    """Put the scales of activations back where matmuls by quantized weights read them, unless they are rounded already.
+
+    Return the names of the matmuls that read theirs unrounded: those by weights in float32, in blocks, or with zero points.
+    """
+    graph, unrounded = model.graph, []
     present = set(graph)
     order = {n: i for i, n in enumerate(graph)}
     rounded: dict[tuple[ir.Value, float, int, str], ir.Value] = {}
@@ -197,29 +207,28 @@ def round_activations(model: ir.Model, taken: SourceScales) -> None:
         scale, zero = taken.activations[node]
         value = node.inputs[0]
         back = producer(node.inputs[1], "DequantizeLinear")
-        if (
-            value is None
-            or value.is_initializer()
-            or back is None
-            or quantized_weight_of(node) is None
-            or "block_size" in back.attributes
-        ):
+        if value is None or value.is_initializer() or producer(value, "DequantizeLinear") is not None:
             continue
-        if producer(value, "DequantizeLinear") is not None:
+        if back is None or quantized_weight_of(node) is None or "block_size" in back.attributes:
+            unrounded.append(str(node.name))
             continue
         key = (value, float(scale), int(zero), str(zero.dtype))
         if key not in rounded:
             rounded[key] = round_fixed(graph, node, value, scale, zero)
         node.replace_input_with(0, rounded[key])
+    return unrounded
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _say_what_is_float(left: dict[str, str]) -> None:
     """Warn once for each reason why weights of the source are held in float32, with the number of them and the first."""
     for reason in dict.fromkeys(left.values()):
         names = [name for name, why in left.items() if why == reason]
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         warnings.warn(
-            f"{names[0]}{others}: stored as integers in the source and held as the float32 values that they stand for: {reason}",
+            f"{names[0]}{_and_more(names)}: stored as integers in the source and held as the float32 values that they stand for: {reason}",
             HeadwayWarning,
             stacklevel=2,
         )

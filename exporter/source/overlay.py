@@ -27,7 +27,7 @@ def overlay(
     the process ends.
     """
     first, *others = directories
-    folder = Path(_open().enter_context(scratch())) / first.name
+    folder = Path(_open().enter_context(scratch())) / (first.resolve().name or "model")
     folder.mkdir()
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import SourceError
-from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter_settings, read_adapter
+from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter_file, adapter_settings, read_adapter
 from .checkpoints.state import State
 from .formats.find_format import find_format
 from .overlay import overlay
@@ -111,4 +111,5 @@ def _read_adapters(directories: Sequence[Path], allow_pickle: bool) -> tuple[Ada
     for directory in directories:
         if not (directory / ADAPTER_CONFIG).is_file():
             raise SourceError(f"{directory}: no {ADAPTER_CONFIG}, so this is no adapter of peft")
-    return tuple(read_adapter(directory, allow_pickle=allow_pickle) for directory in directories)
+        check_file(adapter_file(directory), allow_pickle)
+    return tuple(read_adapter(directory) for directory in directories)

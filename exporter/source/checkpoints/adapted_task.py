@@ -1,6 +1,7 @@
 """Give a base model the head and the vocabulary that an adapter was trained with. Imports transformers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .adapter import Adapter
@@ -17,8 +18,6 @@ _MAPPINGS = {
 
 def with_task(checkpoint: Checkpoint, adapter: Adapter, taken: Mapping[str, StoredTensor]) -> Checkpoint:
     """Return the checkpoint with a config for the tensors that were `taken` from the adapter: class, classes, vocabulary."""
-    from dataclasses import replace
-
     config = dict(checkpoint.config)
     config |= _head(config, str(adapter.settings.get("task_type")), taken)
     for name, tensor in taken.items():

@@ -97,18 +97,18 @@ class Adapter:
         return default
 
 
-def read_adapter(directory: Path, *, allow_pickle: bool = False) -> Adapter:
-    """Return the adapter of a directory. SourceError where it is damaged, or of a kind that cannot be merged, with the reason."""
-    settings = adapter_settings(directory)
+def adapter_file(directory: Path) -> Path:
+    """Return the weight file of an adapter. SourceError where there is none."""
     path = next((directory / name for name in ADAPTER_FILES if (directory / name).is_file()), None)
     if path is None:
         raise SourceError(f"{directory}: {ADAPTER_CONFIG} without {ADAPTER_FILES[0]}: copy both")
-    if path.suffix == ".bin" and not allow_pickle:
-        raise SourceError(
-            f"{path}: a pickle, which can run code when it is loaded. Convert it to safetensors, or pass `allow_pickle` "
-            "(--allow-pickle) if you trust its author"
-        )
-    state, _ = read_state((path,))
+    return path
+
+
+def read_adapter(directory: Path) -> Adapter:
+    """Return the adapter of a directory, whose file was checked. SourceError where it cannot be merged, with the reason."""
+    settings = adapter_settings(directory)
+    state, _ = read_state((adapter_file(directory),))
     return Adapter(directory, settings, {name.removeprefix("base_model.model."): t for name, t in state.items()})
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,15 @@ class Checkpoint:
     adapters: tuple[Adapter, ...] = ()
     """Adapters that are still to be merged, in order."""
 
-    def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
-        """Return a copy whose tensors have the names that `names` gives for theirs."""
+    def renamed(self, name_of: Callable[[str], str]) -> "Checkpoint":
+        """Return a copy in which tensors have the names that `name_of` gives, and modules the paths."""
         return replace(
             self,
-            state={names[name]: tensor for name, tensor in self.state.items()},
-            integers={names.get(name, name): integers for name, integers in self.integers.items()},
+            state={name_of(name): tensor for name, tensor in self.state.items()},
+            resized=frozenset(map(name_of, self.resized)),
+            replaced={name_of(path): kind for path, kind in self.replaced.items()},
+            integers={name_of(name): integers for name, integers in self.integers.items()},
+            rounded_inputs={name_of(path): step for path, step in self.rounded_inputs.items()},
         )
 
     def changed(self, sentence: str, **changes: Any) -> "Checkpoint":

@@ -220,7 +220,11 @@ def _state(path: Path, variables: Mapping[str, _Variable], family: str) -> dict[
     names = _NAMES[family]
     state: dict[str, StoredTensor] = {}
     for name, variable in variables.items():
-        if not variable.shape or name.endswith("/weight_scale"):
+        if name.endswith("/weight_scale"):
+            continue
+        if not variable.shape:
+            if variable.kind.startswith(("float", "bfloat")):  # integers are settings, which were read
+                raise SourceError(f"{path}: {name} makes another computation than BERT's, which is not read")
             continue
         if name == "encoder/position_encodings/encodings":
             state["embeddings.position_embeddings.weight"] = _floats(path, name, variable, None)
@@ -275,7 +279,10 @@ def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any],
     path = next((directory / n for n in ("vocabulary.json", "vocabulary.txt") if (directory / n).is_file()), None)
     if path is None:
         raise SourceError(f"{directory}: no vocabulary.json or tokenizer.json: {BESIDE}")
-    pieces = read_any_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+    try:
+        pieces = read_any_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not UTF-8 text ({error}); copy it again") from error
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
         raise SourceError(f"{path}: a list of tokens is expected")
     if not any(piece.startswith("##") for piece in pieces):

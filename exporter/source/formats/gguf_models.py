@@ -67,6 +67,8 @@ class _Family:
     epsilon: tuple[str, str]
     turned: bool = False
     """Whether llama.cpp reordered the rows of queries and keys for its own rotary embedding."""
+    causal: bool = False
+    """Whether a token attends to those before it alone."""
 
 
 _LAYER_NORM = ("attention.layer_norm_epsilon", "layer_norm_eps")
@@ -80,6 +82,7 @@ _FAMILIES = {
         _LLAMA,
         ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
         turned=True,
+        causal=True,
     ),
 }
 
@@ -142,9 +145,7 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
             else f"{unknown[0]} = {str(values[unknown[0]])[:40]}, which nothing here follows"
         )
         raise SourceError(f"{gguf.path}: its metadata has {what}: give the model in the format of transformers")
-    wrong = next((k for k in _COUNTS if k in values and type(values[k]) is not int), None)
-    if wrong is not None:
-        raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: one integer is expected")
+    _check_kinds(gguf, family, values)
     for key, rows in (("vocab_size", "token_embd.weight"), ("type_vocab_size", "token_types.weight")):
         if rows in gguf.tensors:
             config[key] = gguf.tensors[rows].shape[0]
@@ -161,6 +162,26 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
             "not followed: give the model in the format of transformers"
         )
     return config
+
+
+def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None:
+    """Refuse settings of the wrong kind, and those by which the model computes something else than its class."""
+    wrong = next((k for k in _COUNTS if k in values and (type(values[k]) is not int or values[k] < 1)), None)
+    if wrong is not None:
+        raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: one integer, 1 or more, is expected")
+    wrong = next((k for k in ("rope.freq_base", family.epsilon[0]) if isinstance(values.get(k, 1.0), str | list)), None)
+    if wrong is not None:
+        raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: a number is expected")
+    if values.get("attention.causal", family.causal) != family.causal:
+        raise SourceError(
+            f"{gguf.path}: attention.causal = {values['attention.causal']}, which {family.settings['architectures'][0]} of transformers "
+            "does not follow: give the model in the format of transformers"
+        )
+    if values.get("pooling_type", 0) not in (0, *_POOLING):
+        raise SourceError(
+            f"{gguf.path}: pooling_type = {values['pooling_type']}, and {', '.join(f'{n} ({p})' for n, p in _POOLING.items())} are read: "
+            "give the model in the format of transformers"
+        )
 
 
 def _renamed(gguf: Gguf, family: _Family, config: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], list[str]]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from headway.exporter.source.overlay import overlay
 
 
@@ -14,3 +16,10 @@ def test_the_first_directory_counts(tmp_path: Path) -> None:
     assert laid.name == "one"
     texts = {path.name: path.read_text() for path in laid.iterdir()}
     assert texts == {"both.txt": "one", "one.txt": "one", "two.txt": "two", "config.json": '{"a": 1}'}
+
+
+def test_a_directory_may_be_named_by_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the folder of `model.gguf` is, where the command runs beside the file."""
+    (tmp_path / "one.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    assert [path.name for path in overlay([Path("model.gguf").parent]).iterdir()] == ["one.txt"]

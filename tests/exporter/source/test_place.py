@@ -76,3 +76,16 @@ def test_a_setting_that_says_nothing_here_stays_refused(copy: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_ema": True}))
     with pytest.raises(SourceError, match="use_ema"):
         load_reference(open_source(str(copy)))
+
+
+def test_files_of_adapters_are_checked_as_weights_are(bert: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "one", FACTORS, bert)
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:3])
+    with pytest.raises(SourceError, match="3 bytes are no safetensors file"):
+        open_source(str(bert), adapters=[str(adapter)])
+    file.unlink()
+    torch.save({f"base_model.model.{name}": tensor for name, tensor in FACTORS.items()}, adapter / "adapter_model.bin")
+    with pytest.raises(SourceError, match="--allow-pickle"):
+        open_source(str(bert), adapters=[str(adapter)])
+    assert open_source(str(bert), adapters=[str(adapter)], allow_pickle=True).sentences

@@ -130,7 +130,7 @@ def _same_names(checkpoint: Checkpoint, adapter: Adapter) -> tuple[Checkpoint, A
         return checkpoint, adapter
     first, _, rest = path.partition(".")
     if f"{rest}.weight" in checkpoint.state:
-        return checkpoint.renamed({name: f"{first}.{name}" for name in checkpoint.state}), adapter
+        return checkpoint.renamed(lambda name: f"{first}.{name}"), adapter
     longer = next((name for name in checkpoint.state if name.endswith(f".{path}.weight")), None)
     if longer is not None:
         prefix = longer.removesuffix(f"{path}.weight")
@@ -153,7 +153,7 @@ def _merged(
     merged = {}
     if "rows" in parts:
         weight = merged[f"{path}.weight"] = _with_rows(adapter, path, parts["rows"], weight)
-    if "A" in parts or "B" in parts:
+    if parts.keys() - {"rows"}:
         weight = merged[f"{path}.weight"] = _with_product(adapter, path, parts, weight)
     if "B bias" in parts:
         if bias is None or bias.shape != parts["B bias"].shape:
@@ -197,8 +197,7 @@ def _with_product(adapter: Adapter, path: str, parts: Mapping[str, StoredTensor]
         import torch
 
         change = b.read().float() @ a.read().float()
-        new = old.float().clone() if magnitude is not None else old.float()
-        new = new + (change.T if turned else change) * scale
+        new = old.float() + (change.T if turned else change) * scale
         if magnitude is not None:
             lengths = torch.linalg.vector_norm(new, dim=0 if turned else 1)
             factor = magnitude.read().float() / lengths

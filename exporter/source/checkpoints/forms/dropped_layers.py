@@ -49,10 +49,9 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     _check(checkpoint, path, kept)
     numbers = {old: new for new, old in enumerate(kept)}
     name_of = re.compile(rf"{re.escape(path)}\.(\d+)\.")
-    state = {
-        name_of.sub(lambda match: f"{path}.{numbers[int(match[1])]}.", name, count=1): tensor
-        for name, tensor in checkpoint.state.items()
-    }
+    renamed = checkpoint.renamed(
+        lambda name: name_of.sub(lambda match: f"{path}.{numbers[int(match[1])]}.", name, count=1)
+    )
     before = checkpoint.config[depth]
     of = f" of {before}" if isinstance(before, int) and before > kept[-1] else ""
     sentence = f"{len(kept)} layers{of}, LayerDrop kept {', '.join(map(str, kept))}"
@@ -60,7 +59,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     pruned = pruned_heads(checkpoint)
     if pruned:  # by old numbers, too
         config["pruned_heads"] = {str(numbers[old]): pruned[old] for old in kept if old in pruned}
-    return checkpoint.changed(sentence, state=state, config=config)
+    return renamed.changed(sentence, config=config)
 
 
 def _check(checkpoint: Checkpoint, path: str, kept: list[int]) -> None:

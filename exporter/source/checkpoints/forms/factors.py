@@ -151,13 +151,13 @@ def _put(
 
 def _put_single(checkpoint: Checkpoint, stem: str, fresh: dict[str, StoredTensor], gone: set[str]) -> None:
     """Fold the gates on the inputs of a weight `[in, out]`, which FLOP saves transposed."""
-    weight, gate = checkpoint.state.get(f"{stem}.weight"), checkpoint.state[f"{stem}.mask.log_alpha"]
+    weight, gate = checkpoint.state.get(f"{stem}.weight"), checkpoint.state[f"{stem}{_GATE}"]
     if weight is None or len(weight.shape) != 2 or gate.shape != weight.shape[:1]:
         shown = list(weight.shape) if weight is not None else "missing"
         raise SourceError(
-            f"{checkpoint.directory}: {stem}.mask.log_alpha is {list(gate.shape)}, and {stem}.weight {shown}: download it again"
+            f"{checkpoint.directory}: {stem}{_GATE} is {list(gate.shape)}, and {stem}.weight {shown}: download it again"
         )
-    gone.add(f"{stem}.mask.log_alpha")
+    gone.add(f"{stem}{_GATE}")
     fresh[f"{stem}.weight"] = weight.computed(
         lambda given: (given * soft_gate(gate.read())[:, None]).t().contiguous(), shape=weight.shape[::-1]
     )

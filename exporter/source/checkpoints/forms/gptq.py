@@ -67,11 +67,11 @@ def _weight(checkpoint: Checkpoint, stem: str, given: object, less_one: bool) ->
     words, out = packed.shape
     inputs = index.shape[0] if index is not None and len(index.shape) == 1 else 0
     bits = words * 32 // inputs if inputs else given
-    if bits not in _BITS or (given is not None and index is None and given != bits):
+    if type(bits) is not int or bits not in _BITS:
+        of = f"for {inputs} inputs of g_idx" if inputs else f"with bits = {given!r}"
         raise SourceError(
-            f"{checkpoint.directory}: {name} is {list(packed.shape)} for {inputs} inputs of g_idx: that is none of 2, 3, 4 or 8 bits"
+            f"{checkpoint.directory}: {name} is {list(packed.shape)} {of}: that is none of 2, 3, 4 or 8 bits"
         )
-    assert isinstance(bits, int)
     inputs = inputs or words * 32 // bits
     groups = scales.shape[0]
     if words * 32 != inputs * bits or given not in (None, bits):

@@ -78,6 +78,9 @@ def _note(checkpoint: Checkpoint, stem: str, part: str, default: object = None) 
             f"{checkpoint.directory}: {stem}.{part} is {stored.dtype}{list(stored.shape)}, a small setting is expected"
         )
     values = stored.read().tolist()
+    kind: Any = list if part in ("packing", "shape") else int if default is None else (int, list)
+    if not isinstance(values, kind) or (part == "packing" and min(values, default=0) < 0):
+        raise SourceError(f"{checkpoint.directory}: {stem}.{part} is {str(values)[:40]}: download the checkpoint again")
     return "".join(map(chr, values)) if part == "packing" else values
 
 

@@ -155,8 +155,7 @@ class _Way:
         elif self.ampere != "disabled":
             wanted[name] = self.shape
         seen = {name: tensor.shape for name, tensor in self.scores.items()}
-        needed = {n: s for n, s in wanted.items() if not n.endswith("ampere_pattern") or self.ampere == "annealing"}
-        wrong = next((n for n in needed if seen.get(n) != needed[n]), None)
+        wrong = next((n for n in wanted if seen.get(n) != wanted[n]), None)
         if wrong is not None or not wanted:
             shown = list(seen[wrong]) if wrong in seen else "missing"
             raise SourceError(

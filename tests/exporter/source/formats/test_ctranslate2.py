@@ -88,6 +88,7 @@ def test_other_models_are_refused_by_name(tmp_path: Path) -> None:
     [
         ({"encoder/pre_norm": np.int8(1)}, "encoder/pre_norm = 1 makes another computation"),
         ({"encoder/relative_attention": np.int8(1)}, "encoder/relative_attention = 1"),
+        ({"encoder/embedding_scale": np.float32(2)}, "encoder/embedding_scale makes another computation"),
         ({"encoder/layer_0/ffn/linear_2/bias": np.zeros(3, np.float32)}, "linear_2/bias has no place"),
         ({"encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int8)}, "int8 without scales for its 64 rows"),
     ],

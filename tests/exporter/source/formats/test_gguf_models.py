@@ -126,6 +126,10 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
         ({"bert.block_count": None}, {}, "no block_count"),
         ({"bert.rope.scaling.type": "yarn"}, {}, "rope.scaling.type = yarn, which nothing here follows"),
         ({"bert.attention.head_count": "4"}, {}, "attention.head_count = 4: one integer"),
+        ({"bert.attention.head_count": 0}, {}, "attention.head_count = 0: one integer"),
+        ({"bert.attention.layer_norm_epsilon": "small"}, {}, "layer_norm_epsilon = small: a number"),
+        ({"bert.attention.causal": True}, {}, "attention.causal = True, which BertModel"),
+        ({"bert.pooling_type": 4}, {}, "pooling_type = 4, and 1 (mean), 2 (cls), 3 (lasttoken) are read"),
         ({}, {"blk.0.ffn_gate.weight": (F32, (1,), bytes(4))}, "blk.0.ffn_gate.weight has no place"),
     ],
 )

@@ -191,6 +191,12 @@ A, B = f"base_model.model.{QUERY}.lora_A.weight", f"base_model.model.{QUERY}.lor
     ("change", "settings", "says"),
     [
         (lambda t: {A: t[A]}, {}, "one of lora_A and lora_B alone"),
+        (
+            lambda t: {A.replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(32)},
+            {},
+            "lora_A and lora_B alone",
+        ),
+        (lambda t: {B.replace("lora_B.weight", "lora_B.bias"): torch.ones(32)}, {}, "lora_A and lora_B alone"),
         (lambda t: t | {A: t[A][:2].clone()}, {}, "factors of [32, 4] and [2, 32] for a weight of [32, 32]"),
         (lambda t: t | {B: torch.ones(31, 4)}, {}, "factors of [31, 4] and [4, 32]"),
         (lambda t: t, {"r": 8}, "has rank 4, and adapter_config.json says 8"),
