@@ -59,9 +59,9 @@ def hold_integers(
     """
     graph = model.graph
     held = Held()
+    floats = _floats(graph)
     places = {
-        name: sorted((v for v in _floats(graph) if _same(name, str(v.name))), key=lambda v: v.name != name)
-        for name in weights
+        name: sorted((v for v in floats if _same(name, str(v.name))), key=lambda v: v.name != name) for name in weights
     }
     for name, read in weights.items():
         found = places[name]

@@ -34,18 +34,7 @@ class CutZeros(StructuralPass):
     """
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
-        neurons = {
-            (block.index, number): np.flatnonzero(~dead).tolist()
-            for block in anatomy.blocks
-            for number, forward in enumerate(block.feed_forwards)
-            if (dead := dead_neurons(forward)).any()
-        }
-        heads = {
-            block.index: np.flatnonzero(~dead).tolist()
-            for block in anatomy.blocks
-            if block.attention is not None and (dead := dead_heads(block.attention)).any()
-        }
-        ranks = _dead_ranks(p for block in anatomy.blocks for p in block.projections)
+        neurons, heads, ranks = _dead(anatomy)
         changes = RemoveNeurons(neurons).edit(model, anatomy) if neurons else {}
         for where, what in (RemoveHeads(heads).edit(model, anatomy) if heads else {}).items():
             changes[where] = f"{what}, {changes[where]}" if where in changes else what
@@ -61,7 +50,7 @@ def cut_zeros(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
     if not anatomy.blocks:
         return model, ()
     cut: tuple[str, ...] = ()
-    if _any_zeros(anatomy):
+    if any(_dead(anatomy)):
         smaller = model.clone()
         try:
             step = CutZeros()
@@ -76,14 +65,22 @@ def cut_zeros(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
     return model, (*cut, *zeros_left(anatomy))
 
 
-def _any_zeros(anatomy: Anatomy) -> bool:
-    parts = [b.attention for b in anatomy.blocks if b.attention is not None]
-    forwards = [f for b in anatomy.blocks for f in b.feed_forwards]
-    return (
-        any(dead_heads(p).any() for p in parts)
-        or any(dead_neurons(f).any() for f in forwards)
-        or bool(_dead_ranks(p for b in anatomy.blocks for p in b.projections))
-    )
+def _dead(
+    anatomy: Anatomy,
+) -> tuple[dict[tuple[int, int], list[int]], dict[int, list[int]], list[tuple[Projection, np.ndarray]]]:
+    """Return the neurons, heads and ranks to keep where some of a part are dead, by what the passes call the parts."""
+    neurons = {
+        (block.index, number): np.flatnonzero(~dead).tolist()
+        for block in anatomy.blocks
+        for number, forward in enumerate(block.feed_forwards)
+        if (dead := dead_neurons(forward)).any()
+    }
+    heads = {
+        block.index: np.flatnonzero(~dead).tolist()
+        for block in anatomy.blocks
+        if block.attention is not None and (dead := dead_heads(block.attention)).any()
+    }
+    return neurons, heads, _dead_ranks(p for block in anatomy.blocks for p in block.projections)
 
 
 def dead_heads(part: AttentionPart) -> np.ndarray:
@@ -189,8 +186,8 @@ def zeros_left(anatomy: Anatomy) -> tuple[str, ...]:
     counts = [_count(array) for array in weights.values()]
     zeros, near = (sum(c[i] for c in counts) / total for i in range(2))
     sentences = []
-    patterned = [name for name, array in weights.items() if is_two_of_four(array)]
     if zeros >= _WORTH_SAYING:
+        patterned = [name for name, array in weights.items() if is_two_of_four(array)]
         pattern = (
             f"at most two of four along the inputs in {len(patterned)} of {len(weights)} weights, which TensorRT's sparse kernels use"
             if patterned

@@ -1,4 +1,4 @@
-"""Open what the user points at, without torch: its kind, task, files and limits in tokens. Damaged sources are refused."""
+"""Open what the user points at: its kind, task, files and limits in tokens. Damaged sources are refused."""
 
 import hashlib
 import json
@@ -169,7 +169,16 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*/*.json", "*/model.safetensors"]
+                name,
+                allow_patterns=[
+                    "*.json",
+                    "*.safetensors",
+                    "*.txt",
+                    "*.model",
+                    "*/*.json",
+                    "*/model.safetensors",
+                    "model_head.pkl",
+                ],
             )
         )
     except Exception as error:  # the hub client raises network errors of several libraries

@@ -80,13 +80,13 @@ def _settings(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     stored = checkpoint.state[name]
     if len(stored.shape) != 1 or stored.shape[0] > _LONGEST or stored.dtype != "uint8":
         raise SourceError(
-            f"{checkpoint.directory}: {name} is {stored.dtype}{list(stored.shape)}, the bytes of a short table are expected"
+            f"{checkpoint.directory}: {name} is {stored.dtype}{list(stored.shape)}, the bytes of a short JSON object are expected"
         )
     try:
         settings = json.loads(bytes(stored.read().tolist()).decode("utf-8"))
     except ValueError as error:
         raise SourceError(
-            f"{checkpoint.directory}: {name} is no table in JSON: download the checkpoint again"
+            f"{checkpoint.directory}: {name} is not a JSON object: download the checkpoint again"
         ) from error
     return settings if isinstance(settings, dict) else {}
 

@@ -26,11 +26,29 @@ class IntegerWeight:
         import torch
 
         inputs, groups = self.codes.shape[1], self.scale.shape[1]
-        order = torch.arange(groups).repeat_interleave(inputs // groups) if self.order is None else self.order.long()
+        order = _consecutive(inputs, groups) if self.order is None else self.order.long()
         whole = self.codes.to(torch.float32)
         if self.zero is not None:
             whole = whole - self.zero.to(torch.float32)[:, order]
         return whole * self.scale.to(torch.float32)[:, order]
+
+
+def _consecutive(inputs: int, groups: int) -> Any:
+    import torch
+
+    return torch.arange(groups).repeat_interleave(inputs // groups)
+
+
+def needed_order(order: Any, inputs: int, groups: int) -> Any:
+    """Return the group of each input, int64 `[in]`; None where groups are of consecutive inputs."""
+    import torch
+
+    return None if order is None or torch.equal(order.long(), _consecutive(inputs, groups)) else order.long()
+
+
+def needed_zero(zero: Any) -> Any:
+    """Return zero points; None where all are 0."""
+    return zero if zero is not None and bool(zero.any()) else None
 
 
 @dataclass(frozen=True)

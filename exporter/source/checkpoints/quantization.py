@@ -58,7 +58,7 @@ MAKING = frozenset(
 
 
 def method_of(checkpoint: Checkpoint) -> str | None:
-    """Return what `quant_method` of the config says, in small letters."""
+    """Return what `quant_method` of the config says, in lowercase."""
     settings = checkpoint.config.get(SETTINGS)
     method = settings.get(METHOD) if isinstance(settings, Mapping) else None
     return str(method).lower() if method else None
@@ -73,7 +73,9 @@ def settings_of(checkpoint: Checkpoint, method: str, used: Collection[str]) -> M
     if not settings:
         return {}
     if not isinstance(settings, Mapping):
-        raise SourceError(f"{checkpoint.directory}: {SETTINGS} of config.json is no table: download config.json again")
+        raise SourceError(
+            f"{checkpoint.directory}: {SETTINGS} of config.json is not a JSON object: download config.json again"
+        )
     other = str(settings.get(METHOD) or method)
     if other.lower() not in (method, method.replace("-", "_")):
         raise SourceError(

@@ -34,7 +34,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         )
     found = {f"{stem}.weight": _weight(checkpoint, stem) for stem in stems}
     used = [f"{stem}.{part}" for stem in stems for part in ("qweight", "qzeros", "scales")]
-    sentence = f"AWQ: {counted(len(stems), 'of 4 bits')}, as their integers and scales stand for"
+    sentence = f"AWQ: {counted(len(stems), 'of 4 bits')}, read as the exact values of their integers and scales"
     return quantized(checkpoint, found, used, sentence, marks=MARKS)
 
 

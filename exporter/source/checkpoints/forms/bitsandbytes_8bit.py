@@ -12,7 +12,7 @@ MARKS = (".SCB", ".weight_format")
 
 
 def read(checkpoint: Checkpoint) -> Checkpoint | None:
-    """Take `weight · SCB / 127`, row by row. SourceError for layouts of a GPU, and where one of both does not fit.
+    """Take `weight · SCB / 127`, row by row. SourceError for layouts of a GPU, and where `weight` and `SCB` do not fit each other.
 
     Columns with outliers, which that library multiplies in float16 at run time, are integers in the file like all others.
     """
@@ -22,7 +22,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     settings_of(checkpoint, QUANT_METHOD, METHOD_SETTINGS)
     found = {f"{stem}.weight": _weight(checkpoint, stem) for stem in stems}
     used = [f"{stem}.{part}" for stem in stems for part in ("weight", "SCB", "weight_format")]
-    sentence = f"bitsandbytes: {counted(len(stems), 'of 8 bits')}, as their integers and scales stand for; activations are floats"
+    weights = counted(len(stems), "of 8 bits")
+    sentence = f"bitsandbytes: {weights}, read as the exact values of their integers and scales; activations are floats"
     return quantized(checkpoint, found, used, sentence, marks=MARKS)
 
 

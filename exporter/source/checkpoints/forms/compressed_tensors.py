@@ -5,8 +5,8 @@ from typing import Any
 
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
-from ..eighth_floats import dequantized
-from ..integers import Integers, IntegerWeight
+from ..float8_weights import dequantized
+from ..integers import Integers, IntegerWeight, needed_order
 from ..packing import from_stream, from_words
 from ..quantization import beside, check_grid, checked, counted, method_of, per_group, quantized, settings_of
 from ..state import StoredTensor
@@ -55,7 +55,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     rounded = [s for s in schemes if s.get("input_activations") or s.get("output_activations")]
     used = [f"{stem}.{part}" for stem in (*stems, *plain) for part in (*_PARTS, *(_RUN_TIME if rounded else ()))]
     used += [f"{stem}.weight" for stem in plain]
-    said = [counted(len(found), "as their integers and scales stand for")] if found else []
+    said = [counted(len(found), "read as the exact values of their integers and scales")] if found else []
     said += (
         [counted(len(floats), "dequantized from 8-bit floats, which the artifact holds as floats")] if floats else []
     )
@@ -78,7 +78,7 @@ def _schemes(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Iterator[Ma
             )
     for scheme in schemes:
         if not isinstance(scheme, Mapping):
-            raise SourceError(f"{place} has config_groups that are no tables: download config.json again")
+            raise SourceError(f"{place} has config_groups that are not JSON objects: download config.json again")
         yield scheme
 
 
@@ -154,13 +154,6 @@ def _packed(checkpoint: Checkpoint, stem: str, given: set[int]) -> Integers:
 
 
 def _read(codes: Any, scale: Any, bits: int, zero: Any, order: Any) -> IntegerWeight:
-    """Return a weight, without zero points or an order that say nothing."""
-    import torch
-
-    if order is not None:
-        groups, inputs = scale.shape[1], codes.shape[1]
-        if bool((order == -1).all()) or torch.equal(
-            order.long(), torch.arange(groups).repeat_interleave(inputs // groups)
-        ):
-            order = None
-    return IntegerWeight(codes, scale.float(), bits, zero, order)
+    """Return a weight, without an order that says nothing."""
+    given = None if order is None or bool((order == -1).all()) else order
+    return IntegerWeight(codes, scale.float(), bits, zero, needed_order(given, codes.shape[1], scale.shape[1]))

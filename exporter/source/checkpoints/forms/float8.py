@@ -4,7 +4,7 @@ from typing import Any
 
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
-from ..eighth_floats import dequantized
+from ..float8_weights import dequantized
 from ..quantization import SETTINGS, counted, method_of, quantized, settings_of
 from ..state import StoredTensor
 

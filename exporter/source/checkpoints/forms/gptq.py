@@ -5,10 +5,9 @@ from dataclasses import replace
 from .....errors import SourceError
 from .....json_file import read_json
 from ..checkpoint import Checkpoint
-from ..integers import Integers, IntegerWeight
+from ..integers import Integers, IntegerWeight, needed_order
 from ..packing import from_stream
 from ..quantization import SETTINGS, beside, check_grid, checked, counted, method_of, quantized, settings_of
-from ..state import StoredTensor
 
 ORDER = 10
 NAME = "GPTQ"
@@ -43,7 +42,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     found = {f"{stem}.weight": _weight(checkpoint, stem, settings.get("bits"), layout == "gptq") for stem in stems}
     used = [f"{stem}.{part}" for stem in stems for part in ("qweight", "qzeros", "scales", "g_idx")]
     kinds = sorted({bits for _, bits in found.values()})
-    sentence = f"GPTQ: {counted(len(stems), 'of ' + ' and '.join(map(str, kinds)) + ' bits')}, as their integers and scales stand for"
+    weights = counted(len(stems), f"of {' and '.join(map(str, kinds))} bits")
+    sentence = f"GPTQ: {weights}, read as the exact values of their integers and scales"
     return quantized(checkpoint, {n: i for n, (i, _) in found.items()}, used, sentence, marks=MARKS)
 
 
@@ -85,16 +85,7 @@ def _weight(checkpoint: Checkpoint, stem: str, given: object, less_one: bool) ->
     def load() -> IntegerWeight:
         codes = from_stream(packed.read().T.contiguous(), bits, inputs)
         zero = from_stream(zeros.read(), bits, out).int() + int(less_one)
-        return IntegerWeight(codes, scales.read().float().T, bits, zero.T, _order(index, inputs, groups))
+        order = needed_order(index.read() if index is not None else None, inputs, groups)
+        return IntegerWeight(codes, scales.read().float().T, bits, zero.T, order)
 
     return Integers((out, inputs), checked(checkpoint, name, load)), bits
-
-
-def _order(index: StoredTensor | None, inputs: int, groups: int) -> object:
-    """Return the group of each input; None where groups are of consecutive inputs."""
-    import torch
-
-    if index is None:
-        return None
-    order = index.read().long()
-    return None if torch.equal(order, torch.arange(groups).repeat_interleave(inputs // groups)) else order

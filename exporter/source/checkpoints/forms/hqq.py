@@ -63,7 +63,9 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         else:
             floats[f"{stem}.weight"] = weight
     used = [f"{stem}.{part}" for stem in stems for part in _PARTS]
-    sentence = f"HQQ: {counted(len(stems), 'of few bits')}, as their integers, scales and zero points stand for"
+    sentence = (
+        f"HQQ: {counted(len(stems), 'of few bits')}, read as the exact values of their integers, scales and zero points"
+    )
     return quantized(checkpoint, found, used, sentence, floats=floats, marks=MARKS)
 
 

@@ -31,7 +31,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
 
     `_weight_scale` is 127 divided by the largest magnitude, as nlp-architect's `QuantizedLinear` and `QuantizedEmbedding` save it. In
     mode `ema` inputs of linear layers are rounded to `input_thresh / 127`; outputs are not rounded again here. In mode `dynamic`
-    ranges are those of each batch, and activations are computed as floats. SourceError for thresholds that never saw a value.
+    ranges are those of each batch, and activations are computed as floats. SourceError for thresholds that have
+    never observed an activation.
     """
     state = checkpoint.state
     parts = (".quantized_weight", ".input_thresh", "._step")
@@ -83,8 +84,8 @@ def _steps(checkpoint: Checkpoint, thresholds: Mapping[str, float], settings: Ma
     for stem, threshold in thresholds.items():
         if not 0 < threshold < float("inf"):
             raise SourceError(
-                f"{checkpoint.directory}: {stem}.input_thresh is {threshold:g}: it never saw a value: train the model on some text first, "
-                "or save it with mode dynamic"
+                f"{checkpoint.directory}: {stem}.input_thresh is {threshold:g}: it has never observed an activation: run training on some "
+                "text first, or save it with mode dynamic"
             )
     return {stem: threshold / 127 for stem, threshold in thresholds.items()}
 

@@ -51,7 +51,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         zero = _beside(checkpoint, stem, _ZEROS)
         found[f"{stem}.weight"] = _weight(checkpoint, name, scale, zero, bits, settings)
         used += [name, scale, *([zero] if zero else [])]
-    sentence = f"integers: {counted(len(found), f'of {bits} bits, as they and their scales stand for')}"
+    sentence = f"integers: {counted(len(found), f'of {bits} bits, read as the exact values of them and their scales')}"
     return quantized(checkpoint, found, used, sentence, marks=MARKS)
 
 

@@ -1,10 +1,8 @@
 """torch's own quantized modules (`quantize_dynamic`, converted static ones), whose state dicts hold packed parameters."""
 
-from typing import Any
-
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
-from ..integers import Integers, IntegerWeight
+from ..integers import Integers, IntegerWeight, needed_zero
 from ..quantization import checked, counted, quantized, settings_of
 from ..state import StoredTensor
 
@@ -41,7 +39,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         if bias is not None:
             floats[f"{stem}.bias"] = bias.computed(lambda tensor: tensor.detach().float())
         used += [stem + ending, stem + _BIAS, f"{stem}.scale", f"{stem}.zero_point"]
-    count = counted(len(linear) + len(embeddings), "as their integers and scales stand for")
+    count = counted(len(linear) + len(embeddings), "read as the exact values of their integers and scales")
     sentence = f"torch's quantized modules: {count}; activations are computed in floats"
     return quantized(checkpoint, found, used, sentence, floats=floats, marks=MARKS)
 
@@ -69,10 +67,6 @@ def _weight(checkpoint: Checkpoint, stem: str, name: str) -> Integers:
             scale, zero = (torch.full((rows, 1), value) for value in (tensor.q_scale(), tensor.q_zero_point()))
         else:
             scale, zero = (t[:, None] for t in (tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()))
-        return IntegerWeight(tensor.int_repr(), scale.float(), 8, _unless_none(zero))
+        return IntegerWeight(tensor.int_repr(), scale.float(), 8, needed_zero(zero))
 
     return Integers((stored.shape[0], stored.shape[1]), checked(checkpoint, name, load))
-
-
-def _unless_none(zero: Any) -> Any:
-    return zero if bool(zero.any()) else None

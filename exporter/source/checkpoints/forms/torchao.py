@@ -1,11 +1,9 @@
 """torchao's quantized tensors, flattened in safetensors files or as tensors of their own in a state dict."""
 
-from typing import Any
-
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
-from ..eighth_floats import dequantized
-from ..integers import Integers, IntegerWeight
+from ..float8_weights import dequantized
+from ..integers import Integers, IntegerWeight, needed_zero
 from ..quantization import checked, counted, per_group, quantized, settings_of
 from ..state import StoredTensor
 
@@ -42,7 +40,7 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         else:
             found[f"{stem}.weight"] = _weight(checkpoint, stem, weight)
     used = [f"{stem}._weight_{part}" for stem in stems for part in ("qdata", "scale", "zero_point")]
-    said = [counted(len(found), "as their integers and scales stand for")] if found else []
+    said = [counted(len(found), "read as the exact values of their integers and scales")] if found else []
     said += (
         [counted(len(floats), "dequantized from 8-bit floats, which the artifact holds as floats")] if floats else []
     )
@@ -65,10 +63,6 @@ def _weight(checkpoint: Checkpoint, stem: str, weight: StoredTensor) -> Integers
     def load() -> IntegerWeight:
         codes = weight.read()
         bits = 4 if -8 <= int(codes.min()) <= int(codes.max()) <= 7 else 8
-        return IntegerWeight(codes, scale().float(), bits, _unless_none(zero() if zero is not None else None))
+        return IntegerWeight(codes, scale().float(), bits, needed_zero(zero() if zero is not None else None))
 
     return Integers(shape, checked(checkpoint, name, load))
-
-
-def _unless_none(zero: Any) -> Any:
-    return zero if zero is not None and bool(zero.any()) else None

@@ -91,8 +91,8 @@ def test_a_block_that_is_said_to_be_larger_than_the_weight_costs_nothing(tmp_pat
         ({STATE: note(blocksize=64, shape=[1 << 30, 1 << 30])}, f"says shape [{1 << 30}, {1 << 30}]"),
         ({STATE: note(blocksize=0, shape=[32, 32])}, "in blocks of 0"),
         ({STATE: note(blocksize=64, shape=[32, 32])}, "no nested_blocksize and nested_offset"),
-        ({STATE: torch.zeros(5000, dtype=torch.uint8)}, "the bytes of a short table are expected"),
-        ({STATE: torch.zeros(50, dtype=torch.uint8)}, "is no table in JSON"),
+        ({STATE: torch.zeros(5000, dtype=torch.uint8)}, "the bytes of a short JSON object are expected"),
+        ({STATE: torch.zeros(50, dtype=torch.uint8)}, "is not a JSON object"),
         ({STATE: None}, "belongs to no quantized weight"),
     ],
 )

@@ -42,7 +42,9 @@ def settings(bits: int = 4, **more: object) -> dict[str, object]:
 def test_integers_of_every_width_are_read(bits: int, tmp_path: Path) -> None:
     found = integers.make_quantized(tmp_path, packing(bits), settings(bits), bits=bits, group=32, symmetric=True)
     source = integers.opened(tmp_path, found)
-    assert source.sentences == (f"GPTQ: 6 weights of {bits} bits, as their integers and scales stand for",)
+    assert source.sentences == (
+        f"GPTQ: 6 weights of {bits} bits, read as the exact values of their integers and scales",
+    )
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

@@ -128,7 +128,7 @@ def test_passes_and_targets_without_such_arithmetic_are_refused(stored: Path, tm
         ({f"{QUERY}._weight_scale": None}, f"{QUERY}.quantized_weight has no {QUERY}._weight_scale beside it"),
         ({f"{QUERY}._weight_scale": torch.ones(32)}, "_weight_scale is [32], one number is expected"),
         ({f"{QUERY}.quantized_weight": torch.zeros(32).char()}, "two axes are expected"),
-        ({f"{QUERY}.input_thresh": torch.zeros(1)}, "input_thresh is 0: it never saw a value"),
+        ({f"{QUERY}.input_thresh": torch.zeros(1)}, "input_thresh is 0: it has never observed an activation"),
         ({f"{QUERY}.input_thresh": torch.zeros(4)}, "input_thresh is [4], one number is expected"),
         ({f"{QUERY}.bias_scale": None}, f"{QUERY}._quantized_bias has no {QUERY}.bias_scale beside it"),
         ({f"{QUERY}._quantized_bias": torch.zeros(3).int()}, f"{QUERY}._quantized_bias is [3]"),

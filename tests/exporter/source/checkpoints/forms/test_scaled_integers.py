@@ -45,7 +45,9 @@ def test_groups_of_outputs_are_read_at_every_width(bits: int, packed: bool, tmp_
     pack = by_rows(bits, 4, packed=packed)
     found = integers.make_quantized(tmp_path, pack, settings(bits, groups=4, packed=packed), bits=bits)
     source = integers.opened(tmp_path, found)
-    assert source.sentences == (f"integers: 6 weights of {bits} bits, as they and their scales stand for",)
+    assert source.sentences == (
+        f"integers: 6 weights of {bits} bits, read as the exact values of them and their scales",
+    )
 
 
 @pytest.mark.parametrize(("bits", "kind"), [(3, "int4 in blocks of"), (8, "int8)")])

@@ -7,7 +7,7 @@ import torch
 
 from headway.errors import SourceError
 from headway.exporter.source.checkpoints.checkpoint import Checkpoint
-from headway.exporter.source.checkpoints.eighth_floats import dequantized
+from headway.exporter.source.checkpoints.float8_weights import dequantized
 from headway.exporter.source.checkpoints.state import given
 
 WEIGHT = torch.arange(12.0).reshape(3, 4).to(torch.float8_e4m3fn)
