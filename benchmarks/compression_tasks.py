@@ -20,6 +20,7 @@ from headway.exporter.compress.figures import (
     pair_correlation,
     value_of,
 )
+from headway.exporter.validate.metrics import entity_f1
 from headway.runners.base import Runner
 
 from .data import movies, named_entities, news, rated_pairs
@@ -141,16 +142,14 @@ def _entities() -> Task:
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()
     first = [judged.first_tokens(i, tokenizer) for i in range(len(judged.texts))]
-    wanted = [set(entities([judged.names[label] for label in labels])) for labels in judged.labels]
+    wanted = [[judged.names[label] for label in labels] for labels in judged.labels]
 
     def figures(own: Answers, theirs: Answers) -> tuple[Figure, Figure]:
         labels, source = ([_words(a, t) for a, t in zip(answers, first, strict=True)] for answers in (own, theirs))
-        given = [set(entities([judged.names[i] for i in row])) for row in labels]
-        hits = np.array([2.0 * len(g & w) for g, w in zip(given, wanted, strict=True)])
-        decided = np.array([float(len(g) + len(w)) for g, w in zip(given, wanted, strict=True)])
+        given = [[judged.names[i] for i in row] for row in labels]
         equal = np.array([float(np.sum(a == b)) for a, b in zip(labels, source, strict=True)])
         words = np.array([float(len(row)) for row in labels])
-        return Figure(mean(hits, decided), len(hits)), Figure(mean(equal, words), len(words))
+        return Figure(entity_f1(given, wanted), len(given)), Figure(mean(equal, words), len(words))
 
     title = "MiniLM-L6, named entities"
     return Task(title, "entity F1, %", directory, data["train"].texts, judged.texts, "logits", figures)
@@ -161,15 +160,3 @@ def _words(logits: np.ndarray, first: np.ndarray) -> np.ndarray:
     found = logits.argmax(-1)
     inside = (first >= 0) & (first < len(found))
     return np.where(inside, found[np.where(inside, first, 0)], 0)
-
-
-def entities(labels: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Return kind, first and last word of each entity in BIO labels. An I- after another kind begins one, as in conlleval."""
-    found: list[tuple[str, int, int]] = []
-    for i, label in enumerate(labels):
-        mark, _, kind = label.partition("-")
-        if mark == "I" and found and found[-1][0] == kind and found[-1][2] == i - 1:
-            found[-1] = (kind, found[-1][1], i)
-        elif mark in ("B", "I"):
-            found.append((kind, i, i))
-    return found

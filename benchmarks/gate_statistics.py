@@ -4,7 +4,8 @@
 
 Runners take 10 ms times a noise: constant (1 % of jitter), bimodal (30 % of the calls take 1.3 times as long), drifting (a factor with a
 spread of 10 % that forgets itself within half a second), bursts (for 50 ms, every half second, calls take up to twice as long). Sessions of
-one model differ by 1 %, as processes do. A simulated clock counts the budget. It takes some minutes on one core.
+one model differ by 1 %, as processes do. A simulated clock counts the budget. Runs at the limit
+itself are a fifth as many, with a budget of 30 seconds; searches for a server's capacity a tenth. It takes some minutes on one core.
 """
 
 import argparse

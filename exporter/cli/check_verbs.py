@@ -102,7 +102,13 @@ def verify(
     as_json: o.Json = False,
 ) -> None:
     """Compare BUNDLE with its source on real text again, and its files with their checksums; with --key, its signature alone."""
+    if key is None and signature is not None:
+        raise UsageError("--signature belongs to --key: give the public key, or leave it out")
     if key is not None:
+        if against or data or column or adapter or allow_pickle or allow_code:
+            raise UsageError(
+                "--key checks the signature alone: leave --against, --data, --column, --adapter, --allow-pickle and --allow-code out"
+            )
         _verify_signature(bundle, key, signature, quiet, as_json)
         return
     with progress(4, quiet or as_json) as step:
@@ -170,9 +176,9 @@ def bench(
 ) -> None:
     """Measure latency and throughput of BUNDLE, paired with others."""
     if diff is not None:
-        if against or device or save or out or rounds:
+        if against or device or serial or tool or shape or save or out or rounds:
             raise UsageError(
-                "--diff shows two bundles alone: leave --against, --device, --rounds, --save and --out out"
+                "--diff shows two bundles alone: leave --against, --device, --serial, --tool, --shape, --rounds, --save and --out out"
             )
         _bench_diff(bundle, diff, threads, data, column, as_json=as_json, quiet=quiet)
         return

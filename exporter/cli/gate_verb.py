@@ -60,6 +60,7 @@ _Bound = Annotated[
     float | None,
     typer.Option(
         "--bound",
+        min=0.001,
         metavar="MS",
         help="Scenario server: the milliseconds that 99 % of the answers have to keep.",
         rich_help_panel=o.MEASURE,

@@ -18,7 +18,7 @@ class Gates(StrictModel):
     max_quality_drop: float | None = Field(
         default=None,
         ge=0,
-        description="Points of quality on labelled text that the source may have more, at most; with its confidence.",
+        description="Points of quality on labeled text that the source may have more, at most; with its confidence.",
     )
     max_mb: float | None = Field(default=None, gt=0, description="Megabytes of the artifact, at most.")
     max_rss_mb: float | None = Field(

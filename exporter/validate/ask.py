@@ -49,16 +49,16 @@ def ask(
     if mode not in MODES:
         raise UsageError(f"mode {mode!r} is not known: give {', '.join(MODES)}")
     try:
-        limits = Gates(**gates).given
+        asked = Gates(**gates)
     except ValidationError as error:
         raise UsageError(f"gates: {in_words(error.errors())}") from error
     if (bundle / RECIPE_FILE).is_file():
-        limits = read_recipe(bundle / RECIPE_FILE).gates.given | limits
+        asked = read_recipe(bundle / RECIPE_FILE).gates.model_copy(update=asked.model_dump(exclude_none=True))
     if out is not None:
         output_folder(out)  # before anything is measured
     question = Question(
         bundle,
-        limits,
+        asked.given,
         MODES[mode],
         baseline=None if baseline is None else Path(baseline),
         data=None if data is None else Path(data),
@@ -67,7 +67,8 @@ def ask(
         **given,
     )
     result, written = gate_bundle(question, on_step)
-    if written is not None and result.crash is None:
+    failed_its_lock = baseline is not None and result.verdict == "fail"  # a lock of what failed would let it pass
+    if written is not None and result.crash is None and not failed_its_lock:
         file = (out or Path()) / LOCK_FILE
         written.write(file)
         result.files.append(file)

@@ -11,6 +11,7 @@ import numpy as np
 from ...calibration.corpus import lines_or_builtin
 from ...errors import UsageError
 from ...manifest import MANIFEST, Manifest, check_files
+from ..source.source import Source
 from .estimates import Estimate
 from .gate_rows import PERCENTILES, most_row, ratio_row, sorted_rows, wall_row
 from .labeled import Labeled
@@ -21,7 +22,7 @@ from .outputs import GateResult
 from .paired import Rule, block_of, measure_ratio
 from .percentiles import median_of, percentile
 from .processes import Block, RunnerCrash, run_block
-from .quality_gate import gold_of, parity_gate, quality_gate, source_named
+from .quality_gate import gold_of, parity_gate, quality_gate, source_named, source_of
 from .scenarios import check_scenarios
 from .throughput import throughput_of
 
@@ -63,6 +64,7 @@ class Run:
     manifest: Manifest
     texts: list[Any]
     gold: Labeled | None
+    source: Source | None
     lock: Lock | None
     limits: dict[str, float | bool]
     result: GateResult
@@ -131,14 +133,21 @@ def _prepared(question: Question, step: Callable[..., None]) -> Run:
         raise UsageError("speedup_vs is the speed beside a baseline: give --baseline, a bundle or a lock")
     if question.baseline is not None:
         limits.setdefault("speedup_vs", question.mode.speedup)
+    if is_bundle and question.baseline is not None:
+        if question.lock:
+            raise UsageError(
+                "--lock measures beside the reference workload, and --baseline beside another bundle: run the gate once for each"
+            )
+        _check_baseline(question.baseline, path, manifest)
     if not (limits or question.lock or question.scenarios):
         raise UsageError(
             f"{path}: nothing to judge by: give --gate, as p99_ms=20, `gates:` in its recipe, --baseline, or --lock to write a baseline"
         )
     check_scenarios(_scenarios(question, limits))
-    if limits.keys() & {"max_quality_drop", "parity"}:
+    if "parity" in limits:
         source_named(question)  # before anything is measured
     gold = gold_of(question.data, question.column, manifest, needed="max_quality_drop" in limits)
+    source = source_of(question, manifest) if gold is not None else None
     texts = list(gold.texts) if gold is not None else lines_or_builtin(question.data, question.column)
     texts = _sample(texts)
     facts = machine_facts(question.threads)
@@ -149,7 +158,17 @@ def _prepared(question: Question, step: Callable[..., None]) -> Run:
         limits.setdefault("max_mb", lock.mb * _SLACK["max_mb"])
         if lock.rss_mb is not None:
             limits.setdefault("max_rss_mb", lock.rss_mb * _SLACK["max_rss_mb"])
-    return Run(question, manifest, texts, gold, lock, limits, result, step)
+    return Run(question, manifest, texts, gold, source, lock, limits, result, step)
+
+
+def _check_baseline(baseline: Path, bundle: Path, manifest: Manifest) -> None:
+    """Raise SourceError where a file of a bundle to compare with was changed, UsageError where it is another model's."""
+    other = Manifest.read(baseline)
+    check_files(baseline, other)
+    if (other.source["fingerprint"], other.task) != (manifest.source["fingerprint"], manifest.task):
+        raise UsageError(
+            f"{baseline}: was made from another model than {bundle}, or for another task: give a bundle of the same one"
+        )
 
 
 def _sample(texts: Sequence[Any]) -> list[Any]:
@@ -178,9 +197,9 @@ def _measured(run: Run) -> Lock | None:
         _scenario(run, scenario)
     _processes(run)
     _figures(run)
-    if run.gold is not None:
+    if run.gold is not None and run.source is not None:
         run.step("quality on labels")
-        row, figures = quality_gate(question, run.manifest, run.gold, float(limits["max_quality_drop"]))
+        row, figures = quality_gate(question, run.manifest, run.source, run.gold, float(limits["max_quality_drop"]))
         rows.append(row)
         run.result.figures["quality"] = figures
     if "parity" in limits:
@@ -259,7 +278,7 @@ def _scenario(run: Run, scenario: str) -> None:
     question, mode, limits = run.question, run.question.mode, run.limits
     logs = []
     for number in range(mode.processes if scenario != "server" else 1):
-        run.step(f"scenario {scenario}", of=mode.processes)
+        run.step(f"scenario {scenario}", of=1 if scenario == "server" else mode.processes)
         block = run.block(
             texts=run.texts,
             scenario=scenario,

@@ -94,7 +94,12 @@ def ratio_row(limit: float, ratio: Ratio, against: str, *, busier: bool = False)
     """
     found = ratio.estimate
     speed = Estimate(1 / found.value, 1 / found.high, 1 / found.low, found.count)
-    note = f"beside {against}; a slowdown of {100 * ratio.detectable:.1f} % would be found"
+    found_at = (
+        f"a slowdown of {100 * ratio.detectable:.1f} % would be found"
+        if limit <= 1
+        else f"a speed of {limit * limit / (1 + ratio.detectable):.2f}× or less would be found"
+    )
+    note = f"beside {against}; {found_at}"
     verdict = at_least(speed, limit)
     if busier and verdict == "fail" and speed.high >= limit * (1 - _SHIFT):
         return Row("speedup_vs", limit, speed, "undecided", f"{BUSIER}; {note}")

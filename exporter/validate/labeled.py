@@ -1,4 +1,4 @@
-"""Read labelled data as a model's task asks for it, and score a model and its source on the same texts."""
+"""Read labeled data as a model's task asks for it, and score a model and its source on the same texts."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,13 @@ from ...calibration.corpus import read_columns, read_labeled
 from ...errors import UsageError
 from ...tasks import THRESHOLD, Scoring, best_answer, best_of
 from ...text import Text, TextEncoder
-from ..compress.figures import Statistic, correlation, f1, mean
+from ..compress.figures import Statistic, combined, correlation, f1, mean
 from .metrics import (
     K,
     Metric,
     accuracy,
     binary_f1,
+    entities_of,
     entity_f1,
     exact_match,
     macro_f1,
@@ -87,7 +88,7 @@ class Model:
         return [self._tags(*item) for item in zip(sentences, encodings, logits, strict=True)]
 
     def _tags(self, words: Sequence[str], encoding: Any, logits: np.ndarray) -> list[str]:
-        starts = np.concatenate([[0], np.cumsum([len(word) + 1 for word in words])[:-1]]).astype(int)
+        starts = np.cumsum([0, *(len(word) + 1 for word in words)])[:-1]
         covering: dict[int, int] = {}
         for token, (begin, end) in enumerate(encoding.offsets):
             for place in range(begin, end):
@@ -101,7 +102,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Labeled:
-    """Labelled texts of a file. `score(own, source)` gives the metrics of a model and of its source; the first is the gate's.
+    """Labeled texts of a file. `score(own, source)` gives the metrics of a model and of its source; the first is the gate's.
 
     `texts` are what the model reads, a text or a pair each.
     """
@@ -112,7 +113,7 @@ class Labeled:
 
 
 def read_gold(path: Path, task: str, labels: Mapping[str, str], scoring: Scoring | None, column: str | None) -> Labeled:
-    """Return the labelled texts of a file for a task. UsageError says what is missing, and which columns the task needs."""
+    """Return the labeled texts of a file for a task. UsageError says what is missing, and which columns the task needs."""
 
     def embedded() -> Labeled:
         return _ranked(path, cross=False) if _has(path, query=_QUERY, texts=_TEXTS) else _rated(path)
@@ -163,29 +164,44 @@ def _classified(path: Path, labels: Mapping[str, str], scoring: Scoring | None, 
             metrics = {"accuracy": accuracy, "macro F1": macro_f1} | (
                 {"binary F1": binary_f1} if len(classes) == 2 else {}
             )
-            return [_both(name, metric, chosen, gold) for name, metric in metrics.items()]
+            positive = np.any([values == 1 for values in (*chosen, gold)], axis=0)
+            counts = {"binary F1": int(positive.sum())}
+            return [_both(n, metric, chosen, gold, counts.get(n)) for n, metric in metrics.items()]
         scores = [scoring.scores(logits) for logits in given]
         wanted = gold.reshape(scores[0].shape)
         if scoring.kind == "multi-label":
-            return [_both("micro F1", f1, [s >= THRESHOLD for s in scores], wanted >= THRESHOLD)]
-        return _correlations([s[:, 0] for s in scores], wanted[:, 0])
+            decisions = [s >= THRESHOLD for s in (*scores, wanted)]
+            deciding = int(np.any(decisions, axis=(0, 2)).sum())
+            return [_both("micro F1", f1, decisions[:2], decisions[2], deciding)]
+        return _correlations(scores, wanted)
 
     return Labeled(path.name, texts, score)
 
 
-def _both(name: str, metric: Callable[[Any, Any], Statistic], given: Sequence[Any], wanted: Any) -> Metric:
-    """Return a metric of the answers of both models."""
-    return Metric(name, metric(given[0], wanted), metric(given[1], wanted), len(wanted))
+def _both(
+    name: str, metric: Callable[[Any, Any], Statistic], given: Sequence[Any], wanted: Any, deciding: int | None = None
+) -> Metric:
+    """Return a metric of the answers of both models; `deciding` is how many texts it is made of, where not all count."""
+    return Metric(name, metric(given[0], wanted), metric(given[1], wanted), len(wanted), deciding)
 
 
 def _correlations(given: Sequence[np.ndarray], wanted: np.ndarray) -> list[Metric]:
-    return [_both("Spearman", spearman, given, wanted), _both("Pearson", correlation, given, wanted)]
+    """Return how values `[texts]` or `[texts, columns]` rank with those that were wanted: the mean of all columns."""
+
+    def of(one: Callable[[np.ndarray, np.ndarray], Statistic]) -> Callable[[Any, Any], Statistic]:
+        return lambda a, b: combined([one(x, y) for x, y in zip(_by_column(a), _by_column(b), strict=True)])
+
+    return [_both("Spearman", of(spearman), given, wanted), _both("Pearson", of(correlation), given, wanted)]
+
+
+def _by_column(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).T
 
 
 def _tagged(path: Path, labels: Mapping[str, str]) -> Labeled:
     needed = "columns `tokens` (a list of words) and `tags` (a list of labels)"
     read = _columns(path, needed, tokens=_TOKENS, tags=_TAGS)
-    words = [_list(path, row, value, needed) for row, value in enumerate(read["tokens"], 1)]
+    words = [[str(word) for word in _list(path, row, value, needed)] for row, value in enumerate(read["tokens"], 1)]
     gold = [
         [_tag(path, tag, labels) for tag in _list(path, i, value, needed)] for i, value in enumerate(read["tags"], 1)
     ]
@@ -195,7 +211,8 @@ def _tagged(path: Path, labels: Mapping[str, str]) -> Labeled:
 
     def score(own: Model, source: Model) -> list[Metric]:
         given = [model.tags(words) for model in (own, source)]
-        return [_both("entity F1", entity_f1, given, gold), _both("equal tags", _equal_tags, given, gold)]
+        deciding = sum(any(entities_of(tags) for tags in row) for row in zip(*given, gold, strict=True))
+        return [_both("entity F1", entity_f1, given, gold, deciding), _both("equal tags", _equal_tags, given, gold)]
 
     return Labeled(path.name, [" ".join(w) for w in words], score)
 
@@ -217,10 +234,13 @@ def _tag(path: Path, tag: object, labels: Mapping[str, str]) -> str:
 
 def _list(path: Path, row: int, value: object, needed: str) -> list[Any]:
     if isinstance(value, str):
-        value = json.loads(value) if value.startswith("[") else value.split()
+        try:
+            value = json.loads(value) if value.startswith("[") else value.split()
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{path}: row {row} is no list ({error}); quality on labels needs {needed}") from error
     if not isinstance(value, list):
         raise UsageError(f"{path}: row {row} holds a {type(value).__name__}; quality on labels needs {needed}")
-    return [str(item) if isinstance(item, str) else item for item in value]
+    return value
 
 
 def _answered(path: Path) -> Labeled:

@@ -74,10 +74,13 @@ class Lock:
         try:
             known = {name: raw[name] for name in cls.__dataclass_fields__}
             blocks, times = (tuple(float(x) for x in known[name]) for name in ("blocks", "milliseconds"))
-            lock = cls(**known | {"blocks": blocks, "milliseconds": times, "machine": dict(known["machine"])})
-            if len(blocks) < 4 or not np.isfinite(blocks).all() or not isinstance(lock.kind, str):
+            sizes = {name: float(known[name]) for name in ("mb", "noise", "reference_ms")}
+            rss = None if known["rss_mb"] is None else float(known["rss_mb"])
+            machine = dict(known["machine"]) | {"versions": dict(known["machine"]["versions"])}
+            if len(blocks) < 4 or not np.isfinite([*blocks, *sizes.values(), rss or 0.0]).all():
                 raise ValueError("too few blocks")
-            return lock
+            machine_kind(machine)
+            return cls(**known | sizes | {"blocks": blocks, "milliseconds": times, "machine": machine, "rss_mb": rss})
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"{path}: a lock that was changed or cut; write it again with `headway gate --lock`"

@@ -162,6 +162,13 @@ class Metric:
     own: Statistic
     source: Statistic
     count: int
+    deciding: int | None = None
+    """Of how many texts the metric is made, where others do not count: those with an entity, of the F1 score of entities."""
+
+    @property
+    def decided_by(self) -> int:
+        """How many texts decide the metric."""
+        return self.count if self.deciding is None else self.deciding
 
     @property
     def points(self) -> float:

@@ -31,7 +31,8 @@ class Drop:
     @property
     def statement(self) -> str:
         """What was tested, in words."""
-        return f"no worse than {self.allowed:g} points of {self.metric}, with {100 * self.confidence:.1f} % confidence"
+        points = f"{self.allowed:g} point{'s' if self.allowed != 1 else ''} of {self.metric}"
+        return f"no worse than {points}, with {100 * self.confidence:.1f} % confidence"
 
     def to_json(self) -> dict[str, Any]:
         """Return the drop as plain values."""
@@ -50,7 +51,8 @@ def drop_of(metric: Metric, allowed: float) -> Drop:
     """Return how many points are lost, with a 95 % interval, and the confidence that it is at most `allowed`.
 
     Texts are resampled, both models' answers together. Where hardly any answer differs, resampling cannot show one that was not
-    met: so no interval ends before 100 (1 - 0.025^(1 / texts)) points, which is the exact end for a text that never got worse.
+    met: so no interval ends before 100 (1 - 0.025^(1 / texts)) points, which is the exact end for a text that never got worse. Counted
+    are the texts that decide the metric.
     """
     rng = np.random.default_rng(0)
     drawn = []
@@ -61,10 +63,11 @@ def drop_of(metric: Metric, allowed: float) -> Drop:
     low, high = np.quantile(draws, [0.025, 0.975])
     confidence = float((draws <= allowed).mean())
     if metric.name not in CORRELATIONS:
-        high = max(high, 100 * (1 - _UNSEEN ** (1 / metric.count)))
-        confidence = min(confidence, 1 - max(0.0, 1 - allowed / 100) ** metric.count)
+        texts = max(metric.decided_by, 1)
+        high = max(high, 100 * (1 - _UNSEEN ** (1 / texts)))
+        confidence = min(confidence, 1 - max(0.0, 1 - allowed / 100) ** texts)
     value = metric.source_points - metric.points
-    found = Estimate(value, float(low), float(high), metric.count)
+    found = Estimate(value, float(low), float(high), metric.decided_by)
     return Drop(metric.name, metric.points, metric.source_points, found, allowed, confidence)
 
 

@@ -43,7 +43,7 @@ class GateResult:
         named = [row for row in self.rows if row.verdict == self.verdict]
         if not self.rows:
             return f"PASS: {self.bundle}: measured in {self.seconds:.0f} s, and no gate was given"
-        what = "all gates" if self.verdict == "pass" else ", ".join(f"{shown(row)}" for row in named)
+        what = "all gates" if self.verdict == "pass" else ", ".join(shown(row) for row in named)
         return f"{self.verdict.upper()}: {self.bundle}: {what} ({len(self.rows)} judged in {self.seconds:.0f} s)"
 
     def to_json(self) -> dict[str, Any]:
@@ -67,8 +67,12 @@ def shown(row: Row) -> str:
     """Return a gate in words: its figure, and its limit."""
     if row.gate == "parity":
         return "parity"
-    sign = "≥" if row.gate in LEAST_OF else "≤"
-    return f"{row.gate} {number(row.figure)} ({sign} {row.limit:.4g}{' ' + row.unit if row.unit else ''})"
+    return f"{row.gate} {number(row.figure)} ({_limit(row)})"
+
+
+def _limit(row: Row) -> str:
+    """Return a limit with its direction and unit."""
+    return f"{'≥' if row.gate in LEAST_OF else '≤'} {row.limit:.4g} {row.unit}".strip()
 
 
 def number(figure: Estimate | None) -> str:
@@ -142,8 +146,7 @@ def summary(result: GateResult) -> str:
 
 def cells(row: Row) -> Iterable[str]:
     """Return the cells of a gate's row: name, limit, figure, verdict, note."""
-    sign = "≥" if row.gate in LEAST_OF else "≤"
-    limit = "yes" if row.gate == "parity" else f"{sign} {row.limit:.4g} {row.unit}".strip()
+    limit = "yes" if row.gate == "parity" else _limit(row)
     figure = ("yes" if row.figure and row.figure.value else "no") if row.gate == "parity" else number(row.figure)
     return [row.gate, limit, figure, row.verdict, _cell(row.note)]
 

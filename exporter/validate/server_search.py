@@ -9,6 +9,8 @@ PART_LATE = 0.01
 
 _WITHIN = 0.01
 _MOST_TRIALS = 16
+_MOST_LATE = 6
+"""After so many trials of which none kept the bound, the rate is a sixtieth of the highest: the bound itself is out of reach."""
 
 Trial = Callable[[float], tuple[int, int]]
 """Sends queries at a rate, in queries a second; returns how many were late, and how many there were."""
@@ -38,7 +40,7 @@ def find_capacity(trial: Trial, service_ms: float) -> Capacity:
     """
     low, high = 0.0, 1e3 / service_ms
     trials: list[tuple[float, int, int]] = []
-    while high - low > _WITHIN * high and len(trials) < _MOST_TRIALS:
+    while high - low > _WITHIN * high and len(trials) < (_MOST_TRIALS if low else _MOST_LATE):
         rate = (low + high) / 2
         late, queries = trial(rate)
         trials.append((rate, late, queries))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...calibration.interval import interval
-from .estimates import Estimate
+from .estimates import Estimate, widened
 
 _LEAST = 6
 
@@ -18,5 +18,7 @@ def throughput_of(sizes: np.ndarray, milliseconds: np.ndarray) -> Estimate | Non
     parts = min(len(sizes), 20)
     groups = np.array_split(np.arange(len(sizes)), parts)
     texts, seconds = (np.array([x[group].sum() for group in groups]) for x in (sizes, milliseconds / 1e3))
-    low, high = interval(lambda picks: texts[picks].sum(axis=1) / seconds[picks].sum(axis=1), parts)
+    low, high = interval(
+        lambda picks: texts[picks].sum(axis=1) / seconds[picks].sum(axis=1), parts, ends=widened(parts)
+    )
     return Estimate(float(texts.sum() / seconds.sum()), low, high, parts)

@@ -14,9 +14,6 @@ from collections.abc import Mapping  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-_IDLE_SECONDS = 0.1
-"""Between two runners with several threads: those of ONNX Runtime spin for up to 50 ms after a run."""
-
 
 def main() -> None:
     """Read a request from standard input, and write results as they come. Exit codes are those of `errors`."""
@@ -74,6 +71,7 @@ def work(request: Mapping[str, Any], say: Any) -> None:
 
 def rounds(bundle: Any, request: Mapping[str, Any], say: Any) -> None:
     """Time the bundle beside another, or beside the reference workload, in rounds over single texts; who goes first changes."""
+    from ..bench.measure import IDLE_SECONDS
     from .feeds import feeds_of
     from .noise import spin
 
@@ -92,7 +90,7 @@ def rounds(bundle: Any, request: Mapping[str, Any], say: Any) -> None:
             for j in range(2):
                 index = (j + number) % 2
                 if not one:
-                    time.sleep(_IDLE_SECONDS)
+                    time.sleep(IDLE_SECONDS)
                     runners[index](batch)  # threads that slept may share a processor for their first milliseconds
                 turn[i][index] = list(_timed(runners[index], batch))
         say({"round": turn, "spin": spin()})

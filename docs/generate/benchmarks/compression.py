@@ -14,9 +14,6 @@ _METHODS = {
 _TASKS = {
     "movies": "movie sentences: accuracy, %",
     "news": "news similarity: Pearson × 100",
-    "sts": "rated pairs: Pearson × 100",
-    "sts-mpnet": "rated pairs, all-mpnet-base-v2: Pearson × 100",
-    "wnut17": "named entities: F1, %",
 }
 
 

@@ -97,3 +97,18 @@ def test_findings_of_lint(headway: Headway, bert_bundle: Exported) -> None:
     assert shown[:-1] == [f"{f['where']}: {f['severity']}: {f['what']}" for f in findings]
     assert shown[-1].startswith("read ") and f"{len(findings)} error" in shown[-1]
     assert headway("lint", bert_bundle.path, "-t", "abacus").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["verify", "x", "--signature", "x.sig"], "--signature belongs to --key"),
+        (["verify", "x", "--key", "key.pem", "--against", "y"], "--key checks the signature alone"),
+        (["bench", "x", "--diff", "y", "--serial", "3"], "--diff shows two bundles alone"),
+    ],
+)
+def test_options_that_would_be_left_out_are_refused(
+    headway: Headway, words: list[str], says: str, tmp_path: Path
+) -> None:
+    result = headway(*[str(tmp_path) if word in ("x", "y") else word for word in words])
+    assert result.returncode == 2 and says in result.stderr

@@ -37,6 +37,27 @@ def test_a_lock_is_written_where_it_is_wanted(
     assert result.crash and not (tmp_path / "crashed" / "headway.lock").exists()
 
 
+def test_a_lock_that_was_missed_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "run_block", blocks())
+    (lock,) = api.gate(bert_bundle.path, mode="quick", lock=True, out=tmp_path).files[:1]
+    before = lock.read_bytes()
+    monkeypatch.setattr(module, "run_block", blocks(2.0))
+    result = api.gate(bert_bundle.path, mode="quick", baseline=lock, lock=True, out=tmp_path)
+    assert result.verdict == "fail" and lock.read_bytes() == before
+
+
+def test_a_gate_of_the_recipe_can_be_taken_back(
+    monkeypatch: pytest.MonkeyPatch, bert_classifier: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "run_block", blocks())
+    recipe = Recipe(source=str(bert_classifier), gates={"max_mb": 5, "parity": True})
+    bundle = export(recipe, tmp_path / "bundle").path
+    result = api.gate(bundle, mode="quick", gates={"parity": "false"})
+    assert [row.gate for row in result.rows] == ["max_mb"]
+
+
 @pytest.mark.parametrize(
     ("gates", "mode", "message"),
     [

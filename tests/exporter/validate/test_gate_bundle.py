@@ -1,6 +1,7 @@
 """Whole gates on a simulated machine: verdicts, locks, crashes, and what is refused before anything is measured."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from headway.errors import SourceError, TargetError, UsageError
-from headway.exporter.export import Exported
+from headway.exporter.export import Exported, export
+from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.validate import gate_bundle as module
 from headway.exporter.validate import scenarios
 from headway.exporter.validate.gate_bundle import Question, gate_bundle, middles
@@ -119,7 +121,7 @@ def test_what_cannot_be_judged_is_refused_before_it_is_measured(
         ({}, "nothing to judge by"),
         ({"limits": {"speedup_vs": 2}}, "give --baseline"),
         ({"limits": {"p50_ms": 2}, "data": empty}, "holds no text"),
-        ({"limits": {"max_quality_drop": 1}, "against": "source"}, "needs labelled text: give --data"),
+        ({"limits": {"max_quality_drop": 1}, "against": "source"}, "needs labeled text: give --data"),
         (
             {"limits": {"max_quality_drop": 1}, "against": "source", "data": data},
             "no quality on labels is defined for|no columns",
@@ -134,6 +136,23 @@ def test_what_cannot_be_judged_is_refused_before_it_is_measured(
     monkeypatch.setattr(module, "run_block", never)
     with pytest.raises(TargetError, match="mlperf_loadgen is not installed"):
         gate_bundle(Question(bert_bundle.path, {"p50_ms": 2}, SHORT, data=data))
+
+
+def test_a_bundle_to_compare_with_is_one_of_the_same_model(
+    monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, bert_classifier: Path, data: Path, tmp_path: Path
+) -> None:
+    def never(_: Any) -> Any:
+        raise AssertionError("measured")
+
+    other = export(Recipe(source=str(bert_classifier)), tmp_path / "other").path
+    with pytest.raises(UsageError, match="was made from another model than"):
+        gated(monkeypatch, bert_bundle, run=never, baseline=other, data=data)
+    with pytest.raises(UsageError, match="--lock measures beside the reference workload"):
+        gated(monkeypatch, bert_bundle, run=never, baseline=bert_bundle.path, lock=True, data=data)
+    copy = Path(shutil.copytree(bert_bundle.path, tmp_path / "copy"))
+    (copy / "tokenizer.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"tokenizer\.json"):
+        gated(monkeypatch, bert_bundle, run=never, baseline=copy, data=data)
 
 
 def test_the_closed_loop_stands_for_load_generator(

@@ -55,6 +55,11 @@ def test_a_ratio_of_latencies_is_judged_as_a_speed(ratio: float, verdict: str) -
     assert row.figure is not None and row.figure.low < row.figure.value < row.figure.high
 
 
+def test_a_speed_that_is_asked_for_is_no_slowdown_that_is_allowed() -> None:
+    row = ratio_row(2.0, Ratio(Estimate(0.45, 0.44, 0.46), 2 * 1.03 - 1, narrow=True), "the source")
+    assert row.verdict == "pass" and "a speed of 1.94× or less would be found" in row.note
+
+
 def test_a_lock_of_a_quieter_machine_does_not_fail_what_is_a_little_slower() -> None:
     for ratio, verdict in ((1.0, "pass"), (1.09, "undecided"), (1.2, "fail")):
         found = Ratio(Estimate(ratio, ratio * 0.98, ratio * 1.02), 0.031, narrow=True)

@@ -1,4 +1,4 @@
-"""Labelled data by task: what is read, how models are scored on it, and what is refused."""
+"""Labeled data by task: what is read, how models are scored on it, and what is refused."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from headway.errors import UsageError
+from headway.exporter.validate import labeled
 from headway.exporter.validate.labeled import Model, read_gold
 from headway.tasks import SINGLE_LABEL, Scoring
 
@@ -143,6 +144,8 @@ def test_values_and_several_labels(tmp_path: Path) -> None:
         ),
         ("token-classification", [{"tokens": ["a", "b"], "tags": ["O"]}], "row 1 has 2 words and 1 tags"),
         ("token-classification", [{"tokens": 3, "tags": ["O"]}], "row 1 holds a int"),
+        ("token-classification", [{"tokens": "['a', 'b']", "tags": ["O", "O"]}], "row 1 is no list"),
+        ("token-classification", [{"tokens": "[1] is", "tags": ["O"]}], "row 1 is no list"),
         ("question-answering", [{"text": "a", "label": 1}], "no column question, context, answers"),
         ("sentence-embedding", [{"text": "a", "label": 1}], "no column sentence1, sentence2; found text, label"),
         ("sentence-embedding", [{"sentence1": "a", "sentence2": "b", "label": "good"}], "labels of another task"),
@@ -169,3 +172,20 @@ def test_a_model_without_the_output_is_refused(tmp_path: Path) -> None:
     tokens = model({}, lambda ids: {"last_hidden_state": np.zeros((*ids.shape, 2))})
     with pytest.raises(UsageError, match="no output sentence_embedding"):
         gold.score(tokens, tokens)
+
+
+def test_a_sentence_without_words_has_no_tags(tmp_path: Path) -> None:
+    rows = [{"tokens": [], "tags": []}, {"tokens": ["a"], "tags": ["O"]}]
+    gold = read_gold(table(tmp_path, rows), "token-classification", TAGS, SINGLE_LABEL, None)
+    own = model({"a": 1}, lambda ids: {"logits": np.eye(len(TAGS))[np.zeros(ids.shape, np.int64)]}, TAGS)
+    assert own.tags([[], ["a"]])[0] == []
+    metrics = gold.score(own, own)
+    assert metrics[0].name == "entity F1" and metrics[0].decided_by <= 1
+
+
+def test_all_columns_of_a_model_with_several_values_count() -> None:
+    wanted = np.array([[1.0, 3.0], [2.0, 1.0], [3.0, 2.0]])
+    own = np.stack([wanted[:, 0], -wanted[:, 1]], axis=1)
+    spearman, pearson = labeled._correlations([own, wanted], wanted)
+    assert (spearman.points, spearman.source_points) == (0, 100)
+    assert pearson.points == pytest.approx(0) and pearson.source_points == pytest.approx(100)

@@ -73,6 +73,10 @@ def test_what_says_nothing_here_is_refused(lock: Lock, change: dict[str, object]
         ({"blocks": "none"}, "changed or cut"),
         ({"blocks": [float("nan")] * 9}, "changed or cut|not valid JSON"),
         ({"machine": 3}, "changed or cut"),
+        ({"machine": {"cpu": "x"}}, "changed or cut"),
+        ({"mb": "many"}, "changed or cut"),
+        ({"rss_mb": [1]}, "changed or cut"),
+        ({"noise": None}, "changed or cut"),
     ],
 )
 def test_a_broken_lock_is_refused(lock: Lock, tmp_path: Path, change: dict[str, object], message: str) -> None:

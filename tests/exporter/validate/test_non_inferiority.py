@@ -17,7 +17,7 @@ def metric(count: int, worse: int, better: int = 0) -> Metric:
 def test_a_loss_within_the_limit_is_stated_with_confidence() -> None:
     drop = drop_of(metric(2000, worse=20, better=15), 1.0)
     assert drop.drop.value == pytest.approx(0.25) and drop.drop.low < 0 < drop.drop.high < 1
-    assert drop.confidence > 0.975 and "no worse than 1 points of accuracy, with" in drop.statement
+    assert drop.confidence > 0.975 and "no worse than 1 point of accuracy, with" in drop.statement
     assert drop.to_json()["drop"]["count"] == 2000
 
 
@@ -27,6 +27,14 @@ def test_equal_answers_to_few_texts_prove_little() -> None:
     assert drop.confidence == pytest.approx(1 - 0.99**100)
     assert drop_of(metric(texts_needed(1.0), worse=0), 1.0).drop.high <= 1.0
     assert texts_needed(1.0) == 368 and texts_needed(0.0) == 0
+
+
+def test_texts_that_do_not_decide_a_metric_prove_nothing() -> None:
+    """Of 1,000 texts five have an entity: equal answers say as much as five texts do."""
+    equal = metric(1000, worse=0)
+    drop = drop_of(Metric("entity F1", equal.own, equal.source, 1000, deciding=5), 1.0)
+    assert drop.drop.high == pytest.approx(100 * (1 - 0.025 ** (1 / 5))) and drop.drop.count == 5
+    assert drop.confidence == pytest.approx(1 - 0.99**5)
 
 
 def test_a_real_loss_is_above_the_limit_with_its_whole_interval() -> None:

@@ -41,6 +41,12 @@ def test_a_server_is_searched_for_its_capacity(bert_bundle: Exported, monkeypatc
     assert result["capacity"]["trials"] and result["bound_ms"] == 200
 
 
+def test_a_bound_below_one_answer_is_not_searched_for(bert_bundle: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "available", lambda: True)
+    monkeypatch.setattr(scenarios, "generate", lambda *_, **__: pytest.fail("queries were sent"))
+    assert run(bert_bundle, "server", bound_ms=1e-6)["capacity"]["rate"] == 0
+
+
 def test_what_is_not_known_or_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="scenario 'offlien' is not known"):
         check_scenarios(["offlien"])

@@ -18,3 +18,4 @@ def test_the_capacity_of_an_m_d_1_queue_is_found_within_5_percent(bound: float) 
 def test_a_server_that_is_always_late_has_no_capacity() -> None:
     found = find_capacity(lambda _: (100, 100), 10.0)
     assert found.rate == 0 and found.too_much > 0
+    assert len(found.trials) == 6  # each takes twice as long as the one before
