@@ -1,4 +1,4 @@
-"""Serve embeddings under load: Headway and four other ways, one machine, one run, loopback only.
+"""Serve embeddings under load: Headway and three other ways, one machine, one run, loopback only.
 
     python -m benchmarks.serving [--seconds 60] [--only NAME …]
 

@@ -71,15 +71,9 @@ class Index:
         return [(int(i), float(scores[i])) for i in np.argsort(-scores, kind="stable")[:count]]
 
 
-def embedded(bundle: headway.Bundle, texts: Sequence[str]) -> np.ndarray:
-    """Return vectors of length 1: float32 `[texts, size]`."""
-    vectors = bundle(texts)["sentence_embedding"]
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
 def application(bundle: headway.Bundle, lines: Sequence[str]) -> Starlette:
     """Return the page and its search."""
-    index = Index(embedded(bundle, lines))
+    index = Index(bundle.encode(lines, normalize=True))
 
     def page(request: Request) -> HTMLResponse:
         return HTMLResponse(PAGE.replace("COUNT", str(len(lines))))
@@ -88,7 +82,7 @@ def application(bundle: headway.Bundle, lines: Sequence[str]) -> Starlette:
         query = request.query_params.get("q", "").strip()[:MOST_CHARACTERS]
         if not query:
             return JSONResponse({"results": []})
-        found = index.nearest(embedded(bundle, [query])[0], MOST_RESULTS)
+        found = index.nearest(bundle.encode([query], normalize=True)[0], MOST_RESULTS)
         return JSONResponse({"results": [{"text": lines[i], "score": score} for i, score in found]})
 
     return Starlette(routes=[Route("/", page), Route("/search", search)])

@@ -118,6 +118,8 @@ class Bundle:
 
         Each has its `index` among `texts`, its `score` with the activation of the model's config, and the `text`.
         """
+        if top_k is not None and top_k < 1:
+            raise UsageError(f"top_k is {top_k}; give at least 1, or leave it out for all texts")
         self._expect("text-classification")
         columns = logit_columns(self.manifest.outputs)
         if columns != 1:

@@ -300,6 +300,14 @@ def check_whole(directory: Path, manifest: Manifest) -> None:
             )
 
 
+def read_checked(directory: Path) -> "Manifest":
+    """Return the manifest of a bundle all of whose files are there and whole. SourceError names the first that is not."""
+    manifest = Manifest.read(directory)
+    check_whole(directory, manifest)
+    check_files(directory, manifest)
+    return manifest
+
+
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Compare every file of a bundle with the sha256 in its manifest; SourceError names one that was changed."""
     if not manifest.files:

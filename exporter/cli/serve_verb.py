@@ -1,5 +1,6 @@
 """`headway serve`: answer requests over HTTP, or show the page of a bundle made for browsers."""
 
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,6 +85,10 @@ def serve(
     The environment variable HEADWAY_API_KEY holds the key that clients have to send. SIGHUP opens the bundles again.
     """
     if len(bundles) == 1 and _is_page(bundles[0]):
+        if host != "127.0.0.1" or tls_cert or tls_key:
+            raise UsageError(
+                "a page is shown on this machine alone, without TLS: leave out --host, --tls-cert and --tls-key"
+            )
         _serve_page(bundles[0], port)
         return
     from ...serving.server_settings import KEY_VARIABLE, ServerSettings, read_duration
@@ -100,7 +105,7 @@ def serve(
         threads=threads or 0,
         truncate=truncate,
         most_texts=max_texts,
-        most_bytes=round(max_mb * 1e6),
+        most_bytes=_bytes(max_mb),
         timeout=read_duration(timeout, "--timeout"),
         drain=read_duration(drain, "--drain"),
         log_requests=log_requests,
@@ -115,6 +120,12 @@ def serve(
     code = Supervisor(named, settings).run(lambda url: print(url, flush=True))
     if code:
         raise typer.Exit(code)
+
+
+def _bytes(megabytes: float) -> int:
+    if not math.isfinite(megabytes):
+        raise UsageError(f"--max-mb {megabytes}: a size in MB is expected")
+    return round(megabytes * 1e6)
 
 
 def _check_installed(*names: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import SourceError, UsageError
 from ...inside import check_name
-from ...manifest import MANIFEST, Manifest, check_files, check_whole
+from ...manifest import MANIFEST, Manifest, check_files, check_whole, read_checked
 from ..publish.staging import staged
 
 _MOST_FILES = 10_000
@@ -23,9 +23,7 @@ def pack(bundle: Path, out: Path, *, force: bool = False) -> int:
 
     Raise SourceError where a file is missing or changed, UsageError where `out` is there and `force` is not given.
     """
-    manifest = Manifest.read(bundle)
-    check_whole(bundle, manifest)
-    check_files(bundle, manifest)
+    manifest = read_checked(bundle)
     if out.exists() and not force:
         raise UsageError(f"{out} exists; give --force to replace it, or another --out")
     part = out.with_name(f".{out.name}.part-{os.getpid()}")

@@ -12,24 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...manifest import MANIFEST, Manifest, check_files, check_whole, digest
+from ...manifest import MANIFEST, Manifest, digest, read_checked
 from ..source.license import LICENSE_FILES
 
 SPEC = "1.6"
-_RUNTIME = ("onnxruntime", "tokenizers", "numpy")
-"""Libraries that a bundle needs where it runs; the others took part in making it."""
+_ALWAYS = ("tokenizers", "numpy")
+_RUNTIMES = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "executorch": "executorch", "coreml": "coremltools"}
+_RUNTIMES |= {"litert": "ai-edge-litert"}
+"""By runner, the library that opens the artifact."""
 
 _MAKING = "urn:headway:made-with"
 
 
 def bill_of(bundle: Path) -> dict[str, Any]:
     """Return the bill of a bundle. SourceError where one of its files is missing or changed."""
-    manifest = Manifest.read(bundle)
-    check_whole(bundle, manifest)
-    check_files(bundle, manifest)
+    manifest = read_checked(bundle)
     own = digest(bundle / MANIFEST)
     files = [_file(name, record["sha256"]) for name, record in sorted(manifest.files.items())]
-    libraries = [_library(name, version) for name, version in sorted(_libraries(manifest).items())]
+    needed = _needed(manifest)
+    libraries = [_library(name, version, name in needed) for name, version in sorted(_libraries(manifest).items())]
     model = _model(bundle, manifest, own)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -79,7 +80,7 @@ def _model(bundle: Path, manifest: Manifest, own: str) -> dict[str, Any]:
         "modelCard": {
             "modelParameters": {
                 "task": manifest.task,
-                "architectureFamily": "transformer",
+                **({"architectureFamily": "transformer"} if manifest.anatomy.get("blocks") else {}),
                 "modelArchitecture": str(source.get("model_type") or "unknown"),
                 "inputs": [{"format": f"{t.name}: {t.dtype} {list(t.shape)}"} for t in manifest.inputs],
                 "outputs": [{"format": f"{t.name}: {t.dtype} {list(t.shape)}"} for t in manifest.outputs],
@@ -122,20 +123,25 @@ def _file(name: str, sha256: str) -> dict[str, Any]:
     }
 
 
+def _needed(manifest: Manifest) -> set[str]:
+    """Return the libraries that a bundle needs where it runs; the others took part in making it."""
+    return {*_ALWAYS, _RUNTIMES.get(manifest.runner, manifest.runner)}
+
+
 def _libraries(manifest: Manifest) -> dict[str, str]:
     """Return the libraries that took part, by the versions that the manifest names, without Python itself."""
     libraries = {name: version for name, version in manifest.libraries.items() if name not in ("python", "headway")}
-    for name in _RUNTIME:
+    for name in _needed(manifest):
         libraries.setdefault(name, "")
     return libraries
 
 
-def _library(name: str, version: str) -> dict[str, Any]:
+def _library(name: str, version: str, needed: bool) -> dict[str, Any]:
     component: dict[str, Any] = {
         "type": "library",
-        "bom-ref": f"{_MAKING}:{name}" if name not in _RUNTIME else f"pypi:{name}",
+        "bom-ref": f"pypi:{name}" if needed else f"{_MAKING}:{name}",
         "name": name,
-        "scope": "required" if name in _RUNTIME else "excluded",
+        "scope": "required" if needed else "excluded",
     }
     if version:
         component["version"] = version

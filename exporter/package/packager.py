@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
-from ...manifest import Manifest, check_files, check_whole, file_records
+from ...manifest import Manifest, file_records, read_checked
 from ...scratch import scratch
 from ..publish.staging import staged
 from ..recipe.targets import Platform
@@ -71,9 +71,7 @@ def package(
     """
     if max_mb is not None and not max_mb > 0:
         raise UsageError(f"--max-mb {max_mb:g}: a size above 0 is expected")
-    manifest = Manifest.read(bundle)
-    check_whole(bundle, manifest)
-    check_files(bundle, manifest)
+    manifest = read_checked(bundle)
     code = snippet(manifest, platform)
     with staged(out, force=force, marker=PACKAGE_FILE) as staging:
         assets, sources = (staging / place for place in _PLACES[platform])
@@ -83,18 +81,23 @@ def package(
         read, tokenizer = copy_tokenizer(bundle, manifest, platform, staging)
         copied += [p for p in read if p not in copied]
         (sources / code.file).write_text(code.text, encoding="utf-8")
-        license = _copy_license(bundle, manifest, assets)
+        license = copy_license(bundle, manifest, assets)
         if platform == "web":
             _write_npm(staging, bundle, out.resolve().name, manifest)
         _write_readme(staging, manifest, platform, code, tokenizer, license)
         about = _about(manifest, platform, license, [p.relative_to(staging).as_posix() for p in copied])
         (staging / PACKAGE_FILE).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        sums = file_records(staging)
-        text = "".join(f"{record['sha256']}  {name}\n" for name, record in sums.items())
-        (staging / SUMS_FILE).write_text(text, encoding="utf-8")
-        files = {name: int(record["bytes"]) for name, record in sums.items()} | {SUMS_FILE: len(text.encode())}
+        files = write_sums(staging)
         check_budget(files, max_mb, bundle, manifest)
     return Packaged(out, files)
+
+
+def write_sums(folder: Path) -> dict[str, int]:
+    """Write the checksums of all files of a folder as `sha256sum -c` reads them; return the bytes of each file, these among them."""
+    sums = file_records(folder)
+    text = "".join(f"{record['sha256']}  {name}\n" for name, record in sums.items())
+    (folder / SUMS_FILE).write_text(text, encoding="utf-8")
+    return {name: int(record["bytes"]) for name, record in sums.items()} | {SUMS_FILE: len(text.encode())}
 
 
 def check_budget(files: dict[str, int], max_mb: float | None, bundle: Path, manifest: Manifest) -> None:
@@ -207,7 +210,7 @@ def _licenses(bundle: Path) -> list[str]:
     return [n for n in LICENSE_FILES if (bundle / n).is_file()]
 
 
-def _copy_license(bundle: Path, manifest: Manifest, assets: Path) -> str:
+def copy_license(bundle: Path, manifest: Manifest, assets: Path) -> str:
     """Copy the license files of the source, and return a sentence about them."""
     files = _licenses(bundle)
     for name in files:

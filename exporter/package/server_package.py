@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from ...manifest import file_records
 from ..publish.staging import staged
-from .packager import SUMS_FILE, Packaged
+from .packager import SUMS_FILE, Packaged, copy_license, write_sums
 
 ServerKind = Literal["triton", "container", "lambda"]
 """What `headway package --for` has beside apps."""
@@ -19,17 +18,15 @@ def package_for_server(bundle: Path, kind: ServerKind, out: Path, *, force: bool
     """
     with staged(out, force=force, marker=SUMS_FILE) as staging:
         _WRITERS[kind](bundle, staging)
-        sums = file_records(staging)
-        text = "".join(f"{record['sha256']}  {name}\n" for name, record in sums.items())
-        (staging / SUMS_FILE).write_text(text, encoding="utf-8")
-        files = {name: int(record["bytes"]) for name, record in sums.items()} | {SUMS_FILE: len(text.encode())}
+        files = write_sums(staging)
     return Packaged(out, files)
 
 
 def _write_triton(bundle: Path, out: Path) -> None:
     from .triton.repository import plan_of, write_repository
 
-    write_repository(plan_of(bundle.resolve().name, bundle), out)
+    plan = plan_of(bundle.resolve().name, bundle)
+    write_repository(plan, copy_license(bundle, plan.manifest, out), out)
 
 
 def _write_container(bundle: Path, out: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ...errors import GateError, SourceError, UsageError
-from ...manifest import Manifest, check_files, check_whole
+from ...manifest import read_checked
 
 PASSWORD_VARIABLE = "HEADWAY_KEY_PASSWORD"
 """The environment variable with the password of a private key that has one."""
@@ -28,7 +28,7 @@ def sign(bundle: Path, key: Path, out: Path | None = None, *, force: bool = Fals
     """
     from model_signing import signing
 
-    _check_bundle(bundle)
+    read_checked(bundle)
     place = _outside(bundle, out or signature_of(bundle))
     if place.exists() and not force:
         raise UsageError(f"{place} exists; give --force to replace it, or another --out")
@@ -57,7 +57,7 @@ def check_signature(bundle: Path, key: Path, signature: Path | None = None) -> P
     """
     from model_signing import verifying
 
-    _check_bundle(bundle)
+    read_checked(bundle)
     place = signature or signature_of(bundle)
     if not place.is_file():
         raise SourceError(f"{place}: no such signature; headway sign writes one, or give --signature")
@@ -76,12 +76,6 @@ def check_signature(bundle: Path, key: Path, signature: Path | None = None) -> P
             f"{bundle}: not what {place} was made for with the other half of {key} ({reason[:200]})"
         ) from error
     return place
-
-
-def _check_bundle(bundle: Path) -> None:
-    manifest = Manifest.read(bundle)
-    check_whole(bundle, manifest)
-    check_files(bundle, manifest)
 
 
 def _check_key(key: Path) -> None:

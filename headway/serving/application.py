@@ -145,9 +145,13 @@ class Service:
     async def _live(self, request: Request) -> Response:
         return self._last(JSONResponse({"live": True}))
 
-    def _figures(self) -> Response:
+    def note_queues(self) -> None:
+        """Set the figures of the queues to what they are now: any process may be asked for those of all."""
         for served in self.state.models.bundles:
             self._metrics.queue(served.name, served.queue.tokens, served.expected_wait())
+
+    def _figures(self) -> Response:
+        self.note_queues()
         text, media_type = self._metrics.text()
         return Response(text, media_type=media_type)
 

@@ -28,6 +28,10 @@ _LAST_REQUESTS = 2.0
 """Seconds for which a server that stops still answers on connections that are open, each for the last time."""
 
 
+_NOTE_EACH = 10
+"""Ticks, of a tenth of a second each, after which the figures of the queues are set anew."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """A connection whose head has to come soon, and be short."""
 
@@ -100,6 +104,8 @@ class DrainingServer(uvicorn.Server):
                 os.close(self._ready)
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % _NOTE_EACH == 0:
+            self._service.note_queues()
         return await super().on_tick(counter) or (self._ready is not None and os.getppid() != self._parent)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

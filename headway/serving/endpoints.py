@@ -11,7 +11,7 @@ from .refusal import Refusal
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A path and what answers it. `open`: no API key is asked for. `example`: a body that the page shows."""
+    """A path and what answers it. `example`: a body that the page shows."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -19,11 +19,6 @@ class Endpoint:
     says: str
     error_body: Callable[[Refusal], dict[str, Any]] = tei_api.error_body
     example: dict[str, Any] = field(default_factory=dict)
-    open: bool = False
-
-    @property
-    def kserve(self) -> bool:
-        return self.path.startswith("/v2/models")
 
 
 def _kserve(method: Literal["GET", "POST"], path: str, answer: Any, says: str, **rest: Any) -> list[Endpoint]:

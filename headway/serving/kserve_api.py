@@ -16,6 +16,7 @@ TEXT = "text"
 """The name of the input that takes texts `[n]`, or pairs of texts `[n, 2]`."""
 
 _HEADER = "inference-header-content-length"
+_MOST_DIGITS = 12
 VERSION = "1"
 
 
@@ -59,11 +60,11 @@ async def infer(call: Call) -> Any:
     head, tail = _split(await call.body(), call.request.headers.get(_HEADER))
     body = parse_object(head)
     inputs = _inputs(body.get("inputs"), tail)
+    wanted = _wanted(body, served)
     if TEXT in inputs:
         arrays = await _of_texts(call, served, inputs)
     else:
         arrays = await _of_tensors(call, served, inputs)
-    wanted = _wanted(body, served)
     return _answer(served, body.get("id"), {name: arrays[name] for name in wanted}, wanted)
 
 
@@ -71,7 +72,7 @@ def _split(body: bytes, header: str | None) -> tuple[bytes, bytes]:
     """Return the JSON and the bytes after it."""
     if header is None:
         return body, b""
-    if not header.isdigit() or int(header) > len(body):
+    if not (header.isdecimal() and len(header) <= _MOST_DIGITS) or int(header) > len(body):
         raise invalid(f"{_HEADER} is {header[:20]!r}, and the body has {len(body)} bytes")
     return body[: int(header)], body[int(header) :]
 

@@ -1,7 +1,6 @@
 """Speak OpenAI's embeddings API: `/v1/embeddings` and `/v1/models`."""
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +36,11 @@ async def embeddings(call: Call) -> dict[str, Any]:
     texts = texts_of(body["input"], "input")
     call.check_texts(len(texts), "input")
     refuse_unless(body["encoding_format"], ("float", "base64"), "encoding_format")
+    check_dimensions(body["dimensions"], served)
     encodings = await served.encode(texts, optional_bool(body["truncate"], "truncate"), "input")
     results, waiting = await served.run(encodings)
     call.use(served, encodings, waiting)
     vectors = [result[EMBEDDING] for result in results]
-    check_dimensions(body["dimensions"], vectors)
     shown = _as_base64 if body["encoding_format"] == "base64" else np.ascontiguousarray
     data = [{"object": "embedding", "index": i, "embedding": shown(vector)} for i, vector in enumerate(vectors)]
     usage = {"prompt_tokens": call.tokens, "total_tokens": call.tokens}
@@ -52,12 +51,12 @@ def _as_base64(vector: np.ndarray) -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def check_dimensions(wanted: object, vectors: Sequence[np.ndarray]) -> None:
-    """Refuse vectors of another size than the model's: cutting them would need a model that was trained for it."""
-    size = vectors[0].shape[-1]
+def check_dimensions(wanted: object, served: ServedBundle) -> None:
+    """Refuse embeddings of another size than the model's: to cut them would need a model that was trained for it."""
+    (size,) = [output.shape[-1] for output in served.manifest.outputs if output.name == EMBEDDING]
     if wanted is not None and wanted != size:
         raise invalid(
-            f"dimensions {str(wanted)[:20]}: this model's vectors have {size}, and are not cut; leave it out", 422
+            f"dimensions {str(wanted)[:20]}: this model's embeddings have {size}, and are not cut; leave it out", 422
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..bundle import Bundle
 from ..errors import UsageError
-from ..manifest import Manifest
+from ..manifest import Manifest, logit_columns
 from ..text import Text
 from .queued_runner import QueuedRunner
 from .refusal import Refusal, invalid
@@ -114,8 +114,8 @@ class ServedBundle:
 
     @property
     def reranks(self) -> bool:
-        """Return whether it gives one value for a pair of texts."""
-        return self.scoring is not None and self.scoring.kind == "value"
+        """Return whether it gives one score for a pair of texts."""
+        return self.scoring is not None and logit_columns(self.manifest.outputs) == 1
 
     @property
     def max_length(self) -> int:

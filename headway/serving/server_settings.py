@@ -57,6 +57,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not 0.001 <= self.p99 <= 60:
             raise UsageError(f"--p99 is {self.p99:g} seconds; give 1ms to 60s")
+        for option, seconds in (("--timeout", self.timeout), ("--drain", self.drain)):
+            if not 0.001 <= seconds <= 86400:
+                raise UsageError(f"{option} is {seconds:g} seconds; give 1ms to 1440m")
         if (self.certificate is None) != (self.key is None):
             raise UsageError("TLS needs both files: give --tls-cert and --tls-key")
         for file in (self.certificate, self.key):

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -45,7 +46,7 @@ def bundle_names(paths: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, and takes connections once `listen` is called. UsageError where the address is taken."""
+    """Return a socket that listens already: connections wait in its queue until a worker takes them. UsageError where it cannot."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         # The protocol has to be named: asyncio sends at once (TCP_NODELAY) on sockets that name it, and else answers wait 40 ms.
@@ -60,11 +61,25 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def check_certificate(settings: ServerSettings) -> None:
+    """Raise UsageError where the files of TLS are no certificate with its key: a worker would end without an answer."""
+    if settings.certificate is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.certificate, settings.key)
+    except OSError as error:  # ssl's own errors among them
+        raise UsageError(
+            f"{settings.certificate} and {settings.key}: no certificate with its key ({error.strerror or error}); give PEM files that "
+            "belong together"
+        ) from error
+
+
 @dataclass
 class _Worker:
     process: int
     ready: int
     """The reading end of the pipe that says it is ready; -1 once it was read."""
+    was_ready: bool = False
     started: float = field(default_factory=time.monotonic)
 
 
@@ -84,6 +99,7 @@ class Supervisor:
     def run(self, announce: Callable[[str], None] = print) -> int:
         """Serve until a signal ends it; return the exit code. Raises HeadwayError where a bundle is damaged or the port taken."""
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
+        check_certificate(self._settings)
         with tempfile.TemporaryDirectory(prefix="headway-serve-") as folder:
             share_metrics(Path(folder))
             with listen(self._settings.host, self._settings.port) as bound:
@@ -173,6 +189,8 @@ class Supervisor:
             try:
                 os.close(reading)
                 code = run_worker(bound, opened, self._settings, self._log, writing)
+            except BaseException as error:  # nobody else hears of it
+                self._log.say("worker-failed", worker=os.getpid(), error=f"{type(error).__name__}: {error}")
             finally:
                 os._exit(code)
         os.close(writing)
@@ -191,12 +209,14 @@ class Supervisor:
     def _says_ready(self, worker: _Worker) -> bool:
         """Return whether a worker has said that it is ready; reads its pipe without waiting."""
         if worker.ready < 0:
-            return True
-        if not select.select([worker.ready], [], [], 0)[0] or os.read(worker.ready, 1) != b"1":
+            return worker.was_ready
+        if not select.select([worker.ready], [], [], 0)[0]:
             return False
+        said = os.read(worker.ready, 1) == b"1"  # nothing where it ended before
         os.close(worker.ready)
         worker.ready = -1
-        return True
+        worker.was_ready = said
+        return said
 
     def _swap(self, bound: socket.socket, opened: list[OpenedBundle]) -> list[OpenedBundle]:
         """Return the bundles that are served from now on: those opened anew, or the old ones where that fails."""
@@ -212,7 +232,7 @@ class Supervisor:
             for process in self._workers:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            self._workers |= old
+            self._workers = old  # the ends of the new ones are no deaths of this server's
             return opened
         for process in old:
             with suppress(ProcessLookupError):

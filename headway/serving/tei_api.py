@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..embeddings import ranked, shortened
 from .call import Call, optional_bool, refuse_unless, texts_of
 from .openai_api import check_dimensions
 from .refusal import Refusal, invalid
@@ -33,17 +34,12 @@ async def embed(call: Call) -> list[np.ndarray]:
     refuse_unless(body["prompt_name"], (None,), "prompt_name")
     texts = texts_of(body["inputs"], "inputs")
     call.check_texts(len(texts), "inputs")
+    check_dimensions(body["dimensions"], served)
     encodings = await served.encode(texts, _cut(body), "inputs")
     results, waiting = await served.run(encodings)
     call.use(served, encodings, waiting)
     vectors = [np.ascontiguousarray(result[EMBEDDING]) for result in results]
-    check_dimensions(body["dimensions"], vectors)
-    return [_of_length_1(vector) for vector in vectors] if body["normalize"] else vectors
-
-
-def _of_length_1(vector: np.ndarray) -> np.ndarray:
-    length = float(np.linalg.norm(vector))
-    return vector / np.float32(length) if length > 0 else vector
+    return [shortened(vector, None, normalize=True) for vector in vectors] if body["normalize"] else vectors
 
 
 async def embed_all(call: Call) -> list[np.ndarray]:
@@ -68,10 +64,8 @@ async def rerank(call: Call) -> list[dict[str, Any]]:
     if not isinstance(body["query"], str):
         raise invalid("query: a text is expected", 422)
     scores = await _scores(call, served, [(body["query"], text) for text in texts], body, "texts")
-    ranks = sorted(range(len(texts)), key=lambda i: (-scores[i][0], i))
-    return [
-        {"index": i, "score": float(scores[i][0]), **({"text": texts[i]} if body["return_text"] else {})} for i in ranks
-    ]
+    found = ranked(texts, scores[:, 0], None)
+    return [{"index": r.index, "score": r.score, **({"text": r.text} if body["return_text"] else {})} for r in found]
 
 
 async def _scores(call: Call, served: ServedBundle, texts: Sequences, body: dict[str, Any], name: str) -> np.ndarray:
@@ -106,10 +100,10 @@ def _labels(served: ServedBundle, row: np.ndarray) -> list[dict[str, Any]]:
 
 async def _entities(call: Call, served: ServedBundle, texts: Sequences, body: dict[str, Any]) -> list[Any]:
     """Return the entities of each text, under the names that the pipeline of transformers gives their parts."""
-    encodings = await served.encode(texts, _cut(body), "inputs")  # refuses what is too long
     singles = [text for text in texts if isinstance(text, str)]
     if len(singles) < len(texts):
         raise invalid("inputs: this model labels single texts, no pairs", 422)
+    encodings = await served.encode(texts, _cut(body), "inputs")  # refuses what is too long
     found = await served.call(lambda bundle: bundle.entities(singles, batch_size=len(singles)))
     call.use(served, encodings)
     names = {"label": "entity_group", "score": "score", "text": "word", "start": "start", "end": "end"}

@@ -228,8 +228,10 @@ class Lanes:
             self._check(queue, 0.0, most_wait)
 
     def _check(self, queue: TokenQueue, own: float, most_wait: float) -> None:
-        ahead = self._ahead() if queue.parts else 0.0
-        if ahead + min(own, most_wait / 2) > most_wait and queue.parts:
+        if not queue.parts:
+            return
+        ahead = self._ahead()
+        if ahead + min(own, most_wait / 2) > most_wait:
             raise overloaded(ahead + own)
 
     def ahead(self) -> float:

@@ -48,6 +48,8 @@ def test_a_cross_encoder_ranks_as_its_library_does(tmp_path: Path) -> None:
     np.testing.assert_allclose([r.score for r in got], [w["score"] for w in wanted], atol=1e-6)
     assert [r.text for r in got] == [TEXTS[r.index] for r in got]
     assert bundle.rank("small price", []) == []
+    with pytest.raises(UsageError, match="top_k is 0"):
+        bundle.rank("small price", TEXTS, top_k=0)
 
 
 def test_a_ranking_needs_one_score(bert_bundle: object, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ container   Containerfile, requirements.txt, compose.yaml, kubernetes.yaml, head
 lambda      handler.py, requirements.txt, bundle/, README.md
 """
 
-import json
 import re
 import shutil
 import sys
@@ -13,7 +12,8 @@ from typing import Any
 
 from .... import __version__
 from ....errors import UsageError
-from ....manifest import MANIFEST, Manifest, check_files, check_whole
+from ....manifest import MANIFEST, Manifest, read_checked
+from ..templates import environment
 from .footprint import of_cold_start, of_serving
 from .pins import RUNTIME, SERVER, pinned
 
@@ -71,9 +71,7 @@ def write_function(bundle: Path, out: Path) -> None:
 
 def _copied(bundle: Path, to: Path) -> Manifest:
     """Copy the files of a bundle that its manifest lists, after comparing them with their checksums."""
-    manifest = Manifest.read(bundle)
-    check_whole(bundle, manifest)
-    check_files(bundle, manifest)
+    manifest = read_checked(bundle)
     if manifest.target != "ort":
         raise UsageError(f"{bundle}: target {manifest.target} is not for a server's CPU; export with --target ort")
     for name in (MANIFEST, *manifest.files):
@@ -114,14 +112,4 @@ def _write_requirements(out: Path, names: tuple[str, ...]) -> None:
 
 
 def _render(template: str, **values: Any) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["json"] = json.dumps
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment(_TEMPLATES).get_template(template).render(version=__version__, **values)

@@ -14,6 +14,7 @@ from typing import Any
 from ....errors import UsageError
 from ....manifest import Manifest
 from ...recipe.targets import TARGETS, Platform, targets_for
+from ..templates import environment
 from .common import FOLDER, Snippet, SnippetInput, SnippetModel
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -94,22 +95,14 @@ def snippet(manifest: Manifest, platform: Platform) -> Snippet:
 
 @cache
 def _environment() -> Any:
-    """Return the reader of templates. jinja2 is imported here, since packaging alone needs it."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
+    """Return the templates of snippets, with what writes literals of their languages."""
+    templates = environment(_TEMPLATES)
+    templates.filters |= {
         "strings": _strings,
         "kotlin_strings": lambda values: _strings(values).replace("$", "\\$"),
         "javascript_object": _javascript_object,
     }
-    return environment
+    return templates
 
 
 def _strings(values: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from .... import __version__
 from ....errors import UsageError
 from ....manifest import TensorInfo
+from ..templates import environment
 
 _TYPES = {"int64": "TYPE_INT64", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -37,13 +38,7 @@ TEXT = Tensor("text", "TYPE_STRING", "[ -1 ]")
 
 def render(template: str, **values: Any) -> str:
     """Return a template of this folder with its values."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment(_TEMPLATES).get_template(template).render(version=__version__, **values)
 
 
 @dataclass

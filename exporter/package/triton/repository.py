@@ -20,9 +20,12 @@ from ....bundle import Bundle
 from ....errors import UsageError
 from ....kernels.cpu import MISSING, library_path
 from ....manifest import Manifest, TensorInfo, logit_columns
+from ....processor import X64_PRECISION, adds_bytes_exactly
+from ....serving.served_bundle import mixes_lengths
 from ....serving.server_settings import available_processors
 from ....serving.speed_table import TEXT_TOKENS, SpeedTable, measure_speed
 from ....tasks import Scoring
+from ...check.lint import lint
 from .model_config import TEXT, ModelConfig, Tensor, render
 from .ragged import ENDS, make_ragged
 
@@ -31,6 +34,8 @@ P99 = 0.1
 
 MOUNTED = "/models"
 """Where the server sees the folder `models`: the path of the operator library in a configuration has to be whole."""
+
+_TARGETS = ("ort", "ort-cuda", "tensorrt")
 
 _FEWEST = 8
 """Texts of a batch that are always allowed: it is also what one request may hold."""
@@ -75,8 +80,20 @@ class TritonPlan:
 
     @property
     def mixes(self) -> bool:
-        options = self.manifest.session_options
-        return bool(options.get("kernels") or options.get("regroup"))
+        return mixes_lengths(self.manifest)
+
+    @property
+    def saturates(self) -> bool:
+        """Return whether int8 sums may saturate on x86 without VNNI, where no session entry asks for wider ones."""
+        if self.manifest.target != "ort":
+            return False
+        return any(f.severity == "error" for f in lint(self.bundle.path / self.manifest.artifact, "x86-avx2"))
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Return what a session of the Python model asks for on this machine."""
+        config = self.manifest.session_options.get("config", {})
+        return {k: v for k, v in config.items() if k != X64_PRECISION or not adds_bytes_exactly()}
 
     @property
     def custom(self) -> bool:
@@ -88,9 +105,9 @@ def plan_of(name: str, directory: Path) -> TritonPlan:
     bundle = Bundle.open(directory, threads=1)
     bundle.check_files()
     manifest = bundle.manifest
-    if manifest.target not in ("ort", "ort-cuda", "ort-tensorrt", "tensorrt"):
+    if manifest.target not in _TARGETS:
         raise UsageError(
-            f"{directory}: target {manifest.target} does not run in Triton; export with --target ort or tensorrt"
+            f"{directory}: these packages are not for target {manifest.target}; export with --target {', '.join(_TARGETS)}"
         )
     if manifest.task == "multiple-choice":
         raise UsageError(
@@ -107,8 +124,11 @@ def plan_of(name: str, directory: Path) -> TritonPlan:
     return TritonPlan(name, bundle, table, ragged, whole if ragged else manifest.outputs)
 
 
-def write_repository(plan: TritonPlan, out: Path) -> None:
-    """Write `models`, `models-python`, `client.py` and `README.md` into a directory that is there."""
+def write_repository(plan: TritonPlan, license: str, out: Path) -> None:
+    """Write `models`, `models-python`, `client.py` and `README.md` into a directory that is there.
+
+    `license` is the sentence about the model's license.
+    """
     models = out / "models"
     _write_encoder(plan, models / f"{plan.name}_encoder")
     _write_tokenizer(plan, models / f"{plan.name}_tokenizer")
@@ -121,7 +141,7 @@ def write_repository(plan: TritonPlan, out: Path) -> None:
         _write_whole(plan, out / "models-python" / plan.name)
     names = ["scores"] if scoring is not None else [o.name for o in plan.outputs]
     (out / "client.py").write_text(render("client.py.j2", name=plan.name, outputs=names), encoding="utf-8")
-    (out / "README.md").write_text(_readme(plan), encoding="utf-8")
+    (out / "README.md").write_text(_readme(plan, license), encoding="utf-8")
 
 
 def _batched(plan: TritonPlan) -> dict[str, Any]:
@@ -281,7 +301,7 @@ def _write_whole(plan: TritonPlan, folder: Path) -> None:
             "artifact": Path(plan.manifest.artifact).name,
             "library": library,
             "batch_tokens": plan.budget,
-            "config": " ".join(f"{k}={v}" for k, v in options.get("config", {}).items()),
+            "config": " ".join(f"{k}={v}" for k, v in plan.config.items()),
             "disabled_optimizers": " ".join(options.get("disabled_optimizers", [])),
         },
         **_batched(plan),
@@ -314,10 +334,9 @@ def _write_labels(plan: TritonPlan, folder: Path) -> None:
 def _write_head(plan: TritonPlan, folder: Path, scoring: Scoring) -> None:
     (logits,) = [Tensor.of(o) for o in plan.outputs if o.name == "logits"]
     config = ModelConfig(
-        folder.name, f"Logits to {scoring.meaning()}.", [logits], [_scores(plan)], 0,
+        folder.name, f"Logits to {scoring.meaning()}.", [logits], [_scores(plan)], plan.most_texts,
         instances=1, parameters={"activation": scoring.activation},
     )  # fmt: skip
-    config.max_batch_size = plan.most_texts
     config.write(folder, plan.name)
     _write_labels(plan, folder)
     (folder / "1" / "model.py").write_text(render("head.py.j2"), encoding="utf-8")
@@ -335,10 +354,9 @@ def _write_ensemble(plan: TritonPlan, folder: Path, has_head: bool) -> None:
         steps.append({"model": f"{plan.name}_head", "takes": {"logits": "logits"}, "gives": {"scores": "scores"}})
         tensors = [_scores(plan)]
     config = ModelConfig(
-        folder.name, "Texts to outputs.", [TEXT], tensors, 0 if plan.ragged else plan.most_texts,
+        folder.name, "Texts to outputs.", [TEXT], tensors, 1 if plan.ragged else plan.most_texts,
         backend="", platform="ensemble", steps=steps,
     )  # fmt: skip
-    config.max_batch_size = 1 if plan.ragged else plan.most_texts
     config.write(folder, plan.name)
     if has_head:
         _write_labels(plan, folder)
@@ -347,13 +365,14 @@ def _write_ensemble(plan: TritonPlan, folder: Path, has_head: bool) -> None:
     )
 
 
-def _readme(plan: TritonPlan) -> str:
+def _readme(plan: TritonPlan, license: str) -> str:
     import onnxruntime
 
     rows = "\n".join(f"| {n} | {1e3 * s:.2f} |" for n, s in zip(plan.table.sizes, plan.table.seconds, strict=True))
     return render(
         "README.md.j2",
         plan=plan,
+        license=license,
         rows=rows,
         p99=round(1e3 * P99),
         onnxruntime=onnxruntime.__version__,

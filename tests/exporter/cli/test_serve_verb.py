@@ -16,6 +16,9 @@ pytest.importorskip("uvicorn", reason="the extra serve is not installed")
     [
         (["--p99", "fast"], "--p99 'fast'"),
         (["--timeout", "1h"], "--timeout '1h'"),
+        (["--timeout", "0s"], "--timeout is 0 seconds"),
+        (["--max-mb", "nan"], "--max-mb"),
+        (["--max-mb", "inf"], "--max-mb inf"),
         (["--tls-cert", "c.pem"], "both files"),
     ],
 )
@@ -51,3 +54,7 @@ def test_a_page_is_shown_by_its_own_server(headway: Headway, tmp_path: Path, mon
     monkeypatch.setattr(serve_verb, "_serve_page", lambda bundle, port: shown.append((bundle, port)))
     (tmp_path / "index.html").write_text("page")
     assert headway("serve", tmp_path, "-p", "0").returncode == 0 and shown == [(tmp_path, 0)]
+    for words in (("--host", "0.0.0.0"), ("--tls-cert", "c.pem")):
+        done = headway("serve", tmp_path, *words)
+        assert done.returncode == 2 and "on this machine alone, without TLS" in done.stderr
+    assert len(shown) == 1

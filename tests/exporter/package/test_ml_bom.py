@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headway.errors import SourceError
 from headway.exporter.export import Exported
-from headway.exporter.package.ml_bom import bill_of, bill_text
+from headway.exporter.package.ml_bom import _model, _needed, bill_of, bill_text
 from headway.manifest import MANIFEST, digest
 
 
@@ -30,6 +31,13 @@ def test_all_files_libraries_and_figures_are_there(sentence_bundle: Exported) ->
     references = [c["bom-ref"] for c in (model, *bill["components"])]
     assert len(references) == len(set(references))
     assert set(bill["dependencies"][0]["dependsOn"]) <= set(references)
+
+
+def test_what_opens_the_artifact_is_required(sentence_bundle: Exported) -> None:
+    manifest = replace(sentence_bundle.manifest, runner="tensorrt", anatomy={"blocks": []})
+    assert _needed(manifest) == {"tensorrt", "tokenizers", "numpy"}
+    bill = _model(sentence_bundle.path, manifest, "0" * 64)
+    assert "architectureFamily" not in bill["modelCard"]["modelParameters"]
 
 
 def test_the_same_bundle_gives_the_same_bill(sentence_bundle: Exported, tmp_path: Path) -> None:

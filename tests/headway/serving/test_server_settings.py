@@ -24,6 +24,8 @@ def test_other_durations_are_refused(text: str) -> None:
     ("changes", "says"),
     [
         ({"p99": 0.0001}, "1ms to 60s"),
+        ({"timeout": 0.0}, "--timeout is 0 seconds"),
+        ({"drain": 1e6}, "--drain is 1e[+]06 seconds"),
         ({"certificate": Path("c.pem")}, "both files"),
         ({"certificate": Path("c.pem"), "key": Path("k.pem")}, r"c\.pem: no such file"),
         ({"api_key": " "}, "HEADWAY_API_KEY is empty"),

@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headway.errors import UsageError
-from headway.serving.supervisor import bundle_names, listen
+from headway.errors import TargetError, UsageError
+from headway.serving.event_log import EventLog
+from headway.serving.server_settings import ServerSettings
+from headway.serving.service_metrics import FOLDER_VARIABLE
+from headway.serving.supervisor import Supervisor, bundle_names, check_certificate, listen, run_worker
 
-from tests.support.served import server_process, wait_until
+from tests.support.served import server_process, settings_of, wait_until
 
 
 class Load:
@@ -72,6 +76,65 @@ def test_two_servers_on_one_port() -> None:
             listen("127.0.0.1", port)
     with pytest.raises(UsageError, match="--host"):
         listen("no.such.host.invalid", 0)
+
+
+def test_files_that_are_no_certificate_with_its_key_are_refused(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("cert.pem", "key.pem")]
+    for file in files:
+        file.write_text("nothing of that kind")
+    with pytest.raises(UsageError, match=r"cert\.pem and .*key\.pem: no certificate with its key"):
+        check_certificate(ServerSettings(certificate=files[0], key=files[1]))
+    check_certificate(ServerSettings())
+
+
+@pytest.fixture
+def breakable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file: once it is there, workers fail as they start."""
+    file = tmp_path / "broken"
+
+    def worker(*arguments: Any) -> int:
+        if file.exists():
+            raise ValueError("no such thing")
+        return run_worker(*arguments)
+
+    monkeypatch.setattr("headway.serving.supervisor.run_worker", worker)
+    import prometheus_client  # noqa: F401  which would keep all figures of this process in the server's folder, imported later
+
+    for name in ("TOKENIZERS_PARALLELISM", FOLDER_VARIABLE):  # the server sets them
+        monkeypatch.setenv(name, "")
+    return file
+
+
+def test_workers_that_fail_say_why_and_end_the_server(embedder: Path, breakable: Path, tmp_path: Path) -> None:
+    breakable.touch()
+    with (tmp_path / "log").open("a") as log:
+        server = Supervisor([("model", embedder)], settings_of(port=0, workers=1), EventLog(log))
+        with pytest.raises(TargetError, match="before it was ready"):
+            server.run(lambda url: None)
+    (failed,) = events_in(tmp_path / "log", "worker-failed")
+    assert failed["error"] == "ValueError: no such thing"
+
+
+def test_a_refused_swap_counts_no_deaths(embedder: Path, breakable: Path, tmp_path: Path) -> None:
+    answered: list[int] = []
+    path = tmp_path / "log"
+
+    def act(url: str) -> None:
+        breakable.touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: events_in(path, "swap-refused"))
+        answered.append(get(int(url.rpartition(":")[2].strip("/")), "/health")[0])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with path.open("a") as log:
+        server = Supervisor([("model", embedder)], settings_of(port=0, workers=3, threads=3), EventLog(log))
+        assert server.run(lambda url: threading.Thread(target=act, args=(url,), daemon=True).start()) == 0
+    assert answered == [200] and events_in(path, "worker-failed")
+    assert not events_in(path, "gave-up") and not events_in(path, "worker-died")
+
+
+def events_in(log: Path, name: str) -> list[dict[str, Any]]:
+    return [event for line in log.read_text().splitlines() if (event := json.loads(line))["event"] == name]
 
 
 def test_answers_are_sent_at_once() -> None:

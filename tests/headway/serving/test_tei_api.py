@@ -87,6 +87,7 @@ def test_rerank_orders_texts_by_their_score(client: Any, reranker: Path) -> None
         ("/embed", {"inputs": "x", "truncation_direction": "Left"}, 422, "not offered"),
         ("/embed", {"inputs": "x", "normalize": "yes"}, 422, "true or false"),
         ("/embed", {"inputs": "bread " * 100}, 413, "inputs 0 has more than the 64"),
+        ("/embed", {"inputs": "bread " * 100, "dimensions": 3}, 422, "embeddings have 32"),
         ("/rerank", {"query": 1, "texts": ["x"]}, 422, "query: a text"),
         ("/rerank", {"query": "x"}, 422, "'texts' is missing"),
         ("/predict", {"inputs": []}, 422, "list of lists"),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 from configparser import ConfigParser
@@ -70,6 +71,8 @@ def test_kubernetes_asks_paths_that_there_are(container: Path) -> None:
     assert scaler["spec"]["metrics"][0]["pods"]["metric"]["name"] == "headway_queue_expected_seconds"
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
     assert ENDPOINTS
+    command = re.search(r"^CMD (.*)$", (container / "Containerfile").read_text(), re.MULTILINE)
+    assert command and server["args"] == [*json.loads(command[1]), "--threads", "1"]
 
 
 def test_compose_and_systemd(container: Path) -> None:

@@ -18,9 +18,11 @@ import pytest
 
 import headway
 from headway.errors import UsageError
+from headway.exporter.check.lint import Finding
 from headway.exporter.export import Exported, export
-from headway.exporter.package.triton.repository import plan_of, write_repository
+from headway.exporter.package.triton.repository import _readme, plan_of, write_repository
 from headway.exporter.recipe.recipe import Recipe
+from headway.processor import X64_PRECISION, adds_bytes_exactly
 
 TEXTS = ["the price of bread", "rain", "a small model of language runs with time", "rain and bread"]
 
@@ -85,7 +87,7 @@ def request(texts: list[Any]) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def sentence_package(sentence_bundle: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("triton")
-    write_repository(plan_of("encoder", sentence_bundle.path), out)
+    write_repository(plan_of("encoder", sentence_bundle.path), "The license is none.", out)
     return out
 
 
@@ -111,6 +113,19 @@ def test_the_tokenizer_gives_the_bundle_s_ids(server: Any, sentence_package: Pat
         assert not array[:, width:].any()
 
 
+def test_session_entries_of_int8_are_followed_or_said(
+    sentence_package: Path, sentence_bundle: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = (sentence_package / "README.md").read_text()
+    assert "may saturate" not in plain and "The license is none." in plain
+    plan = plan_of("encoder", sentence_bundle.path)
+    found = [Finding("error", "block 0", "int8 sums saturate")]
+    monkeypatch.setattr("headway.exporter.package.triton.repository.lint", lambda file, target: found)
+    assert "int8 matmuls of `encoder_encoder` may saturate: use `models-python` there" in _readme(plan, "")
+    plan.manifest.session_options["config"] = {X64_PRECISION: "1", "other": "2"}
+    assert plan.config == {"other": "2"} if adds_bytes_exactly() else {X64_PRECISION: "1", "other": "2"}
+
+
 def test_configurations_name_what_is_there(sentence_package: Path) -> None:
     models = sentence_package / "models"
     assert {p.name for p in models.iterdir()} == {"encoder", "encoder_bls", "encoder_encoder", "encoder_tokenizer"}
@@ -131,7 +146,7 @@ def test_a_classifier_has_a_head_with_labels(
     server: Any, workshop: Path, bert_classifier: Path, tmp_path: Path
 ) -> None:
     bundle = export(Recipe(source=str(bert_classifier)), workshop / "triton-classifier")
-    write_repository(plan_of("classes", bundle.path), tmp_path)
+    write_repository(plan_of("classes", bundle.path), "", tmp_path)
     head = tmp_path / "models" / "classes_head"
     opened = headway.open(bundle.path)
     (response,) = loaded(head).execute([{"logits": Tensor("logits", opened(TEXTS)["logits"])}])
@@ -149,7 +164,8 @@ def test_other_targets_are_refused(sentence_bundle: Exported, monkeypatch: pytes
     bundle = headway.open(sentence_bundle.path)
     monkeypatch.setattr(repository.Bundle, "open", lambda *_, **__: bundle)
     for changes, says in (
-        ({"target": "web"}, "does not run in Triton"),
+        ({"target": "web"}, "not for target web; export with --target ort, ort-cuda, tensorrt"),
+        ({"target": "ort-tensorrt"}, "not for target ort-tensorrt"),
         ({"task": "multiple-choice"}, "several texts"),
     ):
         bundle.manifest = replace(sentence_bundle.manifest, **changes)
