@@ -333,12 +333,14 @@ def plot(result: dict, path: Path) -> None:
             spans = [r.get(f"{key}_interval", [r[key]] * 2) for r in rows]
             errors = np.abs(np.array(spans).T - points[1]) if rows else None
             axes.errorbar(*points, errors, fmt="o-", color=color, label=method, markersize=4, elinewidth=0.8)
-        axes.set_xlabel(f"measured speed-up in ONNX Runtime ({result['workload']})", fontsize=8)
+        axes.set_xlabel(
+            f"measured speed-up in ONNX Runtime ({result['workload'].replace(' thread(s)', ' thread')})", fontsize=8
+        )
         axes.set_ylabel(label)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     both[0].set_title(result["title"], fontsize=10)
-    both[1].legend(frameon=False, fontsize=8)
+    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
 

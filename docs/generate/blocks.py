@@ -45,6 +45,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "benchmark-compression-cost": compression.cost,
     "benchmark-compression-movies": compression.movies,
     "benchmark-compression-news": compression.news,
+    "benchmark-compression-rated-pairs": compression.rated_pairs,
     "benchmark-engines": engines.table,
     "benchmark-export-cost": export_cost.table,
     "benchmark-float32-1-thread": float32.one_thread,

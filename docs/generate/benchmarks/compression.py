@@ -14,6 +14,7 @@ _METHODS = {
 _TASKS = {
     "movies": "movie sentences: accuracy, %",
     "news": "news similarity: Pearson × 100",
+    "sts": "rated pairs: Pearson × 100",
 }
 
 
@@ -67,6 +68,11 @@ def movies() -> str:
 def news() -> str:
     """Return the table of news."""
     return table("news")
+
+
+def rated_pairs() -> str:
+    """Return the table of sentences whose similarity people have rated."""
+    return table("sts")
 
 
 def cost() -> str:
