@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..bulk.text_column import text_column
 from ..errors import UsageError
 from ..tasks import Scoring
 from .labels import LABELS, columns_of, parse_labels
@@ -23,7 +24,6 @@ _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 _OTHER_TABLES = {".json": ".jsonl, one object a line", ".tsv": ".csv, with commas"}
 """Formats that are refused: read as plain text, their syntax and labels would pass for text."""
 
-_COLUMNS = ("text", "sentence", "content", "review", "document")
 _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
 """Short production text (queries, reviews, tickets): log-normal, median 24.5 tokens, mean 28.5, a 95th percentile of 61."""
 
@@ -228,7 +228,7 @@ def _of_table(
     if not table.count:
         return [], None
     label = next((n for n in label_names if n in table.names and n != column), None)
-    name = _column(path, table, column)
+    name = text_column(path, table.names, [n for n in table.texts if n not in LABELS], column)
     values = table.values(name)
     odd = next((i for i, v in enumerate(values) if v is not None and not isinstance(v, str | int | float)), None)
     if odd is not None:
@@ -318,20 +318,6 @@ def _arrow_files(path: Path) -> list[Path]:
     if not state.is_file():
         raise UsageError(f"{path}: not a folder that `save_to_disk` of datasets wrote (it has no state.json)")
     return [path / f["filename"] for f in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
-
-
-def _column(path: Path, table: _Table, wanted: str | None) -> str:
-    if wanted is not None:
-        if wanted not in table.names:
-            raise UsageError(f"{path}: there is no column {wanted!r}; found {', '.join(table.names)}")
-        return wanted
-    texts = [n for n in table.texts if n not in LABELS]
-    name = next((n for n in _COLUMNS if n in texts), texts[0] if len(texts) == 1 else None)
-    if name is None:
-        raise UsageError(
-            f"{path}: which column is the text? Found {table.texts}; call it 'text', or name one as `column` (--column)"
-        )
-    return name
 
 
 @cache

@@ -44,6 +44,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "benchmark-calibration-details": calibration.details,
     "benchmark-compression-cost": compression.cost,
     "benchmark-compression-movies": compression.movies,
+    "benchmark-compression-named-entities": compression.named_entities,
     "benchmark-compression-news": compression.news,
     "benchmark-compression-rated-pairs": compression.rated_pairs,
     "benchmark-engines": engines.table,

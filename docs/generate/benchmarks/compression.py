@@ -15,6 +15,7 @@ _TASKS = {
     "movies": "movie sentences: accuracy, %",
     "news": "news similarity: Pearson × 100",
     "sts": "rated pairs: Pearson × 100",
+    "wnut17": "named entities: F1, %",
 }
 
 
@@ -73,6 +74,11 @@ def news() -> str:
 def rated_pairs() -> str:
     """Return the table of sentences whose similarity people have rated."""
     return table("sts")
+
+
+def named_entities() -> str:
+    """Return the table of named entities."""
+    return table("wnut17")
 
 
 def cost() -> str:

@@ -1,0 +1,81 @@
+"""Answer shards on a Ray cluster: each shard is a task, which runs again elsewhere where its node is lost."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import HeadwayError, TargetError
+from .shard_run import Plan, answer_shard, opened
+
+_AHEAD = 2
+"""Tasks that wait for each processor of the cluster: results and lost tasks cost the driver little."""
+
+_RETRIES = 20
+"""How often a shard is begun anew where its process or node is lost."""
+
+
+def compute_on(address: str) -> Callable[[Plan, Sequence[int], Callable[..., None]], None]:
+    """Return what computes shards on the cluster at `address`; `local` starts one on this machine.
+
+    The bundle, the data and the output have to lie where every node finds them by the same path. TargetError where no cluster answers,
+    or its versions of Python or Ray are others.
+    """
+
+    def compute(plan: Plan, missing: Sequence[int], step: Callable[..., None]) -> None:
+        import ray
+
+        connect(address)
+        answer = ray.remote(num_cpus=1, max_retries=_RETRIES)(_answer)
+        shared = ray.put(plan)
+        most = max(2, _AHEAD * int(ray.cluster_resources().get("CPU", 1)))
+        left, done = list(missing), len(plan.shards) - len(missing)
+        running: dict[Any, int] = {}
+        while left or running:
+            while left and len(running) < most:
+                number = left.pop(0)
+                running[answer.remote(shared, number)] = number
+            ready, _ = ray.wait(list(running), timeout=5.0)
+            for one in ready:
+                _result(ray, one)
+                del running[one]
+                done += 1
+                step("shards", of=len(plan.shards), at=done)
+
+    return compute
+
+
+def connect(address: str) -> None:
+    """Connect to a cluster, or start one on this machine for `local`. TargetError where none answers."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if address == "local" else None,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TargetError(
+            f"{address}: no Ray cluster that this machine can use ({reason[:300]}): start one, or give `local`"
+        ) from error
+
+
+def _answer(plan: Plan, number: int) -> None:
+    """Answer a shard in a process of the cluster, unless a lost node had finished it."""
+    if not plan.part(number).is_file():
+        answer_shard(plan, number, opened(plan.bundle, plan.dtype, plan.prompt_name))
+
+
+def _result(ray: Any, one: Any) -> None:
+    """Take the result of a task. Errors of Headway are raised as themselves."""
+    try:
+        ray.get(one)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, HeadwayError):
+            raise cause from None
+        raise

@@ -1,0 +1,120 @@
+"""Write answers beside the rows they belong to as parquet, and join such files: each appears whole or not at all."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from .texts_to_columns import Answers, Column
+
+_KEY = b"headway"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was read: rows, texts among them (others are null), tokens, texts that were cut; and the seconds it took."""
+
+    rows: int = 0
+    texts: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def with_answers(table: Any, present: np.ndarray, answers: Answers) -> Any:
+    """Return a `pyarrow.Table` with the columns of answers; rows that are not `present` have nulls there.
+
+    UsageError where the table has a column of such a name already.
+    """
+    import pyarrow as pa
+
+    for name, column in answers.columns.items():
+        if name in table.column_names:
+            raise UsageError(f"the data has a column {name!r} already, which the answers have too: rename it")
+        table = table.append_column(name, pa.chunked_array([_arrow(column, present)]))
+    return table
+
+
+def _arrow(column: Column, present: np.ndarray) -> Any:
+    import pyarrow as pa
+
+    if isinstance(column, list):
+        values = iter(column)
+        return pa.array([next(values) if here else None for here in present])
+    whole = np.zeros((len(present), *column.shape[1:]), column.dtype)
+    whole[present] = column
+    if column.ndim == 1:
+        return pa.array(whole, mask=~present)
+    flat = pa.array(np.ascontiguousarray(whole).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, column.shape[1], mask=pa.array(~present))
+
+
+def write_part(file: Path, table: Any, counts: Counts) -> None:
+    """Write a part with its counts. It has its name only once all of it is on the disk."""
+    import pyarrow.parquet as pq
+
+    told = {**(table.schema.metadata or {}), _KEY: json.dumps(asdict(counts)).encode()}
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as sink:
+            pq.write_table(table.replace_schema_metadata(told), sink)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def counts_of(file: Path) -> Counts:
+    """Return the counts of a part."""
+    import pyarrow.parquet as pq
+
+    return Counts(**json.loads((pq.read_schema(file).metadata or {})[_KEY]))
+
+
+def join(parts: Sequence[Path], out: Path) -> None:
+    """Write the rows of all parts into one file, which has its name only once it is whole. UsageError where columns do not fit."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pa.unify_schemas([_plain(pq.read_schema(part)) for part in parts], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"{out}: columns of the data have other types in other rows ({error}): give an --out without .parquet, which keeps a file "
+            "for each part"
+        ) from error
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as sink:
+            with pq.ParquetWriter(sink, schema) as writer:
+                for part in parts:
+                    writer.write_table(_fitting(pq.read_table(part), schema))
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plain(schema: Any) -> Any:
+    metadata: Mapping[bytes, bytes] = schema.metadata or {}
+    return schema.with_metadata({k: v for k, v in metadata.items() if k != _KEY} or None)
+
+
+def _fitting(table: Any, schema: Any) -> Any:
+    import pyarrow as pa
+
+    columns = [
+        table.column(f.name).cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.table(columns, schema=schema)

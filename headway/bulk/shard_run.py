@@ -1,0 +1,240 @@
+"""Run a bundle over files in shards: what is finished stays finished, however a run ends.
+
+A run writes its parts into a folder beside the output. Parts and their order follow from the plan alone. So a run that was killed goes
+on with the parts that are missing, by whatever process, and no row is answered twice or left out.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from ..manifest import MANIFEST, digest
+from ..replaced import lock
+from .result_files import Counts, counts_of, join, with_answers, write_part
+from .shards import Shard, files_of, names_of, read_shard, shards_of
+from .text_column import text_column
+from .texts_to_columns import Dtype, TextsToColumns
+
+ROWS = 8192
+"""Rows of a shard: some seconds of work, which is what a run that is killed loses."""
+
+_PLAN = "plan"
+"""The file with the plan's fingerprint."""
+
+_PARTS = "part-*.parquet"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run over what. `bundle` and `folder`, where parts are written, are absolute."""
+
+    bundle: Path
+    column: str
+    dtype: Dtype
+    prompt_name: str | None
+    shards: tuple[Shard, ...]
+    folder: Path
+
+    def part(self, number: int) -> Path:
+        """Return where the answers to a shard are written."""
+        return self.folder / f"part-{number:06d}.parquet"
+
+    @property
+    def missing(self) -> list[int]:
+        """Return the numbers of the shards that have no part yet."""
+        return [n for n in range(len(self.shards)) if not self.part(n).is_file()]
+
+    def fingerprint(self) -> str:
+        """Return a digest of all that the parts depend on: the bundle, the settings, and the files by size and time."""
+        files = {str(s.file): (s.file.stat().st_size, s.file.stat().st_mtime_ns) for s in self.shards}
+        shards = [(str(s.file), s.start, s.rows) for s in self.shards]
+        told = [digest(self.bundle / MANIFEST), self.column, self.dtype, self.prompt_name, files, shards]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run wrote. `kept` shards were there from a run before."""
+
+    out: Path
+    counts: Counts
+    shards: int
+    kept: int
+    seconds: float
+    """Seconds of this run, opening the bundle among them."""
+
+    texts_per_second: float | None
+    """Texts that this run answered, by the seconds it needed for that; None where all were answered before."""
+
+
+Compute = Callable[[Plan, Sequence[int], Callable[..., None]], None]
+"""What computes the parts of shards, and tells each that is done."""
+
+
+def run(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    *,
+    column: str | None = None,
+    dtype: Dtype = "float32",
+    prompt_name: str | None = None,
+    lanes: int = 1,
+    rows: int = ROWS,
+    force: bool = False,
+    compute: Compute | None = None,
+    step: Callable[..., None] = lambda *_, **__: None,
+) -> Done:
+    """Answer all rows of `data` and write them with their answers to `out`: a file where it ends in .parquet, else a directory.
+
+    UsageError where `out` is there and `force` is not given, where parts of a run with other settings lie beside it, and where another
+    run writes there now. Errors of bundle and data as their own functions raise them.
+    """
+    began = time.monotonic()
+    _check_place(out, force)
+    files = files_of(data)
+    step("read the data")
+    shards = tuple(shards_of([f.resolve() for f in files], rows))
+    if not shards:
+        raise UsageError(f"{data}: has no rows")
+    folder = _folder_beside(out)
+    plan = Plan(bundle.resolve(), text_column(data, *names_of(files[0]), column), dtype, prompt_name, shards, folder)
+    with _held(plan, force):
+        missing = plan.missing
+        step("run")
+        step("shards", of=len(shards), at=len(shards) - len(missing))
+        started = time.monotonic()
+        (compute or _local(lanes))(plan, missing, step)
+        took = time.monotonic() - started
+        counts = [counts_of(plan.part(n)) for n in range(len(shards))]
+        step("write")
+        _put_in_place(plan, out)
+    rate = sum(counts[n].texts for n in missing) / took if missing else None
+    return Done(out, sum(counts, Counts()), len(shards), len(shards) - len(missing), time.monotonic() - began, rate)
+
+
+def answer_shard(plan: Plan, number: int, runs: TextsToColumns, table: Any = None) -> Counts:
+    """Answer the rows of one shard and write its part; return its counts. `table` is what was read of it already."""
+    began = time.monotonic()
+    shard = plan.shards[number]
+    rows = read_shard(shard) if table is None else table
+    texts = rows.column(plan.column).to_pylist()
+    odd = next((i for i, t in enumerate(texts) if t is not None and not isinstance(t, str)), None)
+    if odd is not None:
+        raise UsageError(
+            f"{shard.file}: row {shard.start + odd + 1} of {plan.column!r} is no text but a {type(texts[odd]).__name__}"
+        )
+    present = np.array([t is not None for t in texts], bool)
+    answers = runs([t for t in texts if t is not None])
+    counts = Counts(len(texts), int(present.sum()), answers.tokens, answers.truncated, time.monotonic() - began)
+    write_part(plan.part(number), with_answers(rows, present, answers), counts)
+    return counts
+
+
+@cache
+def opened(bundle: Path, dtype: Dtype, prompt_name: str | None, lanes: int = 1) -> TextsToColumns:
+    """Return a bundle that is open, once for each process."""
+    return TextsToColumns(bundle, lanes=lanes, dtype=dtype, prompt_name=prompt_name)
+
+
+def _local(lanes: int) -> Compute:
+    def compute(plan: Plan, missing: Sequence[int], step: Callable[..., None]) -> None:
+        if not missing:
+            return
+        runs = opened(plan.bundle, plan.dtype, plan.prompt_name, lanes)
+        done = len(plan.shards) - len(missing)
+        for number, table in _ahead(plan, missing):
+            answer_shard(plan, number, runs, table)
+            done += 1
+            step("shards", of=len(plan.shards), at=done)
+
+    return compute
+
+
+def _ahead(plan: Plan, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    """Yield shards with their rows; the next one is read meanwhile."""
+    numbers = list(numbers)
+    with ThreadPoolExecutor(1, "headway-read") as reader:
+        coming = reader.submit(read_shard, plan.shards[numbers[0]])
+        for place, number in enumerate(numbers):
+            table = coming.result()
+            if place + 1 < len(numbers):
+                coming = reader.submit(read_shard, plan.shards[numbers[place + 1]])
+            yield number, table
+
+
+def _folder_beside(out: Path) -> Path:
+    real = out.resolve()
+    folder = real.with_name(f".{real.name}.parts")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out.parent}: cannot be written ({error.strerror})") from error
+    return folder
+
+
+@contextmanager
+def _held(plan: Plan, force: bool) -> Iterator[None]:
+    """Hold the folder of parts for this run alone, after checking that its parts are of this plan."""
+    handle = lock(plan.folder)
+    if handle is None:
+        raise UsageError(f"{plan.folder}: another run writes there; wait for it, or give another --out")
+    try:
+        _check_parts(plan, force)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_parts(plan: Plan, force: bool) -> None:
+    """Keep the parts of the same plan. UsageError for parts of another one; with `force` they are removed."""
+    file, own = plan.folder / _PLAN, plan.fingerprint()
+    kept = file.read_text(encoding="utf-8") if file.is_file() else own
+    if kept != own and not force:
+        raise UsageError(
+            f"{plan.folder}: holds the parts of a run over other data, or with other settings: run that again, or give --force to begin "
+            "anew"
+        )
+    if kept != own:
+        for part in plan.folder.glob(_PARTS):
+            part.unlink()
+    for left in plan.folder.glob(f".{_PARTS}.*"):  # by a run that was killed while it wrote
+        left.unlink()
+    file.write_text(own, encoding="utf-8")
+
+
+def _check_place(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise UsageError(f"{out} exists; give --force to replace it, or another --out")
+    wants_file = out.suffix.lower() == ".parquet"
+    if wants_file != out.is_file() or (out.is_dir() and any(not p.match(_PARTS) for p in out.iterdir())):
+        raise UsageError(f"{out}: is not what a run wrote, so that it is not replaced; give another --out")
+
+
+def _put_in_place(plan: Plan, out: Path) -> None:
+    parts = [plan.part(n) for n in range(len(plan.shards))]
+    if out.suffix.lower() == ".parquet":
+        join(parts, out)
+        shutil.rmtree(plan.folder)
+        return
+    (plan.folder / _PLAN).unlink()
+    old = plan.folder.with_name(f"{plan.folder.name}.old")
+    if out.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+    plan.folder.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""Runs on a cluster of several nodes on this machine: the same rows, also where a node is lost."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import headway
+from headway.bulk.on_ray import compute_on, connect
+from headway.bulk.shard_run import run
+from headway.errors import TargetError, UsageError
+
+ray = pytest.importorskip("ray", reason="the extra search is not installed")
+
+TEXTS = ["the price of bread", "rain", "a small model runs", "rain and bread"] * 10
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20})
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def add_node(cluster: Any) -> Any:
+    node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    cluster.wait_for_nodes()
+    return node
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(TEXTS)))
+    return file
+
+
+def test_a_lost_node_costs_its_shards_alone(cluster: Any, embedder: Path, data: Path) -> None:
+    nodes = [add_node(cluster), add_node(cluster)]
+    out, lost = data.with_name("out.parquet"), []
+
+    def step(name: str, of: int | None = None, at: float | None = None) -> None:
+        if name == "shards" and at and not lost:
+            lost.append(at)
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+
+    done = run(embedder, data, out, rows=4, compute=compute_on("auto"), step=step)
+    assert lost and (done.shards, done.counts.rows) == (10, len(TEXTS))
+    rows = pq.read_table(out).to_pylist()
+    assert [row["id"] for row in rows] == list(range(len(TEXTS)))
+    expected = headway.open(embedder)(TEXTS)["sentence_embedding"]
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
+
+
+def test_errors_of_headway_come_as_themselves(cluster: Any, embedder: Path, tmp_path: Path) -> None:
+    add_node(cluster)
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": "rain", "id": 1}\n')
+    with pytest.raises(UsageError, match="row 1 of 'id' is no text"):
+        run(embedder, file, tmp_path / "out", column="id", compute=compute_on("auto"))
+
+
+def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**_: object) -> None:
+        raise ConnectionError("Could not reach it\nand more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuses)
+    with pytest.raises(TargetError, match=r"10\.0\.0\.1:6379: no Ray cluster .*\(Could not reach it\)"):
+        connect("10.0.0.1:6379")
