@@ -14,7 +14,7 @@ from ...errors import HeadwayWarning, SourceError
 from ..quiet import quiet
 from ..source.config import undone_config
 from ..source.settings import check_settings
-from ..source.source import Source, architectures, task_of_architecture
+from ..source.source import EMBEDDING_TASKS, LIBRARY_TASKS, Source, architectures, task_of_architecture
 from .fake_quant import check_learned
 from .last_token import check_last_token
 from .loading_report import check_loaded, reported
@@ -83,9 +83,10 @@ def _load_transformers(source: Source) -> Any:
     """Return the model of the class that the config names, or that transformers has for the task."""
     import torch
 
-    if source.task == "sentence-embedding":
+    if source.task in EMBEDDING_TASKS:
+        library = next(name for name, task in LIBRARY_TASKS.items() if task == source.task)
         raise SourceError(
-            f"{source.spec}: no modules.json of a SentenceTransformer says how to pool; use `task` (--task) feature-extraction"
+            f"{source.spec}: no modules.json of a {library} says how to pool; use `task` (--task) feature-extraction"
         )
     try:
         model = _class_for(source).from_pretrained(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ...errors import SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST, Side
+from ..recipe.recipe import split_route
 from .bounds import check_bounds, limit
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
@@ -199,9 +200,9 @@ def open_source(
 
 def _without_route(spec: str) -> tuple[Path, str | None]:
     """Return the path of a source, and the route of a Router that stands behind it after `#`."""
-    path, mark, route = spec.rpartition("#")
-    if mark and not Path(spec).exists() and Path(path).is_dir():
-        return Path(path), route
+    path, route = split_route(spec)
+    if route and Path(path).is_dir():
+        return Path(path), route[1:]
     return Path(spec), None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import headway
 from headway.bundle import Bundle
 from headway.errors import SourceError, UsageError
 from headway.exporter.export import export
@@ -102,6 +103,9 @@ def test_each_route_of_a_router(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no route 'passage'; the Router has: document, query"):
         export(Recipe(source=f"{source}#passage"), tmp_path / "none")
     queries, documents = (exported(f"{source}#{route}", tmp_path / route) for route in ("query", "document"))
+    assert (
+        headway.verify(queries.path).ok and queries.manifest.route == "query"
+    )  # its recipe names the directory beside it
     texts = [text for text in TEXTS if text]
     np.testing.assert_allclose(queries.encode_query(texts), dense(library.encode_query(texts)), atol=1e-5)
     np.testing.assert_allclose(documents.encode_document(TEXTS), dense(library.encode_document(TEXTS)), atol=2e-5)
@@ -144,3 +148,18 @@ def test_other_models_have_no_embeddings(tmp_path: Path) -> None:
         bundle.rank("a", TEXTS)
     with pytest.raises(UsageError, match=r"no label begins with entail \(LABEL_0"):
         bundle.classify(TEXTS, ["rain"])
+
+
+@pytest.mark.parametrize("make", [retrieval_models.splade, retrieval_models.pylate], ids=["sparse", "multi-vector"])
+def test_integers_are_judged_by_the_scores_that_a_search_uses(make: Any, tmp_path: Path) -> None:
+    lines = [" ".join(models.WORDS[i % 21 :: 1 + i % 5][:8]) for i in range(60)]
+    (tmp_path / "lines.txt").write_text("\n".join(dict.fromkeys(lines)))
+    source = make(tmp_path / "source")
+    made = headway.compress(
+        str(source), tmp_path / "out", data=[str(tmp_path / "lines.txt")], quantize="int8", max_drop=20
+    )
+    (judged,) = made.manifest.compression["agreement"]["files"]
+    assert judged["measure"] == "correlation of similarities" and 80 < judged["points"] <= 100
+    whole = exported(str(source), tmp_path / "whole")
+    scores = [b.similarity(b.encode_query(TEXTS), b.encode_document(TEXTS)) for b in (Bundle.open(made.path), whole)]
+    assert np.corrcoef(scores[0].ravel(), scores[1].ravel())[0, 1] > 0.9

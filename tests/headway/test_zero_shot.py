@@ -12,20 +12,29 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.zero_shot import entailment, hypotheses, label_scores
 
 from tests.support import models
+from tests.support.other_families import make_other
 
 TEXTS = ["the PRICE of bread", "a", "rain and TRAIN " * 40]
 LABELS = ["rain", "bread and time", "a model"]
-CLASSES = [["contradiction", "neutral", "entailment"], ["ENTAILMENT", "not_entailment"]]
+MODELS = [
+    ("bert", ["contradiction", "neutral", "entailment"]),
+    ("bert", ["ENTAILMENT", "not_entailment"]),
+    ("bart", ["contradiction", "neutral", "entailment"]),
+]
 
 
-@pytest.fixture(scope="module", params=CLASSES, ids=len)
+@pytest.fixture(scope="module", params=MODELS, ids=["three", "two", "bart"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Any]:
     import transformers
 
     folder = tmp_path_factory.mktemp("nli")
-    names = dict(enumerate(request.param))
-    changes = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    source = models.make_model(folder / "source", "bert", "text-classification", num_hidden_layers=3, **changes)
+    family, classes = request.param
+    names = dict(enumerate(classes))
+    changes: dict[str, Any] = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    if family == "bert":
+        source = models.make_model(folder / "source", "bert", "text-classification", num_hidden_layers=3, **changes)
+    else:
+        source = make_other(folder / "source", family, **changes)
     pipeline = transformers.pipeline("zero-shot-classification", model=str(source), device="cpu")
     return Bundle.open(export(Recipe(source=str(source)), folder / "out").path), pipeline
 
