@@ -217,7 +217,7 @@ export function cosine(a, b) {
 const sumOf = (a, b, term) => a.reduce((sum, x, i) => sum + term(x, b[i]), 0);
 
 /** How vectors are compared, larger for more alike: distances have their sign changed. */
-const SIMILARITIES = {
+export const SIMILARITIES = {
   cosine,
   dot: (a, b) => sumOf(a, b, (x, y) => x * y),
   euclidean: (a, b) => -Math.sqrt(sumOf(a, b, (x, y) => (x - y) ** 2)),
