@@ -36,6 +36,7 @@ from .graph.source_rounding import round_activations
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
 from .recipe.recipe import Recipe
+from .recipe.task_fit import fitted_to_task
 from .source.config import check_config
 from .source.scoring import scoring_of
 from .source.source import Source, open_source
@@ -91,6 +92,8 @@ def export(
     with staged(out, force=force) as staging:
         on_step(STEPS[0])
         source = open_source(recipe.source, task=recipe.task, allow_pickle=allow_pickle, adapters=recipe.adapters)
+        recipe = fitted_to_task(recipe, source.task)
+        target = target_of(recipe)
         kept = Work(work or default_folder())
         flow = _Flow(recipe, target, source, _read_text(recipe, source), staging, out.resolve(), on_step, kept)
         built = _build(flow)
@@ -127,9 +130,9 @@ class _Flow:
         """How many choices a text is given with; 0 where the model takes none."""
         return 2 if self.source.task == "multiple-choice" else 0
 
-    def cases(self, encoder: TextEncoder) -> list[Case]:
+    def cases(self, encoder: TextEncoder, loaded: Source) -> list[Case]:
         """Return the batches that parity is judged on."""
-        return verification_cases(encoder, self.texts, self.source, self.staging)
+        return verification_cases(encoder, self.texts, loaded, self.staging)
 
 
 @dataclass
@@ -253,7 +256,7 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     captured = capture(flow.source, whole=every_layer)
     weights = list(captured.model.graph.initializers.values())
     encoder = source_encoder(captured.source, flow.staging)
-    cases = flow.cases(encoder)
+    cases = flow.cases(encoder, captured.source)
     expected = beside.submit(answers, captured.reference, cases)
     flow.step(STEPS[2])
     canonical = canonical_of(captured)
@@ -308,7 +311,7 @@ def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
     for sentence in answered.sentences:
         warnings.warn(f"{graph.source.spec}: {sentence}", HeadwayWarning, stacklevel=2)
     graph.cases = answered.cases
-    graph.regroup = not padding_matters(answered.outputs, graph.cases, graph.per_token)
+    graph.regroup = not (graph.source.reads_padding or padding_matters(answered.outputs, graph.cases, graph.per_token))
     return answered.outputs
 
 
@@ -361,7 +364,7 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
         _check_drop(job)
         check_budget(job)
         job.learned.other_lengths = at_other_lengths(job)
-    cases, run = flow.cases(job.encoder), as_function(job.outcome.model)
+    cases, run = flow.cases(job.encoder, graph.source), as_function(job.outcome.model)
     return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
 
 

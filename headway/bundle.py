@@ -1,172 +1,25 @@
 """Open and run a bundle, the directory that production loads. Needs onnxruntime, tokenizers and numpy only."""
 
-import warnings
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from .embeddings import Ranked, prompt_for, ranked, shortened
 from .entities import Aggregation, check_aggregation, entity_spans, tokens_of
-from .errors import HeadwayWarning, SourceError, UsageError
-from .manifest import Manifest, check_files, check_whole, logit_columns
-from .opening import Checksums, check_padding, check_tensors, folder_of, open_one
-from .results import Candidates, Choice, Entities, Label, Labels, Outputs, Scores
-from .runners.base import Runner
-from .runners.open import open_artifact, opened_files
-from .tasks import Scoring, best_answer, best_of, likeliest, softmax
-from .text import Text, TextEncoder, checked_pairs, checked_singles
+from .errors import UsageError
+from .results import Candidates, Choice, Entities, Label, Labels, Scores
+from .retrieval import Retrieval
+from .tasks import best_answer, best_of, likeliest, softmax
+from .text import Text, checked_pairs, checked_singles
+from .zero_shot import TEMPLATE, entailment, hypotheses, label_scores
 
 
-class Bundle:
+class Bundle(Retrieval):
     """An opened bundle: call it with texts, get numpy arrays by output name.
 
     `bundle(["a text", ("a question", "its context")])["logits"]` has one row per text. Outputs per token are padded with
     zeros to the longest text.
     """
-
-    def __init__(self, path: Path, manifest: Manifest, runner: Runner):
-        self.path = path
-        self.manifest = manifest
-        self.runner = runner
-        info = manifest.tokenizer
-        self.encoder = TextEncoder(path / info.file, info)
-        runner.vocabulary = manifest.anatomy.get("vocabulary")
-        self._told_of_cuts = False
-
-    @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        threads: int | None = None,
-        providers: Sequence[str] | None = None,
-        check: bool = True,
-    ) -> "Bundle":
-        """Open the bundle in the directory `path`.
-
-        `threads` is the size of the runtime's thread pool. `providers` replaces the target's own ONNX Runtime providers.
-        What is opened is compared with its sha256 meanwhile; `check=False` leaves that out, for those who have checked.
-        Where the bundle is replaced meanwhile, the old one or the new one is opened, and no mixture.
-        Raises SourceError where a file is missing, changed or not the bundle's own, TargetError where the target cannot run here,
-        UsageError where `path` is no path or `threads` less than 1.
-        """
-        directory = folder_of(path, threads)
-        return open_one(directory, lambda: cls._open(directory, threads, providers, check))
-
-    @classmethod
-    def _open(cls, directory: Path, threads: int | None, providers: Sequence[str] | None, check: bool) -> "Bundle":
-        manifest = Manifest.read(directory)
-        check_whole(directory, manifest)
-        names = opened_files(manifest.runner, directory, manifest.artifact, providers=providers is not None)
-        with Checksums(directory, manifest, [*names, manifest.tokenizer.file], check=check):
-            artifact = directory / manifest.artifact
-            runner = open_artifact(manifest.runner, artifact, manifest.session_options, threads, providers)
-            bundle = cls(directory, manifest, runner)
-        check_tensors(directory, manifest, runner.input_names, runner.output_names)
-        check_padding(directory, manifest, bundle.encoder.tokenizer)
-        return bundle
-
-    def check_files(self) -> None:
-        """Compare every file with the sha256 in the manifest; SourceError names one that was changed."""
-        check_files(self.path, self.manifest)
-
-    def __call__(self, texts: Sequence[Text], *, batch_size: int = 32, max_length: int | None = None) -> Outputs:
-        """Return outputs by name for texts or pairs of texts: float32, rows in the order of `texts`.
-
-        Texts are cut to `max_length` tokens, by default what the model takes; `truncated` of what is returned says which were.
-        """
-        if self.manifest.task == "multiple-choice":
-            raise UsageError(f"{self.path}: a multiple-choice bundle; call choices([(question, options), …])")
-        encodings, cuts = self._encode(texts, max_length)
-        return Outputs(self._outputs(encodings, batch_size), cuts)
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        truncate_dim: int | None = None,
-        normalize: bool = False,
-        batch_size: int = 32,
-        max_length: int | None = None,
-    ) -> np.ndarray:
-        """Return the embeddings of texts, float32 `[texts, dimensions]` (sentence-embedding), as sentence-transformers' `encode` does.
-
-        `prompt` is put in front of each text; `prompt_name` takes one of the manifest's `prompts`. `truncate_dim` keeps the first
-        dimensions alone, and `normalize` then scales to length 1. UsageError names an unknown prompt or too many dimensions.
-        """
-        self._expect("sentence-embedding")
-        front = prompt_for(self.manifest.prompts, prompt_name, prompt)
-        encodings, _ = self._encode([front + text for text in checked_singles(texts)], max_length)
-        embeddings = self._outputs(encodings, batch_size)["sentence_embedding"]
-        return shortened(embeddings, truncate_dim, normalize=normalize)
-
-    def rank(
-        self,
-        query: str,
-        texts: Sequence[str],
-        *,
-        top_k: int | None = None,
-        batch_size: int = 32,
-        max_length: int | None = None,
-    ) -> list[Ranked]:
-        """Return texts by how well they answer `query`, the best first, at most `top_k` (a cross-encoder with one score).
-
-        Each has its `index` among `texts`, its `score` with the activation of the model's config, and the `text`.
-        """
-        if top_k is not None and top_k < 1:
-            raise UsageError(f"top_k is {top_k}; give at least 1, or leave it out for all texts")
-        self._expect("text-classification")
-        columns = logit_columns(self.manifest.outputs)
-        if columns != 1:
-            raise UsageError(f"{self.path}: a text has {columns} scores; a ranking needs a model that gives one")
-        pairs = [(query, text) for text in checked_singles(texts)]
-        if not pairs:
-            return []
-        encodings, _ = self._encode(pairs, max_length)
-        return ranked(texts, self._scores(encodings, batch_size)[:, 0], top_k)
-
-    def _outputs(self, encodings: Sequence[Any], batch_size: int) -> dict[str, np.ndarray]:
-        if batch_size < 1:
-            raise UsageError(f"batch_size is {batch_size}; give at least 1")
-        # Neighbors in length share a batch, so that little of it is padding.
-        order = np.argsort([len(e.ids) for e in encodings], kind="stable")
-        longest = max((len(e.ids) for e in encodings), default=0)
-        per_token = {o.name for o in self.manifest.outputs if "sequence" in o.shape}
-        results: dict[str, np.ndarray] = {}
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            part = self.runner.run(self.encoder.batch([encodings[i] for i in rows]))
-            for name, array in part.items():
-                if name not in results:
-                    tail = (longest, *array.shape[2:]) if name in per_token else array.shape[1:]
-                    results[name] = np.zeros((len(encodings), *tail), array.dtype)
-                if name in per_token:
-                    for row, answer in zip(rows, array, strict=True):
-                        length = len(encodings[row].ids)
-                        results[name][row, :length] = answer[:length]
-                else:
-                    results[name][rows] = array
-        return results or self._no_outputs()
-
-    def _no_outputs(self) -> dict[str, np.ndarray]:
-        """Return the outputs for no texts: their sizes are known, except those that depend on the texts."""
-        return {
-            o.name: np.zeros([d if isinstance(d, int) else 0 for d in o.shape], o.dtype) for o in self.manifest.outputs
-        }
-
-    @cached_property
-    def scoring(self) -> Scoring:
-        """How logits become scores (text-classification). SourceError where this Headway does not know the way."""
-        columns = logit_columns(self.manifest.outputs)
-        try:
-            return Scoring.of(self.manifest.scoring, columns or max(len(self.manifest.labels), 1))
-        except ValueError as error:
-            raise SourceError(f"{self.path}: this Headway does not know the {error}: install a newer one") from error
 
     @overload
     def labels(
@@ -218,9 +71,45 @@ class Bundle:
         rows = zip(self._scores(encodings, batch_size), cuts, strict=True)
         return [_marked(Scores((self._label(i), float(x)) for i, x in enumerate(row)), cut) for row, cut in rows]
 
-    def _scores(self, encodings: Sequence[Any], batch_size: int) -> np.ndarray:
-        """Return scores `[texts, labels]`."""
-        return self.scoring.scores(self._outputs(encodings, batch_size)["logits"])
+    def classify(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        template: str = TEMPLATE,
+        multi_label: bool = False,
+        batch_size: int = 32,
+        max_length: int | None = None,
+    ) -> list[Scores]:
+        """Return the score of each of `labels`, the largest first, for each text: zero-shot classification.
+
+        For text-classification models of natural language inference, those with a label that begins with "entail". Each label is put
+        into `template`, and the model says whether that sentence follows from the text. Scores of a text add up to 1; with
+        `multi_label`, each is a probability by itself. As the pipeline of transformers does. A result says with `truncated` that only
+        the beginning of its text was read. UsageError for other models, a template without `{}`, and no labels.
+        """
+        self._expect("text-classification")
+        follows = entailment(self.manifest.labels)
+        if follows is None or len(self.manifest.labels) < 2:
+            known = ", ".join(self.manifest.labels.values()) or "no names"
+            raise UsageError(
+                f"{self.path}: no label begins with entail ({known}); classify needs a model of natural language inference"
+            )
+        sentences = hypotheses(labels, template)
+        pairs = [(text, sentence) for text in checked_singles(texts) for sentence in sentences]
+        if not pairs:
+            return []
+        encodings = self.encoder.encode_pairs(pairs, max_length)
+        cuts = [self.encoder.truncated(e, max_length) for e in encodings]
+        self._tell_of_cuts(cuts, max_length)
+        logits = self._outputs(encodings, batch_size)["logits"].reshape(len(texts), len(sentences), -1)
+        results = []
+        for row, cut in zip(
+            label_scores(logits, follows, multi_label=multi_label), _any_of(cuts, len(sentences)), strict=True
+        ):
+            order = np.argsort(-row, kind="stable")
+            results.append(_marked(Scores((labels[i], float(row[i])) for i in order), cut))
+        return results
 
     def entities(
         self,
@@ -352,35 +241,16 @@ class Bundle:
             choices.append(Choice(best, float(softmax(logits)[best]), any(cuts)))
         return choices
 
-    def _encode(
-        self, texts: Sequence[Text], max_length: int | None, name: str | None = None
-    ) -> tuple[list[Any], list[bool]]:
-        """Return encodings, and which texts were cut; warn the first time that one is. To be called by public methods alone.
-
-        `name` is what the warning calls the text, by default its number.
-        """
-        encodings = self.encoder.encode(texts, max_length)
-        cuts = [self.encoder.truncated(e, max_length) for e in encodings]
-        if any(cuts) and not self._told_of_cuts:
-            self._told_of_cuts = True
-            limit = max_length or self.manifest.tokenizer.max_length
-            warnings.warn(
-                f"{name or f'text {cuts.index(True)}'} has more than {limit} tokens, and only its beginning is read; results say so "
-                "with `truncated`, and this is said once",
-                HeadwayWarning,
-                stacklevel=3,
-            )
-        return encodings, cuts
-
     def _label(self, index: int) -> str:
         return self.manifest.labels.get(str(index), f"LABEL_{index}")
 
-    def _expect(self, task: str) -> None:
-        if self.manifest.task != task:
-            raise UsageError(f"{self.path}: a {self.manifest.task} bundle; {task} is needed for this call")
-
 
 _Result = TypeVar("_Result", Labels, Scores, Entities, Candidates)
+
+
+def _any_of(cuts: Sequence[bool], size: int) -> list[bool]:
+    """Return whether any of each `size` neighbors was cut."""
+    return [any(cuts[start : start + size]) for start in range(0, len(cuts), size)]
 
 
 def _marked(result: _Result, cut: bool) -> _Result:

@@ -121,6 +121,29 @@ class TokenizerInfo:
 
 
 @dataclass
+class Side:
+    """How a model of a vector for each token reads queries, or documents."""
+
+    max_length: Annotated[int, Between(1, LONGEST)]
+    """The most tokens of a text that are read."""
+
+    skipped: list[_Id] = field(default_factory=list)
+    """Ids of tokens that give no vector, as punctuation."""
+
+    only: list[_Id] = field(default_factory=list)
+    """Ids of the only tokens that give a vector; empty where all do."""
+
+    expansion_id: _Id | None = None
+    """The id of the token that texts are filled up with; `null` where they are not."""
+
+    expansion_length: Annotated[int, Between(0, LONGEST)] = 0
+    """How many tokens a text is filled up to."""
+
+    attended: bool = False
+    """Whether the other tokens attend to those that a text was filled up with."""
+
+
+@dataclass
 class Manifest:
     """`headway.json`, all of it. Timings live under `bench`, `devices` and `compression`: everything else repeats exactly.
 
@@ -177,7 +200,16 @@ class Manifest:
     (`softmax`, `sigmoid`, `tanh` or `identity`)."""
 
     prompts: dict[str, str] = field(default_factory=dict)
-    """What is put in front of texts, by name, for sentence-embedding: `encode` takes the name."""
+    """What is put in front of texts, by name, for embeddings: `encode` takes the name."""
+
+    similarity: str = ""
+    """The function that compares embeddings, as `cosine`, `dot` or `maxsim`; empty where the task's own is meant, or there is none."""
+
+    sides: dict[str, Side] = field(default_factory=dict)
+    """How a `query` and a `document` are read, for multi-vector."""
+
+    route: str = ""
+    """The route of a Router of sentence-transformers that the model is, as `query`; empty where there is no Router."""
 
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """sha256 and bytes of every other file of the bundle, by relative path."""

@@ -18,6 +18,8 @@ _READ = (("sentence_embedding",), ("logits",), ("start_logits", "end_logits"), (
 _READ_BY_TASK: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "feature-extraction": (("sentence_embedding",), ("last_hidden_state",)),
     "sentence-embedding": (("sentence_embedding",),),
+    "sparse-embedding": (("sentence_embedding",),),
+    "multi-vector": (("token_embeddings",),),
     "question-answering": (("start_logits", "end_logits"),),
     "fill-mask": (("logits",),),
     "text-classification": (("logits",),),

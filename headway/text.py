@@ -78,6 +78,22 @@ class TextEncoder:
         self._check_limit(max_length, is_pair=any(not isinstance(t, str) for t in checked))
         return self._encode_within(self._shortened(checked, max_length), max_length)
 
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]], max_length: int | None = None) -> list[Any]:
+        """Return the encodings of pairs of which the first text alone is cut, to `max_length` tokens of both.
+
+        UsageError where a second text leaves no room for the first.
+        """
+        checked = checked_pairs(pairs)
+        limit = max_length or self.info.max_length
+        self._check_limit(limit, is_pair=True)
+        try:
+            return self._encode_within(self._shortened(checked, limit), limit, strategy="only_first")
+        except Exception as error:  # tokenizers raises plain Exception
+            longest = max(checked, key=lambda pair: len(pair[1]))[1]
+            raise UsageError(
+                f"{longest[:60]!r} leaves no room for a text within {limit} tokens; give a shorter one"
+            ) from error
+
     def windows(
         self, pairs: Sequence[tuple[str, str]], max_length: int | None = None, stride: int | None = None
     ) -> list[list[Any]]:

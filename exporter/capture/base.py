@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import onnx_ir as ir
@@ -58,6 +58,18 @@ class Reference(Protocol):
 
     def close(self) -> None:
         """Free the memory of the weights; nothing can be run afterwards."""
+        ...
+
+
+@runtime_checkable
+class TwoSided(Protocol):
+    """A reference that reads queries in another way than documents."""
+
+    def from_side(self, texts: Sequence[Text], side: str) -> Answers:
+        """Return what the source's own library makes of texts as `query` or `document`.
+
+        Ids are those of the tokens that give vectors; outputs per token are padded on the right to the library's own width.
+        """
         ...
 
 

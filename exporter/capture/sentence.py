@@ -13,6 +13,7 @@ from ..source.setfit_head import SetFitHead
 from ..source.source import Source
 from .base import Answers, align
 from .torch_reference import TorchReference, first_lines
+from .traceable_modules import apply_module, strongest
 from .wrapped import Wrapped
 
 
@@ -40,29 +41,45 @@ class WrappedSentence(Wrapped):
 
     def __init__(self, opened: Any, source: Source):
         first, *rest = list(opened)
-        super().__init__(first.model, source)
+        if source.route is not None:
+            first, *rest = list(first.sub_modules[source.route]) + rest
+        super().__init__(first if source.is_static else first.model, source)
+        if source.is_static:
+            self.outputs = ("sentence_embedding",)
         self.head = torch.nn.ModuleList(rest)
         self.dimensions = getattr(opened, "truncate_dim", None)
+        self.most_active = getattr(opened, "max_active_dims", None)
         self.classifier = _classifier(source)
+        self.static = source.is_static
         object.__setattr__(self, "opened", opened)  # not a submodule: weights have the names of the encoder's own
+        object.__setattr__(self, "first", first)
 
     def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
         """Return the features that the last module leaves."""
-        opened: Any = self.opened
-        passed = type(opened[0]).forward(opened[0], {**features, "modality": "text"})
+        passed = self._first(features)
         for module in self.head:
-            passed = module(passed)
+            passed = apply_module(module, passed, self.most_active)
         names = {
             "last_hidden_state": "token_embeddings",
             "sentence_embedding": "sentence_embedding",
+            "token_embeddings": "token_embeddings",
             "logits": "scores",
         }
         results = {ours: passed[theirs] for ours, theirs in names.items() if theirs in passed}
         if self.dimensions is not None:
             results["sentence_embedding"] = results["sentence_embedding"][..., : self.dimensions]
+        if self.most_active is not None:
+            results["sentence_embedding"] = strongest(results["sentence_embedding"], self.most_active)
         if self.classifier is not None:
             results["logits"] = self.classifier(results["sentence_embedding"])
         return results
+
+    def _first(self, features: dict[str, Any]) -> dict[str, Any]:
+        first: Any = self.first
+        if self.static:
+            return apply_module(first, features, None)
+        passed: dict[str, Any] = type(first).forward(first, {**features, "modality": "text"})
+        return passed
 
     def extra_repr(self) -> str:
         """Say what the printed module would hide."""
@@ -88,27 +105,33 @@ def _classifier(source: Source) -> _Classifier | None:
 
 
 class SentenceReference(TorchReference):
-    """The library's own call: SentenceTransformer.encode, or CrossEncoder.predict without its activation."""
+    """The library's own call: `encode` of embedding models, or CrossEncoder.predict without its activation."""
+
+    def __init__(self, module: Any, source: Source):
+        super().__init__(module, source)
+        if type(module.first).__name__ == "StaticEmbedding":  # it has no limit itself
+            module.first.tokenizer.enable_truncation(source.longest)
 
     @property
     def judge(self) -> str:
         """The library, its version and the call that gives the answers."""
-        call = "CrossEncoder.predict" if self.source.judge_class == "CrossEncoder" else "SentenceTransformer.encode"
-        return f"sentence-transformers {version('sentence-transformers')}, {call}"
+        call = "predict" if self.source.judge_class == "CrossEncoder" else "encode"
+        return f"sentence-transformers {version('sentence-transformers')}, {self.source.judge_class}.{call}"
 
     def from_text(self, texts: Sequence[Text]) -> Answers:
         """Return token ids and outputs of texts. SourceError where the library fails on them."""
         try:
-            return self._scores(texts) if self.source.judge_class == "CrossEncoder" else self._encode(texts)
+            answer = {"CrossEncoder": self._scores, "SparseEncoder": self._sparse}.get(str(self.source.judge_class))
+            return (answer or self._encode)(texts)
         except Exception as error:  # whatever the model's own code raises
             raise SourceError(
                 f"{self.source.spec}: the source itself does not run on text: {first_lines(error)}"
             ) from error
 
     def _encode(self, texts: Sequence[Text]) -> Answers:
-        items = self.module.opened.encode(
-            list(texts), output_value=None, convert_to_numpy=False, batch_size=len(texts), show_progress_bar=False
-        )
+        if self.source.is_static:
+            return Answers(self._ids(texts), {"sentence_embedding": self._call(texts)})
+        items = self._call(texts, output_value=None, convert_to_numpy=False)
         mask = [item["attention_mask"].bool().numpy() for item in items]
         ids = [item["input_ids"].numpy()[m] for item, m in zip(items, mask, strict=True)]
         tokens = [item["token_embeddings"].float().numpy()[m] for item, m in zip(items, mask, strict=True)]
@@ -118,11 +141,30 @@ class SentenceReference(TorchReference):
                 return Answers(ids, {"logits": self.module.classifier(torch.from_numpy(vectors)).numpy()})
         return Answers(ids, {"last_hidden_state": align(tokens), "sentence_embedding": vectors})
 
+    def _call(self, texts: Sequence[Text], **options: Any) -> Any:
+        """Return what the library's `encode` gives, by the source's route."""
+        route = {"task": self.source.route} if self.source.route is not None else {}
+        return self.module.opened.encode(
+            list(texts), batch_size=len(texts), show_progress_bar=False, **route, **options
+        )
+
+    def _sparse(self, texts: Sequence[Text]) -> Answers:
+        rows = self._call(texts, convert_to_sparse_tensor=False)
+        return Answers(self._ids(texts), {"sentence_embedding": rows.float().numpy()})
+
     def _scores(self, texts: Sequence[Text]) -> Answers:
         opened = self.module.opened
         scores = opened.predict(
             list(texts), activation_fn=torch.nn.Identity(), batch_size=len(texts), show_progress_bar=False
         )
-        features = opened.preprocess(list(texts))
-        rows = zip(features["input_ids"].numpy(), features["attention_mask"].bool().numpy(), strict=True)
-        return Answers([ids[mask] for ids, mask in rows], {"logits": np.asarray(scores).reshape(len(texts), -1)})
+        return Answers(self._ids(texts), {"logits": np.asarray(scores).reshape(len(texts), -1)})
+
+    def _ids(self, texts: Sequence[Text]) -> list[np.ndarray]:
+        """Return the token ids that the library makes of texts."""
+        route = {"task": self.source.route} if self.source.route is not None else {}
+        features = self.module.opened.preprocess(list(texts), **route)
+        ids = features["input_ids"].numpy()
+        if "offsets" in features:
+            return np.split(ids, features["offsets"].numpy()[1:])
+        masks = features["attention_mask"].bool().numpy()
+        return [row[mask] for row, mask in zip(ids, masks, strict=True)]

@@ -14,8 +14,9 @@ from ...errors import HeadwayWarning, SourceError
 from ..quiet import quiet
 from ..source.config import undone_config
 from ..source.settings import check_settings
-from ..source.source import Source, architectures, task_of_architecture
+from ..source.source import EMBEDDING_TASKS, LIBRARY_TASKS, Source, architectures, task_of_architecture
 from .fake_quant import check_learned
+from .last_token import check_last_token
 from .loading_report import check_loaded, reported
 from .torch_reference import TorchReference, first_lines
 from .weights import check_finite
@@ -51,15 +52,17 @@ def _from_directory(source: Source, notes: list[str]) -> TorchReference:
     check_settings(source)
     with reported(source) as reports:
         if source.judge_class is not None:
-            from .sentence import SentenceReference, WrappedSentence, load_sentence
+            from .sentence import WrappedSentence, load_sentence
 
             wrapped: Any = WrappedSentence(load_sentence(source), source)
-            reference: TorchReference = SentenceReference(wrapped, _probed(wrapped, source))
+            check_last_token(wrapped.model, source)
+            reference: TorchReference = _sentence_reference(wrapped, _probed(wrapped, source))
         else:
             from .wrapped import WrappedModel, check_inputs
 
             model = _load_transformers(source).eval()
             check_inputs(model, source)
+            check_last_token(model, source)
             wrapped = WrappedModel(model, source)
             reference = TorchReference(wrapped, _probed(wrapped, source))
     for model, report in reports:
@@ -67,13 +70,23 @@ def _from_directory(source: Source, notes: list[str]) -> TorchReference:
     return reference
 
 
+def _sentence_reference(wrapped: Any, source: Source) -> TorchReference:
+    from .late_interaction import LateInteractionReference, with_sides
+    from .sentence import SentenceReference
+
+    if source.judge_class == "MultiVectorEncoder":
+        return LateInteractionReference(wrapped, with_sides(source, wrapped.opened))
+    return SentenceReference(wrapped, source)
+
+
 def _load_transformers(source: Source) -> Any:
     """Return the model of the class that the config names, or that transformers has for the task."""
     import torch
 
-    if source.task == "sentence-embedding":
+    if source.task in EMBEDDING_TASKS:
+        library = next(name for name, task in LIBRARY_TASKS.items() if task == source.task)
         raise SourceError(
-            f"{source.spec}: no modules.json of a SentenceTransformer says how to pool; use `task` (--task) feature-extraction"
+            f"{source.spec}: no modules.json of a {library} says how to pool; use `task` (--task) feature-extraction"
         )
     try:
         model = _class_for(source).from_pretrained(

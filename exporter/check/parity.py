@@ -70,6 +70,15 @@ class Case:
     feeds: dict[str, np.ndarray] = field(repr=False)
     texts: tuple[Text, ...] = field(default=(), repr=False)
     """What the ids were made of, where the source is to begin with text itself."""
+    side: str | None = None
+    """What the texts are to a multi-vector model, as `query`."""
+    scored: np.ndarray | None = field(default=None, repr=False)
+    """Which tokens such a model gives vectors for, where these are not those of the mask."""
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Which tokens an output per token is compared for, bool `[batch, sequence]`."""
+        return self.feeds["attention_mask"].astype(bool) if self.scored is None else self.scored
 
 
 def make_cases(tokenize: Encode, lines: Sequence[str], longest: int, pad_id: int, *, choices: int = 0) -> list[Case]:
@@ -171,7 +180,7 @@ def _measure(name: str, a: np.ndarray, b: np.ndarray, case: Case, tolerance: flo
 def _rows(array: np.ndarray, case: Case, per_token: bool) -> np.ndarray:
     """Return the `[rows, values]` to compare: the real tokens of an output per token, every row of another."""
     if per_token:
-        array = array[case.feeds["attention_mask"].astype(bool)]
+        array = array[case.counted]
     return array.reshape(len(array), -1)
 
 

@@ -3,16 +3,19 @@
 The artifact gets its ids from the bundle's tokenizer files, the library from its own: so tokenizer, prompt and limits are judged, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...embeddings import side_prompt
 from ...errors import GateError
 from ...json_file import read_json
+from ...manifest import Side
+from ...multi_vector import side_feeds
 from ...text import Text, TextEncoder
-from ..capture.base import NotRunError, Reference
+from ..capture.base import NotRunError, Reference, TwoSided
 from ..source.source import Source
 from .parity import Case, make_cases
 
@@ -40,7 +43,20 @@ def verification_cases(encoder: TextEncoder, lines: Sequence[str], source: Sourc
     cases = make_cases(encoder, lines, info.max_length, info.pad_id, choices=2 if task == "multiple-choice" else 0)
     if pads_left(directory) and task != "multiple-choice":
         cases += [left_padded(case, info.pad_id) for case in cases if case.name.endswith("padded")]
+    if source.sides:
+        fronts = {name: side_prompt(source.prompts or {}, name) for name in source.sides}
+        return [*cases, *(c for n, side in source.sides.items() for c in side_cases(encoder, n, side, fronts[n]))]
     return [*cases, *text_cases(encoder, task, pairs=source.judge_class == "CrossEncoder")]
+
+
+def side_cases(encoder: TextEncoder, name: str, side: Side, front: str) -> list[Case]:
+    """Return the cases that begin with queries, or with documents, of a multi-vector model; `front` is put before each."""
+    cases = []
+    for case in text_cases(encoder, "multi-vector"):
+        batch = encoder.batch(encoder.encode([front + str(text) for text in case.texts], side.max_length))
+        feeds, scored = side_feeds(batch, side)
+        cases.append(Case(f"{case.name}, as {name}", feeds, case.texts, name, scored))
+    return cases
 
 
 def text_cases(encoder: TextEncoder, task: str, *, pairs: bool = False) -> list[Case]:
@@ -135,9 +151,13 @@ def answers(reference: Reference, cases: Sequence[Case]) -> Answered:
 
 
 def _from_text(reference: Reference, case: Case) -> dict[str, np.ndarray]:
-    answer = reference.from_text(case.texts)
-    flat: Mapping[str, np.ndarray] = {k: v.reshape(-1, v.shape[-1]) for k, v in case.feeds.items()}
-    rows = zip(flat["input_ids"], flat["attention_mask"].astype(bool), strict=True)
+    if case.side is not None:
+        assert isinstance(reference, TwoSided)
+        answer = reference.from_side(case.texts, case.side)
+    else:
+        answer = reference.from_text(case.texts)
+    ids, counted = (array.reshape(-1, array.shape[-1]) for array in (case.feeds["input_ids"], case.counted))
+    rows = zip(ids, counted, strict=True)
     for text, ours, theirs in zip(case.texts, [ids[mask] for ids, mask in rows], answer.ids, strict=True):
         if not np.array_equal(ours, theirs):
             at = next(

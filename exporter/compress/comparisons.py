@@ -8,7 +8,7 @@ import numpy as np
 from ...tasks import THRESHOLD, Scoring, softmax
 from .answers import Rows, joined, matched
 from .figures import Statistic, combined, concordance, constant, correlation, f1, mean, pair_correlation, value_of
-from .neighbors import neighbors, rank_correlation, similarities
+from .neighbors import late_similarities, ndcg, neighbors, products, rank_correlation, similarities
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ def compare_output(
     texts: int,
     scoring: Scoring | None,
     kept_tokens: Sequence[int] | None,
+    task: str | None = None,
 ) -> Comparison:
-    """Compare one output for `texts` texts, given by batches.
+    """Compare one output for `texts` texts, given by batches. Embeddings are compared by the function that their `task` scores by.
 
     `kept_tokens` are the old ids of a trimmed vocabulary, for logits that have a column for each token.
     """
@@ -54,7 +55,11 @@ def compare_output(
     if kind == "span":
         return _positions(name, pairs)
     if name == "sentence_embedding" and texts > 2:  # of one or two texts there is nothing to correlate
-        return _embeddings(joined(wanted), joined(given))
+        alike = products if task == "sparse-embedding" else similarities
+        return _embeddings(alike(joined(wanted)), alike(joined(given)))
+    if name == "token_embeddings" and task == "multi-vector" and texts > 2:
+        owners = np.concatenate([rows.owners for rows in wanted])
+        return _embeddings(*(late_similarities(joined(side), owners, texts) for side in (wanted, given)))
     if name == "logits" and kind == "text" and scoring is not None and scoring.kind != "single-label":
         return _scores(joined(wanted), joined(given), scoring)
     if name.endswith("logits") and columns > 1:
@@ -82,8 +87,8 @@ def whole_answers(wanted: Sequence[Sequence[Rows]], given: Sequence[Sequence[Row
     return Companion("equal start and end", 100.0 * float(np.mean(np.logical_and.reduce(same))))
 
 
-def _embeddings(wanted: np.ndarray, given: np.ndarray) -> Comparison:
-    a, b = similarities(wanted), similarities(given)
+def _embeddings(a: np.ndarray, b: np.ndarray) -> Comparison:
+    """Compare similarities `[texts, texts]` of the source and of a model."""
     near = neighbors(a, b)
     changed, found = 1.0 - float(near.nearest.mean()), float(near.recall.mean())
     others = (
@@ -115,6 +120,8 @@ def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring) -> Comparis
             return Comparison("F1 of the source's labels", f1(decided[1], decided[0]), tuple(others), meaning)
     elif scoring.activation == "tanh":
         wanted, given = right, chosen
+    if scoring.kind == "value" and right.shape[1] == 1 and len(right) > 1:
+        others.append(Companion("nDCG@10 of the source's order", 100.0 * ndcg(right[:, 0], chosen[:, 0])))
     columns = [concordance(w, g) for w, g in zip(wanted.T, given.T, strict=True)]
     return Comparison("concordance of scores", combined(columns), tuple(others), meaning)
 

@@ -34,6 +34,45 @@ def similarities(vectors: np.ndarray) -> np.ndarray:
     return np.asarray(vectors @ vectors.T)
 
 
+def products(vectors: np.ndarray) -> np.ndarray:
+    """Return the dot product of every pair of vectors `[texts, dimensions]`, as a part of the largest, float64 `[texts, texts]`."""
+    vectors = vectors.astype(np.float64)
+    found = vectors @ vectors.T
+    return np.asarray(found / max(float(np.abs(found).max(initial=0.0)), _TIE))
+
+
+def late_similarities(vectors: np.ndarray, owners: np.ndarray, texts: int) -> np.ndarray:
+    """Return MaxSim of every pair of texts, the mean of both directions and over tokens, float64 `[texts, texts]`.
+
+    `vectors [tokens, dimensions]` are those of all texts, `owners [tokens]` the number of each one's text, ascending. That of a text
+    without a vector is 0.
+    """
+    vectors = vectors.astype(np.float64)
+    counts = np.bincount(owners, minlength=texts)
+    there, starts = np.flatnonzero(counts), np.concatenate([[0], np.cumsum(counts[counts > 0])[:-1]])
+    found = np.zeros((texts, texts))
+    for text in there:
+        best = np.maximum.reduceat(vectors[owners == text] @ vectors.T, starts, axis=1)
+        found[text, there] = best.mean(axis=0)
+    return (found + found.T) / 2
+
+
+def ndcg(wanted: np.ndarray, given: np.ndarray) -> float:
+    """Return the normalized discounted cumulative gain of the order by `given [texts]`, 1 for that of the source.
+
+    The gain of a text is the source's score `wanted`, scaled from 0 for the lowest to 1 for the highest; the first 10 of the order count.
+    """
+    spread = float(wanted.max() - wanted.min())
+    if spread == 0:
+        return 1.0
+    gains = (wanted - wanted.min()) / spread
+    discounts = 1 / np.log2(np.arange(2, min(NEIGHBORS, len(gains)) + 2))
+    found, best = (
+        gains[np.argsort(-scores, kind="stable")[: len(discounts)]] @ discounts for scores in (given, wanted)
+    )
+    return float(found / best)
+
+
 def rank_correlation(wanted: np.ndarray, given: np.ndarray) -> float:
     """Return Spearman's correlation of the similarities of all pairs of texts, of two matrices `[texts, texts]`."""
     upper = np.triu_indices(len(wanted), 1)

@@ -26,9 +26,9 @@ class Quality:
     With `labels` the figure is accuracy for class numbers `[texts]`, the F1 score of all decisions where several labels may
     hold, and the correlation for values. Without, it is agreement with the source, of which the source itself has 100: equal
     classes for logits, or the logit of the one class that the source gives to all; for several labels the F1 score of the source's
-    decisions; for values their concordance; for sentence embeddings the Pearson correlation of all pairwise similarities (the mean
-    cosine of one or two texts); for token embeddings the mean cosine. Only outputs that `task` reads count, and none that is but an
-    input. `scoring` says how logits are read; `name` is that of the file.
+    decisions; for values their concordance; for embeddings the Pearson correlation of all pairwise similarities, by the function that
+    the task scores by (the mean cosine of one or two texts); for token embeddings the mean cosine. Only outputs that `task` reads
+    count, and none that is but an input. `scoring` says how logits are read; `name` is that of the file.
     """
 
     texts: list[str]
@@ -111,7 +111,7 @@ class Quality:
             yield first, encode(self.texts[first : first + _BATCH], self.longest)
 
     def _compare(self, name: str, given: list[Rows], kept_tokens: Sequence[int] | None) -> Comparison:
-        return compare_output(name, self._wanted[name], given, len(self.texts), self.scoring, kept_tokens)
+        return compare_output(name, self._wanted[name], given, len(self.texts), self.scoring, kept_tokens, self.task)
 
     def _against_labels(self, logits: np.ndarray) -> Statistic:
         """Return the points of logits `[texts, columns]` by the labels."""

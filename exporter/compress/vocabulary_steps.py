@@ -41,8 +41,20 @@ class Trimmed:
     scripts_gone: list[str]
 
 
+_BY_TOKEN = ("sparse-embedding", "multi-vector")
+
+
 def check_scripts_of(source: Source, specs: Sequence[PassBase]) -> None:
-    """Raise UsageError where a pass keeps a script that the source's tokenizer has no token of. A factory's is not known yet."""
+    """Raise UsageError where a pass keeps a script that the source's tokenizer has no token of, or ids of tokens mean more than rows.
+
+    A factory's tokenizer is not known yet.
+    """
+    trimmed = [spec for spec in specs if isinstance(spec, TrimVocabularySpec)]
+    if trimmed and source.task in _BY_TOKEN:
+        raise UsageError(
+            f"{source.spec}: trim_vocabulary gives tokens other ids, by which {source.task} models name dimensions, and the tokens that "
+            "count: leave it out"
+        )
     names = [_lower(spec) for spec in specs if isinstance(spec, TrimVocabularySpec) and spec.keep_script]
     if not names or source.kind == "factory":
         return

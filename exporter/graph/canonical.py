@@ -196,7 +196,10 @@ def _flat(value: ir.Value | None) -> ir.Value | None:
 
 
 def _vocabulary(graph: ir.Graph, ids: ir.Value) -> int:
-    """Return the rows of the token embedding: the ids of probes must stay below. It is the nearest that ids are looked up in."""
+    """Return the rows of the token embedding: the ids of probes must stay below. It is the nearest that ids are looked up in.
+
+    Where ids only mark which tokens there are, it is the width of what they mark.
+    """
 
     def onward(value: ir.Value) -> list[ir.Value]:
         return [out for n in consumers(value) if n.op_type not in ("Gather", "Shape") for out in n.outputs]
@@ -207,6 +210,9 @@ def _vocabulary(graph: ir.Graph, ids: ir.Value) -> int:
             embedding = dims(node.inputs[0]) if looked_up and node.inputs[0] is not value else None
             if embedding and len(embedding) == 2 and embedding[0] and embedding[1] != 1:
                 return embedding[0]
+            marked = dims(node.outputs[0]) if node.op_type == "ScatterElements" and node.inputs[1] is value else None
+            if marked and marked[-1]:
+                return marked[-1]
     raise SourceError("no embedding is looked up by input_ids")
 
 

@@ -16,8 +16,8 @@ from ..recipe.recipe import RECIPE_FILE, Recipe
 from ..recipe.targets import TARGETS
 from ..source.license import LICENSE_FILES, declared_license
 from ..source.scoring import scoring_of
-from ..source.sentence_modules import prompts_of
-from ..source.source import Source
+from ..source.sentence_modules import prompts_of, similarity_of
+from ..source.source import EMBEDDING_TASKS, Source
 from ..targets.base import Target
 from .card import seal
 
@@ -66,8 +66,17 @@ def build_manifest(
         runner=TARGETS[recipe.target].runner,
         labels={str(k): str(v) for k, v in (source.config.get("id2label") or {}).items()},
         scoring=_scoring(source, outputs),
-        prompts=prompts_of(source.directory) if source.task == "sentence-embedding" else {},
+        prompts=_prompts(source),
+        sides=dict(source.sides),
+        similarity=similarity_of(source.directory, source.task),
+        route=source.route or "",
     )
+
+
+def _prompts(source: Source) -> dict[str, str]:
+    if source.prompts is not None:
+        return dict(source.prompts)
+    return prompts_of(source.directory) if source.task in EMBEDDING_TASKS else {}
 
 
 def _scoring(source: Source, outputs: Sequence[TensorInfo]) -> dict[str, str]:

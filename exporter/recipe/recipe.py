@@ -264,15 +264,22 @@ def find_named(name: str, recipe: Path, key: str, option: str) -> str:
     """
     if not (recipe.parent / MANIFEST).is_file():
         return name
-    beside = recipe.resolve().parent.parent / name
-    if Path(name).exists() or name == "-" or (key == "source" and not _is_place(name)):
+    place, route = split_route(name) if key == "source" else (name, "")
+    beside = recipe.resolve().parent.parent / place
+    if Path(place).exists() or name == "-" or (key == "source" and not _is_place(place)):
         return name
     if not beside.exists():
         raise UsageError(
             f"{recipe}: its {key} {name} is neither here nor beside the bundle: say where it is with {option} (a bundle holds no paths "
             "of the machine that made it)"
         )
-    return str(beside)
+    return f"{beside}{route}"
+
+
+def split_route(spec: str) -> tuple[str, str]:
+    """Return the path of a source, and what names the route of a Router behind it, as `#query`; empty where nothing does."""
+    path, mark, route = spec.rpartition("#")
+    return (path, mark + route) if mark and not Path(spec).exists() else (spec, "")
 
 
 def find_adapters(recipe: "Recipe", file: Path) -> list[str]:

@@ -163,12 +163,28 @@ TOKENIZER = frozenset(
 )
 """Keys of tokenizer_config.json that transformers reads, or wrote in an earlier version."""
 
+LATE_INTERACTION = frozenset(
+    [
+        "attend_to_expansion_tokens",
+        "attend_to_mask_tokens",
+        "do_query_expansion",
+        "document_length",
+        "document_prefix",
+        "query_expansion",
+        "query_length",
+        "query_prefix",
+        "skiplist_words",
+    ]
+)
+"""Keys of PyLate that a MultiVectorEncoder reads beside those of `MODEL`."""
+
 MODEL = frozenset(
     [
         "__version__",
         "activation_fn",
         "default_prompt_name",
         "keep_in_fp32_modules",
+        "max_active_dims",
         "model_type",
         "prompts",
         "requirements",

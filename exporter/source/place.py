@@ -9,7 +9,7 @@ from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter
 from .checkpoints.state import State
 from .formats.find_format import find_format
 from .overlay import overlay
-from .sentence_modules import MODULES, SentenceModule, read_modules
+from .sentence_modules import MODULES, STATIC, SentenceModule, read_modules
 from .weight_files import check_file, has_weights, usual_names, weight_files
 
 
@@ -58,29 +58,30 @@ def base_of(directory: Path) -> tuple[Path, Path | None]:
     return overlay([directory, base], without=(ADAPTER_CONFIG, *ADAPTER_FILES)), directory
 
 
-def with_base(directory: Path) -> tuple[Path, tuple[SentenceModule, ...], Path | None]:
+def with_base(directory: Path, route: str | None = None) -> tuple[Path, tuple[SentenceModule, ...], Path | None]:
     """Return a directory with the files of an adapter's base in it, its modules of sentence-transformers, and the adapter's directory.
 
     The adapter lies where the encoder does: in the folder of the first module, where there are modules.
     """
-    modules = read_modules(directory)
+    modules = read_modules(directory, route)
     home = modules[0].folder if modules else directory
     complete, adapter = base_of(home)
     if complete == home:
         return directory, modules, adapter
     if home == directory:
-        return complete, read_modules(complete), adapter
+        return complete, read_modules(complete, route), adapter
     around = overlay([directory], without=(home.name,))
     (around / home.name).symlink_to(complete)
-    return around, read_modules(around), adapter
+    return around, read_modules(around, route), adapter
 
 
 def locate(
-    given: Path, adapters: Sequence[Path], *, file: Path | None = None, allow_pickle: bool
+    given: Path, adapters: Sequence[Path], *, file: Path | None = None, route: str | None = None, allow_pickle: bool
 ) -> tuple[Path, tuple[SentenceModule, ...], Place]:
     """Return the directory of a model, its modules of sentence-transformers, and where its parts lie.
 
-    `file` is its weight file where the user named one. SourceError where there is no config, where the first module is no encoder,
+    `file` is its weight file where the user named one, `route` that of a Router. SourceError where there is no config,
+    where the first module is no encoder,
     or where weights or adapters are damaged or not allowed.
     """
     found = find_format(given if file is None else file)
@@ -88,15 +89,16 @@ def locate(
         directory, stored = found
         read = _read_adapters(adapters, allow_pickle)
         place = Place(directory, (stored.file,), read, stored=(stored.state, stored.sentence))
-        return directory, read_modules(directory), place
-    directory, modules, beside = with_base(given)
+        return directory, read_modules(directory, route), place
+    directory, modules, beside = with_base(given, route)
     home = modules[0].folder if modules else directory
-    if modules and modules[0].kind not in ("Transformer", "MLMTransformer"):
+    static = bool(modules) and modules[0].kind in STATIC
+    if modules and not static and modules[0].kind not in ("Transformer", "MLMTransformer"):
         raise SourceError(
-            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer are "
-            "read; give the torch module as module:callable"
+            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer or a static "
+            "embedding are read; give the torch module as module:callable"
         )
-    if not (home / "config.json").is_file():
+    if not static and not (home / "config.json").is_file():
         graphs = sorted(home.glob("*.onnx"))
         hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
         raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ...embeddings import SIMILARITIES
 from ...errors import SourceError
 from ...json_file import read_json
 
@@ -22,6 +23,12 @@ TRANSFORMER_CONFIGS = (
     "sentence_xlnet_config.json",
 )
 """Where the Transformer module keeps its settings; the first one that is there counts."""
+
+
+STATIC = ("StaticEmbedding", "SparseStaticEmbedding")
+"""Modules that look tokens up, and have no encoder. Their tokenizers add no special tokens."""
+
+_ROUTER, _ROUTES = "Router", "router_config.json"
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,11 @@ class SentenceModule:
         return dict(self.config.get("processor_kwargs") or self.config.get("tokenizer_args") or {})
 
 
-def read_modules(directory: Path) -> tuple[SentenceModule, ...]:
-    """Return the modules in order; none where the directory is not one of sentence-transformers. SourceError names a bad entry."""
+def read_modules(directory: Path, route: str | None = None) -> tuple[SentenceModule, ...]:
+    """Return the modules in order; none where the directory is not one of sentence-transformers. SourceError names a bad entry.
+
+    Where a Router comes first, those of its `route` are in its place.
+    """
     path = directory / MODULES
     if not path.is_file():
         return ()
@@ -58,12 +68,45 @@ def read_modules(directory: Path) -> tuple[SentenceModule, ...]:
             raise SourceError(
                 f"{path}: the path {place!r} is outside the directory: give the module a folder inside it"
             )
-        folder = directory / place
-        names = TRANSFORMER_CONFIGS if entry["type"].endswith("Transformer") else ("config.json",)
-        file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-        modules.append(SentenceModule(entry["type"], folder, file, read_json(file) if file.is_file() else {}))
+        modules.append(_module(entry["type"], directory / place))
     if not modules:
         raise SourceError(f"{path}: lists no module: save the model again")
+    if modules[0].kind == _ROUTER:
+        return (*_routed(modules[0].folder, route), *modules[1:])
+    if route is not None:
+        raise SourceError(f"{path}: begins with no Router, so it has no route {route!r}: leave #{route} out")
+    return tuple(modules)
+
+
+def _module(kind: str, folder: Path) -> SentenceModule:
+    names = TRANSFORMER_CONFIGS if kind.endswith("Transformer") else ("config.json",)
+    file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    # Of a StaticEmbedding, config.json says how another library made it, and nothing reads it.
+    read = file.is_file() and not kind.endswith(".StaticEmbedding")
+    return SentenceModule(kind, folder, file, read_json(file) if read else {})
+
+
+def _routed(folder: Path, route: str | None) -> tuple[SentenceModule, ...]:
+    """Return the modules of one route of a Router."""
+    path = folder / _ROUTES
+    settings = read_json(path) if path.is_file() else {}
+    routes, types = settings.get("structure"), settings.get("types")
+    if not isinstance(routes, dict) or not isinstance(types, dict):
+        raise SourceError(f"{path}: structure and types of a Router are expected: save the model again")
+    known = ", ".join(sorted(routes))
+    if route is None:
+        raise SourceError(
+            f"{path}: a Router of the routes {known}: name one, as in {folder.name}#{min(routes, default='query')}"
+        )
+    if route not in routes:
+        raise SourceError(f"{path}: there is no route {route!r}; the Router has: {known}")
+    modules = []
+    for name in routes[route]:
+        if not isinstance(name, str) or Path(name).name != name or not isinstance(types.get(name), str):
+            raise SourceError(f"{path}: {name!r} is no folder of a module with a type: save the model again")
+        modules.append(_module(types[name], folder / name))
+    if not modules:
+        raise SourceError(f"{path}: the route {route!r} lists no module: save the model again")
     return tuple(modules)
 
 
@@ -84,10 +127,24 @@ def library_class(directory: Path, config: Mapping[str, Any], modules: tuple[Sen
     """
     if modules:
         file = directory / MODEL_CONFIG
-        return str((read_json(file) if file.is_file() else {}).get("model_type") or "SentenceTransformer")
+        settings = read_json(file) if file.is_file() else {}
+        if "query_prefix" in settings or settings.get("model_type") == "ColBERT":  # saved by PyLate
+            return "MultiVectorEncoder"
+        return str(settings.get("model_type") or "SentenceTransformer")
     if config.get("sbert_ce_default_activation_function") or config.get("sentence_transformers"):
         return "CrossEncoder"
     return None
+
+
+def similarity_of(directory: Path | None, task: str) -> str:
+    """Return the function by which a directory compares embeddings; empty for tasks that have none.
+
+    A name that is not one of the task's counts as none, as in the library.
+    """
+    known = SIMILARITIES.get(task, ())
+    path = directory / MODEL_CONFIG if directory is not None else None
+    named = read_json(path).get("similarity_fn_name") if path is not None and path.is_file() else None
+    return named if named in known else next(iter(known), "")
 
 
 def prompts_of(directory: Path | None) -> dict[str, str]:
@@ -96,6 +153,6 @@ def prompts_of(directory: Path | None) -> dict[str, str]:
     prompts = read_json(path).get("prompts") if path is not None and path.is_file() else None
     if not prompts:
         return {}
-    if not isinstance(prompts, dict) or not all(isinstance(t, str) for t in prompts.values()):
+    if not isinstance(prompts, dict) or not all(isinstance(t, str | None) for t in prompts.values()):
         raise SourceError(f"{path}: prompts are texts by name, not {str(prompts)[:60]}")
-    return {str(name): text for name, text in prompts.items() if text}
+    return {str(name): text for name, text in prompts.items() if text is not None}

@@ -13,18 +13,36 @@ from typing import Any
 from ...errors import SourceError
 from ...json_file import read_json
 from . import config_keys
-from .sentence_modules import MODEL_CONFIG, MODULES, SentenceModule
-from .source import Source, architectures, task_of_architecture
+from .sentence_modules import MODEL_CONFIG, MODULES, STATIC, SentenceModule
+from .source import EMBEDDING_TASKS, Source, architectures, task_of_architecture
 
 FACTORY = "give the model as module:callable"
 
 _HEADLESS = ("Model", "Encoder", "ForPreTraining")
-_READ_MODULES = ("Transformer", "MLMTransformer", "Pooling", "Dense", "Normalize", "Dropout", "LayerNorm")
+_SAME = {"pylate.models.Dense.Dense": "sentence_transformers.base.modules.dense.Dense"}
+"""Modules of PyLate that are those of sentence-transformers under another name, which reads them itself."""
+
+_READ_MODULES = (
+    "Transformer",
+    "MLMTransformer",
+    "Pooling",
+    "Dense",
+    "Normalize",
+    "Dropout",
+    "LayerNorm",
+    "SpladePooling",
+    "SparseAutoEncoder",
+    "MultiVectorMask",
+    *STATIC,
+)
 
 
 def check_settings(source: Source) -> None:
     """Raise SourceError naming the first setting of a Hugging Face directory that would be left out."""
     assert source.directory is not None and source.encoder_directory is not None
+    if source.is_static:
+        _check_static(source)
+        return
     config, tokenizer = (source.encoder_directory / n for n in ("config.json", "tokenizer_config.json"))
     for path in (config, tokenizer):
         _check_own_code(path, source)
@@ -33,9 +51,24 @@ def check_settings(source: Source) -> None:
     if tokenizer.is_file():
         _check_known(read_json(tokenizer), config_keys.TOKENIZER, tokenizer, "transformers' tokenizers")
     if source.judge_class is not None and source.sentence_modules:
-        _check_model_config(source.directory / MODEL_CONFIG)
-        for module in source.sentence_modules:
-            _check_module(module, source.directory / MODULES)
+        _check_modules(source, source.directory)
+
+
+def _check_static(source: Source) -> None:
+    assert source.directory is not None
+    if source.judge_class is None:
+        raise SourceError(
+            f"{source.directory}: tokens are looked up and no encoder runs, so that there is nothing for task {source.task!r}: leave "
+            "`task` (--task) out"
+        )
+    _check_modules(source, source.directory)
+
+
+def _check_modules(source: Source, directory: Path) -> None:
+    late = source.task == "multi-vector"
+    _check_model_config(directory / MODEL_CONFIG, late=late)
+    for module in source.sentence_modules:
+        _check_module(module, directory / MODULES, late=late)
 
 
 def _check_own_code(path: Path, source: Source) -> None:
@@ -52,22 +85,19 @@ def _check_own_code(path: Path, source: Source) -> None:
 def _check_architectures(source: Source, path: Path) -> None:
     """Refuse a class that is not the one which is loaded. A task that the user named takes the encoder, never the head of another."""
     names = architectures(source.config)
-    if source.chosen and source.task != "sentence-embedding":
+    pooled = source.task in EMBEDDING_TASKS
+    if source.chosen and not pooled:
         _check_chosen(source.task, names, path)
         return
     import transformers
 
     for name in names:
         known = isinstance(getattr(transformers, name, None), type)
-        if source.task == "sentence-embedding" and known:
+        if pooled and known:
             continue  # sentence-transformers takes the encoder of any class of the family
         if known and (task_of_architecture(name) or name.endswith(_HEADLESS)):
             continue
-        way = (
-            FACTORY
-            if source.task == "sentence-embedding"
-            else f"{FACTORY}, or choose a `task` (--task) that ignores the class"
-        )
+        way = FACTORY if pooled else f"{FACTORY}, or choose a `task` (--task) that ignores the class"
         what = "has no task here" if known else "is no class of transformers"
         raise SourceError(f"{path}: architectures names {name}, which {what}: {way}")
 
@@ -131,7 +161,7 @@ def _check_known(settings: Mapping[str, Any], known: Collection[str], path: Path
         )
 
 
-def _check_model_config(path: Path) -> None:
+def _check_model_config(path: Path, *, late: bool) -> None:
     if not path.is_file():
         return
     settings = read_json(path)
@@ -144,19 +174,20 @@ def _check_model_config(path: Path) -> None:
             f"{path}: default_prompt_name = {name!r} puts the prompt {prompts[name]!r} in front of every text, which a bundle does not: "
             "set it to null, and put the prompt in front of texts yourself"
         )
-    _check_known(settings, config_keys.MODEL, path, "sentence-transformers")
+    known = config_keys.MODEL | config_keys.LATE_INTERACTION if late else config_keys.MODEL
+    _check_known(settings, known, path, "sentence-transformers")
 
 
-def _check_module(module: SentenceModule, listing: Path) -> None:
+def _check_module(module: SentenceModule, listing: Path, *, late: bool) -> None:
     """Refuse a module that is not sentence-transformers' own, one that is not traced, and settings that it does not know."""
-    if not module.type.startswith("sentence_transformers."):
+    if not module.type.startswith("sentence_transformers.") and not (late and module.type in _SAME):
         raise SourceError(
             f"{listing}: {module.type} is the model's own code, which is never run from a directory: {FACTORY}"
         )
     if module.kind not in _READ_MODULES:
         raise SourceError(f"{listing}: the module {module.type} is not supported: {FACTORY}")
     activation = str(module.config.get("activation_function", "torch."))
-    if not activation.startswith("torch."):
+    if not activation.startswith("torch.") and module.kind != "SpladePooling":
         raise SourceError(
             f"{module.file}: activation_function = {activation!r} is the model's own code, which is never run from a directory: {FACTORY}"
         )
@@ -166,12 +197,14 @@ def _check_module(module: SentenceModule, listing: Path) -> None:
             "ends: set it to true if texts come without a prompt"
         )
     if module.kind.endswith("Transformer"):
-        _check_transformer(module)
+        _check_transformer(module, late=late)
     _check_known(module.config, _parameters(module), module.file, f"sentence-transformers' {module.kind}")
 
 
-def _check_transformer(module: SentenceModule) -> None:
+def _check_transformer(module: SentenceModule, *, late: bool) -> None:
     for key in ("query_length", "document_length", "query_expansion", "tokenizer_name_or_path"):
+        if late and key != "tokenizer_name_or_path":
+            continue
         if module.config.get(key):
             raise SourceError(f"{module.file}: {key} = {module.config[key]!r} is not followed by bundles: {FACTORY}")
     expected = {"text"}
@@ -186,7 +219,7 @@ def _parameters(module: SentenceModule) -> set[str]:
     """Return the settings that a module of sentence-transformers takes, under all their names."""
     from sentence_transformers.util import import_from_string
 
-    found = import_from_string(module.type)
+    found = import_from_string(_SAME.get(module.type, module.type))
     names = {*inspect.signature(found).parameters, *getattr(found, "config_keys", ())}
     names |= set(getattr(found, "config_key_renames", {}))
     if module.kind == "Pooling":

@@ -9,18 +9,21 @@ from typing import Any, Literal
 
 from ...errors import SourceError, UsageError
 from ...json_file import read_json
-from ...manifest import MANIFEST
+from ...manifest import MANIFEST, Side
+from ..recipe.recipe import split_route
 from .bounds import check_bounds, limit
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
 from .place import locate
-from .sentence_modules import SentenceModule, library_class, read_modules
+from .sentence_modules import STATIC, SentenceModule, library_class, read_modules
 from .setfit_head import SetFitHead, read_head
 from .weight_files import WEIGHTS, weight_files
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
     "sentence-embedding": ("last_hidden_state", "sentence_embedding"),
+    "sparse-embedding": ("sentence_embedding",),
+    "multi-vector": ("token_embeddings",),
     "fill-mask": ("logits",),
     "text-classification": ("logits",),
     "token-classification": ("logits",),
@@ -29,8 +32,22 @@ TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 """Output names by task, those of the Hugging Face model class."""
 
+LIBRARY_TASKS = {
+    "SentenceTransformer": "sentence-embedding",
+    "SparseEncoder": "sparse-embedding",
+    "MultiVectorEncoder": "multi-vector",
+    "CrossEncoder": "text-classification",
+}
+"""The task of each class of sentence-transformers, for which its answers count."""
+
+EMBEDDING_TASKS = ("sentence-embedding", "sparse-embedding", "multi-vector")
+"""Tasks that modules of sentence-transformers make of an encoder of any class."""
+
 _POSITIONS = ("max_position_embeddings", "n_positions")
 """Names that configs have for the number of positions."""
+
+_STATIC_LONGEST = 1 << 13
+"""How many tokens of a text a static embedding reads. Its library reads them all; a bundle says which texts were cut."""
 
 _HEADS = {
     "ForMaskedLM": "fill-mask",
@@ -49,6 +66,8 @@ class Source:
     tensors of a compressed form, undone; it is None where the files are as their own library reads them. `zeros` says what zeros the
     weights have, and `cut` whether some were cut away: known once the graph is captured. `probed` is how many tokens the loaded
     model's position embeddings cover, where running it told.
+    `route` is that of the Router whose modules these are. `prompts`, `sides` and `tokenizer` are those of a loaded multi-vector model,
+    where its library reads them from several places.
     """
 
     kind: Literal["huggingface", "onnx", "factory"]
@@ -65,6 +84,10 @@ class Source:
     cut: bool = False
     probed: int | None = None
     head: SetFitHead | None = None
+    route: str | None = None
+    prompts: Mapping[str, str] | None = None
+    sides: Mapping[str, Side] = field(default_factory=dict)
+    tokenizer: Any = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -79,12 +102,22 @@ class Source:
         return self.sentence_modules[0].folder if self.sentence_modules else self.directory
 
     @property
+    def is_static(self) -> bool:
+        """Whether tokens are looked up, and no encoder runs."""
+        return bool(self.sentence_modules) and self.sentence_modules[0].kind in STATIC
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether vectors at masked tokens are answers, as those that a query is filled up with."""
+        return any(side.expansion_id is not None and not side.attended for side in self.sides.values())
+
+    @property
     def judge_class(self) -> str | None:
         """The class of sentence-transformers whose answers count for this task; None where transformers' model counts."""
-        wanted = {"sentence-embedding": "SentenceTransformer", "text-classification": "CrossEncoder"}.get(self.task)
         if self.head is not None:
             return self.library_class
-        return wanted if wanted is not None and wanted == self.library_class and self.kind == "huggingface" else None
+        counts = self.kind == "huggingface" and LIBRARY_TASKS.get(self.library_class or "") == self.task
+        return self.library_class if counts else None
 
     @property
     def fingerprint(self) -> str:
@@ -117,6 +150,8 @@ class Source:
 
         By their config, models of families like RoBERTa count positions from the padding id on.
         """
+        if self.is_static:
+            return _STATIC_LONGEST
         declared = next((int(self.config[n]) for n in _POSITIONS if self.config.get(n)), 512)
         declared = declared if declared > 0 else 512
         if self.probed is not None:
@@ -140,7 +175,7 @@ def open_source(
     """
     if task is not None and task not in TASK_OUTPUTS:
         raise UsageError(f"unknown task {task!r}; known: {', '.join(TASK_OUTPUTS)}")
-    path = Path(spec)
+    path, route = _without_route(spec)
     places = [Path(adapter) for adapter in adapters]
     graph = path.suffix == ".onnx" or (path.is_file() and path.suffix in (".pb", ".ort"))
     factory = ":" in spec and not path.exists()
@@ -151,7 +186,7 @@ def open_source(
     if graph:
         return _onnx_source(path, task)
     if path.is_dir():
-        return _directory_source(path, spec, task, allow_pickle, places)
+        return _directory_source(path, spec, task, allow_pickle, places, route=route)
     if factory:
         return Source("factory", spec, task or "feature-extraction", None, {})
     if path.is_file() and path.suffix in (*WEIGHTS, ".gguf"):
@@ -161,6 +196,14 @@ def open_source(
     if path.is_absolute() or spec.startswith(".") or spec.count("/") != 1:
         raise SourceError(f"{spec}: no such file or directory")
     return _directory_source(_from_hub(spec), spec, task, allow_pickle, places)
+
+
+def _without_route(spec: str) -> tuple[Path, str | None]:
+    """Return the path of a source, and the route of a Router that stands behind it after `#`."""
+    path, route = split_route(spec)
+    if route and Path(path).is_dir():
+        return Path(path), route[1:]
+    return Path(spec), None
 
 
 def _from_hub(name: str) -> Path:
@@ -217,15 +260,17 @@ def _directory_source(
     allow_pickle: bool,
     adapters: Sequence[Path] = (),
     file: Path | None = None,
+    route: str | None = None,
 ) -> Source:
     """Open a directory; `file` is the only weight file of it that counts, where the user named one."""
     if (given / MANIFEST).is_file():
         raise SourceError(f"{given} is a Headway bundle, no model: give the source that its recipe.yaml names")
-    directory, modules, place = locate(given, adapters, file=file, allow_pickle=allow_pickle)
+    directory, modules, place = locate(given, adapters, file=file, route=route, allow_pickle=allow_pickle)
     home = place.directory
-    config = read_json(home / "config.json")
+    static = bool(modules) and modules[0].kind in STATIC
+    config = {} if static else read_json(home / "config.json")
     check_bounds(config, home / "config.json")
-    checkpoint = read_checkpoint(place, config)
+    checkpoint = None if static else read_checkpoint(place, config)
     weights = place.all_files
     if checkpoint is not None:
         config = dict(checkpoint.config)
@@ -251,6 +296,7 @@ def _directory_source(
         task is not None and head is None,
         checkpoint,
         head=head,
+        route=route,
     )
 
 
@@ -266,8 +312,8 @@ def task_of_architecture(name: str) -> str | None:
 
 
 def _task(config: dict[str, Any], directory: Path, saved_by: str | None) -> str:
-    if saved_by == "SentenceTransformer":
-        return "sentence-embedding"
+    if saved_by in LIBRARY_TASKS and saved_by != "CrossEncoder":
+        return LIBRARY_TASKS[saved_by]
     if saved_by not in (None, "CrossEncoder"):
         raise SourceError(
             f"{directory}: saved by {saved_by} of sentence-transformers, whose outputs no bundle has: `task` (--task) "

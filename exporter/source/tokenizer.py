@@ -28,13 +28,27 @@ TOKENIZER_FILE = "tokenizer.json"
 
 def source_tokenizer(source: Source) -> Any:
     """Load a source's tokenizer as its own library does. SourceError where there is none."""
+    if source.tokenizer is not None:
+        return source.tokenizer
     if not source.sentence_modules or source.kind == "onnx":
         return load_tokenizer(source.encoder_directory, **undone_config(source))
     first = source.sentence_modules[0]
+    if first.kind == "StaticEmbedding":
+        return _static_tokenizer(first.folder / TOKENIZER_FILE)
     tokenizer = load_tokenizer(first.folder, **undone_config(source), **first.tokenizer_settings)
     if first.config.get("do_lower_case") and source.judge_class is not None:
         _lower_case(tokenizer)
     return tokenizer
+
+
+def _static_tokenizer(file: Path) -> Any:
+    """Return the tokenizer of a static embedding, which is one file."""
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        return PreTrainedTokenizerFast(tokenizer_file=str(file))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise SourceError(f"{file}: the tokenizer does not load: {error}") from error
 
 
 def _lower_case(tokenizer: Any) -> None:
@@ -75,7 +89,7 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
 
     SourceError where it gives ids that the model has no embedding for.
     """
-    info = save_tokenizer(source_tokenizer(source), source.longest, directory)
+    info = save_tokenizer(source_tokenizer(source), source.longest, directory, special=not source.is_static)
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
     if known is not None:
@@ -102,8 +116,11 @@ def check_embedded(encoder: TextEncoder, rows: int, place: str, reason: str) -> 
             )
 
 
-def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:
-    """Write the tokenizer's files for every loader; return its entry for the manifest. `longest` is the limit in tokens."""
+def save_tokenizer(tokenizer: Any, longest: int, directory: Path, *, special: bool = True) -> TokenizerInfo:
+    """Write the tokenizer's files for every loader; return its entry for the manifest. `longest` is the limit in tokens.
+
+    Without `special` it adds no special tokens, and what it pads with, which nothing reads, may be any token.
+    """
     for name, wanted in (("truncation_side", "right"), ("split_special_tokens", False)):
         given = getattr(tokenizer, name, wanted)
         if given != wanted:
@@ -119,6 +136,8 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
             raise
         raise OSError(number, os.strerror(number), str(directory)) from error
     pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token
+    if pad is None and not special:
+        pad = tokenizer.convert_ids_to_tokens(0)
     if pad is None:
         raise SourceError("the tokenizer has no padding token and no end-of-sequence token to pad with")
     mask = getattr(tokenizer, "mask_token_id", None)
@@ -131,6 +150,8 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
         mask_id=None if mask is None else int(mask),
     )
     content = read_json(directory / TOKENIZER_FILE)
+    if not special:
+        content["post_processor"] = None
     if "token_type_ids" not in tokenizer.model_input_names:
         _leave_types_out(content)
     write_tokenizer(directory / TOKENIZER_FILE, content | limits(info))

@@ -51,6 +51,13 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST",
+        "/embed_sparse",
+        tei_api.embed_sparse,
+        "The dimensions of a sparse embedding that are not zero.",
+        example={"inputs": ["the train runs"]},
+    ),
+    Endpoint(
+        "POST",
         "/rerank",
         tei_api.rerank,
         "Texts by their score for a query, the best first.",

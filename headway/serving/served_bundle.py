@@ -110,7 +110,13 @@ class ServedBundle:
 
     @property
     def gives_embeddings(self) -> bool:
-        return any(o.name == EMBEDDING for o in self.manifest.outputs)
+        """Return whether it gives one vector for a text, whose dimensions are not tokens."""
+        return any(o.name == EMBEDDING for o in self.manifest.outputs) and not self.gives_sparse
+
+    @property
+    def gives_sparse(self) -> bool:
+        """Return whether it gives a weight for each token of its vocabulary."""
+        return self.manifest.task == "sparse-embedding"
 
     @property
     def reranks(self) -> bool:

@@ -1,4 +1,4 @@
-"""Speak the API of Hugging Face's text-embeddings-inference: `/embed`, `/embed_all`, `/rerank`, `/predict`, `/info`."""
+"""Speak the API of Hugging Face's text-embeddings-inference: `/embed`, `/embed_all`, `/embed_sparse`, `/rerank`, `/predict`, `/info`."""
 
 from typing import Any
 
@@ -13,6 +13,7 @@ from .served_bundle import EMBEDDING, ServedBundle, table_record
 
 _CUTS = {"truncate": None, "truncation_direction": "Right"}
 EMBED = {"inputs": ..., "normalize": True, "prompt_name": None, "dimensions": None, **_CUTS}
+EMBED_SPARSE = {"inputs": ..., "prompt_name": None, **_CUTS}
 EMBED_ALL = {"inputs": ..., "prompt_name": None, **_CUTS}
 RERANK = {"query": ..., "texts": ..., "raw_scores": False, "return_text": False, **_CUTS}
 PREDICT = {"inputs": ..., "raw_scores": False, **_CUTS}
@@ -40,6 +41,20 @@ async def embed(call: Call) -> list[np.ndarray]:
     call.use(served, encodings, waiting)
     vectors = [np.ascontiguousarray(result[EMBEDDING]) for result in results]
     return [shortened(vector, None, normalize=True) for vector in vectors] if body["normalize"] else vectors
+
+
+async def embed_sparse(call: Call) -> list[list[dict[str, Any]]]:
+    """Answer `POST /embed_sparse`: the dimensions of each text that are not zero, with their weights."""
+    body = await call.json(EMBED_SPARSE)
+    served = call.models.first(lambda s: s.gives_sparse, "sparse embeddings")
+    refuse_unless(body["prompt_name"], (None,), "prompt_name")
+    texts = texts_of(body["inputs"], "inputs")
+    call.check_texts(len(texts), "inputs")
+    encodings = await served.encode(texts, _cut(body), "inputs")
+    results, waiting = await served.run(encodings)
+    call.use(served, encodings, waiting)
+    rows = [result[EMBEDDING] for result in results]
+    return [[{"index": int(i), "value": float(row[i])} for i in np.flatnonzero(row)] for row in rows]
 
 
 async def embed_all(call: Call) -> list[np.ndarray]:

@@ -122,3 +122,34 @@ def test_outputs_that_are_read_together_have_the_mean() -> None:
 
     both = together([positions("start_logits", [0, 1, 2, 0]), positions("end_logits", [0, 1, 0, 0])])
     assert both.measure == "equal start, equal end" and value_of(both.statistic, 4) == pytest.approx((0.75 + 0.5) / 2)
+
+
+def test_sparse_embeddings_are_compared_by_dot_products() -> None:
+    vectors = np.abs(normal(20, 6))
+    longer = vectors * np.linspace(1, 5, 20, dtype=np.float32)[:, None]
+    rows = [[Rows("text", x, np.arange(20))] for x in (vectors, longer)]
+    cosine, dot = (
+        value_of(compare_output("sentence_embedding", *rows, 20, None, None, task).statistic, 20)
+        for task in ("sentence-embedding", "sparse-embedding")
+    )
+    assert cosine == pytest.approx(1) and dot < 0.9
+
+
+def test_multi_vectors_are_compared_by_maxsim() -> None:
+    owners = np.repeat(np.arange(12), 3)
+    vectors = normal(36, 6)
+    turned = vectors @ np.linalg.qr(normal(6, 6, seed=1))[0]  # each vector is another, and all scores are the same
+    rows = [[Rows("token", x, owners)] for x in (vectors, turned)]
+    found = compare_output("token_embeddings", *rows, 12, None, None, "multi-vector")
+    assert found.measure == "correlation of similarities" and value_of(found.statistic, 12) == pytest.approx(1)
+    others = [[Rows("token", x, owners)] for x in (vectors, normal(36, 6, seed=2))]
+    assert value_of(compare_output("token_embeddings", *others, 12, None, None, "multi-vector").statistic, 12) < 0.5
+
+
+def test_rerankers_have_a_figure_of_their_order() -> None:
+    name = "nDCG@10 of the source's order"
+    scores = normal(20, 1)
+    for scoring in (Scoring("value", "sigmoid"), Scoring("value", "identity")):
+        assert values(compared("logits", scores, scores * 2 - 1, scoring))[name] == pytest.approx(100)
+        assert values(compared("logits", scores, -scores, scoring))[name] < 70
+    assert name not in values(compared("logits", normal(20, 2), normal(20, 2), Scoring("value", "identity")))

@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import ndcg_score
 
-from headway.exporter.compress.neighbors import neighbors, rank_correlation, similarities
+from headway.exporter.compress.neighbors import (
+    late_similarities,
+    ndcg,
+    neighbors,
+    products,
+    rank_correlation,
+    similarities,
+)
+from headway.multi_vector import maxsim
 
 
 def drawn(texts: int, seed: int, dimensions: int = 6) -> np.ndarray:
@@ -62,3 +71,31 @@ def test_similarity_ranks_share_ties_as_in_scipy() -> None:
 
 def test_a_vector_of_zeros_is_like_no_other() -> None:
     assert similarities(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist() == [[0, 0], [0, pytest.approx(1)]]
+
+
+def test_products_are_parts_of_the_largest() -> None:
+    vectors = np.array([[3.0, 0.0], [1.0, 2.0], [0.0, 0.0]])
+    np.testing.assert_allclose(products(vectors), np.array([[9, 3, 0], [3, 5, 0], [0, 0, 0]]) / 9)
+    assert not products(np.zeros((2, 3))).any()
+
+
+def test_late_similarities_are_those_of_maxsim() -> None:
+    rng = np.random.default_rng(0)
+    texts = [rng.standard_normal((n, 4)).astype(np.float32) for n in (3, 1, 5)]
+    owners = np.repeat([0, 1, 2], [3, 1, 5])
+    scores = maxsim(texts, texts, mean=True)
+    found = late_similarities(np.concatenate(texts), owners, 3)
+    np.testing.assert_allclose(found, (scores + scores.T) / 2, atol=1e-5)
+    without = late_similarities(np.concatenate([texts[0], texts[2]]), np.repeat([0, 2], [3, 5]), 3)
+    assert not without[1].any() and not without[:, 1].any()
+    np.testing.assert_allclose(without[0, 2], found[0, 2])
+
+
+@given(st.integers(2, 30), st.integers(0, 50))
+def test_ndcg_is_that_of_scikit_learn(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    wanted, other = rng.standard_normal(count), rng.standard_normal(count)
+    gains = (wanted - wanted.min()) / (wanted.max() - wanted.min())
+    assert ndcg(wanted, other) == pytest.approx(ndcg_score([gains], [other], k=10))
+    assert ndcg(wanted, 3 * wanted - 1) == pytest.approx(1)
+    assert ndcg(np.ones(count), other) == 1

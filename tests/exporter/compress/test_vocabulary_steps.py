@@ -1,16 +1,20 @@
 """Trimming in a compression: model, encoder and batches follow, and the figures are those of text held out."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from headway.errors import UsageError
 from headway.exporter.compress import vocabulary_steps
 from headway.exporter.compress.job import Job
-from headway.exporter.compress.vocabulary_steps import trim_vocabulary
+from headway.exporter.compress.vocabulary_steps import check_scripts_of, trim_vocabulary
 from headway.exporter.graph.edit import dims
 from headway.exporter.passes.token_use import unseen_share
 from headway.exporter.recipe.pass_specs import TrimVocabularySpec
+from headway.exporter.source.source import open_source
+
+from tests.support import retrieval_models
 
 
 def test_model_encoder_and_batches_follow(begin: Callable[..., Job]) -> None:
@@ -53,3 +57,12 @@ def test_a_text_too_small_is_refused_and_changes_nothing(
         trim_vocabulary(job, TrimVocabularySpec())
     assert job.outcome.kept_tokens is None and job.encoder.tokenizer.get_vocab_size() == before
     assert unseen_share([[1], [2]], ()) == 1.0
+
+
+def test_a_vocabulary_whose_ids_mean_more_is_not_trimmed(tmp_path: Path) -> None:
+    source = open_source(str(retrieval_models.splade(tmp_path)))
+    with pytest.raises(
+        UsageError, match="trim_vocabulary gives tokens other ids, by which sparse-embedding models name"
+    ):
+        check_scripts_of(source, [TrimVocabularySpec()])
+    check_scripts_of(source, [])

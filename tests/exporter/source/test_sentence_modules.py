@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headway.errors import SourceError
-from headway.exporter.source.sentence_modules import library_class, read_modules
+from headway.exporter.source.sentence_modules import library_class, read_modules, similarity_of
 from headway.exporter.source.source import open_source
 
 from tests.support import models
@@ -58,7 +58,40 @@ def test_the_class_that_saved_a_directory(sentence: Path, tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("kind", ["SparseEncoder", "MultiVectorEncoder"])
+def test_the_task_is_that_of_the_class(sentence: Path) -> None:
+    (sentence / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "SparseEncoder"}))
+    assert open_source(str(sentence)).task == "sparse-embedding"
+    assert open_source(str(sentence), task="feature-extraction").judge_class is None
+
+
+@pytest.mark.parametrize("named", [None, "dot", "maxsim"])
+def test_the_function_that_compares(named: str | None, tmp_path: Path) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": named}))
+    assert similarity_of(tmp_path, "sentence-embedding") == ("dot" if named == "dot" else "cosine")
+    assert similarity_of(tmp_path, "sparse-embedding") == "dot"
+    assert similarity_of(tmp_path, "fill-mask") == ""
+    assert similarity_of(None, "sparse-embedding") == "dot"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "structure and types of a Router are expected"),
+        ({"structure": {"query": ["../x"]}, "types": {"../x": "a.B"}}, "'../x' is no folder of a module with a type"),
+        ({"structure": {"query": ["x"]}, "types": {}}, "'x' is no folder of a module with a type"),
+        ({"structure": {"query": []}, "types": {}}, "the route 'query' lists no module"),
+        ({"structure": {"document": []}, "types": {}}, "there is no route 'query'; the Router has: document"),
+    ],
+)
+def test_a_router_that_is_damaged(settings: dict[str, object], told: str, tmp_path: Path) -> None:
+    entry = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Router"}
+    (tmp_path / "modules.json").write_text(json.dumps([entry]))
+    (tmp_path / "router_config.json").write_text(json.dumps(settings))
+    with pytest.raises(SourceError, match=told):
+        open_source(f"{tmp_path}#query")
+
+
+@pytest.mark.parametrize("kind", ["AudioEncoder"])
 def test_encoders_with_other_outputs_are_refused_by_name(sentence: Path, kind: str) -> None:
     (sentence / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(SourceError, match=f"saved by {kind} of sentence-transformers"):
@@ -68,9 +101,9 @@ def test_encoders_with_other_outputs_are_refused_by_name(sentence: Path, kind: s
 
 def test_a_first_module_that_is_no_transformer_is_refused_by_name(sentence: Path) -> None:
     listed = json.loads((sentence / "modules.json").read_text())
-    listed[0]["type"] = "sentence_transformers.models.StaticEmbedding"
+    listed[0]["type"] = "sentence_transformers.models.BoW"
     (sentence / "modules.json").write_text(json.dumps(listed))
-    with pytest.raises(SourceError, match=r"first module is sentence_transformers\.models\.StaticEmbedding"):
+    with pytest.raises(SourceError, match=r"first module is sentence_transformers\.models\.BoW"):
         open_source(str(sentence))
 
 

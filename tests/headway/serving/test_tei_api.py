@@ -11,6 +11,7 @@ import headway
 from headway.serving.refusal import Refusal
 from headway.serving.tei_api import sequences
 
+from tests.support import retrieval_models
 from tests.support.served import client_of
 
 TEXTS = ["the price of bread", "rain"]
@@ -36,6 +37,19 @@ def test_embed_all_gives_a_vector_for_each_token(client: Any, embedder: Path) ->
     for row, encoding, expected in zip(rows, bundle.encoder.encode(TEXTS), hidden, strict=True):
         assert len(row) == len(encoding.ids)
         np.testing.assert_allclose(row, expected[: len(row)], atol=1e-5)
+
+
+def test_embed_sparse_gives_indices_and_values(tmp_path: Path, embedder: Path) -> None:
+    source = retrieval_models.splade(tmp_path)
+    bundle = headway.open(headway.export(str(source), tmp_path / "sparse").path)
+    with client_of(bundle.path) as client:
+        rows = client.post("/embed_sparse", json={"inputs": TEXTS}).json()
+        for row, expected in zip(rows, bundle.sparse(TEXTS), strict=True):
+            assert [entry["index"] for entry in row] == expected.indices.tolist()
+            np.testing.assert_allclose([entry["value"] for entry in row], expected.weights, atol=1e-5)
+        assert client.post("/embed", json={"inputs": TEXTS}).status_code == 404
+    with client_of(embedder) as client:
+        assert client.post("/embed_sparse", json={"inputs": TEXTS}).status_code == 404
 
 
 def test_predict_gives_all_labels_the_likeliest_first(client: Any, classifier: Path) -> None:

@@ -80,11 +80,11 @@ export class Bundle {
     return { vector, tokens: encoding.ids.length, ms };
   }
 
-  /** Similarity of two texts: the cosine of their vectors. */
+  /** Similarity of two texts by the function that the manifest names; the cosine of their vectors where it names none. */
   async similarity(text, other) {
     const [a, b] = [await this.embed(text), await this.embed(other)];
     const ms = { tokenizer: a.ms.tokenizer + b.ms.tokenizer, model: a.ms.model + b.ms.model };
-    return { similarity: cosine(a.vector, b.vector), tokens: a.tokens + b.tokens, ms };
+    return { similarity: SIMILARITIES[this.manifest.similarity || "cosine"](a.vector, b.vector), tokens: a.tokens + b.tokens, ms };
   }
 
   /** How logits become scores: the manifest's words, or for older ones by the number of labels. */
@@ -213,6 +213,16 @@ export function cosine(a, b) {
   }
   return ab / Math.sqrt(aa * bb);
 }
+
+const sumOf = (a, b, term) => a.reduce((sum, x, i) => sum + term(x, b[i]), 0);
+
+/** How vectors are compared, larger for more alike: distances have their sign changed. */
+export const SIMILARITIES = {
+  cosine,
+  dot: (a, b) => sumOf(a, b, (x, y) => x * y),
+  euclidean: (a, b) => -Math.sqrt(sumOf(a, b, (x, y) => (x - y) ** 2)),
+  manhattan: (a, b) => -sumOf(a, b, (x, y) => Math.abs(x - y)),
+};
 
 function argmax(row) {
   return row.reduce((best, x, i) => (x > row[best] ? i : best), 0);

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from headway import Bundle
+from headway.embeddings import SIMILARITIES, compared
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
@@ -23,6 +24,7 @@ from tests.support.serving import serving
 
 BROWSER = ROOT / "tests" / "web" / "browser.mjs"
 ARTIFACTS = ROOT / "build" / "web"
+PAGE = ROOT / "exporter" / "targets" / "web" / "page"
 
 
 def browse(*arguments: str) -> dict[str, Any]:
@@ -222,3 +224,13 @@ console.log(JSON.stringify(found.map((windows) => windows.map((w) => [w.ids, w.t
     ]
     assert node(script, tmp_path) == wanted
     assert [len(windows) for windows in wanted[::2]] == [1, 1, 1, 2, 2, 3, 6]
+
+
+@needs_node
+@pytest.mark.parametrize("function", SIMILARITIES["sentence-embedding"])
+def test_vectors_are_compared_as_python_does(function: str) -> None:
+    a, b = [1.0, -2.0, 0.5], [0.25, 3.0, -1.0]
+    module = (PAGE / "bundle.mjs").as_uri()
+    script = f"import {{ SIMILARITIES }} from {module!r}; console.log(SIMILARITIES.{function}({a}, {b}))"
+    told = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
+    assert float(told.stdout) == pytest.approx(float(compared(np.array(a), np.array(b), function)[0, 0]), rel=1e-6)
