@@ -45,6 +45,9 @@ def bar_chart(title: str, rows: Sequence[Row], label: str, *, reference: float |
     height = _TOP + bars * _THICK + len(rows) * _GAP + _BOTTOM
     bottom = height - _BOTTOM
     parts = [*_frame(across, bottom, label, height)]
+    if reference is not None:
+        x = across.place(reference)
+        parts.append(element("g", line(x, _TOP, x, bottom, "reference"), tip=shown(reference), css="tip"))
     y = _TOP
     for row in rows:
         middle = y + len(row.bars) * _THICK / 2 + 3.5
@@ -54,9 +57,6 @@ def bar_chart(title: str, rows: Sequence[Row], label: str, *, reference: float |
             parts.append(_bar(bar, across, y))
             y += _THICK
         y += _GAP
-    if reference is not None:
-        x = across.place(reference)
-        parts.append(element("g", line(x, _TOP, x, bottom, "reference"), tip=shown(reference), css="tip"))
     return drawing(height, title, parts)
 
 

@@ -8,6 +8,7 @@ from .svg_parts import WIDTH, cut, drawing, element, line, path, text
 
 _HEIGHT = 236
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 10.0, 20.0, 38.0
+_MOST_LETTERS, _LETTER, _LINE = 22, 5.6, 12.0
 COLORS = 6
 """So many colors tell series apart; a seventh has the first one again, and another dash."""
 
@@ -59,6 +60,7 @@ def xy_chart(
         parts.append(path([(across.place(x), up.place(y)) for x, y in front], "front"))
     for number, one in enumerate(series):
         parts.append(_series(one, number, across, up))
+    parts += _names([point for point in points if point.label], across, up)
     return drawing(_HEIGHT, title, parts)
 
 
@@ -97,11 +99,28 @@ def _series(one: Series, number: int, across: Axis, up: Axis) -> str:
             parts.append(line(x, up.place(point.y_interval[0]), x, up.place(point.y_interval[1]), f"span {color}"))
         mark = element("circle", cx=x, cy=y, r=3.5, css=f"mark {color}" if one.marks else "quiet")
         hit = element("circle", cx=x, cy=y, r=9, css="hit")
-        if point.label:
-            right = x > (across.start + across.end) / 2
-            words = text(
-                x - 7 if right else x + 7, y - 6, cut(point.label, 22), "name", anchor="end" if right else "start"
-            )
-            mark += words
         parts.append(element("g", mark, hit, tip=point.tip, css="tip"))
     return element("g", *parts)
+
+
+def _names(points: Sequence[Point], across: Axis, up: Axis) -> list[str]:
+    """Return the labels beside their points, each at the first height at which it covers no other."""
+    parts: list[str] = []
+    taken: list[tuple[float, float, float]] = []
+    for point in points:
+        x, y = across.place(point.x), up.place(point.y)
+        right = x > (across.start + across.end) / 2
+        words = cut(point.label, _MOST_LETTERS)
+        width = _LETTER * len(words)
+        at = x - 7 if right else x + 7
+        low = at - width if right else at
+        heights = [y - 6 - step * _LINE for step in range(len(points) + 1)] + [y + 6 + _LINE]
+        free = (h for h in heights if h > _TOP - 8 and not any(_covers(low, low + width, h, box) for box in taken))
+        height = next(free, heights[0])
+        taken.append((low, low + width, height))
+        parts.append(text(at, height, words, "name", anchor="end" if right else "start"))
+    return parts
+
+
+def _covers(low: float, high: float, height: float, other: tuple[float, float, float]) -> bool:
+    return low < other[1] and other[0] < high and abs(height - other[2]) < _LINE - 0.5

@@ -29,8 +29,8 @@ def verdict_on(bundle: ReportBundle) -> Judged:
         figure = f"{ranged(row['figure'])} {row['unit']}".strip() if row["figure"] else DASH
         if row["gate"] == "parity":
             limit, figure = "agrees", "yes" if row["verdict"] == "pass" else "no"
-        rows.append([row["gate"], limit, figure, row["verdict"], row["note"]])
-    table = Table(["gate", "limit", "measured, 95 % interval", "verdict", ""], rows) if rows else None
+        rows.append([row["gate"], row["verdict"], figure, limit, row["note"]])
+    table = Table(["gate", "verdict", "measured, 95 % interval", "limit", ""], rows) if rows else None
     line = gate["line"].partition(f"{gate['bundle']}: ")[2] or gate["line"]
     return Judged(bundle.name, gate["verdict"], line, table, gate["remarks"])
 

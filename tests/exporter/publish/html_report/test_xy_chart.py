@@ -31,6 +31,12 @@ def test_intervals_names_and_the_front_are_drawn() -> None:
     assert [node.attrib["text-anchor"] for node in marks(svg, "name")] == ["start", "end"]
 
 
+def test_names_of_near_points_do_not_cover_each_other() -> None:
+    points = [Point(1.0, 1.0, "", label=f"name {i}") for i in range(4)] + [Point(9.0, 9.0, "")]
+    heights = [float(node.attrib["y"]) for node in marks(xy_chart("t", [Series("", points)], "x", "y"), "name")]
+    assert len(heights) == 4 and min(abs(a - b) for i, a in enumerate(heights) for b in heights[:i]) >= 11
+
+
 def test_more_series_than_colors_are_dashed() -> None:
     series = [Series(str(i), [Point(0.0, i, ""), Point(1.0, i, "")]) for i in range(7)]
     lines = marks(xy_chart("t", series, "x", "y"), "line")
