@@ -1,6 +1,6 @@
 """How compression methods act on each other: pairs and triples, beside the sum of their single effects.
 
-    python -m benchmarks.interactions movies|sts [--only heads int8 …] [--most 3] [--texts 640] [--minutes 5] [--again]
+    python -m benchmarks.interactions movies|sts [--only heads int8 …] [--most 3] [--texts N] [--minutes 5] [--again]
 
 Heads (8 of 12 stay), neurons (1,024 of 1,536), low rank (6 tenths of the parameters), vocabulary (12,000 of 30,522 tokens), int8, and
 distillation from the source. Each combination is one recipe without repair, so that nothing else acts. Movies: accuracy of a fine-tuned
@@ -33,6 +33,7 @@ from headway.exporter.export import export
 from headway.exporter.recipe.recipe import make_recipe
 
 from .compression_tasks import Answers, Figure, Task, task
+from .data import sentences
 from .results import FOLDER, kept, save
 
 BLOCKS, HEADS, NEURONS, TOKENS = 6, 8, 1024, 12_000
@@ -50,6 +51,8 @@ DISTILLATION = "distillation"
 SOURCE = "source"
 WORK = Path(".cache/interactions")
 _ROUNDS = 20
+_OTHERS = 12_000
+"""So many plain English sentences are learned from beside those of the rated pairs, which alone are too few to trim a vocabulary by."""
 
 
 def combinations(methods: Sequence[str], most: int) -> list[tuple[str, ...]]:
@@ -67,11 +70,12 @@ def passes_of(methods: Sequence[str], minutes: float) -> list[dict[str, Any]]:
 class Bench:
     """A source, its text, and how bundles are judged and timed beside it."""
 
-    def __init__(self, name: str, texts: int, minutes: float, folder: Path):
+    def __init__(self, name: str, texts: int | None, minutes: float, folder: Path):
         self.name, self.minutes, self.folder = name, minutes, folder
         self.task: Task = task(name)
         self._learned = folder / "learned.txt"
-        self._learned.write_text("\n".join(self.task.train[:texts]), encoding="utf-8")
+        others = sentences()[:_OTHERS] if name == "sts" else []
+        self._learned.write_text("\n".join([*self.task.train, *others][:texts]), encoding="utf-8")
         self.work = WORK / name
         self.work.mkdir(parents=True, exist_ok=True)
         self.source = self._opened(export(self._recipe(()), folder / SOURCE).path)
@@ -221,7 +225,7 @@ def main() -> None:
     parser.add_argument("task", choices=["movies", "sts"])
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="METHOD")
     parser.add_argument("--most", type=int, choices=[1, 2, 3], default=3, help="methods in a combination")
-    parser.add_argument("--texts", type=int, default=640, help="texts to learn from; a fifth of them is held out")
+    parser.add_argument("--texts", type=int, help="texts to learn from; all of the task where not given")
     parser.add_argument("--minutes", type=float, default=5.0, help="of distillation")
     parser.add_argument("--again", action="store_true", help="begin anew")
     parser.add_argument("--name", help="of the result; interactions-TASK where not given")

@@ -25,7 +25,7 @@ def table(task: str) -> str:
     settings = result["settings"]
     about = (
         f"{result['title']}: {result['metric']}, source {result['source']['quality']:.2f} and {result['source']['mb']:.1f} MB. "
-        f"Learned from {settings['texts']} texts; {settings['minutes']:g} minutes of distillation; timed on {result['workload']}."
+        f"Learned from {settings['texts'] or 'all'} texts; {settings['minutes']:g} minutes of distillation; timed on {result['workload']}."
     )
     parts = [about]
     single = [row for row in result["rows"] if len(row["methods"]) == 1]
