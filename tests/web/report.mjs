@@ -7,12 +7,14 @@ import { chromium } from "playwright-core";
 import { find } from "./chromium.mjs";
 
 const [, , file, folder] = process.argv;
-const opened = await chromium.launch(await find());
+const patience = 180_000; // a busy machine may take minutes for what takes a second
+const opened = await chromium.launch({ ...(await find()), timeout: patience });
 try {
   const views = {};
   for (const width of [390, 1280]) {
     for (const colorScheme of ["light", "dark"]) {
       const page = await opened.newPage({ viewport: { width, height: 800 }, colorScheme });
+      page.setDefaultTimeout(patience);
       const errors = [];
       const requests = [];
       page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
@@ -20,7 +22,7 @@ try {
       page.on("request", (request) => requests.push(request.url()));
       await page.goto(`file://${file}`);
       await page.screenshot({ path: `${folder}/${width}-${colorScheme}.png`, fullPage: true });
-      const mark = page.locator("svg .tip").first();
+      const mark = page.locator("svg .tip:has(.hit)").first();
       let tip = "";
       if (await mark.count()) {
         await mark.scrollIntoViewIfNeeded();

@@ -58,7 +58,7 @@ def browsed(file: Path) -> dict[str, Any]:
     folder = ROOT / "build" / "report"
     folder.mkdir(parents=True, exist_ok=True)
     command = ["node", ROOT / "tests" / "web" / "report.mjs", file, folder]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
