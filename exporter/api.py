@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .validate.outputs import GateResult
     from .verification import Verdict
 
-__all__ = ["Recipe", "bench", "compress", "export", "gate", "inspect", "verify"]
+__all__ = ["Recipe", "bench", "compress", "export", "gate", "inspect", "report", "verify"]
 
 
 class Progress(Protocol):
@@ -273,10 +273,10 @@ def gate(
 ) -> "GateResult":
     """Decide whether a bundle may be shipped: `GateResult.verdict` is "pass", "fail" or "undecided".
 
-    `gates` are limits by name, beside those of the bundle's recipe, which names them all. `out` gets the result as JSON, JUnit XML and
-    Markdown, and the lock. The options: `baseline`, a bundle of the same model or a lock, that it may not be slower than; `lock`, which
-    writes one; `mode` ("quick", "default", "long"); `data`, text like production's with its `column`, with labels where quality is gated;
-    `against`, the source; `threads`; `scenarios` to measure besides, with `bound_ms` for a server; `tokenize`, to time that too.
+    `gates` are limits by name, beside those of the bundle's recipe, which names them all. `out` gets JSON, JUnit XML, Markdown and the
+    lock. The options: `baseline`, a bundle of the same model or a lock, that it may not be slower than; `lock`, which writes one; `mode`
+    ("quick", "default", "long"); `data`, text like production's with its `column`, with labels where quality is gated; `against`, the
+    source; `threads`; `scenarios` to measure besides, with `bound_ms` for a server; `sweep` over threads and batches; `tokenize`.
 
     Raises UsageError where there is nothing to judge by, or lock or data belong to something else; SourceError where a file of the
     bundle was changed; TargetError where it cannot run here. A runner that crashes is a result that fails.
@@ -284,6 +284,35 @@ def gate(
     with needs("export"):
         from .validate.ask import ask
     return ask(Path(bundle), gates or {}, None if out is None else Path(out), progress or _silent, **options)
+
+
+def report(
+    bundles: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path = "report.html",
+    verdicts: Sequence[str | Path] = (),
+    sensitivities: Sequence[str | Path] = (),
+    stored: bool = False,
+    data: str | Path | None = None,
+    column: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one HTML page on bundles to `out`, which works offline, and return its place.
+
+    Its figures are those that manifests hold, and `verdicts` of `gate` and `sensitivities` of `headway sensitivity`, as files or their
+    folders. Time by operator alone is profiled now, on `data` with its `column`; with `stored` nothing is run.
+
+    Raises UsageError for a file that is not there or belongs to none of the bundles, SourceError for one that cannot be read.
+    """
+    with needs("export"):
+        import jinja2  # noqa: F401 - before anything is measured
+
+        from .validate.report.write_report import ReportRequest, write_report
+    given = [bundles] if isinstance(bundles, str | Path) else bundles
+    places = [[Path(place) for place in names] for names in (given, verdicts, sensitivities)]
+    text = None if data is None else Path(data)
+    request = ReportRequest(places[0], Path(out), places[1], places[2], stored, text, column)
+    return write_report(request, progress or _silent)
 
 
 def resolve_recipe(

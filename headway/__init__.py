@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from . import errors
     from .bundle import Bundle
-    from .exporter.api import Recipe, bench, compress, export, gate, inspect, verify
+    from .exporter.api import Recipe, bench, compress, export, gate, inspect, report, verify
     from .manifest import Manifest
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by ONNX Runtime when it is imported, which is later
@@ -32,11 +32,12 @@ __all__ = [
     "gate",
     "inspect",
     "open",
+    "report",
     "verify",
 ]
 
 _DEPLOY = {"Bundle": "headway.bundle", "Manifest": "headway.manifest"}
-_EXPORT = frozenset({"Recipe", "bench", "compress", "export", "gate", "inspect", "verify"})
+_EXPORT = frozenset({"Recipe", "bench", "compress", "export", "gate", "inspect", "report", "verify"})
 
 
 def open(

@@ -40,7 +40,11 @@ def test_a_wheel_installs_headway_and_nothing_else(tmp_path: Path) -> None:
     folder = ROOT / "exporter" / "targets" / "web" / "page"
     page = {f"headway/{p.relative_to(ROOT)}" for p in folder.iterdir() if p.is_file()}
     assert len(page) == 9 and page <= set(names)
-    for folder in ("exporter/targets/tensorrt/templates", "exporter/package/snippets/templates"):
+    for folder in (
+        "exporter/publish/html_report/templates",
+        "exporter/targets/tensorrt/templates",
+        "exporter/package/snippets/templates",
+    ):
         templates = {f"headway/{folder}/{p.name}" for p in (ROOT / folder).iterdir()}
         assert len(templates) > 1 and templates <= set(names)
 

@@ -4,7 +4,20 @@ import headway
 
 from . import places
 
-FIRST = ("open", "Bundle", "Manifest", "export", "compress", "inspect", "verify", "bench", "gate", "Exported", "Recipe")
+FIRST = (
+    "open",
+    "Bundle",
+    "Manifest",
+    "export",
+    "compress",
+    "inspect",
+    "verify",
+    "bench",
+    "gate",
+    "report",
+    "Exported",
+    "Recipe",
+)
 """The order in which a reader needs them; other public names follow."""
 
 _NO_PAGE = ("__version__", "errors", "kernels")

@@ -24,6 +24,7 @@ from .kernel_verbs import kernels_app
 from .machine_verbs import cache, demo, targets
 from .make_verbs import compress, export
 from .provenance_verbs import bom, pack, sign, unpack
+from .report_verb import report
 from .run_verb import run
 from .serve_verb import serve
 from .study_verbs import profile, sensitivity
@@ -47,7 +48,7 @@ app = typer.Typer(
 
 _GROUPS = {
     "Make a bundle": (export, compress),
-    "Check and measure it": (verify, bench, gate, inspect, lint),
+    "Check and measure it": (verify, bench, gate, report, inspect, lint),
     "Deploy it": (package, serve, run, tokenizer),
     "Pass it on": (pack, unpack, sign, bom),
     "Get started": (demo, targets),

@@ -56,6 +56,12 @@ _Scenario = Annotated[
         rich_help_panel=o.MEASURE,
     ),
 ]
+_Sweep = Annotated[
+    bool,
+    typer.Option(
+        "--sweep", help="Measure every number of threads and size of batch, and the warm-up.", rich_help_panel=o.MEASURE
+    ),
+]
 _Bound = Annotated[
     float | None,
     typer.Option(
@@ -110,6 +116,7 @@ def gate(
     quick: _Quick = False,
     long: _Long = False,
     scenario: _Scenario = None,
+    sweep: _Sweep = False,
     bound: _Bound = None,
     tokenize: _Tokenize = False,
     threads: o.Threads = 1,
@@ -133,6 +140,7 @@ def gate(
             gates=_read_limits(limits or ()),
             mode="quick" if quick else "long" if long else "default",
             scenarios=scenario or (),
+            sweep=sweep,
             bound_ms=bound,
             tokenize=tokenize,
             threads=threads,

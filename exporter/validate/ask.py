@@ -28,6 +28,7 @@ class GateOptions(TypedDict, total=False):
     against: str | Path | None
     threads: int
     scenarios: Sequence[str]
+    sweep: bool
     bound_ms: float | None
     tokenize: bool
 

@@ -24,6 +24,7 @@ from .percentiles import median_of, percentile
 from .processes import Block, RunnerCrash, run_block
 from .quality_gate import gold_of, parity_gate, quality_gate, source_named, source_of
 from .scenarios import check_scenarios
+from .sweep import BATCHES, WARM_PROCESSES, WARM_RUNS, cells_of, thread_counts
 from .throughput import throughput_of
 
 _SLACK = {"max_mb": 1.05, "max_rss_mb": 1.10}
@@ -40,7 +41,10 @@ _SHAPES = (0.125, 0.375, 0.625, 0.875)
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: limits by gate, the baseline (a bundle or a lock), where the source is, and which scenarios run besides."""
+    """What is asked: limits by gate, the baseline (a bundle or a lock), where the source is, and which scenarios run besides.
+
+    `sweep`: threads, batch sizes and the warm-up are measured, too.
+    """
 
     bundle: Path
     limits: Mapping[str, float | bool]
@@ -51,6 +55,7 @@ class Question:
     against: str | None = None
     threads: int = 1
     scenarios: Sequence[str] = ()
+    sweep: bool = False
     bound_ms: float | None = None
     tokenize: bool = False
     lock: bool = False
@@ -139,7 +144,7 @@ def _prepared(question: Question, step: Callable[..., None]) -> Run:
                 "--lock measures beside the reference workload, and --baseline beside another bundle: run the gate once for each"
             )
         _check_baseline(question.baseline, path, manifest)
-    if not (limits or question.lock or question.scenarios):
+    if not (limits or question.lock or question.scenarios or question.sweep):
         raise UsageError(
             f"{path}: nothing to judge by: give --gate, as p99_ms=20, `gates:` in its recipe, --baseline, or --lock to write a baseline"
         )
@@ -151,9 +156,9 @@ def _prepared(question: Question, step: Callable[..., None]) -> Run:
     texts = list(gold.texts) if gold is not None else lines_or_builtin(question.data, question.column)
     texts = _sample(texts)
     facts = machine_facts(question.threads)
-    result = GateResult(path.resolve().name, question.mode.name, machine=facts)
+    identity = identity_of(path, manifest)
+    result = GateResult(path.resolve().name, question.mode.name, machine=facts, artifact=identity["artifact"])
     if lock is not None and question.baseline is not None:
-        identity = identity_of(path, manifest)
         result.remarks += check_lock(lock, question.baseline, identity, middles(texts), question.threads, facts)
         limits.setdefault("max_mb", lock.mb * _SLACK["max_mb"])
         if lock.rss_mb is not None:
@@ -195,6 +200,8 @@ def _measured(run: Run) -> Lock | None:
     lock = _ratio(run, mb) if "speedup_vs" in limits or question.lock else None
     for scenario in _scenarios(question, limits):
         _scenario(run, scenario)
+    if question.sweep:
+        _sweep(run)
     _processes(run)
     _figures(run)
     if run.gold is not None and run.source is not None:
@@ -310,6 +317,21 @@ def _scenario(run: Run, scenario: str) -> None:
         clean = None if one is None else throughput_of(sizes, one)
         limit = float(limits["throughput"])
         run.result.rows.append(wall_row("throughput", limit, throughput_of(sizes, wall), clean, run.noise, len(wall)))
+
+
+def _sweep(run: Run) -> None:
+    """Measure the warm-up in processes of their own, and every size of batch with every number of threads."""
+    figures, counts = run.result.figures, thread_counts()
+    curves: list[list[float]] = []
+    for _ in range(WARM_PROCESSES):
+        run.step("warm-up and sweep", of=WARM_PROCESSES + len(counts))
+        curves.append(run.block(texts=middles(run.texts)[:1], warm=WARM_RUNS).warm_ms)
+        figures["warm_up_ms"] = curves
+    figures["sweep"] = cells = []
+    for threads in counts:
+        run.step("warm-up and sweep", of=WARM_PROCESSES + len(counts))
+        request = {"texts": run.texts, "sweep": BATCHES, "seconds": run.question.mode.sweep_seconds}
+        cells += cells_of(threads, run.block(**request, threads=threads).sweep)
 
 
 def _taken(wall: np.ndarray, cpu: np.ndarray) -> tuple[float, float, float]:

@@ -18,7 +18,10 @@ _SCHEMA = 1
 
 @dataclass
 class GateResult:
-    """The verdict on a bundle: its gates, remarks, and figures that no gate asked for. `crash` says what ended the run early."""
+    """The verdict on a bundle: its gates, remarks, and figures that no gate asked for. `crash` says what ended the run early.
+
+    `artifact` is the fingerprint of the files that are opened, by which a report knows that the verdict is on these bytes.
+    """
 
     bundle: str
     mode: str
@@ -28,6 +31,7 @@ class GateResult:
     machine: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     crash: str | None = None
+    artifact: str = ""
     files: list[Path] = field(default_factory=list)
 
     @property
@@ -53,6 +57,7 @@ class GateResult:
             "verdict": self.verdict,
             "line": self.line,
             "bundle": self.bundle,
+            "artifact": self.artifact,
             "mode": self.mode,
             "gates": [row.to_json() for row in self.rows],
             "remarks": self.remarks,

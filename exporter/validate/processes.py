@@ -19,6 +19,7 @@ from .reference_work import ONE_THREAD
 COMMAND = [sys.executable, "-m", "headway.exporter.validate.worker"]
 _LONGEST = 1800.0
 _REASON_LINES = 3
+_REASON_LETTERS = 600
 
 
 class RunnerCrash(Exception):
@@ -39,6 +40,7 @@ class Block:
     spins: list[tuple[float, float, float]] = field(default_factory=list)
     rss_mb: float | None = None
     scenario: dict[str, Any] = field(default_factory=dict)
+    sweep: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run_block(request: Mapping[str, Any]) -> Block:
@@ -62,7 +64,7 @@ def run_block(request: Mapping[str, Any]) -> Block:
         raise _error_of(refused)
     if code:
         why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        last = " ".join(line.strip() for line in said.strip().splitlines()[-_REASON_LINES:])
+        last = " ".join(line.strip() for line in said.strip().splitlines()[-_REASON_LINES:])[-_REASON_LETTERS:]
         raise RunnerCrash(
             f"{request['bundle']}: its runner crashed while it was measured ({why}) {last}".rstrip(), block
         )
@@ -85,6 +87,7 @@ def _read(output: str) -> tuple[Block, Mapping[str, Any] | None]:
         block.warm_ms = result.get("warm_ms", block.warm_ms)
         block.rss_mb = result.get("rss_mb", block.rss_mb)
         block.scenario |= result.get("scenario", {})
+        block.sweep += [result["sweep"]] if "sweep" in result else []
         if "round" in result:
             rounds.append(result["round"])
         if "spin" in result:

@@ -33,7 +33,10 @@ def say(result: Mapping[str, Any]) -> None:
 
 
 def work(request: Mapping[str, Any], say: Any) -> None:
-    """Measure what a request asks for: `bundle`, `threads`, `texts`, and `rounds` beside `other`, or a `scenario`."""
+    """Measure what a request asks for: `bundle`, `threads`, `texts`, and `rounds` beside `other`, a `scenario`, or a `sweep`.
+
+    `sweep` are sizes of batches, `warm` runs of the first text are told one by one, the very first among them.
+    """
     begun = time.monotonic_ns()
     from ...bundle import Bundle
     from .feeds import feeds_of
@@ -42,6 +45,7 @@ def work(request: Mapping[str, Any], say: Any) -> None:
     bundle = Bundle.open(request["bundle"], threads=request["threads"])
     loaded = time.monotonic_ns()
     feeds = feeds_of(bundle, request["texts"][:1])
+    tokenized = time.monotonic_ns()
     bundle.runner.run(feeds)
     answered = time.monotonic_ns()
     started = request.get("started", _ENTERED)
@@ -56,6 +60,14 @@ def work(request: Mapping[str, Any], say: Any) -> None:
             }
         }
     )
+    if request.get("warm"):
+        others = [_timed(bundle.runner.run, feeds)[0] for _ in range(request["warm"] - 1)]
+        say({"warm_ms": [(answered - tokenized) / 1e6, *others]})
+    if request.get("sweep"):
+        from .sweep import run_sweep
+
+        run_sweep(bundle, request, say)
+        return
     if request.get("scenario"):
         from .scenarios import run_scenario
 
@@ -76,9 +88,6 @@ def rounds(bundle: Any, request: Mapping[str, Any], say: Any) -> None:
     from .noise import spin
 
     batches = [feeds_of(bundle, [text]) for text in request["texts"]]
-    warm = [_timed(bundle.runner.run, batches[0])[0] for _ in range(request.get("warm", 0))]
-    if warm:
-        say({"warm_ms": warm})
     runners = [bundle.runner.run, _other(request)]
     for runner in runners:
         for batch in batches:

@@ -14,7 +14,7 @@ from headway.exporter.export import Exported
 RUNTIME = {"numpy", "onnxruntime", "tokenizers"}
 HEAVY = {"torch", "transformers", "optimum", "onnx", "onnx_ir", "onnxscript", "pydantic", "yaml", "rich", "typer"}
 DEPLOY = ("open", "Bundle", "Manifest", "errors", "__version__")
-EXPORT = ("Recipe", "bench", "compress", "export", "gate", "inspect", "verify")
+EXPORT = ("Recipe", "bench", "compress", "export", "gate", "inspect", "report", "verify")
 
 
 def imported(code: str) -> set[str]:

@@ -33,7 +33,11 @@ def blocks(
         }
         if crash_after is not None and count > crash_after:
             raise RunnerCrash("bundle: its runner crashed while it was measured (signal SIGSEGV)", block)
-        if request.get("scenario"):
+        block.warm_ms = [20.0, *([10.0] * (request.get("warm", 1) - 1))]
+        if request.get("sweep"):
+            rates = [(size, machine.calls(40) * slowdown * size / request["threads"]) for size in request["sweep"]]
+            block.sweep = [{"batch": size, "ms": times.tolist()} for size, times in rates]
+        elif request.get("scenario"):
             cpu = machine.calls(400) * slowdown
             wall = cpu / (1 - taken)
             block.scenario = {"wall_ms": wall.tolist(), "cpu_ms": cpu.tolist(), "batch_ms": [(32, ms) for ms in wall]}

@@ -3,30 +3,10 @@
 //     node browser.mjs URL SCREENSHOT TEXT…          the page of a bundle
 //     node browser.mjs URL transformers TASK FOLDER TEXT    a bundle below the page, by transformers.js
 //     node browser.mjs                               unpacks the browser and says where it is
-//
-// CHROMIUM names a browser; without it, the one that @sparticuz/chromium carries is unpacked once, under node_modules.
-
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
 
-const folder = fileURLToPath(new URL("node_modules/.chromium", import.meta.url));
-
-/** The browser, and where libraries lie that this system lacks. */
-async function browser() {
-  if (process.env.CHROMIUM) return [process.env.CHROMIUM, ""];
-  mkdirSync(folder, { recursive: true });
-  process.env.TMPDIR = folder;
-  const { default: packed, inflate } = await import("@sparticuz/chromium");
-  const program = await packed.executablePath();
-  const missing = execFileSync("ldd", [program]).toString().includes("not found");
-  if (missing && !existsSync(`${folder}/al2023`)) {
-    await inflate(fileURLToPath(new URL("node_modules/@sparticuz/chromium/bin/al2023.tar.br", import.meta.url)));
-  }
-  return [program, missing ? `${folder}/al2023/lib` : ""];
-}
+import { find } from "./chromium.mjs";
 
 async function usePage(page, screenshot, texts) {
   await page.waitForFunction(() => globalThis.headway !== undefined || document.querySelector(".error"));
@@ -67,13 +47,12 @@ async function useTransformers(page, task, folder, text) {
 }
 
 const [, , url, target, ...texts] = process.argv;
-const [executablePath, libraries] = await browser();
+const launched = await find();
 if (url === undefined) {
-  console.log(executablePath);
+  console.log(launched.executablePath);
   process.exit();
 }
-const env = libraries ? { ...process.env, LD_LIBRARY_PATH: libraries } : process.env;
-const opened = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"], env });
+const opened = await chromium.launch(launched);
 try {
   const page = await opened.newPage({ viewport: { width: 390, height: 700 }, deviceScaleFactor: 2 });
   const errors = [];

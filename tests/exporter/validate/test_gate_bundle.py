@@ -14,7 +14,7 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.validate import gate_bundle as module
 from headway.exporter.validate import scenarios
 from headway.exporter.validate.gate_bundle import Question, gate_bundle, middles
-from headway.exporter.validate.lock import Lock
+from headway.exporter.validate.lock import Lock, identity_of
 from headway.exporter.validate.modes import MODES
 from headway.exporter.validate.outputs import GateResult
 
@@ -166,3 +166,30 @@ def test_the_closed_loop_stands_for_load_generator(
 def test_the_texts_of_a_comparison_are_the_middles_of_the_quarters() -> None:
     assert middles([str(i) * i for i in range(1, 9)]) == ["22", "4444", "666666", "88888888"]
     assert middles([("a", "bb"), "c"]) == ["c", "c", ("a", "bb"), ("a", "bb")]
+
+
+def test_a_sweep_measures_threads_batches_and_the_warm_up(
+    monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, data: Path
+) -> None:
+    monkeypatch.setattr(module, "thread_counts", lambda: [1, 2])
+    result, _ = gated(monkeypatch, bert_bundle, data=data, sweep=True)
+    assert result.verdict == "pass" and result.rows == []
+    assert result.figures["warm_up_ms"] == [[20.0, *([10.0] * 49)]] * 3
+    cells = {(cell["threads"], cell["batch"]): cell for cell in result.figures["sweep"]}
+    assert set(cells) == {(threads, batch) for threads in (1, 2) for batch in (1, 2, 4, 8, 16, 32)}
+    assert cells[2, 8]["texts_per_second"]["value"] == pytest.approx(200, rel=0.05)
+
+
+def test_a_sweep_that_crashes_keeps_what_it_had(
+    monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, data: Path
+) -> None:
+    monkeypatch.setattr(module, "thread_counts", lambda: [1, 2])
+    result, _ = gated(monkeypatch, bert_bundle, run=blocks(crash_after=4), data=data, sweep=True)
+    assert result.verdict == "fail" and {cell["threads"] for cell in result.figures["sweep"]} == {1}
+
+
+def test_a_verdict_names_the_bytes_that_it_is_on(
+    monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, data: Path
+) -> None:
+    result, _ = gated(monkeypatch, bert_bundle, limits={"max_mb": 5}, data=data)
+    assert result.to_json()["artifact"] == identity_of(bert_bundle.path, bert_bundle.manifest)["artifact"] != ""

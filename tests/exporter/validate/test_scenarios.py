@@ -38,6 +38,7 @@ def test_a_bundle_runs_in_a_closed_loop(bert_bundle: Exported, tokenize: bool) -
 def test_a_server_is_searched_for_its_capacity(bert_bundle: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenarios, "_QUERIES_OF_A_TRIAL", 20)
     result = run(bert_bundle, "server", bound_ms=200.0)
+    assert len(result["p99_ms"]) == len(result["capacity"]["trials"]) > 0
     assert result["capacity"]["trials"] and result["bound_ms"] == 200
 
 
