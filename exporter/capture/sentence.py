@@ -11,6 +11,7 @@ from ...errors import SourceError
 from ...text import Text
 from ..source.setfit_head import SetFitHead
 from ..source.source import Source
+from ..source.word_models import of_words
 from .base import Answers, align
 from .torch_reference import TorchReference, first_lines
 from .wrapped import Wrapped
@@ -40,7 +41,9 @@ class WrappedSentence(Wrapped):
 
     def __init__(self, opened: Any, source: Source):
         first, *rest = list(opened)
-        super().__init__(first.model, source)
+        words = of_words(source.sentence_modules)
+        super().__init__(first if words else first.model, source)
+        self.words = words
         self.head = torch.nn.ModuleList(rest)
         self.dimensions = getattr(opened, "truncate_dim", None)
         self.classifier = _classifier(source)
@@ -49,7 +52,10 @@ class WrappedSentence(Wrapped):
     def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
         """Return the features that the last module leaves."""
         opened: Any = self.opened
-        passed = type(opened[0]).forward(opened[0], {**features, "modality": "text"})
+        given = {**features, "modality": "text"}
+        if self.words:
+            given["sentence_lengths"] = features["attention_mask"].sum(1)
+        passed = type(opened[0]).forward(opened[0], given)
         for module in self.head:
             passed = module(passed)
         names = {
@@ -95,6 +101,16 @@ class SentenceReference(TorchReference):
         """The library, its version and the call that gives the answers."""
         call = "CrossEncoder.predict" if self.source.judge_class == "CrossEncoder" else "SentenceTransformer.encode"
         return f"sentence-transformers {version('sentence-transformers')}, {call}"
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return outputs by name. Models of word embeddings are run without columns of padding alone, which their library never has."""
+        if not self.module.words:
+            return super().run(feeds)
+        length = feeds["input_ids"].shape[1]
+        longest = int(np.flatnonzero(feeds["attention_mask"].sum(0)).max(initial=0)) + 1
+        outputs = super().run({name: array[:, :longest] for name, array in feeds.items()})
+        padding = ((0, 0), (0, length - longest), (0, 0))
+        return outputs | {n: np.pad(a, padding) for n, a in outputs.items() if n == "last_hidden_state"}
 
     def from_text(self, texts: Sequence[Text]) -> Answers:
         """Return token ids and outputs of texts. SourceError where the library fails on them."""

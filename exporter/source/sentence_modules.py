@@ -23,6 +23,9 @@ TRANSFORMER_CONFIGS = (
 )
 """Where the Transformer module keeps its settings; the first one that is there counts."""
 
+_CONFIGS = {"WordEmbeddings": "wordembedding_config.json", "LSTM": "lstm_config.json", "CNN": "cnn_config.json"}
+"""Where other modules keep their settings, by kind; those that are not named have a config.json."""
+
 
 @dataclass(frozen=True)
 class SentenceModule:
@@ -59,7 +62,8 @@ def read_modules(directory: Path) -> tuple[SentenceModule, ...]:
                 f"{path}: the path {place!r} is outside the directory: give the module a folder inside it"
             )
         folder = directory / place
-        names = TRANSFORMER_CONFIGS if entry["type"].endswith("Transformer") else ("config.json",)
+        kind = entry["type"].rsplit(".", 1)[-1]
+        names = TRANSFORMER_CONFIGS if kind.endswith("Transformer") else (_CONFIGS.get(kind, "config.json"),)
         file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
         modules.append(SentenceModule(entry["type"], folder, file, read_json(file) if file.is_file() else {}))
     if not modules:

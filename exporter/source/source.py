@@ -17,6 +17,7 @@ from .place import locate
 from .sentence_modules import SentenceModule, library_class, read_modules
 from .setfit_head import SetFitHead, read_head
 from .weight_files import WEIGHTS, weight_files
+from .word_models import of_words, word_config
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -223,7 +224,7 @@ def _directory_source(
         raise SourceError(f"{given} is a Headway bundle, no model: give the source that its recipe.yaml names")
     directory, modules, place = locate(given, adapters, file=file, allow_pickle=allow_pickle)
     home = place.directory
-    config = read_json(home / "config.json")
+    config = word_config(modules[0], place.files) if of_words(modules) else read_json(home / "config.json")
     check_bounds(config, home / "config.json")
     checkpoint = read_checkpoint(place, config)
     weights = place.all_files

@@ -12,6 +12,8 @@ from ...system_errors import number_of
 from ...text import TextEncoder
 from .config import undone_config
 from .source import Source
+from .whitespace_tokenizer import PADDING, read_whitespace_tokenizer
+from .word_models import of_words
 
 _FILES = (
     "tokenizer.json",
@@ -31,6 +33,8 @@ def source_tokenizer(source: Source) -> Any:
     if not source.sentence_modules or source.kind == "onnx":
         return load_tokenizer(source.encoder_directory, **undone_config(source))
     first = source.sentence_modules[0]
+    if of_words(source.sentence_modules):
+        return read_whitespace_tokenizer(first.folder, int(source.config["vocab_size"]))
     tokenizer = load_tokenizer(first.folder, **undone_config(source), **first.tokenizer_settings)
     if first.config.get("do_lower_case") and source.judge_class is not None:
         _lower_case(tokenizer)
@@ -75,7 +79,8 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
 
     SourceError where it gives ids that the model has no embedding for.
     """
-    info = save_tokenizer(source_tokenizer(source), source.longest, directory)
+    padding = PADDING if of_words(source.sentence_modules) else None
+    info = save_tokenizer(source_tokenizer(source), source.longest, directory, padding)
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
     if known is not None:
@@ -102,8 +107,11 @@ def check_embedded(encoder: TextEncoder, rows: int, place: str, reason: str) -> 
             )
 
 
-def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerInfo:
-    """Write the tokenizer's files for every loader; return its entry for the manifest. `longest` is the limit in tokens."""
+def save_tokenizer(tokenizer: Any, longest: int, directory: Path, padding: int | None = None) -> TokenizerInfo:
+    """Write the tokenizer's files for every loader; return its entry for the manifest.
+
+    `longest` is the limit in tokens, `padding` the id to pad with where no special token is for that.
+    """
     for name, wanted in (("truncation_side", "right"), ("split_special_tokens", False)):
         given = getattr(tokenizer, name, wanted)
         if given != wanted:
@@ -119,13 +127,15 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path) -> TokenizerIn
             raise
         raise OSError(number, os.strerror(number), str(directory)) from error
     pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token
+    if pad is None and padding is not None:
+        pad = tokenizer.convert_ids_to_tokens(padding) or ""
     if pad is None:
         raise SourceError("the tokenizer has no padding token and no end-of-sequence token to pad with")
     mask = getattr(tokenizer, "mask_token_id", None)
     info = TokenizerInfo(
         file=TOKENIZER_FILE,
         max_length=longest,
-        pad_id=int(tokenizer.convert_tokens_to_ids(pad)),
+        pad_id=int(tokenizer.convert_tokens_to_ids(pad)) if padding is None else padding,
         pad_type_id=int(getattr(tokenizer, "pad_token_type_id", 0) or 0),
         pad_token=str(pad),
         mask_id=None if mask is None else int(mask),
