@@ -176,8 +176,12 @@ class TextEncoder:
             raise UsageError(f"max_length is {max_length}; give {least} to {most} tokens, which this model takes")
 
     def batch(self, encodings: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Return ids, mask and token types as int64 `[batch, longest text]`, padded on the right."""
+        """Return ids, mask and token types as int64 `[batch, longest text]`, padded on the right.
+
+        Texts without any token have one of padding, since no graph takes sequences of none.
+        """
         length = max((len(e.ids) for e in encodings), default=0)
+        length = max(length, 1) if len(encodings) else 0
         shape = (len(encodings), length)
         ids = np.full(shape, self.info.pad_id, np.int64)
         mask = np.zeros(shape, np.int64)

@@ -19,6 +19,7 @@ from .benchmarks import (
     tokenizer,
     web,
 )
+from .benchmarks import checkpoint_forms as benchmarked_forms
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "checkpoint-forms": checkpoint_forms.table,
@@ -43,6 +44,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "benchmark-avx2-saturation": int8.avx2_saturation,
     "benchmark-calibration": calibration.table,
     "benchmark-calibration-details": calibration.details,
+    "benchmark-checkpoint-forms": benchmarked_forms.table,
+    "benchmark-checkpoint-forms-large": benchmarked_forms.large,
     "benchmark-compression-cost": compression.cost,
     "benchmark-compression-movies": compression.movies,
     "benchmark-compression-named-entities": compression.named_entities,

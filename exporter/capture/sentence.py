@@ -11,6 +11,7 @@ from ...errors import SourceError
 from ...text import Text
 from ..source.setfit_head import SetFitHead
 from ..source.source import Source
+from ..source.word_models import of_words
 from .base import Answers, align
 from .torch_reference import TorchReference, first_lines
 from .traceable_modules import apply_module, strongest
@@ -43,7 +44,9 @@ class WrappedSentence(Wrapped):
         first, *rest = list(opened)
         if source.route is not None:
             first, *rest = list(first.sub_modules[source.route]) + rest
-        super().__init__(first if source.is_static else first.model, source)
+        words = of_words(source.sentence_modules)
+        super().__init__(first if source.is_static or words else first.model, source)
+        self.words = words
         if source.is_static:
             self.outputs = ("sentence_embedding",)
         self.head = torch.nn.ModuleList(rest)
@@ -56,7 +59,10 @@ class WrappedSentence(Wrapped):
 
     def results(self, features: dict[str, Any]) -> Mapping[str, Any]:
         """Return the features that the last module leaves."""
-        passed = self._first(features)
+        given = dict(features)
+        if self.words:
+            given["sentence_lengths"] = features["attention_mask"].sum(1)
+        passed = self._first(given)
         for module in self.head:
             passed = apply_module(module, passed, self.most_active)
         names = {
@@ -117,6 +123,16 @@ class SentenceReference(TorchReference):
         """The library, its version and the call that gives the answers."""
         call = "predict" if self.source.judge_class == "CrossEncoder" else "encode"
         return f"sentence-transformers {version('sentence-transformers')}, {self.source.judge_class}.{call}"
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return outputs by name. Models of word embeddings are run without columns of padding alone, which their library never has."""
+        if not self.module.words:
+            return super().run(feeds)
+        length = feeds["input_ids"].shape[1]
+        longest = int(np.flatnonzero(feeds["attention_mask"].sum(0)).max(initial=0)) + 1
+        outputs = super().run({name: array[:, :longest] for name, array in feeds.items()})
+        padding = ((0, 0), (0, length - longest), (0, 0))
+        return outputs | {n: np.pad(a, padding) for n, a in outputs.items() if n == "last_hidden_state"}
 
     def from_text(self, texts: Sequence[Text]) -> Answers:
         """Return token ids and outputs of texts. SourceError where the library fails on them."""

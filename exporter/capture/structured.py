@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ...errors import SourceError
 from ..source.checkpoints.checkpoint import Checkpoint
 from ..source.checkpoints.state import State
 
@@ -77,8 +78,16 @@ def _put(model: Any, path: str, module: Any) -> None:
 
 
 def _sized(module: Any, name: str, state: State) -> Any:
-    """Return a linear layer or an embedding of the sizes of its tensors, or two of them, one after the other."""
+    """Return a linear layer or an embedding of the sizes of its tensors, or two of them, one after the other.
+
+    SourceError where the class has another module there.
+    """
     import torch
+
+    if not isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+        raise SourceError(
+            f"{name} is a {type(module).__name__} of its class, and the checkpoint has a linear layer there"
+        )
 
     def linear(path: str) -> Any:
         out, into = state[f"{path}.weight"].shape
@@ -86,7 +95,7 @@ def _sized(module: Any, name: str, state: State) -> Any:
 
     def table(path: str) -> Any:
         rows, width = state[f"{path}.weight"].shape
-        return torch.nn.Embedding(rows, width, padding_idx=module.padding_idx)
+        return torch.nn.Embedding(rows, width, padding_idx=getattr(module, "padding_idx", None))
 
     first = table if isinstance(module, torch.nn.Embedding) else linear
     if f"{name}.weight" in state:

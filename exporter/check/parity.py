@@ -164,13 +164,13 @@ def _measure(name: str, a: np.ndarray, b: np.ndarray, case: Case, tolerance: flo
         difference = np.where(np.isfinite(a) & np.isfinite(b), difference, np.inf)
     largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = float(np.min(np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), 1.0)))
+    cosine = float(np.min(np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), 1.0), initial=1.0))
     return OutputParity(
         name=name,
         max_abs=float(difference.max(initial=0.0)),
         max_rel=float((difference / np.maximum(np.abs(a), 1e-3 * largest)).max(initial=0.0)) if largest else 0.0,
         cosine=cosine,
-        argmax_agreement=float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))),
+        argmax_agreement=float(np.mean(a.argmax(axis=1) == b.argmax(axis=1))) if len(a) else 1.0,
         largest=largest,
         tolerance=tolerance,
         worst_case=case.name,
@@ -181,7 +181,7 @@ def _rows(array: np.ndarray, case: Case, per_token: bool) -> np.ndarray:
     """Return the `[rows, values]` to compare: the real tokens of an output per token, every row of another."""
     if per_token:
         array = array[case.counted]
-    return array.reshape(len(array), -1)
+    return array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
 def _worse(a: OutputParity, b: OutputParity) -> OutputParity:

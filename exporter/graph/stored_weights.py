@@ -40,7 +40,8 @@ class StoredWeight:
     """A weight as its source stores it, `(q - zero) scale`: `q` int8 in the shape of the float weight, and float32 scales.
 
     `scale` is a scalar, a vector along `axis`, or with `block` an array like `q` with `axis` divided by the block's size. `zero`, int8,
-    has the shape of `scale`; None where the source's integers less their zero points fit int8 themselves, which `q` are then.
+    has the shape of `scale`; None where the source's integers less their zero points fit int8 themselves, which `q` are then. Blocks of
+    4 bits keep their zero points where the integers less those need more.
     """
 
     q: np.ndarray
@@ -51,8 +52,8 @@ class StoredWeight:
 
     @property
     def fits_int4(self) -> bool:
-        """Whether 4 bits hold each integer."""
-        return self.zero is None and self.q.size > 0 and int(self.q.min()) >= _INT4[0] and int(self.q.max()) <= _INT4[1]
+        """Whether 4 bits hold each integer and zero point."""
+        return self.q.size > 0 and _within(self.q, _INT4) and (self.zero is None or _within(self.zero, _INT4))
 
     def transposed(self) -> "StoredWeight":
         """Return the same of the transposed matrix."""
@@ -111,6 +112,12 @@ def stored_and_float(
     levels = given - along(origin, given.shape, axis, block)
     floats = (levels.astype(np.float32) * along(scale, given.shape, axis, block)).astype(np.float32)
     axis, block = axis % max(1, given.ndim), block if scale.ndim else 0
+    if block and origin.shape == scale.shape and not _within(levels, _INT4):
+        shift = -_INT4[0] if given.min() >= 0 else 0
+        if _within(given - shift, _INT4) and _within(origin - shift, _INT4):
+            return StoredWeight(
+                (given - shift).astype(np.int8), scale, axis, block, (origin - shift).astype(np.int8)
+            ), floats
     if _fits(levels):
         return StoredWeight(levels.astype(np.int8), scale, axis, block), floats
     shift = 128 if given.min() >= 0 else 0
@@ -122,7 +129,11 @@ def stored_and_float(
 
 
 def _fits(levels: np.ndarray) -> bool:
-    return levels.size == 0 or (int(levels.min()) >= _INT8[0] and int(levels.max()) <= _INT8[1])
+    return levels.size == 0 or _within(levels, _INT8)
+
+
+def _within(levels: np.ndarray, limits: tuple[int, int]) -> bool:
+    return int(levels.min()) >= limits[0] and int(levels.max()) <= limits[1]
 
 
 def note_stored(model: ir.Model, name: str, stored: StoredWeight) -> None:

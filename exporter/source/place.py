@@ -9,8 +9,10 @@ from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter
 from .checkpoints.state import State
 from .formats.find_format import find_format
 from .overlay import overlay
+from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODULES, STATIC, SentenceModule, read_modules
 from .weight_files import check_file, has_weights, usual_names, weight_files
+from .word_models import of_words
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,17 @@ def locate(
         return directory, read_modules(directory, route), place
     directory, modules, beside = with_base(given, route)
     home = modules[0].folder if modules else directory
+    if of_words(modules) and file is None and not adapters:
+        return directory, modules, Place(home, weight_files(home, allow_pickle))
     static = bool(modules) and modules[0].kind in STATIC
     if modules and not static and modules[0].kind not in ("Transformer", "MLMTransformer"):
         raise SourceError(
-            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer or a static "
-            "embedding are read; give the torch module as module:callable"
+            f"{directory / MODULES}: the first module is {modules[0].type}: only directories that begin with a Transformer, WordEmbeddings "
+            "or a static embedding are read; give the torch module as module:callable"
         )
     if not static and not (home / "config.json").is_file():
+        if has_weights(home):
+            check_not_recurrent(home, weight_files(home, allow_pickle))
         graphs = sorted(home.glob("*.onnx"))
         hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
         raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")

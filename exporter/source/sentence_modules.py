@@ -24,6 +24,8 @@ TRANSFORMER_CONFIGS = (
 )
 """Where the Transformer module keeps its settings; the first one that is there counts."""
 
+_CONFIGS = {"WordEmbeddings": "wordembedding_config.json", "LSTM": "lstm_config.json", "CNN": "cnn_config.json"}
+"""Where other modules keep their settings, by kind; those that are not named have a config.json."""
 
 STATIC = ("StaticEmbedding", "SparseStaticEmbedding")
 """Modules that look tokens up, and have no encoder. Their tokenizers add no special tokens."""
@@ -79,7 +81,8 @@ def read_modules(directory: Path, route: str | None = None) -> tuple[SentenceMod
 
 
 def _module(kind: str, folder: Path) -> SentenceModule:
-    names = TRANSFORMER_CONFIGS if kind.endswith("Transformer") else ("config.json",)
+    name = kind.rsplit(".", 1)[-1]
+    names = TRANSFORMER_CONFIGS if kind.endswith("Transformer") else (_CONFIGS.get(name, "config.json"),)
     file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
     # Of a StaticEmbedding, config.json says how another library made it, and nothing reads it.
     read = file.is_file() and not kind.endswith(".StaticEmbedding")

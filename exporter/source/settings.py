@@ -13,8 +13,10 @@ from typing import Any
 from ...errors import SourceError
 from ...json_file import read_json
 from . import config_keys
+from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODEL_CONFIG, MODULES, STATIC, SentenceModule
 from .source import EMBEDDING_TASKS, Source, architectures, task_of_architecture
+from .word_models import check_convolution, of_words
 
 FACTORY = "give the model as module:callable"
 
@@ -35,6 +37,7 @@ _READ_MODULES = (
     "MultiVectorMask",
     *STATIC,
 )
+_READ_MODULES_OF_WORDS = ("WordEmbeddings", "WordWeights", "LSTM", "CNN")
 
 
 def check_settings(source: Source) -> None:
@@ -43,10 +46,15 @@ def check_settings(source: Source) -> None:
     if source.is_static:
         _check_static(source)
         return
+    if of_words(source.sentence_modules):
+        _check_word_model(source)
+        return
     config, tokenizer = (source.encoder_directory / n for n in ("config.json", "tokenizer_config.json"))
     for path in (config, tokenizer):
         _check_own_code(path, source)
     _check_architectures(source, config)
+    if not source.config.get("model_type"):
+        check_not_recurrent(config, source.weights)
     _check_config(source.config, config)
     if tokenizer.is_file():
         _check_known(read_json(tokenizer), config_keys.TOKENIZER, tokenizer, "transformers' tokenizers")
@@ -69,6 +77,21 @@ def _check_modules(source: Source, directory: Path) -> None:
     _check_model_config(directory / MODEL_CONFIG, late=late)
     for module in source.sentence_modules:
         _check_module(module, directory / MODULES, late=late)
+
+
+def _check_word_model(source: Source) -> None:
+    """Refuse a module, a setting, or a task that a model of word embeddings is not exported with."""
+    assert source.directory is not None
+    listing = source.directory / MODULES
+    if source.judge_class is None:
+        raise SourceError(
+            f"{listing}: a model of word embeddings has no task {source.task!r}: leave `task` (--task) out"
+        )
+    _check_model_config(source.directory / MODEL_CONFIG, late=False)
+    for module in source.sentence_modules:
+        _check_module(module, listing, (*_READ_MODULES, *_READ_MODULES_OF_WORDS))
+        if module.kind == "CNN":
+            check_convolution(module.config, module.file)
 
 
 def _check_own_code(path: Path, source: Source) -> None:
@@ -178,13 +201,15 @@ def _check_model_config(path: Path, *, late: bool) -> None:
     _check_known(settings, known, path, "sentence-transformers")
 
 
-def _check_module(module: SentenceModule, listing: Path, *, late: bool) -> None:
+def _check_module(
+    module: SentenceModule, listing: Path, known: Collection[str] = _READ_MODULES, *, late: bool = False
+) -> None:
     """Refuse a module that is not sentence-transformers' own, one that is not traced, and settings that it does not know."""
     if not module.type.startswith("sentence_transformers.") and not (late and module.type in _SAME):
         raise SourceError(
             f"{listing}: {module.type} is the model's own code, which is never run from a directory: {FACTORY}"
         )
-    if module.kind not in _READ_MODULES:
+    if module.kind not in known:
         raise SourceError(f"{listing}: the module {module.type} is not supported: {FACTORY}")
     activation = str(module.config.get("activation_function", "torch."))
     if not activation.startswith("torch.") and module.kind != "SpladePooling":

@@ -18,6 +18,7 @@ from .place import locate
 from .sentence_modules import STATIC, SentenceModule, library_class, read_modules
 from .setfit_head import SetFitHead, read_head
 from .weight_files import WEIGHTS, weight_files
+from .word_models import of_words, word_config
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "feature-extraction": ("last_hidden_state",),
@@ -268,7 +269,8 @@ def _directory_source(
     directory, modules, place = locate(given, adapters, file=file, route=route, allow_pickle=allow_pickle)
     home = place.directory
     static = bool(modules) and modules[0].kind in STATIC
-    config = {} if static else read_json(home / "config.json")
+    own = word_config(modules[0], place.files) if of_words(modules) else {} if static else None
+    config = read_json(home / "config.json") if own is None else own
     check_bounds(config, home / "config.json")
     checkpoint = None if static else read_checkpoint(place, config)
     weights = place.all_files

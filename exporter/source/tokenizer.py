@@ -12,6 +12,8 @@ from ...system_errors import number_of
 from ...text import TextEncoder
 from .config import undone_config
 from .source import Source
+from .whitespace_tokenizer import PADDING, read_whitespace_tokenizer
+from .word_models import of_words
 
 _FILES = (
     "tokenizer.json",
@@ -35,6 +37,8 @@ def source_tokenizer(source: Source) -> Any:
     first = source.sentence_modules[0]
     if first.kind == "StaticEmbedding":
         return _static_tokenizer(first.folder / TOKENIZER_FILE)
+    if of_words(source.sentence_modules):
+        return read_whitespace_tokenizer(first.folder, int(source.config["vocab_size"]))
     tokenizer = load_tokenizer(first.folder, **undone_config(source), **first.tokenizer_settings)
     if first.config.get("do_lower_case") and source.judge_class is not None:
         _lower_case(tokenizer)
@@ -89,7 +93,8 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
 
     SourceError where it gives ids that the model has no embedding for.
     """
-    info = save_tokenizer(source_tokenizer(source), source.longest, directory, special=not source.is_static)
+    padding = PADDING if of_words(source.sentence_modules) else 0 if source.is_static else None
+    info = save_tokenizer(source_tokenizer(source), source.longest, directory, padding, special=not source.is_static)
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
     if known is not None:
@@ -116,10 +121,13 @@ def check_embedded(encoder: TextEncoder, rows: int, place: str, reason: str) -> 
             )
 
 
-def save_tokenizer(tokenizer: Any, longest: int, directory: Path, *, special: bool = True) -> TokenizerInfo:
-    """Write the tokenizer's files for every loader; return its entry for the manifest. `longest` is the limit in tokens.
+def save_tokenizer(
+    tokenizer: Any, longest: int, directory: Path, padding: int | None = None, *, special: bool = True
+) -> TokenizerInfo:
+    """Write the tokenizer's files for every loader; return its entry for the manifest.
 
-    Without `special` it adds no special tokens, and what it pads with, which nothing reads, may be any token.
+    `longest` is the limit in tokens, `padding` the id to pad with where no special token is for that. Without `special` it adds no special
+    tokens.
     """
     for name, wanted in (("truncation_side", "right"), ("split_special_tokens", False)):
         given = getattr(tokenizer, name, wanted)
@@ -136,15 +144,15 @@ def save_tokenizer(tokenizer: Any, longest: int, directory: Path, *, special: bo
             raise
         raise OSError(number, os.strerror(number), str(directory)) from error
     pad = tokenizer.pad_token if tokenizer.pad_token is not None else tokenizer.eos_token
-    if pad is None and not special:
-        pad = tokenizer.convert_ids_to_tokens(0)
+    if pad is None and padding is not None:
+        pad = tokenizer.convert_ids_to_tokens(padding) or ""
     if pad is None:
         raise SourceError("the tokenizer has no padding token and no end-of-sequence token to pad with")
     mask = getattr(tokenizer, "mask_token_id", None)
     info = TokenizerInfo(
         file=TOKENIZER_FILE,
         max_length=longest,
-        pad_id=int(tokenizer.convert_tokens_to_ids(pad)),
+        pad_id=int(tokenizer.convert_tokens_to_ids(pad)) if padding is None else padding,
         pad_type_id=int(getattr(tokenizer, "pad_token_type_id", 0) or 0),
         pad_token=str(pad),
         mask_id=None if mask is None else int(mask),

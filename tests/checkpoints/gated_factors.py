@@ -73,22 +73,52 @@ def make_gated(directory: Path, open_ranks: Sequence[int], rank: int = 24, *, in
     return model
 
 
-def make_stacked(directory: Path, ranks: Sequence[int], names: Sequence[str] = ("0", "1")) -> Any:
-    """Write a classifier whose encoder has two linear layers for each of the dense one's, of `ranks` in turn."""
+class Stacked(torch.nn.Module):
+    """Two layers in the place of one, under the names that a tool gives them."""
+
+    def __init__(self, first: torch.nn.Module, second: torch.nn.Module, names: Sequence[str]):
+        super().__init__()
+        self.names = names
+        for name, layer in zip(names, (first, second), strict=True):
+            self.add_module(name, layer)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        return self.get_submodule(self.names[1]).weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for name in self.names:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+def make_stacked(
+    directory: Path,
+    ranks: Sequence[int],
+    names: Sequence[str] = ("0", "1"),
+    *,
+    inner_bias: bool = False,
+    pooler: int = 0,
+    embedding: int = 0,
+) -> Any:
+    """Write a classifier whose encoder has two linear layers for each of the dense one's, of `ranks` in turn.
+
+    `inner_bias`: the first has a bias, too. `pooler` and `embedding` are ranks of these parts, where they are factored.
+    """
     model = checkpoints.base(directory, task="text-classification")
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "encoder" in n]
     for i, (name, dense) in enumerate(layers):
         rank = ranks[i % len(ranks)]
-        pair = (torch.nn.Linear(dense.in_features, rank, bias=False), torch.nn.Linear(rank, dense.out_features))
-        model.set_submodule(name, torch.nn.Sequential(*pair))
-    state = model.state_dict()
-    inside = [(f".{i}.", f".{new}.") for i, new in enumerate(names)]
-    renamed = {}
-    for key, value in state.items():
-        stem, _, end = key.rpartition(".")
-        for old, new in inside:
-            if f"{stem}.".endswith(old) and "encoder" in key and stem.rsplit(".", 1)[0] in dict(layers):
-                key = f"{stem.rsplit('.', 1)[0]}{new}{end}"
-        renamed[key] = value
-    checkpoints.save(directory, renamed)
+        first = torch.nn.Linear(dense.in_features, rank, bias=inner_bias)
+        model.set_submodule(name, Stacked(first, torch.nn.Linear(rank, dense.out_features), names))
+    if pooler:
+        pair = (torch.nn.Linear(32, pooler, bias=False), torch.nn.Linear(pooler, 32))
+        model.set_submodule("bert.pooler.dense", Stacked(*pair, names))
+    if embedding:
+        dense = model.get_input_embeddings()
+        table = torch.nn.Embedding(dense.num_embeddings, embedding)
+        model.set_submodule(
+            "bert.embeddings.word_embeddings", Stacked(table, torch.nn.Linear(embedding, 32, bias=False), names)
+        )
+    checkpoints.save(directory, model.state_dict())
     return model

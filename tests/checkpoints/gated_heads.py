@@ -42,16 +42,17 @@ class Concrete(torch.nn.Module):
 
 
 def make_gates(directory: Path, *, concrete: bool = False, task: str = "question-answering") -> Any:
-    """Write a model with one of four heads and 24 of 64 neurons closed in each layer; the gates lie beside the weights."""
+    """Write a model with one of four heads and three of eight neurons closed in each layer; the gates lie beside the weights."""
     model = checkpoints.base(directory, task=task)
+    count, width = model.config.num_attention_heads, model.config.intermediate_size
     kind = Concrete if concrete else Plain
     end = "qz_loga" if concrete else "gate"
     state = dict(model.state_dict())
     for i, layer in enumerate(model.bert.encoder.layer):
-        heads, neurons = kind(4, 1), kind(64, 24)
+        heads, neurons = kind(count, 1), kind(width, width * 3 // 8)
         state[f"bert.encoder.layer.{i}.attention.self.{end}"] = getattr(heads, end)
         state[f"bert.encoder.layer.{i}.intermediate.{end}"] = getattr(neurons, end)
-        layer.attention.output.dense = Gated(layer.attention.output.dense, heads, 8)
+        layer.attention.output.dense = Gated(layer.attention.output.dense, heads, model.config.hidden_size // count)
         layer.output.dense = Gated(layer.output.dense, neurons, 1)
     checkpoints.save(directory, state)
     return model

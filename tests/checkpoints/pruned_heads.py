@@ -32,20 +32,21 @@ def make_pruned(
     path, inner, out, count = NAMES.get(family, USUAL)
     prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
     path = prefix + path
-    size = 32 // getattr(model.config, count)
+    hidden = model.config.hidden_size
+    size = hidden // getattr(model.config, count)
     state = dict(model.state_dict())
     for layer, gone in heads.items():
-        rows = torch.tensor([i for i in range(32) if i // size not in gone], dtype=torch.long)
+        rows = torch.tensor([i for i in range(hidden) if i // size not in gone], dtype=torch.long)
         last = model.get_submodule(f"{path.format(layer)}{out}")
         with torch.no_grad():
-            last.weight[:, [i for i in range(32) if i // size in gone]] = 0
+            last.weight[:, [i for i in range(hidden) if i // size in gone]] = 0
         for name in inner:
             stem = f"{path.format(layer)}{name}"
             state[f"{stem}.weight"], state[f"{stem}.bias"] = state[f"{stem}.weight"][rows], state[f"{stem}.bias"][rows]
         state[f"{path.format(layer)}{out}.weight"] = state[f"{path.format(layer)}{out}.weight"][:, rows]
     for layer, dead in (neurons or {}).items():
         up, down = (f"{prefix}encoder.layer.{layer}.{name}" for name in ("intermediate.dense", "output.dense"))
-        rows = torch.tensor([i for i in range(64) if i not in dead])
+        rows = torch.tensor([i for i in range(model.config.intermediate_size) if i not in dead])
         with torch.no_grad():
             model.get_submodule(down).weight[:, list(dead)] = 0
         state[f"{up}.weight"], state[f"{up}.bias"] = state[f"{up}.weight"][rows], state[f"{up}.bias"][rows]

@@ -1,78 +1,84 @@
-"""Efficient attentions of a factory are exported as ordinary operators; what is not read of them is said."""
+"""Attention that is no softmax over all tokens goes through as ordinary operators, and what is not read of it is said."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-import headway
+from headway.exporter.capture.capture import canonical_of, capture
+from headway.exporter.export import export
+from headway.exporter.graph.anatomy import describe, read_anatomy
+from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.source.source import open_source
 
 from tests.support.models import make_tokenizer
+from tests.support.tool_forms import run
 
-HEADS, WIDTH = 4, 32
+HEADS, SIZE, WIDTH = 4, 8, 32
 
 
-class Layer(nn.Module):
-    """A layer whose attention is Linformer's (keys and values of 8 mixed tokens) or Performer's (features without a softmax)."""
-
-    def __init__(self, kind: str):
-        super().__init__()
-        self.kind = kind
-        self.q, self.k, self.v, self.o = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
-        self.mix = nn.Parameter(torch.randn(8, 64) * 0.2)
-        self.register_buffer("features", torch.randn(8, 16))
-        self.up, self.down = nn.Linear(WIDTH, 64), nn.Linear(64, WIDTH)
-        self.first, self.second = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-
-    def extra_repr(self) -> str:
-        return self.kind
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        batch, time, _ = x.shape
-        q, k, v = (p(x).reshape(batch, time, HEADS, -1).transpose(1, 2) for p in (self.q, self.k, self.v))
-        if self.kind == "linformer":
-            k, v = (self.mix[:, :time] @ (t * mask) for t in (k, v))
-            mixed = torch.softmax(q @ k.transpose(-1, -2) / (WIDTH / HEADS) ** 0.5, -1) @ v
-        else:
-            q, k = torch.relu(q @ self.features) + 1e-3, (torch.relu(k @ self.features) + 1e-3) * mask
-            mixed = q @ (k.transpose(-1, -2) @ v) / (q @ k.sum(2)[..., None])
-        x = self.first(x + self.o(mixed.transpose(1, 2).reshape(batch, time, WIDTH)))
-        return self.second(x + self.down(nn.functional.gelu(self.up(x))))
+def kernels(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Return Performer's attention: positive random features of queries and keys, summed over tokens once."""
+    features = [
+        torch.exp(x @ draws.t() - (x**2).sum(-1, keepdim=True) / 2) + 1e-4 for x in (q / SIZE**0.25, k / SIZE**0.25)
+    ]
+    queries, keys = features[0], features[1] * mask[:, None, :, None]
+    total = queries @ keys.sum(2, keepdim=True).transpose(-1, -2)
+    return queries @ (keys.transpose(-1, -2) @ v) / total
 
 
 class Encoder(nn.Module):
-    def __init__(self, kind: str):
+    """Two blocks with such an attention."""
+
+    def __init__(self, attention: Callable[..., torch.Tensor]):
         super().__init__()
         torch.manual_seed(0)
-        self.words = nn.Embedding(300, WIDTH)
-        self.layers = nn.ModuleList(Layer(kind) for _ in range(2))
+        self.attention = attention
+        self.embedding, self.positions = nn.Embedding(300, WIDTH), nn.Embedding(64, WIDTH)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {n: nn.Linear(WIDTH, WIDTH) for n in ("q", "k", "v", "o")}
+                | {"up": nn.Linear(WIDTH, 64), "down": nn.Linear(64, WIDTH)}
+                | {n: nn.LayerNorm(WIDTH) for n in ("first", "second")}
+            )
+            for _ in range(2)
+        )
+        self.register_buffer("draws", torch.randn(16, SIZE))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        x = self.words(input_ids)
-        for layer in self.layers:
-            x = layer(x, attention_mask[:, None, :, None].float())
+        x = self.embedding(input_ids) + self.positions(torch.arange(input_ids.shape[1]))
+        for block in self.blocks:
+            q, k, v = (block[n](x).unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for n in "qkv")
+            mixed = self.attention(q, k, v, attention_mask.to(x.dtype), self.draws)
+            x = block["first"](x + block["o"](mixed.transpose(1, 2).flatten(2)))
+            x = block["second"](x + block["down"](F.gelu(block["up"](x))))
         return {"last_hidden_state": x}
 
 
-def linformer() -> nn.Module:
-    return Encoder("linformer")
-
-
-def performer() -> nn.Module:
-    return Encoder("performer")
-
-
-@pytest.mark.parametrize("kind", ["linformer", "performer"])
-def test_an_export_agrees_and_the_anatomy_is_right(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_answers_as_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
-    monkeypatch.setattr(Encoder, "name_or_path", str(tmp_path), raising=False)
-    inspection = headway.inspect(f"{__name__}:{kind}")
-    blocks = [(block["heads"], block["intermediate_size"]) for block in inspection["blocks"]]
-    if kind == "linformer":
-        assert blocks == [(HEADS, [64]), (HEADS, [64])]
-        assert inspection["form"] == []
-    else:
-        assert blocks == [(0, [64, 64])]
-        assert "heads are not read" in inspection["form"][0]
-    assert headway.export(f"{__name__}:{kind}", tmp_path / "bundle").parity.ok
+    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(kernels).eval(), tmp_path), raising=False)
+    model = canonical_of(capture(open_source(f"{__name__}:made"))).model
+    encoder, draw = Encoder(kernels).eval(), np.random.default_rng(0)
+    for batch, length in ((1, 1), (3, 20), (2, 60)):
+        mask = np.ones((batch, length), np.int64)
+        mask[-1, max(1, length // 2) :] = 0
+        feeds = {"input_ids": draw.integers(1, 299, mask.shape), "attention_mask": mask}
+        with torch.no_grad():
+            wanted = encoder(*(torch.from_numpy(feeds[n]) for n in feeds))["last_hidden_state"].numpy()
+        assert np.abs(run(model, feeds) - wanted)[mask.astype(bool)].max() < 1e-5
+    blocks = describe(read_anatomy(model))["blocks"]
+    assert {b["heads"] for b in blocks} == {0}
+    assert [width for b in blocks for width in b["intermediate_size"]] == [64, 64]
+
+
+def test_a_bundle_answers_as_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tokenizer(tmp_path)
+    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(kernels).eval(), tmp_path), raising=False)
+    done = export(make_recipe("test", source=f"{__name__}:made"), tmp_path / "bundle")
+    assert done.parity.ok
+    assert {b["heads"] for b in done.manifest.anatomy["blocks"]} == {0}

@@ -1,23 +1,23 @@
 """Read attention that was fused with its projections or without them: ONNX Runtime's contrib Attention and MultiHeadAttention.
 
-Merged weights of query, key and value are divided, integers included; masks become one additive bias. What only decoders have, a
-cache or an order of the tokens, is refused.
+Merged weights of query, key and value are divided, integers included; masks become one additive bias, and so does an order of the
+tokens. A cache of keys and values, which decoders have, is refused.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from ...graph.edit import attribute_float, attribute_int, attribute_ints, constant, optional_float, producer
+from ...graph.edit import attribute_float, attribute_int, attribute_ints, constant, dims, optional_float, producer
 from ...graph.stored_weights import note_stored, stored_of
 from .base import CONTRIB, Form, Reading, drop, finish, given, integers, number, op, operators, rank, source_of
+from .rotation import count
 
-_PARTS = ("query", "key", "value")
+PARTS = ("query", "key", "value")
 _MASKED = -10000.0
 _DECODERS = (
-    "GroupQueryAttention",
     "DecoderMaskedMultiHeadAttention",
     "DecoderMaskedSelfAttention",
     "DecoderAttention",
@@ -51,15 +51,13 @@ def read(reading: Reading, found: list[ir.Node]) -> None:
 
 
 def _check_encoder(reading: Reading, node: ir.Node, caches: tuple[int, ...]) -> int:
-    """Return the number of heads. SourceError for a cache, an order of tokens, or rotation inside."""
+    """Return the number of heads. SourceError for a cache, or rotation inside."""
     if any(given(node, i) is not None for i in caches):
         raise reading.refuse(node, "it has a cache of keys and values, as decoders have: encoders alone are read")
-    if attribute_int(node, "unidirectional", 0):
-        raise reading.refuse(
-            node, "each token attends to those before it alone, as in decoders: encoders alone are read"
-        )
     if attribute_int(node, "do_rotary", 0):
-        raise reading.refuse(node, "it rotates queries and keys inside, which is not read")
+        raise reading.refuse(
+            node, "it rotates queries and keys by angles that are not in the file: RotaryEmbedding before it is read"
+        )
     heads = attribute_int(node, "num_heads")
     if heads < 1:
         raise reading.refuse(node, f"it has {heads} heads: the file is damaged")
@@ -86,7 +84,7 @@ def _merged(reading: Reading, node: ir.Node, masks: dict[tuple[ir.Value, float],
     if bias is not None and bias.shape != (sum(widths),):
         raise reading.refuse(node, f"a bias of shape {list(bias.shape)} for {sum(widths)} columns: the file is damaged")
     stored, start, projected = stored_of(reading.model).get(str(source.name)), 0, []
-    for part, width in zip(_PARTS, widths, strict=True):
+    for part, width in zip(PARTS, widths, strict=True):
         span = slice(start, start + width)
         name = f"{source.name}.{part}"
         if name not in reading.graph.initializers:
@@ -101,7 +99,7 @@ def _merged(reading: Reading, node: ir.Node, masks: dict[tuple[ir.Value, float],
         start += width
     _check_heads(reading, node, heads, (widths[0], widths[2]))
     terms = _terms(reading, node, masks, given(node, 3), given(node, 5))
-    return _write_out(reading, node, projected, heads, terms, widths[0] // heads)
+    return write_out(reading, node, projected, heads, terms, widths[0] // heads)
 
 
 def _check_heads(reading: Reading, node: ir.Node, heads: int, widths: tuple[int, ...]) -> None:
@@ -113,8 +111,12 @@ def _separate(reading: Reading, node: ir.Node, masks: dict[tuple[ir.Value, float
     """Read `MultiHeadAttention`: query, key, value `[batch, sequence, hidden]`, bias, mask of keys, additive bias, cache."""
     heads = _check_encoder(reading, node, (6, 7, 8, 9))
     parts = [given(node, i) for i in range(3)]
+    if parts[1:] == [None, None] and rank(parts[0]) == 5:
+        parts = [*_unpacked(reading, node, parts[0], PARTS)]
+    elif parts[2] is None and rank(parts[1]) == 5:
+        parts = [parts[0], *_unpacked(reading, node, parts[1], PARTS[1:])]
     if any(part is None or rank(part) not in (3, None) for part in parts):
-        raise reading.refuse(node, "queries, keys and values packed into one input are not read")
+        raise reading.refuse(node, "its queries, keys and values are neither 3-D, nor packed into one 5-D input")
     bias, hidden = given(node, 3), None
     if bias is not None:
         whole = reading.array(node, 3, "bias")
@@ -123,19 +125,35 @@ def _separate(reading: Reading, node: ir.Node, masks: dict[tuple[ir.Value, float
                 node, f"a bias of shape {list(whole.shape)} is none of three parts: the file is damaged"
             )
         hidden = whole.size // 3
-        for i, part in enumerate(_PARTS):
+        for i, part in enumerate(PARTS):
             vector = reading.floats(f"{bias.name}.{part}", np.ascontiguousarray(whole[i * hidden : (i + 1) * hidden]))
             parts[i] = op(node, "Add", [parts[i], vector], f"{part}.biased")
-    hidden = hidden or _width(given(node, 0))
+    hidden = hidden or width_of(parts[0])
     if hidden is None and optional_float(node, "scale") is None:
         raise reading.refuse(node, "the size of its heads is not known")
     if hidden is not None:
         _check_heads(reading, node, heads, (hidden,))
     terms = _terms(reading, node, masks, given(node, 4), given(node, 5))
-    return _write_out(reading, node, [p for p in parts if p is not None], heads, terms, (hidden or heads) // heads)
+    return write_out(reading, node, [p for p in parts if p is not None], heads, terms, (hidden or heads) // heads)
 
 
-def _width(value: ir.Value | None) -> int | None:
+def _unpacked(reading: Reading, node: ir.Node, value: ir.Value | None, names: Sequence[str]) -> list[ir.Value]:
+    """Return what lies packed in `[batch, sequence, heads, parts, head_dim]`, each `[batch, sequence, hidden]`."""
+    assert value is not None
+    shape = dims(value) or ()
+    if len(shape) != 5 or shape[3] not in (None, len(names)):
+        raise reading.refuse(node, f"{len(names)} parts in an input of shape {list(shape)}: the file is damaged")
+    size = integers(reading, 0, 0, -1)
+    parts = []
+    for i, name in enumerate(names):
+        heads = op(node, "Gather", [value, count(reading, i)], f"{name}.unpacked", axis=3)
+        parts.append(op(node, "Reshape", [heads, size], f"{name}.whole"))
+        if None not in (shape[2], shape[4]):
+            parts[-1].shape = ir.Shape([shape[0], shape[1], int(shape[2] or 0) * int(shape[4] or 0)])
+    return parts
+
+
+def width_of(value: ir.Value | None) -> int | None:
     """Return the size of a value's last axis, by its shape or by the weight or bias that it comes from."""
     if value is not None and value.shape is not None and isinstance(value.shape[-1], int):
         return value.shape[-1]
@@ -144,7 +162,7 @@ def _width(value: ir.Value | None) -> int | None:
         array = constant(given_value)
         if array is not None and array.ndim:
             return int(array.shape[-1])
-    return _width(node.inputs[0]) if node is not None else None
+    return width_of(node.inputs[0]) if node is not None else None
 
 
 def _terms(
@@ -156,15 +174,17 @@ def _terms(
 ) -> list[ir.Value]:
     """Return what is added to the scores."""
     terms = [bias] if bias is not None else []
+    if attribute_int(node, "unidirectional", 0):
+        terms.append(order_bias(reading, node))
     if mask is not None:
         key = (mask, attribute_float(node, "mask_filter_value", _MASKED))
         if key not in masks:
-            masks[key] = _mask_bias(reading, node, *key)
+            masks[key] = mask_bias(reading, node, *key)
         terms.append(masks[key])
     return terms
 
 
-def _mask_bias(reading: Reading, node: ir.Node, mask: ir.Value, low: float) -> ir.Value:
+def mask_bias(reading: Reading, node: ir.Node, mask: ir.Value, low: float) -> ir.Value:
     """Return the additive bias of a mask: `[batch, keys]` or `[batch, queries, keys]` with 1 for what counts, or lengths `[batch]`.
 
     Lengths are the sums of a mask; that mask itself is read.
@@ -183,16 +203,36 @@ def _mask_bias(reading: Reading, node: ir.Node, mask: ir.Value, low: float) -> i
     return op(node, "Unsqueeze", [added, integers(reading, *((1, 2) if axes == 2 else (1,)))], "mask_bias")
 
 
-def _write_out(
-    reading: Reading, node: ir.Node, parts: list[ir.Value], heads: int, terms: list[ir.Value], head_dim: int
+def order_bias(reading: Reading, node: ir.Node) -> ir.Value:
+    """Return the additive bias `[queries, keys]` by which each token attends to those before it and itself alone."""
+    length = op(node, "Shape", [node.inputs[0]], "length", dtype=ir.DataType.INT64, start=1, end=2)
+    ends = op(node, "Squeeze", [length], "tokens", dtype=ir.DataType.INT64)
+    places = op(node, "Range", [count(reading, 0), ends, count(reading, 1)], "places", dtype=ir.DataType.INT64)
+    rows = op(node, "Unsqueeze", [places, integers(reading, 1)], "rows", dtype=ir.DataType.INT64)
+    later = op(node, "Less", [rows, places], "later", dtype=ir.DataType.BOOL)
+    low, zero = number(reading, float(np.finfo(np.float32).min)), number(reading, 0.0)
+    return op(node, "Where", [later, low, zero], "order")
+
+
+def write_out(
+    reading: Reading,
+    node: ir.Node,
+    parts: Sequence[ir.Value],
+    heads: int,
+    terms: Sequence[ir.Value],
+    head_dim: int,
+    kv_heads: int | None = None,
 ) -> ir.Value:
-    """Write `softmax(scale Q Kᵀ + terms) V` in the operators of ONNX."""
-    split, join = integers(reading, 0, 0, heads, -1), integers(reading, 0, 0, -1)
-    perms = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
-    q, k, v = (
-        op(node, "Transpose", [op(node, "Reshape", [x, split], f"{part}.heads")], f"{part}.turned", perm=perms[part])
-        for part, x in zip(_PARTS, parts, strict=True)
-    )
+    """Write `softmax(scale Q Kᵀ + terms) V` in the operators of ONNX. `kv_heads`: heads of keys and values, which queries share."""
+    join = integers(reading, 0, 0, -1)
+    turned = []
+    for name, x, count_of in zip(PARTS, parts, (heads, kv_heads or heads, kv_heads or heads), strict=True):
+        apart = op(node, "Reshape", [x, integers(reading, 0, 0, count_of, -1)], f"{name}.heads")
+        turned.append(op(node, "Transpose", [apart], f"{name}.turned", perm=[0, 2, 1, 3]))
+        if count_of < heads:
+            turned[-1] = _repeated(reading, node, turned[-1], heads // count_of, name)
+    q, k, v = turned
+    k = op(node, "Transpose", [k], "key.columns", perm=[0, 1, 3, 2])
     scale = optional_float(node, "scale") or 1 / math.sqrt(head_dim)
     scores = op(node, "Mul", [op(node, "MatMul", [q, k], "products"), number(reading, scale)], "scores")
     for i, term in enumerate(terms):
@@ -200,6 +240,16 @@ def _write_out(
     weights = op(node, "Softmax", [scores], "weights", axis=-1)
     mixed = op(node, "Transpose", [op(node, "MatMul", [weights, v], "mixed")], "tokens_first", perm=[0, 2, 1, 3])
     return op(node, "Reshape", [mixed, join], "joined")
+
+
+def _repeated(reading: Reading, node: ir.Node, x: ir.Value, times: int, name: str) -> ir.Value:
+    """Return keys or values `[batch, heads, sequence, head_dim]` with each head as often as queries share it."""
+    apart = op(node, "Unsqueeze", [x, integers(reading, 2)], f"{name}.apart")
+    often = op(node, "Expand", [apart, integers(reading, 1, 1, times, 1, 1)], f"{name}.often")
+    shape = op(node, "Shape", [often], f"{name}.shape", dtype=ir.DataType.INT64, start=3)
+    ends = op(node, "Concat", [integers(reading, 0, -1), shape], f"{name}.sizes", dtype=ir.DataType.INT64, axis=0)
+    # Zeros of Reshape copy by place: heads and their repetitions become one axis before the others.
+    return op(node, "Reshape", [often, ends], f"{name}.repeated")
 
 
 _READERS: dict[str, Callable[[Reading, ir.Node, dict[tuple[ir.Value, float], ir.Value]], ir.Value]] = {

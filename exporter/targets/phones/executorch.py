@@ -22,7 +22,7 @@ from ...graph.edit import sequence_axis
 from ...quiet import quiet
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text, installed
-from .torch_export import WAY_OUT, check_quantization, export_module
+from .torch_export import WAY_OUT, check_quantization, export_module, reason_of
 
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, quantizes_tokens=True, integers="none")
 """XNNPACK packs weights in strips of 8 or 16 columns."""
@@ -98,7 +98,7 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
             undelegated = find_undelegated(edge.exported_program().graph, module.names)
             program = edge.to_executorch()
         except Exception as error:  # the lowering raises many kinds
-            raise TargetError(f"ExecuTorch cannot lower the model: {error}; {WAY_OUT}") from error
+            raise TargetError(f"ExecuTorch cannot lower the model: {reason_of(error)}; {WAY_OUT}") from error
     check_kernels(program.executorch_program, undelegated)
     with (directory / PROGRAM_FILE).open("wb") as file:
         program.write_to_file(file)

@@ -68,4 +68,17 @@ def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[An
             return module, torch.export.export(module, example, dynamic_shapes=(tuple({1: sequence} for _ in example),))
         except Exception as error:  # torch.export raises many kinds
             problem = error
-    raise TargetError(f"torch.export cannot trace the model at every length: {problem}; {WAY_OUT}") from problem
+    raise TargetError(
+        f"torch.export cannot trace the model at every length: {reason_of(problem)}; {WAY_OUT}"
+    ) from problem
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says in one line; where it says nothing, what the error behind it says, and its type."""
+    cause: BaseException | None = error
+    while cause is not None:
+        said = " ".join(str(cause).split())
+        if said:
+            return said if cause is error else f"{type(error).__name__}, from {type(cause).__name__}: {said}"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__

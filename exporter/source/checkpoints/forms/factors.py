@@ -1,6 +1,7 @@
-"""Low-rank factors as FLOP saves them: two factors with gates on the rank between, or two linear layers after the gates were cut."""
+"""Low-rank factors: two with gates on the rank between, as FLOP saves them, or two linear layers in the place of one."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from .....errors import SourceError
@@ -10,13 +11,26 @@ from ..scores import soft_gate, stretched_gate
 from ..state import StoredTensor
 
 ORDER = 20
-NAME = "low-rank factors with gates (FLOP)"
-MARKS = (".weight_proj", ".log_alpha", ".qz_loga", ".linear1.weight", ".linear2.weight")
+NAME = "low-rank factors (FLOP, SVD)"
+MARKS = (
+    ".weight_proj",
+    ".log_alpha",
+    ".qz_loga",
+    ".linear1.weight",
+    ".linear2.weight",
+    ".ALinear.weight",
+    ".BLinear.weight",
+    ".U.weight",
+    ".V.weight",
+)
 
 _GATES = (".mask.log_alpha", ".log_alpha", ".qz_loga", ".mask")
 _GATE = _GATES[0]
-_STACKED = re.compile(r"(.+)\.(?:0|linear1)\.weight")
-_INSIDE = ("encoder.", "transformer.", "layers.")
+_PAIRS = (("0", "1"), ("linear1", "linear2"), ("BLinear", "ALinear"), ("V", "U"), ("v", "u"), ("v_proj", "u_proj"))
+"""Names of two linear layers in the place of one, the first that runs first: a torch Sequential, FLOP, ASVD, and names of plain SVD."""
+_FIRST = re.compile(rf"(.+)\.({'|'.join(first for first, _ in _PAIRS)})\.weight")
+_INSIDE = ("encoder.", "transformer.", "layers.", "layer.", "pooler.", "embeddings.")
+_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens")
 
 
 def read(checkpoint: Checkpoint) -> Checkpoint | None:
@@ -28,7 +42,11 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     single = [
         n.removesuffix(_GATE) for n in checkpoint.state if n.endswith(_GATE) and n.removesuffix(_GATE) not in gated
     ]
-    stacked = [m[1] for n in checkpoint.state if (m := _STACKED.fullmatch(n)) and _is_stacked(checkpoint, m[1])]
+    stacked = {
+        m[1]: ends
+        for n in checkpoint.state
+        if (m := _FIRST.fullmatch(n)) and _is_stacked(checkpoint, m[1], ends := _pair(m[2]))
+    }
     if not (gated or single or stacked):
         return None
     gone: set[str] = set()
@@ -38,16 +56,37 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
     for stem in single:
         _put_single(checkpoint, stem, fresh, gone)
     for stem in [*gated, *stacked]:
-        first, second, old = _gated(checkpoint, stem) if stem in gated else _layers(checkpoint, stem)
-        gone |= old
-        rank = _put(checkpoint, stem, first, second, fresh)
-        ranks.append(rank)
-        if f"{stem}.0.weight" in fresh:
+        factors = _gated(checkpoint, stem) if stem in gated else _layers(checkpoint, stem, stacked[stem])
+        gone |= factors.names
+        _put(stem, factors, fresh)
+        ranks.append(factors.rank)
+        if f"{stem}.0.weight" in fresh or factors.bias is None:
             resized.add(stem)
     state = checkpoint.without(gone) | fresh
-    return checkpoint.changed(
-        _sentence(ranks, len(resized), len(single)), state=state, resized=checkpoint.resized | resized
-    )
+    kept = sum(f"{stem}.0.weight" in fresh for stem in (*gated, *stacked))
+    return checkpoint.changed(_sentence(ranks, kept, len(single)), state=state, resized=checkpoint.resized | resized)
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """Two factors `[rank, in]` and `[out, rank]`, the bias behind them, and the names of all their tensors.
+
+    Of an embedding, the first is `[tokens, rank]`.
+    """
+
+    first: StoredTensor
+    second: StoredTensor
+    bias: StoredTensor | None
+    names: set[str]
+    lookup: bool = False
+
+    @property
+    def rank(self) -> int:
+        return self.second.shape[1]
+
+
+def _pair(first: str) -> tuple[str, str]:
+    return next(pair for pair in _PAIRS if pair[0] == first)
 
 
 def _sentence(ranks: list[int], kept: int, single: int) -> str:
@@ -61,17 +100,15 @@ def _sentence(ranks: list[int], kept: int, single: int) -> str:
     return "; ".join(words)
 
 
-def _is_stacked(checkpoint: Checkpoint, stem: str) -> bool:
-    """Return whether two linear layers stand where the class has one: below an encoder, without bias in the first."""
-    for first, second in (("0", "1"), ("linear1", "linear2")):
-        pair = [checkpoint.state.get(f"{stem}.{end}.weight") for end in (first, second)]
-        if all(t is not None and len(t.shape) == 2 for t in pair) and f"{stem}.{first}.bias" not in checkpoint.state:
-            return stem not in checkpoint.resized and any(part in stem for part in _INSIDE)
-    return False
+def _is_stacked(checkpoint: Checkpoint, stem: str, ends: tuple[str, str]) -> bool:
+    """Return whether two linear layers stand where the class has one, in a block, a pooler or the embeddings."""
+    pair = [checkpoint.state.get(f"{stem}.{end}.weight") for end in ends]
+    both = all(t is not None and len(t.shape) == 2 for t in pair)
+    return both and stem not in checkpoint.resized and any(part in stem for part in _INSIDE)
 
 
-def _gated(checkpoint: Checkpoint, stem: str) -> tuple[StoredTensor, StoredTensor, set[str]]:
-    """Return the factors of FLOP's own layer as `[rank, in]` and `[out, rank]`, gates folded, and the names of its tensors."""
+def _gated(checkpoint: Checkpoint, stem: str) -> _Factors:
+    """Return the factors of FLOP's own layer, gates folded."""
     state = checkpoint.state
     names = {f"{stem}.weight", f"{stem}.weight_proj", f"{stem}.bias"}
     first, second = state.get(f"{stem}.weight"), state[f"{stem}.weight_proj"]
@@ -90,9 +127,10 @@ def _gated(checkpoint: Checkpoint, stem: str) -> tuple[StoredTensor, StoredTenso
     gates = _gates(gate, state[gate])
     kept = gates.nonzero().flatten()
     shapes = (len(kept), first.shape[0]), (second.shape[1], len(kept))
-    return (
+    return _Factors(
         first.computed(lambda given: given[:, kept].t().contiguous(), shape=shapes[0]),
         second.computed(lambda given: (given * gates[:, None])[kept].t().contiguous(), shape=shapes[1]),
+        state.get(f"{stem}.bias"),
         names | {gate},
     )
 
@@ -107,46 +145,69 @@ def _gates(name: str, tensor: StoredTensor) -> Any:
     return given * (given.abs() > 1e-6)
 
 
-def _layers(checkpoint: Checkpoint, stem: str) -> tuple[StoredTensor, StoredTensor, set[str]]:
-    """Return the factors of two linear layers, and the names of their tensors."""
+def _layers(checkpoint: Checkpoint, stem: str, ends: tuple[str, str]) -> _Factors:
+    """Return the factors of two linear layers. A bias of the first goes through the second: `B (A x + a) + b = B A x + (B a + b)`."""
     state = checkpoint.state
-    ends = ("0", "1") if f"{stem}.0.weight" in state else ("linear1", "linear2")
     first, second = (state[f"{stem}.{end}.weight"] for end in ends)
     if f"{stem}.weight" in state:
         raise SourceError(
             f"{checkpoint.directory}: {stem} is saved both as {stem}.weight and as two factors: keep the one that the model runs"
         )
-    if first.shape[0] != second.shape[1]:
+    lookup = stem.endswith(_EMBEDDINGS)
+    if first.shape[int(lookup)] != second.shape[1]:
         raise SourceError(
             f"{checkpoint.directory}: {stem}.{ends[0]}.weight is {list(first.shape)}, and {stem}.{ends[1]}.weight "
             f"{list(second.shape)}: their ranks differ; download it again"
         )
-    return first, second, {f"{stem}.{end}.{kind}" for end in ends for kind in ("weight", "bias")} & set(state)
+    inner, bias = state.get(f"{stem}.{ends[0]}.bias"), state.get(f"{stem}.{ends[1]}.bias", state.get(f"{stem}.bias"))
+    for name, vector, size in ((ends[0], inner, second.shape[1]), (ends[1], bias, second.shape[0])):
+        if vector is not None and vector.shape != (size,):
+            raise SourceError(
+                f"{checkpoint.directory}: the bias of {stem}.{name} is {list(vector.shape)}, and {size} numbers are expected; "
+                "download it again"
+            )
+    if inner is not None:
+        bias = _through(second, inner, bias)
+    names = {f"{stem}.{end}.{kind}" for end in ends for kind in ("weight", "bias")} | {f"{stem}.bias"}
+    return _Factors(first, second, bias, names & set(state), lookup)
 
 
-def _put(
-    checkpoint: Checkpoint, stem: str, first: StoredTensor, second: StoredTensor, fresh: dict[str, StoredTensor]
-) -> int:
-    """Put the factors where they pay, their product elsewhere; return the rank."""
-    rank, out, into = first.shape[0], second.shape[0], first.shape[1]
-    bias = next(
-        (t for n in (".bias", ".1.bias", ".linear2.bias") if (t := checkpoint.state.get(f"{stem}{n}")) is not None),
-        None,
-    )
+def _through(second: StoredTensor, inner: StoredTensor, bias: StoredTensor | None) -> StoredTensor:
+    """Return the bias behind both layers, where the first has one, too."""
+
+    def moved(given: Any) -> Any:
+        passed = given.double() @ inner.read().double()
+        return (passed if bias is None else passed + bias.read().double()).float()
+
+    return second.computed(moved, shape=second.shape[:1])
+
+
+def _put(stem: str, factors: _Factors, fresh: dict[str, StoredTensor]) -> None:
+    """Put the factors where they pay, their product elsewhere."""
+    first, second, rank = factors.first, factors.second, factors.rank
+    out, into = second.shape[0], first.shape[int(not factors.lookup)]
     if rank > break_even(out, into):
-        fresh[f"{stem}.weight"] = second.computed(
-            lambda given: (given.double() @ first.read().double()).float(), shape=(out, into)
-        )
-        if bias is not None:
-            fresh[f"{stem}.bias"] = bias
-        return rank
+        merged = _looked_up if factors.lookup else _multiplied
+        shape = (into, out) if factors.lookup else (out, into)
+        fresh[f"{stem}.weight"] = second.computed(lambda given: merged(first.read(), given), shape=shape)
+        if factors.bias is not None:
+            fresh[f"{stem}.bias"] = factors.bias
+        return
     if rank == 0:  # one rank of zeros, which no answer shows: layers of no size cannot be traced
-        first = first.computed(lambda given: given.new_zeros(1, into), shape=(1, into))
+        shape = (into, 1) if factors.lookup else (1, into)
+        first = first.computed(lambda given: given.new_zeros(shape), shape=shape)
         second = second.computed(lambda given: given.new_zeros(out, 1), shape=(out, 1))
     fresh[f"{stem}.0.weight"], fresh[f"{stem}.1.weight"] = first, second
-    if bias is not None:
-        fresh[f"{stem}.1.bias"] = bias
-    return rank
+    if factors.bias is not None:
+        fresh[f"{stem}.1.bias"] = factors.bias
+
+
+def _multiplied(first: Any, second: Any) -> Any:
+    return (second.double() @ first.double()).float()
+
+
+def _looked_up(first: Any, second: Any) -> Any:
+    return (first.double() @ second.double().t()).float()
 
 
 def _put_single(checkpoint: Checkpoint, stem: str, fresh: dict[str, StoredTensor], gone: set[str]) -> None:

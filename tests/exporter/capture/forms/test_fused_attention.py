@@ -7,10 +7,21 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
+from headway.errors import SourceError
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 
-from tests.support.tool_forms import anatomy_of, check_one, file_outputs, fused, read, refuse_one, run
+from tests.support.tool_forms import (
+    anatomy_of,
+    as_read,
+    check_one,
+    file_outputs,
+    fused,
+    one_node,
+    read,
+    refuse_one,
+    run,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 3, 8)).astype(np.float32)
@@ -80,8 +91,7 @@ def test_queries_keys_and_values_by_themselves(bias: bool) -> None:
 @pytest.mark.parametrize(
     ("settings", "weights", "match"),
     [
-        ({"unidirectional": 1}, W, "each token attends to those before it alone"),
-        ({"do_rotary": 1}, W, "it rotates queries and keys inside"),
+        ({"do_rotary": 1}, W, "it rotates queries and keys by angles that are not in the file"),
         ({"qkv_hidden_sizes": [8, 8, 9]}, W, r"does not hold \[8, 8, 9\] columns: the file is damaged"),
         ({}, {**W, "w": W["w"][:, :22]}, "does not hold .* columns: the file is damaged"),
         ({}, {**W, "b": W["b"][:5]}, "a bias of shape .5. for 24 columns"),
@@ -98,12 +108,28 @@ def test_what_an_encoder_lacks_or_does_not_fit_is_refused(settings: dict, weight
     refuse_one(match, made, {"x": X}, weights)
 
 
+def test_an_order_of_the_tokens() -> None:
+    check_one(attention(["x", "w", "b", "m"], unidirectional=1), {"x": X, "m": np.ones_like(MASK)}, W)
+    check_one(separate(["q", "k", "v", "b"], unidirectional=1), {"q": X, "k": X * 2, "v": X + 1}, {"b": W["b"]})
+
+
+def test_packed_queries_keys_and_values() -> None:
+    whole = RNG.standard_normal((2, 3, 2, 3, 4)).astype(np.float32)
+    model = one_node(separate(["qkv"]), {"qkv": whole}, {})
+    model.graph.inputs[0].shape = ir.Shape(["batch", "sequence", 2, 3, 4])
+    parts = [np.ascontiguousarray(whole[:, :, :, i]).reshape(2, 3, 8) for i in range(3)]
+    apart = one_node(separate(["q", "k", "v"], scale=0.5), dict(zip("qkv", parts, strict=True)), {})
+    answer = run(as_read(model).model, {"qkv": whole})
+    np.testing.assert_allclose(answer, run(apart, dict(zip("qkv", parts, strict=True))), atol=1e-5)
+    model.graph.inputs[0].shape = ir.Shape(["batch", "sequence", 2, 5, 4])
+    with pytest.raises(SourceError, match="3 parts in an input of shape"):
+        as_read(model)
+
+
 def test_caches_and_decoders_are_refused() -> None:
     past = RNG.standard_normal((2, 2, 2, 3, 4)).astype(np.float32)
     refuse_one("it has a cache", attention(["x", "w", "b", "", "p"]), {"x": X, "p": past}, W)
-    made = helper.make_node(
-        "GroupQueryAttention", ["x", "x", "x"], ["y"], domain="com.microsoft", name="n", num_heads=2
-    )
+    made = helper.make_node("SparseAttention", ["x", "x", "x"], ["y"], domain="com.microsoft", name="n", num_heads=2)
     refuse_one("an attention of decoders", made, {"x": X}, {})
     made = helper.make_node("PackedAttention", ["x"], ["y"], domain="com.microsoft", name="n", num_heads=2)
     refuse_one("a form of attention that is not read", made, {"x": X}, {})

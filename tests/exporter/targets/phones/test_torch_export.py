@@ -9,7 +9,7 @@ import torch
 
 from headway.errors import TargetError
 from headway.exporter.passes.quantize import QuantizeWeights, StoreHalf
-from headway.exporter.targets.phones.torch_export import check_quantization, export_module
+from headway.exporter.targets.phones.torch_export import check_quantization, export_module, reason_of
 
 from tests.support.variants import answers, apart, feeds, rounded
 
@@ -48,3 +48,16 @@ def test_an_operator_without_a_module_is_named_with_the_way_out(one_layer: ir.Mo
     with pytest.raises(TargetError, match=r"Nonsense.*use --target ort or ort-mobile"):
         export_module(strange, 64)
     assert np.isfinite(next(iter(answers(one_layer, feeds(1, 3)).values()))).all()
+
+
+def test_an_error_without_words_gives_its_type_and_what_is_behind_it() -> None:
+    """Lowering ends in asserts that say nothing."""
+    assert reason_of(AssertionError()) == "AssertionError"
+    assert reason_of(ValueError("two\n  lines")) == "two lines"
+    try:
+        try:
+            raise KeyError("aten::sort")
+        except KeyError as error:
+            raise AssertionError from error
+    except AssertionError as error:
+        assert reason_of(error) == "AssertionError, from KeyError: 'aten::sort'"

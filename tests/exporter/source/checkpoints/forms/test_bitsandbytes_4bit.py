@@ -30,11 +30,11 @@ def packing(kind: str, nested: bool) -> integers.Pack:
         made = {name: (codes[::2] << 4 | codes[1::2]).to(torch.uint8)[:, None], f"{name}.quant_map": VALUES}
         if nested:
             values = torch.linspace(-1, 1, 256)
-            settings |= {"nested_blocksize": 8, "nested_dtype": "float32", "nested_offset": 0.25}
+            settings |= {"nested_blocksize": 8, "nested_dtype": "float32", "nested_offset": 0.05}
             numbers = (torch.arange(len(absmax)) * 7 % 256).to(torch.uint8)
-            scales = torch.arange(1, -(-len(absmax) // 8) + 1) / 10
+            scales = torch.arange(1, -(-len(absmax) // 8) + 1) / 1000  # as in files: a few percent around the mean
             made |= {f"{name}.nested_absmax": scales, f"{name}.nested_quant_map": values}
-            absmax = values[numbers.long()] * scales.repeat_interleave(8)[: len(absmax)] + 0.25
+            absmax = values[numbers.long()] * scales.repeat_interleave(8)[: len(absmax)] + 0.05
         made |= {f"{name}.absmax": numbers if nested else absmax}
         made[f"{name}.quant_state.bitsandbytes__{kind}"] = note(**settings)
         whole.codes = (VALUES[codes.long()].reshape(-1, 64) * absmax[:, None]).reshape(shape)

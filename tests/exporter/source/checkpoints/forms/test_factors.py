@@ -28,12 +28,30 @@ def test_gates_on_inputs_are_folded(tmp_path: Path) -> None:
     assert source.sentences[0] == "gates on the inputs of 12 weights folded"
 
 
-@pytest.mark.parametrize("names", [("0", "1"), ("linear1", "linear2")])
+@pytest.mark.parametrize(
+    "names", [("0", "1"), ("linear1", "linear2"), ("BLinear", "ALinear"), ("V", "U"), ("v_proj", "u_proj")], ids=str
+)
 def test_two_layers_in_the_place_of_one(names: tuple[str, str], tmp_path: Path) -> None:
     model = make_stacked(tmp_path, [6, 9, 20], names)
     source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
     assert source.sentences[0].startswith("12 weights factored, ranks 6 to 20, ")
     assert [p.rank for p in read_anatomy(graph).blocks[0].projections][:3] == [6, 9, None]
+
+
+def test_a_bias_between_the_layers_goes_through_the_second(tmp_path: Path) -> None:
+    model = make_stacked(tmp_path, [6, 20], inner_bias=True)
+    _, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert [p.rank for p in read_anatomy(graph).blocks[0].projections][:2] == [6, None]
+
+
+@pytest.mark.parametrize(("pooler", "embedding", "tables"), [(5, 8, [8]), (20, 31, [32])])
+def test_a_pooler_and_embeddings_of_two_layers(pooler: int, embedding: int, tables: list[int], tmp_path: Path) -> None:
+    """The embedding of 96 tokens by 32 pays below rank 24."""
+    model = make_stacked(tmp_path, [6], pooler=pooler, embedding=embedding)
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert source.sentences[0].startswith("14 weights factored")
+    words = [s[1] for n, s in read_anatomy(graph).embeddings.items() if "word_embeddings" in n]
+    assert words == tables
 
 
 def test_factors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -52,7 +70,16 @@ def test_stacked_layers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     state = checkpoints.tensors(tmp_path)
     checkpoints.save(tmp_path, state | {f"{STEM}.1.weight": torch.ones(32, 7)})
     assert "their ranks differ" in checkpoints.refusal(tmp_path)
+    checkpoints.save(tmp_path, state | {f"{STEM}.1.bias": torch.ones(6)})
+    assert f"the bias of {STEM}.1 is [6]" in checkpoints.refusal(tmp_path)
     checkpoints.save(tmp_path, state | {f"{STEM}.weight": torch.ones(32, 32)})
     assert "both as" in checkpoints.refusal(tmp_path)
     checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{STEM}.1.weight"})
     assert STEM in checkpoints.refusal(tmp_path)
+    checkpoints.save(
+        tmp_path,
+        state
+        | {"bert.embeddings.LayerNorm.0.weight": torch.ones(4, 32)}
+        | {"bert.embeddings.LayerNorm.1.weight": torch.ones(32, 4)},
+    )
+    assert "bert.embeddings.LayerNorm" in checkpoints.refusal(tmp_path)

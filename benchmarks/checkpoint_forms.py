@@ -1,0 +1,165 @@
+"""What becomes of compressed checkpoints: each form in small, exported beside its uncompressed sibling.
+
+    python -m benchmarks.checkpoint_forms [--rounds 30] [--only TEXT] [--large]
+
+Recorded are the sentence, the artifact's bytes, the latency ratio in paired rounds, the time that recognizing takes of an export, and peak
+memory. `--large` exports 3 GB of random weights in shards with a LoRA adapter, and without it: minutes, and some 10 GB of memory and disk.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+from rich.console import Console
+
+from headway.bundle import Bundle
+from headway.exporter.bench.measure import Case, Contestant, feeds_for, machine, measure
+from headway.exporter.source import source as sources
+
+from .adapter_cost import make_adapter
+from .export_cost import Cost, cost
+from .models import big_encoder
+from .results import kept, save
+from .wide_checkpoints import ROWS, Row, make_sibling, wide
+from tests.support.models import WORDS
+
+CASES = (Case(1, 32), Case(8, 48))
+LINES = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
+
+
+def exporting(model: Path, out: Path, *more: str) -> Cost:
+    """Export in a process of its own; return what it cost."""
+    command = [
+        sys.executable,
+        "-m",
+        "headway.exporter.cli",
+        "export",
+        str(model),
+        "--out",
+        str(out),
+        "--force",
+        "--quiet",
+        *more,
+    ]
+    return cost(command)
+
+
+def recognizing(model: Path) -> float:
+    """Return how many seconds a source's form takes to be recognized. What is undone is undone later, when the model is built."""
+    spent = []
+
+    def timed(*args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return original(*args)
+        finally:
+            spent.append(time.perf_counter() - start)
+
+    original = sources.read_checkpoint
+    with mock.patch.object(sources, "read_checkpoint", timed):
+        sources.open_source(str(model))
+    return sum(spent)
+
+
+def measured(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return the figures of a row: costs of both exports, bytes of both artifacts, and latency ratios."""
+    with wide(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        row.make(folder / "form")
+        make_sibling(row, folder / "sibling")
+    costs = {
+        name: exporting(folder / name, folder / f"{name}.out", *(row.more if name == "form" else ()))
+        for name in ("sibling", "form")
+    }
+    bundles = {name: Bundle.open(folder / f"{name}.out") for name in costs}
+    form = bundles["form"].manifest
+    nbytes = {name: _bytes(folder / f"{name}.out", b.manifest.artifact) for name, b in bundles.items()}
+    seconds = {name: recognizing(folder / name) for name in costs}
+    return {
+        "sentences": form.source["form"],
+        "bytes": nbytes,
+        "latency": latency(bundles, rounds),
+        "recognizing_seconds": seconds,
+        "recognizing_share": {name: seconds[name] / costs[name].seconds for name in costs},
+        "export": {name: asdict(c) for name, c in costs.items()},
+        "peak_ratio": costs["form"].peak / costs["sibling"].peak,
+    }
+
+
+def _bytes(bundle: Path, artifact: str) -> int:
+    """Return the bytes of an artifact, and of the weights in files beside it."""
+    return sum(p.stat().st_size for p in bundle.glob(f"{artifact}*"))
+
+
+def latency(bundles: Mapping[str, Bundle], rounds: int) -> dict[str, tuple[float, float, float]]:
+    """Return by case how many times as long the form takes as its sibling, with the 95 % interval."""
+    ratios = {}
+    for case in CASES:
+        feeds = {n: feeds_for(case, b.encoder, LINES, b.manifest.tokenizer.max_length) for n, b in bundles.items()}
+        ratios[case.label] = _paired(bundles, feeds, case, rounds)
+    return ratios
+
+
+def _paired(
+    bundles: Mapping[str, Bundle], feeds: Mapping[str, Any], case: Case, rounds: int
+) -> tuple[float, float, float]:
+    """Time each bundle on its own ids of one shape: their tokenizers may differ."""
+    contestants = [Contestant(n, lambda _, b=b, n=n: b.runner.run(_taken(b, feeds[n]))) for n, b in bundles.items()]
+    result = measure(contestants, {case: feeds["sibling"]}, rounds=rounds, threads=1)
+    return result.cases[0].ratio("form")
+
+
+def _taken(bundle: Bundle, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    return {t.name: feeds[t.name] for t in bundle.manifest.inputs}
+
+
+def large(folder: Path) -> dict[str, Any]:
+    """Return what exports of 3 GB in shards cost, without an adapter and with one."""
+    base = big_encoder()
+    plain = exporting(base, folder / "plain")
+    shutil.rmtree(folder / "plain")
+    merged = exporting(base, folder / "merged", "--adapter", str(make_adapter(base, folder / "adapter")))
+    shards = len(list(base.glob("*.safetensors")))
+    nbytes = sum(p.stat().st_size for p in base.glob("*.safetensors"))
+    return {
+        "shards": shards,
+        "bytes": nbytes,
+        "plain": asdict(plain),
+        "merged": asdict(merged),
+        "peak_ratio": merged.peak / plain.peak,
+    }
+
+
+def main() -> None:
+    """Measure rows and keep the results; rows that are not measured keep theirs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--only", default="", help="rows whose name has this text")
+    parser.add_argument("--large", action="store_true", help="the checkpoint of 3 GB, alone")
+    arguments = parser.parse_args()
+    console, before = Console(width=160), kept("checkpoint-forms")
+    rows = before.get("rows", {})
+    content = {k: v for k, v in before.items() if k == "large"}
+    for row in [] if arguments.large else [r for r in ROWS if arguments.only in r.name]:
+        with TemporaryDirectory() as folder:
+            rows[row.name] = measured(row, Path(folder), arguments.rounds)
+        console.print(row.name, rows[row.name])
+        ordered = {r.name: rows[r.name] for r in ROWS if r.name in rows}
+        save("checkpoint-forms", {"machine": machine(), "rounds": arguments.rounds, "rows": ordered, **content})
+    if arguments.large:
+        with TemporaryDirectory() as folder:
+            content["large"] = large(Path(folder))
+        console.print(content["large"])
+        save("checkpoint-forms", {"machine": machine(), **before, **content})
+
+
+if __name__ == "__main__":
+    main()

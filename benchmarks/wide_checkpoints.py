@@ -1,0 +1,142 @@
+"""Miniatures of compressed checkpoints by the tests' own makers, wide enough that bytes and latency mean something.
+
+Each has hidden size 256, 4 layers and random weights, except where its form is another size. Beside each stands its uncompressed sibling.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from tests.checkpoints import adapters, shared_projections, tiny_bert
+from tests.checkpoints.block_pruned import make_compiled
+from tests.checkpoints.gated_factors import make_gated, make_stacked
+from tests.checkpoints.gated_heads import make_gates
+from tests.checkpoints.layer_drop import make_dropped
+from tests.checkpoints.movement_pruned import make_moved
+from tests.checkpoints.pruned_heads import make_pruned
+from tests.checkpoints.pruned_masks import make_masked
+from tests.checkpoints.word_models import WORDS, make_word_model
+from tests.exporter.source.checkpoints.forms import (
+    test_awq,
+    test_bitsandbytes_4bit,
+    test_bitsandbytes_8bit,
+    test_compressed_tensors,
+    test_gptq,
+    test_hqq,
+    test_torchao,
+)
+from tests.support import checkpoints, integer_checkpoints, models
+
+WIDE = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
+CLASSIFIER = "text-classification"
+_STUDENT = {"dim": 256, "hidden_dim": 1024, "n_layers": 2, "n_heads": 4}
+_NARROW = {"embedding_size": 128, "intra_bottleneck_size": 64, "true_hidden_size": 64, "num_hidden_layers": 8}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One form: what makes its checkpoint in a directory, and the sibling's task and sizes. `more`: options of `headway export`."""
+
+    name: str
+    make: Callable[[Path], Any]
+    task: str = "feature-extraction"
+    sizes: tuple[tuple[str, int], ...] = ()
+    more: tuple[str, ...] = ()
+
+
+@contextmanager
+def wide() -> Iterator[None]:
+    """Let the tests' makers write wide models inside the block."""
+    families = {
+        name: (kind, {**settings, **_wide_of(name, settings)}) for name, (kind, settings) in models.FAMILIES.items()
+    }
+
+    def make_all_layers(directory: Path, *args: Any, **changes: Any) -> Path:
+        return models.make_model(directory, *args, **{n: v for n, v in changes.items() if n != "num_hidden_layers"})
+
+    with (
+        mock.patch.dict(models.FAMILIES, families),
+        mock.patch.dict(shared_projections.SIZES, WIDE),
+        mock.patch.dict(tiny_bert.SIZES, WIDE),
+        mock.patch.object(integer_checkpoints, "make_model", make_all_layers),
+    ):
+        yield
+
+
+def _wide_of(family: str, settings: dict[str, Any]) -> dict[str, int]:
+    own = {"distilbert": _STUDENT, "mobilebert": WIDE | _NARROW, "albert": WIDE | {"embedding_size": 64}}.get(
+        family, WIDE
+    )
+    return own if "hidden_size" in settings or family == "distilbert" else {}
+
+
+def _quantized(pack: Any, settings: dict[str, Any], **options: Any) -> Callable[[Path], Any]:
+    return lambda folder: integer_checkpoints.make_quantized(folder, pack, settings, **({"group": 32} | options))
+
+
+def _groups(folder: Path) -> Any:
+    """Write an ALBERT of 8 layers in two groups of two."""
+    return models.make_model(folder, "albert", num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2)
+
+
+def _adapted(folder: Path) -> Any:
+    """Write a model with a LoRA adapter beside its weights."""
+    model = checkpoints.base(folder)
+    layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and "attention.self" in n]
+    saved = {
+        f"{n}.lora_{side}.weight": torch.randn(*shape) * 0.02
+        for n in layers
+        for side, shape in (("A", (4, 256)), ("B", (256, 4)))
+    }
+    return adapters.save_adapter(folder, saved, folder)
+
+
+def _moved(folder: Path) -> Any:
+    """Write movement pruning's scores, and the threshold of its training: 15 % of the weights are kept."""
+    make_moved(folder, "topK", 0.15)
+    return checkpoints.save(folder, checkpoints.tensors(folder), final_threshold=0.15)
+
+
+def _words(folder: Path) -> Any:
+    return make_word_model(
+        folder, ["LSTM"], words=[*WORDS, *(w for w in models.WORDS if w not in WORDS)], size=256, hidden=128
+    )
+
+
+_TWO_OF_FOUR = range(2)
+_HALF = range(512)
+
+ROWS = (
+    Row("1. magnitude pruning, 90 %", lambda f: make_masked(f, 0.9), CLASSIFIER),
+    Row("2. heads and neurons", lambda f: make_pruned(f, {i: _TWO_OF_FOUR for i in range(4)}, {i: _HALF for i in range(4)})),
+    Row("3. gates on heads and neurons", lambda f: make_gates(f, task=CLASSIFIER), CLASSIFIER),
+    Row("3. blocks, compiled, no norm", lambda f: make_compiled(f, CLASSIFIER), CLASSIFIER),
+    Row("3. movement pruning", _moved, CLASSIFIER),
+    Row("4. LayerDrop, 2 of 4", lambda f: make_dropped(f, [0, 2], of=4)),
+    Row("6. factors with gates", lambda f: make_gated(f, [48, 32, 0], rank=64), CLASSIFIER),
+    Row("6. two linear layers", lambda f: make_stacked(f, [48]), CLASSIFIER),
+    Row("7. ALBERT in groups", _groups, sizes=(("num_hidden_layers", 8),)),
+    Row("8. projections shared", lambda f: shared_projections.make_shared(f, once=True)),
+    Row("9. DistilBERT", lambda f: models.make_model(f, "distilbert")),
+    Row("10. word embeddings and LSTM", _words),
+    Row("14. TinyBERT", tiny_bert.make_tiny_bert),
+    Row("15. MobileBERT", lambda f: models.make_model(f, "mobilebert"), sizes=(("num_hidden_layers", 8),)),
+    Row("GPTQ, 4 bits", _quantized(test_gptq.packing(4), test_gptq.settings(group_size=32), symmetric=True)),
+    Row("AWQ, 4 bits", _quantized(test_awq.pack, test_awq.SETTINGS | {"group_size": 32})),
+    Row("HQQ, 4 bits", _quantized(test_hqq.packing(4), test_hqq.SETTINGS)),
+    Row("compressed-tensors, 4 bits", _quantized(test_compressed_tensors.packing(4), test_compressed_tensors.settings())),
+    Row("torchao, 8 bits", _quantized(test_torchao.packing(8), test_torchao.SETTINGS, bits=8, symmetric=True)),
+    Row("bitsandbytes, 8 bits", _quantized(test_bitsandbytes_8bit.pack, test_bitsandbytes_8bit.SETTINGS, bits=8)),
+    Row("bitsandbytes, NF4", _quantized(test_bitsandbytes_4bit.packing("nf4", True), test_bitsandbytes_4bit.SETTINGS)),
+    Row("LoRA adapter", _adapted),
+)  # fmt: skip
+
+
+def make_sibling(row: Row, folder: Path) -> Path:
+    """Write the uncompressed model of a row's size: a BERT of 4 layers and hidden size 256, or as many layers as the row says."""
+    return models.make_model(folder, "bert", row.task, **dict(row.sizes))
