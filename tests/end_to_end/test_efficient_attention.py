@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.support.models import make_tokenizer
 from tests.support.tool_forms import run
 
 HEADS, SIZE, WIDTH = 4, 8, 32
+BUCKETS = 4
 
 
 def kernels(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -31,8 +33,17 @@ def kernels(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tenso
     return queries @ (keys.transpose(-1, -2) @ v) / total
 
 
+def hashes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    """Return Reformer's attention: tokens see those of the bucket that their hash falls into; queries are keys."""
+    turned = q @ draws[: BUCKETS // 2].t()
+    buckets = torch.cat([turned, -turned], -1).argmax(-1)
+    same = (buckets[..., :, None] == buckets[..., None, :]) & mask[:, None, None, :].bool()
+    scores = (q @ F.normalize(q, dim=-1).transpose(-1, -2) / SIZE**0.5).masked_fill(~same, -1e9)
+    return scores.softmax(-1) @ v
+
+
 class Encoder(nn.Module):
-    """Two blocks with such an attention."""
+    """Two blocks with one of these attentions."""
 
     def __init__(self, attention: Callable[..., torch.Tensor]):
         super().__init__()
@@ -59,11 +70,12 @@ class Encoder(nn.Module):
         return {"last_hidden_state": x}
 
 
-def test_the_graph_answers_as_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", [kernels, hashes], ids=["Performer", "Reformer"])
+def test_the_graph_answers_as_the_module(attention: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
-    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(kernels).eval(), tmp_path), raising=False)
+    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(attention).eval(), tmp_path), raising=False)
     model = canonical_of(capture(open_source(f"{__name__}:made"))).model
-    encoder, draw = Encoder(kernels).eval(), np.random.default_rng(0)
+    encoder, draw = Encoder(attention).eval(), np.random.default_rng(0)
     for batch, length in ((1, 1), (3, 20), (2, 60)):
         mask = np.ones((batch, length), np.int64)
         mask[-1, max(1, length // 2) :] = 0
@@ -76,9 +88,10 @@ def test_the_graph_answers_as_the_module(tmp_path: Path, monkeypatch: pytest.Mon
     assert [width for b in blocks for width in b["intermediate_size"]] == [64, 64]
 
 
-def test_a_bundle_answers_as_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", [kernels, hashes], ids=["Performer", "Reformer"])
+def test_a_bundle_answers_as_the_module(attention: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
-    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(kernels).eval(), tmp_path), raising=False)
+    monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(attention).eval(), tmp_path), raising=False)
     done = export(make_recipe("test", source=f"{__name__}:made"), tmp_path / "bundle")
     assert done.parity.ok
     assert {b["heads"] for b in done.manifest.anatomy["blocks"]} == {0}

@@ -36,12 +36,26 @@ def _known(wrapped: Any) -> bool:
     return all(type(m).__module__.startswith(_KNOWN) for m in wrapped.modules())
 
 
+def _settings(module: Any) -> list[str]:
+    """Return what a module of a test's own code is set to, functions by their names: its printed form need not say it."""
+    if type(module).__module__.startswith(_KNOWN):
+        return []
+    told = []
+    for name, value in sorted(vars(module).items()):
+        if callable(value) and hasattr(value, "__qualname__"):
+            told.append(f"{name}={value.__module__}.{value.__qualname__}")
+        elif isinstance(value, bool | int | float | str | tuple):
+            told.append(f"{name}={value}")
+    return told
+
+
 def _key(wrapped: Any, source: Any, outputs: list[str]) -> str:
     """Return a digest of all that a trace depends on: module, config, weights (their values where need be), buffers, task and names."""
     config = getattr(getattr(wrapped.model, "config", None), "to_dict", dict)()
     config = {k: v for k, v in config.items() if k not in NAMES}
     parts = [repr(wrapped), str(source.task), *wrapped.names, *outputs, json.dumps(config, sort_keys=True, default=str)]
-    digest = hashlib.sha256("\0".join([*parts, *(type(m).__module__ for m in wrapped.modules())]).encode())
+    parts += [f"{type(m).__module__} {_settings(m)}" for m in wrapped.modules()]
+    digest = hashlib.sha256("\0".join(parts).encode())
     values = [] if _known(wrapped) else [p for _, p in wrapped.named_parameters()]
     for name, tensor in [*wrapped.named_parameters(), *wrapped.named_buffers()]:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
