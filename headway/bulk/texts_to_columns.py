@@ -1,15 +1,15 @@
 """Answer many texts by a bundle, as columns of a table: batches by tokens, several at once, each by one thread."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from ..bundle import Bundle
-from ..embeddings import prompt_for
+from ..embeddings import Sparse, prompt_for, sparse_rows
 from ..errors import UsageError
 from ..serving.speed_table import measure_speed
 from ..text import checked_singles
@@ -18,6 +18,7 @@ Dtype = Literal["float32", "float16", "int8"]
 """How embeddings are stored. int8 has a scale for each: embedding = integers * scale."""
 
 Column = np.ndarray | list[Any]
+Made = TypeVar("Made")
 
 _LATENCY = 60.0
 """Seconds within which a batch has to end: nobody waits for it, so that throughput alone decides its size."""
@@ -37,10 +38,10 @@ class Answers:
 
 
 class TextsToColumns:
-    """Answer texts by a bundle for sentence embeddings, classes of texts, or entities.
+    """Answer texts by a bundle for dense or sparse embeddings, classes of texts, or entities.
 
     `lanes` batches are computed at once, each by one thread. The tokens of a batch are measured: the fewest that reach the best
-    throughput. UsageError for other tasks, and for a `prompt_name` or a `dtype` where there are no embeddings.
+    throughput. UsageError for other tasks, for a `prompt_name` that there is none of, and for a `dtype` where embeddings are not dense.
     """
 
     def __init__(self, directory: Path, *, lanes: int = 1, dtype: Dtype = "float32", prompt_name: str | None = None):
@@ -48,10 +49,8 @@ class TextsToColumns:
         manifest = self.bundle.manifest
         if manifest.task not in _ANSWERS:
             raise UsageError(f"{directory}: made for {manifest.task}; this runs bundles for {', '.join(_ANSWERS)}")
-        if manifest.task != "sentence-embedding" and (dtype != "float32" or prompt_name is not None):
-            raise UsageError(
-                f"{directory}: made for {manifest.task}: a dtype and a prompt are for sentence-embedding alone"
-            )
+        if manifest.task != "sentence-embedding" and dtype != "float32":
+            raise UsageError(f"{directory}: made for {manifest.task}: a dtype is for sentence-embedding alone")
         self._answer = _ANSWERS[manifest.task]
         self._front = prompt_for(manifest.prompts, prompt_name, None)
         self.dtype: Dtype = dtype
@@ -75,16 +74,35 @@ class TextsToColumns:
         """Return the outputs that have a row for each text, by name, in the order of the texts."""
         names = [o.name for o in self.bundle.manifest.outputs if "sequence" not in o.shape]
         results: dict[str, np.ndarray] = {}
-
-        def run(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-            return rows, self.bundle.runner.run(self.bundle.encoder.batch([encodings[i] for i in rows]))
-
-        for rows, part in self._lanes.map(run, batches([len(e.ids) for e in encodings], self.budget)):
+        for rows, part in self._each(encodings, lambda outputs: {name: outputs[name] for name in names}):
             for name in names:
                 if name not in results:
                     results[name] = np.zeros((len(encodings), *part[name].shape[1:]), part[name].dtype)
                 results[name][rows] = part[name]
         return results or {name: array for name, array in self.bundle([]).items() if name in names}
+
+    def sparse(self, encodings: Sequence[Any]) -> list[Sparse]:
+        """Return the embedding of each text without its zeros: all rows of dense ones would not fit into memory."""
+        found: list[Any] = [None] * len(encodings)
+
+        def make(outputs: dict[str, np.ndarray]) -> list[Sparse]:
+            embeddings = outputs["sentence_embedding"]
+            return sparse_rows(embeddings, [False] * len(embeddings))
+
+        for rows, part in self._each(encodings, make):
+            for row, one in zip(rows, part, strict=True):
+                found[row] = one
+        return found
+
+    def _each(
+        self, encodings: Sequence[Any], make: Callable[[dict[str, np.ndarray]], Made]
+    ) -> Iterator[tuple[np.ndarray, Made]]:
+        """Yield what is made of the outputs of each batch, with the rows of the batch."""
+
+        def run(rows: np.ndarray) -> tuple[np.ndarray, Made]:
+            return rows, make(self.bundle.runner.run(self.bundle.encoder.batch([encodings[i] for i in rows])))
+
+        return self._lanes.map(run, batches([len(e.ids) for e in encodings], self.budget))
 
     def entities(self, texts: Sequence[str]) -> list[Any]:
         """Return the entities of each text, as `Bundle.entities` does."""
@@ -117,6 +135,11 @@ def _embeddings(runs: TextsToColumns, texts: Sequence[str], encodings: Sequence[
     return {"embedding": integers.astype(np.int8), "embedding_scale": scale}
 
 
+def _sparse(runs: TextsToColumns, texts: Sequence[str], encodings: Sequence[Any]) -> Mapping[str, Column]:
+    rows = runs.sparse(encodings)
+    return {"indices": [row.indices for row in rows], "weights": [row.weights for row in rows]}
+
+
 def _classes(runs: TextsToColumns, texts: Sequence[str], encodings: Sequence[Any]) -> Mapping[str, Column]:
     """Return the likeliest label with its score; a column for each label where any number of them may hold."""
     scoring, labels = runs.bundle.scoring, runs.bundle.manifest.labels
@@ -136,6 +159,7 @@ def _entities(runs: TextsToColumns, texts: Sequence[str], encodings: Sequence[An
 
 _ANSWERS: dict[str, Callable[[TextsToColumns, Sequence[str], Sequence[Any]], Mapping[str, Column]]] = {
     "sentence-embedding": _embeddings,
+    "sparse-embedding": _sparse,
     "text-classification": _classes,
     "token-classification": _entities,
 }

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 import headway
 from headway.bulk.texts_to_columns import TextsToColumns, batches
 from headway.errors import UsageError
+from headway.exporter.export import export
+from headway.exporter.recipe.recipe import Recipe
+
+from tests.support.retrieval_models import splade
 
 TEXTS = ["the price of bread", "rain", "a small model of language runs with time " * 20, "rain and bread", ""]
 
@@ -81,6 +85,16 @@ def test_labels_that_may_all_hold_have_a_column_each(classifier: Path) -> None:
     )
 
 
+def test_sparse_embeddings_are_the_bundle_s(tmp_path: Path) -> None:
+    path = export(Recipe(source=str(splade(tmp_path))), tmp_path / "bundle").path
+    runs = TextsToColumns(path, lanes=2)
+    runs.budget = 40
+    columns = runs(TEXTS).columns
+    for i, one in enumerate(headway.open(path).sparse(TEXTS)):
+        assert columns["indices"][i].tolist() == one.indices.tolist()
+        np.testing.assert_allclose(columns["weights"][i], one.weights, atol=1e-5)
+
+
 def test_entities_are_the_bundle_s(tagger: Path) -> None:
     found = TextsToColumns(tagger, lanes=2)(TEXTS).columns["entities"]
     expected = headway.open(tagger).entities(TEXTS)
@@ -90,7 +104,7 @@ def test_entities_are_the_bundle_s(tagger: Path) -> None:
 
 
 def test_what_is_not_answered_is_refused(embedder: Path, classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a dtype and a prompt are for sentence-embedding"):
+    with pytest.raises(UsageError, match="a dtype is for sentence-embedding"):
         TextsToColumns(classifier, dtype="int8")
     with pytest.raises(UsageError, match="text 1 is of type NoneType"):
         TextsToColumns(embedder)(["a", None])  # type: ignore[list-item]
