@@ -70,13 +70,13 @@ def passes_of(methods: Sequence[str], minutes: float) -> list[dict[str, Any]]:
 class Bench:
     """A source, its text, and how bundles are judged and timed beside it."""
 
-    def __init__(self, name: str, texts: int | None, minutes: float, folder: Path):
+    def __init__(self, name: str, texts: int | None, minutes: float, folder: Path, result: str):
         self.name, self.minutes, self.folder = name, minutes, folder
         self.task: Task = task(name)
         self._learned = folder / "learned.txt"
         others = sentences()[:_OTHERS] if name == "sts" else []
         self._learned.write_text("\n".join([*self.task.train, *others][:texts]), encoding="utf-8")
-        self.work = WORK / name
+        self.work = WORK / result
         self.work.mkdir(parents=True, exist_ok=True)
         self.source = self._opened(export(self._recipe(()), folder / SOURCE).path)
         lengths = np.concatenate([batch.mask.sum(axis=-1) for batch in self._judged(self.source)])
@@ -237,8 +237,12 @@ def main() -> None:
         sys.exit(
             f"{FOLDER / name}.json was measured with {result['settings']}: give the same, or --again to begin anew"
         )
+    if result and result.get("machine") != machine():
+        sys.exit(
+            f"{FOLDER / name}.json was measured on another machine, or with other libraries: give --again to begin anew"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(given.task, given.texts, given.minutes, Path(folder))
+        bench = Bench(given.task, given.texts, given.minutes, Path(folder), name)
         quality = {
             "quality": bench.figure.points,
             "quality_interval": bench.figure.interval,

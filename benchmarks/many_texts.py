@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from headway.bulk.shard_run import opened, run
-from headway.bulk.texts_to_columns import batches
+from headway.bulk.shard_run import run
+from headway.bulk.texts_to_columns import TextsToColumns, batches
 from headway.exporter.bench.measure import machine, ratio_interval
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import make_recipe
@@ -35,7 +35,7 @@ _KINDS = {
 
 def measure(bundle: Path, data: Path, lanes: int, rounds: int) -> tuple[list[float], list[float]]:
     """Return the seconds of each round, of `headway run` and of the runner alone."""
-    runs = opened(bundle, "float32", None, lanes)
+    runs = TextsToColumns(bundle, lanes=lanes)
     texts = data.read_text(encoding="utf-8").splitlines()
     encodings = runs.bundle.encoder.encode(texts)
     feeds = [

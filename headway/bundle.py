@@ -100,13 +100,11 @@ class Bundle(Retrieval):
         if not pairs:
             return []
         encodings = self.encoder.encode_pairs(pairs, max_length)
-        cuts = [self.encoder.truncated(e, max_length) for e in encodings]
+        cuts = _any_of([self.encoder.truncated(e, max_length) for e in encodings], len(sentences))
         self._tell_of_cuts(cuts, max_length)
         logits = self._outputs(encodings, batch_size)["logits"].reshape(len(texts), len(sentences), -1)
         results = []
-        for row, cut in zip(
-            label_scores(logits, follows, multi_label=multi_label), _any_of(cuts, len(sentences)), strict=True
-        ):
+        for row, cut in zip(label_scores(logits, follows, multi_label=multi_label), cuts, strict=True):
             order = np.argsort(-row, kind="stable")
             results.append(_marked(Scores((labels[i], float(row[i])) for i in order), cut))
         return results

@@ -33,11 +33,16 @@ QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
 """Names of the prompts for queries and for documents, of which the first that a model has is taken."""
 
 
+_SIDES = ("query", "document")
+
+
 def prompt_for(prompts: Mapping[str, str], name: str | None, prompt: str | None) -> str:
     """Return what to put in front of texts: `prompt` itself, or the one called `name`. UsageError where there is none of that name."""
     if prompt is not None:
         return prompt
     if name is None:
+        return ""
+    if name in _SIDES and name not in prompts:  # which sentence-transformers always has, empty where nothing is said
         return ""
     if name not in prompts:
         known = ", ".join(sorted(prompts)) or "none"
@@ -81,7 +86,10 @@ def compared(a: np.ndarray, b: np.ndarray, function: str) -> np.ndarray:
     `function` is `cosine`, `dot`, `euclidean` or `manhattan`; distances are negative, as in sentence-transformers. Sums are in float64.
     UsageError where widths differ, or where these are no rows.
     """
-    a, b = (np.atleast_2d(np.asarray(x, np.float64)) for x in (a, b))
+    try:
+        a, b = (np.atleast_2d(np.asarray(x, np.float64)) for x in (a, b))
+    except (TypeError, ValueError) as error:
+        raise UsageError("embeddings are rows of numbers, as encode gives them") from error
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UsageError(
             f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared; give rows of one width"

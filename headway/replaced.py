@@ -7,6 +7,7 @@ renamed to its place, and the old one is removed. So after a crash either one is
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,6 +71,15 @@ def lock(directory: Path, *, wait: bool = False) -> int | None:
     if handle >= 0:
         os.close(handle)
     return None
+
+
+def has_locks(directory: Path) -> bool:
+    """Return whether locks can be told in a directory: not on Windows, nor on some file systems that machines share."""
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".lock-") as free:
+        handle = lock(Path(free))
+        if handle is not None:
+            os.close(handle)
+        return handle is not None
 
 
 @contextmanager

@@ -154,7 +154,12 @@ class Retrieval(TextModel):
         are queries and `b` documents. One embedding counts as one row. UsageError where widths differ.
         """
         self._expect(*_EMBEDDING)
-        function = self.manifest.similarity or SIMILARITIES[self.manifest.task][0]
+        known = SIMILARITIES[self.manifest.task]
+        function = self.manifest.similarity or known[0]
+        if function not in known:
+            raise SourceError(
+                f"{self.path}: this Headway does not know the similarity {function!r}: install a newer one"
+            )
         if self.manifest.task == "multi-vector":
             return maxsim(a, b, mean=function == "meanmaxsim")
         return compared(np.asarray(a), np.asarray(b), function)

@@ -84,7 +84,7 @@ class TextEncoder:
         UsageError where a second text leaves no room for the first.
         """
         checked = checked_pairs(pairs)
-        limit = max_length or self.info.max_length
+        limit = self.info.max_length if max_length is None else max_length
         self._check_limit(limit, is_pair=True)
         try:
             return self._encode_within(self._shortened(checked, limit), limit, strategy="only_first")

@@ -22,11 +22,13 @@ def hypotheses(labels: Sequence[str], template: str) -> list[str]:
         raise UsageError("labels are a list of strings")
     if not labels:
         raise UsageError("there are no labels; give at least one")
+    if len(set(labels)) < len(labels):
+        raise UsageError("a label is given twice; give each once")
     try:
-        sentences = [template.format(label) for label in labels]
-    except (IndexError, KeyError, ValueError) as error:
+        sentences = [template.format(label) for label in (*labels, "", "x")]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"template {template!r}: {{}} is expected where the label goes") from error
-    if template.format("") == template.format("x"):
+    if sentences.pop() == sentences.pop():
         raise UsageError(f"template {template!r} has no {{}}, where the label goes")
     return sentences
 

@@ -17,6 +17,11 @@ from .torch_reference import first_lines
 
 def with_sides(source: Source, opened: Any) -> Source:
     """Return a source with the prompts, tokenizer and sides of its loaded model. SourceError for a side that no bundle reads."""
+    if source.route is not None:
+        raise SourceError(
+            f"{source.directory}: a Router of several vectors for each text is not read: save the modules of a route as a directory of "
+            "their own"
+        )
     modules = list(opened)
     masks = [module for module in modules if type(module).__name__ == "MultiVectorMask"]
     prompts = {name: text for name, text in (opened.prompts or {}).items() if text is not None}

@@ -115,7 +115,7 @@ class SentenceReference(TorchReference):
 
     def __init__(self, module: Any, source: Source):
         super().__init__(module, source)
-        if type(module.first).__name__ == "StaticEmbedding":  # it has no limit itself
+        if type(module.first).__name__ == "StaticEmbedding":  # which may have no limit itself
             module.first.tokenizer.enable_truncation(source.longest)
 
     @property

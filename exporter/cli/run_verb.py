@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ...errors import UsageError
 from .. import api
 from . import options as o
 from .progress import progress
@@ -86,7 +87,7 @@ def run(
 ) -> None:
     """Answer the texts of --data by BUNDLE and write rows and answers as parquet.
 
-    A run that was stopped, however, goes on where it was when it is started again.
+    Start a stopped run again, and it goes on from its last finished part.
     """
     from ...bulk import shard_run
     from ...bulk.on_ray import compute_on
@@ -97,6 +98,10 @@ def run(
     if ray is not None:
         with api.needs("search"):
             _check_installed("ray")
+        if threads is not None:
+            raise UsageError(
+                "--threads is for this machine; on a cluster each processor computes a batch: leave it out"
+            )
     gc.enable()  # which the command line turned off: this may run for days
     with progress(_STAGES, quiet or as_json) as step:
         done = shard_run.run(

@@ -21,7 +21,8 @@ def recurrent_layers(state: State) -> str | None:
     said = []
     for path, places in sorted(layers.items()):
         start = f"{path}." if path else ""
-        inner, outer = state[f"{start}weight_ih_l0"].shape if f"{start}weight_ih_l0" in state else (0, 0)
+        first = state.get(f"{start}weight_ih_l0")
+        inner, outer = first.shape if first is not None and len(first.shape) == 2 else (0, 0)
         hidden = state.get(f"{start}weight_hh_l0")
         if hidden is None or len(hidden.shape) != 2 or not hidden.shape[1] or inner % hidden.shape[1]:
             continue

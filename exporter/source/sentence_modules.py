@@ -9,6 +9,7 @@ from typing import Any
 from ...embeddings import SIMILARITIES
 from ...errors import SourceError
 from ...json_file import read_json
+from .bounds import limit
 
 MODULES = "modules.json"
 MODEL_CONFIG = "config_sentence_transformers.json"
@@ -46,6 +47,13 @@ class SentenceModule:
     def kind(self) -> str:
         """The name of the class, as `Pooling`."""
         return self.type.rsplit(".", 1)[-1]
+
+    @property
+    def longest(self) -> int | None:
+        """The tokens that the tokenizer of a static embedding cuts texts to; None where it cuts none."""
+        file = self.folder / "tokenizer.json"
+        truncation = read_json(file).get("truncation") if file.is_file() else None
+        return limit(truncation.get("max_length"), file, "truncation") if isinstance(truncation, dict) else None
 
     @property
     def tokenizer_settings(self) -> dict[str, Any]:
@@ -101,6 +109,11 @@ def _routed(folder: Path, route: str | None) -> tuple[SentenceModule, ...]:
         raise SourceError(
             f"{path}: a Router of the routes {known}: name one, as in {folder.name}#{min(routes, default='query')}"
         )
+    if (settings.get("parameters") or {}).get("route_mappings"):
+        raise SourceError(
+            f"{path}: route_mappings choose a route by task and kind of input, which a bundle does not: save the modules of a route as a "
+            "directory of their own"
+        )
     if route not in routes:
         raise SourceError(f"{path}: there is no route {route!r}; the Router has: {known}")
     modules = []
@@ -151,11 +164,14 @@ def similarity_of(directory: Path | None, task: str) -> str:
 
 
 def prompts_of(directory: Path | None) -> dict[str, str]:
-    """Return the prompts of a directory of sentence-transformers by name; none where it has none. SourceError where they are no texts."""
+    """Return the prompts of a directory of sentence-transformers by name; none where it has none. SourceError where they are no texts.
+
+    Where it has some, `query` and `document` are among them, as in its library: empty where nothing is said.
+    """
     path = directory / MODEL_CONFIG if directory is not None else None
     prompts = read_json(path).get("prompts") if path is not None and path.is_file() else None
     if not prompts:
         return {}
     if not isinstance(prompts, dict) or not all(isinstance(t, str | None) for t in prompts.values()):
         raise SourceError(f"{path}: prompts are texts by name, not {str(prompts)[:60]}")
-    return {str(name): text for name, text in prompts.items() if text is not None}
+    return {"query": "", "document": ""} | {str(name): text or "" for name, text in prompts.items()}

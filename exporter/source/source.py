@@ -152,7 +152,7 @@ class Source:
         By their config, models of families like RoBERTa count positions from the padding id on.
         """
         if self.is_static:
-            return _STATIC_LONGEST
+            return min(_STATIC_LONGEST, self.sentence_modules[0].longest or _STATIC_LONGEST)
         declared = next((int(self.config[n]) for n in _POSITIONS if self.config.get(n)), 512)
         declared = declared if declared > 0 else 512
         if self.probed is not None:

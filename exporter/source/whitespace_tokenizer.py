@@ -38,13 +38,15 @@ def read_whitespace_tokenizer(directory: Path, rows: int) -> Any:
     It has no special tokens: they would be looked for inside of words. `rows`: how many the embeddings have. SourceError where the
     file is damaged, or where no such tokenizer gives the same.
     """
+    from sentence_transformers.sentence_transformer.modules.tokenizer.word import ENGLISH_STOP_WORDS
     from transformers import PreTrainedTokenizerFast
 
     path = directory / FILE
     if not path.is_file():
         raise SourceError(f"{path}: not there, and it holds the words of the tokenizer: copy it beside the embeddings")
     content = read_json(path)
-    words, stop, lower = content.get("vocab"), content.get("stop_words", []), content.get("do_lower_case", False)
+    words, lower = content.get("vocab"), content.get("do_lower_case", False)
+    stop = content.get("stop_words", list(ENGLISH_STOP_WORDS))
     for name, value in (("vocab", words), ("stop_words", stop)):
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
             raise SourceError(f"{path}: {name}: a list of words is expected; download it again")
@@ -72,7 +74,8 @@ def whitespace_tokenizer(words: Sequence[str], stop: Collection[str], *, lower: 
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     index = {word: number for number, word in enumerate(words)}
-    met = {word for word in {*index, *stop} if not lower or word == word.lower()}
+    # A word of a text has no space, and where texts are lowered no upper case.
+    met = {word for word in {*index, *stop} if word.split() == [word] and (not lower or word == word.lower())}
     whole = sorted(w for w in met if w.strip(string.punctuation) != w)
     cased = sorted(w for w in met if w.strip(string.punctuation) == w != w.lower())
     if len(whole) + len(cased) > _MOST_MARKED:

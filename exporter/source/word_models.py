@@ -52,10 +52,14 @@ def word_config(module: SentenceModule, files: tuple[Path, ...]) -> dict[str, An
     }
 
 
+def _of_ones(strides: Any) -> bool:
+    return isinstance(strides, list) and all(type(stride) is int and stride == 1 for stride in strides)
+
+
 def check_convolution(settings: Mapping[str, Any], path: Path) -> None:
     """Raise SourceError for convolutions that leave another number of tokens than they were given."""
     kernels, strides = settings.get("kernel_sizes", [1, 3, 5]), settings.get("stride_sizes") or [1]
-    if not isinstance(kernels, list) or not all(type(k) is int and k % 2 for k in kernels) or set(strides) != {1}:
+    if not isinstance(kernels, list) or not all(type(k) is int and k % 2 for k in kernels) or not _of_ones(strides):
         raise SourceError(
             f"{path}: kernel_sizes = {kernels} with stride_sizes = {strides}: convolutions of odd size and stride 1 alone leave a text "
             "as many tokens as it has, which pooling needs: give the model as module:callable"

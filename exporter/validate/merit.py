@@ -48,15 +48,14 @@ def merit_of(standing: Standing) -> Estimate:
 
 
 def ordered(standings: Iterable[tuple[str, Standing]]) -> list[tuple[str, Standing, Estimate, bool]]:
-    """Return (name, standing, merit, whether it is told apart from the one before), the highest merit first.
+    """Return (name, standing, merit, whether it is told apart from all above it), the highest merit first.
 
-    Two bundles are told apart where their intervals do not overlap. The first one is.
+    Two bundles are told apart where their intervals do not overlap.
     """
     found = sorted(((name, one, merit_of(one)) for name, one in standings), key=lambda item: (-item[2].value, item[0]))
-    before = [None, *(figure for _, _, figure in found)]
     return [
-        (name, one, figure, last is None or figure.high < last.low)
-        for (name, one, figure), last in zip(found, before, strict=False)
+        (name, one, figure, all(figure.high < above.low for _, _, above in found[:number]))
+        for number, (name, one, figure) in enumerate(found)
     ]
 
 

@@ -30,16 +30,21 @@ def compute_on(address: str) -> Callable[[Plan, Sequence[int], Callable[..., Non
         most = max(2, _AHEAD * int(ray.cluster_resources().get("CPU", 1)))
         left, done = list(missing), len(plan.shards) - len(missing)
         running: dict[Any, int] = {}
-        while left or running:
-            while left and len(running) < most:
-                number = left.pop(0)
-                running[answer.remote(shared, number)] = number
-            ready, _ = ray.wait(list(running), timeout=5.0)
-            for one in ready:
-                _result(ray, one)
-                del running[one]
-                done += 1
-                step("shards", of=len(plan.shards), at=done)
+        try:
+            while left or running:
+                while left and len(running) < most:
+                    number = left.pop(0)
+                    running[answer.remote(shared, number)] = number
+                ready, _ = ray.wait(list(running), timeout=5.0)
+                for task in ready:
+                    _result(ray, task)
+                    del running[task]
+                    done += 1
+                    step("shards", of=len(plan.shards), at=done)
+        except BaseException:
+            for task in running:  # a later run may use the folder
+                ray.cancel(task, force=True)
+            raise
 
     return compute
 
@@ -67,15 +72,19 @@ def connect(address: str) -> None:
 def _answer(plan: Plan, number: int) -> None:
     """Answer a shard in a process of the cluster, unless a lost node had finished it."""
     if not plan.part(number).is_file():
-        answer_shard(plan, number, opened(plan.bundle, plan.dtype, plan.prompt_name))
+        answer_shard(plan, number, opened(plan))
 
 
-def _result(ray: Any, one: Any) -> None:
-    """Take the result of a task. Errors of Headway are raised as themselves."""
+def _result(ray: Any, task: Any) -> None:
+    """Take the result of a task. Errors of Headway and of the system are raised as themselves, others as TargetError."""
     try:
-        ray.get(one)
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, HeadwayError):
+        ray.get(task)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, HeadwayError | OSError):
             raise cause from None
-        raise
+        reason = str(cause or error).strip().splitlines()
+        raise TargetError(
+            f"the cluster could not answer a part ({(reason or [type(error).__name__])[-1][:300]}): every node needs the same Headway; "
+            "Ray's logs have more"
+        ) from error

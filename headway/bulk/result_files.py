@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -39,16 +40,16 @@ def with_answers(table: Any, present: np.ndarray, answers: Answers) -> Any:
     for name, column in answers.columns.items():
         if name in table.column_names:
             raise UsageError(f"the data has a column {name!r} already, which the answers have too: rename it")
-        table = table.append_column(name, pa.chunked_array([_arrow(column, present)]))
+        table = table.append_column(name, pa.chunked_array([_arrow(name, column, present)]))
     return table
 
 
-def _arrow(column: Column, present: np.ndarray) -> Any:
+def _arrow(name: str, column: Column, present: np.ndarray) -> Any:
     import pyarrow as pa
 
     if isinstance(column, list):
         values = iter(column)
-        return pa.array([next(values) if here else None for here in present])
+        return pa.array([next(values) if here else None for here in present], _type_of(name))
     whole = np.zeros((len(present), *column.shape[1:]), column.dtype)
     whole[present] = column
     if column.ndim == 1:
@@ -57,12 +58,24 @@ def _arrow(column: Column, present: np.ndarray) -> Any:
     return pa.FixedSizeListArray.from_arrays(flat, column.shape[1], mask=pa.array(~present))
 
 
+def _type_of(name: str) -> Any:
+    """Return the type of a column of texts or lists: one that all parts share, those without any text or entity among them."""
+    import pyarrow as pa
+
+    places = [(n, pa.int64()) for n in ("start", "end")]
+    entity = pa.struct([("label", pa.string()), *places, ("text", pa.string()), ("score", pa.float64())])
+    types = {"entities": pa.list_(entity), "indices": pa.list_(pa.int64()), "weights": pa.list_(pa.float32())}
+    return types.get(name, pa.string())
+
+
 def write_part(file: Path, table: Any, counts: Counts) -> None:
     """Write a part with its counts. It has its name only once all of it is on the disk."""
     import pyarrow.parquet as pq
 
     told = {**(table.schema.metadata or {}), _KEY: json.dumps(asdict(counts)).encode()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(
+        f".{file.name}.{secrets.token_hex(6)}"
+    )  # processes of other machines have the same numbers
     try:
         with temporary.open("wb") as sink:
             pq.write_table(table.replace_schema_metadata(told), sink)
@@ -71,6 +84,17 @@ def write_part(file: Path, table: Any, counts: Counts) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_part(file: Path) -> bool:
+    """Return whether a file is a part that a run wrote."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return _KEY in (pq.read_schema(file).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def counts_of(file: Path) -> Counts:
@@ -85,15 +109,9 @@ def join(parts: Sequence[Path], out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(6)}")
     try:
         schema = pa.unify_schemas([_plain(pq.read_schema(part)) for part in parts], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise UsageError(
-            f"{out}: columns of the data have other types in other rows ({error}): give an --out without .parquet, which keeps a file "
-            "for each part"
-        ) from error
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
         with temporary.open("wb") as sink:
             with pq.ParquetWriter(sink, schema) as writer:
                 for part in parts:
@@ -101,6 +119,11 @@ def join(parts: Sequence[Path], out: Path) -> None:
             sink.flush()
             os.fsync(sink.fileno())
         temporary.replace(out)
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"{out}: columns of the data have other types in other rows ({error}), which one file cannot hold. The finished parts are in "
+            f"{parts[0].parent}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

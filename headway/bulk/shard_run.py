@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import UsageError
-from ..manifest import MANIFEST, digest
-from ..replaced import lock
-from .result_files import Counts, counts_of, join, with_answers, write_part
-from .shards import Shard, files_of, names_of, read_shard, shards_of
+from ..errors import SourceError, UsageError
+from ..manifest import Manifest
+from ..replaced import has_locks, lock
+from .result_files import Counts, counts_of, is_part, join, with_answers, write_part
+from .shards import Shard, files_of, may_lack, names_of, read_shard, shards_of
 from .text_column import text_column
 from .texts_to_columns import Dtype, TextsToColumns
 
@@ -38,9 +38,10 @@ _PARTS = "part-*.parquet"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run over what. `bundle` and `folder`, where parts are written, are absolute."""
+    """What is run over what. `bundle` and `folder`, where parts are written, are absolute; `identity` is that of the bundle."""
 
     bundle: Path
+    identity: str
     column: str
     dtype: Dtype
     prompt_name: str | None
@@ -60,7 +61,7 @@ class Plan:
         """Return a digest of all that the parts depend on: the bundle, the settings, and the files by size and time."""
         files = {str(s.file): (s.file.stat().st_size, s.file.stat().st_mtime_ns) for s in self.shards}
         shards = [(str(s.file), s.start, s.rows) for s in self.shards]
-        told = [digest(self.bundle / MANIFEST), self.column, self.dtype, self.prompt_name, files, shards]
+        told = [self.identity, self.column, self.dtype, self.prompt_name, files, shards]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -104,14 +105,17 @@ def run(
     """
     began = time.monotonic()
     _check_place(out, force)
+    if out.resolve() == data.resolve():
+        raise UsageError(f"{out}: is the data; give another --out")
     files = files_of(data)
     step("read the data")
     shards = tuple(shards_of([f.resolve() for f in files], rows))
     if not shards:
         raise UsageError(f"{data}: has no rows")
-    folder = _folder_beside(out)
-    plan = Plan(bundle.resolve(), text_column(data, *names_of(files[0]), column), dtype, prompt_name, shards, folder)
+    name = text_column(data, *names_of(files[0], column), column)
+    plan = Plan(bundle.resolve(), identity_of(bundle), name, dtype, prompt_name, shards, _folder_beside(out))
     with _held(plan, force):
+        _check_place(out, force)  # another run may have finished meanwhile
         missing = plan.missing
         step("run")
         step("shards", of=len(shards), at=len(shards) - len(missing))
@@ -130,7 +134,12 @@ def answer_shard(plan: Plan, number: int, runs: TextsToColumns, table: Any = Non
     began = time.monotonic()
     shard = plan.shards[number]
     rows = read_shard(shard) if table is None else table
-    texts = rows.column(plan.column).to_pylist()
+    if plan.column in rows.column_names:
+        texts = rows.column(plan.column).to_pylist()
+    elif may_lack(shard.file):
+        texts = [None] * rows.num_rows
+    else:
+        raise UsageError(f"{shard.file}: there is no column {plan.column!r}; found {', '.join(rows.column_names)}")
     odd = next((i for i, t in enumerate(texts) if t is not None and not isinstance(t, str)), None)
     if odd is not None:
         raise UsageError(
@@ -143,17 +152,33 @@ def answer_shard(plan: Plan, number: int, runs: TextsToColumns, table: Any = Non
     return counts
 
 
-@cache
-def opened(bundle: Path, dtype: Dtype, prompt_name: str | None, lanes: int = 1) -> TextsToColumns:
-    """Return a bundle that is open, once for each process."""
-    return TextsToColumns(bundle, lanes=lanes, dtype=dtype, prompt_name=prompt_name)
+def identity_of(bundle: Path) -> str:
+    """Return a digest of a bundle: all that its manifest says but what was measured of its speed. SourceError where it is none."""
+    told = asdict(Manifest.read(bundle))
+    for measured in ("bench", "devices"):
+        del told[measured]
+    told["files"] = {n: f for n, f in told["files"].items() if n != "README.md" and not n.startswith("plots/")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def opened(plan: Plan, lanes: int = 1) -> TextsToColumns:
+    """Return the bundle of a plan, opened once for each process. SourceError where it was replaced since the run began."""
+    return _opened(plan.bundle, plan.identity, plan.dtype, plan.prompt_name, lanes)
+
+
+@lru_cache(maxsize=1)
+def _opened(bundle: Path, identity: str, dtype: Dtype, prompt_name: str | None, lanes: int) -> TextsToColumns:
+    runs = TextsToColumns(bundle, lanes=lanes, dtype=dtype, prompt_name=prompt_name)
+    if identity_of(bundle) != identity:
+        raise SourceError(f"{bundle}: was replaced since the run began; start it again with --force")
+    return runs
 
 
 def _local(lanes: int) -> Compute:
     def compute(plan: Plan, missing: Sequence[int], step: Callable[..., None]) -> None:
         if not missing:
             return
-        runs = opened(plan.bundle, plan.dtype, plan.prompt_name, lanes)
+        runs = opened(plan, lanes)
         done = len(plan.shards) - len(missing)
         for number, table in _ahead(plan, missing):
             answer_shard(plan, number, runs, table)
@@ -189,26 +214,33 @@ def _folder_beside(out: Path) -> Path:
 def _held(plan: Plan, force: bool) -> Iterator[None]:
     """Hold the folder of parts for this run alone, after checking that its parts are of this plan."""
     handle = lock(plan.folder)
-    if handle is None:
+    if handle is None and has_locks(plan.folder):
         raise UsageError(f"{plan.folder}: another run writes there; wait for it, or give another --out")
     try:
         _check_parts(plan, force)
         yield
+    except BaseException:
+        if not any(plan.folder.glob(_PARTS)):  # nothing is lost
+            shutil.rmtree(plan.folder, ignore_errors=True)
+        raise
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def _check_parts(plan: Plan, force: bool) -> None:
     """Keep the parts of the same plan. UsageError for parts of another one; with `force` they are removed."""
     file, own = plan.folder / _PLAN, plan.fingerprint()
-    kept = file.read_text(encoding="utf-8") if file.is_file() else own
-    if kept != own and not force:
+    parts = list(plan.folder.glob(_PARTS))
+    stored = file.read_text(encoding="utf-8") if file.is_file() else ""
+    others = bool(parts) and stored != own
+    if others and not force:
         raise UsageError(
             f"{plan.folder}: holds the parts of a run over other data, or with other settings: run that again, or give --force to begin "
             "anew"
         )
-    if kept != own:
-        for part in plan.folder.glob(_PARTS):
+    if others:
+        for part in parts:
             part.unlink()
     for left in plan.folder.glob(f".{_PARTS}.*"):  # by a run that was killed while it wrote
         left.unlink()
@@ -221,7 +253,7 @@ def _check_place(out: Path, force: bool) -> None:
     if not force:
         raise UsageError(f"{out} exists; give --force to replace it, or another --out")
     wants_file = out.suffix.lower() == ".parquet"
-    if wants_file != out.is_file() or (out.is_dir() and any(not p.match(_PARTS) for p in out.iterdir())):
+    if wants_file != out.is_file() or (out.is_dir() and not all(p.match(_PARTS) and is_part(p) for p in out.iterdir())):
         raise UsageError(f"{out}: is not what a run wrote, so that it is not replaced; give another --out")
 
 

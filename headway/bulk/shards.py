@@ -8,12 +8,22 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 
 TABLES = (".parquet", ".csv", ".jsonl", ".ndjson", ".txt")
+_FIRST = 100
+"""Rows whose columns are looked at."""
+
+_LARGEST_FIELD = 1 << 30
+"""Characters of a field of CSV; the library's own limit is 128 thousand."""
+
+_SPACE = " \t\r\f\v"
+"""What a line of JSON may consist of and be none: as bytes know it, so that lines are counted as they are read."""
+
 _ONLY = "text"
 """The column of a file of plain text."""
 
@@ -62,15 +72,21 @@ def shards_of(files: Sequence[Path], rows: int) -> list[Shard]:
     return shards
 
 
-def names_of(file: Path) -> tuple[list[str], list[str]]:
-    """Return the names of all columns of a file, and of those that hold strings (of a `.jsonl` file, in its first rows)."""
+def names_of(file: Path, wanted: str | None = None) -> tuple[list[str], list[str]]:
+    """Return the names of all columns of a file, and of those that hold strings.
+
+    Of a `.jsonl` file they are those of its first rows, up to the first that has `wanted`.
+    """
     import pyarrow as pa
 
     if file.suffix.lower() == ".parquet":
         schema = _parquet(file).schema_arrow
     else:
-        first = shards_of([file], 100)
-        schema = read_shard(first[0]).schema if first else pa.schema([(_ONLY, pa.string())])
+        schema = pa.schema([(_ONLY, pa.string())])
+        for shard in shards_of([file], _FIRST):
+            schema = read_shard(shard).schema
+            if wanted is None or wanted in schema.names or not may_lack(file):
+                break
     strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
     def holds_text(kind: Any) -> bool:
@@ -78,6 +94,11 @@ def names_of(file: Path) -> tuple[list[str], list[str]]:
         return any(matches(kind) for matches in strings)
 
     return list(schema.names), [field.name for field in schema if holds_text(field.type)]
+
+
+def may_lack(file: Path) -> bool:
+    """Return whether rows of a file may lack a column that others have."""
+    return file.suffix.lower() in (".jsonl", ".ndjson")
 
 
 def read_shard(shard: Shard) -> Any:
@@ -93,7 +114,7 @@ def read_shard(shard: Shard) -> Any:
                 file.seek(shard.offset)
                 text = file.read(shard.size).decode("utf-8")
             table = _TO_TABLE[kind](text, shard.file)
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise UsageError(f"{shard.file}: rows {shard.start + 1} to {shard.start + shard.rows}: {error}") from error
     if table.num_rows != shard.rows:
         raise UsageError(f"{shard.file}: has changed since it was split; run again with --force")
@@ -110,14 +131,21 @@ def _read_parquet(shard: Shard) -> Any:
     import pyarrow as pa
 
     opened = _parquet(shard.file)
+    changed = shard.file.stat().st_mtime_ns
     first, parts = 0, []
     for group in range(opened.num_row_groups):
         count = opened.metadata.row_group(group).num_rows
         begin, end = max(shard.start - first, 0), min(shard.start + shard.rows - first, count)
         if begin < end:
-            parts.append(opened.read_row_group(group).slice(begin, end - begin))
+            parts.append(_group(shard.file, changed, group).slice(begin, end - begin))
         first += count
     return pa.concat_tables(parts) if parts else opened.schema_arrow.empty_table()
+
+
+@lru_cache(maxsize=1)
+def _group(file: Path, changed: int, group: int) -> Any:
+    """Return a group of rows, which may be those of a hundred shards. `changed` is the file's time."""
+    return _parquet(file).read_row_group(group)
 
 
 def _by_bytes(file: Path, rows: int) -> Iterator[Shard]:
@@ -151,6 +179,7 @@ def _sizes(file: Path) -> Iterator[tuple[int, int]]:
 
 def _sizes_of_csv(file: Path) -> Iterator[tuple[int, int]]:
     read = 0
+    csv.field_size_limit(_LARGEST_FIELD)
 
     def lines() -> Iterator[str]:
         nonlocal read
@@ -173,6 +202,7 @@ def _sizes_of_csv(file: Path) -> Iterator[tuple[int, int]]:
 def _of_csv(text: str, file: Path) -> Any:
     import pyarrow as pa
 
+    csv.field_size_limit(_LARGEST_FIELD)
     with file.open(encoding="utf-8-sig", newline="") as opened:
         header = next(csv.reader(opened, strict=True), [])
     if len(set(header)) < len(header):
@@ -185,7 +215,7 @@ def _of_csv(text: str, file: Path) -> Any:
 def _of_json(text: str, _: Path) -> Any:
     import pyarrow as pa
 
-    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    rows = [json.loads(line) for line in text.split("\n") if line.strip(_SPACE)]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("every line must be an object with named fields")
     names = dict.fromkeys(name for row in rows for name in row)

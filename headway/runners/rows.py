@@ -4,6 +4,7 @@ ExecuTorch's Python runtime takes torch tensors, so torch is imported when a pro
 Both take one text at a time: a batch is run row by row.
 """
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class RowRunner:
         self.max_length = max_length
         self._axes = dict(outputs)
         self._cut = cut_padding
+        self._lock = threading.Lock()  # a runtime keeps the results of a call until the next one
 
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Run one row: inputs int64 `[1, length]`, outputs in their order, `[1, …]`."""
@@ -53,8 +55,9 @@ class RowRunner:
         results: dict[str, np.ndarray] = {}
         for i, length in enumerate(lengths):
             row = {name: np.ascontiguousarray(array[i : i + 1, :length]) for name, array in wanted.items()}
-            for (name, axis), array in zip(self._axes.items(), self.row(row), strict=True):
-                put_rows(results, name, array, np.array([i]), shape, axis)
+            with self._lock:
+                for (name, axis), array in zip(self._axes.items(), self.row(row), strict=True):
+                    put_rows(results, name, array, np.array([i]), shape, axis)
         return results
 
 

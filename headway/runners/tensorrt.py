@@ -7,6 +7,7 @@ each is captured once as a CUDA graph and replayed from then on.
 """
 
 import ctypes
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -182,6 +183,7 @@ class EngineRunner:
         self.input_names = tuple(n for n in names if is_input[n])
         self.output_names = tuple(n for n in names if not is_input[n])
         self.vocabulary: int | None = None
+        self._lock = threading.Lock()
         self.stream = device.cudaStreamCreate()
         self._how = _context_settings(trt, self.engine, captured=regroup)
         self._scratch_bytes = self.engine.device_memory_size_v2  # of the largest profile
@@ -214,7 +216,8 @@ class EngineRunner:
         results: dict[str, np.ndarray] = {}
         for rows, number in self._plan(lengths):
             longest = int(lengths[rows].max())
-            part = self._run({n: a[rows, :longest] for n, a in wanted.items()}, number)
+            with self._lock:  # there is one stream, and one set of buffers
+                part = self._run({n: a[rows, :longest] for n, a in wanted.items()}, number)
             for name, array in part.items():
                 put_rows(results, name, array, rows, (batch, length), self.sequence_axis[name])
         return results

@@ -123,6 +123,10 @@ async def _of_texts(call: Call, served: ServedBundle, inputs: dict[str, Any]) ->
         raise invalid(f"give {TEXT}, or the model's own inputs, not both")
     if served.manifest.task == "multiple-choice":
         raise invalid(f"{served.name} reads several texts as one row: give its own inputs, [batch, choices, sequence]")
+    if served.manifest.task == "multi-vector":
+        raise invalid(
+            f"{served.name} reads queries and documents in two ways: give its own inputs, as Bundle.vectors makes them"
+        )
     call.check_texts(len(inputs[TEXT]), TEXT)
     encodings = await served.encode(inputs[TEXT], None, TEXT)
     _, waiting = await served.run(encodings)

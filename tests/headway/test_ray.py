@@ -23,6 +23,8 @@ def test_a_batch_gets_the_columns_of_its_answers(embedder: Path, tagger: Path) -
 
 def test_what_is_no_text_is_refused(embedder: Path) -> None:
     mapper = BundleMapper(embedder)
+    with pytest.raises(UsageError, match="a column 'truncated' already"):
+        mapper({"text": np.array(["a"], object), "truncated": np.array([1])})
     with pytest.raises(UsageError, match="no column 'text'; found body"):
         mapper({"body": np.array(TEXTS)})
     with pytest.raises(UsageError, match="text 1 is of type NoneType"):

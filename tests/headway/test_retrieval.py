@@ -1,5 +1,6 @@
 """Embeddings and rankings of a bundle are those of sentence-transformers, from text on."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,54 @@ def test_a_static_embedding(tmp_path: Path) -> None:
     assert bundle.manifest.similarity == "euclidean"
     with pytest.raises(SourceError, match="no encoder runs, so that there is nothing for task 'feature-extraction'"):
         export(Recipe(source=str(source), task="feature-extraction"), tmp_path / "none")
+
+
+def test_a_static_embedding_keeps_the_limit_of_its_tokenizer(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    source = retrieval_models.static(tmp_path)
+    (file,) = source.rglob("tokenizer.json")
+    raw = json.loads(file.read_text())
+    raw["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    file.write_text(json.dumps(raw))
+    bundle = exported(str(source), tmp_path / "out")
+    text = "rain and bread with time and a small price"
+    library = SentenceTransformer(str(source), device="cpu", local_files_only=True)
+    np.testing.assert_allclose(bundle.encode([text]), library.encode([text]), atol=1e-6)
+    assert bundle.manifest.tokenizer.max_length == 4
+
+
+def test_prompts_of_sides_are_those_of_the_library(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    source = retrieval_models.static(tmp_path)
+    file = source / "config_sentence_transformers.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prompts": {"query": "rain ", "passage": "bread "}}))
+    bundle = exported(str(source), tmp_path / "out")
+    library = SentenceTransformer(str(source), device="cpu", local_files_only=True)
+    np.testing.assert_allclose(bundle.encode_query(TEXTS), library.encode_query(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(bundle.encode_document(TEXTS), library.encode_document(TEXTS), atol=1e-6)
+    named = {"prompt_name": "document"}
+    np.testing.assert_allclose(bundle.encode(TEXTS, **named), library.encode(TEXTS, **named), atol=1e-6)
+
+
+def test_embeddings_that_are_none_are_refused(tmp_path: Path) -> None:
+    bundle = exported(str(retrieval_models.static(tmp_path)), tmp_path / "out")
+    with pytest.raises(UsageError, match="embeddings are rows of numbers"):
+        bundle.similarity(["a"], ["b"])  # type: ignore[arg-type, list-item]
+    bundle.manifest.similarity = "hamming"
+    with pytest.raises(SourceError, match="does not know the similarity 'hamming'"):
+        bundle.similarity(bundle.encode(["a"]), bundle.encode(["b"]))
+
+
+def test_routes_that_are_chosen_by_more_than_their_name_are_refused(tmp_path: Path) -> None:
+    source = retrieval_models.router(tmp_path)
+    (file,) = source.rglob("router_config.json")
+    raw = json.loads(file.read_text())
+    raw["parameters"] = {**raw.get("parameters", {}), "route_mappings": {"('query', None)": "document"}}
+    file.write_text(json.dumps(raw))
+    with pytest.raises(SourceError, match="route_mappings choose a route"):
+        export(Recipe(source=f"{source}#query"), tmp_path / "none")
 
 
 @cache

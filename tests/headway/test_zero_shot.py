@@ -64,13 +64,17 @@ def test_what_is_refused(both: tuple[Bundle, Any]) -> None:
     assert bundle.classify([], LABELS) == []
     with pytest.raises(UsageError, match="there are no labels"):
         bundle.classify(TEXTS, [])
+    with pytest.raises(UsageError, match="given twice"):
+        bundle.classify(TEXTS, ["rain", "rain"])
+    with pytest.raises(UsageError, match="max_length is 0"):
+        bundle.classify(TEXTS, LABELS, max_length=0)
     with pytest.raises(UsageError, match="leaves no room for a text"):
         bundle.classify(TEXTS, ["rain " * 100])
     with pytest.raises(UsageError, match="text 0 is a pair"):
         bundle.classify([("a", "b")], LABELS)  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("template", ["no place", "{} {}", "{name}", "{"])
+@pytest.mark.parametrize("template", ["no place", "{} {}", "{name}", "{", "{.x}", "{[0]}", "{[a]}", None])
 def test_a_template_has_one_place(template: str) -> None:
     with pytest.raises(UsageError, match="template"):
         hypotheses(LABELS, template)

@@ -23,14 +23,16 @@ def blocks(
     def run(request: Mapping[str, Any]) -> Block:
         nonlocal count
         count += 1
-        block = Block(spins=[(0.02 * taken, 5.0 * taken, 0.02)], rss_mb=100.0 + count % 2)
-        block.cold = {
-            "start_ms": 20.0,
-            "import_ms": 30.0,
-            "load_ms": 40.0,
-            "first_run_ms": 10.0,
-            "total_ms": 100.0 + count % 3,
-        }
+        block = Block(spins=[(0.02 * taken, 5.0 * taken, 0.02)])
+        if not request.get("sweep"):
+            block.rss_mb = 100.0 + count % 2
+            block.cold = {
+                "start_ms": 20.0,
+                "import_ms": 30.0,
+                "load_ms": 40.0,
+                "first_run_ms": 10.0,
+                "total_ms": 100.0 + count % 3,
+            }
         if crash_after is not None and count > crash_after:
             raise RunnerCrash("bundle: its runner crashed while it was measured (signal SIGSEGV)", block)
         block.warm_ms = [20.0, *([10.0] * (request.get("warm", 1) - 1))]

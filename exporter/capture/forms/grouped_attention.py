@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ...graph.edit import attribute_int, producer, scalar
 from .base import Form, Reading, drop, finish, given, integers, op, operators, source_of
 from .fused_attention import PARTS, mask_bias, order_bias, width_of, write_out
-from .rotation import Rotation, rotate, rotation_of
+from .rotation import Rotation, count, rotate, rotation_of
 
 _LOW = float(np.finfo(np.float32).min)
 _CACHES = (3, 4)
@@ -19,6 +19,7 @@ _UNREAD = {
     13: "scales of a cache",
     14: "a norm of queries",
     15: "a norm of keys",
+    16: "lengths of queries",
 }
 
 
@@ -29,7 +30,7 @@ def read(reading: Reading, found: list[ir.Node]) -> None:
         heads, kv_heads = _heads(reading, node)
         parts, size = _parts(reading, node, heads, kv_heads)
         if attribute_int(node, "do_rotary", 0):
-            rotation = rotation_of(reading, node, 7, 8, given(node, 9), "rotary_interleaved")
+            rotation = rotation_of(reading, node, 7, 8, _start(reading, node), "rotary_interleaved")
             parts = [
                 *(_rotated(reading, node, x, h, rotation) for x, h in zip(parts[:2], (heads, kv_heads), strict=True)),
                 parts[2],
@@ -40,6 +41,17 @@ def read(reading: Reading, found: list[ir.Node]) -> None:
         terms.append(_counted(reading, node, biases))
         finish(node, write_out(reading, node, parts, heads, terms, size, kv_heads))
         drop(reading, node)
+
+
+def _start(reading: Reading, node: ir.Node) -> ir.Value | None:
+    """Return the position of the first token, from which the operator counts without a cache, whatever the other positions are."""
+    positions = given(node, 9)
+    if positions is None:
+        return None
+    flat = op(node, "Reshape", [positions, integers(reading, -1)], "positions.flat", dtype=ir.DataType.INT64)
+    start = op(node, "Gather", [flat, count(reading, 0)], "positions.first", dtype=ir.DataType.INT64, axis=0)
+    start.shape = ir.Shape([])
+    return start
 
 
 def _heads(reading: Reading, node: ir.Node) -> tuple[int, int]:

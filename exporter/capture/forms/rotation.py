@@ -33,6 +33,11 @@ def read(reading: Reading, found: list[ir.Node]) -> None:
         if attribute_float(node, "scale", 1.0) != 1.0:
             raise reading.refuse(node, "it scales what it rotates, which is not read")
         rotation = rotation_of(reading, node, 2, 3, given(node, 1), "interleaved")
+        part = attribute_int(node, "rotary_embedding_dim", 0)
+        if part and part != 2 * rotation.pairs:
+            raise reading.refuse(
+                node, f"it rotates {part} features by angles of {2 * rotation.pairs}: the file is damaged"
+            )
         x = node.inputs[0]
         if x is None or rank(x) not in (3, 4):
             raise reading.refuse(node, "the number of axes of what it rotates is not known")

@@ -55,8 +55,12 @@ def write_container(bundle: Path, out: Path) -> None:
 
 
 def write_function(bundle: Path, out: Path) -> None:
-    """Write the folder for a function of a cloud."""
+    """Write the folder for a function of a cloud. UsageError for multi-vector bundles, which read queries and documents in two ways."""
     manifest = _copied(bundle, out / "bundle")
+    if manifest.task == "multi-vector":
+        raise UsageError(
+            f"{bundle}: reads queries and documents in two ways, which a function does not: serve it by code of your own"
+        )
     measured = of_cold_start(bundle)
     values = _values(bundle, manifest) | {
         "peak": round(measured.peak / _MB),

@@ -113,6 +113,8 @@ def plan_of(name: str, directory: Path) -> TritonPlan:
         raise UsageError(
             f"{directory}: multiple-choice reads several texts as one row, which these packages do not have"
         )
+    if manifest.task == "multi-vector":
+        raise UsageError(f"{directory}: reads queries and documents in two ways, which these packages do not have")
     table = measure_speed(
         bundle.runner,
         P99,

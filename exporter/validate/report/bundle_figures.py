@@ -1,5 +1,6 @@
 """Put bundles of one model beside each other: quality against latency, and their merit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from ..estimates import Estimate
 from ..merit import POINTS_OF_A_HALVING, Standing, front_of, ordered
 from .cells import ranged
 from .report_inputs import ReportBundle
+
+_MOST_LOST = 200.0
+"""Points, of which quality has -100 to 100."""
 
 
 def standing_of(bundle: ReportBundle) -> Standing | str:
@@ -26,17 +30,18 @@ def standing_of(bundle: ReportBundle) -> Standing | str:
     first, last = compression["stages"][0], compression["stages"][-1]
     if min(first["ms"], last["ms"], first["nbytes"], last["nbytes"]) <= 0:
         return f"{bundle.name}: its manifest has no latency or no size."
+    lost = _lost(compression)
+    if not all(abs(points) <= _MOST_LOST for points in (lost.value, lost.low, lost.high)):
+        return f"{bundle.name}: its manifest has a loss of more points than there are."
     speed = first["ms"] / last["ms"]
     low, high = _ratio_ends(last) or (1 / speed, 1 / speed)
-    return Standing(
-        Estimate(speed, min(1 / high, speed), max(1 / low, speed)), first["nbytes"] / last["nbytes"], _lost(compression)
-    )
+    return Standing(Estimate(speed, min(1 / high, speed), max(1 / low, speed)), first["nbytes"] / last["nbytes"], lost)
 
 
 def _ratio_ends(stage: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return the interval of a stage's latency as a part of the source's."""
     match stage.get("latency_ratio"):
-        case [int() | float() as low, int() | float() as high] if 0 < low <= high:
+        case [int() | float() as low, int() | float() as high] if 0 < low <= high < math.inf:
             return float(low), float(high)
     return None
 
@@ -55,6 +60,7 @@ def compare_section(bundles: Sequence[ReportBundle]) -> Section:
     fingerprint, task = bundles[0].manifest.source["fingerprint"], bundles[0].manifest.task
     metric = next((b.manifest.compression["metric"] for b in bundles if b.manifest.compression), "quality")
     standings: list[tuple[str, Standing]] = []
+    measured: list[tuple[str, Any]] = []
     missing = []
     for bundle in bundles:
         compression = bundle.manifest.compression
@@ -66,6 +72,13 @@ def compare_section(bundles: Sequence[ReportBundle]) -> Section:
             missing.append(standing)
         else:
             standings.append((bundle.name, standing))
+            measured.append((bundle.name, _measured_on(bundle)))
+    known = [(name, about) for name, about in measured if about is not None]
+    missing += [
+        f"{name}: was measured on other batches, threads or text than {known[0][0]}; compare them with care."
+        for name, about in known
+        if about != known[0][1]
+    ]
     drawn = [_merit(standings), _quality(standings, metric)] if standings else []
     words = (
         "Merit is the geometric mean of the speed gained and the bytes saved, halved for every "
@@ -75,12 +88,21 @@ def compare_section(bundles: Sequence[ReportBundle]) -> Section:
     return Section("Bundles beside each other", drawn, words if drawn else "", missing)
 
 
+def _measured_on(bundle: ReportBundle) -> Any:
+    """Return what a bundle's figures were taken on; None where they are those of the source, by definition."""
+    compression = bundle.manifest.compression
+    if compression is None:
+        return None
+    files = (compression.get("agreement") or {"files": ()})["files"]
+    return compression["workload"], compression.get("measured_in"), sorted(str(f["data"]) for f in files)
+
+
 def _merit(standings: Sequence[tuple[str, Standing]]) -> Figure:
     rows, cells = [], []
     for name, standing, figure, apart in ordered(standings):
         tip = f"{name}: merit {ranged(figure)}"
         rows.append(Row(name, [Bar(figure.value, tip, words=shown(figure.value), interval=(figure.low, figure.high))]))
-        note = "" if apart else "not told apart from the one above"
+        note = "" if apart else "not told apart from one above"
         cells.append(
             [
                 name,

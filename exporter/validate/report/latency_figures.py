@@ -162,7 +162,12 @@ def _servers(bundles: Sequence[ReportBundle]) -> Iterator[Figure]:
                 measured.append(Point(rate, tail["value"], tip, y_interval=ends(tail)))
         bound = shown(server["bound_ms"])
         rows.append(
-            [bundle.name, f"{server['capacity']['rate']:.1f}", "the highest rate of which 1 % is late", f"≤ {bound}"]
+            [
+                bundle.name,
+                f"{server['capacity']['rate']:.1f}",
+                "the highest rate at which at most 1 % is late",
+                f"≤ {bound}",
+            ]
         )
         late += [Series(f"{bundle.name}, bound {bound} ms", sorted(shares, key=_x))] if shares else []
         tails += [Series(bundle.name, sorted(measured, key=_x))] if measured else []

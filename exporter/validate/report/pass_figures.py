@@ -32,7 +32,7 @@ def _waterfalls(bundle: ReportBundle) -> Iterator[Figure]:
     stages = compression["stages"]
     rows = [
         [
-            s["name"],
+            _name(s),
             shown(s["nbytes"] / 1e6),
             shown(s["ms"]),
             f"{s['quality']:.2f}",
@@ -47,17 +47,21 @@ def _waterfalls(bundle: ReportBundle) -> Iterator[Figure]:
         ("latency", f"ms on {shapes} tokens", [s["ms"] for s in stages], True),
         ("quality", f"{compression['metric']}, points", [s["quality"] for s in stages], False),
     ):
-        drawing = bar_chart(title, _steps([s["name"] for s in stages], values, less), label)
+        drawing = bar_chart(title, _steps([_name(s) for s in stages], values, less), label)
         yield Figure(f"{bundle.name}: {title}", "", drawing, table=table)
+
+
+def _name(stage: Mapping[str, Any]) -> str:
+    return f"{stage['name']} (undone)" if stage["undone"] else str(stage["name"])
 
 
 def _steps(names: Sequence[str], values: Sequence[float], less: bool) -> list[Row]:
     """Return whole bars for the first and what came out, and between them what each pass changed."""
     rows = [Row(names[0], [Bar(values[0], f"{names[0]}: {values[0]:.4g}", words=shown(values[0]), color=_WHOLE)])]
     for name, before, after in zip(names[1:], values, values[1:], strict=False):
-        better = after <= before if less else after >= before
+        color = _WHOLE if after == before else _BETTER if (after < before) == less else _WORSE
         tip = f"{name}: {before:.4g} → {after:.4g} ({after - before:+.3g})"
-        rows.append(Row(name, [Bar(after, tip, before, _BETTER if better else _WORSE, f"{after - before:+.3g}")]))
+        rows.append(Row(name, [Bar(after, tip, before, color, f"{after - before:+.3g}")]))
     if len(values) > 1:
         rows.append(
             Row("result", [Bar(values[-1], f"result: {values[-1]:.4g}", words=shown(values[-1]), color=_WHOLE)])
@@ -98,7 +102,7 @@ def _sensitivity(name: str, groups: Sequence[tuple[str, float]], unit: str, floo
     if len(groups) > _MOST_GROUPS:
         largest = {group for group, _ in sorted(groups, key=lambda item: -item[1])[:_MOST_GROUPS]}
         shown_groups = [item for item in groups if item[0] in largest]
-        words += f" Drawn are the {_MOST_GROUPS} largest of {len(groups)}."
+        words += f" The {_MOST_GROUPS} largest of {len(groups)} are drawn."
     rows = [Row(group, [Bar(error, f"{group}: {error:.3g}", words=shown(error))]) for group, error in shown_groups]
     drawing = bar_chart("sensitivity by layer", rows, f"error, {unit}", reference=floor or None)
     table = Table(

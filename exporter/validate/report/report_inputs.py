@@ -8,7 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from ....checked import Mismatch, checked
 from ....errors import SourceError, UsageError
 from ....json_file import read_any_json
-from ....manifest import Manifest
+from ....manifest import MANIFEST, Manifest, read_checked
 from ..lock import identity_of
 from ..outputs import JSON_FILE
 
@@ -141,13 +141,15 @@ def read_bundles(paths: Sequence[Path], verdicts: Sequence[Path]) -> list[Report
     """Return bundles with their verdicts: those of `verdicts` (files, or folders with a gate.json), and of a bundle's own folder.
 
     A verdict belongs to the bundle whose artifact it was given on. Raises UsageError for one that belongs to none, or where two bundles
-    are the same; SourceError for a file that cannot be read.
+    are the same or have several; SourceError for a file that cannot be read, and for a bundle that was changed.
     """
     if not paths:
         raise UsageError("a report needs a bundle: give its directory")
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError("the same bundle is given twice: give each once")
-    manifests = [Manifest.read(path) for path in paths]
+    manifests = [read_checked(path) for path in paths]
+    for path, manifest in zip(paths, manifests, strict=True):
+        _check_stages(path, manifest)
     names = _names(paths)
     artifacts = [identity_of(path, manifest)["artifact"] for path, manifest in zip(paths, manifests, strict=True)]
     gates: dict[int, Mapping[str, Any]] = {}
@@ -160,6 +162,8 @@ def read_bundles(paths: Sequence[Path], verdicts: Sequence[Path]) -> list[Report
         if number is None:
             raise UsageError(f"{file}: is the verdict on {gate['bundle']}, which is none of the bundles given: add it")
         if gate.get("artifact") == artifacts[number]:
+            if number in gates and place in verdicts:
+                raise UsageError(f"{file}: is a second verdict on {gate['bundle']}: give one for each bundle")
             gates[number] = gate
         else:
             outdated.add(number)
@@ -169,6 +173,18 @@ def read_bundles(paths: Sequence[Path], verdicts: Sequence[Path]) -> list[Report
         old = number in outdated and number not in gates
         bundles.append(ReportBundle(names[number], path, manifest, gates.get(number), old, cases, contestant))
     return bundles
+
+
+def _check_stages(path: Path, manifest: Manifest) -> None:
+    """Raise SourceError where a compression's figures cannot be drawn."""
+    compression = manifest.compression
+    if compression is None:
+        return
+    shapes = compression["workload"]["shapes"]
+    if not compression["stages"] or not all(isinstance(s, list) and len(s) == 2 for s in shapes):
+        raise SourceError(
+            f"{path / MANIFEST}: compression has no stages, or shapes that are none: make the bundle again"
+        )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...publish.html_report.axis_ticks import shown
 from ...publish.html_report.bar_chart import Bar, Row, bar_chart
 from ...publish.html_report.report_page import Figure, Judged, Section, Table
@@ -32,7 +34,8 @@ def verdict_on(bundle: ReportBundle) -> Judged:
         rows.append([row["gate"], row["verdict"], figure, limit, row["note"]])
     table = Table(["gate", "verdict", "measured, 95 % interval", "limit", ""], rows) if rows else None
     line = gate["line"].partition(f"{gate['bundle']}: ")[2] or gate["line"]
-    return Judged(bundle.name, gate["verdict"], line, table, gate["remarks"])
+    word = gate["verdict"] if gate["gates"] or gate["crash"] else "not judged"
+    return Judged(bundle.name, word, line, table, gate["remarks"])
 
 
 def process_section(bundles: Sequence[ReportBundle]) -> Section:
@@ -45,7 +48,7 @@ def process_section(bundles: Sequence[ReportBundle]) -> Section:
         if not starts:
             missing.append((bundle.name, "cold start and memory were not measured; headway gate measures them."))
             continue
-        middle = {name: sorted(start[name] for start in starts)[len(starts) // 2] for name, _ in _PARTS}
+        middle = {name: float(np.median([start[name] for start in starts])) for name, _ in _PARTS}
         bars = [
             Bar(
                 middle[name],

@@ -12,6 +12,7 @@ from ...publish.html_report.report_page import MOST_BYTES, Report, Table, html_o
 from ...publish.writing import written
 from ...recipe.recipe import RECIPE_FILE
 from ..gate_rows import UNITS
+from ..scenarios import SCENARIOS
 from .bundle_figures import compare_section
 from .latency_figures import latency_section, load_section
 from .operator_figures import kinds_of, operator_section
@@ -32,6 +33,9 @@ _FACTS = (
     "load",
     "quota",
 )
+_OF_OTHERS = ("speedup_vs", "max_quality_drop")
+"""Gates that need another bundle or text, which a verdict does not name."""
+
 _MODES = {"quick": " --quick", "long": " --long"}
 
 
@@ -59,6 +63,8 @@ def write_report(request: ReportRequest, on_step: Callable[..., None] = lambda *
     """
     if request.out.is_dir() or not request.out.resolve().parent.is_dir():
         raise UsageError(f"{request.out}: a file in a directory that is there is expected, as report.html (--out)")
+    if any(request.out.resolve().is_relative_to(path.resolve()) for path in request.bundles):
+        raise UsageError(f"{request.out}: is inside a bundle: give another place (--out)")
     on_step("read the bundles")
     bundles = read_bundles(request.bundles, request.verdicts)
     sensitivities = [read_sensitivity(place) for place in request.sensitivities]
@@ -79,7 +85,7 @@ def write_report(request: ReportRequest, on_step: Callable[..., None] = lambda *
             [verdict_on(bundle) for bundle in bundles],
             sections,
             _commands(request, bundles),
-            f"Made by Headway {__version__} from stored figures. A figure that is not here was not measured.",
+            _origin(request),
             list(_machines(bundles)),
         )
     ).encode("utf-8")
@@ -92,6 +98,15 @@ def write_report(request: ReportRequest, on_step: Callable[..., None] = lambda *
     return request.out
 
 
+def _origin(request: ReportRequest) -> str:
+    """Return where the figures come from, and what the commands leave out."""
+    profiled = "" if request.stored else "; operators were profiled for it"
+    return (
+        f"Made by Headway {__version__} from stored figures{profiled}. A figure that is not here was not measured. Text, source and "
+        "baseline of a gate have to be given again."
+    )
+
+
 def _profiled(
     request: ReportRequest, bundles: Sequence[ReportBundle], step: Callable[..., None]
 ) -> tuple[dict[str, Mapping[str, float]], list[str]]:
@@ -102,6 +117,9 @@ def _profiled(
     missing = []
     for bundle in bundles:
         step("profile operators", of=len(bundles))
+        if bundle.gate and bundle.gate["crash"]:
+            missing.append(f"{bundle.name}: was not profiled, since its runner crashed in the gate.")
+            continue
         try:
             kinds[bundle.name] = kinds_of(bundle, request.data, request.column)
         except UsageError:
@@ -166,9 +184,13 @@ def _commands(request: ReportRequest, bundles: Sequence[ReportBundle]) -> list[s
 
 
 def _gate_command(name: str, gate: Mapping[str, Any]) -> str:
-    limits = [f"--gate {row['gate']}={row['limit']:g}" for row in gate["gates"] if row["gate"] in UNITS]
+    limits = [
+        f"--gate {row['gate']}={row['limit']!r}"
+        for row in gate["gates"]
+        if row["gate"] in UNITS and row["gate"] not in _OF_OTHERS
+    ]
     figures = gate["figures"]
-    scenarios = [f"--scenario {name}" for name in ("closed-loop", "server", "multi-stream") if name in figures]
+    scenarios = [f"--scenario {name}" for name in SCENARIOS if name in figures]
     bound = [f"--bound {figures['server']['bound_ms']:g}"] if "server" in figures else []
     sweep = ["--sweep"] if figures.get("sweep") else []
     threads = [f"--threads {shlex.quote(str(gate['machine']['threads']))}"] if "threads" in gate["machine"] else []

@@ -33,14 +33,16 @@ def test_rows_answers_and_a_table(headway: Headway, sentence_bundle: Exported, t
     ("words", "code", "says"),
     [
         (["--column", "x"], 2, "no column 'x'; found text"),
-        (["--prompt-name", "query"], 2, "no prompt 'query'"),
+        (["--prompt-name", "passage"], 2, "no prompt 'passage'"),
+        (["--ray", "local", "--threads", "2"], 2, "--threads is for this machine"),
     ],
 )
 def test_wrong_options(
     headway: Headway, sentence_bundle: Exported, texts: Path, words: list[str], code: int, says: str
 ) -> None:
     done = headway("run", sentence_bundle.path, "--data", texts, "--out", texts.with_name("out"), *words)
-    assert done.returncode == code and says in done.stderr and not texts.with_name("out").exists()
+    assert done.returncode == code and says in done.stderr
+    assert [p.name for p in texts.parent.iterdir()] == [texts.name]  # no empty folder of parts
 
 
 def test_libraries_that_are_missing_are_named(

@@ -62,6 +62,15 @@ def test_ids_are_those_of_the_library(first: int, stop: list[str], lower: bool, 
     assert not differ, differ[:3]
 
 
+def test_stop_words_are_the_library_s_where_the_file_has_none(tmp_path: Path) -> None:
+    words = ["the", "apple", "is", "new", "york", "New York"]
+    own = WhitespaceTokenizer(words)
+    tokenizer = read_whitespace_tokenizer(saved(tmp_path, vocab=words), len(words))
+    for text in ("the apple is", "New York", "new york is new"):
+        assert tokenizer(text)["input_ids"] == own.tokenize(text)
+    assert tokenizer("the apple is")["input_ids"] == [1]
+
+
 def test_private_characters_of_a_text_stand_for_no_word(tmp_path: Path) -> None:
     tokenizer = read_whitespace_tokenizer(saved(tmp_path, vocab=WORDS), 100)
     assert tokenizer("\U000f0000apple apple")["input_ids"] == [1]

@@ -180,6 +180,16 @@ def test_a_sweep_measures_threads_batches_and_the_warm_up(
     assert cells[2, 8]["texts_per_second"]["value"] == pytest.approx(200, rel=0.05)
 
 
+def test_a_sweep_changes_no_other_gate(monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, data: Path) -> None:
+    limits = {"max_rss_mb": 500.0, "cold_start_ms": 150.0}
+    monkeypatch.setattr(module, "thread_counts", lambda: [1, 2, 3, 4])
+    plain, swept = (
+        gated(monkeypatch, bert_bundle, limits=limits, data=data, sweep=sweep)[0] for sweep in (False, True)
+    )
+    assert verdicts(plain) == verdicts(swept) == {"max_rss_mb": "pass", "cold_start_ms": "pass"}
+    assert len(plain.figures["cold_starts"]) == len(swept.figures["cold_starts"])
+
+
 def test_a_sweep_that_crashes_keeps_what_it_had(
     monkeypatch: pytest.MonkeyPatch, bert_bundle: Exported, data: Path
 ) -> None:

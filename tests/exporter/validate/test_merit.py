@@ -82,6 +82,13 @@ def test_bundles_are_ordered_and_those_that_overlap_are_not_told_apart() -> None
     assert [apart for *_, apart in rows] == [True, False, True, True]
 
 
+def test_a_bundle_is_told_apart_from_all_above_it() -> None:
+    rows = ordered(
+        [("wide", standing(3, 0, 1.5)), ("narrow", standing(2.9, 0, 0.05)), ("third", standing(2.3, 0, 0.4))]
+    )
+    assert [(name, apart) for name, *_, apart in rows] == [("wide", True), ("narrow", False), ("third", False)]
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20))
 def test_nothing_beats_a_point_of_the_front(points: list[tuple[float, float]]) -> None:
     front = front_of(points)

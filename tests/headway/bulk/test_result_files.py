@@ -57,6 +57,9 @@ def test_columns_are_widened_and_those_that_do_not_fit_are_refused(tmp_path: Pat
         {"id": 1, "a": 1, "b": None},
         {"id": 0.5, "a": None, "b": 0.5},
     ]
+    write_part(tmp_path / "d", pa.table({"id": [2**53 + 1]}), Counts())
+    with pytest.raises(UsageError, match="other types in other rows"):
+        join([tmp_path / "b", tmp_path / "d"], tmp_path / "out")
     with pytest.raises(UsageError, match="other types in other rows"):
         join([tmp_path / "a", tmp_path / "c"], tmp_path / "out")
 

@@ -2,19 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import headway
 from headway.bulk import shard_run
 from headway.bulk.shard_run import run
-from headway.errors import UsageError
+from headway.errors import SourceError, UsageError
+from headway.manifest import MANIFEST
 
 TEXTS = ["the price of bread", "rain", "a small model runs", "rain and bread", "large heads"] * 4
 
@@ -128,6 +131,78 @@ def test_parts_of_another_run_are_not_taken(embedder: Path, data: Path, monkeypa
     check(out, embedder)
 
 
+def test_parts_whose_plan_is_gone_are_not_taken(embedder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = data.with_name("out")
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)  # after the plan was removed
+        with pytest.raises(KeyboardInterrupt):
+            run(embedder, data, out, rows=6)
+    assert not (data.with_name(".out.parts") / "plan").exists()
+    with pytest.raises(UsageError, match="other data, or with other settings"):
+        run(embedder, data, out, rows=6, dtype="float16")
+    run(embedder, data, out, rows=6, dtype="float16", force=True)
+    assert pq.read_schema(out / "part-000000.parquet").field("embedding").type == pa.list_(pa.float16(), 32)
+
+
+def test_a_run_that_failed_before_its_first_part_leaves_nothing(embedder: Path, data: Path) -> None:
+    out = data.with_name("out.parquet")
+    with pytest.raises(UsageError, match="no prompt 'passage'"):
+        run(embedder, data, out, prompt_name="passage")
+    with pytest.raises(SourceError):
+        run(data.parent, data, out)
+    assert [p.name for p in data.parent.iterdir()] == ["in.jsonl"]
+    run(embedder, data, out)
+    check(out, embedder)
+
+
+def test_a_bundle_that_was_replaced_is_noticed(embedder: Path, data: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(embedder, tmp_path / "bundle"))
+
+    def replaces(plan: shard_run.Plan, missing: object, step: object) -> None:
+        raw = json.loads((bundle / MANIFEST).read_text())
+        (bundle / MANIFEST).write_text(json.dumps(raw | {"labels": {"0": "other"}}))
+        shard_run.opened(plan)
+
+    before = shard_run.identity_of(bundle)
+    raw = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps(raw | {"bench": {"cases": []}}))
+    assert shard_run.identity_of(bundle) == before  # it is no faster for it
+    with pytest.raises(SourceError, match="was replaced since the run began"):
+        run(bundle, data, tmp_path / "out", compute=replaces)
+
+
+def test_rows_may_lack_the_text_but_no_file_its_column(embedder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"id": 1}\n' * 120 + '{"text": "rain"}\n')
+    run(embedder, file, tmp_path / "out", rows=50, column="text")
+    assert pq.read_table(tmp_path / "out").column("embedding").null_count == 120
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text\nrain\n")
+    (folder / "b.csv").write_text("body\nrain\n")
+    with pytest.raises(UsageError, match=r"b\.csv: there is no column 'text'; found body"):
+        run(embedder, folder, tmp_path / "out2")
+
+
+def test_parts_of_a_directory_are_one_dataset(tagger: Path, tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": ""}\n{"text": "the price of bread"}\n{"text": null}\n')
+    run(tagger, file, tmp_path / "out", rows=1)
+    found = pq.read_table(tmp_path / "out").column("entities").to_pylist()
+    assert found[0] == [] and found[2] is None
+
+
+def test_file_systems_without_locks(embedder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_run, "lock", lambda folder: None)
+    monkeypatch.setattr("headway.replaced.lock", lambda folder, **_: None)
+    run(embedder, data, data.with_name("out.parquet"))
+    check(data.with_name("out.parquet"), embedder)
+
+
 def test_two_runs_to_one_place(embedder: Path, data: Path) -> None:
     from headway.replaced import lock
 
@@ -149,6 +224,13 @@ def test_what_is_no_result_is_not_replaced(embedder: Path, data: Path) -> None:
     (folder / "thesis.txt").write_text("years")
     with pytest.raises(UsageError, match="not what a run wrote"):
         run(embedder, data, folder, force=True)
+    with pytest.raises(UsageError, match="is the data"):
+        run(embedder, data, data, force=True)
+    mine = data.with_name("parts")
+    mine.mkdir()
+    pq.write_table(pa.table({"text": ["rain"]}), mine / "part-000000.parquet")
+    with pytest.raises(UsageError, match="not what a run wrote"):
+        run(embedder, data, mine, force=True)
     assert (folder / "thesis.txt").read_text() == "years"
 
 

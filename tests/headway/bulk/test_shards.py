@@ -71,6 +71,11 @@ def test_any_texts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: li
         assert sum(s.rows for s in shards) == len(texts)
 
 
+def test_long_texts_of_csv(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", ["x" * 200_000, "y"])
+    assert [len(t) for t in texts_in(shards_of([file], 1))] == [200_000, 1]
+
+
 def test_columns_that_rows_lack_are_null(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "rain"}\n\n{"text": null, "id": 3}\n')
@@ -98,6 +103,9 @@ def test_a_directory_is_its_files_by_name(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "rain"\n', "rows 1 to 1: Expecting"),
         ("a.jsonl", b'{"text": "\xff"}\n', "rows 1 to 1: 'utf-8'"),
         ("a.jsonl", b'{"text": 1}\n{"text": "a"}\n', "rows 1 to 2"),
+        ("a.jsonl", b'{"id": 99999999999999999999999}\n', "rows 1 to 1"),
+        ("a.jsonl", b'{"id": ' + b"[" * 100_000, "rows 1 to 1"),
+        ("a.jsonl", "\xa0\n".encode(), "rows 1 to 1: Expecting"),
         ("a.parquet", b"PAR1 no", "cannot be read"),
         ("a.json", b"[]", r"\.json is not read"),
         ("none.csv", None, "no such file"),

@@ -59,8 +59,8 @@ def test_prompts_stand_before_texts(embedder: Path) -> None:
     np.testing.assert_allclose(
         runs(["bread"]).columns["embedding"], TextsToColumns(embedder)(["rain bread"]).columns["embedding"]
     )
-    with pytest.raises(UsageError, match="no prompt 'query'"):
-        TextsToColumns(embedder, prompt_name="query")
+    with pytest.raises(UsageError, match="no prompt 'passage'"):
+        TextsToColumns(embedder, prompt_name="passage")
 
 
 def test_classes_have_label_and_score(classifier: Path, reranker: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,24 @@ def test_each_row_is_cut_to_its_tokens_where_padding_must_not_matter() -> None:
     outputs = echo(cut_padding=True).run({"input_ids": IDS, "attention_mask": MASK})
     assert outputs["tokens"][..., 0].tolist() == IDS.tolist()
     assert outputs["pooled"][:, 0].tolist() == [4, 2]
+
+
+def test_threads_do_not_run_rows_at_once() -> None:
+    """A runtime keeps the results of a call until the next one: here in one array, as its own memory."""
+
+    class Overwrites(Echo):
+        memory = np.zeros((1, 4, 1), np.float32)
+
+        def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            self.memory[:] = feeds["input_ids"][..., None]
+            time.sleep(0.001)
+            return [self.memory, np.zeros((1, 1), np.float32)]
+
+    runner = Overwrites(["input_ids"], [("tokens", 1), ("pooled", None)], max_length=4, cut_padding=False)
+    feeds = [{"input_ids": np.full((2, 4), i)} for i in range(40)]
+    with ThreadPoolExecutor(4) as threads:
+        for i, outputs in enumerate(threads.map(runner.run, feeds)):
+            assert (outputs["tokens"] == i).all()
 
 
 @pytest.mark.parametrize("feeds", [{"input_ids": IDS, "attention_mask": MASK}, {"input_ids": IDS}])

@@ -28,6 +28,7 @@ _GATES = (".mask.log_alpha", ".log_alpha", ".qz_loga", ".mask")
 _GATE = _GATES[0]
 _PAIRS = (("0", "1"), ("linear1", "linear2"), ("BLinear", "ALinear"), ("V", "U"), ("v", "u"), ("v_proj", "u_proj"))
 """Names of two linear layers in the place of one, the first that runs first: a torch Sequential, FLOP, ASVD, and names of plain SVD."""
+_FEED_FORWARD = ("linear1", "linear2")
 _FIRST = re.compile(rf"(.+)\.({'|'.join(first for first, _ in _PAIRS)})\.weight")
 _INSIDE = ("encoder.", "transformer.", "layers.", "layer.", "pooler.", "embeddings.")
 _EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens")
@@ -104,6 +105,8 @@ def _is_stacked(checkpoint: Checkpoint, stem: str, ends: tuple[str, str]) -> boo
     """Return whether two linear layers stand where the class has one, in a block, a pooler or the embeddings."""
     pair = [checkpoint.state.get(f"{stem}.{end}.weight") for end in ends]
     both = all(t is not None and len(t.shape) == 2 for t in pair)
+    if ends == _FEED_FORWARD and f"{stem}.{ends[0]}.bias" in checkpoint.state:
+        return False  # the names of torch's own feed-forward, which has an activation between
     return both and stem not in checkpoint.resized and any(part in stem for part in _INSIDE)
 
 
@@ -189,9 +192,16 @@ def _put(stem: str, factors: _Factors, fresh: dict[str, StoredTensor]) -> None:
     if rank > break_even(out, into):
         merged = _looked_up if factors.lookup else _multiplied
         shape = (into, out) if factors.lookup else (out, into)
+        bias = factors.bias
+        if factors.lookup and bias is not None:  # an embedding has none: each row has it
+            added = bias
+            fresh[f"{stem}.weight"] = second.computed(
+                lambda given: merged(first.read(), given) + added.read().float(), shape=shape
+            )
+            return
         fresh[f"{stem}.weight"] = second.computed(lambda given: merged(first.read(), given), shape=shape)
-        if factors.bias is not None:
-            fresh[f"{stem}.bias"] = factors.bias
+        if bias is not None:
+            fresh[f"{stem}.bias"] = bias
         return
     if rank == 0:  # one rank of zeros, which no answer shows: layers of no size cannot be traced
         shape = (into, 1) if factors.lookup else (1, into)

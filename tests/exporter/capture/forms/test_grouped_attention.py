@@ -30,11 +30,18 @@ def weights() -> dict[str, np.ndarray]:
     arrays |= {n: RNG.standard_normal(s).astype(np.float32) / 5 for n, s in more.items()}
     norm = {"gamma": np.ones(WIDTH, np.float32), "beta": np.zeros(WIDTH, np.float32)}
     one = {"one": np.array(1, np.int32), "axis": np.array([1]), "total": np.array(5, np.int32)}
+    one["places"] = np.array([[1, 0, 3, 2, 4]] * len(MASK))  # of which the operator follows the first alone
     return {**arrays, **norm, **one, "whole": whole, "cos": np.cos(turns), "sin": np.sin(turns)}
 
 
 def model(
-    *, packed: bool = False, rotary: int = 0, counted: bool = True, cache: bool = False, **settings: Any
+    *,
+    packed: bool = False,
+    rotary: int = 0,
+    counted: bool = True,
+    cache: bool = False,
+    places: bool = False,
+    **settings: Any,
 ) -> ir.Model:
     """Return a layer of an encoder whose attention is one node; ids, mask and outputs as an encoder has them."""
     node = helper.make_node
@@ -51,7 +58,8 @@ def model(
         node(
             "GroupQueryAttention",
             ["q", *(["", ""] if packed else ["k", "v"]), *(["past", "past"] if cache else ["", ""]),
-             "lengths" if counted else "given", "total", *(["cos", "sin"] if rotary else [])],
+             "lengths" if counted else "given", "total", *(["cos", "sin"] if rotary else []),
+             *(["places"] if places else [])],
             ["mixed", "keys", "values"], domain="com.microsoft", name="n", num_heads=HEADS, kv_num_heads=KV,
             do_rotary=int(rotary > 0), rotary_interleaved=int(rotary > 1), **settings,
         ),
@@ -86,7 +94,7 @@ def rows(answer: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"packed": True}, {"rotary": 1}, {"rotary": 2, "packed": True}, {"scale": 0.3}],
+    [{}, {"packed": True}, {"rotary": 1}, {"rotary": 2, "packed": True}, {"scale": 0.3}, {"rotary": 1, "places": True}],
     ids=str,
 )
 def test_answers_are_those_of_the_operator(options: dict) -> None:

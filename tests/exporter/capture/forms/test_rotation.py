@@ -40,6 +40,8 @@ def test_what_does_not_fit_is_refused() -> None:
     inputs = {"x": X, "p": PLACES}
     refuse_one("cosines of shape .8, 4. and sines of .8, 3.", rotary(), inputs, angles(4) | {"s": angles(3)["s"]})
     refuse_one("does not say how many there are", rotary(rotary_embedding_dim=4), inputs, angles(2))
+    damaged = rotary(num_heads=2, rotary_embedding_dim=4)
+    refuse_one("it rotates 4 features by angles of 8", damaged, inputs, angles(4))
     refuse_one("several texts in one row", rotary(is_packed_batching=1), inputs, angles(4))
     refuse_one("it scales what it rotates", rotary(scale=2.0), inputs, angles(4))
     refuse_one("its cosines is not a constant", rotary(), inputs | {"c": angles(4)["c"]}, {"s": angles(4)["s"]})

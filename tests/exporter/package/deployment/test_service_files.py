@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from configparser import ConfigParser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_a_function_answers_as_the_bundle(
     for event in ({}, {"texts": []}, {"texts": [1]}, {"body": "{"}, {"texts": ["x"] * 65}, None):
         assert module.handler(event)["statusCode"] == 400
     assert "0.5 s" in (tmp_path / "README.md").read_text()
+
+
+def test_queries_and_documents_are_no_function(
+    sentence_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = replace(sentence_bundle.manifest, task="multi-vector")
+    monkeypatch.setattr(service_files, "_copied", lambda *_: several)
+    with pytest.raises(UsageError, match="queries and documents in two ways"):
+        write_function(sentence_bundle.path, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def test_other_targets_are_refused(sentence_bundle: Exported, monkeypatch: pytes
         ({"target": "web"}, "not for target web; export with --target ort, ort-cuda, tensorrt"),
         ({"target": "ort-tensorrt"}, "not for target ort-tensorrt"),
         ({"task": "multiple-choice"}, "several texts"),
+        ({"task": "multi-vector"}, "queries and documents in two ways"),
     ):
         bundle.manifest = replace(sentence_bundle.manifest, **changes)
         with pytest.raises(UsageError, match=says):

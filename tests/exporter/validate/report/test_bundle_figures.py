@@ -42,6 +42,18 @@ def test_what_something_beats_is_not_on_the_front(bundles: list[ReportBundle]) -
     assert table is not None and {row[0]: row[3] for row in table.rows}["worse"] == "no"
 
 
+def test_bundles_that_were_measured_otherwise_are_named(bundles: list[ReportBundle]) -> None:
+    changed = compression(3.0)
+    changed["workload"] = {"shapes": [[32, 512]], "threads": 16}
+    far = replace(bundles[1], name="far", manifest=replace(bundles[1].manifest, compression=changed))
+    section = compare_section([*bundles, far])
+    assert section.missing == ["far: was measured on other batches, threads or text than half; compare them with care."]
+    endless = compression()
+    endless["stages"][-1]["latency_ratio"] = [0.5, float("inf")]
+    standing = standing_of(replace(bundles[1], manifest=replace(bundles[1].manifest, compression=endless)))
+    assert isinstance(standing, Standing) and standing.speed.low == standing.speed.value == standing.speed.high
+
+
 def test_what_cannot_be_compared_is_named_and_left_out(bundles: list[ReportBundle]) -> None:
     plain, half, _ = bundles
     other = replace(
@@ -54,6 +66,7 @@ def test_what_cannot_be_compared_is_named_and_left_out(bundles: list[ReportBundl
     flat = compression()
     flat["stages"][-1]["ms"] = 0.0
     broken = replace(half, name="broken", manifest=replace(half.manifest, compression=flat))
-    section = compare_section([plain, half, other, metric, rounded, broken])
-    assert [words.split(":")[0] for words in section.missing] == ["other", "metric", "rounded", "broken"]
+    lost = replace(half, name="lost", manifest=replace(half.manifest, compression=compression(lost=-1e5)))
+    section = compare_section([plain, half, other, metric, rounded, broken, lost])
+    assert [words.split(":")[0] for words in section.missing] == ["other", "metric", "rounded", "broken", "lost"]
     assert section.figures[0].table is not None and len(section.figures[0].table.rows) == 2

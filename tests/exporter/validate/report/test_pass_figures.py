@@ -1,12 +1,14 @@
 """Passes and sensitivities in a report."""
 
+from dataclasses import replace
+
 import pytest
 
 from headway.exporter.export import Exported
 from headway.exporter.validate.report.pass_figures import pass_section, sensitivity_section
 from headway.exporter.validate.report.report_inputs import ReportBundle
 
-from tests.support.reports import three
+from tests.support.reports import compression, three
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,16 @@ def test_a_waterfall_has_what_each_pass_changed(bundles: list[ReportBundle]) -> 
     assert "remove: 90 → 88.5 (-1.5)" in quality.drawing and 'class="bar c5"' in quality.drawing
     assert size.table is not None and size.table.rows[1] == ["remove", "20", "2", "88.50", "heads: 12 → 6"]
     assert section.missing == ["plain: no pass; an export of the source."]
+
+
+def test_a_pass_that_was_undone_is_no_gain(bundles: list[ReportBundle]) -> None:
+    stored = compression()
+    again = stored["stages"][1] | {"name": "split", "undone": True}
+    stored["stages"].append(again)
+    section = pass_section([replace(bundles[1], manifest=replace(bundles[1].manifest, compression=stored))])
+    size = section.figures[0]
+    assert size.table is not None and size.table.rows[2][0] == "split (undone)"
+    assert "split (undone): 20 → 20 (+0)" in size.drawing and size.drawing.count('class="bar c2"') == 1
 
 
 def test_sensitivities_of_compressions_and_of_files(bundles: list[ReportBundle]) -> None:

@@ -11,7 +11,7 @@ from headway.errors import SourceError, UsageError
 from headway.exporter.export import Exported
 from headway.exporter.validate.report.report_inputs import read_bundles, read_gate, read_sensitivity
 
-from tests.support.reports import bench, copied, gate, judged, stored
+from tests.support.reports import bench, compression, copied, gate, judged, stored
 
 
 def test_a_verdict_belongs_to_the_bundle_of_its_bytes(bert_bundle: Exported, tmp_path: Path) -> None:
@@ -24,6 +24,26 @@ def test_a_verdict_belongs_to_the_bundle_of_its_bytes(bert_bundle: Exported, tmp
     assert old.gate is None and old.outdated
     judged(renamed, renamed)
     assert read_bundles([renamed], [])[0].gate is not None
+
+
+def test_a_bundle_whose_bytes_were_changed_has_no_report(bert_bundle: Exported, tmp_path: Path) -> None:
+    path = copied(bert_bundle.path, tmp_path / "bundle")
+    verdict = judged(path, tmp_path / "a")
+    with pytest.raises(UsageError, match="is a second verdict on bundle"):
+        read_bundles([path], [verdict, verdict])
+    model = path / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(SourceError, match=r"model\.onnx"):
+        read_bundles([path], [verdict])
+
+
+def test_compressions_that_cannot_be_drawn_are_refused(bert_bundle: Exported, tmp_path: Path) -> None:
+    for number, change in enumerate(({"stages": []}, {"workload": {"shapes": [[1, 2, 3]], "threads": 1}})):
+        path = copied(bert_bundle.path, tmp_path / str(number), compression=compression() | change)
+        with pytest.raises(SourceError, match="no stages, or shapes that are none"):
+            read_bundles([path], [])
 
 
 def test_a_verdict_on_none_of_the_bundles_is_refused(bert_bundle: Exported, tmp_path: Path) -> None:
