@@ -74,7 +74,12 @@ def read_modules(directory: Path, route: str | None = None) -> tuple[SentenceMod
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
             raise SourceError(f"{path}: not a list of sentence-transformers modules: {entry!r} has no type")
         place = entry.get("path", "")
-        if not isinstance(place, str) or PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+        if (
+            not isinstance(place, str)
+            or "\0" in place
+            or PurePosixPath(place).is_absolute()
+            or ".." in PurePosixPath(place).parts
+        ):
             raise SourceError(
                 f"{path}: the path {place!r} is outside the directory: give the module a folder inside it"
             )
@@ -118,7 +123,7 @@ def _routed(folder: Path, route: str | None) -> tuple[SentenceModule, ...]:
         raise SourceError(f"{path}: there is no route {route!r}; the Router has: {known}")
     modules = []
     for name in routes[route]:
-        if not isinstance(name, str) or Path(name).name != name or not isinstance(types.get(name), str):
+        if not isinstance(name, str) or "\0" in name or Path(name).name != name or not isinstance(types.get(name), str):
             raise SourceError(f"{path}: {name!r} is no folder of a module with a type: save the model again")
         modules.append(_module(types[name], folder / name))
     if not modules:

@@ -104,9 +104,9 @@ def run(
     run writes there now. Errors of bundle and data as their own functions raise them.
     """
     began = time.monotonic()
-    _check_place(out, force)
     if out.resolve() == data.resolve():
         raise UsageError(f"{out}: is the data; give another --out")
+    _check_place(out, force)
     files = files_of(data)
     step("read the data")
     shards = tuple(shards_of([f.resolve() for f in files], rows))

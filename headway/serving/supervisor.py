@@ -93,6 +93,8 @@ class Supervisor:
         self._settings = settings
         self._log = log or EventLog()
         self._workers: dict[int, _Worker] = {}
+        self._leaving: set[int] = set()
+        """Workers that were told to end, or were killed, and have not ended."""
         self._pending: list[int] = []
         """Signals that came and were not dealt with."""
 
@@ -232,8 +234,10 @@ class Supervisor:
             for process in self._workers:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            self._workers = old  # the ends of the new ones are no deaths of this server's
+            self._leaving |= set(self._workers)  # their ends are no deaths of this server's
+            self._workers = old
             return opened
+        self._leaving |= set(old)
         for process in old:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
@@ -251,6 +255,7 @@ class Supervisor:
             if process == 0:
                 return died
             forget_process(process)
+            self._leaving.discard(process)
             worker = self._workers.pop(process, None)
             if worker is not None:
                 died.append(self._says_ready(worker))
@@ -260,25 +265,31 @@ class Supervisor:
         """End all workers, those of an earlier bundle among them, and return 0 where each ended by itself."""
         self._log.say("stopping")
         bound.close()  # so that with the last worker's the socket is closed, and later clients are refused, not reset
-        processes = set(self._workers)
-        self._workers.clear()
-        for process in processes:
+        processes = set(self._workers) | self._leaving
+        for process in self._workers:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
+        self._workers.clear()
         end = time.monotonic() + self._settings.drain + 5
         while time.monotonic() < end:
-            try:
-                process, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
+            processes = {process for process in processes if not _ended(process)}
+            if not processes:
                 self._log.say("stopped")
                 return 0
-            if process == 0:
-                time.sleep(0.02)
+            time.sleep(0.02)
         for process in processes:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self._log.say("stopped", message="workers did not end in time and were killed")
         return 1
+
+
+def _ended(process: int) -> bool:
+    """Return whether a child has ended, and collect it."""
+    try:
+        return os.waitpid(process, os.WNOHANG)[0] == process
+    except ChildProcessError:
+        return True
 
 
 def run_worker(

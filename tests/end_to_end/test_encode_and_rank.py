@@ -25,8 +25,14 @@ def test_prompts_and_dimensions_at_call_time(tmp_path: Path) -> None:
     (source / "config_sentence_transformers.json").write_text(json.dumps({"prompts": PROMPTS}))
     export(Recipe(source=str(source)), tmp_path / "out")
     bundle, library = headway.open(tmp_path / "out"), SentenceTransformer(str(source), device="cpu")
-    assert bundle.manifest.prompts == {"query": PROMPTS["query"]}
-    for given in ({}, {"prompt_name": "query"}, {"prompt": "a model: "}, {"prompt_name": "query", "truncate_dim": 12}):
+    assert bundle.manifest.prompts == PROMPTS
+    for given in (
+        {},
+        {"prompt_name": "query"},
+        {"prompt_name": "document"},
+        {"prompt": "a model: "},
+        {"prompt_name": "query", "truncate_dim": 12},
+    ):
         for normalize in (False, True):
             wanted = library.encode(TEXTS, normalize_embeddings=normalize, **given)  # type: ignore[arg-type]
             np.testing.assert_allclose(bundle.encode(TEXTS, normalize=normalize, **given), wanted, atol=2e-6)  # type: ignore[arg-type]
@@ -54,5 +60,5 @@ def test_a_cross_encoder_ranks_as_its_library_does(tmp_path: Path) -> None:
 
 def test_a_ranking_needs_one_score(bert_bundle: object, tmp_path: Path) -> None:
     bundle = headway.open(bert_bundle.path)  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="text-classification is needed"):
+    with pytest.raises(UsageError, match="text-classification or sentence-embedding"):
         bundle.rank("a", ["b"])

@@ -23,7 +23,7 @@ import yaml
 
 from tests.support import models
 
-REASONS = ("GPU", "phone", "macOS", "network", "long")
+REASONS = ("GPU", "phone", "macOS", "network", "cluster", "long")
 """Why a snippet may be left out of the tests."""
 
 RUN = ("console", "python", "yaml")

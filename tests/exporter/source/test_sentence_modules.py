@@ -38,6 +38,7 @@ def test_modules_are_read_in_order(sentence: Path) -> None:
         ("[1]", "1 has no type"),
         ('[{"type": "a.B", "path": "../x"}]', "'../x' is outside the directory"),
         ('[{"type": "a.B", "path": "/x"}]', "'/x' is outside the directory"),
+        ('[{"type": "a.B", "path": "x\\u0000"}]', "is outside the directory"),
     ],
 )
 def test_a_list_that_is_none_is_refused(tmp_path: Path, content: str, says: str) -> None:

@@ -19,6 +19,8 @@ from headway.bulk.shard_run import run
 from headway.errors import SourceError, UsageError
 from headway.manifest import MANIFEST
 
+from tests.support.reports import bench
+
 TEXTS = ["the price of bread", "rain", "a small model runs", "rain and bread", "large heads"] * 4
 
 
@@ -169,7 +171,7 @@ def test_a_bundle_that_was_replaced_is_noticed(embedder: Path, data: Path, tmp_p
 
     before = shard_run.identity_of(bundle)
     raw = json.loads((bundle / MANIFEST).read_text())
-    (bundle / MANIFEST).write_text(json.dumps(raw | {"bench": {"cases": []}}))
+    (bundle / MANIFEST).write_text(json.dumps(raw | {"bench": bench()}))
     assert shard_run.identity_of(bundle) == before  # it is no faster for it
     with pytest.raises(SourceError, match="was replaced since the run began"):
         run(bundle, data, tmp_path / "out", compute=replaces)

@@ -33,7 +33,7 @@ def test_shares_are_parts_of_all_operators() -> None:
 
 def test_a_changed_bundle_is_not_profiled(bert_bundle: Exported, tmp_path) -> None:
     path = copied(bert_bundle.path, tmp_path / "copy")
-    (path / "tokenizer.json").write_text("{}")
     (bundle,) = read_bundles([path], [])
+    (path / "tokenizer.json").write_text("{}")
     with pytest.raises(SourceError, match=r"tokenizer\.json"):
         kinds_of(bundle)

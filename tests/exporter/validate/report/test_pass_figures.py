@@ -48,7 +48,7 @@ def test_sensitivities_of_compressions_and_of_files(bundles: list[ReportBundle])
     first, _, last = section.figures
     assert first.table is not None and last.table is not None
     assert first.table.rows == [["block 0 query", "0.002", "yes"], ["block 1 query", "4e-05", "no"]]
-    assert "the 60 largest of 80" in last.words and len(last.table.rows) == 80 and "g10:" not in last.drawing
+    assert "The 60 largest of 80 are drawn" in last.words and len(last.table.rows) == 80 and "g10:" not in last.drawing
 
 
 def test_what_was_not_measured_is_named(bundles: list[ReportBundle]) -> None:
