@@ -30,7 +30,7 @@ OUT = Path("build/export-cost")
 
 @dataclass
 class Cost:
-    """Seconds of wall time and peak resident bytes of a process and its children."""
+    """Seconds of wall time and peak bytes of a process and its children; pages that they share count once (PSS)."""
 
     seconds: float
     peak: int
@@ -49,7 +49,7 @@ def cost(command: list[str], environment: dict[str, str] | None = None) -> Cost:
         while not done.wait(0.02):
             try:
                 family = [root, *root.children(recursive=True)]
-                peak = max(peak, sum(p.memory_info().rss for p in family))
+                peak = max(peak, sum(p.memory_full_info().pss for p in family))
             except psutil.NoSuchProcess:
                 return
 

@@ -131,7 +131,7 @@ ROWS = (
     Row("HQQ, 4 bits", _quantized(test_hqq.packing(4), test_hqq.SETTINGS)),
     Row("compressed-tensors, 4 bits", _quantized(test_compressed_tensors.packing(4), test_compressed_tensors.settings())),
     Row("torchao, 8 bits", _quantized(test_torchao.packing(8), test_torchao.SETTINGS, bits=8, symmetric=True)),
-    Row("bitsandbytes, 8 bits", _quantized(test_bitsandbytes_8bit.pack, test_bitsandbytes_8bit.SETTINGS, bits=8)),
+    Row("bitsandbytes, 8 bits", _quantized(test_bitsandbytes_8bit.pack, test_bitsandbytes_8bit.SETTINGS, bits=8, symmetric=True)),
     Row("bitsandbytes, NF4", _quantized(test_bitsandbytes_4bit.packing("nf4", True), test_bitsandbytes_4bit.SETTINGS)),
     Row("LoRA adapter", _adapted),
 )  # fmt: skip
