@@ -78,6 +78,12 @@ def test_every_text_needs_a_label(classifier) -> None:
         )
 
 
+def test_labels_are_for_models_with_logits(tmp_path: Path) -> None:
+    made = canonical(models.make_model(tmp_path, num_hidden_layers=1))
+    with pytest.raises(UsageError, match="the model gives last_hidden_state and no logits"):
+        collect(TorchGraph(made), read_anatomy(made), [batch(TEXTS)], source="", text="", labels=np.zeros(6, int))
+
+
 @pytest.mark.parametrize("scoring", [Scoring("value", "sigmoid"), Scoring("value", "identity"), None])
 def test_a_model_with_one_logit_has_evidence(tmp_path: Path, scoring: Scoring | None) -> None:
     """By a softmax of its one logit every gradient is zero, and all directions of an output count alike."""

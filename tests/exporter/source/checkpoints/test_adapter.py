@@ -13,6 +13,12 @@ from headway.exporter.source.checkpoints.adapter import Adapter, adapter_setting
 from tests.checkpoints.adapters import save_adapter
 
 
+def test_its_kind_is_said_in_words(tmp_path: Path) -> None:
+    settings = {"peft_type": "LORA"}
+    kinds = [settings, settings | {"use_dora": True}, settings | {"use_dora": False}, {"peft_type": "IA3"}]
+    assert [Adapter(tmp_path, given, {}).kind for given in kinds] == ["LoRA", "DoRA", "LoRA", "IA3"]
+
+
 def test_scales_follow_rank_alpha_and_patterns(tmp_path: Path) -> None:
     settings = {
         "peft_type": "LORA",
