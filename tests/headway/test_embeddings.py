@@ -14,8 +14,9 @@ def test_a_prompt_is_given_or_named() -> None:
     assert prompt_for(prompts, "query", "say: ") == "say: "
     with pytest.raises(UsageError, match="no prompt 'passage'; the bundle has: query"):
         prompt_for(prompts, "passage", None)
+    assert prompt_for({}, "query", None) == prompt_for(prompts, "document", None) == ""  # as in their library
     with pytest.raises(UsageError, match="the bundle has: none"):
-        prompt_for({}, "query", None)
+        prompt_for({}, "passage", None)
 
 
 def test_embeddings_are_cut_before_they_are_scaled() -> None:
