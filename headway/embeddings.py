@@ -29,11 +29,11 @@ class Sparse:
     truncated: bool = False
 
 
-QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
+_QUERY_PROMPTS, _DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
 """Names of the prompts for queries and for documents, of which the first that a model has is taken."""
 
-
-_SIDES = ("query", "document")
+SIDES = ("query", "document")
+"""What a text may be in a search."""
 
 
 def prompt_for(prompts: Mapping[str, str], name: str | None, prompt: str | None) -> str:
@@ -42,7 +42,7 @@ def prompt_for(prompts: Mapping[str, str], name: str | None, prompt: str | None)
         return prompt
     if name is None:
         return ""
-    if name in _SIDES and name not in prompts:  # which sentence-transformers always has, empty where nothing is said
+    if name in SIDES and name not in prompts:  # which sentence-transformers always has, empty where nothing is said
         return ""
     if name not in prompts:
         known = ", ".join(sorted(prompts)) or "none"
@@ -52,7 +52,7 @@ def prompt_for(prompts: Mapping[str, str], name: str | None, prompt: str | None)
 
 def side_prompt(prompts: Mapping[str, str], side: str) -> str:
     """Return what is put in front of a `query` or a `document`, as sentence-transformers chooses it; nothing where there is no prompt."""
-    names = QUERY_PROMPTS if side == "query" else DOCUMENT_PROMPTS
+    names = _QUERY_PROMPTS if side == "query" else _DOCUMENT_PROMPTS
     return next((prompts[name] for name in names if name in prompts), "")
 
 

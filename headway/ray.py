@@ -41,9 +41,7 @@ class BundleMapper:
         if self._column not in batch:
             raise UsageError(f"there is no column {self._column!r}; found {', '.join(batch)}")
         answers = self._runs([text if isinstance(text, str) else None for text in batch[self._column]])  # type: ignore[misc]
-        for name in answers.columns:
-            if name in batch:
-                raise UsageError(f"the data has a column {name!r} already, which the answers have too: rename it")
+        answers.check_free(batch.keys())
         return {**batch, **{name: _array(column) for name, column in answers.columns.items()}}
 
 

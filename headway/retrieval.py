@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .embeddings import (
-    DOCUMENT_PROMPTS,
-    QUERY_PROMPTS,
+    SIDES,
     SIMILARITIES,
     Ranked,
     Sparse,
@@ -31,7 +30,6 @@ Embeddings = np.ndarray | list[np.ndarray]
 
 _EMBEDDING = tuple(SIMILARITIES)
 _ROWS = ("sentence-embedding", "sparse-embedding")
-_SIDES = ("query", "document")
 
 
 class Retrieval(TextModel):
@@ -114,19 +112,17 @@ class Retrieval(TextModel):
         self._expect(*_EMBEDDING)
         if self.manifest.task == "multi-vector":
             return self.vectors(texts, side, **options)
-        names = QUERY_PROMPTS if side == "query" else DOCUMENT_PROMPTS
-        return self.encode(texts, **self._for_side(side, names, options))
+        return self.encode(texts, **self._for_side(side, options))
 
-    def _for_side(self, side: str, names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    def _for_side(self, side: str, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options of `encode` for queries or documents."""
         route = self.manifest.route
-        if route in _SIDES and route != side:
+        if route in SIDES and route != side:
             raise UsageError(
                 f"{self.path}: the route {route!r} of a Router; the bundle of the route {side!r} encodes these texts"
             )
         if options.get("prompt") is None and options.get("prompt_name") is None:
-            name = next((n for n in names if n in self.manifest.prompts), None)
-            return {**options, "prompt_name": name}
+            return {**options, "prompt": side_prompt(self.manifest.prompts, side)}
         return options
 
     def sparse(

@@ -1,7 +1,6 @@
 """`headway run`: answer all texts of files, of any size, by a bundle."""
 
 import gc
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ from ...errors import UsageError
 from .. import api
 from . import options as o
 from .progress import progress
-from .shared import console, print_json
+from .shared import check_installed, console, print_json
 
 _STAGES = 3
 
@@ -94,10 +93,10 @@ def run(
     from ...serving.server_settings import available_processors
 
     with api.needs("data"):
-        _check_installed("pyarrow")
+        check_installed("pyarrow")
     if ray is not None:
         with api.needs("search"):
-            _check_installed("ray")
+            check_installed("ray")
         if threads is not None:
             raise UsageError(
                 "--threads is for this machine; on a cluster each processor computes a batch: leave it out"
@@ -136,8 +135,3 @@ def _record(done: Any) -> dict[str, Any]:
         "seconds": round(done.seconds, 1),
         "texts_per_second": round(rate, 1) if rate is not None else None,
     }
-
-
-def _check_installed(name: str) -> None:
-    if find_spec(name) is None:
-        raise ModuleNotFoundError(name, name=name)

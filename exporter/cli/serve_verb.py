@@ -2,7 +2,6 @@
 
 import math
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from ...errors import UsageError
 from ...manifest import Manifest
 from .. import api
+from .shared import check_installed
 
 SERVER = "Server"
 LIMITS = "Limits"
@@ -94,7 +94,7 @@ def serve(
     from ...serving.server_settings import KEY_VARIABLE, ServerSettings, read_duration
 
     with api.needs("serve"):
-        _check_installed("starlette", "uvicorn", "httptools", "orjson", "prometheus_client")
+        check_installed("starlette", "uvicorn", "httptools", "orjson", "prometheus_client")
     from ...serving.supervisor import Supervisor, bundle_names
 
     settings = ServerSettings(
@@ -126,13 +126,6 @@ def _bytes(megabytes: float) -> int:
     if not math.isfinite(megabytes):
         raise UsageError(f"--max-mb {megabytes}: a size in MB is expected")
     return round(megabytes * 1e6)
-
-
-def _check_installed(*names: str) -> None:
-    """Raise ModuleNotFoundError for the first that is missing. None is imported: prometheus-client reads its settings then."""
-    for name in names:
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(name, name=name)
 
 
 def _is_page(bundle: Path) -> bool:

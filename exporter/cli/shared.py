@@ -2,10 +2,18 @@
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
+
+
+def check_installed(*names: str) -> None:
+    """Raise ModuleNotFoundError for the first library that is missing. None is imported: some read their settings then."""
+    for name in names:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name, name=name)
 
 
 def console() -> Any:

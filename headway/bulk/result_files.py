@@ -3,10 +3,11 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -37,9 +38,8 @@ def with_answers(table: Any, present: np.ndarray, answers: Answers) -> Any:
     """
     import pyarrow as pa
 
+    answers.check_free(table.column_names)
     for name, column in answers.columns.items():
-        if name in table.column_names:
-            raise UsageError(f"the data has a column {name!r} already, which the answers have too: rename it")
         table = table.append_column(name, pa.chunked_array([_arrow(name, column, present)]))
     return table
 
@@ -73,12 +73,17 @@ def write_part(file: Path, table: Any, counts: Counts) -> None:
     import pyarrow.parquet as pq
 
     told = {**(table.schema.metadata or {}), _KEY: json.dumps(asdict(counts)).encode()}
-    temporary = file.with_name(
-        f".{file.name}.{secrets.token_hex(6)}"
-    )  # processes of other machines have the same numbers
+    with _whole(file) as sink:
+        pq.write_table(table.replace_schema_metadata(told), sink)
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to write to that gets its name once all of it is on the disk. What is not finished is removed."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")  # processes of two machines may have one number
     try:
         with temporary.open("wb") as sink:
-            pq.write_table(table.replace_schema_metadata(told), sink)
+            yield sink
             sink.flush()
             os.fsync(sink.fileno())
         temporary.replace(file)
@@ -109,23 +114,16 @@ def join(parts: Sequence[Path], out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(6)}")
     try:
         schema = pa.unify_schemas([_plain(pq.read_schema(part)) for part in parts], promote_options="permissive")
-        with temporary.open("wb") as sink:
-            with pq.ParquetWriter(sink, schema) as writer:
-                for part in parts:
-                    writer.write_table(_fitting(pq.read_table(part), schema))
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(out)
+        with _whole(out) as sink, pq.ParquetWriter(sink, schema) as writer:
+            for part in parts:
+                writer.write_table(_fitting(pq.read_table(part), schema))
     except pa.ArrowException as error:
         raise UsageError(
             f"{out}: columns of the data have other types in other rows ({error}), which one file cannot hold. The finished parts are in "
             f"{parts[0].parent}"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _plain(schema: Any) -> Any:

@@ -1,7 +1,7 @@
 """Run a bundle over files in shards: what is finished stays finished, however a run ends.
 
 A run writes its parts into a folder beside the output. Parts and their order follow from the plan alone. So a run that was killed goes
-on with the parts that are missing, by whatever process, and no row is answered twice or left out.
+on with the parts that are missing, by whatever process. No row comes twice into the output, and none is left out.
 """
 
 import hashlib

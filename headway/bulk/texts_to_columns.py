@@ -1,6 +1,6 @@
 """Answer many texts by a bundle, as columns of a table: batches by tokens, several at once, each by one thread."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from ..bundle import Bundle
 from ..embeddings import Sparse, prompt_for, sparse_rows
 from ..errors import UsageError
-from ..serving.speed_table import measure_speed
+from ..serving.speed_table import measure_bundle
 from ..text import checked_singles
 
 Dtype = Literal["float32", "float16", "int8"]
@@ -30,6 +30,12 @@ class Answers:
 
     columns: dict[str, Column] = field(default_factory=dict)
     tokens: int = 0
+
+    def check_free(self, names: Collection[str]) -> None:
+        """Raise UsageError where columns of the data have the name of one of these."""
+        for name in self.columns:
+            if name in names:
+                raise UsageError(f"the data has a column {name!r} already, which the answers have too: rename it")
 
     @property
     def truncated(self) -> int:
@@ -54,12 +60,7 @@ class TextsToColumns:
         self._answer = _ANSWERS[manifest.task]
         self._front = prompt_for(manifest.prompts, prompt_name, None)
         self.dtype: Dtype = dtype
-        self.budget = measure_speed(
-            self.bundle.runner,
-            _LATENCY,
-            longest=manifest.tokenizer.max_length,
-            vocabulary=self.bundle.runner.vocabulary or self.bundle.encoder.tokenizer.get_vocab_size(),
-        ).budget(_LATENCY)
+        self.budget = measure_bundle(self.bundle, _LATENCY).budget(_LATENCY)
         self._lanes = ThreadPoolExecutor(lanes, "headway-bulk")
 
     def __call__(self, texts: Sequence[str]) -> Answers:

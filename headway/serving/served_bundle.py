@@ -18,7 +18,7 @@ from ..text import Text
 from .queued_runner import QueuedRunner
 from .refusal import Refusal, invalid
 from .server_settings import ServerSettings
-from .speed_table import SpeedTable, measure_speed
+from .speed_table import SpeedTable, measure_bundle
 from .token_queue import Lanes, TokenQueue, Waiting, tell_each
 
 EMBEDDING = "sentence_embedding"
@@ -37,13 +37,7 @@ class OpenedBundle:
         self.bundle = Bundle.open(directory, threads=1)
         self.bundle.check_files()  # the files that were not opened too
         manifest = self.bundle.manifest
-        self.table = measure_speed(
-            self.bundle.runner,
-            settings.p99,
-            longest=manifest.tokenizer.max_length,
-            vocabulary=self.bundle.runner.vocabulary or self.bundle.encoder.tokenizer.get_vocab_size(),
-            several=manifest.task == "multiple-choice",
-        )
+        self.table = measure_bundle(self.bundle, settings.p99)
         per_token = sum(
             4 * math.prod(d for d in o.shape if isinstance(d, int)) for o in manifest.outputs if "sequence" in o.shape
         )

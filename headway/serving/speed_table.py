@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundle import Bundle
 from ..runners.base import Runner
 
 TEXT_TOKENS = 32
@@ -54,6 +55,18 @@ class SpeedTable:
         _, fixed = np.polyfit(self.sizes, self.seconds, 1, w=1 / np.array(self.seconds))
         left = 0.9 * p99 - 2 * self.of(self.budget(p99))
         return float(max(0.0, min(fixed, left)))
+
+
+def measure_bundle(bundle: Bundle, p99: float) -> SpeedTable:
+    """Return the table of an open bundle: see `measure_speed`."""
+    manifest = bundle.manifest
+    return measure_speed(
+        bundle.runner,
+        p99,
+        longest=manifest.tokenizer.max_length,
+        vocabulary=bundle.runner.vocabulary or bundle.encoder.tokenizer.get_vocab_size(),
+        several=manifest.task == "multiple-choice",
+    )
 
 
 def measure_speed(

@@ -28,18 +28,24 @@ def _cut(body: dict[str, Any]) -> bool | None:
     return optional_bool(body["truncate"], "truncate")
 
 
+async def _run(call: Call, served: ServedBundle, body: dict[str, Any]) -> list[dict[str, np.ndarray]]:
+    """Return the outputs of each text of `inputs`. Refusal where they are none or too many, and for `dimensions` of another size."""
+    refuse_unless(body["prompt_name"], (None,), "prompt_name")
+    texts = texts_of(body["inputs"], "inputs")
+    call.check_texts(len(texts), "inputs")
+    if "dimensions" in body:
+        check_dimensions(body["dimensions"], served)
+    encodings = await served.encode(texts, _cut(body), "inputs")
+    results, waiting = await served.run(encodings)
+    call.use(served, encodings, waiting)
+    return results
+
+
 async def embed(call: Call) -> list[np.ndarray]:
     """Answer `POST /embed`: a vector for each text, of length 1 unless `normalize` is false."""
     body = await call.json(EMBED)
     served = call.models.first(lambda s: s.gives_embeddings, "embeddings")
-    refuse_unless(body["prompt_name"], (None,), "prompt_name")
-    texts = texts_of(body["inputs"], "inputs")
-    call.check_texts(len(texts), "inputs")
-    check_dimensions(body["dimensions"], served)
-    encodings = await served.encode(texts, _cut(body), "inputs")
-    results, waiting = await served.run(encodings)
-    call.use(served, encodings, waiting)
-    vectors = [np.ascontiguousarray(result[EMBEDDING]) for result in results]
+    vectors = [np.ascontiguousarray(result[EMBEDDING]) for result in await _run(call, served, body)]
     return [shortened(vector, None, normalize=True) for vector in vectors] if body["normalize"] else vectors
 
 
@@ -47,13 +53,7 @@ async def embed_sparse(call: Call) -> list[list[dict[str, Any]]]:
     """Answer `POST /embed_sparse`: the dimensions of each text that are not zero, with their weights."""
     body = await call.json(EMBED_SPARSE)
     served = call.models.first(lambda s: s.gives_sparse, "sparse embeddings")
-    refuse_unless(body["prompt_name"], (None,), "prompt_name")
-    texts = texts_of(body["inputs"], "inputs")
-    call.check_texts(len(texts), "inputs")
-    encodings = await served.encode(texts, _cut(body), "inputs")
-    results, waiting = await served.run(encodings)
-    call.use(served, encodings, waiting)
-    rows = [result[EMBEDDING] for result in results]
+    rows = [result[EMBEDDING] for result in await _run(call, served, body)]
     return [[{"index": int(i), "value": float(row[i])} for i in np.flatnonzero(row)] for row in rows]
 
 
@@ -61,13 +61,7 @@ async def embed_all(call: Call) -> list[np.ndarray]:
     """Answer `POST /embed_all`: a vector for each token of each text, special tokens among them."""
     body = await call.json(EMBED_ALL)
     served = call.models.first(lambda s: any(o.name == _HIDDEN for o in s.manifest.outputs), "a vector for each token")
-    refuse_unless(body["prompt_name"], (None,), "prompt_name")
-    texts = texts_of(body["inputs"], "inputs")
-    call.check_texts(len(texts), "inputs")
-    encodings = await served.encode(texts, _cut(body), "inputs")
-    results, waiting = await served.run(encodings)
-    call.use(served, encodings, waiting)
-    return [np.ascontiguousarray(result[_HIDDEN]) for result in results]
+    return [np.ascontiguousarray(result[_HIDDEN]) for result in await _run(call, served, body)]
 
 
 async def rerank(call: Call) -> list[dict[str, Any]]:

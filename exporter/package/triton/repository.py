@@ -23,7 +23,7 @@ from ....manifest import Manifest, TensorInfo, logit_columns
 from ....processor import X64_PRECISION, adds_bytes_exactly
 from ....serving.served_bundle import mixes_lengths
 from ....serving.server_settings import available_processors
-from ....serving.speed_table import TEXT_TOKENS, SpeedTable, measure_speed
+from ....serving.speed_table import TEXT_TOKENS, SpeedTable, measure_bundle
 from ....tasks import Scoring
 from ...check.lint import lint
 from .model_config import TEXT, ModelConfig, Tensor, render
@@ -115,12 +115,7 @@ def plan_of(name: str, directory: Path) -> TritonPlan:
         )
     if manifest.task == "multi-vector":
         raise UsageError(f"{directory}: reads queries and documents in two ways, which these packages do not have")
-    table = measure_speed(
-        bundle.runner,
-        P99,
-        longest=manifest.tokenizer.max_length,
-        vocabulary=bundle.runner.vocabulary or bundle.encoder.tokenizer.get_vocab_size(),
-    )
+    table = measure_bundle(bundle, P99)
     whole = [o for o in manifest.outputs if "sequence" not in o.shape]
     ragged = bool(manifest.target == "ort" and manifest.session_options.get("kernels") and whole)
     return TritonPlan(name, bundle, table, ragged, whole if ragged else manifest.outputs)

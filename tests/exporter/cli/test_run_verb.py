@@ -48,9 +48,9 @@ def test_wrong_options(
 def test_libraries_that_are_missing_are_named(
     headway: Headway, sentence_bundle: Exported, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headway.exporter.cli import run_verb
+    from headway.exporter.cli import shared
 
     for missing, extra in (("ray", "search"), ("pyarrow", "data")):
-        monkeypatch.setattr(run_verb, "find_spec", lambda name, missing=missing: None if name == missing else object())
+        monkeypatch.setattr(shared, "find_spec", lambda name, missing=missing: None if name == missing else object())
         done = headway("run", sentence_bundle.path, "--data", texts, "--out", "out", "--ray", "local")
         assert done.returncode == 4 and f"this needs {missing}" in done.stderr and f"headway[{extra}]" in done.stderr

@@ -40,9 +40,9 @@ def test_bundles_of_the_same_name_are_refused(headway: Headway, bert_bundle: Exp
 def test_without_the_extra_the_extra_is_named(
     headway: Headway, bert_bundle: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headway.exporter.cli import serve_verb
+    from headway.exporter.cli import shared
 
-    monkeypatch.setattr(serve_verb, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setattr(shared, "find_spec", lambda name: None if name == "uvicorn" else object())
     done = headway("serve", bert_bundle.path)
     assert done.returncode == 4 and "this needs uvicorn" in done.stderr and "headway[serve]" in done.stderr
 
