@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from headway.replaced import lock
+
 pytest.importorskip("mkdocs", reason="the site is built where '.[docs]' is installed")
 ROOT = Path(__file__).parents[2]
 FETCHED = re.compile(
@@ -36,8 +38,15 @@ def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    shutil.rmtree(ROOT / "build" / "namespace", ignore_errors=True)  # as in a clean checkout
-    done = build(ROOT / "mkdocs.yml", folder)
+    handle = lock(
+        ROOT / "docs", wait=True
+    )  # another process of the tests may build it, too, in the same folder of links
+    assert handle is not None
+    try:
+        shutil.rmtree(ROOT / "build" / "namespace", ignore_errors=True)  # as in a clean checkout
+        done = build(ROOT / "mkdocs.yml", folder)
+    finally:
+        os.close(handle)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr, done.stderr
     return folder
