@@ -1,6 +1,8 @@
 """Load a directory of sentence-transformers by its own library, whose modules are traced and whose answers are the reference."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -118,6 +120,14 @@ class SentenceReference(TorchReference):
         if type(module.first).__name__ == "StaticEmbedding":  # which may have no limit itself
             module.first.tokenizer.enable_truncation(source.longest)
 
+    @cached_property
+    def _judge(self) -> Any:
+        """The library's model. A static one in float64: torch adds rows one by one, and loses digits of long texts in float32.
+
+        It is a copy then, because the captured graph may hold the memory of the model's own weights.
+        """
+        return deepcopy(self.module.opened).double() if self.source.is_static else self.module.opened
+
     @property
     def judge(self) -> str:
         """The library, its version and the call that gives the answers."""
@@ -146,7 +156,7 @@ class SentenceReference(TorchReference):
 
     def _encode(self, texts: Sequence[Text]) -> Answers:
         if self.source.is_static:
-            return Answers(self._ids(texts), {"sentence_embedding": self._call(texts)})
+            return Answers(self._ids(texts), {"sentence_embedding": self._call(texts).astype(np.float32)})
         items = self._call(texts, output_value=None, convert_to_numpy=False)
         mask = [item["attention_mask"].bool().numpy() for item in items]
         ids = [item["input_ids"].numpy()[m] for item, m in zip(items, mask, strict=True)]
@@ -160,9 +170,7 @@ class SentenceReference(TorchReference):
     def _call(self, texts: Sequence[Text], **options: Any) -> Any:
         """Return what the library's `encode` gives, by the source's route."""
         route = {"task": self.source.route} if self.source.route is not None else {}
-        return self.module.opened.encode(
-            list(texts), batch_size=len(texts), show_progress_bar=False, **route, **options
-        )
+        return self._judge.encode(list(texts), batch_size=len(texts), show_progress_bar=False, **route, **options)
 
     def _sparse(self, texts: Sequence[Text]) -> Answers:
         rows = self._call(texts, convert_to_sparse_tensor=False)

@@ -21,7 +21,7 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import Source, open_source
 from headway.exporter.source.tokenizer import source_encoder
 
-from tests.support import models
+from tests.support import models, retrieval_models
 
 LINES = ["the PRICE of bread", "", "a", "rain and train " * 20]
 
@@ -195,3 +195,15 @@ def test_the_users_text_is_refused_where_the_library_fails(tmp_path: Path, monke
     monkeypatch.setattr(type(reference.module.opened), "encode", fails)  # type: ignore[attr-defined]
     with pytest.raises(SourceError, match="does not run on text: index out of range"):
         reference.from_text(["a"])
+
+
+def test_a_long_text_is_judged_with_all_digits(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    source = retrieval_models.static(tmp_path)
+    reference, _ = loaded(source)
+    (rows,) = load_file(source / "model.safetensors").values()
+    answer = reference.from_text(["the " * 8000])
+    exact = rows[answer.ids[0]].astype(np.float64).mean(0)
+    exact /= np.linalg.norm(exact)
+    assert np.abs(answer.outputs["sentence_embedding"][0] - exact).max() < 1e-7
