@@ -21,7 +21,10 @@ trace = torch_model._export
 NAMES = ("_name_or_path", "id2label", "label2id", "problem_type")
 """Settings that no trace depends on: where the model lies, which differs in each test, and what its classes are called and mean."""
 
-_KNOWN = ("torch.nn.modules.", "transformers.activations", "transformers.models.", "headway.exporter.capture.")
+_PRINTED = ("torch.nn.modules.", "transformers.activations", "transformers.models.")
+"""Modules that print what they are set to, or have it from the config."""
+
+_KNOWN = (*_PRINTED, "headway.exporter.capture.")
 _FILLED = "filled"
 
 
@@ -37,14 +40,14 @@ def _known(wrapped: Any) -> bool:
 
 
 def _settings(module: Any) -> list[str]:
-    """Return what a module of a test's own code is set to, functions by their names: its printed form need not say it."""
-    if type(module).__module__.startswith(_KNOWN):
+    """Return what a module is set to, functions by their names, where its printed form need not say it."""
+    if type(module).__module__.startswith(_PRINTED):
         return []
     told = []
     for name, value in sorted(vars(module).items()):
         if callable(value) and hasattr(value, "__qualname__"):
             told.append(f"{name}={value.__module__}.{value.__qualname__}")
-        elif isinstance(value, bool | int | float | str | tuple):
+        elif value is None or isinstance(value, bool | int | float | str | tuple):
             told.append(f"{name}={value}")
     return told
 

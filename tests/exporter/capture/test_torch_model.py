@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from headway.errors import SourceError
 from headway.exporter.capture.capture import capture, load_reference
+from headway.exporter.capture.sentence import _Classifier
 from headway.exporter.capture.torch_model import trace_model, traced_length
+from headway.exporter.source.setfit_head import SetFitHead
 from headway.exporter.source.source import Source, open_source
+
+from tests.support import traces
 
 
 def test_names_are_those_of_the_source(bert_classifier: Path) -> None:
@@ -55,3 +60,12 @@ def test_what_torch_cannot_trace_is_refused(bert_classifier: Path, monkeypatch: 
 )
 def test_traces_are_longer_than_windows(config: dict, length: int) -> None:
     assert traced_length(Source("huggingface", "x", "feature-extraction", None, config)) == length
+
+
+def test_a_kept_trace_is_not_that_of_a_module_with_other_settings() -> None:
+    heads = (
+        SetFitHead(Path("x"), np.eye(2, dtype=np.float32), np.zeros(2, np.float32), ("a", "b"), n, False)
+        for n in (False, True)
+    )
+    one, other = (traces._settings(_Classifier(head)) for head in heads)
+    assert one != other
