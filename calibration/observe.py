@@ -58,16 +58,13 @@ def gather(
     on_batch: Callable[[], None] = lambda: None,
 ) -> Sums:
     """Return what `observe` counts as sums, which merge exactly and in any order across processes or machines."""
-    session = Session(model, list(dict.fromkeys([*values, *moments])))
+    session = Session.of(model, list(dict.fromkeys([*values, *moments])))
     feed = Feed(batches)
     parts = [Sums(session.names, frozenset(moments), counted=histograms) for _ in range(max(workers, 1))]
 
     def work(sums: Sums) -> None:
         try:
-            while (window := feed.next(on_batch)) is not None:
-                for texts in portions(window):
-                    for run_texts, mask, activations in session.run(texts):
-                        sums.add(run_texts, mask, activations)
+            count(session, feed, sums, on_batch)
         except BaseException:
             feed.stop()
             raise
@@ -80,12 +77,24 @@ def gather(
                 for job in [pool.submit(work, p) for p in parts]:
                     job.result()
     except NotFinite as error:
-        raise SourceError(
-            f"value {error.name!r}{session.readers[error.name]} is {error.what} on text {error.text.row} of the calibration "
-            f"text ({len(error.text)} tokens): the model cannot be calibrated on it. Is its checkpoint intact? If only this "
-            "text does it, leave it out"
-        ) from None
+        raise refusal(error, session, f"text {error.text.row} of the calibration text") from None
     first, *others = parts
     for other in others:
         first.merge(other)
     return first
+
+
+def count(session: Session, feed: Feed, sums: Sums, on_batch: Callable[[], None] = lambda: None) -> None:
+    """Add the activations of all texts of a feed to `sums`. NotFinite where one is NaN or infinite."""
+    while (window := feed.next(on_batch)) is not None:
+        for texts in portions(window):
+            for run_texts, mask, activations in session.run(texts):
+                sums.add(run_texts, mask, activations)
+
+
+def refusal(error: NotFinite, session: Session, where: str) -> SourceError:
+    """Return what is said of an activation that is NaN or infinite; `where` names its text."""
+    return SourceError(
+        f"value {error.name!r}{session.readers[error.name]} is {error.what} on {where} ({len(error.text)} tokens): the model cannot be "
+        "calibrated on it. Is its checkpoint intact? If only this text does it, leave it out"
+    )

@@ -1,7 +1,7 @@
 """Run a graph up to the observed values in ONNX Runtime, texts together where that changes no bit of their activations."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +15,53 @@ Run = tuple[list[TokenizedText], np.ndarray, dict[str, np.ndarray]]
 """Texts of one run, their mask bool `[texts, sequence]`, and the activations by value name."""
 
 
+def save_up_to(model: ir.Model, names: Sequence[str], path: Path) -> dict[str, str]:
+    """Write the graph up to the values in `names` to `path`, its weights to `path` with `.data`; return what reads each, in words.
+
+    UsageError names a value that the graph does not compute, or that has no channels.
+    """
+    if not names:
+        raise UsageError("nothing to observe: no values were named")
+    copy = model.clone()
+    values = ir.convenience.create_value_mapping(copy.graph, include_subgraphs=False)
+    for name in names:
+        if name not in values or values[name].producer() is None:
+            raise UsageError(f"value {name!r} is not computed by the graph")
+        shape = values[name].shape
+        if shape is not None and shape.rank() and isinstance(getattr(shape[-1], "value", None), str):
+            raise UsageError(f"value {name!r}: its last axis has no fixed size, so there are no channels to observe")
+    copy.graph.outputs.clear()
+    copy.graph.outputs.extend(values[n] for n in names)
+    readers = {n: _readers(values[n]) for n in names}
+    ir.save(copy, path, external_data=f"{path.name}.data")
+    return readers
+
+
 class Session:
     """The graph up to the observed values, in ONNX Runtime on one thread per run."""
 
-    def __init__(self, model: ir.Model, names: Sequence[str]):
+    def __init__(self, path: Path, names: Sequence[str], readers: Mapping[str, str]):
         import onnxruntime
 
-        if not names:
-            raise UsageError("nothing to observe: no values were named")
-        copy = model.clone()
-        values = ir.convenience.create_value_mapping(copy.graph, include_subgraphs=False)
-        for name in names:
-            if name not in values or values[name].producer() is None:
-                raise UsageError(f"value {name!r} is not computed by the graph")
-            shape = values[name].shape
-            if shape is not None and shape.rank() and isinstance(getattr(shape[-1], "value", None), str):
-                raise UsageError(
-                    f"value {name!r}: its last axis has no fixed size, so there are no channels to observe"
-                )
-        copy.graph.outputs.clear()
-        copy.graph.outputs.extend(values[n] for n in names)
         self.names = list(names)
-        self.readers = {n: _readers(values[n]) for n in names}
+        self.readers = dict(readers)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.enable_mem_pattern = False  # one pattern would be kept for every shape that occurs
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
-        with scratch() as folder:
-            path = Path(folder) / "model.onnx"
-            ir.save(copy, path, external_data="model.onnx.data")
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._inputs = [i.name for i in self._session.get_inputs()]
         self.batched = True
         self._checked: set[int] = set()
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, model: ir.Model, names: Sequence[str]) -> "Session":
+        """Open a model's graph up to the values in `names`. UsageError as `save_up_to` raises it."""
+        with scratch() as folder:
+            path = Path(folder) / "model.onnx"
+            return cls(path, names, save_up_to(model, names, path))
 
     def run(self, texts: Sequence[TokenizedText]) -> Iterator[Run]:
         """Yield the activations of all texts together, or of one text after the other where together they would differ."""

@@ -324,7 +324,7 @@ def resolve_recipe(
     `allow_code` is not given.
     """
     with needs("export"):
-        from .recipe.recipe import Recipe, check_code, find_adapters, find_data, find_named, make_recipe, read_recipe
+        from .recipe.recipe import Recipe, check_code, find_named, find_places, make_recipe, read_recipe
     given = {"source": source if source is None else str(source)} | options
     given = {name: value for name, value in given.items() if value is not None}
     if given.get("dtype") == "int8":
@@ -341,10 +341,7 @@ def resolve_recipe(
             if not allow_code:
                 check_code(base.source, file)
             given["source"] = find_named(base.source, file, "source", "SOURCE")
-        if base.adapters and "adapters" not in given:
-            given["adapters"] = find_adapters(base, file)
-        if base.data is not None and "data" not in given:
-            given["data"] = find_data(base, file)
+        given |= find_places(base, file, given.keys())
     if base is not None and not given:
         return base
     values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in base.model_fields_set}

@@ -144,7 +144,7 @@ def look(
     on_batch: Callable[[], None] = lambda: None,
 ) -> Observations:
     """Observe all activations that the groups' weights read, with their second moments. `histograms`: see `needs_histograms`."""
-    values = list(dict.fromkeys(v for g in chosen for v in g.values))
+    values = values_of(chosen)
     return observe(
         model,
         batches,
@@ -156,6 +156,11 @@ def look(
         seed=seed,
         on_batch=on_batch,
     )
+
+
+def values_of(chosen: Sequence[Group]) -> list[str]:
+    """Return the names of the activations that the groups' weights read, each once."""
+    return list(dict.fromkeys(v for g in chosen for v in g.values))
 
 
 def needs_histograms(spec: QuantizeSpec, activations: str) -> bool:

@@ -15,10 +15,11 @@ from ..passes.base import StructuralPass
 from ..passes.quantize import QuantizeEmbeddings
 from ..recipe.pass_specs import QuantizeSpec, RecoverSpec, RepairSpec
 from ..targets.registry import kernels_of
+from .corpus_steps import observe_corpus
 from .job import Changes, Job
 from .memory import recovered, repaired
 from .recover import Recovery, recover
-from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized
+from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized, values_of
 from .sensitivity import effects, leave, mixed
 
 _FEW_BATCHES = 8
@@ -80,6 +81,10 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     if not chosen.groups and not (chosen.tables and not job.anatomy.blocks):
         raise UsageError("quantize: no weights of the blocks are left to quantize")
     if not chosen.groups:
+        if job.given.recipe.calibration.shards:
+            raise UsageError(
+                "quantize: only embeddings are left to quantize, for which no shards are read: leave calibration.shards out"
+            )
         return _quantize_embeddings(job, chosen)
     if spec.search and spec.left is not None:
         chosen = leave(chosen, [g for g in chosen.groups if set(g.matrices) & set(spec.left)])
@@ -131,16 +136,20 @@ class _Quantizer:
 def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: str) -> _Quantizer:
     """Observe the activations that the plan's weights read."""
     given = job.given
-    observations = look(
-        job.outcome.model,
-        chosen.groups,
-        job.batches,
-        source=given.source_fingerprint,
-        text=given.text_fingerprint,
-        seed=given.seed,
-        histograms=needs_histograms(spec, activations),
-        on_batch=lambda: given.step("observe activations", of=len(job.batches)),
-    )
+    histograms = needs_histograms(spec, activations)
+    if given.recipe.calibration.shards:
+        observations = observe_corpus(job, values_of(chosen.groups), histograms=histograms)
+    else:
+        observations = look(
+            job.outcome.model,
+            chosen.groups,
+            job.batches,
+            source=given.source_fingerprint,
+            text=given.text_fingerprint,
+            seed=given.seed,
+            histograms=histograms,
+            on_batch=lambda: given.step("observe activations", of=len(job.batches)),
+        )
     job.learned.observations = observations.describe()
     return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_activations)
 

@@ -45,6 +45,11 @@ class PassBase(StrictModel):
         return {}
 
     @property
+    def observes(self) -> bool:
+        """Whether the pass observes activations on text."""
+        return self.role == "quantize"
+
+    @property
     def chooses(self) -> bool:
         """Whether the pass tries several ways and decides by their quality: texts are set aside for that."""
         return False

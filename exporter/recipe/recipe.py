@@ -1,5 +1,6 @@
 """Read recipes: short YAML files that say what to make. Every bundle holds the resolved one that made it."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,6 +40,22 @@ class Calibration(StrictModel):
 
     samples: int = Field(default=512, ge=1, le=1 << 31, description="At most so many texts are learned from.")
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="Seed of every random choice.")
+    shards: list[Path] = Field(
+        default_factory=list,
+        max_length=1 << 16,
+        description="Files or directories of text that are read in shards: on all of it `quantize` observes activations, in place of the "
+        "samples of the data. What is held out to judge by is left out.",
+    )
+    workers: Annotated[int, Field(ge=1, le=4096)] | Literal["ray"] = Field(
+        default=1,
+        description="What counts shards: so many threads of this machine, or a Ray cluster, at RAY_ADDRESS or else started here.",
+    )
+
+    @model_validator(mode="after")
+    def _workers_have_work(self) -> "Calibration":
+        if self.workers != 1 and not self.shards:
+            raise ValueError("workers count shards, and no shards are given: name the files of a corpus")
+        return self
 
 
 class Work(StrictModel):
@@ -171,6 +188,8 @@ class Recipe(StrictModel):
             raise ValueError(
                 f"engine, --gpu and --plan are for targets {targets_with('engine')}, not for {self.target}"
             )
+        if self.calibration.shards and not any(p.observes for p in self.passes):
+            raise ValueError("calibration.shards is what quantize observes activations on, and no pass does")
         if self.column is not None and self.data is None:
             raise ValueError("column names a column of data, and no data is given")
         if target.device == "gpu" and any(p.needs_latency for p in self.passes):
@@ -197,6 +216,9 @@ class Recipe(StrictModel):
             if len(set(names)) < len(names):
                 names = short_names(self.files)
             changes["data"] = [Path(name) for name in names] if isinstance(self.data, list) else Path(names[0])
+        if self.calibration.shards:
+            portable = [Path(_portable(str(path))) for path in self.calibration.shards]
+            changes["calibration"] = self.calibration.model_copy(update={"shards": portable})
         if self.engine.timing_cache is not None:
             cache = Path(_portable(str(self.engine.timing_cache)))
             changes["engine"] = self.engine.model_copy(update={"timing_cache": cache})
@@ -216,6 +238,8 @@ class Recipe(StrictModel):
             del plain["adapters"]
         if self.engine == EngineOptions():
             del plain["engine"]
+        if not self.calibration.shards:
+            del plain["calibration"]["shards"], plain["calibration"]["workers"]
         if self.verify == "artifact":
             del plain["verify"]
         if self.gates == Gates():
@@ -290,6 +314,25 @@ def find_adapters(recipe: "Recipe", file: Path) -> list[str]:
 def find_data(recipe: "Recipe", file: Path) -> list[Path]:
     """Return where the texts of a recipe lie, which stands in `file`. Raises UsageError as `find_named` does."""
     return [Path(find_named(str(path), file, "data", "--data")) for path in recipe.files]
+
+
+def find_places(recipe: "Recipe", file: Path, given: Collection[str]) -> dict[str, object]:
+    """Return by key where the files lie that a recipe in `file` names, but for the keys that are given otherwise.
+
+    Raises UsageError as `find_named` does.
+    """
+    found: dict[str, object] = {}
+    if recipe.adapters and "adapters" not in given:
+        found["adapters"] = find_adapters(recipe, file)
+    if recipe.data is not None and "data" not in given:
+        found["data"] = find_data(recipe, file)
+    if recipe.calibration.shards and "calibration" not in given:
+        shards = [
+            find_named(str(path), file, "calibration.shards", "a recipe of your own")
+            for path in recipe.calibration.shards
+        ]
+        found["calibration"] = recipe.calibration.model_dump(exclude_unset=True) | {"shards": shards}
+    return found
 
 
 def _is_place(name: str) -> bool:

@@ -10,7 +10,7 @@ from .shard_run import Plan, answer_shard, opened
 _AHEAD = 2
 """Tasks that wait for each processor of the cluster: results and lost tasks cost the driver little."""
 
-_RETRIES = 20
+RETRIES = 20
 """How often a shard is begun anew where its process or node is lost."""
 
 
@@ -25,7 +25,7 @@ def compute_on(address: str) -> Callable[[Plan, Sequence[int], Callable[..., Non
         import ray
 
         connect(address)
-        answer = ray.remote(num_cpus=1, max_retries=_RETRIES)(_answer)
+        answer = ray.remote(num_cpus=1, max_retries=RETRIES)(_answer)
         shared = ray.put(plan)
         most = max(2, _AHEAD * int(ray.cluster_resources().get("CPU", 1)))
         left, done = list(missing), len(plan.shards) - len(missing)
@@ -37,7 +37,7 @@ def compute_on(address: str) -> Callable[[Plan, Sequence[int], Callable[..., Non
                     running[answer.remote(shared, number)] = number
                 ready, _ = ray.wait(list(running), timeout=5.0)
                 for task in ready:
-                    _result(ray, task)
+                    result_of(task)
                     del running[task]
                     done += 1
                     step("shards", of=len(plan.shards), at=done)
@@ -75,16 +75,18 @@ def _answer(plan: Plan, number: int) -> None:
         answer_shard(plan, number, opened(plan))
 
 
-def _result(ray: Any, task: Any) -> None:
-    """Take the result of a task. Errors of Headway and of the system are raised as themselves, others as TargetError."""
+def result_of(task: Any) -> Any:
+    """Return the result of a task. Errors of Headway and of the system are raised as themselves, others as TargetError."""
+    import ray
+
     try:
-        ray.get(task)
+        return ray.get(task)
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, HeadwayError | OSError):
             raise cause from None
         reason = str(cause or error).strip().splitlines()
         raise TargetError(
-            f"the cluster could not answer a part ({(reason or [type(error).__name__])[-1][:300]}): every node needs the same Headway; "
+            f"the cluster could not do a part ({(reason or [type(error).__name__])[-1][:300]}): every node needs the same Headway; "
             "Ray's logs have more"
         ) from error

@@ -17,7 +17,7 @@ def test_alone_and_together_are_equal(classifier: ir.Model, values: list[str], m
     monkeypatch.setattr(feed, "_TOKENS", 1)
     assert_equal(together, watch(classifier, batches(64), values, moments=values))
     monkeypatch.setattr(feed, "_TOKENS", 256)
-    session = Session(classifier, values)
+    session = Session.of(classifier, values)
     window = Feed(batches(64)).next(lambda: None)
     assert window is not None
     groups = list(portions(window))

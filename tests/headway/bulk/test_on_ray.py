@@ -1,8 +1,6 @@
 """Runs on a cluster of several nodes on this machine: the same rows, also where a node is lost."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,11 @@ from headway.bulk.on_ray import compute_on, connect
 from headway.bulk.shard_run import run
 from headway.errors import TargetError, UsageError
 
+from tests.support.ray_cluster import add_node
+
 ray = pytest.importorskip("ray", reason="the extra search is not installed")
 
 TEXTS = ["the price of bread", "rain", "a small model runs", "rain and bread"] * 10
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20, "include_dashboard": False},
-    )
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
-
-def add_node(cluster: Any) -> Any:
-    node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-    cluster.wait_for_nodes()
-    return node
 
 
 @pytest.fixture

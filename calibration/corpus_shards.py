@@ -1,0 +1,91 @@
+"""Read a corpus in shards: texts of files that are larger than memory, each shard by itself and on any machine."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..bulk.shards import Shard, files_of, may_lack, names_of, read_shard, shards_of
+from ..bulk.text_column import text_column
+from ..errors import UsageError
+from .labels import LABELS
+
+ROWS = 8192
+"""Rows of a shard: some seconds of work."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files of text, in shards. `columns` and `states` (size and time of change) are those of each shard's file.
+
+    `left_out` are digests of texts that nothing may be learned from.
+    """
+
+    shards: tuple[Shard, ...]
+    columns: tuple[str, ...]
+    states: tuple[tuple[int, int], ...]
+    left_out: frozenset[bytes] = frozenset()
+
+    def texts(self, number: int) -> list[tuple[int, str]]:
+        """Return the rows of a shard that hold text, with their numbers in the file: each as often as it stands there.
+
+        UsageError where the file is not what it was when it was split, or a row holds something else than text.
+        """
+        shard = self.shards[number]
+        if not shard.file.is_file() or _state(shard.file) != self.states[number]:
+            raise UsageError(f"{shard.file}: changed while the corpus was read; leave its files alone, and run again")
+        table = read_shard(shard)
+        if self.columns[number] not in table.column_names and may_lack(shard.file):
+            return []
+        column = table.column(self.columns[number]).to_pylist()
+        rows = []
+        for at, value in enumerate(column, shard.start):
+            if value is not None and not isinstance(value, str):
+                raise UsageError(
+                    f"{shard.file}: row {at + 1} of {self.columns[number]!r} is no text but a {type(value).__name__}: name another "
+                    "`column` (--column)"
+                )
+            text = (value or "").strip()
+            if text and digest_of(text) not in self.left_out:
+                rows.append((at, text))
+        return rows
+
+
+def open_corpus(
+    paths: Sequence[Path], column: str | None = None, *, left_out: Collection[str] = (), rows: int = ROWS
+) -> Corpus:
+    """Return the shards of files and directories of text, and the column of each that holds it.
+
+    UsageError names a path that is missing, of another format, without text, or given twice.
+    """
+    if find_spec("pyarrow") is None:
+        raise UsageError(
+            f"{paths[0]}: reading shards needs pyarrow, which is not installed: pip install 'headway[data]'"
+        )
+    files = [file for path in paths for file in files_of(path)]
+    repeated = next((f for i, f in enumerate(files) if f.resolve() in {o.resolve() for o in files[:i]}), None)
+    if repeated is not None:
+        raise UsageError(f"{repeated}: is given twice: give each file of `shards` once")
+    shards: list[Shard] = []
+    columns: list[str] = []
+    states: list[tuple[int, int]] = []
+    for file in files:
+        parts = shards_of([file], rows)
+        if not parts:
+            raise UsageError(f"{file}: holds no text")
+        names, texts = names_of(file, column)
+        shards += parts
+        states += [_state(file)] * len(parts)
+        columns += [text_column(file, names, [n for n in texts if n not in LABELS], column)] * len(parts)
+    return Corpus(tuple(shards), tuple(columns), tuple(states), frozenset(map(digest_of, left_out)))
+
+
+def digest_of(text: str) -> bytes:
+    """Return 16 bytes that stand for a text."""
+    return hashlib.blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _state(file: Path) -> tuple[int, int]:
+    about = file.stat()
+    return about.st_size, about.st_mtime_ns
