@@ -86,16 +86,21 @@ HEADWAY_INLINE void activate(const float* x, const float* bias, float* y, int64_
   else each(x, y, count, [&](Float value, int64_t i) { return function(value + load_upto(bias + i, count - i)); });
 }
 
-void activate(const float* x, const float* bias, float* y, int64_t count, Activation activation) {
+// Calls `use` with the activation as a function of a vector, so that it is chosen once and not for every vector.
+template <class Use>
+HEADWAY_INLINE void with_activation(Activation activation, const Use& use) {
   switch (activation) {
-    case Activation::kNone:
-      if (x == y && bias == nullptr) return;
-      return activate(x, bias, y, count, [](Float value) { return value; });
-    case Activation::kGelu: return activate(x, bias, y, count, [](Float value) { return gelu(value, kGelu); });
-    case Activation::kGeluTanh: return activate(x, bias, y, count, [](Float value) { return gelu(value, kGeluTanh); });
-    case Activation::kRelu: return activate(x, bias, y, count, [](Float value) { return value < Float{} ? Float{} : value; });
-    case Activation::kTanh: return activate(x, bias, y, count, [](Float value) { return tanh(value); });
+    case Activation::kNone: return use([](Float value) { return value; });
+    case Activation::kGelu: return use([](Float value) { return gelu(value, kGelu); });
+    case Activation::kGeluTanh: return use([](Float value) { return gelu(value, kGeluTanh); });
+    case Activation::kRelu: return use([](Float value) { return value < Float{} ? Float{} : value; });
+    case Activation::kTanh: return use([](Float value) { return tanh(value); });
   }
+}
+
+inline void activate(const float* x, const float* bias, float* y, int64_t count, Activation activation) {
+  if (activation == Activation::kNone && x == y && bias == nullptr) return;
+  with_activation(activation, [&](const auto& function) { activate(x, bias, y, count, function); });
 }
 
 }  // namespace

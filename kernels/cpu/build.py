@@ -1,7 +1,7 @@
 """Build the library of ONNX Runtime operators beside this file: `python kernels/cpu/build.py`. Needs only g++ or clang++.
 
 The package's own build runs it as well. Files `*.simd.cc` are compiled once for each instruction set, `*.dot.simd.cc` once
-more for each that has int8 dot products, the rest once.
+more for each that has int8 dot products, `*.bf16.simd.cc` for each that multiplies bfloat16, the rest once.
 """
 
 import os
@@ -33,6 +33,14 @@ DOT_SETS: dict[str, dict[str, list[str]]] = {
     },
     "aarch64": {"baseline_dot": ["-march=armv8.2-a+dotprod"]},
 }
+BFLOAT16_SETS: dict[str, dict[str, list[str]]] = {
+    "x86_64": {
+        "avx512_bf16": [*SETS["x86_64"]["avx512"], "-mavx512bf16"],
+        "avx512_amx": [*SETS["x86_64"]["avx512"], "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+    },
+    "aarch64": {"baseline_bf16": ["-march=armv8.2-a+bf16"]},
+}
+MORE_SETS = {".dot.simd.cc": DOT_SETS, ".bf16.simd.cc": BFLOAT16_SETS}
 COMMON = [
     "-std=c++17",
     "-fPIC",
@@ -85,8 +93,8 @@ def build(out: Path, *, machine: str | None = None, flags: Sequence[str] = SPEED
 
         for source in sorted(HERE.glob("*.cc")):
             if source.name.endswith(".simd.cc"):
-                dot = DOT_SETS[processor] if source.name.endswith(".dot.simd.cc") else {}
-                for name, extra in (sets | dot).items():
+                more = next((more[processor] for end, more in MORE_SETS.items() if source.name.endswith(end)), {})
+                for name, extra in (sets | more).items():
                     compile_one(source, f"{source.stem}.{name}", [*extra, f"-DHEADWAY_ISA={name}"])
             else:
                 compile_one(source, source.stem, [])

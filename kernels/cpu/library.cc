@@ -9,6 +9,10 @@
 #include <sys/auxv.h>
 #elif defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 #include "isa.h"
@@ -24,7 +28,8 @@ namespace headway {
   OP(padding) \
   OP(activation) \
   OP(layer_norm) \
-  OP(quantized_linear)
+  OP(quantized_linear) \
+  OP(bfloat16_linear)
 
 #define HEADWAY_DECLARE(op) void register_##op(Library&);
 HEADWAY_OPS(HEADWAY_DECLARE)
@@ -58,6 +63,38 @@ bool detect_dot_product(Isa set) {
 #endif
 }
 
+#if defined(__x86_64__)
+// Asks Linux to keep tiles for this process, once: it refuses where threads have too small a stack for signals, and older
+// versions do not know the question. Elsewhere nobody keeps them.
+bool tiles_permitted() {
+#if defined(__linux__)
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool permitted = syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  return permitted;
+#else
+  return false;
+#endif
+}
+#endif
+
+Bfloat16Set detect_bfloat16(Isa set) {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;  // leaf 7: AMX-BF16 and AMX-TILE in its first part, AVX-512 BF16 in its second
+  if (set != Isa::kAvx512 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return Bfloat16Set::kNone;
+  const bool tiles = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);
+  return tiles && tiles_permitted() ? Bfloat16Set::kTiles : Bfloat16Set::kDot;
+#elif defined(__aarch64__) && defined(__linux__) && defined(HWCAP2_BF16)
+  return static_cast<void>(set), getauxval(AT_HWCAP2) & HWCAP2_BF16 ? Bfloat16Set::kDot : Bfloat16Set::kNone;
+#else
+  return static_cast<void>(set), Bfloat16Set::kNone;
+#endif
+}
+
+std::atomic<Bfloat16Set>& bfloat16_allowed() {
+  static std::atomic<Bfloat16Set> value{Bfloat16Set::kTiles};
+  return value;
+}
+
 std::atomic<bool>& dot_product_allowed() {
   static std::atomic<bool> value{true};
   return value;
@@ -72,6 +109,11 @@ std::atomic<Isa>& chosen() {
 
 Isa isa() { return chosen().load(std::memory_order_relaxed); }
 bool dot_product() { return dot_product_allowed().load(std::memory_order_relaxed) && detect_dot_product(isa()); }
+
+Bfloat16Set bfloat16_set() {
+  const Bfloat16Set allowed = bfloat16_allowed().load(std::memory_order_relaxed), best = detect_bfloat16(isa());
+  return best < allowed ? best : allowed;
+}
 
 }  // namespace headway
 
@@ -110,6 +152,14 @@ HEADWAY_EXPORT int headway_dot_product(int wanted) {
   using namespace headway;
   if (wanted >= 0) dot_product_allowed() = wanted != 0;
   return dot_product();
+}
+
+// Returns how bfloat16 is multiplied: 0 widened to float32, 1 by dot products, 2 by tiles. Given one of them, later kernels use
+// that one at most, for tests.
+HEADWAY_EXPORT int headway_bfloat16(int wanted) {
+  using namespace headway;
+  if (wanted >= 0) bfloat16_allowed() = static_cast<Bfloat16Set>(wanted < 2 ? wanted : 2);
+  return static_cast<int>(bfloat16_set());
 }
 
 // Computes y = 2^x, for tests of its error.

@@ -1,58 +1,8 @@
 #include "linear.h"
 
 #include <algorithm>
-#include <mutex>
-#include <utility>
 
 namespace headway {
-namespace {
-
-constexpr int64_t kWorthSharing = 1 << 21;  // multiplications below which waking other threads takes longer
-
-int64_t up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-struct Pool {
-  std::mutex mutex;
-  std::vector<std::vector<char>> free;
-  size_t lent = 0;
-};
-
-Pool& pool() {  // never destroyed: threads of the runtime may outlive it
-  static Pool* const made = new Pool;
-  return *made;
-}
-
-}  // namespace
-
-Scratch::Scratch(size_t bytes) {
-  Pool& all = pool();
-  {
-    std::lock_guard<std::mutex> lock(all.mutex);
-    all.free.reserve(all.free.size() + all.lent + 1);  // so that giving back allocates nothing, and cannot fail
-    ++all.lent;
-    if (!all.free.empty()) {
-      memory_ = std::move(all.free.back());
-      all.free.pop_back();
-    }
-  }
-  if (memory_.size() >= bytes + 63) return;
-  try {
-    memory_ = {};  // before more is asked for
-    memory_ = std::vector<char>(bytes + 63);
-  } catch (...) {
-    std::lock_guard<std::mutex> lock(all.mutex);
-    --all.lent;
-    throw;
-  }
-}
-
-Scratch::~Scratch() {
-  Pool& all = pool();
-  std::lock_guard<std::mutex> lock(all.mutex);
-  --all.lent;
-  all.free.push_back(std::move(memory_));
-}
-
 Linear::Linear(const Node& node, const Port* ports, size_t first, size_t factors, Activation activation)
     : table_(best_dot_linear_table()), activation_(activation) {
   const auto weight = node.constant<int8_t>(first);
@@ -135,7 +85,7 @@ void Linear::run(const Context& context, const float* x, int64_t rows, float* y,
     for (int64_t i = 0; i < blocks; ++i) block(i);
     return;
   }
-  if (blocks >= 8) {
+  if (blocks >= kManyBlocks) {
     context.parallel(static_cast<size_t>(blocks), [&](size_t i) { block(static_cast<int64_t>(i)); });
     return;
   }
@@ -145,16 +95,12 @@ void Linear::run(const Context& context, const float* x, int64_t rows, float* y,
   const auto from = [&](int64_t first) -> QuantizedRows {
     return {all.values + first * pitch_, pitch_, all.scale + first, all.zero + first};
   };
-  constexpr int64_t kRows = 12;
-  context.parallel(static_cast<size_t>((rows + kRows - 1) / kRows), [&](size_t i) {
-    const int64_t first = static_cast<int64_t>(i) * kRows;
-    table_.quantize(x + first * inputs, weights_.factors, std::min(kRows, rows - first), inputs, from(first));
+  prepare_rows(context, rows, [&](int64_t first, int64_t count) {
+    table_.quantize(x + first * inputs, weights_.factors, count, inputs, from(first));
   });
-  const int64_t parts = std::min<int64_t>(panels_, 8);
-  context.parallel(static_cast<size_t>(blocks * parts), [&](size_t i) {
-    const int64_t first = static_cast<int64_t>(i) / parts * kBlock, part = static_cast<int64_t>(i) % parts;
-    table_.multiply({from(first), std::min(kBlock, rows - first), &weights_, part * panels_ / parts, (part + 1) * panels_ / parts,
-                     y + first * outputs, residual ? residual + first * outputs : nullptr, activation_});
+  share_columns(context, rows, kBlock, panels_, [&](int64_t first, int64_t count, int64_t first_panel, int64_t end_panel) {
+    table_.multiply({from(first), count, &weights_, first_panel, end_panel, y + first * outputs,
+                     residual ? residual + first * outputs : nullptr, activation_});
   });
 }
 

@@ -7,24 +7,9 @@
 #include "byte_pairs.h"
 #include "op.h"
 #include "quantized_linear.h"
+#include "scratch.h"
 
 namespace headway {
-
-// Scratch memory of a call, kept for the next call of any layer: it is still in the cache then.
-class Scratch {
- public:
-  explicit Scratch(size_t bytes);
-  ~Scratch();
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  char* data() const {  // aligned to a cache line
-    return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.data()) + 63) & ~uintptr_t{63});
-  }
-
- private:
-  std::vector<char> memory_;
-};
 
 class Linear {
  public:

@@ -28,6 +28,7 @@ template <class T>
 constexpr ort::Type type_of() {
   if constexpr (std::is_same_v<T, float>) return ort::Type::kFloat;
   else if constexpr (std::is_same_v<T, Half>) return ort::Type::kFloat16;
+  else if constexpr (std::is_same_v<T, Bfloat16>) return ort::Type::kBfloat16;
   else if constexpr (std::is_same_v<T, uint8_t>) return ort::Type::kUint8;
   else if constexpr (std::is_same_v<T, int8_t>) return ort::Type::kInt8;
   else if constexpr (std::is_same_v<T, int32_t>) return ort::Type::kInt32;

@@ -21,7 +21,7 @@ struct ShapeInference;
 struct SessionOptions;
 struct Domain;
 
-enum class Type : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7, kBool = 9, kFloat16 = 10 };
+enum class Type : int { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7, kBool = 9, kFloat16 = 10, kBfloat16 = 16 };
 enum class ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 enum class Presence : int { kRequired = 0, kOptional = 1 };
 

@@ -1,27 +1,11 @@
 #include <algorithm>
 
+#include "layer_inputs.h"
 #include "linear.h"
 #include "register.h"
 
 namespace headway {
 namespace {
-
-Shape with_last(Shape shape, int64_t size) {
-  shape.back() = size;
-  return shape;
-}
-
-template <class T>
-Tensor<T> checked(Tensor<T> x, int64_t inputs) {
-  if (x.shape.empty() || x.shape.back() != inputs)
-    throw Error("input 'x' of shape " + to_string(x.shape) + " does not end in the weight's " + std::to_string(inputs) + " inputs");
-  return x;
-}
-
-void check_residual(const Tensor<float>& residual, const Shape& shape) {
-  if (residual && residual.shape != shape)
-    throw Error("input 'residual' of shape " + to_string(residual.shape) + " is not of the output's shape " + to_string(shape));
-}
 
 // y = act((x * factors) w * scale + bias) + residual; each row of x is quantized to 8 bits on its own. Attribute `activation`.
 class QuantizedLinear {
@@ -97,7 +81,7 @@ class QuantizedFeedForward {
     constexpr int64_t kBlock = Linear::kBlock;
     const int64_t blocks = (rows + kBlock - 1) / kBlock;
     const auto bytes = [&](int64_t count) { return static_cast<size_t>(count * up_.outputs()) * sizeof(float); };
-    if (blocks < 8) {  // threads share columns: one matmul after the other
+    if (blocks < kManyBlocks) {  // threads share columns: one matmul after the other
       const Scratch memory(bytes(rows));
       auto* between = reinterpret_cast<float*>(memory.data());
       up_.run(context, x.data, rows, between, nullptr);

@@ -61,6 +61,7 @@ def test_each_file_is_compiled_for_its_instruction_sets_and_the_library_replaced
     assert sets["attention.simd.cc"] == {"baseline", "avx2", "avx512"}
     dot = {"baseline", "avx2", "avx512", "avx2_dot", "avx512_dot"}
     assert sets["quantized_linear.dot.simd.cc"] == dot
+    assert sets["bfloat16_linear.bf16.simd.cc"] == {"baseline", "avx2", "avx512", "avx512_bf16", "avx512_amx"}
     assert set(sets) == {path.name for path in Path(build.__file__).parent.glob("*.cc")}
 
 

@@ -69,7 +69,7 @@ def test_slots_are_where_the_header_has_them(tmp_path: Path) -> None:
     ]
     checks += [
         f"static_assert(int(ort::Type::k{k}) == ONNX_TENSOR_ELEMENT_DATA_TYPE_{k.upper()});"
-        for k in ("Float", "Uint8", "Int8", "Int32", "Int64", "Bool", "Float16")
+        for k in ("Float", "Uint8", "Int8", "Int32", "Int64", "Bool", "Float16", "Bfloat16")
     ]
     program = tmp_path / "check.cc"
     program.write_text(

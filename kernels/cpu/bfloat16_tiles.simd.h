@@ -1,0 +1,123 @@
+// Matmuls of bfloat16 by AMX: tiles of 16 rows of 64 bytes. Only `bfloat16_linear.bf16.simd.cc` includes this.
+#pragma once
+
+#include "bfloat16_linear.h"
+#include "simd.h"
+
+namespace headway::HEADWAY_ISA {
+namespace {
+
+constexpr int kSide = 16;                 // rows of a tile, and its columns in float32
+constexpr int kTileDepth = 32;            // inputs of a step: a row of a tile holds so many bfloat16
+constexpr int kPanelColumns = 2 * kSide;  // two tiles of weights, and two of rows, make four tiles of sums
+constexpr int kTileRows = 2 * kSide;
+constexpr int kMostRows = 256;            // of a block
+constexpr int kMostSteps = 16;            // of weights that stay in the L1 cache for all rows of a block: 32 KB
+
+// The layout that the processor is told. Tiles 0 to 3 are sums, 4 and 5 rows of x, 6 and 7 weights.
+struct TileLayout {
+  uint8_t palette, start, unused[14];
+  uint16_t bytes[16];
+  uint8_t rows[16];
+};
+
+HEADWAY_INLINE void lay_out_tiles(int upper, int lower) {
+  alignas(64) TileLayout layout = {};
+  layout.palette = 1;
+  for (int i = 0; i < 8; ++i) {
+    layout.bytes[i] = 64;
+    const bool rows_below = i == 2 || i == 3 || i == 5;
+    layout.rows[i] = static_cast<uint8_t>(i >= 6 ? kSide : rows_below ? lower : upper);
+  }
+  _tile_loadconfig(&layout);
+}
+
+// Adds the products of some steps to sums [rows][kPanelColumns]. `kFresh`: they begin at zero. `kBoth`: more than 16 rows.
+template <bool kBoth, bool kFresh, bool kPrefetch>
+HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums) {
+  constexpr int kSumPitch = kPanelColumns * 4, kStepBytes = kPanelColumns * kTileDepth * 2;
+  float* const below = sums + kSide * kPanelColumns;
+  const char* const x_below = x + kSide * pitch;
+  if constexpr (kFresh) {
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (kBoth) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+  } else {
+    _tile_loadd(0, sums, kSumPitch);
+    _tile_loadd(1, sums + kSide, kSumPitch);
+    if constexpr (kBoth) {
+      _tile_loadd(2, below, kSumPitch);
+      _tile_loadd(3, below + kSide, kSumPitch);
+    }
+  }
+  for (int64_t step = 0; step < steps; ++step, w += kStepBytes) {
+    if constexpr (kPrefetch) {  // tiles are loaded in order: without it, each would wait for memory
+#pragma GCC unroll 32
+      for (int line = 0; line < kStepBytes; line += 64) {
+        _mm_prefetch(w + 2 * kStepBytes + line, _MM_HINT_T0);
+        _mm_prefetch(w + 16 * kStepBytes + line, _MM_HINT_T1);
+      }
+    }
+    _tile_loadd(6, w, kSumPitch);
+    _tile_loadd(4, x + step * 64, pitch);
+    _tile_loadd(7, w + 64, kSumPitch);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kBoth) {
+      _tile_loadd(5, x_below + step * 64, pitch);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, sums, kSumPitch);
+  _tile_stored(1, sums + kSide, kSumPitch);
+  if constexpr (kBoth) {
+    _tile_stored(2, below, kSumPitch);
+    _tile_stored(3, below + kSide, kSumPitch);
+  }
+}
+
+template <bool kBoth, bool kFresh>
+HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums, bool prefetch) {
+  if (prefetch) add_steps<kBoth, kFresh, true>(x, pitch, w, steps, sums);
+  else add_steps<kBoth, kFresh, false>(x, pitch, w, steps, sums);
+}
+
+// Calls `finish(sums, row, rows, first column)` for all sums of a block, up to 32 rows by 32 columns at a time.
+//
+// Weights of many inputs do not fit into the L1 cache beside the rows. They are taken in parts, each for all rows of the block;
+// the sums wait in memory meanwhile. Storing them rounds nothing, so that the bits do not depend on it.
+template <class Finish>
+HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& finish) {
+  const Bfloat16Weights& weights = *block.weights;
+  const int64_t steps = weights.depth / kTileDepth, pitch = block.rows.pitch;
+  const int64_t parts = block.count > kTileRows ? (steps + kMostSteps - 1) / kMostSteps : 1;
+  alignas(64) float room[kMostRows * kPanelColumns];
+  int upper = 0, lower = 0;
+  for (int64_t panel = block.first_panel; panel < block.end_panel; ++panel) {
+    const char* w = reinterpret_cast<const char*>(weights.values + panel * kPanelColumns * weights.depth);
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t from = part * steps / parts, some = (part + 1) * steps / parts - from;
+      for (int64_t row = 0; row < block.count; row += kTileRows) {
+        const int rows = static_cast<int>(block.count - row < kTileRows ? block.count - row : kTileRows);
+        const int above = rows < kSide ? rows : kSide, below = rows > kSide ? rows - kSide : kSide;
+        if (above != upper || below != lower) lay_out_tiles(upper = above, lower = below);
+        float* sums = room + (parts > 1 ? row * kPanelColumns : 0);
+        const char* x = block.rows.data + row * pitch + from * 64;
+        const char* from_w = w + from * kPanelColumns * kTileDepth * 2;
+        if (rows > kSide && part == 0) add_steps<true, true>(x, pitch, from_w, some, sums, row == 0);
+        else if (rows > kSide) add_steps<true, false>(x, pitch, from_w, some, sums, row == 0);
+        else if (part == 0) add_steps<false, true>(x, pitch, from_w, some, sums, row == 0);
+        else add_steps<false, false>(x, pitch, from_w, some, sums, row == 0);
+        if (part + 1 == parts) finish(sums, row, rows, panel * kPanelColumns);
+      }
+    }
+  }
+  _tile_release();
+}
+
+}  // namespace
+}  // namespace headway::HEADWAY_ISA
