@@ -38,39 +38,25 @@ void round_rows(const float* x, int64_t count, int64_t inputs, int64_t depth, ch
 }
 #endif
 
-// Writes act(sums + bias) + residual of some rows, `width` columns from `first` on.
-template <bool kRounded, class Function>
-HEADWAY_INLINE void finish_rows(const Bfloat16Block& block, const float* sums, int64_t row, int rows, int64_t first, int width,
-                                const Function& function) {
+// Writes act(sum + bias) + residual for a vector of sums.
+template <class Function>
+HEADWAY_INLINE void finish(const Bfloat16Block& block, Float sum, int64_t row, int64_t column, const Function& function) {
   const Bfloat16Weights& weights = *block.weights;
-  for (int v = 0; v < width; v += kLanes) {
-    const int64_t column = first + v, rest = weights.outputs - column;
-    if (rest <= 0 && !kRounded) return;
-    const Float bias = load(weights.bias + column);
-    char* to = block.results.data + row * block.results.pitch + column * (kRounded ? 2 : 4);
-    const float* added = block.residual != nullptr ? block.residual + row * weights.outputs + column : nullptr;
-    for (int r = 0; r < rows; ++r, to += block.results.pitch) {
-      Float value = function(load(sums + r * width + v) + bias);
-      if (added != nullptr) value += load_upto(added + r * weights.outputs, rest);
-      if constexpr (kRounded) store_rounded(to, value);
-      else if (rest >= kLanes) store(reinterpret_cast<float*>(to), value);
-      else store_part(reinterpret_cast<float*>(to), value, static_cast<int>(rest));
-    }
-  }
-}
-
-HEADWAY_INLINE void finish(const Bfloat16Block& block, const float* sums, int64_t row, int rows, int64_t first, int width) {
-  with_activation(block.activation, [&](const auto& function) {
-    if (block.results.rounded) finish_rows<true>(block, sums, row, rows, first, width, function);
-    else finish_rows<false>(block, sums, row, rows, first, width, function);
-  });
+  const int64_t rest = weights.outputs - column;
+  Float value = function(sum + load(weights.bias + column));
+  char* to = block.results.data + row * block.results.pitch;
+  if (block.results.rounded) return store_rounded(to + column * 2, value);
+  float* y = reinterpret_cast<float*>(to) + column;
+  if (block.residual != nullptr) value += load_upto(block.residual + row * weights.outputs + column, rest);
+  if (rest >= kLanes) store(y, value);
+  else if (rest > 0) store_part(y, value, static_cast<int>(rest));
 }
 
 #if defined(__AMX_BF16__)
 
 void multiply(const Bfloat16Block& block) {
-  multiply_tiles(block, [&](const float* sums, int64_t row, int rows, int64_t first) {
-    finish(block, sums, row, rows, first, kPanelColumns);
+  with_activation(block.activation, [&](const auto& function) {
+    multiply_tiles(block, [&](Float sum, int64_t row, int64_t column) { finish(block, sum, row, column, function); });
   });
 }
 
@@ -168,7 +154,10 @@ void tile(const Bfloat16Block& block, int64_t row, int64_t panel) {
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) store(stored + r * kWidth + v * kLanes, sums[r][v]);
-  finish(block, stored, row, kRows, first, kWidth);
+  with_activation(block.activation, [&](const auto& function) {
+    for (int v = 0; v < kVectors; ++v)
+      for (int r = 0; r < kRows; ++r) finish(block, load(stored + r * kWidth + v * kLanes), row + r, first + v * kLanes, function);
+  });
 }
 
 using Tile = void (*)(const Bfloat16Block&, int64_t, int64_t);

@@ -25,7 +25,7 @@ struct Bfloat16Weights {
   const float* bias;       // [outputs, rounded up to full panels]
 };
 
-// Where results go: float32, or rows for the next layer, which kernels that round write in bfloat16.
+// Where results go: float32, or rows for the next layer, which kernels that round write in bfloat16; those get no residual.
 struct Bfloat16Results {
   char* data;
   int64_t pitch;  // bytes

@@ -32,29 +32,29 @@ HEADWAY_INLINE void lay_out_tiles(int upper, int lower) {
   _tile_loadconfig(&layout);
 }
 
-// Adds the products of some steps to sums [rows][kPanelColumns]. `kFresh`: they begin at zero. `kBoth`: more than 16 rows.
-template <bool kBoth, bool kFresh, bool kPrefetch>
-HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums) {
+// Adds the products of some steps to sums [rows][kPanelColumns], and calls `meanwhile(step)` at each, whose work on vectors runs
+// beside the tiles'. `fresh`: sums begin at zero. `both`: more than 16 rows. `prefetch`: the weights may not be in the caches.
+template <class Meanwhile>
+HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums, bool fresh, bool both, bool prefetch,
+                              const Meanwhile& meanwhile) {
   constexpr int kSumPitch = kPanelColumns * 4, kStepBytes = kPanelColumns * kTileDepth * 2;
   float* const below = sums + kSide * kPanelColumns;
   const char* const x_below = x + kSide * pitch;
-  if constexpr (kFresh) {
+  if (fresh) {
     _tile_zero(0);
     _tile_zero(1);
-    if constexpr (kBoth) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
+    _tile_zero(2);
+    _tile_zero(3);
   } else {
     _tile_loadd(0, sums, kSumPitch);
     _tile_loadd(1, sums + kSide, kSumPitch);
-    if constexpr (kBoth) {
+    if (both) {
       _tile_loadd(2, below, kSumPitch);
       _tile_loadd(3, below + kSide, kSumPitch);
     }
   }
   for (int64_t step = 0; step < steps; ++step, w += kStepBytes) {
-    if constexpr (kPrefetch) {  // tiles are loaded in order: without it, each would wait for memory
+    if (prefetch) {  // tiles are loaded in order: without it, each would wait for memory
 #pragma GCC unroll 32
       for (int line = 0; line < kStepBytes; line += 64) {
         _mm_prefetch(w + 2 * kStepBytes + line, _MM_HINT_T0);
@@ -66,56 +66,62 @@ HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64
     _tile_loadd(7, w + 64, kSumPitch);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kBoth) {
+    if (both) {
       _tile_loadd(5, x_below + step * 64, pitch);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
+    meanwhile(step);
   }
   _tile_stored(0, sums, kSumPitch);
   _tile_stored(1, sums + kSide, kSumPitch);
-  if constexpr (kBoth) {
+  if (both) {
     _tile_stored(2, below, kSumPitch);
     _tile_stored(3, below + kSide, kSumPitch);
   }
 }
 
-template <bool kBoth, bool kFresh>
-HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums, bool prefetch) {
-  if (prefetch) add_steps<kBoth, kFresh, true>(x, pitch, w, steps, sums);
-  else add_steps<kBoth, kFresh, false>(x, pitch, w, steps, sums);
-}
+// Up to 32 rows by 32 columns of sums that are complete.
+struct TileSums {
+  const float* sums;
+  int64_t row, column;  // the first ones
+  int rows;
+};
 
-// Calls `finish(sums, row, rows, first column)` for all sums of a block, up to 32 rows by 32 columns at a time.
+// Calls `finish(value, row, column)` for each vector of all sums of a block.
 //
 // Weights of many inputs do not fit into the L1 cache beside the rows. They are taken in parts, each for all rows of the block;
-// the sums wait in memory meanwhile. Storing them rounds nothing, so that the bits do not depend on it.
+// the sums wait in memory meanwhile. Storing them rounds nothing, so that the bits do not depend on it. Sums are finished while
+// the next ones are added up, since the processor's tiles work beside its vectors.
 template <class Finish>
 HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& finish) {
   const Bfloat16Weights& weights = *block.weights;
   const int64_t steps = weights.depth / kTileDepth, pitch = block.rows.pitch;
   const int64_t parts = block.count > kTileRows ? (steps + kMostSteps - 1) / kMostSteps : 1;
-  alignas(64) float room[kMostRows * kPanelColumns];
-  int upper = 0, lower = 0;
+  alignas(64) float waiting[kMostRows * kPanelColumns], room[2][kTileRows * kPanelColumns];
+  TileSums last{nullptr, 0, 0, 0};
+  const auto finish_last = [&](int64_t step, int64_t all) {
+    const int vectors = 2 * last.rows, end = static_cast<int>((step + 1) * vectors / all);
+    for (int i = static_cast<int>(step * vectors / all); i < end; ++i)
+      finish(load(last.sums + i * kSide), last.row + i / 2, last.column + i % 2 * kSide);
+  };
+  int upper = 0, lower = 0, turn = 0;
   for (int64_t panel = block.first_panel; panel < block.end_panel; ++panel) {
-    const char* w = reinterpret_cast<const char*>(weights.values + panel * kPanelColumns * weights.depth);
+    const char* panel_w = reinterpret_cast<const char*>(weights.values + panel * kPanelColumns * weights.depth);
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t from = part * steps / parts, some = (part + 1) * steps / parts - from;
       for (int64_t row = 0; row < block.count; row += kTileRows) {
         const int rows = static_cast<int>(block.count - row < kTileRows ? block.count - row : kTileRows);
         const int above = rows < kSide ? rows : kSide, below = rows > kSide ? rows - kSide : kSide;
         if (above != upper || below != lower) lay_out_tiles(upper = above, lower = below);
-        float* sums = room + (parts > 1 ? row * kPanelColumns : 0);
-        const char* x = block.rows.data + row * pitch + from * 64;
-        const char* from_w = w + from * kPanelColumns * kTileDepth * 2;
-        if (rows > kSide && part == 0) add_steps<true, true>(x, pitch, from_w, some, sums, row == 0);
-        else if (rows > kSide) add_steps<true, false>(x, pitch, from_w, some, sums, row == 0);
-        else if (part == 0) add_steps<false, true>(x, pitch, from_w, some, sums, row == 0);
-        else add_steps<false, false>(x, pitch, from_w, some, sums, row == 0);
-        if (part + 1 == parts) finish(sums, row, rows, panel * kPanelColumns);
+        float* sums = parts > 1 ? waiting + row * kPanelColumns : room[turn ^= 1];
+        add_steps(block.rows.data + row * pitch + from * 64, pitch, panel_w + from * kPanelColumns * kTileDepth * 2, some, sums,
+                  part == 0, rows > kSide, row == 0, [&](int64_t step) { finish_last(step, some); });
+        last = {sums, row, panel * kPanelColumns, part + 1 == parts ? rows : 0};
       }
     }
   }
+  finish_last(0, 1);
   _tile_release();
 }
 
