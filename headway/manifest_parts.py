@@ -76,7 +76,7 @@ class Parity(TypedDict):
     """The comparison with the source."""
 
     ok: bool
-    dtype: Literal["float32", "float16", "bfloat16", "int8"]
+    dtype: Literal["float32", "float16", "bfloat16", "bfloat16-weights", "int8"]
     reference: NotRequired[str | None]
     outputs: list[OutputDistance]
 

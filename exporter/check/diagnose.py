@@ -59,13 +59,13 @@ def run_inside(model: ir.Model, feeds: Mapping[str, np.ndarray], names: list[str
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     known = [n for n in names if n in values]
     plugins = any("plugin_namespace" in n.attributes for n in model.graph)
-    if plugins or any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values()):
+    own = any(n.domain == DOMAIN and n.op_identifier() not in model.functions for n in model.graph)
+    if plugins or (not own and any(v.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for v in values.values())):
         return _run_typed(model, feeds, {n: values[n] for n in known})
     outputs = list(model.graph.outputs)
     model.graph.outputs.extend(values[n] for n in known if values[n] not in outputs)
     with scratch() as folder:
         write(model, Path(folder))
-        own = any(n.domain == DOMAIN and n.op_identifier() not in model.functions for n in model.graph)
         options = session_options(regroup=False, kernels="custom" if own else "stock")
         runner = open_runner(Path(folder) / MODEL_FILE, options)
         arrays = runner.session.run(known, {n: feeds[n] for n in runner.input_names})
@@ -88,6 +88,11 @@ def parity_failure(parity: Parity) -> str:
     """Return one sentence: which output differs, by how much, on what, and from which module on."""
     worst = next(o for o in parity.outputs if not o.ok)
     where = f"; the first module that differs is {parity.first_divergence}" if parity.first_divergence else ""
+    if worst.is_near:
+        return (
+            f"output {worst.name!r} has a cosine of {worst.cosine:.6f} to the source's (at least {worst.least_cosine} is needed), and "
+            f"differs most on '{worst.worst_case}'{where}. Nothing was written"
+        )
     return (
         f"output {worst.name!r} differs from the source by {worst.max_abs:.3g} (allowed {worst.tolerance * max(1.0, worst.largest):.3g}) "
         f"on '{worst.worst_case}'{where}. Nothing was written"

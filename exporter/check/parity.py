@@ -1,21 +1,25 @@
 """Compare what an artifact computes with what its source computes: on real text, at every kind of shape, to its dtype's tolerance."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from ...calibration.batches import Encode
 from ...errors import GateError
 from ...text import Text
+from ..targets.base import BFLOAT16_WEIGHTS
 
-TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, BFLOAT16_WEIGHTS: 5e-2, "int8": 1e-1}
 """Largest absolute difference allowed, relative to the output's own magnitude where that exceeds 1.
 
 Where activations are quantized at run time, two correct orders of the same sums round some of them to different integers, and every
 layer after carries that on. So an int8 artifact is compared with its own quantized graph; its quality on held-out text is a gate of
 its own.
 """
+
+LEAST_COSINE = {BFLOAT16_WEIGHTS: 0.9999}
+"""Smallest cosine allowed between a vector and the source's, beside the tolerance. Logits are judged by their differences alone."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,21 @@ class OutputParity:
     largest: float
     tolerance: float
     worst_case: str
+    least_cosine: float | None = None
 
     @property
     def ok(self) -> bool:
+        return self.is_near and self.points_alike
+
+    @property
+    def is_near(self) -> bool:
+        """Whether no difference exceeds the tolerance."""
         return bool(self.max_abs <= self.tolerance * max(1.0, self.largest))
+
+    @property
+    def points_alike(self) -> bool:
+        """Whether no cosine is smaller than the data type allows."""
+        return self.least_cosine is None or bool(self.cosine >= self.least_cosine)
 
 
 @dataclass
@@ -135,7 +150,8 @@ def compare(
     """Run `actual` on every case and compare its outputs with `expected`. NaN and Inf never agree.
 
     Outputs named in `per_token` are `[batch, sequence, …]`: they are compared where the mask is 1. `tolerance` replaces that of
-    `dtype`, and `judge` says what gave the expected answers. Raise GateError for an output that is missing or has another shape.
+    `dtype` and its least cosine, and `judge` says what gave the expected answers. Raise GateError for an output that is missing or
+    has another shape.
     """
     allowed = TOLERANCE[dtype] if tolerance is None else tolerance
     worst: dict[str, OutputParity] = {}
@@ -146,6 +162,8 @@ def compare(
                 given = f"has shape {got[name].shape}" if name in got else "is missing"
                 raise GateError(f"output {name!r} {given} on '{case.name}'; its source gives shape {reference.shape}")
             measured = _compare_output(name, reference, got[name], case, allowed, name in per_token)
+            if tolerance is None and "logits" not in name:
+                measured = replace(measured, least_cosine=LEAST_COSINE.get(dtype))
             worst[name] = _worse(worst[name], measured) if name in worst else measured
     return Parity(list(worst.values()), [c.name for c in cases], dtype=dtype, reference=judge)
 
@@ -195,6 +213,7 @@ def _worse(a: OutputParity, b: OutputParity) -> OutputParity:
         max(a.largest, b.largest),
         worst.tolerance,
         worst.worst_case,
+        worst.least_cosine,
     )
 
 

@@ -188,6 +188,17 @@ def insert(
     return node.outputs[0]
 
 
+def cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name: str) -> None:
+    """Insert a Cast called `name`, so that the readers of a value in 16 bits read it as float32."""
+    shape = list(half.shape) if half.shape is not None else None
+    to = ir.DataType.FLOAT
+    back = insert(first_of(graph, readers), "Cast", [half], name=name, dtype=to, shape=shape, to=int(to))
+    for reader in readers:
+        for i, read in enumerate(reader.inputs):
+            if read is half:
+                reader.replace_input_with(i, back)
+
+
 def replace(old: ir.Value, new: ir.Value) -> None:
     """Make every reader of `old`, graph outputs included, read `new` instead."""
     if new.shape is None:

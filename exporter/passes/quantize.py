@@ -1,6 +1,6 @@
 """Quantize the canonical graph. The integers and scales were chosen before (`calibration.rounding`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +9,7 @@ import onnx_ir as ir
 from ...calibration.rounding import QuantizedMatrix
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, AttentionPart, Projection
-from ..graph.edit import bias_add, bias_of, constant, consumers, first_of, initializer, insert
+from ..graph.edit import bias_add, bias_of, cast_back, constant, consumers, first_of, initializer, insert
 from ..graph.quantized import (
     DOMAIN,
     TOKENS,
@@ -195,10 +195,10 @@ class StoreHalf(StructuralPass):
             for reader in readers:
                 if is_lookup(reader, value):
                     rows = reader.outputs[0]
-                    _cast_back(graph, rows, consumers(rows), f"{rows.name}.float")
+                    cast_back(graph, rows, consumers(rows), f"{rows.name}.float")
                     rows.type = ir.TensorType(ir.DataType.FLOAT16)
                 else:
-                    _cast_back(graph, value, [reader], f"{reader.name}.{value.name}.float")
+                    cast_back(graph, value, [reader], f"{reader.name}.{value.name}.float")
         return dict.fromkeys(chosen, "float16")
 
 
@@ -217,17 +217,6 @@ def _shift_bias(matmul: ir.Node, shift: np.ndarray) -> None:
     array = constant(bias)
     if bias is not None and array is not None and len(consumers(bias)) == 1:
         set_array(bias, array + shift)
-
-
-def _cast_back(graph: ir.Graph, half: ir.Value, readers: Sequence[ir.Node], name: str) -> None:
-    """Insert a Cast, so that the readers of a float16 value read it as float32."""
-    shape = list(half.shape) if half.shape is not None else None
-    to = ir.DataType.FLOAT
-    back = insert(first_of(graph, readers), "Cast", [half], name=name, dtype=to, shape=shape, to=int(to))
-    for reader in readers:
-        for i, read in enumerate(reader.inputs):
-            if read is half:
-                reader.replace_input_with(i, back)
 
 
 def _per_token(model: ir.Model, before: ir.Node, value: ir.Value) -> ir.Value:

@@ -136,7 +136,7 @@ class Recipe(StrictModel):
     kernels: Literal["auto", "stock", "custom"] = Field(
         default="auto",
         description="Operators of the bundle: Headway's own too (custom), or only the runtime's (stock). auto is custom where a "
-        "pass needs them and they are built.",
+        "pass or the data type needs them and they are built.",
     )
     dtype: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32", description="Data type that the target computes in, where it has a choice."
@@ -232,7 +232,7 @@ class Recipe(StrictModel):
     def to_yaml(self) -> str:
         """Return the recipe as YAML, without the keys that its target does not have."""
         plain = self.model_dump(mode="json", exclude_none=True)
-        if TARGETS[self.target].device == "cpu":
+        if TARGETS[self.target].device == "cpu" and self.dtype == "fp32":
             del plain["dtype"]
         if not self.adapters:
             del plain["adapters"]

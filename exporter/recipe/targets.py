@@ -30,9 +30,10 @@ class TargetEntry:
     `factory`: "module:function", imported when the target is asked for; the function takes the recipe and returns a `Target`.
     `runner`: what opens the artifact, see `headway.runners.open`. `platforms`: what apps a bundle can be packaged for.
     `dtypes` and `kernels`: the values of these options that the target takes, `dtype_hint` and `kernels_hint` what the error says
-    of others. `options`: parts of the recipe that other targets do not have. `convert_only`: why the artifact cannot be run
-    here, so that the user has to ask for `verify: module`. `card`: "module:function" that returns the target's own lines of the
-    bundle's card from a manifest. `graph`: where lint knows the target by name.
+    of others. `own_dtypes`: those of `dtypes` that Headway's own operators alone compute. `options`: parts of the recipe that other
+    targets do not have. `convert_only`: why the artifact cannot be run here, so that the user has to ask for `verify: module`.
+    `card`: "module:function" that returns the target's own lines of the bundle's card from a manifest. `graph`: where lint knows the
+    target by name.
     """
 
     device: Literal["cpu", "gpu", "phone", "browser"]
@@ -40,6 +41,7 @@ class TargetEntry:
     runner: str = "onnxruntime"
     platforms: tuple[Platform, ...] = ()
     dtypes: tuple[str, ...] = ("fp32",)
+    own_dtypes: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ("stock",)
     dtype_hint: str = "{dtype} is for GPUs; leave dtype out, or choose another target"
     kernels_hint: str = "its graph has plain operators alone so far; leave `kernels` (--kernels) out"
@@ -54,7 +56,15 @@ _TYPED = ("fp32", "fp16", "bf16")
 _INTEGERS_INSTEAD = "{dtype} is for GPUs; leave dtype out, or quantize to int8"
 
 TARGETS: dict[str, TargetEntry] = {
-    "ort": TargetEntry(device="cpu", factory=f"{_TARGETS}.ort.target:ort_target", kernels=("stock", "custom")),
+    "ort": TargetEntry(
+        device="cpu",
+        factory=f"{_TARGETS}.ort.target:ort_target",
+        dtypes=("fp32", "bf16"),
+        own_dtypes=("bf16",),
+        kernels=("stock", "custom"),
+        dtype_hint="{dtype} is for GPUs; choose bf16 (with --kernels custom), or leave dtype out",
+        card=f"{_TARGETS}.ort.target:card_lines",
+    ),
     "ort-mobile": TargetEntry(
         device="phone",
         factory=f"{_TARGETS}.phones.ort_mobile:ort_mobile_target",

@@ -17,6 +17,9 @@ from ...runners.base import Runner
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy
 
+BFLOAT16_WEIGHTS = "bfloat16-weights"
+"""The `dtype` of a target that rounds weights, and what they are multiplied by, to bfloat16, and nothing else."""
+
 
 @dataclass(frozen=True)
 class TargetSpec:

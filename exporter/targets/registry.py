@@ -15,11 +15,14 @@ from .base import Target
 def kernels_of(recipe: Recipe) -> Literal["auto", "stock", "custom"]:
     """Return whose operators a recipe's bundle for CPUs has.
 
-    "auto" becomes stock where no pass wants Headway's own operators, or where they are not built.
+    "auto" becomes stock where neither a pass nor the data type wants Headway's own operators, or where they are not built and a
+    pass has another way.
     """
     entry = TARGETS[recipe.target]
     if entry.device != "cpu" or "custom" not in entry.kernels:
         return "stock"
+    if recipe.dtype in entry.own_dtypes:
+        return recipe.kernels
     wanted = any(isinstance(p, QuantizeSpec) and p.activations in ("auto", "per-token") for p in recipe.passes)
     return "stock" if recipe.kernels == "auto" and not (wanted and library_path() is not None) else recipe.kernels
 
@@ -50,6 +53,11 @@ def _check_options(recipe: Recipe, entry: TargetEntry) -> None:
         )
     if recipe.dtype not in entry.dtypes:
         raise UsageError(f"target {recipe.target}: {entry.dtype_hint.format(dtype=recipe.dtype)}")
+    if recipe.dtype in entry.own_dtypes and recipe.kernels == "stock":
+        raise UsageError(
+            f"target {recipe.target}: {recipe.dtype} is computed by Headway's own operators alone: choose `kernels: custom` "
+            "(--kernels custom), or leave dtype out"
+        )
 
 
 def _import(place: str) -> Any:

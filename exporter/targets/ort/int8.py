@@ -20,19 +20,16 @@ from ...graph.edit import (
     bias_add,
     bias_of,
     constant,
-    consumers,
     initializer,
     is_vector,
     nodes,
-    other_input,
     producer,
     put,
     read_once,
     remove_unused,
-    same_shape,
 )
 from ...graph.quantized import DOMAIN, TOKENS, quantized_weight_of, shifted_weight_of
-from .elementwise import activation_of
+from .linear_fusion import layer_of, next_layer
 
 CONTRIB = "com.microsoft"
 
@@ -92,21 +89,10 @@ def _linear(node: ir.Node, q: ir.Value, scale: ir.Value) -> None:
     """Fuse one matmul per token with the bias, the activation function and the residual after it, where nothing else reads between."""
     tokens = producer(node.inputs[0], TOKENS)
     assert tokens is not None
-    result, bias, residual, activation = node.outputs[0], None, None, None
-    add = bias_add(node)
-    if add is not None and read_once(result):
-        bias, result = bias_of(add), add.outputs[0]
-    following = consumers(result)
-    if read_once(result) and (activation := activation_of(following[0])) is not None:
-        result = following[0].outputs[0]
-    elif read_once(result) and following[0].op_type == "Add" and same_shape(other_input(following[0], result), result):
-        residual = other_input(following[0], result)
-        result = following[0].outputs[0]
-    last = result.producer()
-    assert last is not None
+    layer = layer_of(node)
     x, factors = _undivided(tokens.inputs[0])
-    inputs = [x, q, scale, bias, residual, factors]
-    put(last, result, "QuantizedLinear", inputs, domain=DOMAIN, activation=activation or "none")
+    inputs = [x, q, scale, layer.bias, layer.residual, factors]
+    put(layer.last, layer.result, "QuantizedLinear", inputs, domain=DOMAIN, activation=layer.activation)
 
 
 def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
@@ -120,18 +106,8 @@ def _undivided(value: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None
 
 def _feed_forward(up: ir.Node) -> bool:
     """Fuse two linear layers with nothing but an activation function between; return whether that was possible."""
-    between = up.outputs[0]
-    readers = consumers(between)
-    if (
-        attribute_string(up, "activation") == "none"
-        or not read_once(between)
-        or readers[0].op_type != "QuantizedLinear"
-    ):
-        return False
-    down = readers[0]
-    if down.inputs[0] is not between or attribute_string(down, "activation") != "none" or _rest(up)[1]:
-        return False
-    if any(len(node.inputs) < 4 or node.inputs[3] is None for node in (up, down)):  # without a bias
+    down = next_layer(up, bias=3)
+    if down is None:
         return False
     (_, residual, factors_down), factors_up = _rest(down), _rest(up)[2]
     inputs = [*up.inputs[:4], *down.inputs[1:4], residual, factors_up, factors_down]

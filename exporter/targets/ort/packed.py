@@ -50,7 +50,7 @@ _UNARY = (
 _BROADCAST = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "QuantizeLinear", "DequantizeLinear", "Clip")
 _BY_TOKEN = (  # matmuls with weights: the first input has tokens, and perhaps a residual
     *("MatMul", "MatMulInteger", "MatMulNBits", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul"),
-    *("QuantizedLinear", "QuantizedFeedForward"),
+    *("QuantizedLinear", "QuantizedFeedForward", "Bfloat16Linear", "Bfloat16FeedForward"),
 )
 
 _NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from ....errors import TargetError
+from ....errors import TargetError, UsageError
 from ....kernels.cpu import MISSING, library_path
 from ....manifest import Manifest
 from ....processor import X64_PRECISION
@@ -21,9 +21,11 @@ from ...graph.edit import attribute_float, attribute_int, attribute_string, inse
 from ...graph.head_layout import repeat_shared_heads
 from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ...graph.parts import UNREAD
+from ...recipe.passes import HalfSpec
 from ...recipe.recipe import Recipe
-from ..base import TargetSpec
+from ..base import BFLOAT16_WEIGHTS, TargetSpec
 from ..registry import kernels_of
+from .bfloat16 import Bfloat16, lower_bfloat16
 from .elementwise import Elementwise, lower_elementwise, without_bias
 from .int8 import CONTRIB, Matmuls, lower_matmuls
 from .packed import Packing, pack_tokens
@@ -33,6 +35,11 @@ MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
 SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
 """The runtime packs weights in strips of 16 columns: a width between takes as long as the next multiple (measured)."""
+
+FAST_ON = (
+    "Processors that multiply bfloat16 (x86 with AMX or AVX-512 BF16, Arm with BF16) gain by it in every batch; others widen the weights "
+    "while they read them, which gains in small batches alone."
+)
 
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
 SLOW_PACKED_FUSION = "MatMulAddFusion"
@@ -46,26 +53,32 @@ class Fusions:
     attention: int = 0
     gelu: int = 0
     matmuls: Matmuls = field(default_factory=Matmuls)
+    bfloat16: Bfloat16 = field(default_factory=Bfloat16)
     packing: Packing | None = None
     elementwise: Elementwise = field(default_factory=Elementwise)
 
     def as_dict(self) -> dict[str, int]:
-        matmuls = {k: v for k, v in asdict(self.matmuls).items() if v}
+        matmuls = {k: v for k, v in (asdict(self.matmuls) | asdict(self.bfloat16)).items() if v}
         packing = asdict(self.packing) if self.packing else {}
         elementwise = {k: v for k, v in asdict(self.elementwise).items() if v}
         return {**matmuls, "attention": self.attention, "gelu": self.gelu, **packing, **elementwise}
 
 
-def lower(model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True) -> Fusions:
+def lower(
+    model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True, bfloat16: bool = False
+) -> Fusions:
     """Lower a canonical model in place; with `kernels="custom"` to packed tokens and Headway's own operators.
 
-    "auto" uses those operators too, and packs tokens where that is possible. `nibbles` as in `lower_matmuls`. Raise TargetError
-    naming the node where an expected fusion did not happen, or which cannot run on packed tokens.
+    "auto" uses those operators too, and packs tokens where that is possible. `nibbles` as in `lower_matmuls`; `bfloat16`: float32
+    weights are stored in bfloat16, which needs those operators. Raise TargetError naming the node where an expected fusion did
+    not happen, or which cannot run on packed tokens.
     """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
     fusions = Fusions(matmuls=lower_matmuls(model, kernels=kernels != "stock", nibbles=nibbles))
     remove_unused(model)
+    if bfloat16:
+        fusions.bfloat16 = lower_bfloat16(model)
     if kernels == "custom" or (kernels == "auto" and _packs(model, anatomy)):
         fusions.packing = pack_tokens(model, anatomy)
         fusions.attention = fusions.packing.packed_attention
@@ -139,7 +152,7 @@ class OrtTarget:
         return MISSING if self.kernels != "stock" and library_path() is None else None
 
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
-        return lower(model, anatomy, self.kernels).as_dict()
+        return lower(model, anatomy, self.kernels, bfloat16=self.dtype == BFLOAT16_WEIGHTS).as_dict()
 
     def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
         write(model, directory)
@@ -154,15 +167,29 @@ class OrtTarget:
         return open_runner(directory / self.artifact, options, threads)
 
     def record(self, directory: Path) -> dict[str, Any] | None:
-        return None
+        return {"weights": "bfloat16", "processors": FAST_ON} if self.dtype == BFLOAT16_WEIGHTS else None
 
     def finish(self, directory: Path, manifest: Manifest) -> None:
         pass
 
 
 def ort_target(recipe: Recipe) -> OrtTarget:
-    """Return the target that a recipe describes."""
-    return OrtTarget(kernels=kernels_of(recipe))
+    """Return the target that a recipe describes. UsageError where its weights would have two types of 16 bits."""
+    if recipe.dtype != "bf16":
+        return OrtTarget(kernels=kernels_of(recipe))
+    half = next((p for p in recipe.passes if isinstance(p, HalfSpec)), None)
+    if half is not None:
+        raise UsageError(
+            f"pass {half.kind} stores the weights as float16, and dtype bf16 as bfloat16: leave the pass out, or dtype (--dtype)"
+        )
+    return OrtTarget(kernels=kernels_of(recipe), dtype=BFLOAT16_WEIGHTS)
+
+
+def card_lines(manifest: Manifest) -> list[str]:
+    """Return the card's lines on what processors weights in bfloat16 are fast on."""
+    if manifest.parity["dtype"] != BFLOAT16_WEIGHTS:
+        return []
+    return ["", f"Weights are stored as bfloat16. {FAST_ON}"]
 
 
 class _AttentionLowering:

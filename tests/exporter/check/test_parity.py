@@ -177,3 +177,20 @@ def test_cases_follow_from_the_order_of_the_text_alone() -> None:
 
     make_cases(tokenize, lines, 16, 0)
     assert all([lines[i]] in asked for i in (10, 50, 90))
+
+
+@pytest.mark.parametrize(("turn", "ok"), [(0.01, True), (0.02, False)])
+def test_vectors_with_weights_in_bfloat16_have_to_point_alike(turn: float, ok: bool) -> None:
+    """A cosine of 0.99995 passes and one of 0.9998 does not, though both differences are within the tolerance."""
+    reference = np.array([[1.0, 0.0]])
+    got = np.array([[np.cos(turn), np.sin(turn)]])
+    measured = over_cases((reference, got), dtype="bfloat16-weights")
+    assert measured.is_near and measured.ok is ok and measured.points_alike is ok
+    assert over_cases((reference, got), dtype="bfloat16-weights", tolerance=0.05).ok
+    assert over_cases((reference, got), dtype="bfloat16").ok
+
+
+def test_logits_with_weights_in_bfloat16_are_judged_by_their_differences() -> None:
+    reference, got = np.array([[1.0, 0.1]]), np.array([[1.0, 0.14]])
+    judged = compare([CASE], [{"logits": reference}], lambda _: {"logits": got}, per_token=[], dtype="bfloat16-weights")
+    assert judged.ok and judged.outputs[0].cosine < 0.9999
