@@ -11,6 +11,8 @@ constexpr int kSide = 16;                 // rows of a tile, and its columns in 
 constexpr int kTileDepth = 32;            // inputs of a step: a row of a tile holds so many bfloat16
 constexpr int kPanelColumns = 2 * kSide;  // two tiles of weights, and two of rows, make four tiles of sums
 constexpr int kTileRows = 2 * kSide;
+constexpr int kStepBytes = kPanelColumns * kTileDepth * 2, kStepLines = kStepBytes / 64;  // of weights
+constexpr int kStepsAhead = 16;           // that weights are fetched where they are read for a few rows alone
 constexpr int kMostRows = 256;            // of a block
 constexpr int kMostSteps = 16;            // of weights that stay in the L1 cache for all rows of a block: 32 KB
 
@@ -33,11 +35,11 @@ HEADWAY_INLINE void lay_out_tiles(int upper, int lower) {
 }
 
 // Adds the products of some steps to sums [rows][kPanelColumns], and calls `meanwhile(step)` at each, whose work on vectors runs
-// beside the tiles'. `fresh`: sums begin at zero. `both`: more than 16 rows. `prefetch`: the weights may not be in the caches.
+// beside the tiles'. `fresh`: sums begin at zero. `both`: more than 16 rows. `first`: the weights were not read yet.
 template <class Meanwhile>
-HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums, bool fresh, bool both, bool prefetch,
+HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums, bool fresh, bool both, bool first,
                               const Meanwhile& meanwhile) {
-  constexpr int kSumPitch = kPanelColumns * 4, kStepBytes = kPanelColumns * kTileDepth * 2;
+  constexpr int kSumPitch = kPanelColumns * 4;
   float* const below = sums + kSide * kPanelColumns;
   const char* const x_below = x + kSide * pitch;
   if (fresh) {
@@ -54,12 +56,9 @@ HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64
     }
   }
   for (int64_t step = 0; step < steps; ++step, w += kStepBytes) {
-    if (prefetch) {  // tiles are loaded in order: without it, each would wait for memory
+    if (first) {  // tiles are loaded in order: without it, each would wait for the L2 cache
 #pragma GCC unroll 32
-      for (int line = 0; line < kStepBytes; line += 64) {
-        _mm_prefetch(w + 2 * kStepBytes + line, _MM_HINT_T0);
-        _mm_prefetch(w + 16 * kStepBytes + line, _MM_HINT_T1);
-      }
+      for (int line = 0; line < kStepBytes; line += 64) _mm_prefetch(w + 2 * kStepBytes + line, _MM_HINT_T0);
     }
     _tile_loadd(6, w, kSumPitch);
     _tile_loadd(4, x + step * 64, pitch);
@@ -92,7 +91,8 @@ struct TileSums {
 //
 // Weights of many inputs do not fit into the L1 cache beside the rows. They are taken in parts, each for all rows of the block;
 // the sums wait in memory meanwhile. Storing them rounds nothing, so that the bits do not depend on it. Sums are finished while
-// the next ones are added up, since the processor's tiles work beside its vectors.
+// the next ones are added up, since the processor's tiles work beside its vectors. What is read of memory is shared out evenly:
+// while one part is multiplied by all rows, the next one comes into the L2 cache.
 template <class Finish>
 HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& finish) {
   const Bfloat16Weights& weights = *block.weights;
@@ -115,8 +115,15 @@ HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& fin
         const int above = rows < kSide ? rows : kSide, below = rows > kSide ? rows - kSide : kSide;
         if (above != upper || below != lower) lay_out_tiles(upper = above, lower = below);
         float* sums = parts > 1 ? waiting + row * kPanelColumns : room[turn ^= 1];
-        add_steps(block.rows.data + row * pitch + from * 64, pitch, panel_w + from * kPanelColumns * kTileDepth * 2, some, sums,
-                  part == 0, rows > kSide, row == 0, [&](int64_t step) { finish_last(step, some); });
+        const char* w = panel_w + from * kStepBytes;
+        const int64_t tile = row / kTileRows, tiles = (block.count + kTileRows - 1) / kTileRows;
+        add_steps(block.rows.data + row * pitch + from * 64, pitch, w, some, sums, part == 0, rows > kSide, row == 0, [&](int64_t step) {
+          const int64_t done = tile * some + step;
+          const char* const next = w + (tiles > 1 ? some : kStepsAhead) * kStepBytes;
+          for (int64_t line = done * kStepLines / tiles; line < (done + 1) * kStepLines / tiles; ++line)
+            _mm_prefetch(next + line * 64, _MM_HINT_T1);
+          finish_last(step, some);
+        });
         last = {sums, row, panel * kPanelColumns, part + 1 == parts ? rows : 0};
       }
     }
