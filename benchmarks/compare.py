@@ -18,7 +18,7 @@ from rich.progress import Progress, TimeRemainingColumn
 
 from headway import Bundle
 from headway.calibration.corpus import builtin_lines
-from headway.exporter.bench.measure import DEFAULT_CASES, BenchResult, Contestant, feeds_for, measure
+from headway.exporter.bench.measure import DEFAULT_CASES, BenchResult, Case, Contestant, feeds_for, measure
 from headway.exporter.bench.plot import plot_bench
 from headway.exporter.cli.tables import bench_table
 from headway.exporter.export import export
@@ -68,11 +68,12 @@ def run(
     rounds: int,
     *,
     least_cosine: float = 0.999,
+    cases: Sequence[Case] = DEFAULT_CASES,
 ) -> BenchResult:
     """One paired run of all contestants, the bundle first, under a bar; RuntimeError where one computes something else."""
     opened = Bundle.open(bundle)
     longest = opened.manifest.anatomy["embeddings"]["embeddings.position_embeddings.weight"][0]
-    feeds = {case: feeds_for(case, opened.encoder, builtin_lines(), longest) for case in DEFAULT_CASES}
+    feeds = {case: feeds_for(case, opened.encoder, builtin_lines(), longest) for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "feeds.npz"
         np.savez(

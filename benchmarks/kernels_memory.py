@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernels_memory [--calls 10000000]
 
-Every operator in float32, the int8 layers, and one call in fifty refused. Writes the curves of memory, resident and allocated,
+Every operator in float32, the int8 and bfloat16 layers, and one call in fifty refused. Writes the curves of memory, resident and allocated,
 as JSON and as a figure to `benchmarks/results/`; fails where either is more than 4 MB above what it was after a tenth of the
 calls. Linux with glibc.
 """
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import psutil
 from rich.console import Console
@@ -82,6 +83,10 @@ def good_calls(rng: np.random.Generator) -> Iterator[Call]:
     layer = (weight, scale, bias)
     yield from bound("QuantizedLinear", [(some(n, 24), *layer) for n in sizes(20)], constants=(1, 2, 3))
     both = range(1, 7)
+    half = weight.astype(ml_dtypes.bfloat16)
+    yield from bound("Bfloat16Linear", [(some(n, 24), half, bias) for n in sizes(20)], constants=(1, 2))
+    halves = (half, bias, half, bias)
+    yield from bound("Bfloat16FeedForward", [(some(n, 24), *halves) for n in sizes(20)], constants=range(1, 5))
     yield from bound("QuantizedFeedForward", [(some(n, 24), *layer, *layer) for n in sizes(20)], constants=both)
 
 
@@ -92,6 +97,8 @@ def refused_calls(rng: np.random.Generator) -> Iterator[Call]:
     yield from bound("PackedAttention", [(x, x, x, e) for e in bad], heads=2)
     yield from bound("PackedAttention", [(x, x[:7], x, good), (x, x, x[:, :8], good)], heads=2)
     yield from bound("MaskedSoftmax", [(x, x[:3]), (x, x[:, :5])])
+    weight = rng.standard_normal((16, 9)).astype(ml_dtypes.bfloat16)
+    yield from bound("Bfloat16Linear", [(x[:, :9], weight), (x[:, :3], weight)], constants=(1,))
     yield from bound("RestorePadding", [(x, np.ones((2, 3), np.int64))])
 
 

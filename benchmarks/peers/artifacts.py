@@ -53,6 +53,40 @@ def optimum_environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
 
 
+def torch_onnx(model: Path) -> Path:
+    """Torch's own exporter on the encoder alone: the plain graph that other runtimes optimize for themselves."""
+    out = ROOT / (model.name if model.name != "model" else model.parent.name) / "torch-onnx" / "model.onnx"
+    if not out.is_file():
+        import torch
+        from transformers import AutoModel
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+
+        class Encoder(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.whole = AutoModel.from_pretrained(model).eval()
+
+            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+                return self.whole(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+        ids = torch.randint(5, 100, (2, 16))
+        names = ["input_ids", "attention_mask", "last_hidden_state"]
+        staged = out.with_suffix(".part")
+        torch.onnx.export(
+            Encoder(),
+            (ids, torch.ones_like(ids)),
+            staged,
+            input_names=names[:2],
+            output_names=names[2:],
+            dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names},
+            opset_version=17,
+            dynamo=False,
+        )
+        staged.rename(out)
+    return out
+
+
 def ort_fused(model: Path, heads: int, hidden: int) -> Path:
     """ONNX Runtime's own transformer optimizer on the plain export."""
     plain = optimum(model, None)
@@ -139,6 +173,6 @@ def all_peers(model: Path, heads: int, hidden: int) -> list[Peer]:
         Peer("Optimum O3", "onnx", onnx_python, optimum(model, "O3")),
         Peer("ONNX Runtime fused", "onnx", onnx_python, ort_fused(model, heads, hidden)),
         Peer("ONNX Runtime plain", "onnx", onnx_python, plain),
-        Peer("OpenVINO", "openvino", environments.python_of("openvino"), plain),
+        Peer("OpenVINO", "openvino_float32", environments.python_of("openvino"), plain),
         Peer("CTranslate2", "ctranslate2", environments.python_of("ctranslate2"), ctranslate2(model)),
     ]

@@ -24,14 +24,18 @@ def onnx(path, threads):
     return lambda feeds: session.run(None, {n: feeds[n] for n in names})[0]
 
 
-def openvino(path, threads):
+def openvino(path, threads, **precision):
     import openvino
 
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **precision}
     model = openvino.Core().compile_model(path, "CPU", settings)
     request = model.create_infer_request()
     names = [i.get_any_name() for i in model.inputs]
     return lambda feeds: request.infer({n: feeds[n] for n in names})[0]
+
+
+def openvino_float32(path, threads):
+    return openvino(path, threads, INFERENCE_PRECISION_HINT="f32")
 
 
 def ctranslate2(path, threads, compute_type="float32"):
