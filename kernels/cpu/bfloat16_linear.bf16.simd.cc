@@ -140,7 +140,7 @@ void tile(const Bfloat16Block& block, int64_t row, int64_t panel) {
 #else
   const int64_t whole = weights.inputs / 2;
 #endif
-  for (int64_t at = 0; at < whole; ++at) add(at, pair_of);
+  for (int64_t at = 0; at < whole; ++at) add(at, [](const char* from, int64_t i) { return pair_of(from, i); });
 #if !defined(HEADWAY_ROUNDS)
   if (weights.inputs % 2)  // what follows the last input in memory belongs to another row
     add(whole, [](const char* from, int64_t at) {
