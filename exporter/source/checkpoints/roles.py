@@ -1,7 +1,7 @@
 """Tell which tensors of a block are its queries, keys, values and matrices, by the names that the families of transformers use."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _ROLES = {
     "query": ("attention.self.query", "attention.q_lin", "attention.attn.q", "self_attn.q_proj"),
@@ -15,6 +15,8 @@ _ROLES = {
 
 _BLOCK = re.compile(r"(.*\.)?(?:layer|layers)\.(\d+)\.(.+)")
 
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+
 
 def block_parts(names: Iterable[str]) -> dict[int, dict[str, str]]:
     """Return for each block by its number the path of each role: `{0: {"query": "encoder.layer.0.attention.self.query", …}}`."""
@@ -27,3 +29,12 @@ def block_parts(names: Iterable[str]) -> dict[int, dict[str, str]]:
         if match and role:
             parts.setdefault(int(match[2]), {})[role] = stem
     return parts
+
+
+def unlike(marked: Collection[str], paths: Iterable[str]) -> str | None:
+    """Return the first of `paths` that is not `marked`, while the same module of another block is; None where all blocks are alike.
+
+    A part of a form that one block lacks is a part that was lost: its weight would be taken for one that nothing changes.
+    """
+    kinds = {_NUMBER.sub("*", path) for path in marked}
+    return next((path for path in paths if path not in marked and _NUMBER.sub("*", path) in kinds), None)

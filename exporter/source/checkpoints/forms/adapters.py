@@ -92,9 +92,13 @@ def _taken_out(checkpoint: Checkpoint) -> Checkpoint:
         if _INSIDE.search(key) or ".modules_to_save." in key or ".trainable_tokens_delta" in key:
             inside[short] = tensor
         elif ".trainable_tokens_original" not in key:
-            base[key.replace(".token_adapter", "").replace(".base_layer.", ".").replace(".original_module.", ".")] = (
-                tensor
-            )
+            plain = key.replace(".token_adapter", "").replace(".base_layer.", ".").replace(".original_module.", ".")
+            if plain in base:
+                raise SourceError(
+                    f"{checkpoint.directory}: {plain} is there twice, as it is and inside an adapted module: keep the one that the "
+                    "model runs"
+                )
+            base[plain] = tensor
     adapter = Adapter(checkpoint.directory, adapter_settings(checkpoint.directory), inside)
     return replace(checkpoint, state=base, adapters=(adapter,))
 

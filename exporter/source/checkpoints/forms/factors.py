@@ -7,6 +7,7 @@ from typing import Any
 from .....errors import SourceError
 from ....graph.ranks import break_even
 from ..checkpoint import Checkpoint
+from ..roles import unlike
 from ..scores import soft_gate, stretched_gate
 from ..state import StoredTensor
 
@@ -63,7 +64,20 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         ranks.append(factors.rank)
         if f"{stem}.0.weight" in fresh or factors.bias is None:
             resized.add(stem)
-    state = checkpoint.without(gone) | fresh
+    others = checkpoint.without(gone)
+    twice = sorted(fresh.keys() & others.keys() - {f"{stem}.weight" for stem in single})
+    if twice:
+        raise SourceError(
+            f"{checkpoint.directory}: {twice[0].rpartition('.')[0]} is saved both as {twice[0]} and as factors: keep the one that the "
+            "model runs"
+        )
+    lost = unlike(single, (n.removesuffix(".weight") for n in others if n.endswith(".weight")))
+    if lost is not None:  # it would be taken for a weight that is not transposed
+        raise SourceError(
+            f"{checkpoint.directory}: {lost}.weight has no {lost}{_GATE} beside it, as the same layer of other blocks has: download it "
+            "again"
+        )
+    state = others | fresh
     kept = sum(f"{stem}.0.weight" in fresh for stem in (*gated, *stacked))
     return checkpoint.changed(_sentence(ranks, kept, len(single)), state=state, resized=checkpoint.resized | resized)
 

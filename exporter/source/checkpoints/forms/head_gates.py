@@ -6,7 +6,7 @@ from typing import Any
 
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
-from ..roles import block_parts
+from ..roles import block_parts, unlike
 from ..scores import stretched_gate
 from ..state import StoredTensor
 
@@ -25,7 +25,8 @@ _BLOCK = re.compile(r"\blayers?\.(\d+)\.")
 def read(checkpoint: Checkpoint) -> Checkpoint | None:
     """Multiply the weights that read a head or a neuron by its gate, which is what the gate does to what they read.
 
-    SourceError where gates are as many as neither heads nor neurons of their block.
+    SourceError where gates are as many as neither heads nor neurons of their block, where a layer has two sets, and where one block
+    has none.
     """
     parts = block_parts(checkpoint.state)
     found = [name for name, tensor in checkpoint.state.items() if name.endswith(_ENDS) and len(tensor.shape) == 1]
@@ -33,12 +34,24 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         return None
     state = checkpoint.without(found)
     closed, total = {"head": 0, "neuron": 0}, {"head": 0, "neuron": 0}
+    gate_of: dict[str, str] = {}
     for name in found:
         kind, path, each = _target(checkpoint, parts, name)
+        if path in gate_of:
+            raise SourceError(
+                f"{checkpoint.directory}: {gate_of[path]} and {name} are both gates of {path}: keep the one that the model runs"
+            )
+        gate_of[path] = name
         gates = _values(name, checkpoint.state[name])
         state[f"{path}.weight"] = _scaled(state[f"{path}.weight"], gates.repeat_interleave(each))
         closed[kind] += int((gates == 0).sum())
         total[kind] += len(gates)
+    lost = unlike(gate_of, (n.removesuffix(".weight") for n in checkpoint.state if n.endswith(".weight")))
+    if lost is not None:
+        raise SourceError(
+            f"{checkpoint.directory}: {lost} has no gates, and the same layer of other blocks has: download it again, or fold the gates "
+            "into the weights and save those alone"
+        )
     words = [f"{closed[kind]} of {total[kind]} {kind}s closed" for kind in closed if total[kind]]
     return checkpoint.changed(f"gates folded into {len(found)} weights: {', '.join(words)}", state=state)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from .....errors import SourceError
 from ..checkpoint import Checkpoint
+from ..roles import unlike
 from ..scores import METHODS, mask_of
 from ..state import StoredTensor
 
@@ -74,6 +75,11 @@ def _check(checkpoint: Checkpoint, stems: list[str], method: Any, threshold: Any
         raise SourceError(
             f"{place}: {stems[0]} has scores, and which of them are kept is in none of the files: write the final_threshold that the "
             "model was trained with into config.json, or let the tool's own bertarize.py write the masked weights"
+        )
+    lost = unlike(stems, (n.removesuffix(".weight") for n in checkpoint.state if n.endswith(".weight")))
+    if lost is not None:
+        raise SourceError(
+            f"{place}: {lost}.weight has no mask_scores beside it, as the same layer of other blocks has: download it again"
         )
     for stem in stems:
         scores = checkpoint.state.get(f"{stem}.mask_scores")

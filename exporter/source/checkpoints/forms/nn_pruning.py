@@ -6,6 +6,7 @@ from typing import Any
 from .....errors import SourceError
 from .....json_file import read_json
 from ..checkpoint import Checkpoint
+from ..roles import unlike
 from ..scores import METHODS, mask_of, one_of_patterns, two_of_four
 from ..state import StoredTensor
 
@@ -32,6 +33,8 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         _check_magnitude(checkpoint)
     if not (stems or norms or compiled):
         return None
+    _check_whole(checkpoint, stems, f"scores (as {_MASKS.strip('.')}.0{_SCORES})")
+    _check_whole(checkpoint, norms, "accumulator")
     state = dict(checkpoint.state)
     sentences = []
     config = {name: value for name, value in checkpoint.config.items() if name != "layer_norm_type"}
@@ -51,6 +54,15 @@ def read(checkpoint: Checkpoint) -> Checkpoint | None:
         sentences.append(f"{len(norms)} norms are a scale and a shift alone")
     replaced = {**checkpoint.replaced, **dict.fromkeys(norms, "no_norm")}
     return checkpoint.changed("; ".join(sentences), state=state, config=config, replaced=replaced)
+
+
+def _check_whole(checkpoint: Checkpoint, marked: set[str], part: str) -> None:
+    """Refuse modules that lack what the same module of other blocks has: they would be taken for ordinary ones."""
+    lost = unlike(marked, (n.removesuffix(".weight") for n in checkpoint.state if n.endswith(".weight")))
+    if lost is not None:
+        raise SourceError(
+            f"{checkpoint.directory}: {lost} has no {part}, and the same module of other blocks has one: download it again"
+        )
 
 
 def _check_magnitude(checkpoint: Checkpoint) -> None:

@@ -19,7 +19,7 @@ from headway.exporter.capture.capture import load_reference
 from headway.exporter.source.source import Source, open_source
 
 from tests.checkpoints.adapters import LoraEmbedding, LoraLinear, Scaled, Tensors, adapt, save_adapter
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 from tests.support.models import make_model, make_sentence_model
 from tests.support.variants import feeds
 
@@ -216,3 +216,19 @@ A, B = f"base_model.model.{QUERY}.lora_A.weight", f"base_model.model.{QUERY}.lor
 )
 def test_what_does_not_fit_is_refused(change: Any, settings: dict, says: str, base: Path, adapter: Path) -> None:
     assert says in refusal(base, changed(adapter, change, **settings))
+
+
+def _inside(directory: Path) -> None:
+    """Write LoRA factors inside the model's own tensors, and the settings of their tool beside them."""
+    state = dict(checkpoints.base(directory).state_dict())
+    for end in ("weight", "bias"):
+        state[f"{twins.QUERY}.base_layer.{end}"] = state.pop(f"{twins.QUERY}.{end}")
+    for side, shape in (("A", (4, 32)), ("B", (32, 4))):
+        state[f"{twins.QUERY}.lora_{side}.default.weight"] = torch.ones(shape)
+    checkpoints.save(directory, state)
+    save_adapter(directory, {}, directory)
+    (directory / "adapter_model.safetensors").unlink()
+
+
+SOUND = twins.Sound(_inside, f"{twins.QUERY}.lora_B.default.weight", twins.PLAIN, (twins.QUERY,))
+"""What `test_hostile_twins.py` makes twins of."""

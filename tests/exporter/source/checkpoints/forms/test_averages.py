@@ -10,6 +10,8 @@ from headway.exporter.source.checkpoints.checkpoint import Checkpoint
 from headway.exporter.source.checkpoints.read import undo
 from headway.exporter.source.checkpoints.state import given, read_state
 
+from tests.support import twins
+
 NAMES = tuple(f"encoder.layer.{i}.output.dense.weight" for i in range(6))
 WEIGHTS = {name: given(torch.zeros(1)) for name in NAMES}
 AVERAGES = {f"ema_model.{name}": given(torch.ones(1)) for name in NAMES} | {"initted": given(torch.ones(1))}
@@ -50,3 +52,7 @@ def test_averages_without_names_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(1)}, "ema": {"shadow_params": [torch.ones(1)]}}, tmp_path / "last.pt")
     with pytest.raises(SourceError, match="shadow_params are averages of the weights without names"):
         read_state((tmp_path / "last.pt",))
+
+
+SOUND = twins.Sound(twins.renamed("ema_model."), f"ema_model.{twins.NORM}", {twins.NORM: torch.ones(32)}, (twins.NORM,))
+"""What `test_hostile_twins.py` makes twins of."""

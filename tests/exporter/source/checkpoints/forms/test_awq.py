@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.qweight"
@@ -71,3 +72,7 @@ def test_other_layouts_are_refused(
     integers.changed(packed[0], tmp_path, {})
     integers.configure(tmp_path, SETTINGS | more)
     assert "are not read, 4 bits as gemm are" in integers.refusal(tmp_path)
+
+
+SOUND = twins.Sound(twins.integers(pack, SETTINGS), f"{twins.QUERY}.scales", twins.PLAIN)
+"""What `test_hostile_twins.py` makes twins of."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.weight"
@@ -57,3 +58,12 @@ def test_damaged_tensors_are_refused_by_name(
 ) -> None:
     integers.changed(packed[0], tmp_path, change)
     assert said in integers.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    twins.integers(pack, SETTINGS, bits=8),
+    f"{twins.QUERY}.SCB",
+    {f"{twins.QUERY}.weight_scale": torch.ones(32)},
+    (f"{twins.QUERY}.weight_format",),
+)
+"""What `test_hostile_twins.py` makes twins of."""

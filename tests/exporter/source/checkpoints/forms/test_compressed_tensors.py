@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.weight_packed"
@@ -146,3 +147,11 @@ def test_settings_that_nothing_follows_are_refused(
     integers.changed(packed[0], tmp_path, {})
     integers.configure(tmp_path, settings() | more)
     assert said in integers.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    twins.integers(packing(4), settings()),
+    f"{twins.QUERY}.weight_scale",
+    twins.PLAIN,
+)
+"""What `test_hostile_twins.py` makes twins of."""

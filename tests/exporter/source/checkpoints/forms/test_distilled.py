@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from headway.exporter.graph.anatomy import read_anatomy
 
 from tests.checkpoints.tiny_bert import make_tiny_bert
-from tests.support import checkpoints, models
+from tests.support import checkpoints, models, twins
 from tests.support.refusals import edit_config
 
 
@@ -34,3 +35,7 @@ def test_a_family_is_not_guessed(family: str, tmp_path: Path) -> None:
     models.make_model(tmp_path, family)
     checkpoints.save(tmp_path, checkpoints.tensors(tmp_path), model_type=None)
     assert "model_type" in checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(make_tiny_bert, f"bert.{twins.NORM}", {"fit.weight": torch.ones(2)}, (twins.NORM,))
+"""What `test_hostile_twins.py` makes twins of."""

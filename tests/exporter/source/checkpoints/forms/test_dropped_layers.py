@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from headway.exporter.source.source import open_source
 
 from tests.checkpoints.layer_drop import make_dropped
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 from tests.support.refusals import edit_config
 
 
@@ -61,3 +62,12 @@ def test_a_family_whose_layers_differ_by_number_is_left_alone(tmp_path: Path) ->
     make_dropped(tmp_path, (0, 2, 5))
     edit_config(tmp_path, model_type="modernbert")
     assert open_source(str(tmp_path)).sentences == ()
+
+
+SOUND = twins.Sound(
+    lambda f: make_dropped(f, [0, 2], of=4),
+    "encoder.layer.2.output.dense.weight",
+    {twins.NORM: torch.ones(32)},
+    ("encoder.layer.2", "encoder.layer.1"),
+)
+"""What `test_hostile_twins.py` makes twins of."""

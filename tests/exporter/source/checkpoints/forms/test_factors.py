@@ -8,7 +8,7 @@ import torch
 from headway.exporter.graph.anatomy import read_anatomy
 
 from tests.checkpoints.gated_factors import make_gated, make_stacked
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 
 STEM = "bert.encoder.layer.0.attention.self.query"
 
@@ -26,6 +26,14 @@ def test_gates_on_inputs_are_folded(tmp_path: Path) -> None:
     model = make_gated(tmp_path, [], inputs=True)
     source, _ = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
     assert source.sentences[0] == "gates on the inputs of 12 weights folded"
+
+
+def test_a_gate_on_inputs_that_one_block_lacks_is_missed(tmp_path: Path) -> None:
+    """Its weight is stored transposed, and square, so that nothing else would show it."""
+    make_gated(tmp_path, [], inputs=True)
+    state = checkpoints.tensors(tmp_path)
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{STEM}.mask.log_alpha"})
+    assert f"{STEM}.weight has no {STEM}.mask.log_alpha beside it" in checkpoints.refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,12 @@ def test_stacked_layers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         | {"bert.embeddings.LayerNorm.1.weight": torch.ones(32, 4)},
     )
     assert "bert.embeddings.LayerNorm" in checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    lambda f: make_gated(f, [9, 18, 0]),
+    f"{twins.BERT_QUERY}.weight_proj",
+    {f"{twins.BERT_QUERY}.0.weight": torch.ones(9, 32)},
+    (f"{twins.BERT_QUERY}.mask.log_alpha",),
+)
+"""What `test_hostile_twins.py` makes twins of."""

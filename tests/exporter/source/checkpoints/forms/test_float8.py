@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.weight"
@@ -95,3 +96,12 @@ def test_a_block_that_is_said_to_be_larger_than_the_weight_costs_nothing(
     assert source.checkpoint is not None
     stored = integers.tensors(tmp_path)[NAME].float()
     assert torch.equal(source.checkpoint.state[NAME].read(), stored * 2)
+
+
+SOUND = twins.Sound(
+    twins.integers(packing(torch.float8_e4m3fn, torch.ones(1, 1), ".weight_scale_inv"), BLOCKS),
+    f"{twins.QUERY}.weight_scale_inv",
+    {f"{twins.QUERY}.weight_scale": torch.ones(1)},
+    (f"{twins.QUERY}.weight_scale",),
+)
+"""What `test_hostile_twins.py` makes twins of."""

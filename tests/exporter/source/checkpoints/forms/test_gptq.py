@@ -8,6 +8,7 @@ import torch
 from headway.exporter.graph.own_integers import stored_matrix
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.qweight"
@@ -123,3 +124,7 @@ def test_settings_that_nothing_follows_are_refused(
     integers.changed(damaged, tmp_path, {})
     integers.configure(tmp_path, settings() | more)
     assert said in integers.refusal(tmp_path)
+
+
+SOUND = twins.Sound(twins.integers(packing(4), settings()), f"{twins.QUERY}.scales", twins.PLAIN)
+"""What `test_hostile_twins.py` makes twins of."""

@@ -12,7 +12,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.recipe.recipe import Recipe
 
 from tests.checkpoints.gated_heads import make_gates
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 
 SAID = (
     "gates folded into 4 weights: 2 of 8 heads closed, 48 of 128 neurons closed",
@@ -44,3 +44,12 @@ def test_gates_of_nothing_are_refused(place: str, tmp_path: Path) -> None:
     name = f"bert.encoder.layer.1.{place}"
     checkpoints.save(tmp_path, checkpoints.tensors(tmp_path) | {name: torch.ones(5)})
     assert f"{name} has 5 gates" in checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    make_gates,
+    "bert.encoder.layer.0.attention.self.gate",
+    {"bert.encoder.layer.0.attention.self.qz_loga": torch.ones(4)},
+    ("bert.encoder.layer.0.attention.output.dense has no gates",),
+)
+"""What `test_hostile_twins.py` makes twins of."""

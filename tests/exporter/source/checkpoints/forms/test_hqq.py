@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.W_q"
@@ -128,3 +129,7 @@ def test_damaged_tensors_are_refused_by_name(
 ) -> None:
     integers.changed(packed[0], tmp_path, change)
     assert said in integers.refusal(tmp_path)
+
+
+SOUND = twins.Sound(twins.integers(packing(4), SETTINGS), f"{twins.QUERY}.scale", twins.PLAIN)
+"""What `test_hostile_twins.py` makes twins of."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.checkpoints.pruned_masks import make_masked
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -40,3 +40,7 @@ def test_a_mask_alone_is_refused(tmp_path: Path) -> None:
     state = checkpoints.tensors(tmp_path)
     checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != "classifier.weight_orig"})
     assert "classifier.weight" in checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(lambda f: make_masked(f, 0.5), "classifier.weight_mask", {"classifier.weight": torch.ones(2, 32)})
+"""What `test_hostile_twins.py` makes twins of."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.checkpoints.movement_pruned import make_moved
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 from tests.support.refusals import edit_config
 
 
@@ -65,3 +65,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         tmp_path, {k: v for k, v in state.items() if k != "bert.pooler.dense.weight"}, pruning_method="topK"
     )
     assert "bert.pooler.dense" in checkpoints.refusal(tmp_path)
+
+
+def _moved(directory: Path) -> None:
+    make_moved(directory, "topK", 0.5)
+    edit_config(directory, final_threshold=0.5)
+
+
+SOUND = twins.Sound(
+    _moved,
+    f"{twins.BERT_QUERY}.mask_scores",
+    {f"{twins.BERT_QUERY}.weight_mask": torch.ones(32, 32)},
+    (f"{twins.BERT_QUERY}.weight has no mask_scores",),
+)
+"""What `test_hostile_twins.py` makes twins of."""

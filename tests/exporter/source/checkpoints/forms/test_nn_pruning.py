@@ -10,7 +10,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.source.source import open_source
 
 from tests.checkpoints.block_pruned import make_blocks, make_compiled
-from tests.support import checkpoints, models
+from tests.support import checkpoints, models, twins
 
 STEM = "bert.encoder.layer.0.attention.self.query"
 
@@ -71,6 +71,14 @@ def test_scores_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert f"{norm}.accumulator" in checkpoints.refusal(tmp_path)
 
 
+def test_a_norm_that_lacks_what_others_have_is_missed(tmp_path: Path) -> None:
+    make_blocks(tmp_path, norms=True)
+    state = checkpoints.tensors(tmp_path)
+    norm = "bert.encoder.layer.1.output.LayerNorm"
+    checkpoints.save(tmp_path, {k: v for k, v in state.items() if k != f"{norm}.accumulator"})
+    assert f"{norm} has no accumulator" in checkpoints.refusal(tmp_path)
+
+
 def test_weights_that_are_pruned_by_magnitude_at_run_time_are_refused(tmp_path: Path) -> None:
     """Nothing but the settings shows it: the weights are dense, and the model's forward sets the smallest to zero."""
     models.make_model(tmp_path, "bert")
@@ -78,3 +86,12 @@ def test_weights_that_are_pruned_by_magnitude_at_run_time_are_refused(tmp_path: 
     assert "dense_pruning_method = 'magnitude' prunes weights whenever the model runs" in checkpoints.refusal(tmp_path)
     (tmp_path / "sparse_args.json").write_text(json.dumps({"dense_pruning_method": "topK"}))
     assert open_source(str(tmp_path)).sentences == ()
+
+
+SOUND = twins.Sound(
+    make_blocks,
+    f"{twins.BERT_QUERY}.mask_module.context_modules.0.mask_scores",
+    {f"{twins.BERT_QUERY}.mask_scores": torch.ones(32, 32)},
+    (twins.BERT_QUERY, "pruning_method"),
+)
+"""What `test_hostile_twins.py` makes twins of."""

@@ -11,7 +11,7 @@ from headway.exporter.source.checkpoints.state import given
 from headway.exporter.source.place import Place
 
 from tests.checkpoints.pruned_masks import make_masked
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 
 ONE = given(torch.ones(1))
 BERT = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 9}
@@ -91,3 +91,9 @@ def test_a_name_before_some_tensors_alone_is_refused(tmp_path: Path) -> None:
     first = next(iter(state))
     checkpoints.save(tmp_path, {(f"module.{k}" if k == first else k): v for k, v in state.items()})
     assert first in checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    twins.renamed("module."), f"module.{twins.NORM}", {twins.NORM: torch.ones(32)}, (twins.NORM, "36 tensors")
+)
+"""What `test_hostile_twins.py` makes twins of."""

@@ -8,6 +8,7 @@ import torch
 from headway.exporter.source.source import open_source
 
 from tests.support import integer_checkpoints as integers
+from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
 
 NAME = f"{QUERY}.weight"
@@ -121,3 +122,11 @@ def test_a_mask_in_bytes_without_a_scale_is_no_weight(tmp_path: Path) -> None:
     integers.make_quantized(tmp_path / "m", by_rows(8, 1), {}, bits=8)
     integers.changed(tmp_path / "m", tmp_path, {"extra.mask": torch.ones(4, 4, dtype=torch.uint8)})
     assert open_source(str(tmp_path)).checkpoint is not None
+
+
+SOUND = twins.Sound(
+    twins.integers(by_rows(8, 4), settings(8, groups=4), bits=8),
+    f"{twins.QUERY}.weight_scale",
+    {f"{twins.QUERY}.scale": torch.ones(4)},
+)
+"""What `test_hostile_twins.py` makes twins of."""

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from tests.checkpoints.shared_projections import SHARED, make_shared
-from tests.support import checkpoints
+from tests.support import checkpoints, twins
 
 
 @pytest.mark.parametrize("once", [True, False])
@@ -35,3 +36,9 @@ def test_a_note_of_another_size_is_refused(tmp_path: Path) -> None:
     state = {k: v.clone() for k, v in model.state_dict().items() if k != name}
     save_file(state, tmp_path / "model.safetensors", {"format": "pt", name: "pooler.dense.weight"})
     assert name in checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    lambda f: make_shared(f, once=True), "encoder.layer.0.attention.self.query.weight", {"a.weight": torch.ones(2)}
+)
+"""What `test_hostile_twins.py` makes twins of."""

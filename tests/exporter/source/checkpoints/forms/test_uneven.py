@@ -9,7 +9,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.source.source import open_source
 
 from tests.checkpoints.pruned_heads import make_pruned
-from tests.support import checkpoints, models
+from tests.support import checkpoints, models, twins
 from tests.support.refusals import edit_config
 
 HEADS = {0: [1], 1: [0, 2, 3]}
@@ -89,3 +89,12 @@ def test_heads_without_features_are_refused(changes: dict, tmp_path: Path) -> No
     models.make_model(tmp_path)
     edit_config(tmp_path, **changes)
     assert checkpoints.refusal(tmp_path)
+
+
+SOUND = twins.Sound(
+    lambda f: make_pruned(f, {0: [1], 1: [0, 2]}),
+    "encoder.layer.0.attention.self.key.weight",
+    {"encoder.layer.0.attention.self.query.weight_mask": torch.ones(24, 32)},
+    ("encoder.layer.0.attention.self.key.bias",),
+)
+"""What `test_hostile_twins.py` makes twins of."""
