@@ -14,6 +14,17 @@ from .sentence_modules import MODULES, STATIC, SentenceModule, read_modules
 from .weight_files import check_file, has_weights, usual_names, weight_files
 from .word_models import of_words
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
+"""Files that a tokenizer may lie in."""
+
 
 @dataclass(frozen=True)
 class Place:

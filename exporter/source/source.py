@@ -14,7 +14,7 @@ from ..recipe.recipe import split_route
 from .bounds import check_bounds, limit
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
-from .place import locate
+from .place import TOKENIZER_FILES, locate
 from .sentence_modules import STATIC, SentenceModule, library_class, read_modules
 from .setfit_head import SetFitHead, read_head
 from .weight_files import WEIGHTS, weight_files
@@ -238,6 +238,9 @@ def _onnx_source(path: Path, task: str | None) -> Source:
         raise SourceError(f"{path}: {path.suffix} files are not read; give the model's directory or an .onnx file")
     directory = next((d for d in (path.parent, path.parent.parent) if (d / "config.json").is_file()), None)
     config = read_json(directory / "config.json") if directory else {}
+    found = task or (_task(config, directory, None) if directory else "feature-extraction")
+    if directory is None and any((path.parent / name).is_file() for name in TOKENIZER_FILES):
+        directory = path.parent
     check_bounds(config, (directory or path) / "config.json")
     modules = read_modules(directory) if directory else ()
     beside = tuple(
@@ -246,7 +249,7 @@ def _onnx_source(path: Path, task: str | None) -> Source:
     return Source(
         "onnx",
         str(path),
-        task or (_task(config, directory, None) if directory else "feature-extraction"),
+        found,
         directory,
         config,
         (path, *beside),

@@ -11,21 +11,13 @@ from ...manifest import TokenizerInfo
 from ...system_errors import number_of
 from ...text import TextEncoder
 from .config import undone_config
+from .place import TOKENIZER_FILES
 from .source import Source
 from .whitespace_tokenizer import PADDING, read_whitespace_tokenizer
 from .word_models import of_words
 
-_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "spm.model",
-    "tokenizer.model",
-)
-
 TOKENIZER_FILE = "tokenizer.json"
+_USUAL_PADDING = ("[PAD]", "<pad>")
 
 
 def source_tokenizer(source: Source) -> Any:
@@ -33,7 +25,7 @@ def source_tokenizer(source: Source) -> Any:
     if source.tokenizer is not None:
         return source.tokenizer
     if not source.sentence_modules or source.kind == "onnx":
-        return load_tokenizer(source.encoder_directory, **undone_config(source))
+        return load_tokenizer(source.encoder_directory, source.spec, **undone_config(source))
     first = source.sentence_modules[0]
     if first.kind == "StaticEmbedding":
         return _static_tokenizer(first.folder / TOKENIZER_FILE)
@@ -66,12 +58,13 @@ def _lower_case(tokenizer: Any) -> None:
         backend.normalizer = normalizers.Sequence(steps)
 
 
-def load_tokenizer(directory: Path | None, **settings: Any) -> Any:
-    """Load the Hugging Face fast tokenizer of a directory. SourceError where there is none."""
-    if directory is None or not any((directory / name).is_file() for name in _FILES):
-        place = str(directory) if directory is not None else "the source"
+def load_tokenizer(directory: Path | None, spec: str | None = None, **settings: Any) -> Any:
+    """Load the Hugging Face fast tokenizer of a directory. SourceError where there is none; `spec` names a source without one."""
+    if directory is None or not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        place = directory or spec or "the source"
         raise SourceError(
-            f"{place}: no tokenizer (expected one of {', '.join(_FILES[:3])} …); it is needed, since every export is checked on real text"
+            f"{place}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES[:3])} … beside it); it is needed, since every "
+            "export is checked on real text"
         )
     from transformers import AutoTokenizer
 
@@ -85,6 +78,9 @@ def load_tokenizer(directory: Path | None, **settings: Any) -> Any:
         raise SourceError(
             f"{directory}: the tokenizer has no fast form, which is the one that runs without transformers"
         )
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        # A tokenizer.json alone names no roles. Which id pads is no part of an answer: the mask leaves it out.
+        tokenizer.pad_token = next((token for token in _USUAL_PADDING if token in tokenizer.get_vocab()), None)
     return tokenizer
 
 

@@ -1,8 +1,12 @@
 """Tokenizers that are missing, too large for their model, or leave nothing of a text."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pytest
+
+from headway.errors import SourceError
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import source_tokenizer
 
@@ -64,3 +68,15 @@ def test_a_tokenizer_is_loaded_as_sentence_transformers_loads_it(tmp_path: Path)
     )
     alone = source_tokenizer(open_source(str(source), task="feature-extraction"))
     assert alone.tokenize("RAIN") != alone.tokenize("rain")
+
+
+def test_a_graph_with_a_tokenizer_and_nothing_else_beside_it(bert: Path, tmp_path: Path) -> None:
+    """A tokenizer.json names no roles: the token that its vocabulary has for it pads."""
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"model\.onnx: no tokenizer \(expected one of tokenizer\.json"):
+        source_tokenizer(open_source(str(tmp_path / "model.onnx")))
+    shutil.copy(bert / "tokenizer.json", tmp_path)
+    source = open_source(str(tmp_path / "model.onnx"))
+    tokenizer = source_tokenizer(source)
+    assert source.config == {} and source.task == "feature-extraction"
+    assert tokenizer.pad_token == "[PAD]" and tokenizer.pad_token_id == 0
