@@ -90,7 +90,7 @@ class ExecuTorchRunner(RowRunner):
             self._program = Runtime.get().load_program(program)  # must outlive its method
             self._method = self._program.load_method("forward")
         except Exception as error:  # the runtime raises RuntimeError with an error number
-            raise TargetError(f"{program}: ExecuTorch cannot load it: {error}") from error
+            raise TargetError(f"{program}: ExecuTorch cannot load it: {str(error) or type(error).__name__}") from error
 
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Run one row on the program."""
@@ -117,7 +117,7 @@ class LiteRtRunner(RowRunner):
         try:
             self._interpreter = Interpreter(str(model), num_threads=threads)
         except Exception as error:  # the runtime raises ValueError and RuntimeError
-            raise TargetError(f"{model}: LiteRT cannot load it: {error}") from error
+            raise TargetError(f"{model}: LiteRT cannot load it: {str(error) or type(error).__name__}") from error
 
     def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Run one row on the signature of the next length."""

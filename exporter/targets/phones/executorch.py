@@ -22,7 +22,7 @@ from ...graph.edit import sequence_axis
 from ...quiet import quiet
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec, Text, installed
-from .torch_export import WAY_OUT, check_quantization, export_module, reason_of
+from .torch_export import WAY_OUT, check_quantization, export_module, reason_of, step_of
 
 SPEC = TargetSpec("executorch", neuron_multiple=16, rank_multiple=16, quantizes_tokens=True, integers="none")
 """XNNPACK packs weights in strips of 8 or 16 columns."""
@@ -98,7 +98,9 @@ def build(model: ir.Model, directory: Path, longest: int) -> None:
             undelegated = find_undelegated(edge.exported_program().graph, module.names)
             program = edge.to_executorch()
         except Exception as error:  # the lowering raises many kinds
-            raise TargetError(f"ExecuTorch cannot lower the model: {reason_of(error)}; {WAY_OUT}") from error
+            raise TargetError(
+                f"ExecuTorch cannot lower the model: {reason_of(error, module.names)}; {WAY_OUT}"
+            ) from error
     check_kernels(program.executorch_program, undelegated)
     with (directory / PROGRAM_FILE).open("wb") as file:
         program.write_to_file(file)
@@ -153,19 +155,10 @@ def find_undelegated(graph: Any, names: list[str]) -> list[Undelegated]:
         if node.op != "call_function" or _DELEGATE in target or any(n in target for n in _NO_WORK):
             continue
         operator = getattr(node.target, "__name__", target)
-        modules_of.setdefault(operator, []).append(_step_of(node, names))
+        modules_of.setdefault(operator, []).append(step_of(node, names))
     return [
         Undelegated(name, len(where), sorted({w for w in where if w})) for name, where in sorted(modules_of.items())
     ]
-
-
-def _step_of(node: Any, names: list[str]) -> str:
-    """Return the name of the step that an exported node comes from, "" where it comes from none."""
-    for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
-        parts = str(path).split(".")
-        if "steps" in parts:
-            return names[int(parts[parts.index("steps") + 1])]
-    return ""
 
 
 def check_kernels(program: Any, undelegated: list[Undelegated]) -> None:

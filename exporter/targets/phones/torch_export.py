@@ -1,5 +1,7 @@
 """Check and export graphs for the targets that read torch, not ONNX: ExecuTorch, LiteRT and Core ML. Torch is imported on export."""
 
+import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -69,16 +71,44 @@ def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[An
         except Exception as error:  # torch.export raises many kinds
             problem = error
     raise TargetError(
-        f"torch.export cannot trace the model at every length: {reason_of(problem)}; {WAY_OUT}"
+        f"torch.export cannot trace the model at every length: {reason_of(problem, module.names)}; {WAY_OUT}"
     ) from problem
 
 
-def reason_of(error: BaseException) -> str:
-    """Return what an error says in one line; where it says nothing, what the error behind it says, and its type."""
+def reason_of(error: BaseException, names: Sequence[str] = ()) -> str:
+    """Return what an error says in one line; where it says nothing, its type, what is behind it, and the operator that it stopped at.
+
+    `names` are those of the module's steps, by which the operator's place is named.
+    """
     cause: BaseException | None = error
     while cause is not None:
         said = " ".join(str(cause).split())
+        if said and cause is error:
+            return said
         if said:
-            return said if cause is error else f"{type(error).__name__}, from {type(cause).__name__}: {said}"
+            return f"{type(error).__name__}{_place_of(error, names)}, from {type(cause).__name__}: {said}"
         cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
+    return f"{type(error).__name__}{_place_of(error, names)}"
+
+
+def _place_of(error: BaseException, names: Sequence[str]) -> str:
+    """Return the operator that the code was at when an error rose, else the function; "" where it never rose."""
+    import torch
+
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        for value in frame.f_locals.values():
+            if isinstance(value, torch.fx.Node) and value.op == "call_function":
+                step = step_of(value, names)
+                return f" at {getattr(value.target, '__name__', value.target)}{f' ({step})' if step else ''}"
+    return f" in {frames[-1].f_code.co_name}" if frames else ""
+
+
+def step_of(node: Any, names: Sequence[str]) -> str:
+    """Return the name of the step that an exported node comes from, "" where it comes from none."""
+    for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
+        parts = str(path).split(".")
+        if "steps" in parts:
+            index = int(parts[parts.index("steps") + 1])
+            return names[index] if index < len(names) else ""
+    return ""

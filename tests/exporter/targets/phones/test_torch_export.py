@@ -60,4 +60,27 @@ def test_an_error_without_words_gives_its_type_and_what_is_behind_it() -> None:
         except KeyError as error:
             raise AssertionError from error
     except AssertionError as error:
-        assert reason_of(error) == "AssertionError, from KeyError: 'aten::sort'"
+        assert reason_of(error).startswith("AssertionError in test_an_error_without_words")
+        assert reason_of(error).endswith(", from KeyError: 'aten::sort'")
+
+
+def test_an_error_without_words_names_the_operator_that_it_rose_at(one_layer: ir.Model) -> None:
+    module, program = export_module(one_layer, 64)
+
+    def lower() -> None:
+        for node in program.graph.nodes:
+            if "gelu" in str(node.target):
+                raise AssertionError
+
+    with pytest.raises(AssertionError) as caught:
+        lower()
+    assert "gelu" in module.names
+    assert reason_of(caught.value, module.names) == "AssertionError at gelu.default (gelu)"
+    assert reason_of(caught.value) == "AssertionError at gelu.default"
+
+    def elsewhere() -> None:
+        raise AssertionError
+
+    with pytest.raises(AssertionError) as caught:
+        elsewhere()
+    assert reason_of(caught.value).endswith("elsewhere")
