@@ -2,7 +2,7 @@
 
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +24,12 @@ from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
 from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.samples import class_names, divide_files
-from .compress.source_integers import hold_for_target, read_as_floats
+from .compress.source_integers import hold_for_target, kind_of_answers, read_as_floats, with_integers
 from .compress.steps import run_pass
 from .compress.vocabulary_steps import check_scripts_of
 from .compress.work import Work, default_folder
 from .graph.anatomy import describe, read_anatomy
-from .graph.canonical import Canonical
-from .graph.own_integers import hold_integers
 from .graph.quantized import is_quantized, rounds_activations
-from .graph.source_rounding import round_activations
 from .publish.assemble import build_manifest, check_size, finish, tensor_info
 from .publish.staging import staged
 from .recipe.recipe import Recipe
@@ -261,7 +258,7 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     flow.step(STEPS[2])
     canonical = canonical_of(captured)
     model = canonical.model
-    captured.source = _with_integers(flow, captured.source, canonical)
+    captured.source = with_integers(captured.source, canonical, flow.target.spec, passes=bool(flow.recipe.passes))
     hold_for_target(model, captured.source.spec, flow.target.spec)
     anatomy = read_anatomy(model)
     check_config(captured.source, anatomy)
@@ -272,36 +269,6 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
     return _Graph(
         model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, expected, per_token
     )
-
-
-def _with_integers(flow: _Flow, source: Source, canonical: Canonical) -> Source:
-    """Put a quantized checkpoint's own integers into its graph; return the source with a sentence that says where they are."""
-    checkpoint = source.checkpoint
-    if checkpoint is None or not checkpoint.integers:
-        return source
-    spec = flow.target.spec
-    if checkpoint.rounded_inputs and (flow.recipe.passes or spec.integers == "none"):
-        what = "passes are not applied to" if flow.recipe.passes else f"target {spec.name} has no arithmetic for"
-        raise UsageError(
-            f"{checkpoint.directory}: {what} activations that a checkpoint rounds to its own ranges ({len(checkpoint.rounded_inputs)} "
-            "linear layers): export it without passes to ort or tensorrt, or start from the float model"
-        )
-    if flow.recipe.passes:
-        sentence = (
-            f"passes change the values of {len(checkpoint.integers)} quantized weights: they work on the floats that the integers stand "
-            "for, and a quantize pass rounds those again"
-        )
-    else:
-        reads = {name: integers.read for name, integers in checkpoint.integers.items()}
-        held = hold_integers(canonical.model, reads, allowed=spec.integers, embeddings=spec.int8_embeddings)
-        unrounded = round_activations(canonical.model, canonical.rounding)
-        sentence = held.sentence()
-        if unrounded:
-            sentence += (
-                f"; the inputs of {len(unrounded)} matmuls are not rounded, since the artifact computes them in float32"
-            )
-    warnings.warn(f"{checkpoint.directory}: {sentence}", HeadwayWarning, stacklevel=2)
-    return replace(source, checkpoint=checkpoint.changed(sentence))
 
 
 def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
@@ -336,7 +303,8 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
     if is_quantized(model) and any(spec.kind != "quantize" for spec in recipe.passes):
         read_as_floats(model, graph.source.spec)
     run = as_function(model)
-    parity = compare(graph.cases, expected, run, per_token=graph.per_token, tolerance=recipe.tolerance)
+    dtype = kind_of_answers(graph.source)
+    parity = compare(graph.cases, expected, run, per_token=graph.per_token, dtype=dtype, tolerance=recipe.tolerance)
     if not parity.ok:
         raise GateError(parity_failure(parity))
     files, source_fingerprint = flow.files, identity.result()

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -10,9 +11,11 @@ from onnx import helper
 
 from headway.calibration.rounding import nearest
 from headway.errors import HeadwayWarning, UsageError
-from headway.exporter.compress.source_integers import hold_for_target, read_as_floats
+from headway.exporter.compress.source_integers import hold_for_target, kind_of_answers, read_as_floats
 from headway.exporter.graph.edit import nodes
 from headway.exporter.graph.quantized import fixed_scale, quantize_weight, round_fixed
+from headway.exporter.source.checkpoints.checkpoint import Checkpoint
+from headway.exporter.source.source import open_source
 from headway.exporter.targets.base import TargetSpec
 
 from tests.support.hand_made import load
@@ -65,3 +68,11 @@ def test_passes_get_floats_but_not_of_activations_with_ranges() -> None:
     matmul.replace_input_with(0, round_fixed(made.graph, matmul, value, *fixed_scale(-1, 1, signed=True)))
     with pytest.raises(UsageError, match=r"m\.onnx: it computes activations in integers .first: 'x\.quantized'"):
         read_as_floats(made, "m.onnx")
+
+
+def test_answers_of_a_source_that_rounds_its_activations_are_int8s(bert: Path) -> None:
+    source = open_source(str(bert))
+    assert kind_of_answers(source) == "float32"
+    for steps, kind in (({}, "float32"), ({"encoder.layer.0.output.dense": 0.1}, "int8")):
+        checkpoint = Checkpoint(bert, {}, {}, rounded_inputs=steps)
+        assert kind_of_answers(replace(source, checkpoint=checkpoint)) == kind

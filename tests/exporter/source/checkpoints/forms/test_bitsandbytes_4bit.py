@@ -26,14 +26,14 @@ def note(**settings: object) -> torch.Tensor:
 def packing(kind: str, nested: bool) -> integers.Pack:
     def pack(stem: str, whole: Whole) -> dict[str, torch.Tensor]:
         codes, shape = whole.codes.reshape(-1), list(whole.codes.shape)
-        absmax = torch.arange(1, len(codes) // 64 + 1) / 100
+        absmax = torch.linspace(0.01, 0.16, len(codes) // 64)
         name, settings = f"{stem}.weight", {"quant_type": kind, "blocksize": 64, "dtype": "float16", "shape": shape}
         made = {name: (codes[::2] << 4 | codes[1::2]).to(torch.uint8)[:, None], f"{name}.quant_map": VALUES}
         if nested:
             values = torch.linspace(-1, 1, 256)
             settings |= {"nested_blocksize": 8, "nested_dtype": "float32", "nested_offset": 0.05}
             numbers = (torch.arange(len(absmax)) * 7 % 256).to(torch.uint8)
-            scales = torch.arange(1, -(-len(absmax) // 8) + 1) / 1000  # as in files: a few percent around the mean
+            scales = torch.linspace(0.001, 0.002, -(-len(absmax) // 8))  # as in files: a few percent around the mean
             made |= {f"{name}.nested_absmax": scales, f"{name}.nested_quant_map": values}
             absmax = values[numbers.long()] * scales.repeat_interleave(8)[: len(absmax)] + 0.05
         made |= {f"{name}.absmax": numbers if nested else absmax}

@@ -17,11 +17,12 @@ SETTINGS = {"quant_method": "bitsandbytes", "load_in_8bit": True, "_load_in_8bit
 
 
 def pack(stem: str, whole: Whole) -> dict[str, torch.Tensor]:
-    largest = torch.rand(len(whole.codes), generator=torch.Generator().manual_seed(0)) + 0.1
-    whole.codes, whole.zero = whole.codes - 128, torch.zeros(len(largest), 1).int()
+    floats = whole.floats
+    largest = floats.abs().amax(1)
+    whole.codes, whole.zero = (floats / (largest[:, None] / 127)).round().int(), torch.zeros(len(largest), 1).int()
     whole.scale = (largest / 127)[:, None]
     return {
-        f"{stem}.weight": whole.codes.clamp(-127, 127).to(torch.int8),
+        f"{stem}.weight": whole.codes.to(torch.int8),
         f"{stem}.SCB": largest,
         f"{stem}.weight_format": torch.tensor(0, dtype=torch.uint8),
     }
@@ -31,8 +32,6 @@ def pack(stem: str, whole: Whole) -> dict[str, torch.Tensor]:
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Whole]]:
     directory = tmp_path_factory.mktemp("bnb8")
     found = integers.make_quantized(directory, pack, SETTINGS, bits=8)
-    for whole in found.values():
-        whole.codes = whole.codes.clamp(-127, 127)
     return directory, found
 
 
