@@ -139,18 +139,15 @@ def find_parts(
 ) -> list[Part]:
     """Return all parts with their options. Costs are milliseconds of `table`, or multiply-adds per token at `length` without one.
 
-    Without `ranks` nothing is split: a table does not tell what a further cut of a split part saves. `remember` returns the arrays
+    Weights that came factored are cut as others are: the table was measured on them. Without `ranks` nothing is split: a table does not
+    tell what a further cut of a part that is split here saves. `remember` returns the arrays
     that an earlier run computed from this model and evidence, by name.
     """
     parts = []
     for members in _groups(anatomy):
         first = members[0]
         removal = _remembered(model, members, evidence, remember)
-        # Measured layers are dense ones: what a cut of a split weight saves is known in operations alone.
-        removable = all(
-            s.projection.in_features == s.units * s.unit and (table is None or s.projection.rank is None)
-            for s in members
-        )
+        removable = all(s.projection.in_features == s.units * s.unit for s in members)
         cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
         options = [
             Option(len(members) * cost(first, keep), float(removal.loss[first.units - keep]), keep)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headway.calibration.batches import Batch
 from headway.calibration.removal import Removal
 from headway.errors import GateError
 from headway.exporter.compress.evidence import Evidence, collect, sites
@@ -16,6 +17,7 @@ from headway.exporter.compress.search import CutPlan, Option, Part, choose, find
 from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
+from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.recipe.pass_specs import RoundPlan
 from headway.exporter.targets.base import TargetSpec
 from headway.exporter.targets.ort import target as ort
@@ -74,6 +76,21 @@ def test_a_split_that_is_not_faster_is_no_option(model, evidence: Evidence) -> N
     assert all(o.rank is None for p in parts for o in p.options)
 
 
+def test_weights_that_came_factored_are_cut_by_a_table_of_them(model, evidence: Evidence) -> None:
+    """What a table says of levels was measured on the model as it came, factors included."""
+    projections = [p for b in read_anatomy(model).blocks for p in b.projections]
+    factored = model.clone()
+    SplitWeights({p.weight: 8 for p in projections}, random=True)(factored)
+    anatomy = read_anatomy(factored)
+    assert all(s.projection.rank == 8 for s in sites(anatomy))
+    ids = np.random.default_rng(0).integers(5, 290, (4, 9))
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    found = collect(TorchGraph(factored), anatomy, [Batch(feeds, np.arange(4))], source="", text="")
+    parts = find_parts(factored, anatomy, found, table(), ort.SPEC)
+    assert all({o.keep for o in p.options} > {p.sites[0].units} for p in parts)
+    assert all(o.rank is None for p in parts for o in p.options)
+
+
 def test_flops_stand_in_for_time(model, evidence: Evidence) -> None:
     anatomy = read_anatomy(model)
     parts = find_parts(model, anatomy, evidence, None, ort.SPEC, length=9)
@@ -89,8 +106,6 @@ def test_flops_stand_in_for_time(model, evidence: Evidence) -> None:
 def test_shared_layers_are_one_decision(tmp_path: Path) -> None:
     model = canonical(models.make_model(tmp_path, "albert"))
     anatomy = read_anatomy(model)
-    from headway.calibration.batches import Batch
-
     ids = np.random.default_rng(0).integers(5, 290, (4, 9))
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     found = collect(TorchGraph(model), anatomy, [Batch(feeds, np.arange(4))], source="", text="")
