@@ -16,11 +16,22 @@ from headway.exporter.graph.anatomy import describe, read_anatomy
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.source.source import open_source
 
+from tests.support.family_passes import tried
 from tests.support.models import make_tokenizer
 from tests.support.tool_forms import run
 
 HEADS, SIZE, WIDTH = 4, 8, 32
 BUCKETS = 4
+LONGEST = 64
+
+
+def shortened(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor
+) -> torch.Tensor:
+    """Return Linformer's attention: keys and values of all tokens become as many as `draws` has rows, and each query sees those."""
+    rows = draws.repeat(1, LONGEST // SIZE)[:, : k.shape[2]] / 4
+    keys, values = (rows @ (x * mask[:, None, :, None]) for x in (k, v))
+    return (q @ keys.transpose(-1, -2) / SIZE**0.5).softmax(-1) @ values
 
 
 def kernels(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -42,6 +53,10 @@ def hashes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
     return scores.softmax(-1) @ v
 
 
+SEEN = {shortened: HEADS, kernels: 0, hashes: 0}
+"""Heads that are read: Linformer's is a softmax over keys, of which there are other ones than tokens."""
+
+
 class Encoder(nn.Module):
     """Two blocks with one of these attentions."""
 
@@ -49,7 +64,7 @@ class Encoder(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.attention = attention
-        self.embedding, self.positions = nn.Embedding(300, WIDTH), nn.Embedding(64, WIDTH)
+        self.embedding, self.positions = nn.Embedding(300, WIDTH), nn.Embedding(LONGEST, WIDTH)
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
                 {n: nn.Linear(WIDTH, WIDTH) for n in ("q", "k", "v", "o")}
@@ -70,7 +85,7 @@ class Encoder(nn.Module):
         return {"last_hidden_state": x}
 
 
-@pytest.mark.parametrize("attention", [kernels, hashes], ids=["Performer", "Reformer"])
+@pytest.mark.parametrize("attention", [shortened, kernels, hashes], ids=["Linformer", "Performer", "Reformer"])
 def test_the_graph_answers_as_the_module(attention: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
     monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(attention).eval(), tmp_path), raising=False)
@@ -84,14 +99,16 @@ def test_the_graph_answers_as_the_module(attention: Any, tmp_path: Path, monkeyp
             wanted = encoder(*(torch.from_numpy(feeds[n]) for n in feeds))["last_hidden_state"].numpy()
         assert np.abs(run(model, feeds) - wanted)[mask.astype(bool)].max() < 1e-5
     blocks = describe(read_anatomy(model))["blocks"]
-    assert {b["heads"] for b in blocks} == {0}
+    assert {b["heads"] for b in blocks} == {SEEN[attention]}
+    if SEEN[attention]:
+        assert tried(model, "heads") == "yes"
     assert [width for b in blocks for width in b["intermediate_size"]] == [64, 64]
 
 
-@pytest.mark.parametrize("attention", [kernels, hashes], ids=["Performer", "Reformer"])
+@pytest.mark.parametrize("attention", [shortened, kernels, hashes], ids=["Linformer", "Performer", "Reformer"])
 def test_a_bundle_answers_as_the_module(attention: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
     monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(attention).eval(), tmp_path), raising=False)
     done = export(make_recipe("test", source=f"{__name__}:made"), tmp_path / "bundle")
     assert done.parity.ok
-    assert {b["heads"] for b in done.manifest.anatomy["blocks"]} == {0}
+    assert {b["heads"] for b in done.manifest.anatomy["blocks"]} == {SEEN[attention]}
