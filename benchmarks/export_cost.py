@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -30,10 +32,18 @@ OUT = Path("build/export-cost")
 
 @dataclass
 class Cost:
-    """Seconds of wall time and peak bytes of a process and its children; pages that they share count once (PSS)."""
+    """Seconds of wall time and peak bytes of a process and its children; pages that they share count once, whoever else shares them."""
 
     seconds: float
     peak: int
+
+
+def _held(processes: Sequence[Any]) -> int:
+    """Return the bytes of what each process has to itself, and of the most that one of them shares.
+
+    The share of each in shared pages (PSS) would depend on what else this machine runs: all of its processes share libraries.
+    """
+    return sum(p.uss for p in processes) + max(p.rss - p.uss for p in processes)
 
 
 def cost(command: list[str], environment: dict[str, str] | None = None) -> Cost:
@@ -49,7 +59,7 @@ def cost(command: list[str], environment: dict[str, str] | None = None) -> Cost:
         while not done.wait(0.02):
             try:
                 family = [root, *root.children(recursive=True)]
-                peak = max(peak, sum(p.memory_full_info().pss for p in family))
+                peak = max(peak, _held([p.memory_full_info() for p in family]))
             except psutil.NoSuchProcess:
                 return
 

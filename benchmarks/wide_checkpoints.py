@@ -3,6 +3,7 @@
 Each has hidden size 256, 4 layers and random weights, except where its form is another size. Beside each stands its uncompressed sibling.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from unittest import mock
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.checkpoints import adapters, shared_projections, tiny_bert
 from tests.checkpoints.block_pruned import make_compiled
@@ -33,6 +36,8 @@ from tests.exporter.source.checkpoints.forms import (
 from tests.support import checkpoints, integer_checkpoints, models
 
 WIDE = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
+RANK = 16
+"""Rank of the adapter beside the large checkpoint."""
 CLASSIFIER = "text-classification"
 _STUDENT = {"dim": 256, "hidden_dim": 1024, "n_layers": 2, "n_heads": 4}
 _NARROW = {"embedding_size": 128, "intra_bottleneck_size": 64, "true_hidden_size": 64, "num_hidden_layers": 8}
@@ -140,3 +145,21 @@ ROWS = (
 def make_sibling(row: Row, folder: Path) -> Path:
     """Write the uncompressed model of a row's size: a BERT of 4 layers and hidden size 256, or as many layers as the row says."""
     return models.make_model(folder, "bert", row.task, **dict(row.sizes))
+
+
+def make_adapter(base: Path, directory: Path) -> Path:
+    """Write a random LoRA adapter for every linear layer of the blocks of `base`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": 32, "bias": "none", "base_model_name_or_path": str(base)}
+    (directory / "adapter_config.json").write_text(json.dumps(settings))
+    tensors = {}
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  no container
+                shape = file.get_slice(name).get_shape()
+                if ".layer." in name and len(shape) == 2:
+                    stem = f"base_model.model.{name.removesuffix('.weight')}"
+                    tensors[f"{stem}.lora_A.weight"] = torch.randn(RANK, shape[1]) * 0.01
+                    tensors[f"{stem}.lora_B.weight"] = torch.randn(shape[0], RANK) * 0.01
+    save_file(tensors, directory / "adapter_model.safetensors")
+    return directory

@@ -85,6 +85,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "benchmark-summary": summary.table,
     "benchmark-tokenizer": tokenizer.agreement,
     "benchmark-tokenizer-speed": tokenizer.speed,
+    "benchmark-stacked-forms": benchmarked_forms.stacks,
     "benchmark-web": web.table,
     "benchmark-web-int4": web.int4,
     "benchmark-web-tokenizers": web.tokenizers,

@@ -1,16 +1,17 @@
 """Compressed checkpoints, each beside its uncompressed sibling."""
 
+import re
 from typing import Any
 
 from .. import markdown
-from .results import read, source
+from .results import read, sources, told
 
 _CASE = "1x32"
 
 
 def table() -> str:
     """Return a row for each form: what was recognized, what is stored, and latency, recognizing and memory beside the sibling."""
-    result = read("checkpoint-forms")
+    rows = read("checkpoint-forms")["rows"]
     head = [
         "form",
         "recognized",
@@ -19,9 +20,16 @@ def table() -> str:
         "recognizing, of the export",
         "peak memory / sibling",
     ]
-    return markdown.join(
-        markdown.table(head, [_row(n, row) for n, row in result["rows"].items()]), source("checkpoint-forms")
-    )
+    machines = [
+        row[place]["machine"] if place else row["machine"] for row in rows.values() for place in ("latency", "")
+    ]
+    line, letters = sources("checkpoint-forms", machines)
+    cells = [_row(name, row) for name, row in rows.items()]
+    if any(letters):
+        head = [*head, "machines of latency and of the rest"]
+        pairs = zip(letters[::2], letters[1::2], strict=True)
+        cells = [[*row, ", ".join(pair)] for row, pair in zip(cells, pairs, strict=True)]
+    return markdown.join(markdown.table(head, cells), line)
 
 
 def _row(name: str, row: dict[str, Any]) -> list[str]:
@@ -30,10 +38,41 @@ def _row(name: str, row: dict[str, Any]) -> list[str]:
         name,
         markdown.sentence("; ".join(row["sentences"])) or "an ordinary model",
         sizes,
-        markdown.interval(row["latency"][_CASE]),
+        markdown.interval(row["latency"][_CASE]) if row["latency"]["threads"] == 1 else "not measured",
         f"{100 * max(row['recognizing_share'].values()):.1f} %",
         f"{row['peak_ratio']:.2f}",
     ]
+
+
+def stacks() -> str:
+    """Return what became of compressed checkpoints that were taken further, and below it the reasons of refusals."""
+    rows = read("stacked-forms")["rows"]
+    follows = max((list(row["cells"]) for row in rows.values()), key=len)
+    head = ["form", *(_FOLLOWS.get(name, f"`{name}`") for name in follows)]
+    reasons: list[str] = []
+    cells = [[name, *(_cell(row["cells"].get(f), reasons) for f in follows)] for name, row in rows.items()]
+    table = markdown.table(head, cells)
+    listed = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, 1))
+    line, _ = sources("stacked-forms", [row["machine"] for row in rows.values()])
+    return markdown.join(table, listed, line)
+
+
+_FOLLOWS = {"a further cut": "`--speedup 1.5`, measured", "int8": "`--quantize int8`", "tensorrt": "`tensorrt`, a plan"}
+
+
+def _cell(cell: dict[str, Any] | None, reasons: list[str]) -> str:
+    """Return a cell: yes, the speed-up of a cut, or the number of a reason, which is put at the end of `reasons`."""
+    if cell is None:
+        return "not tried"
+    if "refused" in cell:
+        reason = markdown.sentence(_PLACE.sub("the checkpoint", cell["refused"].partition(": ")[2]))
+        if reason not in reasons:
+            reasons.append(reason)
+        return f"refused ({reasons.index(reason) + 1})"
+    return f"{cell['speedup']:.2f}×" if "speedup" in cell else "yes"
+
+
+_PLACE = re.compile(r"/tmp/\S+?(?=:)")
 
 
 def large() -> str:
@@ -44,11 +83,10 @@ def large() -> str:
     rows = [
         [
             name,
-            f"{figures[key]['seconds']:.0f} s",
             f"{figures[key]['peak'] / 1e9:.1f} GB",
             f"{figures[key]['peak'] / figures['bytes']:.2f}",
         ]
         for name, key in (("the checkpoint alone", "plain"), ("with a LoRA adapter", "merged"))
     ]
-    head = [f"{figures['bytes'] / 1e9:.1f} GB in {figures['shards']} shards", "export", "peak memory", "of the weights"]
-    return markdown.table(head, rows)
+    head = [f"{figures['bytes'] / 1e9:.1f} GB in {figures['shards']} shards", "peak memory", "of the weights"]
+    return markdown.join(markdown.table(head, rows), f"*Machine: {told(figures['machine'])}.*")

@@ -1,6 +1,7 @@
 """Read what benchmarks have recorded, and say where it was measured."""
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -22,12 +23,31 @@ def source(*names: str) -> str:
     """Return a line that says which files the figures come from, and on which machine they were taken."""
     machine = _machine(read(names[0]))
     files = ", ".join(f"`benchmarks/results/{name}.json`" for name in names)
-    if machine is None:
-        return f"*Source: {files}.*"
+    return f"*Source: {files}.*" if machine is None else f"*Source: {files}. Machine: {told(machine)}.*"
+
+
+def told(machine: dict[str, Any]) -> str:
+    """Return a machine in words: its processor, vector instructions and versions."""
     features = ", ".join(machine["features"])
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    where = f"{machine['cpu']}, {machine['cores']} cores ({features}); {machine['system']}, Python {machine['python']}, {versions}"
-    return f"*Source: {files}. Machine: {where}.*"
+    return f"{machine['cpu']}, {machine['cores']} cores ({features}); {machine['system']}, Python {machine['python']}, {versions}"
+
+
+def sources(name: str, machines: Iterable[dict[str, Any]]) -> tuple[str, list[str]]:
+    """Return the line of `source` for a file whose figures carry machines of their own, and the letter of each machine given.
+
+    Letters are empty where all are the same machine.
+    """
+    known: list[dict[str, Any]] = []
+    places = []
+    for machine in machines:
+        if machine not in known:
+            known.append(machine)
+        places.append(known.index(machine))
+    if len(known) == 1:
+        return f"*Source: `benchmarks/results/{name}.json`. Machine: {told(known[0])}.*", [""] * len(places)
+    lines = [f"machine {chr(65 + i)}: {told(machine)}" for i, machine in enumerate(known)]
+    return f"*Source: `benchmarks/results/{name}.json`; {'; '.join(lines)}.*", [chr(65 + i) for i in places]
 
 
 def _machine(content: dict[str, Any]) -> dict[str, Any] | None:
