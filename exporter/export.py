@@ -22,10 +22,11 @@ from .check.verification_text import Answered, answers, verification_cases
 from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
-from .compress.job import Job, Step, as_function, begin_job, summarize, write_plots
+from .compress.job import Clock, Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.samples import class_names, divide_files
 from .compress.source_integers import hold_for_target, kind_of_answers, read_as_floats, with_integers
 from .compress.steps import run_pass
+from .compress.stopwatch import Stopwatch
 from .compress.vocabulary_steps import check_scripts_of
 from .compress.work import Work, default_folder
 from .graph.anatomy import describe, read_anatomy
@@ -92,7 +93,7 @@ def export(
         recipe = fitted_to_task(recipe, source.task)
         target = target_of(recipe)
         kept = Work(work or default_folder())
-        flow = _Flow(recipe, target, source, _read_text(recipe, source), staging, out.resolve(), on_step, kept)
+        flow = Flow(recipe, target, source, read_text(recipe, source), staging, out.resolve(), on_step, kept)
         built = _build(flow)
         if not built.parity.ok and built.repeated:
             built = _build(flow, every_layer=True)
@@ -100,12 +101,12 @@ def export(
             if built.job is None:
                 built.parity.first_divergence = diagnose(built.source, target, built.text, built.cases, built.parity)
             raise GateError(parity_failure(built.parity))
-        artifact_bytes = _publish(flow, built)
+        artifact_bytes = publish(flow, built)
     return Exported(out, built.manifest, built.parity, built.manifest.source["bytes"], artifact_bytes)
 
 
 @dataclass(frozen=True)
-class _Flow:
+class Flow:
     """What one export is asked for, and where its files go: `staging` becomes `out`."""
 
     recipe: Recipe
@@ -133,7 +134,7 @@ class _Flow:
 
 
 @dataclass
-class _Graph:
+class SourceGraph:
     """The canonical graph of a source, and the source's own answers while they are computed.
 
     `weights`: the values of the captured graph that hold weights. `repeated`: layers were taken to be equal. `regroup`: answers
@@ -153,7 +154,7 @@ class _Graph:
 
 
 @dataclass
-class _Compressed:
+class Compressed:
     """What the passes made of a graph, and the answers that its artifact has to give."""
 
     job: Job
@@ -162,7 +163,7 @@ class _Compressed:
 
 
 @dataclass
-class _Built:
+class Built:
     """A written artifact, and how its answers compare."""
 
     manifest: Manifest
@@ -174,7 +175,7 @@ class _Built:
     job: Job | None
 
 
-def _read_text(recipe: Recipe, source: Source) -> list[TextFile]:
+def read_text(recipe: Recipe, source: Source) -> list[TextFile]:
     """Return the texts of each file, and for passes the labels that come with them."""
     if not recipe.passes:
         return read_files(recipe.files, {}, recipe.column) or [TextFile("built-in text", builtin_lines())]
@@ -182,7 +183,7 @@ def _read_text(recipe: Recipe, source: Source) -> list[TextFile]:
     if source.task == "multiple-choice":
         raise UsageError("multiple-choice models are exported, but not compressed yet")
     # What is refused here would be refused anyway, but after minutes of tracing and measuring.
-    divide_files(files, recipe.calibration, choosing=any(p.chooses for p in recipe.passes))
+    divide_files(files, recipe.calibration, choosing=recipe.chooses)
     check_scripts_of(source, recipe.passes)
     return files
 
@@ -192,27 +193,32 @@ def _read_labeled(recipe: Recipe, source: Source) -> list[TextFile]:
     return read_files(files, class_names(source.config), recipe.column, scoring_of(source))
 
 
-def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
+def _build(flow: Flow, *, every_layer: bool = False) -> Built:
     """Capture the source, apply the passes, write the artifact and compare it. `every_layer`: trace each by itself."""
-    target, recipe = flow.target, flow.recipe
     # Hashing and the source's own answers run in native code, beside the Python work.
     with ThreadPoolExecutor(1) as beside:
         identity = beside.submit(getattr, flow.source, "fingerprint")
-        graph = _capture(flow, beside, every_layer=every_layer)
-        compressed = _compress(flow, graph, identity) if recipe.passes else None
-        job = compressed.job if compressed else None
-        model, encoder = (job.outcome.model, job.encoder) if job else (graph.model, graph.encoder)
-        described = describe(read_anatomy(model))
-        inputs, outputs = ([tensor_info(v) for v in values] for values in (model.graph.inputs, model.graph.outputs))
-        flow.step(STEPS[3])
-        quantized = is_quantized(model)
-        # Weights that came as integers are the same numbers in the artifact: float activations have to agree as floats do.
-        dtype = "int8" if quantized and (job or rounds_activations(model)) else target.dtype
-        text = Text(encoder, job.given.texts if job else flow.texts, flow.choices)
-        lowering = target.lower(model, read_anatomy(model), text)
-        target.build(model, flow.staging, text)
-        expected = compressed.answers if compressed else _source_answers(flow, graph)
-        cases = compressed.cases if compressed else graph.cases
+        graph = capture_graph(flow, beside, every_layer=every_layer)
+        compressed = _compress(flow, graph, identity) if flow.recipe.passes else None
+    return build_artifact(flow, graph, compressed, identity)
+
+
+def build_artifact(flow: Flow, graph: SourceGraph, compressed: Compressed | None, identity: Future[str]) -> Built:
+    """Write the artifact into the flow's staging directory, and compare its answers. The graph's weights are let go."""
+    target, recipe = flow.target, flow.recipe
+    job = compressed.job if compressed else None
+    model, encoder = (job.outcome.model, job.encoder) if job else (graph.model, graph.encoder)
+    described = describe(read_anatomy(model))
+    inputs, outputs = ([tensor_info(v) for v in values] for values in (model.graph.inputs, model.graph.outputs))
+    flow.step(STEPS[3])
+    quantized = is_quantized(model)
+    # Weights that came as integers are the same numbers in the artifact: float activations have to agree as floats do.
+    dtype = "int8" if quantized and (job or rounds_activations(model)) else target.dtype
+    text = Text(encoder, job.given.texts if job else flow.texts, flow.choices)
+    lowering = target.lower(model, read_anatomy(model), text)
+    target.build(model, flow.staging, text)
+    expected = compressed.answers if compressed else source_answers(flow, graph)
+    cases = compressed.cases if compressed else graph.cases
     _release(graph, model)
     flow.step(STEPS[5])
     options = target.options(regroup=graph.regroup)
@@ -229,7 +235,7 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
         judged = job.given.quality.judge(runner.run, encoder, job.outcome.kept_tokens)
         job.outcome.stages[-1].set_judged(judged)
-        _check_drop(job)
+        check_quality(job)
     manifest = build_manifest(
         recipe,
         target,
@@ -244,10 +250,10 @@ def _build(flow: _Flow, *, every_layer: bool = False) -> _Built:
         lowering=lowering,
         parity=parity,
     )
-    return _Built(manifest, graph.source, text, cases, parity, graph.repeated, job)
+    return Built(manifest, graph.source, text, cases, parity, graph.repeated, job)
 
 
-def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _Graph:
+def capture_graph(flow: Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> SourceGraph:
     """Return the canonical graph; the source begins to answer the cases beside it."""
     flow.step(STEPS[1])
     captured = capture(flow.source, whole=every_layer)
@@ -266,12 +272,12 @@ def _capture(flow: _Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> _
         rows = anatomy.vocabulary
         check_embedded(encoder, rows, captured.source.spec, f"the graph has {rows} embeddings")
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
-    return _Graph(
+    return SourceGraph(
         model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, expected, per_token
     )
 
 
-def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
+def source_answers(flow: Flow, graph: SourceGraph) -> list[dict[str, np.ndarray]]:
     """Wait for the source's answers."""
     flow.step(STEPS[4])
     answered = graph.answers.result()
@@ -282,7 +288,7 @@ def _source_answers(flow: _Flow, graph: _Graph) -> list[dict[str, np.ndarray]]:
     return answered.outputs
 
 
-def _release(graph: _Graph, model: ir.Model) -> None:
+def _release(graph: SourceGraph, model: ir.Model) -> None:
     """Give the memory of the source back before the runtime takes as much again.
 
     The weights are let go one by one, since torch's and onnxscript's caches keep references to modules and values.
@@ -292,10 +298,10 @@ def _release(graph: _Graph, model: ir.Model) -> None:
         value.const_value = None
 
 
-def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
-    """Apply the recipe's passes, each measured. GateError where the graph is not the source, or where too much is lost."""
+def begin_passes(flow: Flow, graph: SourceGraph, identity: Future[str], folder: Path, clock: Clock = Stopwatch) -> Job:
+    """Return the job that passes work on, its source measured in `folder` by `clock`. GateError where the graph is not the source."""
     recipe, model = flow.recipe, graph.model
-    expected = _source_answers(flow, graph)
+    expected = source_answers(flow, graph)
     for value in model.graph.initializers.values():  # the reference, which lets go of its weights, lent them
         if value.const_value is not None:
             value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
@@ -311,32 +317,43 @@ def _compress(flow: _Flow, graph: _Graph, identity: Future[str]) -> _Compressed:
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
         files, source_fingerprint = _read_labeled(recipe, graph.source), graph.source.fingerprint
     flow.step("measure the source")
+    return begin_job(
+        recipe,
+        flow.target,
+        model,
+        graph.encoder,
+        source_fingerprint,
+        files,
+        staging=flow.staging,
+        out=flow.out,
+        folder=folder,
+        step=flow.step,
+        work=flow.work,
+        scoring=_scoring(graph),
+        task=graph.source.task,
+        clock=clock,
+    )
+
+
+def _compress(flow: Flow, graph: SourceGraph, identity: Future[str]) -> Compressed:
+    """Apply the recipe's passes, each measured. GateError where the graph is not the source, or where too much is lost."""
     with scratch() as folder:
-        job = begin_job(
-            recipe,
-            flow.target,
-            model,
-            graph.encoder,
-            source_fingerprint,
-            files,
-            staging=flow.staging,
-            out=flow.out,
-            folder=Path(folder),
-            step=flow.step,
-            work=flow.work,
-            scoring=_scoring(graph),
-            task=graph.source.task,
-        )
-        for spec in recipe.passes:
+        job = begin_passes(flow, graph, identity, Path(folder))
+        for spec in flow.recipe.passes:
             run_pass(job, spec)
-        _check_drop(job)
+        check_quality(job)
         check_budget(job)
         job.learned.other_lengths = at_other_lengths(job)
+    return as_compressed(flow, graph, job)
+
+
+def as_compressed(flow: Flow, graph: SourceGraph, job: Job) -> Compressed:
+    """Return what the passes of a job made, with the answers that its artifact has to give."""
     cases, run = flow.cases(job.encoder, graph.source), as_function(job.outcome.model)
-    return _Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
+    return Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
 
 
-def _check_drop(job: Job) -> None:
+def check_quality(job: Job) -> None:
     """Raise GateError where too much quality was lost; it names what a search built on its way."""
     most, judged = job.given.recipe.max_drop, job.outcome.stages[-1].judged
     assert judged is not None, "every stage is judged"
@@ -346,12 +363,12 @@ def _check_drop(job: Job) -> None:
         raise GateError(f"{error}{curve_words(job.learned.curve, most)}") from error
 
 
-def _scoring(graph: _Graph) -> Scoring | None:
+def _scoring(graph: SourceGraph) -> Scoring | None:
     """Return how the logits of a graph are read; their number decides."""
     return scoring_of(graph.source, logit_columns([tensor_info(v) for v in graph.model.graph.outputs]))
 
 
-def _publish(flow: _Flow, built: _Built) -> int:
+def publish(flow: Flow, built: Built) -> int:
     """Make the bundle whole; return the bytes of its artifact. GateError where they are more than the recipe allows."""
     flow.step(STEPS[6])
     artifact_bytes = check_size(flow.target.files(flow.staging), flow.recipe)

@@ -118,7 +118,9 @@ def _type(field: dict[str, Any]) -> str:
 
 
 def _plural(text: str) -> str:
-    return {"integer": "integers", "text": "texts", "number": "numbers", "path": "paths"}.get(text, text)
+    name, comma, bounds = text.partition(",")
+    plural = {"integer": "integers", "text": "texts", "number": "numbers", "path": "paths"}.get(name, name)
+    return f"{plural}{comma}{bounds}"
 
 
 def _default(name: str, field: dict[str, Any], required: list[str]) -> str:
@@ -127,6 +129,8 @@ def _default(name: str, field: dict[str, Any], required: list[str]) -> str:
     default = field.get("default")
     if default in (None, [], {}) or isinstance(default, dict):
         return ""
+    if isinstance(default, list):
+        return f"`[{', '.join(f'{item:g}' if isinstance(item, float) else str(item) for item in default)}]`"
     return f"`{str(default).lower()}`" if isinstance(default, bool) else f"`{default}`"
 
 

@@ -23,9 +23,11 @@ from .help import CONTEXT, PlainCommand, PlainGroup
 from .kernel_verbs import kernels_app
 from .machine_verbs import cache, demo, targets
 from .make_verbs import compress, export
+from .pick_verb import pick
 from .provenance_verbs import bom, pack, sign, unpack
 from .report_verb import report
 from .run_verb import run
+from .search_verb import search
 from .serve_verb import serve
 from .study_verbs import profile, sensitivity
 
@@ -47,7 +49,7 @@ app = typer.Typer(
 )
 
 _GROUPS = {
-    "Make a bundle": (export, compress),
+    "Make a bundle": (export, compress, search, pick),
     "Check and measure it": (verify, bench, gate, report, inspect, lint),
     "Deploy it": (package, serve, run, tokenizer),
     "Pass it on": (pack, unpack, sign, bom),

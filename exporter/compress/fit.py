@@ -10,7 +10,7 @@ between rounds.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +53,7 @@ class Tools:
     `measure` returns what a model takes of the budget: its latency in the table's units, or multiply-adds per token of sequences of
     `length` tokens where the table is None. `repair` refits a model's weights in place. `remember` returns arrays that an earlier run
     computed from the same model. `built` is told each model that was built and repaired, its plans, what it takes, and how far its
-    answers are.
+    answers are. Of what a plan can cut, only `kinds` go.
     """
 
     source: TorchGraph
@@ -69,6 +69,7 @@ class Tools:
     scoring: Scoring | None = None
     remember: Callable[[ir.Model], Remember] = lambda _: lambda _, make: make()
     built: Callable[[ir.Model, Sequence[CutPlan], float, float], None] = lambda *_: None
+    kinds: Collection[str] = ("heads", "neurons", "ranks")
 
     def distance(self, model: ir.Model, batches: Sequence[Batch]) -> float:
         """Return how far a model's answers on batches are from the source's."""
@@ -229,7 +230,17 @@ def _rounds(
             raise Unreachable("nothing is left to remove", math.inf)
         evidence = tools.learn(model)
         remember = tools.remember(model)
-        parts = find_parts(model, anatomy, evidence, table, tools.spec, length=length, ranks=last, remember=remember)
+        parts = find_parts(
+            model,
+            anatomy,
+            evidence,
+            table,
+            tools.spec,
+            length=length,
+            ranks=last and "ranks" in tools.kinds,
+            kinds=tools.kinds,
+            remember=remember,
+        )
         wanted = total * (budget / total) ** (number / rounds)
         model, plan, cost = _one_round(model, anatomy, evidence, parts, wanted, tools, exact=last)
         followed.append(plan)

@@ -39,7 +39,7 @@ def fit_to_budget(job: Job, spec: FitSpec) -> Changes:
     else:
         _search(job, spec)
     after = job.anatomy
-    changes = _changes(before, after)
+    changes = what_was_cut(before, after)
     flops = before.flops_per_token(REPORT_LENGTH), after.flops_per_token(REPORT_LENGTH)
     sizes = (before.parameters, after.parameters), (before.nbytes, after.nbytes)
     job.outcome.reports.append(PassReport("Fit", changes, *sizes, flops))
@@ -89,16 +89,17 @@ def _by_latency(job: Job, spec: FitSpec) -> tuple[Tools, float, float]:
     def measure(candidate: ir.Model) -> float:
         return timed(job, as_deployed(job, candidate, spec)).ratio * scale
 
-    return _tools(job, table, measure), table.full, goal_ms(job, spec) / given.stopwatch.source_ms * scale
+    return tools_for(job, table, measure), table.full, goal_ms(job, spec) / given.stopwatch.source_ms * scale
 
 
 def _flops_tools(job: Job) -> Tools:
     length = job.given.stopwatch.workload.mean_tokens
-    return _tools(job, None, lambda model: read_anatomy(model).flops_per_token(length) / 2)
+    return tools_for(job, None, lambda model: read_anatomy(model).flops_per_token(length) / 2)
 
 
-def _tools(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], float]) -> Tools:
+def tools_for(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], float]) -> Tools:
     given = job.given
+    """Return what a cut of the job's model works with; `measure` returns what a model takes, in units of `table`."""
     return Tools(
         source=TorchGraph(job.source_model),
         batches=_compared_on(job),
@@ -182,7 +183,7 @@ def _out_of_reach(job: Job, spec: FitSpec, error: Unreachable, whole: float) -> 
     )
 
 
-def _changes(before: Anatomy, after: Anatomy) -> Changes:
+def what_was_cut(before: Anatomy, after: Anatomy) -> Changes:
     """Return each part that changed, in words; parts are found again by the name of their result."""
     left = {str(s.projection.output.name): s for s in sites(after)}
     changes = {f"block {b}": "removed" for b in sorted(_gone(before, after))}

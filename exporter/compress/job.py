@@ -34,6 +34,9 @@ from .work import Work, digest_of_batches, key_of
 Step = Callable[..., None]
 """Called with the name of a step as it begins, and with `of` and `at`, the length of a long one and how far it is."""
 
+Clock = Callable[[ir.Model, Workload, Target, Path], Stopwatch]
+"""Returns what times models beside the source: called with the source, the workload, the target, and a folder to build models in."""
+
 Changes = dict[str, str]
 """What a pass changed, in words, by block or tensor."""
 
@@ -226,13 +229,14 @@ def begin_job(
     work: Work,
     scoring: Scoring | None = None,
     task: str | None = None,
+    clock: Clock = Stopwatch,
 ) -> Job:
-    """Divide the text, measure the source, and set the work up. `folder` is for models that are built to be timed.
+    """Divide the text, measure the source by `clock`, and set the work up. `folder` is for models that are built to be timed.
 
     Raises UsageError where the text becomes no known tokens, or the workload is longer than the model takes.
     """
     longest = encoder.info.max_length
-    parts = divide_files(files, recipe.calibration, choosing=any(p.chooses for p in recipe.passes))
+    parts = divide_files(files, recipe.calibration, choosing=recipe.chooses)
     batches = make_batches(
         encoder, parts.learned_from, longest=longest, most_tokens=MOST_TOKENS, seed=recipe.calibration.seed
     )
@@ -253,7 +257,7 @@ def begin_job(
         texts=parts.texts,
         quality=quality,
         choice=choice,
-        stopwatch=Stopwatch(model, _workload(recipe, batches, longest), target, folder),
+        stopwatch=clock(model, _workload(recipe, batches, longest), target, folder),
         staging=staging,
         out=out,
         step=step,

@@ -12,7 +12,6 @@ import numpy as np
 import onnx_ir as ir
 
 from ...calibration.corpus import fingerprint
-from ..bench.measure import machine
 from ..graph.anatomy import read_anatomy
 from ..graph.edit import constant
 from ..graph.torch_graph import TorchGraph
@@ -124,7 +123,7 @@ def timed(job: Job, model: ir.Model) -> Timing:
     def make() -> dict[str, float]:
         return asdict(job.given.stopwatch.time(model)[0])
 
-    about: dict[str, Any] = machine()
+    about = job.given.stopwatch.about()
     digests = [job.given.stopwatch.source_digest, digest_of_model(model)]
     return Timing(**job.given.work.values("timing", key_of(about, asdict(workload), asdict(target), digests), make))
 

@@ -135,19 +135,23 @@ def find_parts(
     *,
     length: int = 128,
     ranks: bool = True,
+    kinds: Collection[str] = ("heads", "neurons"),
     remember: Remember = lambda _, make: make(),
 ) -> list[Part]:
     """Return all parts with their options. Costs are milliseconds of `table`, or multiply-adds per token at `length` without one.
 
     Weights that came factored are cut as others are: the table was measured on them. Without `ranks` nothing is split: a table does not
-    tell what a further cut of a part that is split here saves. `remember` returns the arrays
-    that an earlier run computed from this model and evidence, by name.
+    tell what a further cut of a part that is split here saves. Units go of `kinds` alone, "heads" and "neurons". `remember` returns the
+    arrays that an earlier run computed from this model and evidence, by name.
     """
     parts = []
     for members in _groups(anatomy):
         first = members[0]
         removal = _remembered(model, members, evidence, remember)
-        removable = all(s.projection.in_features == s.units * s.unit for s in members)
+        removable = all(
+            ("heads" if s.is_attention else "neurons") in kinds and s.projection.in_features == s.units * s.unit
+            for s in members
+        )
         cost = partial(_table_cost, table) if table is not None else partial(_flops_cost, anatomy, length)
         options = [
             Option(len(members) * cost(first, keep), float(removal.loss[first.units - keep]), keep)

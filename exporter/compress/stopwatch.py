@@ -4,14 +4,16 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import onnx_ir as ir
 
 from ...runners.base import Runner
-from ..bench.measure import IDLE_SECONDS
+from ..bench.measure import IDLE_SECONDS, machine
 from ..graph.anatomy import read_anatomy
 from ..targets.base import Target
 from ..targets.ort.target import OrtTarget
@@ -173,18 +175,33 @@ class Stopwatch:
         self._target = target if isinstance(target, OrtTarget) else OrtTarget()
         build_model(source.clone(), folder / _BASELINE)
 
+    def for_target(self, target: Target) -> Self:
+        """Return a stopwatch with the same source for models of another target, as of one with other kernels."""
+        other = copy(self)
+        other._target = target if isinstance(target, OrtTarget) else OrtTarget()
+        return other
+
     def time(self, model: ir.Model) -> tuple[Timing, int]:
         """Return the latency of a model beside the source's, and bytes of its artifact."""
         with self._built(model) as folder:
-            timing = time_in_sessions(self._sessions(folder), self.workload, rounds=ROUNDS // 2)
+            timing = self.measure(Pair(self._folder / _BASELINE, folder, self._target), self.workload, ROUNDS // 2)
             self.source_ms = self.source_ms or timing.first_ms
             return timing, sum(p.stat().st_size for p in self._target.files(folder))
 
     def time_at(self, model: ir.Model, shapes: Sequence[tuple[int, int]]) -> list[Timing]:
         """Return the latency of a model beside the source's at each of `shapes` alone."""
         with self._built(model) as folder:
+            pair = Pair(self._folder / _BASELINE, folder, self._target)
             works = [Workload((shape,), self.workload.threads) for shape in shapes]
-            return [time_in_sessions(self._sessions(folder), work, rounds=3, most=3) for work in works]
+            return [self.measure(pair, work, 3, 3) for work in works]
+
+    def measure(self, pair: "Pair", workload: Workload, rounds: int, most: int | None = None) -> Timing:
+        """Return the latency of a pair. A stopwatch that measures elsewhere does it there."""
+        return pair.time(workload, rounds, most)
+
+    def about(self) -> dict[str, Any]:
+        """Return what a latency depends on beside model and workload."""
+        return machine()
 
     @contextmanager
     def _built(self, model: ir.Model) -> Iterator[Path]:
@@ -192,9 +209,21 @@ class Stopwatch:
             build_model(model.clone(), Path(name), self._target)
             yield Path(name)
 
-    def _sessions(self, folder: Path) -> Iterator[tuple[Runner, Runner]]:
-        """Yield new sessions of the source and of a model that lies in `folder`."""
+
+@dataclass(frozen=True)
+class Pair:
+    """Artifacts of the source and of a model, in folders of their own; `target` opens the model."""
+
+    source: Path
+    own: Path
+    target: OrtTarget
+
+    def time(self, workload: Workload, rounds: int, most: int | None = None) -> Timing:
+        """Return the latency of the model beside the source's, over several sessions of both."""
+        return time_in_sessions(self._sessions(workload.threads), workload, rounds=rounds, most=most)
+
+    def _sessions(self, threads: int) -> Iterator[tuple[Runner, Runner]]:
         for _ in range(_SESSIONS):
-            places = ((_ORT, self._folder / _BASELINE), (self._target, folder))
-            first, own = (t.open(place, t.options(regroup=False), self.workload.threads) for t, place in places)
+            places = ((_ORT, self.source), (self.target, self.own))
+            first, own = (target.open(place, target.options(regroup=False), threads) for target, place in places)
             yield first, own

@@ -41,7 +41,7 @@ class Trimmed:
     scripts_gone: list[str]
 
 
-_BY_TOKEN = ("sparse-embedding", "multi-vector")
+BY_TOKEN = ("sparse-embedding", "multi-vector")
 
 
 def check_scripts_of(source: Source, specs: Sequence[PassBase]) -> None:
@@ -50,7 +50,7 @@ def check_scripts_of(source: Source, specs: Sequence[PassBase]) -> None:
     A factory's tokenizer is not known yet.
     """
     trimmed = [spec for spec in specs if isinstance(spec, TrimVocabularySpec)]
-    if trimmed and source.task in _BY_TOKEN:
+    if trimmed and source.task in BY_TOKEN:
         raise UsageError(
             f"{source.spec}: trim_vocabulary gives tokens other ids, by which {source.task} models name dimensions, and the tokens that "
             "count: leave it out"

@@ -22,7 +22,7 @@ from .recover import Recovery, recover
 from .rounding_plan import RoundingPlan, activations_for, look, needs_histograms, plan, quantized, values_of
 from .sensitivity import effects, leave, mixed
 
-_FEW_BATCHES = 8
+FEW_BATCHES = 8
 """So many batches of calibration data tell how sensitive a group of weights is."""
 
 
@@ -89,7 +89,7 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     if spec.search and spec.left is not None:
         chosen = leave(chosen, [g for g in chosen.groups if set(g.matrices) & set(spec.left)])
     per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
-    quantizer = _observe(job, spec, chosen, activations_for(spec, kernels=per_token))
+    quantizer = observe_for(job, spec, chosen, activations_for(spec, kernels=per_token))
     if spec.search and spec.left is None:
         planned = set(chosen.left)
         chosen, (job.outcome.model, passes) = _search(job, quantizer, chosen)
@@ -117,7 +117,7 @@ def _quantize_embeddings(job: Job, chosen: RoundingPlan) -> Changes:
 
 
 @dataclass(frozen=True)
-class _Quantizer:
+class Quantizer:
     """What every plan of one pass is carried out with. `signed`: activations are int8 around zero point 0."""
 
     model: ir.Model
@@ -133,7 +133,7 @@ class _Quantizer:
         )
 
 
-def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: str) -> _Quantizer:
+def observe_for(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: str) -> Quantizer:
     """Observe the activations that the plan's weights read."""
     given = job.given
     histograms = needs_histograms(spec, activations)
@@ -151,11 +151,11 @@ def _observe(job: Job, spec: QuantizeSpec, chosen: RoundingPlan, activations: st
             on_batch=lambda: given.step("observe activations", of=len(job.batches)),
         )
     job.learned.observations = observations.describe()
-    return _Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_activations)
+    return Quantizer(job.outcome.model, spec, observations, activations, given.target.spec.signed_activations)
 
 
 def _search(
-    job: Job, quantizer: _Quantizer, chosen: RoundingPlan
+    job: Job, quantizer: Quantizer, chosen: RoundingPlan
 ) -> tuple[RoundingPlan, tuple[ir.Model, list[StructuralPass]]]:
     """Return the plan that quantizes most within `max_drop` on the texts to choose by, and its model.
 
@@ -168,7 +168,7 @@ def _search(
         chosen,
         quantizer.observations,
         quantizer.spec,
-        job.batches[:: max(1, len(job.batches) // _FEW_BATCHES)],
+        job.batches[:: max(1, len(job.batches) // FEW_BATCHES)],
         activations=quantizer.activations,
         signed=quantizer.signed,
         scoring=given.scoring,

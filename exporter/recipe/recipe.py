@@ -15,6 +15,7 @@ from .limits import Gates
 from .messages import in_words
 from .pass_specs import StrictModel
 from .passes import PassSpec, check_order
+from .search_space import SearchSpace
 from .targets import TARGETS, targets_with
 
 
@@ -40,6 +41,10 @@ class Calibration(StrictModel):
 
     samples: int = Field(default=512, ge=1, le=1 << 31, description="At most so many texts are learned from.")
     seed: int = Field(default=0, ge=0, lt=1 << 63, description="Seed of every random choice.")
+    choose: bool = Field(
+        default=False,
+        description="Set texts aside to choose by even where no pass tries and compares, as headway search does for all that it makes.",
+    )
     shards: list[Path] = Field(
         default_factory=list,
         max_length=1 << 16,
@@ -176,6 +181,9 @@ class Recipe(StrictModel):
         default=5.0, ge=0, description="Gate: points of quality that the passes may lose on held-out text."
     )
     gates: Gates = Field(default=Gates(), description="What `headway gate` judges the bundle by; an export does not.")
+    search: SearchSpace = Field(
+        default=SearchSpace(), description="What `headway search` tries; an export does not read it."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
@@ -202,6 +210,11 @@ class Recipe(StrictModel):
         if self.data is None:
             return ()
         return tuple(self.data) if isinstance(self.data, list) else (self.data,)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether texts are set aside to choose by."""
+        return self.calibration.choose or any(spec.chooses for spec in self.passes)
 
     def without_places(self) -> "Recipe":
         """Return the recipe with the last name alone of each path that says where on this machine a file lies.
@@ -244,6 +257,10 @@ class Recipe(StrictModel):
             del plain["verify"]
         if self.gates == Gates():
             del plain["gates"]
+        if self.search == SearchSpace():
+            del plain["search"]
+        if not self.calibration.choose:
+            del plain["calibration"]["choose"]
         if "graph_optimization" not in TARGETS[self.target].options:
             del plain["graph_optimization"]
         if not self.passes:

@@ -1,7 +1,7 @@
 """Answer shards on a Ray cluster: each shard is a task, which runs again elsewhere where its node is lost."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import HeadwayError, TargetError
@@ -49,15 +49,20 @@ def compute_on(address: str) -> Callable[[Plan, Sequence[int], Callable[..., Non
     return compute
 
 
-def connect(address: str) -> None:
-    """Connect to a cluster, or start one on this machine for `local`. TargetError where none answers."""
+def connect(address: str, *, processors: int | None = None, resources: Mapping[str, float] | None = None) -> None:
+    """Connect to a cluster, or start one on this machine for `local`. TargetError where none answers.
+
+    `processors` and `resources` are those of one that is started.
+    """
     import ray
 
     if ray.is_initialized():
         return
+    started: dict[str, Any] = {"num_cpus": processors, "resources": dict(resources or {})} if address == "local" else {}
     try:
         ray.init(
             address=address,
+            **started,
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False if address == "local" else None,
@@ -75,8 +80,11 @@ def _answer(plan: Plan, number: int) -> None:
         answer_shard(plan, number, opened(plan))
 
 
-def result_of(task: Any) -> Any:
-    """Return the result of a task. Errors of Headway and of the system are raised as themselves, others as TargetError."""
+def result_of(task: Any, *, raises_lost: bool = False) -> Any:
+    """Return the result of a task. Errors of Headway and of the system are raised as themselves, others as TargetError.
+
+    `raises_lost`: where the process or node of the task was lost, Ray's own error is raised.
+    """
     import ray
 
     try:
@@ -85,6 +93,8 @@ def result_of(task: Any) -> Any:
         cause = getattr(error, "cause", None)
         if isinstance(cause, HeadwayError | OSError):
             raise cause from None
+        if raises_lost and not isinstance(error, ray.exceptions.RayTaskError):
+            raise
         reason = str(cause or error).strip().splitlines()
         raise TargetError(
             f"the cluster could not do a part ({(reason or [type(error).__name__])[-1][:300]}): every node needs the same Headway; "

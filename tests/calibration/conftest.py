@@ -7,7 +7,7 @@ import pytest
 
 from headway.exporter.graph.anatomy import read_anatomy
 
-from tests.support.ray_cluster import cluster  # noqa: F401
+from tests.support.ray_clusters import cluster  # noqa: F401
 from tests.support.variants import canonical
 
 

@@ -13,7 +13,7 @@ from headway.calibration.shard_sums import Counting, ShardSums, count_shards
 from headway.errors import TargetError, UsageError
 
 from tests.support.corpora import encoder_of, write_corpus
-from tests.support.ray_cluster import add_node
+from tests.support.ray_clusters import add_node
 
 pytest.importorskip("ray", reason="the extra search is not installed")
 from headway.calibration.shards_on_ray import Sent, count_on_ray

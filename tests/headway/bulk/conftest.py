@@ -1,3 +1,3 @@
 """Fixtures of the tests of runs over files."""
 
-from tests.support.ray_cluster import cluster  # noqa: F401
+from tests.support.ray_clusters import cluster  # noqa: F401

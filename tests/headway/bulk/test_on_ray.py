@@ -13,7 +13,7 @@ from headway.bulk.on_ray import compute_on, connect
 from headway.bulk.shard_run import run
 from headway.errors import TargetError, UsageError
 
-from tests.support.ray_cluster import add_node
+from tests.support.ray_clusters import add_node
 
 ray = pytest.importorskip("ray", reason="the extra search is not installed")
 

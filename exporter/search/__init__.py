@@ -1,0 +1,1 @@
+"""Search over stacks of passes for the bundles that nothing beats in quality, latency and size."""

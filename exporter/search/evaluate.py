@@ -1,0 +1,202 @@
+"""Make one trial: cheap figures first, the whole judgment only where it may reach the front. Imports torch."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...calibration.batches import make_batches
+from ...calibration.objective import disagreement_over
+from ...errors import GateError, HeadwayError
+from ..check.diagnose import parity_failure
+from ..compress.job import Changes, Job, Stage
+from ..compress.latency_table import LatencyTable
+from ..compress.steps import function_of
+from ..compress.work import digest_of_model
+from ..export import Flow, as_compressed, build_artifact, check_quality, publish
+from ..graph.anatomy import read_anatomy
+from ..graph.torch_graph import TorchGraph
+from ..recipe.pass_specs import FitSpec, PassBase, QuantizeSpec
+from ..recipe.passes import PASSES
+from ..validate.processes import run_block
+from .clock import NothingMeasures
+from .hopeless import after_cut, before_building, once_timed
+from .planned_cut import cut_by_table
+from .predict import predicted_ms, with_float_blocks
+from .prepared_source import PreparedSource
+from .sensitive_blocks import sensitive_blocks
+from .trial_record import Expected, Measured, TrialRecord
+from .trial_settings import TrialSettings
+
+FEW_TEXTS = 64
+"""So many of the texts to choose by tell how far a cut model is from its source."""
+
+MOST_LETTERS = 900
+"""A sentence on why a trial was refused is cut here."""
+
+_CUTTING = ("vocabulary", "remove", "share", "repair")
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """A trial to be made: its `number` and `settings`, the trials `known` by then, and what latency is predicted from.
+
+    `factors`: by scheme, see `predict.scheme_factor`. `bundles` is the folder of bundles. `rss`: memory is an objective too.
+    """
+
+    number: int
+    settings: TrialSettings
+    known: tuple[TrialRecord, ...]
+    table: LatencyTable
+    factors: dict[str, float]
+    bundles: Path
+    rss: bool = False
+
+    @property
+    def out(self) -> Path:
+        """Where the trial's bundle is put."""
+        return self.bundles / f"{self.number:03d}"
+
+
+class _Stopped(Exception):
+    """A trial that need not go on; `record` is what it found out."""
+
+    def __init__(self, record: TrialRecord, why: str):
+        super().__init__(why)
+        self.record = replace(record, state="stopped", why=why)
+
+
+def evaluate(source: PreparedSource, request: TrialRequest) -> TrialRecord:
+    """Make a trial, and return what came of it; its bundle is in place where it is one.
+
+    What a pass or a gate refuses is a result. Errors of the system and interrupts are raised, and so is TargetError where nothing can be
+    measured any more.
+    """
+    began = time.monotonic()
+    settings = request.settings
+    record = TrialRecord(request.number, settings.to_json(), "refused")
+    try:
+        if not settings.changes:
+            raise _Stopped(record, "it leaves the source as it is")
+        with source.trial(settings, request.out) as (flow, job):
+            record = _made(source, request, flow, job, record)
+    except _Stopped as stopped:
+        record = stopped.record
+    except NothingMeasures:
+        raise
+    except HeadwayError as error:
+        record = replace(record, state="refused", why=str(error)[:MOST_LETTERS])
+    return replace(record, seconds=round(time.monotonic() - began, 3))
+
+
+def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord) -> TrialRecord:
+    """Make the passes, and the bundle where it may reach the front. Raises _Stopped where not."""
+    settings = request.settings
+    changes: Changes = {}
+    for spec in flow.recipe.passes:
+        if spec.role in _CUTTING:
+            changes |= _pass(job, spec, request)
+    record = _after_cut(source, request, job, record)
+    for spec in flow.recipe.passes:
+        if spec.role not in _CUTTING:
+            changes |= _pass(job, _keeping(source, job, spec, settings.float_blocks), request)
+    record = _whole(request, job, record)
+    assert record.expected is not None and record.expected.lost is not None
+    timing, nbytes = job.time(job.outcome.model)
+    ms = job.given.stopwatch.source_ms * timing.ratio
+    why = None if request.rss else once_timed(record.expected.lost, ms, nbytes / 1e6, request.known)
+    if why is not None:
+        raise _Stopped(record, why)
+    judged = job.judge(job.outcome.model)
+    name = ", ".join(spec.kind for spec in job.outcome.passes)
+    job.outcome.stages.append(Stage(name, nbytes, ms, judged.points, changes, timing, paid=None, judged=judged))
+    check_quality(job)
+    return _published(source, request, flow, job, record)
+
+
+def _pass(job: Job, spec: PassBase, request: TrialRequest) -> Changes:
+    """Make a pass without measuring it. The cut is planned by the latency table."""
+    outcome = job.outcome
+    outcome.decided = {}
+    if isinstance(spec, FitSpec):
+        spec, changes = cut_by_table(job, request.settings, request.table)
+    else:
+        changes = function_of(PASSES[spec.kind].function)(job, spec)
+    outcome.passes.append(spec.model_copy(update=outcome.decided))
+    return {f"{spec.kind}: {where}": what for where, what in changes.items()}
+
+
+def _keeping(source: PreparedSource, job: Job, spec: PassBase, left: int) -> PassBase:
+    """Return a quantize pass that keeps so many blocks in float, the most sensitive ones; any other pass as it is."""
+    if not left or not isinstance(spec, QuantizeSpec):
+        return spec
+    names = [name for block in sensitive_blocks(source.first, spec)[:left] for name in block]
+    there = job.outcome.model.graph.initializers
+    keep = [name for name in names if any(n == name or n.startswith(f"{name}.") for n in there)]
+    return spec.model_copy(update={"keep": keep})
+
+
+def _after_cut(source: PreparedSource, request: TrialRequest, job: Job, record: TrialRecord) -> TrialRecord:
+    """Take note of what the cut model is expected to be. Raises _Stopped where it cannot reach the front."""
+    settings = request.settings
+    factor = with_float_blocks(request.factors.get(settings.scheme, 1.0), settings.float_blocks, source.blocks)
+    ms = predicted_ms(request.table, job.outcome.model) * factor
+    off = _distance(job)
+    plain_mb = job.anatomy.nbytes / 1e6
+    record = replace(record, expected=Expected(ms, plain_mb, off), plain_mb=plain_mb)
+    why = after_cut(record, request.known)
+    if why is not None:
+        raise _Stopped(record, why)
+    return record
+
+
+def _distance(job: Job) -> float:
+    """Return how far the model's answers to a few of the texts to choose by are from the source's."""
+    choice = job.given.choice
+    assert choice is not None, "a search sets texts aside to choose by"
+    longest = job.encoder.info.max_length
+    few = make_batches(job.encoder, choice.texts, longest=longest, samples=FEW_TEXTS, seed=job.given.seed)
+    source = TorchGraph(job.source_model)
+    answers = (source(batch.feeds) for batch in few)
+    return float(disagreement_over(TorchGraph(job.outcome.model), few, answers, job.given.scoring))
+
+
+def _whole(request: TrialRequest, job: Job, record: TrialRecord) -> TrialRecord:
+    """Take note of what the whole model loses on the texts to choose by. Raises _Stopped where it need not be built."""
+    assert record.expected is not None
+    expected = replace(
+        record.expected, mb=read_anatomy(job.outcome.model).nbytes / 1e6, lost=float(job.choice_drop(job.outcome.model))
+    )
+    record = replace(record, expected=expected, model=digest_of_model(job.outcome.model))
+    why = before_building(record, request.known, job.given.recipe.max_drop, only_equal=request.rss)
+    if why is not None:
+        raise _Stopped(record, why)
+    return record
+
+
+def _published(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord) -> TrialRecord:
+    """Write, verify and judge the bundle. Raises GateError where it is not what it has to be."""
+    recipe = flow.recipe.model_copy(update={"passes": job.outcome.passes})
+    flow = replace(flow, recipe=recipe)
+    job.given = replace(job.given, recipe=recipe)
+    graph = source.graph_of(job)
+    built = build_artifact(flow, graph, as_compressed(flow, graph, job), source.identity)
+    if not built.parity.ok:
+        raise GateError(parity_failure(built.parity))
+    nbytes = publish(flow, built)
+    rss = _memory(flow.staging, job) if request.rss else None
+    return replace(record, state="bundle", measured=_measured(job, nbytes / 1e6, rss))
+
+
+def _memory(bundle: Path, job: Job) -> float | None:
+    """Return the megabytes of memory of a process that answers some texts."""
+    texts = job.given.quality.texts[:FEW_TEXTS]
+    return run_block({"bundle": str(bundle), "threads": job.given.stopwatch.workload.threads, "texts": texts}).rss_mb
+
+
+def _measured(job: Job, mb: float, rss: float | None) -> Measured:
+    stage, source_ms = job.outcome.stages[-1], job.given.stopwatch.source_ms
+    judged = stage.judged
+    assert judged is not None, "a bundle is judged"
+    worst = judged.worst
+    low, high = stage.timing.low * source_ms, stage.timing.high * source_ms
+    return Measured(stage.ms, low, high, mb, worst.points, *worst.interval, worst.lost, *worst.lost_interval, rss)

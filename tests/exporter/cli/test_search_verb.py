@@ -1,0 +1,88 @@
+"""`headway search`: what it prints, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.exporter.cli import shared
+from headway.exporter.search import run_search
+
+from tests.exporter.search.test_front_file import THREE
+from tests.support.command_line import Headway
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    requests: list[Any] = []
+
+    def run(request: Any, hire: Any, step: Any) -> Any:
+        requests.append(request)
+        step("search, 3 trials, 3 bundles on the front", of=1000, at=500)
+        return THREE
+
+    monkeypatch.setattr(run_search, "search", run)
+    return requests
+
+
+def test_a_table_of_the_front(headway: Headway, asked: list[Any], tmp_path: Path) -> None:
+    words = [
+        "search",
+        "model",
+        "--data",
+        "a.txt",
+        "--out",
+        tmp_path / "o",
+        "--seed",
+        3,
+        "--samples",
+        64,
+        "--shape",
+        "1x8",
+    ]
+    done = headway(*words, "--minutes", 5, "--trials", 7, "--memory", "--force")
+    assert done.returncode == 0, done.stderr
+    assert "front of 3 bundles, 3 trials" in done.stdout and "2.00 (1.00 to 3.00)" in done.stdout
+    assert done.stdout.strip().endswith("front.html")
+    (request,) = asked
+    recipe = request.recipe
+    assert (recipe.calibration.seed, recipe.calibration.samples, recipe.work.shapes) == (3, 64, [(1, 8)])
+    assert (request.minutes, request.trials, request.rss, request.force, recipe.max_drop) == (5, 7, True, True, 10)
+    done = headway("search", "model", "--data", "a.txt", "--out", tmp_path / "o", "--json", "--max-drop", 2)
+    assert json.loads(done.stdout)["bundles"][0]["name"] == "001" and asked[1].recipe.max_drop == 2
+
+
+def test_a_recipe_says_what_may_be_tried(headway: Headway, asked: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("source: model\ndata: a.txt\nmax_drop: 3\nsearch:\n  speedups: [1, 2]\n  quantize: [int8]\n")
+    done = headway("search", "--recipe", file, "--out", tmp_path / "o", "--quiet", "--threads", 2)
+    assert done.returncode == 0 and not done.stdout, done.stderr
+    recipe = asked[0].recipe
+    assert recipe.search.speedups == [1, 2] and recipe.max_drop == 3 and recipe.work.threads == 2
+    file.write_text("source: model\ndata: a.txt\nsearch: {speed: [1]}\n")
+    done = headway("search", "--recipe", file, "--out", tmp_path / "o")
+    assert done.returncode == 2 and "recipe.yaml: search.speed: there is no such key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--data", "a.txt"], "give a SOURCE, or a --recipe that names one"),
+        (["model"], "a search needs text like production's: give --data"),
+    ],
+)
+def test_what_is_missing_is_named(headway: Headway, tmp_path: Path, words: list[str], says: str) -> None:
+    done = headway("search", *words, "--out", tmp_path / "o")
+    assert done.returncode == 2 and says in done.stderr and not (tmp_path / "o").exists()
+
+
+def test_a_library_that_is_missing_is_named(headway: Headway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shared, "find_spec", lambda name: None if name == "optuna" else object())
+    done = headway("search", "model", "--data", "a.txt", "--out", tmp_path / "o")
+    assert done.returncode == 4 and "this needs optuna" in done.stderr and "headway[search]" in done.stderr
+
+
+def test_nodes_are_those_of_a_cluster(headway: Headway, tmp_path: Path) -> None:
+    done = headway("search", "model", "--data", "a.txt", "--out", tmp_path / "o", "--node", "arm64")
+    assert done.returncode == 2 and "--node names nodes of a cluster: give --ray with it" in done.stderr

@@ -1,0 +1,57 @@
+"""Fixtures of the tests of the search: one source is prepared for all trials."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.exporter.search.crew import SourceFacts, facts_of
+from headway.exporter.search.prepared_source import PreparedSource, prepared
+
+from tests.support import models
+from tests.support.compressing import classifier  # noqa: F401
+from tests.support.ray_clusters import cluster_here
+from tests.support.searching import fixed_latencies, search_recipe
+
+
+@pytest.fixture(scope="session")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 150 texts without labels: what is lost is lost beside the source."""
+    labeled = models.write_labeled(tmp_path_factory.mktemp("lines") / "lines.jsonl", 150)
+    file = labeled.with_name("lines.txt")
+    file.write_text("\n".join(json.loads(line)["text"] for line in labeled.read_text().splitlines()))
+    return file
+
+
+@pytest.fixture(scope="package")
+def timed() -> Iterator[pytest.MonkeyPatch]:
+    """Latencies are those of a table, for the tests of this folder alone."""
+    with fixed_latencies() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="package")
+def source(
+    classifier: Path,  # noqa: F811
+    lines: Path,
+    timed: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[PreparedSource]:
+    recipe = search_recipe(classifier, lines)
+    with prepared(recipe, work=tmp_path_factory.mktemp("search-work"), allow_pickle=False) as one:
+        yield one
+
+
+@pytest.fixture(scope="package")
+def facts(source: PreparedSource) -> SourceFacts:
+    return facts_of(source)
+
+
+@pytest.fixture(scope="package")
+def cluster() -> Iterator[Any]:
+    """Yield a Ray cluster of a head that computes nothing; tests add nodes."""
+    pytest.importorskip("ray", reason="the extra search is not installed")
+    with cluster_here() as made:
+        yield made

@@ -1,0 +1,75 @@
+"""One trial: what it costs is spent only where it may reach the front, and its bundle is made again by its recipe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import headway
+from headway.exporter.export import export
+from headway.exporter.recipe.recipe import read_recipe
+from headway.exporter.search import evaluate as module
+from headway.exporter.search.crew import SourceFacts
+from headway.exporter.search.evaluate import TrialRequest, evaluate
+from headway.exporter.search.prepared_source import PreparedSource
+from headway.exporter.search.trial_settings import TrialSettings
+
+from tests.support.searching import record
+
+CUT = TrialSettings(1.5, ("heads", "neurons"), coverage=0.9, quantize="int8", float_blocks=1)
+
+
+def request(facts: SourceFacts, folder: Path, settings: TrialSettings, number: int = 1, **keys: object) -> TrialRequest:
+    return TrialRequest(number, settings, (), facts.latencies, facts.factors, folder, **keys)  # type: ignore[arg-type]
+
+
+def test_a_bundle_is_verified_judged_and_made_again(source: PreparedSource, facts: SourceFacts, tmp_path: Path) -> None:
+    asked = request(facts, tmp_path / "bundles", CUT, rss=True)
+    made = evaluate(source, asked)
+    assert made.state == "bundle" and made.measured is not None and made.expected is not None, made.why
+    assert made.measured.rss_mb and made.measured.rss_mb > 10 and made.measured.ms < 10
+    bundle = headway.open(asked.out)
+    compression = bundle.manifest.compression
+    assert compression is not None and compression["texts"]["choose"] > 0
+    assert compression["stages"][-1]["name"] == "trim_vocabulary, fit, repair, quantize"
+    recipe = read_recipe(asked.out / "recipe.yaml", source.flow.recipe.source)
+    keep = recipe.passes[-1].keep  # type: ignore[attr-defined]
+    assert len(keep) == 6 and recipe.calibration.choose
+    again = export(
+        recipe.model_copy(update={"data": source.flow.recipe.data}), tmp_path / "again", work=tmp_path / "work"
+    )
+    names = sorted(p.name for p in asked.out.glob("*.onnx*"))
+    assert names
+    for name in names:
+        assert (again.path / name).read_bytes() == (asked.out / name).read_bytes()
+
+
+def test_what_cannot_reach_the_front_is_stopped_before_it_costs(
+    source: PreparedSource, facts: SourceFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(source, request(facts, tmp_path, CUT, 1))
+    monkeypatch.setattr(module, "build_artifact", lambda *_: pytest.fail("an artifact was built"))
+    same = evaluate(source, replace(request(facts, tmp_path, CUT, 2), known=(first,)))
+    assert (same.state, same.why) == ("stopped", "it is the model of trial 1") and same.seconds > 0
+    nearer = replace(first, expected=replace(first.expected, off=0.0, ms=0.0), plain_mb=0.0)
+    monkeypatch.setattr(module, "sensitive_blocks", lambda *_: pytest.fail("it was quantized"))
+    cut = evaluate(source, replace(request(facts, tmp_path, CUT, 3), known=(nearer,)))
+    assert cut.state == "stopped" and "no faster and no smaller than trial 1" in cut.why
+    monkeypatch.undo()
+    whole = TrialSettings(quantize="int8")
+    best = record(4, -200.0, 0.1, 0.0)
+    timed = evaluate(source, replace(request(facts, tmp_path, whole, 5), known=(best,)))
+    assert timed.state == "stopped" and "trial 4 loses no more" in timed.why
+    assert [p.name for p in tmp_path.iterdir()] == ["001"]
+
+
+def test_what_is_refused_says_why(source: PreparedSource, facts: SourceFacts, tmp_path: Path) -> None:
+    nothing = evaluate(source, request(facts, tmp_path, TrialSettings()))
+    assert (nothing.state, nothing.why) == ("stopped", "it leaves the source as it is")
+    far = evaluate(source, request(facts, tmp_path, TrialSettings(50.0, ("heads",))))
+    assert far.state == "refused" and "cannot be met" in far.why
+    given = replace(source.first.given, recipe=source.first.given.recipe.model_copy(update={"max_drop": -101.0}))
+    strict = replace(source, flow=replace(source.flow, recipe=given.recipe))
+    lost = evaluate(strict, request(facts, tmp_path, TrialSettings(quantize="int8")))
+    assert lost.state == "stopped" and "points on the texts to choose by" in lost.why
+    assert not list(tmp_path.iterdir())

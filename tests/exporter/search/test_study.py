@@ -1,0 +1,93 @@
+"""What is tried next depends on what is recorded, and on nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from headway.errors import SourceError
+from headway.exporter.recipe.search_space import SearchSpace
+from headway.exporter.search.study import JOURNAL, SearchStudy
+from headway.exporter.search.trial_record import Expected, TrialRecord
+from headway.exporter.search.trial_settings import TrialSettings, key_of_settings
+
+SPACE = SearchSpace(recover_minutes=[0.0])
+
+
+def outcome(number: int, settings: TrialSettings) -> TrialRecord:
+    """Return what a trial is said to come to: a plain function of its settings."""
+    lost = settings.speedup**2 + (1 - settings.coverage) * 100
+    expected = Expected(10 / settings.speedup, 100 * settings.coverage, 0.1, lost)
+    return TrialRecord(number, settings.to_json(), "stopped", expected=expected)
+
+
+def run(study: SearchStudy, count: int) -> list[TrialSettings]:
+    tried = []
+    for _ in range(count):
+        asked = study.ask()
+        assert asked is not None
+        study.tell(outcome(*asked), 1.0)
+        tried.append(asked[1])
+    return tried
+
+
+def test_a_search_that_is_killed_tries_the_same_as_one_that_is_not(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("whole", "killed", "other")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run(SearchStudy(folders[0], SPACE, 0), 16)
+    assert len({key_of_settings(one) for one in whole}) == 16
+    tried = run(SearchStudy(folders[1], SPACE, 0), 11)
+    study = SearchStudy(folders[1], SPACE, 0)
+    asked = study.ask()  # and here it is killed, while it writes
+    assert asked is not None and asked[1] == whole[11]
+    journal = folders[1] / JOURNAL
+    journal.write_bytes(journal.read_bytes() + b'{"op_code":')
+    journal.with_name(f"{JOURNAL}.lock").symlink_to(journal)
+    study = SearchStudy(folders[1], SPACE, 0)
+    assert len(study.records) == 11 and study.seconds == 1.0
+    assert tried + run(study, 5) == whole
+    assert run(SearchStudy(folders[2], SPACE, 1), 16) != whole
+
+
+def test_a_lost_trial_is_made_again(tmp_path: Path) -> None:
+    study = SearchStudy(tmp_path, SPACE, 0)
+    run(study, 11)
+    asked = study.ask()
+    assert asked is not None
+    study.tell(TrialRecord(asked[0], asked[1].to_json(), "lost", "its node is gone"), 2.0)
+    again = study.ask()
+    assert again is not None and again[1] == asked[1] and again[0] != asked[0]
+    assert len(study.records) == 11
+
+
+def test_trials_under_way_are_not_begun_twice_and_a_small_space_ends(tmp_path: Path) -> None:
+    space = SearchSpace(speedups=[1.0], vocabulary=[1.0], quantize=["none", "int8"], float_blocks=[0, 1])
+    study = SearchStudy(tmp_path, space, 0)
+    asked = []
+    while (one := study.ask()) is not None:
+        asked.append(one)
+    assert {key_of_settings(s) for _, s in asked} == {
+        key_of_settings(s)
+        for s in (TrialSettings(), TrialSettings(quantize="int8"), TrialSettings(quantize="int8", float_blocks=1))
+    }
+
+
+def test_random_search_has_no_design(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    drawn = run(SearchStudy(tmp_path / "a", SPACE, 0, random=True), 6)
+    assert drawn != run(SearchStudy(tmp_path / "b", SPACE, 0), 6)
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    run(SearchStudy(tmp_path, SPACE, 0), 2)
+    journal = tmp_path / JOURNAL
+    lines = journal.read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if '"record"' in line)
+    logged = json.loads(lines[place])
+    logged["user_attr"]["record"]["state"] = "odd"
+    lines[place] = json.dumps(logged)
+    journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(SourceError, match=r"trials\.journal: cannot be read"):
+        SearchStudy(tmp_path, SPACE, 0)
