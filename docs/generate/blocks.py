@@ -15,6 +15,7 @@ from .benchmarks import (
     interactions,
     kernels,
     mobile,
+    search_front,
     summary,
     tokenizer,
     web,
@@ -22,6 +23,7 @@ from .benchmarks import (
 from .benchmarks import checkpoint_forms as benchmarked_forms
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "benchmark-search-movies": search_front.movies,
     "checkpoint-forms": checkpoint_forms.table,
     "command-line": command_line.reference,
     "exit-codes": exit_codes.reference,

@@ -150,7 +150,13 @@ def search(
     _check_libraries(workers, ray, node)
     if source is None and recipe is None:
         raise UsageError("give a SOURCE, or a --recipe that names one")
-    keys = {"task": task, "adapters": adapter or None, "data": data or None, "column": column, "target": target}
+    keys: dict[str, Any] = {
+        "task": task,
+        "adapters": adapter or None,
+        "data": data or None,
+        "column": column,
+        "target": target,
+    }
     resolved = api.resolve_recipe(source, recipe, kernels=kernels, **keys)
     work_keys = {"shapes": read_shapes(shape) or None, "threads": threads}
     resolved = _with_options(resolved, max_drop, {"samples": samples, "seed": seed}, work_keys)

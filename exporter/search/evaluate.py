@@ -24,7 +24,7 @@ from .planned_cut import cut_by_table
 from .predict import predicted_ms, with_float_blocks
 from .prepared_source import PreparedSource
 from .sensitive_blocks import sensitive_blocks
-from .trial_record import Expected, Measured, TrialRecord
+from .trial_record import Expected, Measured, State, TrialRecord
 from .trial_settings import TrialSettings
 
 FEW_TEXTS = 64
@@ -57,12 +57,12 @@ class TrialRequest:
         return self.bundles / f"{self.number:03d}"
 
 
-class _Stopped(Exception):
-    """A trial that need not go on; `record` is what it found out."""
+class _Ended(Exception):
+    """A trial that made no bundle; `record` is what it found out."""
 
-    def __init__(self, record: TrialRecord, why: str):
+    def __init__(self, record: TrialRecord, why: str, state: State = "stopped"):
         super().__init__(why)
-        self.record = replace(record, state="stopped", why=why)
+        self.record = replace(record, state=state, why=why[:MOST_LETTERS])
 
 
 def evaluate(source: PreparedSource, request: TrialRequest) -> TrialRecord:
@@ -76,20 +76,20 @@ def evaluate(source: PreparedSource, request: TrialRequest) -> TrialRecord:
     record = TrialRecord(request.number, settings.to_json(), "refused")
     try:
         if not settings.changes:
-            raise _Stopped(record, "it leaves the source as it is")
+            raise _Ended(record, "it leaves the source as it is")
         with source.trial(settings, request.out) as (flow, job):
             record = _made(source, request, flow, job, record)
-    except _Stopped as stopped:
-        record = stopped.record
+    except _Ended as ended:
+        record = ended.record
     except NothingMeasures:
         raise
     except HeadwayError as error:
-        record = replace(record, state="refused", why=str(error)[:MOST_LETTERS])
+        record = _Ended(record, str(error), "refused").record
     return replace(record, seconds=round(time.monotonic() - began, 3))
 
 
 def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord) -> TrialRecord:
-    """Make the passes, and the bundle where it may reach the front. Raises _Stopped where not."""
+    """Make the passes, and the bundle where it may reach the front. Raises _Ended where not."""
     settings = request.settings
     changes: Changes = {}
     for spec in flow.recipe.passes:
@@ -100,12 +100,24 @@ def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, r
         if spec.role not in _CUTTING:
             changes |= _pass(job, _keeping(source, job, spec, settings.float_blocks), request)
     record = _whole(request, job, record)
+    try:
+        return _judged(source, request, flow, job, record, changes)
+    except NothingMeasures:
+        raise
+    except HeadwayError as error:  # what is expected is kept: the sampler may not learn from the texts that judge
+        raise _Ended(record, str(error), "refused") from error
+
+
+def _judged(
+    source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord, changes: Changes
+) -> TrialRecord:
+    """Build, time and judge the model, and publish it. Raises _Ended where a bundle beats it, GateError where a gate refuses it."""
     assert record.expected is not None and record.expected.lost is not None
     timing, nbytes = job.time(job.outcome.model)
     ms = job.given.stopwatch.source_ms * timing.ratio
     why = None if request.rss else once_timed(record.expected.lost, ms, nbytes / 1e6, request.known)
     if why is not None:
-        raise _Stopped(record, why)
+        raise _Ended(record, why)
     judged = job.judge(job.outcome.model)
     name = ", ".join(spec.kind for spec in job.outcome.passes)
     job.outcome.stages.append(Stage(name, nbytes, ms, judged.points, changes, timing, paid=None, judged=judged))
@@ -136,7 +148,7 @@ def _keeping(source: PreparedSource, job: Job, spec: PassBase, left: int) -> Pas
 
 
 def _after_cut(source: PreparedSource, request: TrialRequest, job: Job, record: TrialRecord) -> TrialRecord:
-    """Take note of what the cut model is expected to be. Raises _Stopped where it cannot reach the front."""
+    """Take note of what the cut model is expected to be. Raises _Ended where it cannot reach the front."""
     settings = request.settings
     factor = with_float_blocks(request.factors.get(settings.scheme, 1.0), settings.float_blocks, source.blocks)
     ms = predicted_ms(request.table, job.outcome.model) * factor
@@ -145,7 +157,7 @@ def _after_cut(source: PreparedSource, request: TrialRequest, job: Job, record: 
     record = replace(record, expected=Expected(ms, plain_mb, off), plain_mb=plain_mb)
     why = after_cut(record, request.known)
     if why is not None:
-        raise _Stopped(record, why)
+        raise _Ended(record, why)
     return record
 
 
@@ -161,7 +173,7 @@ def _distance(job: Job) -> float:
 
 
 def _whole(request: TrialRequest, job: Job, record: TrialRecord) -> TrialRecord:
-    """Take note of what the whole model loses on the texts to choose by. Raises _Stopped where it need not be built."""
+    """Take note of what the whole model loses on the texts to choose by. Raises _Ended where it need not be built."""
     assert record.expected is not None
     expected = replace(
         record.expected, mb=read_anatomy(job.outcome.model).nbytes / 1e6, lost=float(job.choice_drop(job.outcome.model))
@@ -169,7 +181,7 @@ def _whole(request: TrialRequest, job: Job, record: TrialRecord) -> TrialRecord:
     record = replace(record, expected=expected, model=digest_of_model(job.outcome.model))
     why = before_building(record, request.known, job.given.recipe.max_drop, only_equal=request.rss)
     if why is not None:
-        raise _Stopped(record, why)
+        raise _Ended(record, why)
     return record
 
 

@@ -20,7 +20,7 @@ def after_cut(record: TrialRecord, known: Sequence[TrialRecord]) -> str | None:
     assert expected is not None
     for other in known:
         theirs, what = other.expected, other.what
-        if theirs is None or not what.cuts or what.recover_minutes < own.recover_minutes:
+        if theirs is None or other.state == "refused" or not what.cuts or what.recover_minutes < own.recover_minutes:
             continue
         if (what.scheme, what.float_blocks, what.coverage) != (own.scheme, own.float_blocks, own.coverage):
             continue

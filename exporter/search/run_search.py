@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,12 @@ class _Search:
             of = (
                 path.name.split(".")[1] if path.name.startswith(".") else path.name
             )  # .007.new-TOKEN is about to be 007
-            if of not in members | running:
+            if of in members | running:
+                continue
+            if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+            else:  # a training that was stopped
+                path.unlink(missing_ok=True)
 
     def front(self) -> FrontFile:
         """Write what was found so far, as JSON and as a page, and return it."""
@@ -248,7 +252,8 @@ def _cleared_without_facts(out: Path, is_new: bool) -> Iterator[None]:
             for path in out.iterdir():
                 shutil.rmtree(path, ignore_errors=True)
             if is_new:
-                out.rmdir()
+                with suppress(OSError):
+                    out.rmdir()
         raise
 
 

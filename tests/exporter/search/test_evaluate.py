@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import headway
+from headway.errors import GateError
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import read_recipe
 from headway.exporter.search import evaluate as module
@@ -73,3 +74,17 @@ def test_what_is_refused_says_why(source: PreparedSource, facts: SourceFacts, tm
     lost = evaluate(strict, request(facts, tmp_path, TrialSettings(quantize="int8")))
     assert lost.state == "stopped" and "points on the texts to choose by" in lost.why
     assert not list(tmp_path.iterdir())
+
+
+def test_what_judges_refuse_is_no_news_for_the_sampler(
+    source: PreparedSource, facts: SourceFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal by the texts that judge leaves what was expected as it is, so that what is tried next does not depend on them."""
+
+    def too_much(_: object) -> None:
+        raise GateError("30 points were lost on held-out text")
+
+    monkeypatch.setattr(module, "check_quality", too_much)
+    refused = evaluate(source, request(facts, tmp_path, TrialSettings(quantize="int8")))
+    assert refused.state == "refused" and "30 points" in refused.why and not list(tmp_path.iterdir())
+    assert refused.expected is not None and refused.expected.lost is not None and refused.measured is None

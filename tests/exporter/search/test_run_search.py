@@ -93,6 +93,7 @@ def test_the_same_seed_gives_the_same_front_also_where_it_was_stopped(
     assert kept.bundles and sum(kept.trials.values()) == 4
     (parted.bundles / "999").mkdir()
     (parted.bundles / ".005.new-abc").mkdir()
+    (parted.bundles / ".006.recover.safetensors").touch()
     assert found(search(parted, hire)) == found(whole)
     assert sorted(p.name for p in parted.bundles.iterdir()) == sorted(b.name for b in whole.bundles)
     again = search(parted, lambda: hire(0))  # nothing is left to do
