@@ -34,7 +34,7 @@ HEADWAY_INLINE void lay_out_tiles(int upper, int lower) {
   _tile_loadconfig(&layout);
 }
 
-// Adds the products of some steps to sums [rows][kPanelColumns], and calls `meanwhile(step)` at each, whose work on vectors runs
+// Adds the products of some steps to sums [rows][kPanelColumns], and calls `meanwhile()` at each, whose work on vectors runs
 // beside the tiles'. `fresh`: sums begin at zero. `both`: more than 16 rows. `first`: the weights were not read yet.
 template <class Meanwhile>
 HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64_t steps, float* sums, bool fresh, bool both, bool first,
@@ -70,7 +70,7 @@ HEADWAY_INLINE void add_steps(const char* x, int64_t pitch, const char* w, int64
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
-    meanwhile(step);
+    meanwhile();
   }
   _tile_stored(0, sums, kSumPitch);
   _tile_stored(1, sums + kSide, kSumPitch);
@@ -100,11 +100,13 @@ HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& fin
   const int64_t parts = block.count > kTileRows ? (steps + kMostSteps - 1) / kMostSteps : 1;
   alignas(64) float waiting[kMostRows * kPanelColumns], room[2][kTileRows * kPanelColumns];
   TileSums last{nullptr, 0, 0, 0};
-  const auto finish_last = [&](int64_t step, int64_t all) {
-    const int vectors = 2 * last.rows, end = static_cast<int>((step + 1) * vectors / all);
-    for (int i = static_cast<int>(step * vectors / all); i < end; ++i)
-      finish(load(last.sums + i * kSide), last.row + i / 2, last.column + i % 2 * kSide);
+  int finished = 0;  // vectors of the last sums
+  const auto finish_some = [&](int vectors) {
+    const int end = finished + vectors < 2 * last.rows ? finished + vectors : 2 * last.rows;
+    for (; finished < end; ++finished)
+      finish(load(last.sums + finished * kSide), last.row + finished / 2, last.column + finished % 2 * kSide);
   };
+  const int tiles = static_cast<int>((block.count + kTileRows - 1) / kTileRows), lines = (kStepLines + tiles - 1) / tiles;
   int upper = 0, lower = 0, turn = 0;
   for (int64_t panel = block.first_panel; panel < block.end_panel; ++panel) {
     const char* panel_w = reinterpret_cast<const char*>(weights.values + panel * kPanelColumns * weights.depth);
@@ -116,19 +118,19 @@ HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& fin
         if (above != upper || below != lower) lay_out_tiles(upper = above, lower = below);
         float* sums = parts > 1 ? waiting + row * kPanelColumns : room[turn ^= 1];
         const char* w = panel_w + from * kStepBytes;
-        const int64_t tile = row / kTileRows, tiles = (block.count + kTileRows - 1) / kTileRows;
-        add_steps(block.rows.data + row * pitch + from * 64, pitch, w, some, sums, part == 0, rows > kSide, row == 0, [&](int64_t step) {
-          const int64_t done = tile * some + step;
-          const char* const next = w + (tiles > 1 ? some : kStepsAhead) * kStepBytes;
-          for (int64_t line = done * kStepLines / tiles; line < (done + 1) * kStepLines / tiles; ++line)
-            _mm_prefetch(next + line * 64, _MM_HINT_T1);
-          finish_last(step, some);
+        const char* next = w + (tiles > 1 ? some : kStepsAhead) * kStepBytes + row / kTileRows * some * lines * 64;
+        // The same number in each step: the processor foresees the ends of the loops.
+        const int vectors = static_cast<int>((2 * last.rows + some - 1) / some);
+        add_steps(block.rows.data + row * pitch + from * 64, pitch, w, some, sums, part == 0, rows > kSide, row == 0, [&] {
+          for (int line = 0; line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+          finish_some(vectors);
         });
         last = {sums, row, panel * kPanelColumns, part + 1 == parts ? rows : 0};
+        finished = 0;
       }
     }
   }
-  finish_last(0, 1);
+  finish_some(2 * kTileRows);
   _tile_release();
 }
 
