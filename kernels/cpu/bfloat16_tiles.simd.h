@@ -87,14 +87,15 @@ struct TileSums {
   int rows;
 };
 
-// Calls `finish(value, row, column)` for each vector of all sums of a block.
+// Calls `finish(value, row, column)` for each vector of all sums of a block, and `announce(row, column)` before, once for two of them,
+// so that what they are added to and where they go can be fetched.
 //
 // Weights of many inputs do not fit into the L1 cache beside the rows. They are taken in parts, each for all rows of the block;
 // the sums wait in memory meanwhile. Storing them rounds nothing, so that the bits do not depend on it. Sums are finished while
 // the next ones are added up, since the processor's tiles work beside its vectors. What is read of memory is shared out evenly:
 // while one part is multiplied by all rows, the next one comes into the L2 cache.
-template <class Finish>
-HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& finish) {
+template <class Finish, class Announce>
+HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& finish, const Announce& announce) {
   const Bfloat16Weights& weights = *block.weights;
   const int64_t steps = weights.depth / kTileDepth, pitch = block.rows.pitch;
   const int64_t parts = block.count > kTileRows ? (steps + kMostSteps - 1) / kMostSteps : 1;
@@ -121,8 +122,11 @@ HEADWAY_INLINE void multiply_tiles(const Bfloat16Block& block, const Finish& fin
         const char* next = w + (tiles > 1 ? some : kStepsAhead) * kStepBytes + row / kTileRows * some * lines * 64;
         // The same number in each step: the processor foresees the ends of the loops.
         const int vectors = static_cast<int>((2 * last.rows + some - 1) / some);
+        const int announced = part + 1 == parts ? static_cast<int>((rows + some - 1) / some) : 0, end = static_cast<int>(row) + rows;
+        int coming = static_cast<int>(row);
         add_steps(block.rows.data + row * pitch + from * 64, pitch, w, some, sums, part == 0, rows > kSide, row == 0, [&] {
           for (int line = 0; line < lines; ++line, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+          for (int i = 0; i < announced && coming < end; ++i) announce(coming++, panel * kPanelColumns);
           finish_some(vectors);
         });
         last = {sums, row, panel * kPanelColumns, part + 1 == parts ? rows : 0};

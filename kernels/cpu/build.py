@@ -36,7 +36,7 @@ DOT_SETS: dict[str, dict[str, list[str]]] = {
 BFLOAT16_SETS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
         "avx512_bf16": [*SETS["x86_64"]["avx512"], "-mavx512bf16"],
-        "avx512_amx": [*SETS["x86_64"]["avx512"], "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+        "avx512_amx": [*SETS["x86_64"]["avx512"], "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mprfchw"],
     },
     "aarch64": {"baseline_bf16": ["-march=armv8.2-a+bf16"]},
 }
