@@ -1,10 +1,12 @@
 """Read a corpus in shards: texts of files that are larger than memory, each shard by itself and on any machine."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from platform import node
 
 from ..bulk.shards import Shard, files_of, may_lack, names_of, read_shard, shards_of
 from ..bulk.text_column import text_column
@@ -33,8 +35,15 @@ class Corpus:
         UsageError where the file is not what it was when it was split, or a row holds something else than text.
         """
         shard = self.shards[number]
-        if not shard.file.is_file() or _state(shard.file) != self.states[number]:
-            raise UsageError(f"{shard.file}: changed while the corpus was read; leave its files alone, and run again")
+        if not shard.file.is_file():
+            raise UsageError(
+                f"{shard.file}: is not there on {node()}: the corpus has to lie on every node by the same path"
+            )
+        if _state(shard.file) != self.states[number]:
+            raise UsageError(
+                f"{shard.file}: is another file on {node()} than when the corpus was split, by its size or time: leave the files alone, and "
+                "have one file system for all nodes"
+            )
         table = read_shard(shard)
         if self.columns[number] not in table.column_names and may_lack(shard.file):
             return []
@@ -63,8 +72,8 @@ def open_corpus(
         raise UsageError(
             f"{paths[0]}: reading shards needs pyarrow, which is not installed: pip install 'headway[data]'"
         )
-    files = [file for path in paths for file in files_of(path)]
-    repeated = next((f for i, f in enumerate(files) if f.resolve() in {o.resolve() for o in files[:i]}), None)
+    files = [file.resolve() for path in paths for file in files_of(path)]
+    repeated = next((file for file, count in Counter(files).items() if count > 1), None)
     if repeated is not None:
         raise UsageError(f"{repeated}: is given twice: give each file of `shards` once")
     shards: list[Shard] = []

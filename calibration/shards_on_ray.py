@@ -71,11 +71,11 @@ def count_on_ray(
     running: dict[
         Any, tuple[Any, int]
     ] = {}  # by what says that a task is done: its sums, and how many shards it was the first to count
-    for numbers in _groups(len(sent.corpus.shards), int(ray.cluster_resources().get("CPU", 1))):
-        done, sums = count.remote(shared, data, numbers)
-        running[done] = sums, len(numbers)
     counted, waiting = 0, list[Any]()
     try:
+        for numbers in _groups(len(sent.corpus.shards), int(ray.cluster_resources().get("CPU", 1))):
+            done, sums = count.remote(shared, data, numbers)
+            running[done] = sums, len(numbers)
         while running or len(waiting) > 1:
             while len(waiting) > 1:
                 done, sums = merge.remote(waiting.pop(), waiting.pop())
@@ -138,7 +138,7 @@ _OPENED: dict[bytes, _Opened] = {}
 
 
 def _opened(sent: Sent, weights: np.ndarray) -> _Opened:
-    key = sha256(sent.graph + sent.tokenizer + sha256(weights.data).digest()).digest()
+    key = sha256(sent.graph + sent.tokenizer + repr(sent.info).encode() + sha256(weights.data).digest()).digest()
     if key not in _OPENED:
         _OPENED.clear()
         kept = ExitStack()

@@ -134,6 +134,11 @@ class SentenceReference(TorchReference):
         call = "predict" if self.source.judge_class == "CrossEncoder" else "encode"
         return f"sentence-transformers {version('sentence-transformers')}, {self.source.judge_class}.{call}"
 
+    def close(self) -> None:
+        """Free the memory of the weights, and of their copy."""
+        self.__dict__.pop("_judge", None)
+        super().close()
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return outputs by name. Models of word embeddings are run without columns of padding alone, which their library never has."""
         if not self.module.words:

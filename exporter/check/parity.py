@@ -21,6 +21,9 @@ its own.
 LEAST_COSINE = {BFLOAT16_WEIGHTS: 0.9999}
 """Smallest cosine allowed between a vector and the source's, beside the tolerance. Logits are judged by their differences alone."""
 
+_NOTHING = 1e-6
+"""A vector of at most so much of the largest number has no direction to compare."""
+
 
 @dataclass(frozen=True)
 class OutputParity:
@@ -181,8 +184,7 @@ def _measure(name: str, a: np.ndarray, b: np.ndarray, case: Case, tolerance: flo
     if not np.isfinite(b).all() or not np.isfinite(a).all():
         difference = np.where(np.isfinite(a) & np.isfinite(b), difference, np.inf)
     largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = float(np.min(np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), 1.0), initial=1.0))
+    cosine = float(_cosines(a, b, nothing=_NOTHING * largest).min(initial=1.0))
     return OutputParity(
         name=name,
         max_abs=float(difference.max(initial=0.0)),
@@ -193,6 +195,14 @@ def _measure(name: str, a: np.ndarray, b: np.ndarray, case: Case, tolerance: flo
         tolerance=tolerance,
         worst_case=case.name,
     )
+
+
+def _cosines(a: np.ndarray, b: np.ndarray, *, nothing: float) -> np.ndarray:
+    """Return the cosine of each row of `a` and `b`: 1 where the norms of both are at most `nothing`, 0 where one alone is zero."""
+    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    product = norms[0] * norms[1]
+    cosines = np.where(product > 0, (a * b).sum(axis=1) / np.where(product > 0, product, 1), 0.0)
+    return np.where(np.maximum(*norms) <= nothing, 1.0, cosines)
 
 
 def _rows(array: np.ndarray, case: Case, per_token: bool) -> np.ndarray:

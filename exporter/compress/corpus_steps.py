@@ -30,11 +30,12 @@ def observe_corpus(job: Job, values: Sequence[str], *, histograms: bool) -> Obse
     given, settings = job.given, job.given.recipe.calibration
     held_out = [*given.quality.texts, *(given.choice.texts if given.choice is not None else [])]
     corpus = open_corpus(settings.shards, given.recipe.column, left_out=held_out)
-    check_text(job.encoder, list(batches_of(job.encoder, corpus.texts(0))))
+    rows = next((found for number in range(len(corpus.shards)) if (found := corpus.texts(number))), None)
+    if rows is None:
+        raise UsageError(f"{settings.shards[0]}: holds no text but what is held out to judge by")
+    check_text(job.encoder, list(batches_of(job.encoder, rows)))
     counting = Counting(tuple(values), frozenset(values), histograms)
     total = _count(job, corpus, counting)
-    if not total.sums.samples:
-        raise UsageError(f"{settings.shards[0]}: holds no text but what is held out to judge by")
     return Observations(
         given.source_fingerprint,
         total.fingerprint(),

@@ -98,8 +98,8 @@ def _flops_tools(job: Job) -> Tools:
 
 
 def tools_for(job: Job, table: LatencyTable | None, measure: Callable[[ir.Model], float]) -> Tools:
-    given = job.given
     """Return what a cut of the job's model works with; `measure` returns what a model takes, in units of `table`."""
+    given = job.given
     return Tools(
         source=TorchGraph(job.source_model),
         batches=_compared_on(job),

@@ -17,6 +17,7 @@ Bfloat16Layer::Bfloat16Layer(const Node& node, const Port* ports, size_t first, 
   if (!weight) refuse(0, "must be an initializer: it is packed once");
   if (weight.shape.size() != 2) refuse(0, "must be [inputs, outputs], not " + to_string(weight.shape));
   const int64_t inputs = weight.shape[0], outputs = weight.shape[1];
+  if (inputs == 0) refuse(0, "has no inputs");
   if (bias && bias.shape != Shape{outputs}) refuse(1, "must be [" + std::to_string(outputs) + "], not " + to_string(bias.shape));
 
   const int64_t panel = table_.panel, depth = up(inputs, table_.depth), columns = up(outputs, table_.columns);

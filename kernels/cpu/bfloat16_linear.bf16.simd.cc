@@ -45,7 +45,14 @@ HEADWAY_INLINE void finish(const Bfloat16Block& block, Float sum, int64_t row, i
   const int64_t rest = weights.outputs - column;
   Float value = function(sum + load(weights.bias + column));
   char* to = block.results.data + row * block.results.pitch;
-  if (block.results.rounded) return store_rounded(to + column * 2, value);
+  if (block.results.rounded) {
+    if (rest < kLanes) {  // the next layer multiplies what lies behind the last output by zeros, and no infinity may stand there
+      alignas(64) float kept[kLanes];
+      store(kept, value);
+      value = load_upto(kept, rest);
+    }
+    return store_rounded(to + column * 2, value);
+  }
   float* y = reinterpret_cast<float*>(to) + column;
   if (block.residual != nullptr) value += load_upto(block.residual + row * weights.outputs + column, rest);
   if (rest >= kLanes) store(y, value);

@@ -31,6 +31,7 @@ HEADWAY_INLINE void lay_out_tiles(int upper, int lower) {
     const bool rows_below = i == 2 || i == 3 || i == 5;
     layout.rows[i] = static_cast<uint8_t>(i >= 6 ? kSide : rows_below ? lower : upper);
   }
+  asm volatile("" : : "r"(&layout) : "memory");  // some compilers take the instruction to read 8 of the 64 bytes
   _tile_loadconfig(&layout);
 }
 

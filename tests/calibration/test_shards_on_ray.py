@@ -64,7 +64,7 @@ def test_what_fails_on_a_node_is_said_as_it_would_be_here(
     node = add_node(cluster)
     message, weights, _ = sent
     changed = replace(message.corpus, states=((0, 0), *message.corpus.states[1:]))
-    with pytest.raises(UsageError, match=r"corpus\.jsonl: changed while the corpus was read"):
+    with pytest.raises(UsageError, match=r"corpus\.jsonl: is another file on"):
         count_on_ray("auto", replace(message, corpus=changed), weights)
     with pytest.raises(TargetError, match=r"a node has Headway .*, and this machine 9\.9: install the same"):
         count_on_ray("auto", replace(message, version="9.9"), weights)

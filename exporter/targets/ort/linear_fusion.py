@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ...graph.edit import attribute_string, bias_add, bias_of, consumers, other_input, read_once, same_shape
+from ...graph.edit import attribute_string, bias_add, bias_of, consumers, dims, other_input, read_once, same_shape
 from .elementwise import activation_of
 
 
@@ -32,7 +32,7 @@ def layer_of(matmul: ir.Node) -> Layer:
     """Return the layer that a matmul begins: its bias, then an activation function or a residual."""
     result, bias, residual = matmul.outputs[0], None, None
     add = bias_add(matmul)
-    if add is not None and read_once(result):
+    if add is not None and read_once(result) and _is_as_wide(bias_of(add), result):
         bias, result = bias_of(add), add.outputs[0]
     following = consumers(result)
     if read_once(result) and (activation := activation_of(following[0])) is not None:
@@ -41,6 +41,12 @@ def layer_of(matmul: ir.Node) -> Layer:
         residual = other_input(following[0], result)
         result = following[0].outputs[0]
     return Layer(result, bias, "none", residual)
+
+
+def _is_as_wide(bias: ir.Value | None, result: ir.Value) -> bool:
+    """Return whether a vector has a number for each column of a matmul's result; one number for all of them is no bias."""
+    columns, entries = (dims(value) for value in (result, bias))
+    return not columns or not entries or not isinstance(columns[-1], int) or columns[-1] == entries[0]
 
 
 def next_layer(up: ir.Node, *, bias: int) -> ir.Node | None:

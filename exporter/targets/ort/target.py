@@ -187,7 +187,7 @@ def ort_target(recipe: Recipe) -> OrtTarget:
 
 def card_lines(manifest: Manifest) -> list[str]:
     """Return the card's lines on what processors weights in bfloat16 are fast on."""
-    if manifest.parity["dtype"] != BFLOAT16_WEIGHTS:
+    if (manifest.engine or {}).get("weights") != "bfloat16":
         return []
     return ["", f"Weights are stored as bfloat16. {FAST_ON}"]
 

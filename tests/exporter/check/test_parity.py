@@ -124,7 +124,17 @@ def test_relative_differences_have_a_floor_of_a_thousandth_of_the_largest() -> N
     assert verdict(reference, got, per_token=False).outputs[0].max_rel == pytest.approx(2.0)
     zeros = np.zeros((1, 2))
     assert verdict(zeros, zeros + 1, per_token=False).outputs[0].max_rel == 0.0
-    assert verdict(zeros, zeros + 1, per_token=False).outputs[0].cosine == 1.0
+
+
+def test_a_vector_beside_none_points_nowhere_alike() -> None:
+    reference, zeros = np.full((2, 4096), 1 / 64), np.zeros((2, 4096))
+    for pair in ((reference, zeros), (zeros, reference)):
+        judged = verdict(*pair, per_token=False).outputs[0]
+        assert judged.cosine == 0.0
+        assert not over_cases(pair, dtype="bfloat16-weights").ok  # the difference alone is within the tolerance
+    assert verdict(zeros, zeros, per_token=False).outputs[0].cosine == 1.0
+    noise = np.concatenate([np.ones((1, 4096)), zeros[:1] + 1e-12])
+    assert verdict(np.concatenate([np.ones((1, 4096)), zeros[:1]]), noise, per_token=False).outputs[0].cosine == 1.0
 
 
 def test_a_missing_output_or_another_shape_is_an_error() -> None:

@@ -71,6 +71,16 @@ def test_a_corpus_of_another_language_is_refused(begin: Callable[..., Job], corp
         observe_corpus(job, values_of(job), histograms=False)
 
 
+def test_a_first_shard_without_text_is_passed_over(begin: Callable[..., Job], corpus: Path, tmp_path: Path) -> None:
+    job = begin(QUANTIZE, calibration={"shards": [tmp_path / "a.jsonl", corpus]}, column=None)
+    held_out = job.given.quality.texts
+    write_corpus(tmp_path / "a.jsonl", lines=held_out[:3])
+    assert observe_corpus(job, values_of(job), histograms=False).samples == len(texts())
+    write_corpus(corpus, lines=held_out[:3])
+    with pytest.raises(UsageError, match=r"a\.jsonl: holds no text but what is held out"):
+        observe_corpus(job, values_of(job), histograms=False)
+
+
 def test_settings_that_nothing_reads_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="workers count shards, and no shards are given"):
         make_recipe("r", source="x", passes=QUANTIZE, data="d.txt", calibration={"workers": "ray"})

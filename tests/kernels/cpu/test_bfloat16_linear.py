@@ -215,6 +215,19 @@ def test_feed_forward_is_two_layers(path: Path, rows: int) -> None:
     assert np.abs(y - wanted).max() < 2e-2  # a sum that differs in its last bit may be rounded to the next bfloat16
 
 
+@everywhere
+def test_an_infinite_row_stays_infinite_whatever_the_hidden_width(path: Path) -> None:
+    for hidden in (32, 33, 47):
+        x, up, down = np.ones((3, 32), np.float32), np.ones((32, hidden)), np.ones((hidden, 32))
+        x[1, 5] = np.inf
+        nothing = np.zeros(hidden, np.float32), np.zeros(32, np.float32)
+        with using(path):
+            y = call(
+                "Bfloat16FeedForward", x, up.astype(BF16), nothing[0], down.astype(BF16), nothing[1], activation="relu"
+            )
+        assert np.isposinf(y[1]).all() and np.isfinite(y[[0, 2]]).all()
+
+
 def test_calls_at_the_same_time() -> None:
     rng = np.random.default_rng(5)
     x, weight, bias, _ = layer(rng, 130, 64, 48)

@@ -53,6 +53,18 @@ def test_a_tied_weight_that_something_else_reads_stays_beside_the_rounded_one(be
     assert model.graph.initializers[weight.name] is weight and f"{weight.name}.bfloat16" in halves(model)
 
 
+def test_a_table_that_an_output_head_reads_too_is_stored_once(bert: Path) -> None:
+    model = canonical(bert)
+    table = next(v for n, v in model.graph.initializers.items() if n.endswith("word_embeddings.weight"))
+    turned = ir.node("Transpose", [table])
+    turned.outputs[0].name, turned.outputs[0].type = "turned", table.type
+    turned.outputs[0].shape = ir.Shape(list(table.shape)[::-1])
+    model.graph.append(turned)
+    model.graph.outputs.append(turned.outputs[0])
+    assert lower_bfloat16(model).bfloat16_embeddings == 0
+    assert model.graph.initializers[table.name] is table and not any("word_embeddings" in n for n in halves(model))
+
+
 def test_integers_stay_integers_and_the_rest_is_bfloat16(bert: Path, tmp_path: Path) -> None:
     model, _ = rounded(canonical(bert))
     anatomy = read_anatomy(model)

@@ -55,6 +55,15 @@ def test_a_residual_is_taken_in_and_a_bias_that_is_missing_is_none() -> None:
     assert (layer.result, layer.bias, layer.residual, layer.activation) == (result, None, made.x, "none")
 
 
+def test_one_number_for_all_columns_is_no_bias() -> None:
+    made = Graph()
+    matmul = made.node("MatMul", made.x, made.weight(4, 4))
+    result = made.node("Add", matmul, made.weight(1))
+    made.end(result)
+    layer = layer_of(made.nodes[0])
+    assert (layer.result, layer.bias, layer.residual) == (matmul, None, None)
+
+
 def test_what_others_read_too_ends_the_layer() -> None:
     made = Graph()
     matmul = made.node("MatMul", made.x, made.weight(4, 4))
