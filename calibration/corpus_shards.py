@@ -41,8 +41,8 @@ class Corpus:
             )
         if _state(shard.file) != self.states[number]:
             raise UsageError(
-                f"{shard.file}: is another file on {node()} than when the corpus was split, by its size or time: leave the files alone, and "
-                "have one file system for all nodes"
+                f"{shard.file}: is another file on {node()} than when the corpus was split, by its size or time: leave the files alone, "
+                "and have one file system for all nodes"
             )
         table = read_shard(shard)
         if self.columns[number] not in table.column_names and may_lack(shard.file):

@@ -141,8 +141,8 @@ def find_parts(
     """Return all parts with their options. Costs are milliseconds of `table`, or multiply-adds per token at `length` without one.
 
     Weights that came factored are cut as others are: the table was measured on them, on average over blocks. Without `ranks` nothing is
-    split: a table does not tell what a further cut of a part that is split here saves. Units go of `kinds` alone, "heads" and "neurons". `remember` returns the
-    arrays that an earlier run computed from this model and evidence, by name.
+    split: a table does not tell what a further cut of a part that is split here saves. Units go of `kinds` alone, "heads" and
+    "neurons". `remember` returns the arrays that an earlier run computed from this model and evidence, by name.
     """
     parts = []
     for members in _groups(anatomy):
