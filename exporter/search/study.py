@@ -5,6 +5,7 @@ the journal: a search that was killed and goes on tries the same as one that was
 """
 
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,8 +48,9 @@ class SearchStudy:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # optuna calls its journal experimental
+                self._storage = JournalStorage(JournalFileBackend(str(journal)))
                 self._study = optuna.create_study(
-                    storage=JournalStorage(JournalFileBackend(str(journal))),
+                    storage=self._storage,
                     study_name=_NAME,
                     directions=["minimize"] * 3,
                     load_if_exists=True,
@@ -141,9 +143,17 @@ class SearchStudy:
         """Close the trials that a killed run left; return what they tried, which is tried again."""
         states = self._optuna.trial.TrialState
         left = [t for t in self._study.get_trials(deepcopy=False) if t.state in (states.RUNNING, states.WAITING)]
-        for trial in left:
-            self._study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
-        return [dict(trial.params) for trial in left if "settings" in trial.user_attrs]
+        for trial in left:  # the study itself tells of no trial that was waiting still
+            self._storage.set_trial_state_values(trial._trial_id, states.FAIL)
+        return [tried for trial in left if (tried := _tried(trial)) is not None]
+
+
+def _tried(trial: Any) -> dict[str, Any] | None:
+    """Return what a trial tried, or was about to try; None where nothing was drawn yet."""
+    if "settings" in trial.user_attrs:
+        return dict(trial.params)
+    fixed: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
+    return fixed
 
 
 def _suggest(trial: Any, name: str, values: Sequence[Any]) -> Any:
@@ -184,7 +194,7 @@ def _whole_lines(journal: Path) -> None:
     while whole and not _is_json(whole[whole[:-1].rfind(b"\n") + 1 :]):
         whole = whole[: whole[:-1].rfind(b"\n") + 1]
     if whole != content:
-        journal.write_bytes(whole)
+        os.truncate(journal, len(whole))  # in one step: written anew, a kill between would lose all trials
 
 
 def _is_json(line: bytes) -> bool:

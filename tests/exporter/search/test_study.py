@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 
 from headway.errors import SourceError
@@ -48,6 +50,52 @@ def test_a_search_that_is_killed_tries_the_same_as_one_that_is_not(tmp_path: Pat
     assert len(study.records) == 11 and study.seconds == 1.0
     assert tried + run(study, 5) == whole
     assert run(SearchStudy(folders[2], SPACE, 1), 16) != whole
+
+
+@pytest.mark.parametrize("ended", [0, 3])
+def test_a_trial_that_was_waiting_when_the_search_was_killed_is_made(tmp_path: Path, ended: int) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = run(SearchStudy(tmp_path / "whole", SPACE, 0), ended + 3)
+    study = SearchStudy(tmp_path / "killed", SPACE, 0)
+    run(study, ended)
+    for _ in range(2):  # killed twice, the second time with the trial that is made again
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(optuna.Study, "ask", lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                study.ask()
+        study = SearchStudy(tmp_path / "killed", SPACE, 0)
+    assert len(study.records) == ended
+    assert run(study, 3) == whole[ended:]
+
+
+def test_a_trial_made_again_is_not_forgotten_where_it_was_waiting(tmp_path: Path) -> None:
+    study = SearchStudy(tmp_path, SPACE, 0)
+    run(study, 12)
+    asked = study.ask()
+    assert asked is not None
+    study = SearchStudy(tmp_path, SPACE, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optuna.Study, "ask", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            study.ask()
+    again = SearchStudy(tmp_path, SPACE, 0).ask()
+    assert again is not None and again[1] == asked[1]
+
+
+def test_a_journal_is_cut_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(SearchStudy(tmp_path, SPACE, 0), 2)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":')
+
+    def killed(path: Path, *_: Any) -> None:
+        open(path, "wb").close()  # noqa: PTH123 - as Path.write_bytes begins
+        raise AssertionError("the journal is empty")
+
+    monkeypatch.setattr(Path, "write_bytes", killed)
+    study = SearchStudy(tmp_path, SPACE, 0)
+    assert len(study.records) == 2 and journal.read_bytes().startswith(whole)
 
 
 def test_a_lost_trial_is_made_again(tmp_path: Path) -> None:
