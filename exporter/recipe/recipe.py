@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import PydanticCustomError
 
 from ...calibration.corpus import short_names
+from ...checked import MOST_NUMBER
 from ...errors import UsageError
 from ...manifest import MANIFEST
 from .limits import Gates
@@ -40,7 +41,7 @@ class Calibration(StrictModel):
     """How much of the text is learned from, and the seed of every random choice. The rest is held out to judge by."""
 
     samples: int = Field(default=512, ge=1, le=1 << 31, description="At most so many texts are learned from.")
-    seed: int = Field(default=0, ge=0, lt=1 << 63, description="Seed of every random choice.")
+    seed: int = Field(default=0, ge=0, le=MOST_NUMBER, description="Seed of every random choice.")
     choose: bool = Field(
         default=False,
         description="Set texts aside to choose by even where no pass tries and compares, as headway search does for all that it makes.",

@@ -1,6 +1,7 @@
 """Read and write `front.json`, what a search found, and pick a bundle from it. Needs nothing heavy."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class FrontBundle:
-    """A bundle of the front: its folder in `bundles`, what its trial did, and the command that makes it again.
+    """A bundle of the front: its folder in `bundles`, what its trial did, and the words of the command that makes it again.
 
     `chosen_by`: the points that it lost on the texts to choose by, which put it on the front.
     """
@@ -32,7 +33,12 @@ class FrontBundle:
     chosen_by: float
     measured: Measured
     merit: float
-    command: str
+    command: list[str]
+
+    @property
+    def command_line(self) -> str:
+        """The command that makes the bundle again, as a shell takes it."""
+        return shlex.join(self.command)
 
 
 @dataclass(frozen=True)

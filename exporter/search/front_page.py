@@ -34,7 +34,7 @@ def front_page(front: FrontFile, records: Sequence[TrialRecord]) -> str:
     line = f"{len(front.bundles)} bundles on the front"
     if best is not None:
         line += f"; of most merit is {best.name}: {figures_of(best.measured, front.metric)}"
-    commands = [f"# {bundle.name}: {bundle.what}\n{bundle.command}" for bundle in front.bundles]
+    commands = [f"# {bundle.name}: {bundle.what}\n{bundle.command_line}" for bundle in front.bundles]
     machine = [[name, str(value)] for name, value in front.machine.items()]
     node = f" on {front.node}" if front.node else ""
     return html_of(
@@ -88,7 +88,7 @@ def _chart(
         Point(
             of(b),
             b.measured.quality,
-            f"{b.name}: {b.what}. {figures_of(b.measured, front.metric)}, merit {shown(b.merit)}. {b.command}",
+            f"{b.name}: {b.what}. {figures_of(b.measured, front.metric)}, merit {shown(b.merit)}. {b.command_line}",
             interval(b),
             (b.measured.quality_low, b.measured.quality_high),
         )

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import time
 from collections import Counter
@@ -208,12 +207,11 @@ class _Search:
             self._command(record),
         )
 
-    def _command(self, record: TrialRecord) -> str:
+    def _command(self, record: TrialRecord) -> list[str]:
         recipe = self.request.recipe
         place = self.request.out / BUNDLES / _name(record.number) / "recipe.yaml"
         data = [word for path in recipe.files for word in ("--data", str(path))]
-        words = ["headway", "export", recipe.source, "--recipe", str(place), *data, "--out", "again"]
-        return shlex.join(words)
+        return ["headway", "export", recipe.source, "--recipe", str(place), *data, "--out", "again"]
 
 
 def _name(number: int) -> str:

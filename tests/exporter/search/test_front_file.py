@@ -1,12 +1,14 @@
 """What a search found, as a file: it comes back as it was, damage is named, and the best that meets limits is picked."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headway.errors import GateError, SourceError, UsageError
+from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.search.front_file import (
     FRONT,
     SCHEMA_VERSION,
@@ -29,7 +31,7 @@ def bundle(number: int, lost: float, ms: float, mb: float) -> FrontBundle:
     measured = record(number, lost, ms, mb, quality=90 - lost).measured
     assert measured is not None
     name = f"{number:03d}"
-    return FrontBundle(name, number, "int8", {}, lost, measured, merit_of_bundle(SOURCE, measured), f"headway {name}")
+    return FrontBundle(name, number, "int8", {}, lost, measured, merit_of_bundle(SOURCE, measured), ["headway", name])
 
 
 def front(*bundles: FrontBundle) -> FrontFile:
@@ -46,6 +48,17 @@ THREE = front(bundle(1, 0.5, 8.0, 50.0), bundle(2, 2.0, 4.0, 25.0), bundle(3, 6.
 def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     THREE.write(tmp_path)
     assert read_front(tmp_path) == THREE
+
+
+def test_a_long_command_comes_back_and_is_quoted_for_a_shell(tmp_path: Path) -> None:
+    data = [word for n in range(10) for word in ("--data", f"/{'long folder/' * 20}{n}.txt")]
+    long = replace(THREE.bundles[0], command=["headway", "export", "model", *data])
+    found = replace(front(long), seed=make_recipe("test", source="x", calibration={"seed": 2**53}).calibration.seed)
+    found.write(tmp_path)
+    assert read_front(tmp_path) == found
+    assert shlex.split(long.command_line) == long.command and len(long.command_line) > 2 * 1000
+    with pytest.raises(UsageError, match=r"calibration\.seed"):
+        make_recipe("test", source="x", calibration={"seed": 2**53 + 1})
 
 
 @pytest.mark.parametrize(

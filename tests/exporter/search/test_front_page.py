@@ -15,7 +15,7 @@ def test_each_bundle_says_what_it_is_and_how_it_is_made_again() -> None:
     page = front_page(replace(THREE, bundles=[odd, *THREE.bundles[1:]]), [record(1, 1.0, 8.0, 50.0, why="because")])
     for bundle in THREE.bundles:
         tips = [t for t in re.findall(r"<title>(.*?)</title>", page) if t.startswith(f"{bundle.name}:")]
-        assert len(tips) == 2 and all(bundle.command in tip for tip in tips)  # one in each drawing
+        assert len(tips) == 2 and all(bundle.command_line in tip for tip in tips)  # one in each drawing
     assert "<script>alert" not in page and "because" in page
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page) and "default-src 'none'" in page
 
