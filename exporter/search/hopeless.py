@@ -14,13 +14,16 @@ TABLE_ERROR = 0.95
 def after_cut(record: TrialRecord, known: Sequence[TrialRecord]) -> str | None:
     """Return why a cut model cannot reach the front; None where it may.
 
-    Another one that is stored alike and trained as long is as fast and small, and clearly nearer to the source.
+    Another one that is stored alike and trained as long is as fast and small, and clearly nearer to the source. One that was refused
+    before its loss was known says nothing; one that was refused by the texts that judge counts, since those choose nothing.
     """
     own, expected = record.what, record.expected
     assert expected is not None
     for other in known:
         theirs, what = other.expected, other.what
-        if theirs is None or other.state == "refused" or not what.cuts or what.recover_minutes < own.recover_minutes:
+        if theirs is None or (other.state == "refused" and theirs.lost is None):
+            continue
+        if not what.cuts or what.recover_minutes < own.recover_minutes:
             continue
         if (what.scheme, what.float_blocks, what.coverage) != (own.scheme, own.float_blocks, own.coverage):
             continue

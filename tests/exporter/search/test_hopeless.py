@@ -20,6 +20,8 @@ def test_a_cut_that_is_farther_off_stops_unless_it_is_trained_longer() -> None:
     assert after_cut(replace(own, expected=Expected(4.9, 10.0, 0.2)), [known]) is None
     assert after_cut(replace(own, plain_mb=9.0), [known]) is None
     assert after_cut(own, [replace(known, state="refused")]) is None
+    judged = replace(known, state="refused", expected=Expected(5.0, 10.0, 0.1, 1.0), measured=None)
+    assert after_cut(own, [judged]) == why  # what judges refuse tells nothing: the same trials are made
     for other in ({"recover_minutes": 1.0}, {"quantize": "none"}, {"float_blocks": 1}, {"coverage": 0.9}):
         assert after_cut(replace(own, settings=replace(CUT, **other).to_json()), [known]) is None
 
