@@ -1,6 +1,7 @@
 """Read and write `front.json`, what a search found, and pick a bundle from it. Needs nothing heavy."""
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from ...checked import Mismatch, checked
 from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST
+from ..recipe.recipe import RECIPE_FILE
 from ..validate.merit import merit
 from .trial_record import Measured
 
@@ -110,13 +112,21 @@ def read_front(folder: Path) -> FrontFile:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a bundle has to meet: at most milliseconds, megabytes and points lost, at least points of quality."""
+    """What a bundle has to meet: at most milliseconds, megabytes and points lost, at least points of quality.
+
+    Raises UsageError for a limit that is no finite number.
+    """
 
     max_ms: float | None = None
     max_mb: float | None = None
     max_memory: float | None = None
     min_quality: float | None = None
     max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"{_option(name, value)}: a finite number is expected")
 
     def missed(self, measured: Measured) -> dict[str, float]:
         """Return by how much a bundle misses each limit, as a part of it; empty where it meets all."""
@@ -136,10 +146,17 @@ class Limits:
 
 
 def pick(front: FrontFile, limits: Limits, where: Path) -> FrontBundle:
-    """Return the bundle of most merit of those that meet all limits. GateError where none does: it names the nearest ones."""
+    """Return the bundle of most merit of those that meet all limits. GateError where none does: it names the nearest ones.
+
+    UsageError where memory is limited and was not measured.
+    """
     if not front.bundles:
         raise GateError(
             f"{where}: the front is empty, no trial made a bundle: search for longer, or with a higher --max-drop"
+        )
+    if limits.max_memory is not None and all(bundle.measured.rss_mb is None for bundle in front.bundles):
+        raise UsageError(
+            f"{where}: memory was not measured, which {_option('max_memory', limits.max_memory)} asks for: search with --memory"
         )
     fitting = [bundle for bundle in front.bundles if not limits.missed(bundle.measured)]
     if not fitting:
@@ -150,11 +167,20 @@ def pick(front: FrontFile, limits: Limits, where: Path) -> FrontBundle:
 
 
 def folder_of(where: Path, bundle: FrontBundle) -> Path:
-    """Return the folder of a bundle of the front in `where`. SourceError where it is gone."""
+    """Return the folder of a bundle of the front in `where`. SourceError where it is gone.
+
+    A search that goes on does not bring it back: its trial is in the journal, and is not made twice.
+    """
     folder = where / BUNDLES / bundle.name
     if not (folder / MANIFEST).is_file():
-        raise SourceError(f"{folder}: the bundle is not there any more: run the search again, or `{bundle.command}`")
+        raise SourceError(f"{folder}: the bundle is not there any more: {_brought_back(folder, bundle)}")
     return folder
+
+
+def _brought_back(folder: Path, bundle: FrontBundle) -> str:
+    if (folder / RECIPE_FILE).is_file():
+        return f"make it again with `{bundle.command_line}`"
+    return "its recipe is gone too, so search again with --force, which begins anew, or pick another bundle"
 
 
 _NEAREST = 3
@@ -172,12 +198,9 @@ def figures_of(measured: Measured, metric: str) -> str:
 
 
 def _asked(limits: Limits) -> str:
-    words = {
-        "max_ms": "--max-ms {:g}",
-        "max_mb": "--max-mb {:g}",
-        "max_memory": "--max-memory {:g}",
-        "min_quality": "--min-quality {:g}",
-        "max_drop": "--max-drop {:g}",
-    }
-    given = [words[name].format(value) for name, value in asdict(limits).items() if value is not None]
+    given = [_option(name, value) for name, value in asdict(limits).items() if value is not None]
     return " and ".join(given) or "them"
+
+
+def _option(name: str, value: float) -> str:
+    return f"--{name.replace('_', '-')} {value:g}"

@@ -36,5 +36,9 @@ def test_nothing_that_meets_the_limits(headway: Headway, tmp_path: Path) -> None
     THREE.write(tmp_path)
     done = headway("pick", tmp_path, "--max-ms", 1, "--max-mb", 1)
     assert done.returncode == 1 and "no bundle meets --max-ms 1 and --max-mb 1. The nearest: 003" in done.stderr
+    done = headway("pick", tmp_path, "--max-ms", "nan")
+    assert done.returncode == 2 and "--max-ms nan: a finite number is expected" in done.stderr
+    done = headway("pick", tmp_path, "--max-memory", 100)
+    assert done.returncode == 2 and "search with --memory" in done.stderr
     (tmp_path / "front.json").write_text("{")
     assert headway("pick", tmp_path).returncode == 3

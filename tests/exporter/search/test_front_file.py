@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -83,8 +83,6 @@ def test_where_none_meets_them_the_nearest_are_named(tmp_path: Path) -> None:
     nearest = str(refused.value).partition("The nearest: ")[2].split("; ")
     assert [one[:3] for one in nearest] == ["003", "001", "002"] or len(nearest) == 3
     assert nearest[0].startswith("003 with 2.00 ms, 20.0 MB, 84.00 points of accuracy")
-    with pytest.raises(GateError, match="no bundle meets --max-memory 100"):
-        pick(THREE, Limits(max_memory=100), tmp_path)  # which was not measured
     with pytest.raises(GateError, match="the front is empty"):
         pick(front(), Limits(), tmp_path)
 
@@ -112,6 +110,31 @@ def test_damage_is_named(tmp_path: Path) -> None:
         read_front(tmp_path)
 
 
-def test_a_bundle_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="the bundle is not there any more"):
-        folder_of(tmp_path, THREE.bundles[0])
+def test_memory_is_limited_only_where_it_was_measured(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"memory was not measured, .*--max-memory 100 .*: search with --memory"):
+        pick(THREE, Limits(max_memory=100), tmp_path)
+    bundles = [replace(b, measured=replace(b.measured, rss_mb=100.0 * b.trial)) for b in THREE.bundles]
+    assert pick(front(*bundles), Limits(max_memory=100), tmp_path).name == "001"
+    with pytest.raises(GateError, match="no bundle meets --max-memory 50"):
+        pick(front(*bundles), Limits(max_memory=50), tmp_path)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_limit_is_a_finite_number(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} {value}: a finite number is expected"):
+        Limits(**{name: value})
+
+
+def test_a_bundle_that_is_gone_is_named_with_what_brings_it_back(tmp_path: Path) -> None:
+    gone = replace(THREE.bundles[0], command=["headway", "export", "a model"])
+    says = (
+        "the bundle is not there any more: its recipe is gone too, so search again with --force, which begins anew, or"
+    )
+    with pytest.raises(SourceError, match=says):
+        folder_of(tmp_path, gone)
+    folder = tmp_path / "bundles" / gone.name
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("source: a model\n")
+    with pytest.raises(SourceError, match=r"any more: make it again with `headway export 'a model'`$"):
+        folder_of(tmp_path, gone)
