@@ -38,7 +38,8 @@ def crews_for(
     here = own_label()
     connect(ray or "local", processors=workers, resources={f"{PREFIX}{here}": 1})
     work = work or (default_folder() if ray is None else None)
-    labels = chosen_labels([here] if ray in (None, "local") else nodes, all_nodes())
+    asked = nodes or ([here] if ray in (None, "local") else [])
+    labels = chosen_labels(asked, all_nodes())
     for label in labels:
         out = request.out / label if len(labels) > 1 else request.out
         trials = None if request.trials is None else -(-request.trials // len(labels))

@@ -55,3 +55,14 @@ def test_each_kind_of_nodes_has_its_own_front(request_: SearchRequest, connected
     ]
     ((one, _),) = crews_for(request_, print, ray="auto", nodes=["kind-b"])
     assert one.out == request_.out and one.node == "kind-b"
+
+
+def test_a_cluster_of_this_machine_alone_has_its_label_and_no_other(
+    request_: SearchRequest, connected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"headway:here": 1.0}}])
+    for nodes in ([], ["here"]):
+        ((part, _),) = crews_for(request_, print, ray="local", nodes=nodes)
+        assert part.node == "here"
+    with pytest.raises(TargetError, match=r"no node of the cluster carries the label headway:arm64; there are .*here"):
+        list(crews_for(request_, print, ray="local", nodes=["arm64"]))
