@@ -1,14 +1,14 @@
 """`headway search`: find the bundles of a source that nothing beats in quality, latency and size."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import UsageError
+from ...errors import GateError, UsageError
 from .. import api
 from . import options as o
 from .progress import progress
@@ -17,6 +17,7 @@ from .shared import check_installed, console, print_json, print_paths, read_shap
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
     from ..search.front_file import FrontFile
+    from ..search.run_search import Hire, SearchRequest
 
 _Data = Annotated[
     list[Path] | None,
@@ -164,7 +165,6 @@ def search(
         raise UsageError("a search needs text like production's: give --data")
     with api.needs("export"):
         from ..search.run_search import SearchRequest
-        from ..search.run_search import search as run
         from ..search.where import crews_for
     request = SearchRequest(resolved, out, minutes, trials, force=force, rss=memory)
     gc.enable()  # graphs are full of cycles; a search makes and drops many, with their weights
@@ -172,8 +172,25 @@ def search(
         crews = crews_for(
             request, step, workers=workers, ray=ray, nodes=node or [], work=work, allow_pickle=allow_pickle
         )
-        fronts = [(part.out, run(part, hire, step)) for part, hire in crews]
-    _print(fronts, as_json=as_json, quiet=quiet)
+        fronts, empty = _fronts_of(crews, step)
+    _print(fronts, as_json=as_json, quiet=quiet, several=len(fronts) + len(empty) > 1)
+    if empty:
+        raise empty[0]
+
+
+def _fronts_of(
+    crews: Iterable[tuple["SearchRequest", "Hire"]], step: Callable[..., None]
+) -> tuple[list[tuple[Path, "FrontFile"]], list[GateError]]:
+    """Run all searches; return the fronts with their folders, and an error for each search that ended without one."""
+    from ..search.run_search import search as run
+
+    fronts, empty = [], []
+    for part, hire in crews:
+        try:
+            fronts.append((part.out, run(part, hire, step)))
+        except GateError as error:  # of one kind of nodes; the others may have a front
+            empty.append(error)
+    return fronts, empty
 
 
 def _check_libraries(workers: int | None, ray: str | None, node: list[str] | None) -> None:
@@ -184,12 +201,14 @@ def _check_libraries(workers: int | None, ray: str | None, node: list[str] | Non
         check_installed("optuna", *(["ray"] if ray is not None or (workers or 1) > 1 else []))
 
 
-def _print(fronts: list[tuple[Path, "FrontFile"]], *, as_json: bool, quiet: bool) -> None:
+def _print(fronts: list[tuple[Path, "FrontFile"]], *, as_json: bool, quiet: bool, several: bool) -> None:
     from ..search.front_page import PAGE
 
+    if not fronts:
+        return
     if as_json:
         found = [asdict(front) for _, front in fronts]
-        print_json(found[0] if len(found) == 1 else found)
+        print_json(found if several else found[0])
     elif not quiet:
         for place, front in fronts:
             console().print(front_table(front))

@@ -1,13 +1,15 @@
 """`headway search`: what it prints, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headway.exporter.cli import shared
-from headway.exporter.search import run_search
+from headway.errors import GateError
+from headway.exporter.cli import search_verb, shared
+from headway.exporter.search import run_search, where
 
 from tests.exporter.search.test_front_file import THREE
 from tests.support.command_line import Headway
@@ -86,3 +88,31 @@ def test_a_library_that_is_missing_is_named(headway: Headway, monkeypatch: pytes
 def test_nodes_are_those_of_a_cluster(headway: Headway, tmp_path: Path) -> None:
     done = headway("search", "model", "--data", "a.txt", "--out", tmp_path / "o", "--node", "arm64")
     assert done.returncode == 2 and "--node names nodes of a cluster: give --ray with it" in done.stderr
+
+
+@pytest.mark.parametrize("empty", ["kind-b", "kind-c"])
+def test_a_kind_of_nodes_without_a_front_does_not_end_the_search_of_the_others(
+    headway: Headway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty: str
+) -> None:
+    searched = []
+
+    def run(request: Any, *_: Any) -> Any:
+        searched.append(request.node)
+        if request.node == empty:
+            raise GateError(f"{request.out}: the front is empty")
+        return THREE
+
+    def crews(request: Any, *_: Any, nodes: list[str], **__: Any) -> Any:
+        return ((replace(request, out=request.out / node, node=node), None) for node in nodes)
+
+    monkeypatch.setattr(search_verb, "check_installed", lambda *_: None)
+    monkeypatch.setattr(run_search, "search", run)
+    monkeypatch.setattr(where, "crews_for", crews)
+    nodes = ["--ray", "auto", "--node", "kind-b", "--node", "kind-c"]
+    words = ["search", "model", "--data", "a.txt", "--out", tmp_path / "o", *nodes]
+    done = headway(*words)
+    assert searched == ["kind-b", "kind-c"]
+    assert done.returncode == 1 and f"{empty}: the front is empty" in done.stderr
+    assert "front of 3 bundles" in done.stdout and done.stdout.count("front.html") == 1
+    done = headway(*words, "--json")
+    assert done.returncode == 1 and len(json.loads(done.stdout)) == 1
