@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-from ...errors import HeadwayError
+from ...errors import HeadwayError, UsageError
 from ..bench.measure import machine
 from ..compress.job import Step
 from ..compress.latency import measure_table
@@ -59,7 +59,7 @@ class Crew(Protocol):
     size: int
 
     def facts(self, known: SourceFacts | None) -> SourceFacts:
-        """Return what is known of the source, measured now where it was not `known`."""
+        """Return what is known of the source, measured now where it was not `known`. UsageError where source or text changed since."""
         ...
 
     def begin(self, request: TrialRequest) -> None:
@@ -81,8 +81,8 @@ class OwnCrew:
         self._waiting: list[TrialRequest] = []
 
     def facts(self, known: SourceFacts | None) -> SourceFacts:
-        """Return what is known of the source, measured now where it was not `known`."""
-        return known or facts_of(self._source)
+        """Return what is known of the source, measured now where it was not `known`. UsageError where source or text changed since."""
+        return facts_of(self._source) if known is None else still_true(known, self._source)
 
     def begin(self, request: TrialRequest) -> None:
         """Take note of a trial."""
@@ -104,6 +104,23 @@ def own_table(model: ir.Model, workload: Workload, spec: TargetSpec, step: Step)
     """Return the latency table of a model on this machine."""
     with alone():
         return measure_table(model, workload, spec, on_level=step)
+
+
+def still_true(known: SourceFacts, source: PreparedSource) -> SourceFacts:
+    """Return what is `known` of a source. UsageError where the source or its text is not what it was when that was measured.
+
+    Texts that judge are divided from the text by its content: of a changed one, some that judged before would choose now.
+    """
+    given = source.first.given
+    for what, before, now in (
+        (f"the source {source.flow.recipe.source}", known.fingerprint, given.source_fingerprint),
+        (f"the text ({', '.join(map(str, source.flow.recipe.files))})", known.text, given.text_fingerprint),
+    ):
+        if before != now:
+            raise UsageError(
+                f"{what} has changed since this search began: give another --out, or --force to begin anew"
+            )
+    return known
 
 
 def facts_of(source: PreparedSource, measure: MeasureTable = own_table) -> SourceFacts:

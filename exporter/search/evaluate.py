@@ -40,7 +40,8 @@ _CUTTING = ("vocabulary", "remove", "share", "repair")
 class TrialRequest:
     """A trial to be made: its `number` and `settings`, the trials `known` by then, and what latency is predicted from.
 
-    `factors`: by scheme, see `predict.scheme_factor`. `bundles` is the folder of bundles. `rss`: memory is an objective too.
+    `factors`: by scheme, see `predict.scheme_factor`. `source_ms`: the milliseconds of the source that all latencies of the search are
+    told in, whichever process measures their ratios. `bundles` is the folder of bundles. `rss`: memory is an objective too.
     """
 
     number: int
@@ -48,6 +49,7 @@ class TrialRequest:
     known: tuple[TrialRecord, ...]
     table: LatencyTable
     factors: dict[str, float]
+    source_ms: float
     bundles: Path
     rss: bool = False
 
@@ -90,7 +92,7 @@ def evaluate(source: PreparedSource, request: TrialRequest) -> TrialRecord:
 
 def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord) -> TrialRecord:
     """Make the passes, and the bundle where it may reach the front. Raises _Ended where not."""
-    settings = request.settings
+    _set_source_ms(job, request.source_ms)
     changes: Changes = {}
     for spec in flow.recipe.passes:
         if spec.role in _CUTTING:
@@ -98,7 +100,7 @@ def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, r
     record = _after_cut(source, request, job, record)
     for spec in flow.recipe.passes:
         if spec.role not in _CUTTING:
-            changes |= _pass(job, _keeping(source, job, spec, settings.float_blocks), request)
+            changes |= _pass(job, _keeping(source, job, spec, request.settings.float_blocks), request)
     record = _whole(request, job, record)
     try:
         return _judged(source, request, flow, job, record, changes)
@@ -106,6 +108,12 @@ def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, r
         raise
     except HeadwayError as error:  # what is expected is kept: the sampler may not learn from the texts that judge
         raise _Ended(record, str(error), "refused") from error
+
+
+def _set_source_ms(job: Job, ms: float) -> None:
+    """Tell a job's latencies in milliseconds of a source that takes so many."""
+    job.given.stopwatch.source_ms = ms
+    job.outcome.stages[0] = replace(job.outcome.stages[0], ms=ms)
 
 
 def _judged(

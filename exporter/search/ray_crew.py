@@ -14,7 +14,7 @@ from ...bulk.on_ray import result_of
 from ...errors import TargetError
 from ..compress.job import Step
 from ..recipe.recipe import Recipe
-from .crew import SourceFacts, facts_of
+from .crew import SourceFacts, facts_of, still_true
 from .evaluate import TrialRequest, evaluate
 from .prepared_source import PreparedSource, prepared
 from .ray_stopwatch import Elsewhere
@@ -51,9 +51,10 @@ class TrialMaker:
         """Return the versions of Headway and Python."""
         return own_versions()
 
-    def facts(self) -> SourceFacts:
-        """Measure what a search needs to know of its source."""
-        return facts_of(self._prepared(), self._plan.where.table)
+    def facts(self, known: SourceFacts | None) -> SourceFacts:
+        """Return what is known of the source, measured now where it was not `known`. UsageError where source or text changed since."""
+        source = self._prepared()
+        return facts_of(source, self._plan.where.table) if known is None else still_true(known, source)
 
     def make(self, request: TrialRequest) -> TrialRecord:
         """Make a trial."""
@@ -86,7 +87,10 @@ class RayCrew:
         self._losses: Counter[str] = Counter()
 
     def facts(self, known: SourceFacts | None) -> SourceFacts:
-        """Return what is known of the source, measured on the cluster where it was not `known`. TargetError where versions differ."""
+        """Return what is known of the source, measured on the cluster where it was not `known`.
+
+        TargetError where versions differ, UsageError where source or text changed since.
+        """
         maker = self._maker()
         found = tuple(result_of(maker.versions.remote()))
         if found != own_versions():
@@ -95,7 +99,7 @@ class RayCrew:
                 f"a node has Headway {theirs} on Python {python}, and this is Headway {own} on Python {own_python}: install the same on all"
             )
         self._step("measure the source and its latencies on the cluster")
-        facts: SourceFacts = known or result_of(maker.facts.remote())
+        facts: SourceFacts = result_of(maker.facts.remote(known))
         self._idle.append(maker)
         return facts
 

@@ -15,6 +15,7 @@ from ...checked import Mismatch, checked
 from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...replaced import has_locks, lock
+from ..bench.measure import machine
 from ..publish.staging import output_folder
 from ..publish.writing import written
 from ..recipe.recipe import Recipe
@@ -80,7 +81,7 @@ def search(request: SearchRequest, hire: Hire, step: Callable[..., None] = lambd
     with _held(out), written(out):
         plan = _same_plan(request)
         with _cleared_without_facts(out, is_new), hire() as crew:
-            facts = crew.facts(_known_facts(plan))
+            facts = crew.facts(_known_facts(plan, request.node))
             _keep_plan(request, facts)
             search = _Search(request, facts, crew, step)
             search.run()
@@ -138,7 +139,14 @@ class _Search:
         known = tuple(self.study.records)
         self.crew.begin(
             TrialRequest(
-                number, settings, known, self._table, self.facts.factors, self.request.bundles, rss=self.request.rss
+                number,
+                settings,
+                known,
+                self._table,
+                self.facts.factors,
+                self.facts.ms,
+                self.request.bundles,
+                rss=self.request.rss,
             )
         )
         self._running.add(number)
@@ -276,7 +284,11 @@ def _same_plan(request: SearchRequest) -> dict[str, Any] | None:
     return None
 
 
-def _known_facts(plan: dict[str, Any] | None) -> SourceFacts | None:
+def _known_facts(plan: dict[str, Any] | None, node: str) -> SourceFacts | None:
+    """Return what a plan knows of its source. SourceError where it is damaged, UsageError where another machine than this measured it.
+
+    Nodes of one label count as one machine, this machine has none.
+    """
     if plan is None or plan.get("facts") is None:
         return None
     try:
@@ -284,6 +296,12 @@ def _known_facts(plan: dict[str, Any] | None) -> SourceFacts | None:
         facts.latencies  # noqa: B018 - read now, where a damaged one can be named
     except (Mismatch, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{PLAN}: is damaged ({error}): give --force to begin anew, or another --out") from error
+    if not node and facts.machine != machine():
+        cpu = facts.machine.get("cpu", "another processor")
+        raise UsageError(
+            f"{PLAN}: this search measured its latencies on another machine ({cpu}) or with other versions of its libraries: "
+            "go on there, give another --out, or --force to begin anew"
+        )
     return facts
 
 

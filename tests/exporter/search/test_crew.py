@@ -1,10 +1,12 @@
 """Who makes trials, and what is known of a source before the first."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headway.checked import checked
+from headway.errors import UsageError
 from headway.exporter.search import crew as module
 from headway.exporter.search.crew import OwnCrew, SourceFacts, own_crew
 from headway.exporter.search.evaluate import TrialRequest
@@ -22,12 +24,22 @@ def test_facts_are_measured_once_and_come_back_from_json(source: PreparedSource,
     assert crew.facts(facts) is facts and crew.size == 1
 
 
+@pytest.mark.parametrize(("changed", "what"), [("fingerprint", "the source .*"), ("text", r"the text \(.*lines.txt\)")])
+def test_a_changed_source_or_text_is_noticed(
+    source: PreparedSource, facts: SourceFacts, changed: str, what: str
+) -> None:
+    before = replace(facts, **{changed: "0" * 64})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"^{what} has changed since this search began: .* --force"):
+        OwnCrew(source).facts(before)
+    assert OwnCrew(source).facts(facts) == facts
+
+
 def test_trials_are_made_in_the_order_in_which_they_are_begun(
     source: PreparedSource, facts: SourceFacts, tmp_path: Path
 ) -> None:
     crew = OwnCrew(source)
     for number in (1, 2):
-        crew.begin(TrialRequest(number, TrialSettings(), (), facts.latencies, facts.factors, tmp_path))
+        crew.begin(TrialRequest(number, TrialSettings(), (), facts.latencies, facts.factors, facts.ms, tmp_path))
     assert [crew.next().number for _ in range(2)] == [1, 2]
 
 

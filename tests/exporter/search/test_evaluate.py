@@ -21,7 +21,7 @@ CUT = TrialSettings(1.5, ("heads", "neurons"), coverage=0.9, quantize="int8", fl
 
 
 def request(facts: SourceFacts, folder: Path, settings: TrialSettings, number: int = 1, **keys: object) -> TrialRequest:
-    return TrialRequest(number, settings, (), facts.latencies, facts.factors, folder, **keys)  # type: ignore[arg-type]
+    return TrialRequest(number, settings, (), facts.latencies, facts.factors, facts.ms, folder, **keys)  # type: ignore[arg-type]
 
 
 def test_a_bundle_is_verified_judged_and_made_again(source: PreparedSource, facts: SourceFacts, tmp_path: Path) -> None:
@@ -62,6 +62,20 @@ def test_what_cannot_reach_the_front_is_stopped_before_it_costs(
     timed = evaluate(source, replace(request(facts, tmp_path, whole, 5), known=(best,)))
     assert timed.state == "stopped" and "trial 4 loses no more" in timed.why
     assert [p.name for p in tmp_path.iterdir()] == ["001"]
+
+
+def test_latencies_are_told_in_milliseconds_of_the_first_run(
+    source: PreparedSource, facts: SourceFacts, tmp_path: Path
+) -> None:
+    """A process that goes on measures the source anew, and its figures stand beside those of the first."""
+    here = evaluate(source, request(facts, tmp_path, CUT, 1)).measured
+    first = evaluate(source, replace(request(facts, tmp_path, CUT, 2), source_ms=2 * facts.ms)).measured
+    assert here is not None and first is not None
+    assert first.ms == pytest.approx(2 * here.ms) and first.ms_high == pytest.approx(2 * here.ms_high)
+    compression = headway.open(tmp_path / "002").manifest.compression
+    assert compression is not None and compression["stages"][0]["ms"] == 2 * facts.ms
+    assert compression["speedup"] == pytest.approx(facts.ms / here.ms)
+    assert source.first.given.stopwatch.source_ms == facts.ms
 
 
 def test_what_is_refused_says_why(source: PreparedSource, facts: SourceFacts, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """Trials on a cluster: a lost node costs its running trial."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headway.errors import TargetError
+from headway.errors import TargetError, UsageError
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.search.crew import SourceFacts
 from headway.exporter.search.front_file import FrontFile
-from headway.exporter.search.ray_crew import RayCrew, _absolute, own_versions
+from headway.exporter.search.prepared_source import PreparedSource
+from headway.exporter.search.ray_crew import RayCrew, TrialMaker, _absolute, own_versions
 from headway.exporter.search.run_search import SearchRequest, search
 from headway.exporter.search.where import crews_for
 
@@ -73,8 +75,19 @@ def test_nodes_need_the_same_versions(cluster: Any) -> None:
         crew.facts(None)
     crew.close()
     crew = crew_of()
+    known: Any = "known"
     assert crew.facts(None) == "facts"
+    assert crew.facts(known) == "known"
     crew.close()
+
+
+def test_a_process_that_goes_on_notices_a_changed_text(source: PreparedSource, facts: SourceFacts) -> None:
+    plan: Any = SlowPlan(own_versions())
+    maker = TrialMaker(plan)
+    maker._source = source
+    assert maker.facts(facts) is facts
+    with pytest.raises(UsageError, match=r"the text .* has changed"):
+        maker.facts(replace(facts, text="x"))
 
 
 def test_places_are_absolute_for_processes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

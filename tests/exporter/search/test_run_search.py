@@ -178,6 +178,28 @@ def test_what_lies_in_the_folder_is_not_overwritten(facts: SourceFacts, recipe: 
     assert (request.out / JOURNAL).is_file()
 
 
+def test_a_search_goes_on_with_the_source_and_the_machine_that_it_began_with(
+    source: PreparedSource, facts: SourceFacts, recipe: Recipe, tmp_path: Path
+) -> None:
+    @contextmanager
+    def own() -> Any:
+        yield OwnCrew(source)
+
+    slow = facts.machine | {"cpu": "a slow one"}
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"text": "x"}, r"the text \(.*\) has changed"),
+        ({"machine": slow}, r"measured its latencies on another machine \(a slow one\)"),
+    ]
+    for number, (changed, message) in enumerate(changes):
+        request = SearchRequest(recipe, tmp_path / str(number), 60, 1)
+        before = replace(facts, **changed)
+        search(request, stub(tmp_path, [record(0, 1.0, 1.0, 1.0)], before))
+        plan = (request.out / PLAN).read_bytes()
+        with pytest.raises(UsageError, match=message):
+            search(replace(request, trials=2), own)
+        assert (request.out / PLAN).read_bytes() == plan and len(read_front(request.out).bundles) == 1
+
+
 def test_one_search_at_a_time(facts: SourceFacts, recipe: Recipe, tmp_path: Path) -> None:
     (out := tmp_path / "out").mkdir()
     handle = lock(out)
