@@ -11,7 +11,6 @@ points, the part that some model of the set beats. Writes JSON and a plot.
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -104,7 +103,6 @@ def searched(
         "benchmark", source=str(judge.task.directory), data=file, max_drop=MOST_LOST, calibration={"seed": seed}
     )
     request = SearchRequest(recipe, out, minutes, random=random)
-    began = time.monotonic()
     for part, hire in crews_for(request, say, workers=workers, work=out.parent / f"{out.name}-work"):
         try:
             search(part, hire, say)
@@ -113,7 +111,7 @@ def searched(
     front = read_front(out)
     rows = [judge.row(out / BUNDLES / b.name, b.what) for b in front.bundles]
     return {
-        "minutes": (time.monotonic() - began) / 60,
+        "minutes": front.seconds / 60,  # of all its runs, where it was stopped and went on
         "trials": front.trials,
         "bundles": len(rows),
         "hypervolume": volume(rows, judge.mb),
