@@ -69,7 +69,7 @@ _Out = Annotated[
     ),
 ]
 _Force = Annotated[
-    bool, typer.Option("--force", "-f", help="Begin anew where another search lies at --out.", rich_help_panel=o.OUTPUT)
+    bool, typer.Option("--force", "-f", help="Begin anew where a search lies at --out.", rich_help_panel=o.OUTPUT)
 ]
 _Samples = Annotated[
     int | None,
@@ -166,7 +166,7 @@ def search(
     with api.needs("export"):
         from ..search.run_search import SearchRequest
         from ..search.where import crews_for
-    request = SearchRequest(resolved, out, minutes, trials, force=force, rss=memory)
+    request = SearchRequest(resolved, out, minutes, trials, force=force, rss=memory, allow_pickle=allow_pickle)
     gc.enable()  # graphs are full of cycles; a search makes and drops many, with their weights
     with progress(None, quiet or as_json) as step:
         crews = crews_for(

@@ -30,6 +30,12 @@ from .trial_record import TrialRecord, front_members
 PLAN = "search.json"
 """What is searched, and what was measured of the source: another search is refused in its folder."""
 
+_MADE = (JOURNAL, f"{JOURNAL}.lock", FRONT, PAGE, BUNDLES)
+"""What a search makes beside its plan. The journal is the first that a new one removes: what is left then is a search without trials."""
+
+_LEFT = (f".{PLAN}.part", ".work", ".measured")
+"""What a search that was killed before its first trial may leave."""
+
 Hire = Callable[[], AbstractContextManager[Crew]]
 
 
@@ -38,7 +44,7 @@ class SearchRequest:
     """A search of `recipe` into the folder `out`, for so many `minutes` or `trials`, whichever come first.
 
     `rss`: memory is an objective too. `random`: values are drawn at random, to compare with. `node`: the label of the machines that are
-    measured on. `force` begins anew where another search lies.
+    measured on. `force` begins anew where a search lies. `allow_pickle`: the source is opened so, and by the commands of its bundles.
     """
 
     recipe: Recipe
@@ -49,6 +55,7 @@ class SearchRequest:
     rss: bool = False
     random: bool = False
     node: str = ""
+    allow_pickle: bool = False
 
     @property
     def bundles(self) -> Path:
@@ -78,11 +85,12 @@ def search(request: SearchRequest, hire: Hire, step: Callable[..., None] = lambd
         )
     is_new = not request.out.exists()
     out = output_folder(request.out)
-    with _held(out), written(out):
+    with _held(out):
         plan = _same_plan(request)
         with _cleared_without_facts(out, is_new), hire() as crew:
             facts = crew.facts(_known_facts(plan, request.node))
-            _keep_plan(request, facts)
+            with written(out):
+                _begin(request, facts, anew=plan is None)
             search = _Search(request, facts, crew, step)
             search.run()
             front = search.front()
@@ -120,7 +128,8 @@ class _Search:
                 return
             record = self.crew.next()
             self._running.discard(record.number)
-            self.study.tell(record, self.seconds)
+            with written(self.request.out):
+                self.study.tell(record, self.seconds)
             if record.state == "bundle":
                 self._tidy()
             self.front()
@@ -195,10 +204,11 @@ class _Search:
             dict(sorted(Counter(record.state for record in records).items())),
             bundles,
         )
-        front.write(request.out)
-        page = request.out / f".{PAGE}.part"
-        page.write_text(front_page(front, records), encoding="utf-8")
-        page.replace(request.out / PAGE)
+        with written(request.out):
+            front.write(request.out)
+            page = request.out / f".{PAGE}.part"
+            page.write_text(front_page(front, records), encoding="utf-8")
+            page.replace(request.out / PAGE)
         return front
 
     def _bundle(self, source: FrontSource, record: TrialRecord) -> FrontBundle:
@@ -219,7 +229,9 @@ class _Search:
         recipe = self.request.recipe
         place = self.request.out / BUNDLES / _name(record.number) / "recipe.yaml"
         data = [word for path in recipe.files for word in ("--data", str(path))]
-        return ["headway", "export", recipe.source, "--recipe", str(place), *data, "--out", "again"]
+        words = ["headway", "export", recipe.source, "--recipe", str(place), *data, "--out", "again"]
+        words += ["--allow-pickle"] if self.request.allow_pickle else []
+        return words
 
 
 def _name(number: int) -> str:
@@ -255,8 +267,9 @@ def _cleared_without_facts(out: Path, is_new: bool) -> Iterator[None]:
         yield
     except BaseException:
         if not (out / PLAN).is_file():
-            for path in out.iterdir():
-                shutil.rmtree(path, ignore_errors=True)
+            for name in _LEFT:
+                with suppress(OSError):
+                    _remove(out / name)
             if is_new:
                 with suppress(OSError):
                     out.rmdir()
@@ -264,24 +277,29 @@ def _cleared_without_facts(out: Path, is_new: bool) -> Iterator[None]:
 
 
 def _same_plan(request: SearchRequest) -> dict[str, Any] | None:
-    """Return the plan that lies in the folder, of this search; None where the folder is empty. Raises UsageError for any other."""
+    """Return the plan that lies in the folder, of this search; None where it begins. Raises UsageError for any other."""
     out, path = request.out, request.out / PLAN
-    present = sorted(p.name for p in out.iterdir())
     if not path.is_file():
+        present = sorted(p.name for p in out.iterdir() if p.name not in _LEFT)
         if present:
             raise UsageError(f"{out}: holds {present[0]} and no search: give an empty or a new directory as --out")
+        return None
+    if request.force:
         return None
     stored = read_json(path)
     if {name: stored.get(name) for name in request.plan()} == request.plan():
         return stored
-    if not request.force:
-        raise UsageError(
-            f"{out}: holds a search of another source, text, space or seed: run that again, give another --out, or --force to begin anew"
-        )
-    for name in (PLAN, JOURNAL, f"{JOURNAL}.lock", FRONT, PAGE):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(request.bundles, ignore_errors=True)
-    return None
+    raise UsageError(
+        f"{out}: holds a search of another source, text, space or seed: run that again, give another --out, or --force to begin anew"
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _known_facts(plan: dict[str, Any] | None, node: str) -> SourceFacts | None:
@@ -305,7 +323,10 @@ def _known_facts(plan: dict[str, Any] | None, node: str) -> SourceFacts | None:
     return facts
 
 
-def _keep_plan(request: SearchRequest, facts: SourceFacts) -> None:
+def _begin(request: SearchRequest, facts: SourceFacts, *, anew: bool) -> None:
+    """Keep the plan of a search that can begin. `anew`: what an earlier one made is removed first, and nothing else."""
+    for name in _MADE if anew else ():
+        _remove(request.out / name)
     part = request.out / f".{PLAN}.part"
     part.write_text(json.dumps(request.plan() | {"facts": asdict(facts)}, indent=2) + "\n", encoding="utf-8")
     part.replace(request.out / PLAN)

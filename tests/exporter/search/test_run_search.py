@@ -200,6 +200,87 @@ def test_a_search_goes_on_with_the_source_and_the_machine_that_it_began_with(
         assert (request.out / PLAN).read_bytes() == plan and len(read_front(request.out).bundles) == 1
 
 
+def test_force_begins_anew_once_the_search_can_begin(facts: SourceFacts, recipe: Recipe, tmp_path: Path) -> None:
+    request = SearchRequest(recipe, tmp_path / "out", 60, 2)
+    search(request, stub(tmp_path, [record(0, 1.0, 1.0, 1.0), record(0, 0.5, 2.0, 1.0)], facts))
+    (chosen := request.out / "chosen").mkdir()  # what `headway pick --out` copied there
+    (chosen / "own.txt").touch()
+
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in request.out.rglob("*") if path.is_file()}
+
+    before = content()
+
+    @contextmanager
+    def broken() -> Any:
+        raise SourceError("the source is damaged")
+        yield
+
+    anew = replace(request, trials=1, force=True)
+    with pytest.raises(SourceError, match="the source is damaged"):
+        search(anew, broken)
+    assert content() == before and (request.bundles / "001").is_dir()
+    front = search(anew, stub(tmp_path, [record(0, 3.0, 1.0, 1.0)], facts))
+    assert front.trials == {"bundle": 1} and [b.chosen_by for b in front.bundles] == [3.0]
+    assert (chosen / "own.txt").is_file() and [p.name for p in request.bundles.iterdir()] == ["000"]
+    (request.out / PLAN).write_text("{")
+    with pytest.raises(SourceError, match=r"search\.json"):
+        search(replace(anew, force=False), stub(tmp_path, [], facts))
+    assert search(anew, stub(tmp_path, [record(0, 4.0, 1.0, 1.0)], facts)).bundles[0].chosen_by == 4.0
+
+
+def test_what_could_not_begin_leaves_nothing_and_blocks_nothing(
+    facts: SourceFacts, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = SearchRequest(recipe, tmp_path / "out", 60, 1)
+    request.out.mkdir()
+    (request.out / f".{PLAN}.part").write_text("{")
+
+    @contextmanager
+    def broken() -> Any:
+        (request.out / ".work").mkdir()
+        (request.out / "own").mkdir()
+        raise SourceError("the source is damaged")
+        yield
+
+    with pytest.raises(SourceError, match="the source is damaged"):
+        search(request, broken)
+    assert [p.name for p in request.out.iterdir()] == ["own"]  # which somebody else put there meanwhile
+    (request.out / "own").rmdir()
+    (request.out / f".{PLAN}.part").write_text("{")
+    assert search(request, stub(tmp_path, [record(0, 1.0, 1.0, 1.0)], facts)).bundles
+
+
+def test_a_fault_of_the_system_in_a_trial_is_not_blamed_on_the_folder(
+    facts: SourceFacts, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = SearchRequest(recipe, tmp_path / "out", 60, 1)
+
+    @contextmanager
+    def away() -> Any:
+        raise ConnectionResetError(104, "the cluster is away")
+        yield
+
+    with pytest.raises(ConnectionResetError, match="the cluster is away"):
+        search(request, away)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(FrontFile, "write", full)
+    with pytest.raises(UsageError, match="out: the disk is full"):
+        search(request, stub(tmp_path, [record(0, 1.0, 1.0, 1.0)], facts))
+
+
+@pytest.mark.parametrize("allow", [True, False])
+def test_the_command_of_a_bundle_opens_its_source_as_the_search_did(
+    facts: SourceFacts, recipe: Recipe, tmp_path: Path, allow: bool
+) -> None:
+    request = SearchRequest(recipe, tmp_path / "out", 60, 1, allow_pickle=allow)
+    front = search(request, stub(tmp_path, [record(0, 1.0, 1.0, 1.0)], facts))
+    assert ("--allow-pickle" in front.bundles[0].command) == allow
+
+
 def test_one_search_at_a_time(facts: SourceFacts, recipe: Recipe, tmp_path: Path) -> None:
     (out := tmp_path / "out").mkdir()
     handle = lock(out)
