@@ -1,8 +1,12 @@
 """Make one trial: cheap figures first, the whole judgment only where it may reach the front. Imports torch."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import onnx_ir as ir
 
 from ...calibration.batches import make_batches
 from ...calibration.objective import disagreement_over
@@ -17,6 +21,7 @@ from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..recipe.pass_specs import FitSpec, PassBase, QuantizeSpec
 from ..recipe.passes import PASSES
+from ..targets.ort.target import OrtTarget
 from ..validate.processes import run_block
 from .clock import NothingMeasures
 from .hopeless import after_cut, before_building, once_timed
@@ -70,8 +75,8 @@ class _Ended(Exception):
 def evaluate(source: PreparedSource, request: TrialRequest) -> TrialRecord:
     """Make a trial, and return what came of it; its bundle is in place where it is one.
 
-    What a pass or a gate refuses is a result. Errors of the system and interrupts are raised, and so is TargetError where nothing can be
-    measured any more.
+    What a pass or a gate refuses is a result, and so is what torch or ONNX Runtime cannot do, or not in this memory. Errors of the system
+    and interrupts are raised, and so is TargetError where nothing can be measured any more.
     """
     began = time.monotonic()
     settings = request.settings
@@ -79,15 +84,27 @@ def evaluate(source: PreparedSource, request: TrialRequest) -> TrialRecord:
     try:
         if not settings.changes:
             raise _Ended(record, "it leaves the source as it is")
-        with source.trial(settings, request.out) as (flow, job):
+        with _refusing(record), source.trial(settings, request.out) as (flow, job):
             record = _made(source, request, flow, job, record)
     except _Ended as ended:
         record = ended.record
-    except NothingMeasures:
+    return replace(record, seconds=round(time.monotonic() - began, 3))
+
+
+@contextmanager
+def _refusing(record: TrialRecord) -> Iterator[None]:
+    """Raise _Ended, with what `record` knows, for what a pass, a gate, torch or ONNX Runtime refuses."""
+    try:
+        yield
+    except (_Ended, NothingMeasures):
         raise
     except HeadwayError as error:
-        record = _Ended(record, str(error), "refused").record
-    return replace(record, seconds=round(time.monotonic() - began, 3))
+        raise _Ended(record, str(error), "refused") from error
+    except Exception as error:
+        if not isinstance(error, RuntimeError | MemoryError) and not type(error).__module__.startswith("onnxruntime."):
+            raise
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise _Ended(record, f"it could not be made: {words}", "refused") from error
 
 
 def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord) -> TrialRecord:
@@ -98,16 +115,15 @@ def _made(source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, r
         if spec.role in _CUTTING:
             changes |= _pass(job, spec, request)
     record = _after_cut(source, request, job, record)
+    plain = None
     for spec in flow.recipe.passes:
         if spec.role not in _CUTTING:
+            if isinstance(spec, QuantizeSpec) and not job.times_int8:
+                plain = job.outcome.model.clone()
             changes |= _pass(job, _keeping(source, job, spec, request.settings.float_blocks), request)
     record = _whole(request, job, record)
-    try:
-        return _judged(source, request, flow, job, record, changes)
-    except NothingMeasures:
-        raise
-    except HeadwayError as error:  # what is expected is kept: the sampler may not learn from the texts that judge
-        raise _Ended(record, str(error), "refused") from error
+    with _refusing(record):  # what is expected is kept: the sampler may not learn from the texts that judge
+        return _judged(source, request, flow, job, record, changes, plain)
 
 
 def _set_source_ms(job: Job, ms: float) -> None:
@@ -117,13 +133,29 @@ def _set_source_ms(job: Job, ms: float) -> None:
 
 
 def _judged(
-    source: PreparedSource, request: TrialRequest, flow: Flow, job: Job, record: TrialRecord, changes: Changes
+    source: PreparedSource,
+    request: TrialRequest,
+    flow: Flow,
+    job: Job,
+    record: TrialRecord,
+    changes: Changes,
+    plain: ir.Model | None,
 ) -> TrialRecord:
-    """Build, time and judge the model, and publish it. Raises _Ended where a bundle beats it, GateError where a gate refuses it."""
+    """Build, time and judge the model, and publish it. Raises _Ended where a bundle beats it, GateError where a gate refuses it.
+
+    `plain`: the model before it was quantized, which is timed in its place where ONNX Runtime has no kernels for the target's int8.
+    """
     assert record.expected is not None and record.expected.lost is not None
-    timing, nbytes = job.time(job.outcome.model)
+    timing, nbytes = job.given.stopwatch.time(job.outcome.model if plain is None else plain)
+    if plain is not None:
+        nbytes = read_anatomy(job.outcome.model).nbytes
     ms = job.given.stopwatch.source_ms * timing.ratio
-    why = None if request.rss else once_timed(record.expected.lost, ms, nbytes / 1e6, request.known)
+    mb, known = nbytes / 1e6, request.known
+    if plain is not None or not isinstance(
+        job.given.target, OrtTarget
+    ):  # what is timed is not the file that is published
+        mb, known = record.expected.mb, tuple(map(_with_counted_size, known))
+    why = None if request.rss else once_timed(record.expected.lost, ms, mb, known)
     if why is not None:
         raise _Ended(record, why)
     judged = job.judge(job.outcome.model)
@@ -131,6 +163,13 @@ def _judged(
     job.outcome.stages.append(Stage(name, nbytes, ms, judged.points, changes, timing, paid=None, judged=judged))
     check_quality(job)
     return _published(source, request, flow, job, record)
+
+
+def _with_counted_size(record: TrialRecord) -> TrialRecord:
+    """Return a record with the megabytes of its weights in the place of those of its files, as they are known before a file is there."""
+    if record.measured is None or record.expected is None:
+        return record
+    return replace(record, measured=replace(record.measured, mb=record.expected.mb))
 
 
 def _pass(job: Job, spec: PassBase, request: TrialRequest) -> Changes:

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 import headway
 from headway.errors import GateError
+from headway.exporter.compress.job import Job
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import read_recipe
 from headway.exporter.search import evaluate as module
@@ -62,6 +64,53 @@ def test_what_cannot_reach_the_front_is_stopped_before_it_costs(
     timed = evaluate(source, replace(request(facts, tmp_path, whole, 5), known=(best,)))
     assert timed.state == "stopped" and "trial 4 loses no more" in timed.why
     assert [p.name for p in tmp_path.iterdir()] == ["001"]
+
+
+def test_int8_without_kernels_here_has_the_latency_of_its_cut_in_float(
+    source: PreparedSource, facts: SourceFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = evaluate(source, request(facts, tmp_path, replace(CUT, quantize="none", float_blocks=0), 1))
+    monkeypatch.setattr(Job, "times_int8", False)
+    made = evaluate(source, request(facts, tmp_path, CUT, 2))
+    assert plain.measured is not None and made.measured is not None
+    assert made.measured.ms == pytest.approx(plain.measured.ms) and made.measured.ms < 0.9 * facts.ms
+    assert made.expected is not None and made.measured.mb < plain.measured.mb
+    # A bundle of the same losses, latency and weights beats it by them alone: its files may have other bytes.
+    same = record(4, made.expected.lost or 0.0, made.measured.ms, 1e6, expected=replace(made.expected, ms=1e6))
+    again = evaluate(source, replace(request(facts, tmp_path, CUT, 5), known=(same,)))
+    assert again.why == "measured, it is beaten by trial 4"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no memory\nfor it"), MemoryError("no memory for it"), Fail("no memory for it")]
+)
+@pytest.mark.parametrize("place", ["cut_by_table", "build_artifact"])
+def test_what_torch_or_onnxruntime_cannot_do_is_refused(
+    source: PreparedSource,
+    facts: SourceFacts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    place: str,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, place, fails)
+    made = evaluate(source, request(facts, tmp_path, TrialSettings(1.5, ("heads",))))
+    assert made.state == "refused" and made.why == f"it could not be made: {type(error).__name__}: no memory for it"
+    assert (made.expected is not None) == (place == "build_artifact") and not list(tmp_path.iterdir())
+
+
+def test_faults_of_the_code_are_raised(
+    source: PreparedSource, facts: SourceFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(module, "cut_by_table", fails)
+    with pytest.raises(OSError, match="no space"):
+        evaluate(source, request(facts, tmp_path, TrialSettings(1.5, ("heads",))))
 
 
 def test_latencies_are_told_in_milliseconds_of_the_first_run(
