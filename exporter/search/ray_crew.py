@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,11 +18,6 @@ from .evaluate import TrialRequest, evaluate
 from .prepared_source import PreparedSource, prepared
 from .ray_stopwatch import Elsewhere
 from .trial_record import TrialRecord
-from .trial_settings import key_of_settings
-
-_MOST_LOSSES = 3
-"""A trial whose process ends so often is given up: it may need more memory than there is."""
-
 
 _LOOK_SECONDS = 5.0
 """So often it is seen whether a trial waits for a processor that is gone."""
@@ -84,7 +78,6 @@ class RayCrew:
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, TrialRequest]] = {}
         self._started: dict[Any, Any] = {}
-        self._losses: Counter[str] = Counter()
 
     def facts(self, known: SourceFacts | None) -> SourceFacts:
         """Return what is known of the source, measured on the cluster where it was not `known`.
@@ -109,7 +102,7 @@ class RayCrew:
         self._running[maker.make.remote(request)] = (maker, request)
 
     def next(self) -> TrialRecord:
-        """Wait for the next trial that ends; one whose process or node was lost is "lost", and "refused" where that came too often."""
+        """Wait for the next trial that ends; one whose process or node was lost is "lost"."""
         while not (ended := self._ray.wait(list(self._running), num_returns=1, timeout=_LOOK_SECONDS)[0]):
             self._move_waiting()
         task = ended[0]
@@ -120,12 +113,7 @@ class RayCrew:
         except self._ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())[:300]
             record = replace(record, why=f"its process or node was lost: {reason}")
-            key = key_of_settings(request.settings)
-            self._losses[key] += 1
             shutil.rmtree(request.out, ignore_errors=True)
-            if self._losses[key] >= _MOST_LOSSES:
-                why = f"its process ended {_MOST_LOSSES} times, perhaps for lack of memory: {reason}"
-                record = replace(record, state="refused", why=why)
         else:
             self._idle.append(maker)
         return record

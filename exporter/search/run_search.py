@@ -126,7 +126,11 @@ class _Search:
                 more = self._begin_next()
             if not self._running:
                 return
-            record = self.crew.next()
+            try:
+                record = self.crew.next()
+            except KeyboardInterrupt:
+                self.study.excuse()
+                raise
             self._running.discard(record.number)
             with written(self.request.out):
                 self.study.tell(record, self.seconds)

@@ -7,6 +7,7 @@ the journal: a search that was killed and goes on tries the same as one that was
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from .trial_settings import TrialSettings, draw, first_picks, key_of_settings
 
 JOURNAL = "trials.journal"
 _NAME = "headway"
-_RECORD, _REPEATS, _SECONDS = "record", "repeats", "seconds"
+_RECORD, _REPEATS, _SECONDS, _EXCUSED = "record", "repeats", "seconds", "excused"
 _STARTUP = 10
 """So many trials are known before the sampler trusts them."""
+
+MOST_LOSSES = 3
+"""A trial whose process ends so often is given up: it may need more memory than there is, and the search would make nothing else."""
 
 _LUCKY, _TRIES = 4, 64
 """So often the sampler may propose what was tried before; then values are drawn at random, and at last the space counts as tried."""
@@ -59,6 +63,7 @@ class SearchStudy:
                 _record_of(trial) for trial in self._study.get_trials(deepcopy=False) if _RECORD in trial.user_attrs
             ]
             self._again = self._give_up_running()
+            self._losses = self._count_losses()
         except (ValueError, KeyError, TypeError, Mismatch) as error:
             raise SourceError(
                 f"{journal}: cannot be read ({error}): give --force to begin anew, or another --out"
@@ -79,22 +84,35 @@ class SearchStudy:
         for attempt in range(_TRIES):
             number, trial, settings = self._draw(at_random=attempt >= _LUCKY)
             same = self._same_as(settings)
-            if same is None:
+            if same is None and self._losses[key_of_settings(settings)] >= MOST_LOSSES:
+                why = f"its process ended {MOST_LOSSES} times, perhaps for lack of memory"
+                self._note(trial, TrialRecord(number, settings.to_json(), "refused", why))
+            elif same is None:
                 trial.set_user_attr("settings", settings.to_json())
                 self._running[number] = (trial, settings)
                 return number, settings
-            trial.set_user_attr(_REPEATS, same.number if isinstance(same, TrialRecord) else same)
-            self._close(trial, same if isinstance(same, TrialRecord) else None)
+            else:
+                trial.set_user_attr(_REPEATS, same.number if isinstance(same, TrialRecord) else same)
+                self._close(trial, same if isinstance(same, TrialRecord) else None)
         return None
 
     def tell(self, record: TrialRecord, seconds: float) -> None:
         """Take note of what a trial did, and of how long the search has run by then."""
-        trial, _ = self._running.pop(record.number)
-        trial.set_user_attr(_RECORD, record.to_json())
+        trial, settings = self._running.pop(record.number)
         if record.state == "lost":
             self._again.append(dict(trial.params))
-        self._close(trial, record)
+            self._losses[key_of_settings(settings)] += 1
+        self._note(trial, record)
         self._study.set_user_attr(_SECONDS, seconds)
+
+    def excuse(self) -> None:
+        """Take note that the trials under way end by the user's wish, and are not lost."""
+        for trial, _ in self._running.values():
+            trial.set_user_attr(_EXCUSED, True)
+
+    def _note(self, trial: Any, record: TrialRecord) -> None:
+        trial.set_user_attr(_RECORD, record.to_json())
+        self._close(trial, record)
         self._records.append(record)
 
     def _draw(self, *, at_random: bool) -> tuple[int, Any, TrialSettings]:
@@ -154,6 +172,12 @@ def _tried(trial: Any) -> dict[str, Any] | None:
         return dict(trial.params)
     fixed: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
     return fixed
+
+    def _count_losses(self) -> Counter[str]:
+        """Return by settings how many trials ended with their process, in all runs of the search."""
+        failed = [t for t in self._study.get_trials(deepcopy=False) if t.state == self._optuna.trial.TrialState.FAIL]
+        attributes = [t.user_attrs for t in failed if "settings" in t.user_attrs and _EXCUSED not in t.user_attrs]
+        return Counter(key_of_settings(TrialSettings.from_json(known["settings"])) for known in attributes)
 
 
 def _suggest(trial: Any, name: str, values: Sequence[Any]) -> Any:

@@ -143,6 +143,28 @@ def test_a_lost_trial_is_made_again_and_counts_once(facts: SourceFacts, recipe: 
     assert front.trials == {"bundle": 3} and not records
 
 
+def test_a_search_that_the_user_stops_again_and_again_goes_on(
+    facts: SourceFacts, recipe: Recipe, tmp_path: Path
+) -> None:
+    request = SearchRequest(recipe, tmp_path / "out", 60, 1)
+
+    @contextmanager
+    def stopped() -> Any:
+        with stub(tmp_path, [], facts)() as crew:
+
+            def interrupt() -> None:
+                raise KeyboardInterrupt
+
+            crew.next = interrupt
+            yield crew
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            search(request, stopped)
+    front = search(request, stub(tmp_path, [record(0, 1.0, 1.0, 1.0)], facts))
+    assert front.trials == {"bundle": 1}
+
+
 def test_an_empty_front_says_why(facts: SourceFacts, recipe: Recipe, tmp_path: Path) -> None:
     refused = [record(0, 1.0, 1.0, 1.0, state="refused", measured=None, why="it has no blocks") for _ in range(2)]
     request = SearchRequest(recipe, tmp_path / "out", 60, 2)

@@ -109,6 +109,35 @@ def test_a_lost_trial_is_made_again(tmp_path: Path) -> None:
     assert len(study.records) == 11
 
 
+@pytest.mark.parametrize("killed", [0, 1, 2, 3])
+def test_a_trial_that_ends_its_process_again_and_again_is_given_up(tmp_path: Path, killed: int) -> None:
+    """It is counted over all runs: those that a kill ended, and those of a process elsewhere."""
+    worst = None
+    for _ in range(killed):
+        worst = SearchStudy(tmp_path, SPACE, 0).ask()
+    study = SearchStudy(tmp_path, SPACE, 0)
+    for _ in range(3 - killed):
+        worst = study.ask()
+        assert worst is not None
+        study.tell(TrialRecord(worst[0], worst[1].to_json(), "lost", "its node is gone"), 1.0)
+    assert worst is not None and not study.records
+    other = study.ask()
+    assert other is not None and key_of_settings(other[1]) != key_of_settings(worst[1])
+    study.tell(outcome(*other), 2.0)
+    for one in (study, SearchStudy(tmp_path, SPACE, 0)):
+        refused, _ = one.records
+        assert refused.state == "refused" and refused.what == worst[1] and "ended 3 times" in refused.why
+
+
+def test_a_trial_that_the_user_stops_is_not_lost(tmp_path: Path) -> None:
+    tried = []
+    for _ in range(5):
+        study = SearchStudy(tmp_path, SPACE, 0)
+        tried.append(study.ask())
+        study.excuse()
+    assert len({key_of_settings(one[1]) for one in tried if one is not None}) == 1 and not study.records
+
+
 def test_trials_under_way_are_not_begun_twice_and_a_small_space_ends(tmp_path: Path) -> None:
     space = SearchSpace(speedups=[1.0], vocabulary=[1.0], quantize=["none", "int8"], float_blocks=[0, 1])
     study = SearchStudy(tmp_path, space, 0)
