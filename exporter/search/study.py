@@ -165,6 +165,12 @@ class SearchStudy:
             self._storage.set_trial_state_values(trial._trial_id, states.FAIL)
         return [tried for trial in left if (tried := _tried(trial)) is not None]
 
+    def _count_losses(self) -> Counter[str]:
+        """Return by settings how many trials ended with their process, in all runs of the search."""
+        failed = [t for t in self._study.get_trials(deepcopy=False) if t.state == self._optuna.trial.TrialState.FAIL]
+        attributes = [t.user_attrs for t in failed if "settings" in t.user_attrs and _EXCUSED not in t.user_attrs]
+        return Counter(key_of_settings(TrialSettings.from_json(known["settings"])) for known in attributes)
+
 
 def _tried(trial: Any) -> dict[str, Any] | None:
     """Return what a trial tried, or was about to try; None where nothing was drawn yet."""
@@ -172,12 +178,6 @@ def _tried(trial: Any) -> dict[str, Any] | None:
         return dict(trial.params)
     fixed: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
     return fixed
-
-    def _count_losses(self) -> Counter[str]:
-        """Return by settings how many trials ended with their process, in all runs of the search."""
-        failed = [t for t in self._study.get_trials(deepcopy=False) if t.state == self._optuna.trial.TrialState.FAIL]
-        attributes = [t.user_attrs for t in failed if "settings" in t.user_attrs and _EXCUSED not in t.user_attrs]
-        return Counter(key_of_settings(TrialSettings.from_json(known["settings"])) for known in attributes)
 
 
 def _suggest(trial: Any, name: str, values: Sequence[Any]) -> Any:

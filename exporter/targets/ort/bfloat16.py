@@ -44,8 +44,9 @@ def lower_bfloat16(model: ir.Model) -> Bfloat16:
         table, rows = node.inputs[0], node.outputs[0]
         # Only what is looked up by the ids of tokens: biases by position are few, and are added to scores.
         # A table that something else reads too, as a tied output head, would be stored twice.
-        alone = table is not None and all(reader.op_type == "Gather" for reader in consumers(table))
-        if alone and _is_large(table) and is_lookup(node, table) and rows in content and consumers(rows):
+        if table is None or any(reader.op_type != "Gather" for reader in consumers(table)):
+            continue
+        if _is_large(table) and is_lookup(node, table) and rows in content and consumers(rows):
             node.replace_input_with(0, _rounded(graph, table, rounded))
             name = str(rows.name)
             rows.name, rows.type = f"{name}.bfloat16", ir.TensorType(ir.DataType.BFLOAT16)
