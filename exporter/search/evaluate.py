@@ -99,6 +99,8 @@ def _refusing(record: TrialRecord) -> Iterator[None]:
     except (_Ended, NothingMeasures):
         raise
     except HeadwayError as error:
+        if isinstance(error.__cause__, OSError):  # a full disk refuses every trial, and none for good
+            raise
         raise _Ended(record, str(error), "refused") from error
     except Exception as error:
         if not isinstance(error, RuntimeError | MemoryError) and not type(error).__module__.startswith("onnxruntime."):

@@ -7,7 +7,7 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 import headway
-from headway.errors import GateError
+from headway.errors import GateError, UsageError
 from headway.exporter.compress.job import Job
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import read_recipe
@@ -97,20 +97,20 @@ def test_what_torch_or_onnxruntime_cannot_do_is_refused(
         raise error
 
     monkeypatch.setattr(module, place, fails)
-    made = evaluate(source, request(facts, tmp_path, TrialSettings(1.5, ("heads",))))
+    made = evaluate(source, request(facts, tmp_path, TrialSettings(1.5, ("neurons",))))
     assert made.state == "refused" and made.why == f"it could not be made: {type(error).__name__}: no memory for it"
     assert (made.expected is not None) == (place == "build_artifact") and not list(tmp_path.iterdir())
 
 
-def test_faults_of_the_code_are_raised(
+def test_a_full_disk_is_no_result_of_a_trial(
     source: PreparedSource, facts: SourceFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
         raise OSError(28, "no space")
 
     monkeypatch.setattr(module, "cut_by_table", fails)
-    with pytest.raises(OSError, match="no space"):
-        evaluate(source, request(facts, tmp_path, TrialSettings(1.5, ("heads",))))
+    with pytest.raises(UsageError, match="the disk is full"):
+        evaluate(source, request(facts, tmp_path, TrialSettings(1.5, ("neurons",))))
 
 
 def test_latencies_are_told_in_milliseconds_of_the_first_run(
