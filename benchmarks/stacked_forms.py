@@ -31,7 +31,7 @@ def cell(source: Path, follows: str, text: Path, out: Path) -> dict[str, Any]:
     """Return what became of a checkpoint, or why nothing did."""
     made = followed(source, follows, text, out, speedup=SPEEDUP)
     if isinstance(made, str):
-        return {"refused": made}
+        return {"refused": made.replace(str(source), "the checkpoint")}
     figures: dict[str, Any] = {"bytes": made.artifact_bytes, "dtype": made.parity.dtype}
     if follows == CUT and made.manifest.compression is not None:
         figures["speedup"] = made.manifest.compression["speedup"]

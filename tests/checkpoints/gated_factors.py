@@ -31,8 +31,9 @@ class GatedFactors(torch.nn.Module):
     def __init__(self, dense: torch.nn.Linear, log_alpha: torch.Tensor):
         super().__init__()
         rank = len(log_alpha)
-        self.weight = torch.nn.Parameter(torch.randn(dense.in_features, rank) * 0.1)
-        self.weight_proj = torch.nn.Parameter(torch.randn(rank, dense.out_features) * 0.5)
+        # A gain of about 1 at any width: where activations grow from layer to layer, rounding would decide what a model answers.
+        self.weight = torch.nn.Parameter(torch.randn(dense.in_features, rank) * 0.6 / dense.in_features**0.5)
+        self.weight_proj = torch.nn.Parameter(torch.randn(rank, dense.out_features) * 2.4 / rank**0.5)
         self.bias = dense.bias
         self.mask = Gates(log_alpha)
 

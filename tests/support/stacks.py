@@ -44,7 +44,8 @@ REFUSED = {
 def write_text(path: Path, count: int = 120) -> Path:
     """Write different lines of random words."""
     rng = random.Random(0)
-    path.write_text("\n".join({" ".join(rng.choices(models.WORDS, k=rng.randint(3, 20))) for _ in range(count)}))
+    lines = dict.fromkeys(" ".join(rng.choices(models.WORDS, k=rng.randint(3, 20))) for _ in range(count))
+    path.write_text("\n".join(lines))
     return path
 
 

@@ -1,6 +1,5 @@
 """Compressed checkpoints, each beside its uncompressed sibling."""
 
-import re
 from typing import Any
 
 from .. import markdown
@@ -65,14 +64,11 @@ def _cell(cell: dict[str, Any] | None, reasons: list[str]) -> str:
     if cell is None:
         return "not tried"
     if "refused" in cell:
-        reason = markdown.sentence(_PLACE.sub("the checkpoint", cell["refused"].partition(": ")[2]))
+        reason = markdown.sentence(cell["refused"].partition(": ")[2])
         if reason not in reasons:
             reasons.append(reason)
         return f"refused ({reasons.index(reason) + 1})"
     return f"{cell['speedup']:.2f}×" if "speedup" in cell else "yes"
-
-
-_PLACE = re.compile(r"/tmp/\S+?(?=:)")
 
 
 def large() -> str:
