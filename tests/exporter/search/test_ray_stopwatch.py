@@ -25,7 +25,7 @@ def test_measurements_go_to_nodes_of_the_label_while_there_is_one(
     assert where.run(node_of) == measuring.node_id
     cluster.remove_node(measuring, allow_graceful=False)
     monkeypatch.setattr(ray_stopwatch, "_LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(ray_stopwatch, "_PATIENCE", 40)
+    monkeypatch.setattr(ray_stopwatch, "_PATIENCE", 5)
     with pytest.raises(NothingMeasures, match="no node of the cluster carries the label headway:kind-a any more"):
         where.run(node_of)
 

@@ -22,7 +22,7 @@ from headway.replaced import lock
 
 from tests.support.searching import record, search_recipe
 
-TRIALS = 7
+TRIALS = 5
 
 
 class Known(OwnCrew):
@@ -88,9 +88,9 @@ def test_the_same_seed_gives_the_same_front_also_where_it_was_stopped(
         assert stages[-1]["ms"] == bundle.measured.ms and stages[-1]["quality"] == bundle.measured.quality
     parted = SearchRequest(recipe, tmp_path / "parted", 60, TRIALS)
     with pytest.raises(Killed):
-        search(parted, lambda: hire(4))
+        search(parted, lambda: hire(3))
     kept = read_front(parted.out)
-    assert kept.bundles and sum(kept.trials.values()) == 4
+    assert kept.bundles and sum(kept.trials.values()) == 3
     (parted.bundles / "999").mkdir()
     (parted.bundles / ".005.new-abc").mkdir()
     (parted.bundles / ".006.recover.safetensors").touch()
