@@ -128,7 +128,7 @@ class RayCrew:
 
     def close(self) -> None:
         """End the processes; what they were making is lost."""
-        for maker in [*self._idle, *(maker for maker, _ in self._running.values())]:
+        for maker in self._started:  # one that was refused holds its processor, too
             self._ray.kill(maker)
 
     def _maker(self) -> Any:
