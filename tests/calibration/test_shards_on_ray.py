@@ -43,6 +43,7 @@ def assert_same(found: ShardSums, alone: ShardSums) -> None:
         assert np.array_equal(found.sums.drawn[name].rows, alone.sums.drawn[name].rows)
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_nothing(cluster: Any, sent: tuple[Sent, np.ndarray, ShardSums]) -> None:
     nodes = [add_node(cluster), add_node(cluster)]
     told: list[int] = []
@@ -58,11 +59,12 @@ def test_a_lost_node_changes_nothing(cluster: Any, sent: tuple[Sent, np.ndarray,
     cluster.remove_node(nodes.pop(), allow_graceful=False)
 
 
-def test_what_fails_on_a_node_is_said_as_it_would_be_here(
+def test_a_node_counts_as_a_thread_here_and_says_what_fails(
     cluster: Any, sent: tuple[Sent, np.ndarray, ShardSums]
 ) -> None:
     node = add_node(cluster)
-    message, weights, _ = sent
+    message, weights, alone = sent
+    assert_same(count_on_ray("auto", message, weights), alone)
     changed = replace(message.corpus, states=((0, 0), *message.corpus.states[1:]))
     with pytest.raises(UsageError, match=r"corpus\.jsonl: is another file on"):
         count_on_ray("auto", replace(message, corpus=changed), weights)

@@ -27,6 +27,13 @@ def crew_of(versions: tuple[str, str] | None = None, size: int = 2) -> RayCrew:
     return RayCrew(ray, plan, size, lambda *_, **__: None, SlowMaker)
 
 
+@pytest.fixture(scope="module")
+def node(cluster: Any) -> Any:
+    """Give the cluster a node of one processor."""
+    return add_node(cluster)
+
+
+@pytest.mark.slow
 def test_a_lost_node_costs_its_running_trial(cluster: Any) -> None:
     nodes = [add_node(cluster), add_node(cluster)]
     crew = crew_of()
@@ -59,7 +66,7 @@ def test_a_lost_node_costs_its_running_trial(cluster: Any) -> None:
     assert lost and len(set(lost)) == 1 and sorted(done) == sorted(set(begun))
 
 
-def test_a_trial_that_ends_its_process_is_lost(cluster: Any) -> None:
+def test_a_trial_that_ends_its_process_is_lost(node: Any) -> None:
     crew = crew_of(size=1)
     crew.begin(SlowRequest(LAST))  # type: ignore[arg-type]
     record = crew.next()
@@ -67,7 +74,7 @@ def test_a_trial_that_ends_its_process_is_lost(cluster: Any) -> None:
     assert record.state == "lost" and "its process or node was lost" in record.why
 
 
-def test_nodes_need_the_same_versions(cluster: Any) -> None:
+def test_nodes_need_the_same_versions(node: Any) -> None:
     crew = crew_of(("0.0.1", "3.9.0"))
     with pytest.raises(TargetError, match=r"a node has Headway 0.0.1 on Python 3.9.0, and this is Headway"):
         crew.facts(None)
