@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,30 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="package")
-def timed() -> Iterator[pytest.MonkeyPatch]:
-    """Latencies are those of a table, for the tests of this folder alone."""
-    with fixed_latencies() as patch:
-        yield patch
+@pytest.fixture(autouse=True)
+def timed() -> Iterator[None]:
+    """Latencies are those of a table, in each test of this folder and in no other that runs between them."""
+    with fixed_latencies():
+        yield
 
 
 @pytest.fixture(scope="package")
 def source(
     classifier: Path,  # noqa: F811
     lines: Path,
-    timed: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PreparedSource]:
     recipe = search_recipe(classifier, lines)
-    with prepared(recipe, work=tmp_path_factory.mktemp("search-work"), allow_pickle=False) as one:
+    with ExitStack() as stack:
+        with fixed_latencies():
+            one = stack.enter_context(prepared(recipe, work=tmp_path_factory.mktemp("search-work"), allow_pickle=False))
         yield one
 
 
 @pytest.fixture(scope="package")
 def facts(source: PreparedSource) -> SourceFacts:
-    return facts_of(source)
+    with fixed_latencies():
+        return facts_of(source)
 
 
 @pytest.fixture(scope="package")
