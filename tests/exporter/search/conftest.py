@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from headway.exporter.search.prepared_source import PreparedSource, prepared
 
 from tests.support import models
 from tests.support.compressing import classifier  # noqa: F401
-from tests.support.ray_clusters import cluster_here
+from tests.support.ray_clusters import cluster  # noqa: F401
 from tests.support.searching import fixed_latencies, search_recipe
 
 
@@ -33,7 +32,7 @@ def timed() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def source(
     classifier: Path,  # noqa: F811
     lines: Path,
@@ -46,15 +45,7 @@ def source(
         yield one
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def facts(source: PreparedSource) -> SourceFacts:
     with fixed_latencies():
         return facts_of(source)
-
-
-@pytest.fixture(scope="package")
-def cluster() -> Iterator[Any]:
-    """Yield a Ray cluster of a head that computes nothing; tests add nodes."""
-    pytest.importorskip("ray", reason="the extra search is not installed")
-    with cluster_here() as made:
-        yield made
