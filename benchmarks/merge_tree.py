@@ -1,21 +1,21 @@
 """Simulate what a cluster does with the shards of a corpus: tasks, sums that are merged pair by pair, nodes that are lost.
 
-Time is simulated, so a thousand nodes take no more than a second. Each task and each merge takes one processor. A lost node takes the work
-that it does and the sums that it holds with it: what they were made of is counted again. A node of the same kind takes its place.
+Nothing waits: time is a number here. A node does one task or one merge at a time. A lost node takes the work that it does and the sums
+that it holds with it: what they were made of is counted again. A node of the same kind takes its place.
 """
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What is simulated. Times are seconds, of a task without its shards' own time none.
+    """What is simulated. Times are seconds.
 
-    `spread` is the standard deviation of a task's time, as a part of it: stragglers. `lost_per_hour`: how often a node is lost.
+    `spread` is the standard deviation of a task's time, as a part of it: stragglers. `lost_per_hour`: how often each node is lost.
     """
 
     nodes: int
@@ -44,9 +44,10 @@ class Outcome:
 
 @dataclass
 class _Node:
+    """The event that ends what a node does, and the tasks that are in it."""
+
     job: int = 0
-    work: frozenset[int] = frozenset()
-    sums: list[frozenset[int]] = field(default_factory=list)
+    work: tuple[int, ...] = ()
 
 
 def simulate(cluster: Cluster) -> Outcome:
@@ -54,6 +55,7 @@ def simulate(cluster: Cluster) -> Outcome:
     rng = np.random.default_rng(cluster.seed)
     nodes = [_Node() for _ in range(cluster.nodes)]
     waiting = list(range(cluster.tasks))[::-1]
+    held: list[tuple[int, tuple[int, ...]]] = []  # sums that wait for another one: their node, and the tasks in them
     events: list[tuple[float, int, str, int]] = []
     number = lost = repeated = merges = most = 0
     now = 0.0
@@ -65,17 +67,14 @@ def simulate(cluster: Cluster) -> Outcome:
         return number
 
     def start(index: int) -> None:
-        """Give a free node a merge of two sums, or a task."""
+        """Give a free node a task, or a merge of two sums."""
         node = nodes[index]
-        held = [(i, s) for i, n in enumerate(nodes) for s in n.sums] if not waiting else []
         if waiting:
-            node.work = frozenset([waiting.pop()])
+            node.work = (waiting.pop(),)
             slow = max(0.1, 1 + cluster.spread * rng.standard_normal())
             node.job = later(cluster.task_seconds * slow, "done", index)
         elif len(held) > 1:
-            for owner, sums in held[:2]:
-                nodes[owner].sums.remove(sums)
-            node.work = held[0][1] | held[1][1]
+            node.work = held.pop()[1] + held.pop()[1]
             node.job = later(cluster.merge_seconds, "merged", index)
         else:
             idle.add(index)
@@ -90,7 +89,8 @@ def simulate(cluster: Cluster) -> Outcome:
         node = nodes[index]
         if kind == "lost":
             lost += 1
-            gone = [t for s in (node.work, *node.sums) for t in s]
+            gone = [task for work in (node.work, *(w for owner, w in held if owner == index)) for task in work]
+            held[:] = [one for one in held if one[0] != index]
             repeated += len(gone)
             waiting += gone
             nodes[index] = _Node()
@@ -98,15 +98,12 @@ def simulate(cluster: Cluster) -> Outcome:
             later(rng.exponential(3600 / cluster.lost_per_hour), "lost", index)
             start(index)
         elif node.job == job:  # else the node was lost meanwhile
-            work, node.work, node.job = node.work, frozenset(), 0
-            node.sums.append(work)
+            held.append((index, node.work))
             merges += kind == "merged"
-            most = max(most, len(node.sums))
-            if len(work) == cluster.tasks:
-                return Outcome(now, Counter(work), merges, lost, repeated, most)
+            most = max(most, sum(owner == index for owner, _ in held))
+            if len(node.work) >= cluster.tasks:
+                return Outcome(now, Counter(node.work), merges, lost, repeated, most)
+            nodes[index] = _Node()
             start(index)
-        for free in sorted(idle):
-            idle.discard(free)
-            start(free)
-            if free in idle:
-                break
+        while idle and (waiting or len(held) > 1):
+            start(idle.pop())
