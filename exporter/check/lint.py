@@ -29,7 +29,10 @@ _INTEGER_PRODUCTS = {"MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, "Mat
 """Operators that multiply bytes, and which of their inputs holds the weights."""
 
 _CURE = f"set session entry {X64_PRECISION}=1, use 7-bit weights, or Headway's kernels"
-_CURE_ORT = f"nothing optimizes a .ort file when it is loaded, so that {X64_PRECISION} does not help: export for --target ort there"
+_CURE_ORT = (
+    f"nothing optimizes a .ort file when it is loaded, so that {X64_PRECISION} does not help: export it for --target ort-mobile, "
+    "which stores these weights as uint8"
+)
 
 
 @dataclass(frozen=True)

@@ -65,17 +65,23 @@ class Fusions:
 
 
 def lower(
-    model: ir.Model, anatomy: Anatomy, kernels: Kernels = "stock", *, nibbles: bool = True, bfloat16: bool = False
+    model: ir.Model,
+    anatomy: Anatomy,
+    kernels: Kernels = "stock",
+    *,
+    nibbles: bool = True,
+    unsigned: bool = False,
+    bfloat16: bool = False,
 ) -> Fusions:
     """Lower a canonical model in place; with `kernels="custom"` to packed tokens and Headway's own operators.
 
-    "auto" uses those operators too, and packs tokens where that is possible. `nibbles` as in `lower_matmuls`; `bfloat16`: float32
-    weights are stored in bfloat16, which needs those operators. Raise TargetError naming the node where an expected fusion did
-    not happen, or which cannot run on packed tokens.
+    "auto" uses those operators too, and packs tokens where that is possible. `nibbles` and `unsigned` as in `lower_matmuls`;
+    `bfloat16`: float32 weights are stored in bfloat16, which needs those operators. Raise TargetError naming the node where an
+    expected fusion did not happen, or which cannot run on packed tokens.
     """
     graph = model.graph
     graph.opset_imports[CONTRIB] = 1
-    fusions = Fusions(matmuls=lower_matmuls(model, kernels=kernels != "stock", nibbles=nibbles))
+    fusions = Fusions(matmuls=lower_matmuls(model, kernels=kernels != "stock", nibbles=nibbles, unsigned=unsigned))
     remove_unused(model)
     if bfloat16:
         fusions.bfloat16 = lower_bfloat16(model)

@@ -1,10 +1,13 @@
 """ONNX Runtime on phones: the graph of target `ort` in ORT format (`.ort`), and what a reduced build of the runtime needs.
 
 Nothing optimizes a `.ort` file when it is loaded, so every fusion has to be made here. The lowering of target `ort` leaves few; the
-runtime's own optimizer then runs up to its level "extended". It is kept from layouts that only x86 has, from the sums of bytes that
-only old x86 processors need, and from folding constants, which would turn int8 and float16 weights into float32. With
+runtime's own optimizer then runs up to its level "extended". It is kept from layouts that only x86 has, and from folding constants,
+which would turn int8 and float16 weights into float32. With
 `graph_optimization: device` its changes are recorded in the file instead, and the runtime replays them on the phone, where
 accelerators may take whole nodes.
+
+Weights of int8 matmuls are stored as uint8 around 128. No session entry could make sums of int8 weights exact on old x86 processors
+here, and phones multiply both as fast.
 
 A second export gives the same nodes and tensors, but not the same bytes: the runtime writes one list (which types operators
 constrain) in the order of a hash with a random seed.
@@ -27,7 +30,7 @@ from ...passes.quantize import StoreHalf
 from ...recipe.recipe import Recipe
 from ..base import TargetSpec
 from ..ort.target import MODEL_FILE as ONNX_FILE
-from ..ort.target import SLOW_FUSIONS, OrtTarget, files, write
+from ..ort.target import SLOW_FUSIONS, OrtTarget, files, lower, write
 from .ort_format import OrtFile, check_operators, full_build, lacks, read_ort
 
 MODEL_FILE = "model.ort"
@@ -53,7 +56,7 @@ class OrtMobileTarget(OrtTarget):
     def lower(self, model: ir.Model, anatomy: Anatomy, text: object = None) -> dict[str, int]:
         if self.precision == "fp16":
             StoreHalf()(model)
-        return super().lower(model, anatomy)
+        return lower(model, anatomy, unsigned=True).as_dict()
 
     def build(self, model: ir.Model, directory: Path, text: object = None) -> None:
         """Write `model.ort` and `required_operators_and_types.config`. Raise TargetError for a node without a kernel on phones."""

@@ -84,7 +84,8 @@ def test_int8_matmuls_run_in_int8(rounded: Exported, mobile: Exported) -> None:
     assert operators["com.microsoft.MatMulIntegerToFloat"] == 6 * 4
     assert "ai.onnx.DequantizeLinear" not in operators and "ai.onnx.MatMul" not in operators
     file = read_ort(rounded.path / "model.ort")
-    assert {t.dtype for t in file.tensors.values() if t.name.endswith("query.weight")} == {"int8"}
+    weights = [t for t in file.tensors.values() if t.name.endswith("query.weight.unsigned")]
+    assert len(weights) == 4 and {t.dtype for t in weights} == {"uint8"}
     assert rounded.manifest.compression is not None
     assert rounded.manifest.anatomy["embeddings"]["embeddings.word_embeddings.weight"] == [60, 32]
     assert verify_bundle(rounded.path, None, None).ok
