@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from platform import node
 
-from ..bulk.shards import Shard, files_of, may_lack, names_of, read_shard, shards_of
+from ..bulk.shards import Shard, files_of, names_of, read_shard, shards_of, state_of, texts_of
 from ..bulk.text_column import text_column
 from ..errors import UsageError
 from .labels import LABELS
@@ -39,26 +39,18 @@ class Corpus:
             raise UsageError(
                 f"{shard.file}: is not there on {node()}: the corpus has to lie on every node by the same path"
             )
-        if _state(shard.file) != self.states[number]:
+        if state_of(shard.file) != self.states[number]:
             raise UsageError(
                 f"{shard.file}: is another file on {node()} than when the corpus was split, by its size or time: leave the files alone, "
                 "and have one file system for all nodes"
             )
-        table = read_shard(shard)
-        if self.columns[number] not in table.column_names and may_lack(shard.file):
-            return []
-        column = table.column(self.columns[number]).to_pylist()
-        rows = []
-        for at, value in enumerate(column, shard.start):
-            if value is not None and not isinstance(value, str):
-                raise UsageError(
-                    f"{shard.file}: row {at + 1} of {self.columns[number]!r} is no text but a {type(value).__name__}: name another "
-                    "`column` (--column)"
-                )
-            text = (value or "").strip()
-            if text and digest_of(text) not in self.left_out:
-                rows.append((at, text))
-        return rows
+        texts = texts_of(read_shard(shard), shard, self.columns[number])
+        rows = ((at, (text or "").strip()) for at, text in enumerate(texts, shard.start))
+        return [(at, text) for at, text in rows if text and not self._is_left_out(text)]
+
+    def _is_left_out(self, text: str) -> bool:
+        """Return whether a text is left out, or a line of it: other readers of text files take more characters for the end of a line."""
+        return any(digest_of(part) in self.left_out for part in (text, *text.splitlines()))
 
 
 def open_corpus(
@@ -85,7 +77,7 @@ def open_corpus(
             raise UsageError(f"{file}: holds no text")
         names, texts = names_of(file, column)
         shards += parts
-        states += [_state(file)] * len(parts)
+        states += [state_of(file)] * len(parts)
         columns += [text_column(file, names, [n for n in texts if n not in LABELS], column)] * len(parts)
     return Corpus(tuple(shards), tuple(columns), tuple(states), frozenset(map(digest_of, left_out)))
 
@@ -93,8 +85,3 @@ def open_corpus(
 def digest_of(text: str) -> bytes:
     """Return 16 bytes that stand for a text."""
     return hashlib.blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _state(file: Path) -> tuple[int, int]:
-    about = file.stat()
-    return about.st_size, about.st_mtime_ns

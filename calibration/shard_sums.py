@@ -46,10 +46,7 @@ class ShardSums:
             raise SourceError(
                 f"shard {min(both)} of the corpus was counted together with others that are missing; run again"
             )
-        if self.sums.tokens + other.sums.tokens > MOST_TOKENS:
-            raise SourceError(
-                f"the corpus has more than {MOST_TOKENS:,} tokens, beyond which sums are not exact: give fewer shards"
-            )
+        _check_exact(self.sums.tokens + other.sums.tokens)
         self.sums.merge(other.sums)
         self.shards |= other.shards
 
@@ -98,12 +95,17 @@ def count_shards(
         except NotFinite as error:
             where = f"row {error.text.row + 1} of {corpus.shards[number].file}"
             raise refusal(error, session, where) from None
-        if total.sums.tokens > MOST_TOKENS:
-            raise SourceError(
-                f"the corpus has more than {MOST_TOKENS:,} tokens, beyond which sums are not exact: give fewer shards"
-            )
+        _check_exact(total.sums.tokens)
         total.shards[number] = hashlib.sha256("\n".join(text for _, text in rows).encode()).hexdigest()
     return total.finish()
+
+
+def _check_exact(tokens: int) -> None:
+    """Raise SourceError for more tokens than sums are exact for."""
+    if tokens > MOST_TOKENS:
+        raise SourceError(
+            f"the corpus has more than {MOST_TOKENS:,} tokens, beyond which sums are not exact: give fewer shards"
+        )
 
 
 def batches_of(encoder: TextEncoder, rows: Sequence[tuple[int, str]]) -> Iterator[Batch]:

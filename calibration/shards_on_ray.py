@@ -32,7 +32,7 @@ _GROUPS = 4
 class Sent:
     """What every node needs beside the weights: the graph up to the observed values, and the tokenizer.
 
-    `readers` says in words what reads each value. `version` is that of Headway here.
+    `readers` says in words what reads each value. `version` is that of Headway here. `key` stands for what a process opens once.
     """
 
     graph: bytes
@@ -42,16 +42,25 @@ class Sent:
     corpus: Corpus
     counting: Counting
     version: str
+    key: bytes
 
     @classmethod
     def of(
-        cls, graph: Path, readers: Mapping[str, str], encoder: TextEncoder, corpus: Corpus, counting: Counting
+        cls,
+        graph: Path,
+        weights: np.ndarray,
+        readers: Mapping[str, str],
+        encoder: TextEncoder,
+        corpus: Corpus,
+        counting: Counting,
     ) -> "Sent":
-        """Read what `save_up_to` wrote to `graph`, and the encoder's tokenizer."""
+        """Read what `save_up_to` wrote to `graph`, and the encoder's tokenizer. `weights` are the bytes of the graph's weights, uint8."""
         from .. import __version__
 
-        tokenizer = encoder.path.read_bytes()
-        return cls(graph.read_bytes(), readers, tokenizer, encoder.info, corpus, counting, __version__)
+        model, tokenizer = graph.read_bytes(), encoder.path.read_bytes()
+        opened_once = model, tokenizer, repr(encoder.info).encode(), weights.data
+        key = sha256(b"".join(sha256(part).digest() for part in opened_once)).digest()
+        return cls(model, readers, tokenizer, encoder.info, corpus, counting, __version__, key)
 
 
 def count_on_ray(
@@ -138,8 +147,7 @@ _OPENED: dict[bytes, _Opened] = {}
 
 
 def _opened(sent: Sent, weights: np.ndarray) -> _Opened:
-    key = sha256(sent.graph + sent.tokenizer + repr(sent.info).encode() + sha256(weights.data).digest()).digest()
-    if key not in _OPENED:
+    if sent.key not in _OPENED:
         _OPENED.clear()
         kept = ExitStack()
         folder = Path(kept.enter_context(scratch()))
@@ -148,5 +156,5 @@ def _opened(sent: Sent, weights: np.ndarray) -> _Opened:
         weights.tofile(path.with_name(f"{path.name}.data"))
         tokenizer.write_bytes(sent.tokenizer)
         session = Session(path, sent.counting.names, sent.readers)
-        _OPENED[key] = _Opened(session, TextEncoder(tokenizer, sent.info), kept)
-    return _OPENED[key]
+        _OPENED[sent.key] = _Opened(session, TextEncoder(tokenizer, sent.info), kept)
+    return _OPENED[sent.key]

@@ -59,8 +59,8 @@ def _count(job: Job, corpus: Corpus, counting: Counting) -> ShardSums:
                 )
             from ...calibration.shards_on_ray import Sent, count_on_ray
 
-            sent = Sent.of(graph, readers, job.encoder, corpus, counting)
             weights = np.fromfile(graph.with_name(f"{graph.name}.data"), np.uint8)
+            sent = Sent.of(graph, weights, readers, job.encoder, corpus, counting)
             address = os.environ.get(ADDRESS, "local")
             return count_on_ray(address, sent, weights, lambda at: step("observe the corpus", of=count, at=at))
         session = Session(graph, counting.names, readers)

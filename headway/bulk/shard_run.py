@@ -23,7 +23,7 @@ from ..errors import SourceError, UsageError
 from ..manifest import Manifest
 from ..replaced import has_locks, lock
 from .result_files import Counts, counts_of, is_part, join, with_answers, write_part
-from .shards import Shard, files_of, may_lack, names_of, read_shard, shards_of
+from .shards import Shard, files_of, names_of, read_shard, shards_of, state_of, texts_of
 from .text_column import text_column
 from .texts_to_columns import Dtype, TextsToColumns
 
@@ -59,7 +59,7 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Return a digest of all that the parts depend on: the bundle, the settings, and the files by size and time."""
-        files = {str(s.file): (s.file.stat().st_size, s.file.stat().st_mtime_ns) for s in self.shards}
+        files = {str(file): state_of(file) for file in dict.fromkeys(s.file for s in self.shards)}
         shards = [(str(s.file), s.start, s.rows) for s in self.shards]
         told = [self.identity, self.column, self.dtype, self.prompt_name, files, shards]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
@@ -134,17 +134,7 @@ def answer_shard(plan: Plan, number: int, runs: TextsToColumns, table: Any = Non
     began = time.monotonic()
     shard = plan.shards[number]
     rows = read_shard(shard) if table is None else table
-    if plan.column in rows.column_names:
-        texts = rows.column(plan.column).to_pylist()
-    elif may_lack(shard.file):
-        texts = [None] * rows.num_rows
-    else:
-        raise UsageError(f"{shard.file}: there is no column {plan.column!r}; found {', '.join(rows.column_names)}")
-    odd = next((i for i, t in enumerate(texts) if t is not None and not isinstance(t, str)), None)
-    if odd is not None:
-        raise UsageError(
-            f"{shard.file}: row {shard.start + odd + 1} of {plan.column!r} is no text but a {type(texts[odd]).__name__}"
-        )
+    texts = texts_of(rows, shard, plan.column)
     present = np.array([t is not None for t in texts], bool)
     answers = runs([t for t in texts if t is not None])
     counts = Counts(len(texts), int(present.sum()), answers.tokens, answers.truncated, time.monotonic() - began)

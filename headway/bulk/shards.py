@@ -121,6 +121,32 @@ def read_shard(shard: Shard) -> Any:
     return table
 
 
+def texts_of(table: Any, shard: Shard, column: str) -> list[str | None]:
+    """Return the texts in the rows of a shard, None where a row has none.
+
+    UsageError for a column that is missing, or that holds something else.
+    """
+    if column in table.column_names:
+        texts: list[str | None] = table.column(column).to_pylist()
+    elif may_lack(shard.file):
+        texts = [None] * table.num_rows
+    else:
+        raise UsageError(f"{shard.file}: there is no column {column!r}; found {', '.join(table.column_names)}")
+    odd = next((i for i, text in enumerate(texts) if text is not None and not isinstance(text, str)), None)
+    if odd is not None:
+        raise UsageError(
+            f"{shard.file}: row {shard.start + odd + 1} of {column!r} is no text but a {type(texts[odd]).__name__}: name another "
+            "`column` (--column)"
+        )
+    return texts
+
+
+def state_of(file: Path) -> tuple[int, int]:
+    """Return the size and the time of change of a file, by which it is told whether it is still the same."""
+    about = file.stat()
+    return about.st_size, about.st_mtime_ns
+
+
 def _parquet(file: Path) -> Any:
     import pyarrow.parquet as pq
 

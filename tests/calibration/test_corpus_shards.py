@@ -37,6 +37,12 @@ def test_what_is_held_out_is_left_out_wherever_it_stands(tmp_path: Path) -> None
     assert read == {text for text in TEXTS if text.strip()} - {"text 3", "text 5"}
 
 
+def test_a_line_that_is_held_out_is_not_read_beside_others(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("rain\u2028the price\nbread\n", encoding="utf-8")
+    corpus = open_corpus([tmp_path / "a.txt"], left_out=["rain"])
+    assert [text for _, text in corpus.texts(0)] == ["bread"]
+
+
 def test_several_files_and_directories(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     parquet(tmp_path / "folder" / "a.parquet")

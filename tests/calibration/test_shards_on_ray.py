@@ -16,7 +16,7 @@ from tests.support.corpora import encoder_of, write_corpus
 from tests.support.ray_clusters import add_node
 
 pytest.importorskip("ray", reason="the extra search is not installed")
-from headway.calibration.shards_on_ray import Sent, count_on_ray
+from headway.calibration.shards_on_ray import Sent, _count, _groups, _merge, _opened, count_on_ray
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def sent(
     readers = save_up_to(classifier, counting.names, graph)
     weights = np.fromfile(folder / "model.onnx.data", np.uint8)
     alone = count_shards(Session(graph, counting.names, readers), encoder, corpus, range(len(corpus.shards)), counting)
-    return Sent.of(graph, readers, encoder, corpus, counting), weights, alone
+    return Sent.of(graph, weights, readers, encoder, corpus, counting), weights, alone
 
 
 def assert_same(found: ShardSums, alone: ShardSums) -> None:
@@ -59,6 +59,49 @@ def test_a_lost_node_changes_nothing(cluster: Any, sent: tuple[Sent, np.ndarray,
     cluster.remove_node(nodes.pop(), allow_graceful=False)
 
 
+def test_tasks_count_and_merge_as_one_thread_does(sent: tuple[Sent, np.ndarray, ShardSums]) -> None:
+    """What a process of the cluster is asked for, in this one."""
+    message, weights, alone = sent
+    parts = []
+    for numbers in _groups(len(message.corpus.shards), 1):
+        count, sums = _count(message, weights, numbers)
+        assert count == len(numbers)
+        parts.append(sums)
+    assert len(parts) > 1
+    before = parts[0].fingerprint()
+    shards, merged = len(parts[0].shards), parts[0]
+    for part in parts[1:]:
+        shards, merged = _merge(merged, part)
+    assert shards == len(message.corpus.shards) and parts[0].fingerprint() == before
+    assert_same(merged, alone)
+    with pytest.raises(TargetError, match=r"a node has Headway .*, and this machine 9\.9: install the same"):
+        _count(replace(message, version="9.9"), weights, range(1))
+
+
+def test_a_process_opens_what_was_sent_once(sent: tuple[Sent, np.ndarray, ShardSums]) -> None:
+    message, weights, _ = sent
+    opened = _opened(message, weights)
+    assert _opened(replace(message), weights) is opened
+    assert _opened(replace(message, key=b"other"), weights) is not opened
+
+
+def test_another_graph_or_other_weights_have_another_key(
+    sent: tuple[Sent, np.ndarray, ShardSums], bert_classifier: Path, tmp_path: Path
+) -> None:
+    message, weights, _ = sent
+    encoder, graph = encoder_of(bert_classifier, tmp_path), tmp_path / "model.onnx"
+
+    def key(model: bytes, given: np.ndarray) -> bytes:
+        graph.write_bytes(model)
+        return Sent.of(graph, given, message.readers, encoder, message.corpus, message.counting).key
+
+    assert key(message.graph, weights) == message.key
+    changed = weights.copy()
+    changed[-1] ^= 1
+    assert len({message.key, key(message.graph, changed), key(message.graph + b"x", weights)}) == 3
+
+
+@pytest.mark.slow
 def test_a_node_counts_as_a_thread_here_and_says_what_fails(
     cluster: Any, sent: tuple[Sent, np.ndarray, ShardSums]
 ) -> None:
