@@ -25,6 +25,9 @@ _PRINTED = ("torch.nn.modules.", "transformers.activations", "transformers.model
 """Modules that print what they are set to, or have it from the config."""
 
 _KNOWN = (*_PRINTED, "headway.exporter.capture.")
+_WHERE = "place"
+"""What a module is called in messages, where the model lies among others: no trace depends on it."""
+
 _FILLED = "filled"
 
 
@@ -45,6 +48,8 @@ def _settings(module: Any) -> list[str]:
         return []
     told = []
     for name, value in sorted(vars(module).items()):
+        if name == _WHERE:
+            continue
         if callable(value) and hasattr(value, "__qualname__"):
             told.append(f"{name}={value.__module__}.{value.__qualname__}")
         elif value is None or isinstance(value, bool | int | float | str | tuple):

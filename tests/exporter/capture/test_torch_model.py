@@ -13,7 +13,7 @@ from headway.exporter.capture.torch_model import trace_model, traced_length
 from headway.exporter.source.setfit_head import SetFitHead
 from headway.exporter.source.source import Source, open_source
 
-from tests.support import traces
+from tests.support import models, traces
 
 
 def test_names_are_those_of_the_source(bert_classifier: Path) -> None:
@@ -69,3 +69,11 @@ def test_a_kept_trace_is_not_that_of_a_module_with_other_settings() -> None:
     )
     one, other = (traces._settings(_Classifier(head)) for head in heads)
     assert one != other
+
+
+def test_a_trace_is_kept_for_a_model_wherever_it_lies(tmp_path: Path) -> None:
+    keys = set()
+    for folder in ("one", "other"):
+        reference, source = load_reference(open_source(str(models.make_model(tmp_path / folder))))
+        keys.add(traces._key(reference.module, source, list(reference.module.outputs)))
+    assert len(keys) == 1
