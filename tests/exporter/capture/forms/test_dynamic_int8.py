@@ -29,7 +29,9 @@ from tests.support.tool_forms import (
 )
 
 X = np.random.default_rng(0).standard_normal((2, 3, 8)).astype(np.float32)
-W = np.random.default_rng(1).integers(-127, 128, (8, 5)).astype(np.int8)
+W = np.random.default_rng(1).integers(-63, 64, (8, 5)).astype(np.int8)
+"""Of 7 bits: sums of larger ones saturate in ONNX Runtime where x86 has no VNNI."""
+
 SCALES = np.linspace(0.001, 0.01, 5).astype(np.float32)
 
 
@@ -37,7 +39,7 @@ SCALES = np.linspace(0.001, 0.01, 5).astype(np.float32)
     ("options", "offset"),
     [
         ({}, False),
-        ({"per_channel": True}, False),
+        ({"per_channel": True, "reduce_range": True}, False),  # else sums saturate where x86 has no VNNI
         ({"weight_type": QuantType.QUInt8}, True),
         ({"weight_type": QuantType.QUInt8, "extra_options": {"WeightSymmetric": True}}, False),
     ],
