@@ -66,6 +66,7 @@ def test_a_lost_node_costs_its_running_trial(cluster: Any) -> None:
     assert lost and len(set(lost)) == 1 and sorted(done) == sorted(set(begun))
 
 
+@pytest.mark.slow
 def test_a_trial_that_ends_its_process_is_lost(node: Any) -> None:
     crew = crew_of(size=1)
     crew.begin(SlowRequest(LAST))  # type: ignore[arg-type]
@@ -74,6 +75,7 @@ def test_a_trial_that_ends_its_process_is_lost(node: Any) -> None:
     assert record.state == "lost" and "its process or node was lost" in record.why
 
 
+@pytest.mark.slow
 def test_nodes_need_the_same_versions(node: Any) -> None:
     crew = crew_of(("0.0.1", "3.9.0"))
     with pytest.raises(TargetError, match=r"a node has Headway 0.0.1 on Python 3.9.0, and this is Headway"):

@@ -17,6 +17,7 @@ from tests.support.ray_clusters import add_node
 from tests.support.slow_maker import node_of
 
 
+@pytest.mark.slow
 def test_measurements_go_to_nodes_of_the_label_while_there_is_one(
     cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def data(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_its_shards_alone(cluster: Any, embedder: Path, data: Path) -> None:
     nodes = [add_node(cluster), add_node(cluster)]
     out, lost = data.with_name("out.parquet"), []
@@ -44,12 +45,18 @@ def test_a_lost_node_costs_its_shards_alone(cluster: Any, embedder: Path, data: 
     np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
 
 
-def test_errors_of_headway_come_as_themselves(cluster: Any, embedder: Path, tmp_path: Path) -> None:
+def test_a_node_gives_the_rows_of_this_machine_and_its_errors_come_as_themselves(
+    cluster: Any, embedder: Path, data: Path, tmp_path: Path
+) -> None:
     add_node(cluster)
-    file = tmp_path / "in.jsonl"
-    file.write_text('{"text": "rain", "id": 1}\n')
+    out = tmp_path / "out.parquet"
+    assert run(embedder, data, out, rows=16, compute=compute_on("auto")).shards == 3
+    rows = pq.read_table(out).to_pylist()
+    assert [row["id"] for row in rows] == list(range(len(TEXTS)))
+    expected = headway.open(embedder)(TEXTS)["sentence_embedding"]
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
     with pytest.raises(UsageError, match="row 1 of 'id' is no text"):
-        run(embedder, file, tmp_path / "out", column="id", compute=compute_on("auto"))
+        run(embedder, data, tmp_path / "other.parquet", column="id", compute=compute_on("auto"))
 
 
 def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
