@@ -1,7 +1,10 @@
 """Every command and every Python block of the documentation runs, or says why it is not run."""
 
+import importlib.util
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,13 +23,44 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(tmp_path_factory.mktemp("rooms"))
 
 
+SHORT = [ROOT / "docs" / "targets" / "executorch.md"]
+"""Pages that find a model of one layer: their target takes seconds for each."""
+
+KERNELS = ROOT / "docs" / "concepts" / "gpu-kernels.md"
+
+
+@pytest.fixture
+def few_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile one GPU kernel of each kind where a page builds all of them; with `-m slow` that page builds all."""
+    if request.node.callspec.params["page"] != KERNELS or not importlib.util.find_spec("triton"):
+        return
+    from headway.kernels.triton import build as builder
+
+    every = builder.variants
+
+    def few(*given: Any) -> Iterator[builder.Variant]:
+        return iter({variant.op: variant for variant in every(*given)}.values())
+
+    monkeypatch.setattr(builder, "variants", few)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.usefixtures("few_kernels")
 def test_snippets_run(page: Path, rooms: Workshop, tmp_path: Path) -> None:
+    run_page(page, rooms, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_page_that_builds_kernels_runs_with_all_of_them(rooms: Workshop, tmp_path: Path) -> None:
+    run_page(KERNELS, rooms, tmp_path)
+
+
+def run_page(page: Path, rooms: Workshop, tmp_path: Path) -> None:
     snippets = read_snippets(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))
     for snippet in snippets:
         check(snippet)
     if any(s.reason is None and s.language in ("console", "python", "yaml") for s in snippets):
-        session = Session(rooms, tmp_path)
+        session = Session(rooms, tmp_path, short=page in SHORT)
         for snippet in snippets:
             session.run(snippet)
 

@@ -34,10 +34,16 @@ ROWS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-GROUPS = {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
-"""Two groups of two layers: eight layers run, with the weights of four."""
+GROUPS = [
+    pytest.param({"num_hidden_layers": 2, "num_hidden_groups": 1, "inner_group_num": 2}, id="one-group"),
+    pytest.param(
+        {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}, id="two-groups", marks=pytest.mark.slow
+    ),
+]
+"""Groups of two layers, each run twice: twice as many layers run as have weights."""
 
 
+@pytest.mark.parametrize("groups", GROUPS)
 @pytest.mark.parametrize(
     "target",
     [
@@ -46,14 +52,14 @@ GROUPS = {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}
         *(pytest.param(t, marks=pytest.mark.slow) for t in ("ort-mobile", "executorch", "tensorrt")),
     ],
 )
-def test_layers_that_groups_share_are_stored_once(target: str, tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "model", "albert", hidden_size=128, intermediate_size=512, **GROUPS)
+def test_layers_that_groups_share_are_stored_once(target: str, groups: dict[str, int], tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "model", "albert", hidden_size=128, intermediate_size=512, **groups)
     weights = (source / "model.safetensors").stat().st_size
     recipe = make_recipe(
         "test", source=str(source), target=target, engine={"plan": True} if target == "tensorrt" else {}
     )
     made = export(recipe, tmp_path / "bundle")
-    assert len(made.manifest.anatomy["blocks"]) == 8
+    assert len(made.manifest.anatomy["blocks"]) == 2 * groups["num_hidden_layers"]
     # Written out for each layer that runs, weights alone would take almost twice as much.
     assert made.artifact_bytes < 1.3 * weights
 

@@ -1,5 +1,6 @@
 """Nothing is lost when a gate fails: another run with another budget goes on from what was learned."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from headway.exporter.recipe.recipe import make_recipe
 from tests.support.compressing import classifier, own_cache, text  # noqa: F401
 
 
-@pytest.fixture
-def refused(classifier: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:  # noqa: F811
-    """Run a compression whose quality is refused at the end; return the keys of its recipe."""
+@pytest.fixture(scope="module")
+def learned(classifier: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:  # noqa: F811
+    """Run a compression whose quality is refused at the end; return the keys of its recipe, and where what it learned stays."""
+    folder = tmp_path_factory.mktemp("refused")
     keys: dict = {
         "source": str(classifier),
         "data": text,
@@ -25,13 +27,21 @@ def refused(classifier: Path, text: Path, tmp_path: Path, monkeypatch: pytest.Mo
     def too_much(*_: object) -> None:
         raise GateError("7.00 points of accuracy were lost")
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flow, "check_drop", too_much)
         with pytest.raises(
             GateError, match=r"7.00 points .* Built on the way: .* times as fast loses .* goes on from there"
         ):
-            export(make_recipe("test", **keys, max_drop=1.0), tmp_path / "bundle", work=tmp_path / "work")
-    assert not (tmp_path / "bundle").exists()
+            export(make_recipe("test", **keys, max_drop=1.0), folder / "bundle", work=folder / "work")
+    assert not (folder / "bundle").exists()
+    return keys, folder / "work"
+
+
+@pytest.fixture
+def refused(learned: tuple[dict, Path], tmp_path: Path) -> dict:
+    """Return the keys of the recipe that was refused. What was learned for it lies in `work`."""
+    keys, work = learned
+    shutil.copytree(work, tmp_path / "work")
     return keys
 
 

@@ -6,9 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -31,10 +31,6 @@ def arguments(source: Path, out: Path) -> list[str]:
     return ["export", str(source), "--out", str(out), "--force", "--quiet"]
 
 
-def command(source: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "headway.exporter.cli.app", *arguments(source, out)]
-
-
 def whole_or_nothing(out: Path) -> bool:
     """Return True where a bundle is there; raises where it is not whole."""
     if out.exists():
@@ -43,75 +39,79 @@ def whole_or_nothing(out: Path) -> bool:
 
 
 class Exports:
-    """Runs of one export command that may be killed, see `killed_exports`."""
+    """Runs of export commands that may be killed, see `killed_exports`."""
 
-    def __init__(self, source: Path, out: Path, how: str) -> None:
+    def __init__(self, source: Path) -> None:
+        self.source = source
         self.process = subprocess.Popen(
-            [sys.executable, killed_exports.__file__, str(out.parent), how, *arguments(source, out)],
+            [sys.executable, killed_exports.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_interrupts,
         )
 
-    def run(self, kill_at: int | None = None) -> tuple[int, list[str]]:
-        """Return the status of a run and the file operations that it did; `kill_at` is the number of the first it does not."""
+    def run(self, out: Path, *, steps: bool = False, kill_at: int | None = None, number: int = 0) -> dict[str, Any]:
+        """Run an export to `out`; return its status, the file operations that it did, and what it said.
+
+        `kill_at` is the number of the first operation that it does not do, and `number` that of a signal which it is sent.
+        """
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{'' if kill_at is None else kill_at}\n")
+        told = {"arguments": arguments(self.source, out), "place": str(out.parent), "steps": steps}
+        self.process.stdin.write(json.dumps(told | {"kill_at": kill_at, "signal": number}) + "\n")
         self.process.stdin.flush()
-        status, operations = json.loads(self.process.stdout.readline())
-        return status, operations
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def made(self, out: Path, *, steps: bool = False) -> list[str]:
+        """Run an export to its end; return the file operations that it did."""
+        done = self.run(out, steps=steps)
+        assert done["status"] == 0 and whole_or_nothing(out), done["said"]
+        return done["operations"]  # type: ignore[no-any-return]
+
+    def killed(self, out: Path, kill_at: int, *, steps: bool = False) -> None:
+        done = self.run(out, steps=steps, kill_at=kill_at)
+        assert os.WTERMSIG(done["status"]) == signal.SIGKILL and len(done["operations"]) == max(kill_at, 0)
 
 
-@pytest.fixture
-def exports(source: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Exports]:
-    exports = Exports(source, tmp_path / "out", request.param)
+@pytest.fixture(scope="module")
+def exports(source: Path) -> Iterator[Exports]:
+    exports = Exports(source)
     yield exports
     exports.process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize("exports", ["exchange"], indirect=True)
-def test_killed_before_each_file_operation(source: Path, exports: Exports, tmp_path: Path) -> None:
+def test_killed_before_each_file_operation(exports: Exports, tmp_path: Path) -> None:
     """Between two operations nothing changes on the disk: these are all the moments that matter."""
     out = tmp_path / "out"
-    status, from_nothing = exports.run()
-    assert status == 0 and whole_or_nothing(out)
-    status, replacing = exports.run()
-    assert status == 0 and whole_or_nothing(out)
+    from_nothing, replacing = exports.made(out), exports.made(out)
     assert len(replacing) > replacing.index("os.rename .out.new-TOKEN") > 10
     for kill_at in range(len(replacing)):
-        assert_killed(exports, kill_at)
+        exports.killed(out, kill_at)
         assert whole_or_nothing(out)
     for path in tmp_path.iterdir():
         shutil.rmtree(path)
     for kill_at in range(len(from_nothing)):
-        assert_killed(exports, kill_at)
+        exports.killed(out, kill_at)
         assert whole_or_nothing(out) == (kill_at > from_nothing.index("os.rename .out.new-TOKEN"))
-    subprocess.run(command(source, out), check=True, timeout=300)
-    assert whole_or_nothing(out)
+    exports.made(out)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("exports", ["steps"], indirect=True)
 def test_killed_where_two_names_are_not_exchanged_at_once(exports: Exports, tmp_path: Path) -> None:
     """The bundle before is out of its place for a moment; an opening puts it back, and so does the next run."""
     out = tmp_path / "out"
-    for _ in range(2):
-        status, replacing = exports.run()
-        assert status == 0 and whole_or_nothing(out)
+    exports.made(out, steps=True)
+    replacing = exports.made(out, steps=True)
     swap = replacing.index("os.rename .out.new-TOKEN")
     for kill_at in range(swap - 1, len(replacing)):
-        assert_killed(exports, kill_at)
+        exports.killed(out, kill_at, steps=True)
         assert whole_or_nothing(out) == (kill_at != swap)
         assert Bundle.open(out).manifest.task == "feature-extraction"
-    assert_killed(exports, swap)
+    exports.killed(out, swap, steps=True)
     for kill_at in (-1, -2, -3):  # what is left is cleared, and the bundle before put back
-        assert_killed(exports, kill_at)
+        exports.killed(out, kill_at, steps=True)
         assert whole_or_nothing(out) == (kill_at != -1)
-
-
-def assert_killed(exports: Exports, kill_at: int) -> None:
-    status, operations = exports.run(kill_at)
-    assert os.WTERMSIG(status) == signal.SIGKILL and len(operations) == max(kill_at, 0)
 
 
 def heed_interrupts() -> None:
@@ -119,17 +119,12 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_interrupted_politely(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
-        while not list(tmp_path.glob(".out.new-*")) and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal_number)
-        _, message = process.communicate(timeout=60)
-        assert process.returncode == 5, message
-        assert "interrupted" in message
-        assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_politely(number: int, exports: Exports, tmp_path: Path) -> None:
+    done = exports.run(tmp_path / "out", number=number)
+    assert os.waitstatus_to_exitcode(done["status"]) == 5, done["said"]
+    assert "interrupted" in done["said"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_interrupted_in_generated_code(tmp_path: Path) -> None:

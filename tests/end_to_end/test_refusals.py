@@ -1,15 +1,18 @@
 """Bad input and bad machines, through the command line's own entry: a message, an exit code, nothing left behind."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 
 from headway.errors import UsageError
 from headway.exporter.recipe.recipe import read_recipe
 
 from tests.support.refusals import refused
+from tests.support.variants import canonical
 
 
 @pytest.mark.parametrize(
@@ -45,9 +48,14 @@ def test_a_wrong_artifact_is_never_left(bert: Path, tmp_path: Path, monkeypatch:
 
 
 def test_a_full_disk(bert: Path, tmp_path: Path) -> None:
-    """On a file system of 200 kB in a mount namespace of its own, where the machine allows one."""
-    headway = f"{sys.executable} -m headway.exporter.cli.app export {bert} --out {tmp_path}/out -q"
-    script = f"mount -t tmpfs -o size=200k tmpfs {tmp_path} && {headway}; code=$?; ls -A {tmp_path}; exit $code"
+    """On a file system of 200 kB in a mount namespace of its own, where the machine allows one. No trace: the source is an ONNX file."""
+    source, disk = tmp_path / "source", tmp_path / "disk"
+    shutil.copytree(bert, source)
+    (source / "model.safetensors").unlink()
+    ir.save(canonical(bert), source / "model.onnx")
+    disk.mkdir()
+    headway = f"{sys.executable} -m headway.exporter.cli.app export {source}/model.onnx --out {disk}/out -q"
+    script = f"mount -t tmpfs -o size=200k tmpfs {disk} && {headway}; code=$?; ls -A {disk}; exit $code"
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", script], capture_output=True, text=True, timeout=300
     )

@@ -30,9 +30,16 @@ def test_the_same_recipe_gives_the_same_bytes(bert_bundle: Exported, tmp_path: P
 @pytest.mark.parametrize(
     "passes",
     [
-        [{"kind": "fit", "flops": 0.6}, {"kind": "repair"}],
+        pytest.param([{"kind": "fit", "flops": 0.6}, {"kind": "repair"}], marks=pytest.mark.slow),
         [{"kind": "trim_vocabulary"}, {"kind": "fit", "flops": 0.7, "rounds": 1}],
-        [{"kind": "remove_heads", "keep": {0: 2}}, {"kind": "remove_neurons", "keep": {1: 128}}, {"kind": "quantize"}],
+        pytest.param(
+            [
+                {"kind": "remove_heads", "keep": {0: 2}},
+                {"kind": "remove_neurons", "keep": {1: 128}},
+                {"kind": "quantize"},
+            ],
+            marks=pytest.mark.slow,
+        ),
         [{"kind": "quantize", "search": True}],
         [{"kind": "remove_blocks", "least_important": 1}, {"kind": "repair"}, {"kind": "float16"}],
     ],

@@ -1,11 +1,16 @@
-"""Run one command again and again, each time in a fork that kills itself at a file operation. Started by `test_kill`.
+"""Run commands, each in a fork that kills itself at a file operation or is sent a signal. Started by `test_kill`.
 
-Arguments are the directory that the command writes in, "exchange" or "steps" (as on systems that cannot exchange two names at once),
-and those of the command. The libraries are imported once, which is most of what
-a run costs. Each line of standard input is the number of a file operation in that directory, counted from the one that makes the
-run's staging directory; negative numbers count those before it, which clear what an earlier run left, from -1 on. The run kills
-itself right before that operation, or never where the line is empty. One line of JSON answers: the status, as `os.waitpid` gives
-it, and the operations from the staging directory on.
+The libraries are imported once, which is most of what a run costs. Each line of standard input is an object of JSON:
+
+- `arguments`: those of the command
+- `place`: the directory that it writes in
+- `steps`: true to run as on systems that cannot exchange two names at once
+- `kill_at`: the number of a file operation in that directory, counted from the one that makes the run's staging directory; negative
+  numbers count those before it, which clear what an earlier run left, from -1 on. The run kills itself right before that operation,
+  or never where this is null.
+- `signal`: what the run is sent as soon as its staging directory is there; 0 for nothing
+
+One line of JSON answers: `status`, as `os.waitpid` gives it, `operations` from the staging directory on, and `said` on standard error.
 """
 
 import importlib
@@ -14,11 +19,14 @@ import os
 import re
 import signal
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 OWN = re.compile(r"\.new-[0-9a-f]{12}$")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 LIBRARIES = (
     "headway.exporter.cli.app",
     "headway.exporter.export",
@@ -27,6 +35,14 @@ LIBRARIES = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.tokenization_bert",
 )
+
+
+def within(directory: int, name: str) -> str:
+    """Return the path of a name in an open directory, as trees are removed, where the system tells it; else the name."""
+    try:
+        return str(Path(f"/proc/self/fd/{directory}").readlink() / name)
+    except OSError:
+        return name
 
 
 def watch(place: str, kill_at: int | None, told: int) -> None:
@@ -39,9 +55,9 @@ def watch(place: str, kill_at: int | None, told: int) -> None:
         if event not in CHANGES and not writes:
             return
         path = str(arguments[0])
-        if Path(path).is_absolute() and not path.startswith(
-            place
-        ):  # a tree is removed by names, relative to their directory
+        if not Path(path).is_absolute() and event in ("os.remove", "os.rmdir"):
+            path = within(arguments[1], path)
+        if Path(path).is_absolute() and not path.startswith(place):
             return
         if count < 0 and not (event == "os.mkdir" and OWN.search(path)):
             cleared += 1
@@ -55,30 +71,37 @@ def watch(place: str, kill_at: int | None, told: int) -> None:
     sys.addaudithook(on_event)
 
 
-def run(place: str, kill_at: int | None) -> tuple[int, list[str]]:
-    """Run the command in a fork; return its status and the operations that it did."""
+def run(told: dict[str, Any]) -> dict[str, Any]:
+    """Run the command in a fork; return its status, the operations that it did, and what it said."""
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        watch(place, kill_at, write)
-        sys.modules["headway.exporter.cli.app"].main()
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, encoding="utf-8") as told:
-        operations = told.read().splitlines()
-    return os.waitpid(child, 0)[1], operations
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            os.dup2(said.fileno(), 2)
+            sys.argv[1:] = told["arguments"]
+            if told["steps"]:
+                importlib.import_module("headway.exporter.publish.exchange")._call = lambda: None
+            watch(told["place"], told["kill_at"], write)
+            sys.modules["headway.exporter.cli.app"].main()
+            os._exit(0)
+        os.close(write)
+        if told["signal"]:
+            while not list(Path(told["place"]).glob(".*.new-*")) and os.waitid(os.P_PID, child, ENDED) is None:
+                time.sleep(0.02)
+            os.kill(child, told["signal"])
+        with os.fdopen(read, encoding="utf-8") as pipe:
+            operations = pipe.read().splitlines()
+        status = os.waitpid(child, 0)[1]
+        said.seek(0)
+        return {"status": status, "operations": operations, "said": said.read()}
 
 
 def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
-    place, how = sys.argv.pop(1), sys.argv.pop(1)
-    if how == "steps":
-        importlib.import_module("headway.exporter.publish.exchange")._call = lambda: None
     for line in sys.stdin:
-        status, operations = run(place, int(line) if line.strip() else None)
-        print(json.dumps([status, operations]), flush=True)
+        print(json.dumps(run(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,8 @@ class Workshop:
         labels = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
         if name == "model":
             models.make_model(path, "bert", "text-classification", hidden_size=64, **labels)
+        elif name == "short":
+            models.make_model(path, "bert", "text-classification", num_hidden_layers=1, **labels)
         elif name == "encoder":
             models.make_sentence_model(path)
         elif name == "tagger":
@@ -189,12 +191,15 @@ class Workshop:
 
         return export(Recipe(source=str(self.model(BUNDLES[name]))), self.folder / name).path
 
-    def furnish(self, place: Path) -> None:
-        """Put into `place` what every page finds in its working directory; bundles come when they are asked for."""
+    def furnish(self, place: Path, short: bool = False) -> None:
+        """Put into `place` what every page finds in its working directory; bundles come when they are asked for.
+
+        With `short` its model has one layer, for a target that takes seconds for each.
+        """
         inputs = place / "path" / "to"
         inputs.mkdir(parents=True)
         for name in BUNDLES.values():
-            shutil.copytree(self.model(name), inputs / name)
+            shutil.copytree(self.model("short" if short and name == "model" else name), inputs / name)
         for path in self.onnx_file().parent.iterdir():
             shutil.copy(path, inputs)
         rng = random.Random(0)
@@ -211,11 +216,11 @@ class Workshop:
 class Session:
     """Runs the snippets of one page in order, in one working directory and one namespace."""
 
-    def __init__(self, workshop: Workshop, place: Path) -> None:
+    def __init__(self, workshop: Workshop, place: Path, short: bool = False) -> None:
         self.workshop = workshop
         self.place = place
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
-        workshop.furnish(place)
+        workshop.furnish(place, short)
 
     def run(self, snippet: Snippet) -> None:
         """Run one snippet; SnippetError says what went wrong."""

@@ -32,13 +32,19 @@ def loaded() -> Any:
     return module
 
 
-@pytest.fixture
-def script(loaded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the script with a small model prepared, for float32 alone, and short cases."""
-    module = loaded
-    build = tmp_path / "build"
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    build = tmp_path_factory.mktemp("prepared")
     source = models.make_sentence_model(build / "source", vocab_size=20000, max_position_embeddings=128)
     export(Recipe(source=str(source), target="tensorrt", engine={"plan": True}), build / "fp32")
+    return build
+
+
+@pytest.fixture
+def script(loaded: Any, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the script with a small model prepared, for float32 alone, and short cases."""
+    module = loaded
+    build = shutil.copytree(prepared, tmp_path / "build")
     monkeypatch.setattr(module, "BUILD", build)
     monkeypatch.setattr(module, "DTYPES", ("fp32",))
     monkeypatch.setattr(module, "CASES", ((1, 16), (2, None)))
@@ -111,7 +117,17 @@ def test_int8_that_buys_nothing_is_said(loaded: Any) -> None:
     assert loaded.slow_int8({"1x128": {"contestants": rows}}) == []
 
 
-def test_without_a_gpu_it_says_so() -> None:
+def test_without_a_gpu_it_says_so(loaded: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "run"])
+    assert loaded.main() == 4 and "no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_without_a_gpu_the_script_ends_with_its_code() -> None:
     import torch
 
     if torch.cuda.is_available():

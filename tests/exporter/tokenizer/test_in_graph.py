@@ -43,10 +43,17 @@ def test_plain_text_agrees_and_the_limit_is_kept(tokenizer: tuple[Path, Tokenize
         assert all(np.array_equal(ids[name], expected[name][0]) for name in expected)
 
 
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_classes_that_differ_are_named_and_have_to_be_accepted(
-    bert_bundle: Exported, tokenizer: tuple[Path, TokenizerInfo], tmp_path: Path
+    bert_bundle: Exported,
+    tokenizer: tuple[Path, TokenizerInfo],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
 ) -> None:
-    with pytest.raises(GateError, match=r"token ids differ on \d+ of 10000 lines") as refused:
+    assert in_graph.CHECKED_LINES == 10_000
+    monkeypatch.setattr(in_graph, "CHECKED_LINES", count)
+    with pytest.raises(GateError, match=rf"token ids differ on \d+ of {count} lines") as refused:
         write_in_graph(bert_bundle.path, tmp_path / "out")
     assert "not accepted: " in str(refused.value) and "emoji" in str(refused.value)
     assert not (tmp_path / "out").exists()

@@ -46,7 +46,19 @@ def test_the_gpu_benchmark_goes_on_where_it_stopped(interpreted: Run, tmp_path: 
     assert set(tiles["attention"]) == {"sm_90 head_dim 16 bytes 2 short", "sm_90 head_dim 16 bytes 2 short bias"}
 
 
-def test_the_gpu_benchmark_refuses_without_a_gpu() -> None:
+def test_the_gpu_benchmark_refuses_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    from benchmarks.gpu import kernels
+
+    assert kernels.main([]) == 4
+    assert "torch finds no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_of_the_gpu_benchmark_refuses_without_a_gpu() -> None:
     import torch
 
     if torch.cuda.is_available():

@@ -168,7 +168,15 @@ def test_int8_graphs(bert_graph: ir.Model, tmp_path: Path, dynamic: bool) -> Non
     np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=0.1)
 
 
-@pytest.mark.parametrize(("family", "task"), [("mpnet", "text-classification"), ("modernbert", "token-classification")])
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [
+        ("mpnet", "question-answering"),
+        ("modernbert", "fill-mask"),
+        pytest.param("mpnet", "text-classification", marks=pytest.mark.slow),
+        pytest.param("modernbert", "token-classification", marks=pytest.mark.slow),
+    ],
+)
 def test_position_bias_and_windows(family: str, task: str, tmp_path: Path) -> None:
     model = canonical(models.make_model(tmp_path / "source", family, task, **models.soonest(family)))
     lowering = compare(model, tmp_path)
@@ -182,16 +190,14 @@ def test_position_bias_and_windows(family: str, task: str, tmp_path: Path) -> No
         packed.run(feeds)
 
 
-def test_pooled_outputs_never_restore(tmp_path: Path) -> None:
-    model = canonical(models.make_model(tmp_path / "source", "bert", "text-classification"))
-    lowering = compare(model, tmp_path)
+def test_pooled_outputs_never_restore(bert_classifier: Path, tmp_path: Path) -> None:
+    lowering = compare(canonical(bert_classifier), tmp_path)
     assert (lowering["restored"], lowering["pooled"]) == (0, 1)
 
 
-def test_a_batch_padded_on_the_left_is_refused_where_first_tokens_count(tmp_path: Path) -> None:
+def test_a_batch_padded_on_the_left_is_refused_where_first_tokens_count(bert_classifier: Path, tmp_path: Path) -> None:
     """The first packed token of a row would be its first real one, and the graph's own first token is padding."""
-    model = canonical(models.make_model(tmp_path / "source", "bert", "text-classification"))
-    packed, _ = runner(model, tmp_path / "packed", "custom")
+    packed, _ = runner(canonical(bert_classifier), tmp_path / "packed", "custom")
     feeds = batch([6, 4])
     packed.run(feeds)
     left = {name: array.copy() for name, array in feeds.items()}

@@ -14,8 +14,7 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.phones.coreml import CHECKED, CoreMLTarget
 from headway.exporter.targets.registry import target_of
 
-from tests.support import models
-from tests.support.variants import canonical, rounded
+from tests.support.variants import rounded
 
 needed = pytest.mark.skipif(CoreMLTarget().available() is not None, reason="needs coremltools (extra coreml)")
 
@@ -53,8 +52,7 @@ def test_it_has_to_be_asked_for() -> None:
     assert "verify" not in json.dumps(Recipe(source="x").to_yaml())
 
 
-def test_integer_weights_are_refused(tmp_path: Path) -> None:
-    folder = models.make_model(tmp_path, "bert", "text-classification", num_hidden_layers=1)
-    model: ir.Model = rounded(canonical(folder))[0]
+def test_integer_weights_are_refused(one_layer: ir.Model) -> None:
+    model: ir.Model = rounded(one_layer)[0]
     with pytest.raises(TargetError, match="is not converted to Core ML"):
         CoreMLTarget().lower(model, None)  # type: ignore[arg-type]

@@ -11,7 +11,11 @@ import pytest
 from headway.bundle import Bundle
 from headway.errors import TargetError, UsageError
 from headway.exporter.export import Exported, export
-from headway.exporter.graph.edit import constant, nodes
+from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.graph.edit import constant, nodes, sequence_axis
+from headway.exporter.passes.blocks import RemoveParts
+from headway.exporter.passes.lowrank import SplitWeights
+from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.passes.quantize import QuantizeActivations, QuantizeWeights, StoreHalf
 from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.recipe.recipe import Recipe
@@ -20,9 +24,8 @@ from headway.exporter.targets.phones import executorch
 from headway.exporter.targets.registry import target_of
 from headway.runners.rows import RowRunner
 
-from tests.support import models
 from tests.support.trimmed import corpus_lines
-from tests.support.variants import answers, apart, canonical, feeds, pruned, rounded
+from tests.support.variants import answers, apart, feeds, pruned, rounded
 
 needed = pytest.mark.skipif(
     executorch.ExecuTorchTarget().available() is not None, reason="needs executorch and torchao (extra executorch)"
@@ -30,12 +33,6 @@ needed = pytest.mark.skipif(
 SENTENCES = [
     f"the {a} model runs a {b} of {c} words" for a in ["small", "large"] for b in ["train", "price"] for c in "ab"
 ]
-
-
-@pytest.fixture(scope="module")
-def one_layer(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
-    folder = models.make_model(tmp_path_factory.mktemp("one"), "bert", "text-classification", num_hidden_layers=1)
-    return canonical(folder)
 
 
 @needed
@@ -55,37 +52,93 @@ def test_a_bundle_gives_the_outputs_of_the_onnx_bundle(sentence_bundle: Exported
         program.runner.run(feeds(1, 65))
 
 
-@needed
-def test_integers_are_stored_unchanged(one_layer: ir.Model, tmp_path: Path) -> None:
-    """Uneven heads, removed neurons, a low rank and int8 at once: the program holds the same integers and scales."""
-    model, matrices = rounded(pruned(one_layer))
-    counts = executorch.ExecuTorchTarget().lower(model, None)  # type: ignore[arg-type]
-    assert counts == {"attention": 1, "int8_products": 7, "int8_tables": 1}
-    executorch.build(model, tmp_path, 60)
-    content = (tmp_path / "model.pte").read_bytes()
+def check_integers(source: ir.Model, pruned_: ir.Model, folder: Path, counts: dict[str, int]) -> None:
+    """Check that the program of a model rounded to int8 holds the same integers and scales, and gives the graph's outputs."""
+    model, matrices = rounded(pruned_)
+    assert executorch.ExecuTorchTarget().lower(model, None) == counts  # type: ignore[arg-type]
+    executorch.build(model, folder, 60)
+    content = (folder / "model.pte").read_bytes()
     for matrix in matrices.values():
         assert np.ascontiguousarray(matrix.q.T).tobytes() in content
         assert matrix.scale.tobytes() in content
     table = constant(next(v for n, v in model.graph.initializers.items() if n.endswith("word_embeddings.weight")))
     assert table is not None and table.dtype == np.int8 and table.tobytes() in content
-    runner = executorch.ExecuTorchTarget().open(tmp_path, {"cut_padding": True})
+    runner = executorch.ExecuTorchTarget().open(folder, {"cut_padding": True})
     given = feeds(3, 21)
     wanted, got = answers(model, given), runner.run(given)
     assert apart(wanted, got, given) < 1e-3
-    assert apart(answers(one_layer, given), got, given) > 1e-2
+    assert apart(answers(source, given), got, given) > 1e-2
 
 
 @needed
-def test_a_compression_for_it_quantizes_per_token(tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "source", "bert", "text-classification", num_hidden_layers=1)
-    (tmp_path / "text.txt").write_text("\n".join([*SENTENCES, *corpus_lines(12)]), encoding="utf-8")
+def test_integers_of_a_feed_forward_are_stored_unchanged(one_layer: ir.Model, tmp_path: Path) -> None:
+    """Removed neurons, a low rank and int8, without the attention: lowering takes longer with each operator."""
+    model = one_layer.clone()
+    RemoveParts([0])(model)
+    RemoveNeurons({(0, 0): [1, 5, 9, 30, 31, 40, 50]})(model)
+    SplitWeights({read_anatomy(model).blocks[0].feed_forwards[0].up.weight: 5})(model)
+    check_integers(one_layer, model, tmp_path, {"int8_products": 3, "int8_tables": 1})
+
+
+@pytest.mark.slow
+@needed
+def test_integers_are_stored_unchanged(one_layer: ir.Model, tmp_path: Path) -> None:
+    """Uneven heads, removed neurons, a low rank and int8 at once."""
+    check_integers(one_layer, pruned(one_layer), tmp_path, {"attention": 1, "int8_products": 7, "int8_tables": 1})
+
+
+class Computed(RowRunner):
+    """Stands in for a program: the graph that it would be made of, computed by torch."""
+
+    def __init__(self, model: ir.Model):
+        outputs = [(str(v.name), sequence_axis(v)) for v in model.graph.outputs]
+        super().__init__([str(v.name) for v in model.graph.inputs], outputs, max_length=64, cut_padding=True)
+        self._graph = model
+
+    def row(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        results = answers(self._graph, feeds)
+        return [results[name] for name in self.output_names]
+
+
+def compressed(source: Path, folder: Path) -> Exported:
+    """Export a model with a pass that rounds every product, and check that it does so by token."""
+    (folder / "text.txt").write_text("\n".join([*SENTENCES, *corpus_lines(12)]), encoding="utf-8")
     recipe = Recipe(
-        source=str(source), target="executorch", data=tmp_path / "text.txt", passes=[QuantizeSpec()], max_drop=50
+        source=str(source), target="executorch", data=folder / "text.txt", passes=[QuantizeSpec()], max_drop=50
     )
-    done = export(recipe, tmp_path / "bundle")
+    done = export(recipe, folder / "bundle")
     assert done.manifest.lowering["int8_products"] == 6
     assert min(o.cosine for o in done.parity.outputs) > 0.999
     assert done.manifest.compression["stages"][-1]["changes"]["values"] == "per-token"  # type: ignore[index]
+    return done
+
+
+@pytest.mark.slow
+@needed
+def test_a_compression_for_it_quantizes_per_token(sentence_bundle: Exported, tmp_path: Path) -> None:
+    compressed(sentence_bundle.path.parent / "sentence", tmp_path)
+
+
+@needed
+def test_a_compression_lowers_products_that_are_quantized_per_token(
+    sentence_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: dict[Path, ir.Model] = {}
+
+    def build(self: object, model: ir.Model, directory: Path, text: object) -> None:
+        built[directory] = model.clone()
+        (directory / "model.pte").write_bytes(b"a program")
+        (directory / "model.pte.json").write_text("{}")
+
+    def opened(self: object, directory: Path, options: dict, threads: int | None = None) -> Computed:
+        assert options == {"cut_padding": True}
+        return Computed(built[directory])
+
+    monkeypatch.setattr(executorch.ExecuTorchTarget, "build", build)
+    monkeypatch.setattr(executorch.ExecuTorchTarget, "open", opened)
+    compressed(sentence_bundle.path.parent / "sentence", tmp_path)
+    (model,) = built.values()
+    assert executorch.ExecuTorchTarget().lower(model, None)["int8_products"] == 6  # type: ignore[arg-type]
 
 
 def test_quantization_that_it_would_compute_otherwise_is_refused(one_layer: ir.Model) -> None:

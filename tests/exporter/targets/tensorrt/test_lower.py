@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import TargetError
@@ -21,9 +21,16 @@ from tests.support.quantized import quantize
 from tests.support.typed_graphs import FAMILIES, batch, lowered, run, variants, within
 from tests.support.variants import rounded
 
+PAIRS = [(family, kind) for family in FAMILIES for kind in ("fp32", "fp16", "bf16", "int8+fp32", "int8+fp16")]
 
-@pytest.mark.parametrize("kind", ["fp32", "fp16", "bf16", "int8+fp32", "int8+fp16"])
-@pytest.mark.parametrize("family", FAMILIES)
+
+def quick(family: str, kind: str) -> bool:
+    return family == "bert" or kind in ("fp16", "int8+fp16")
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [pytest.param(*pair, marks=() if quick(*pair) else pytest.mark.slow) for pair in PAIRS]
+)
 def test_typed_graph_agrees_with_the_canonical_one_computed_for_real(family: str, kind: str, canonical) -> None:
     model = canonical(family)
     feeds = batch(model)
@@ -58,11 +65,20 @@ def test_pruned_and_split_graphs_keep_parity(kind: str, canonical) -> None:
         }
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(texts=st.integers(1, 4), length=st.integers(1, 40), seed=st.integers(0, 99))
-def test_parity_holds_at_any_shape_and_mask(texts: int, length: int, seed: int, canonical) -> None:
-    model, typed = canonical("bert"), canonical("bert")
+@pytest.fixture(scope="module")
+def both(canonical) -> tuple[ir.Model, ir.Model]:
+    """Return a canonical model and its typed graph in float16."""
+    typed = canonical("bert")
     lowered(typed, "fp16", batch(typed))
+    return canonical("bert"), typed
+
+
+@settings(max_examples=15, deadline=None)
+@given(texts=st.integers(1, 4), length=st.integers(1, 40), seed=st.integers(0, 99))
+def test_parity_holds_at_any_shape_and_mask(
+    texts: int, length: int, seed: int, both: tuple[ir.Model, ir.Model]
+) -> None:
+    model, typed = both
     feeds = batch(model, texts, length, seed)
     wanted, got = run(model, feeds), run(typed, feeds)
     assert within("fp16", got, wanted)

@@ -53,6 +53,7 @@ def test_build_check_not_an_execution_check(family: str, kind: str, canonical, t
     assert (tmp_path / "model.log").stat().st_size > 0
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_build_check_not_an_execution_check_of_trained_minilm(canonical, tmp_path: Path) -> None:
     assert build_check(canonical("minilm"), "fp16", tmp_path)["bytes"] > 40e6
@@ -164,8 +165,17 @@ def test_build_check_not_an_execution_check_of_the_bundle(bert: Path, tmp_path: 
         engine.open_engine(path, {})
 
 
-@pytest.mark.parametrize("asked", [{}, {"activations": "none"}, {"weights": "int4"}])
-@pytest.mark.parametrize("engine", [{"plan": True}, pytest.param({"gpus": ["sm_89"]}, marks=needs_rtx)])
+@pytest.mark.parametrize(
+    ("asked", "engine"),
+    [
+        ({}, {"plan": True}),
+        ({"activations": "none"}, {"plan": True}),
+        ({"weights": "int4"}, {"plan": True}),
+        pytest.param({}, {"gpus": ["sm_89"]}, marks=needs_rtx),
+        pytest.param({"activations": "none"}, {"gpus": ["sm_89"]}, marks=[needs_rtx, pytest.mark.slow]),
+        pytest.param({"weights": "int4"}, {"gpus": ["sm_89"]}, marks=[needs_rtx, pytest.mark.slow]),
+    ],
+)
 def test_build_check_not_an_execution_check_of_a_recipe_that_quantizes(
     asked: dict, engine: dict, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

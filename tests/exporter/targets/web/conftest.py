@@ -26,11 +26,10 @@ def sentence(sentence_bundle: Exported, workshop: Path) -> Exported:
 
 @pytest.fixture(scope="session")
 def classifier(workshop: Path) -> Exported:
-    labels = {0: "praise", 1: "blame", 2: "question"}
+    labels = {0: "praise", 1: "blame"}
     source = models.make_model(
         workshop / "web-classifier-source",
         task="text-classification",
-        num_labels=3,
         id2label=labels,
         label2id={v: k for k, v in labels.items()},
     )

@@ -109,9 +109,20 @@ def test_transformers_js_opens_the_same_directory(sentence: Exported, classifier
 
 
 @needs_node
-@pytest.mark.parametrize("task", ["fill-mask", "token-classification", "question-answering", "multiple-choice"])
-def test_the_page_runs_every_other_task(task: str, tmp_path: Path) -> None:
-    source = models.make_model(tmp_path / "model", task=task, **models.soonest("bert"))
+@pytest.mark.parametrize(
+    ("task", "family"),
+    [
+        ("fill-mask", "bert"),
+        ("token-classification", "xlm-roberta"),
+        ("question-answering", "mpnet"),
+        ("multiple-choice", "distilbert"),
+        pytest.param("token-classification", "bert", marks=pytest.mark.slow),
+        pytest.param("question-answering", "bert", marks=pytest.mark.slow),
+        pytest.param("multiple-choice", "bert", marks=pytest.mark.slow),
+    ],
+)
+def test_the_page_runs_every_other_task(task: str, family: str, tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "model", family, task, **models.soonest(family))
     exported = export(Recipe(source=str(source), target="web"), tmp_path / "bundle")
     bundle = Bundle.open(exported.path)
     script = tmp_path / "ask.mjs"

@@ -2,33 +2,43 @@
 
 import json
 import shutil
+from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from headway.errors import GateError, TargetError
-from headway.exporter.targets.web.page_tokenizer import compare_in_javascript, ids_in_javascript
+from headway.exporter.targets.web.page_tokenizer import LINES, compare_in_javascript, ids_in_javascript
 from headway.exporter.tokenizer.check import unicode_lines
+from headway.exporter.tokenizer.reader.characters import CODES, DENSE, SPARSE
 from headway.manifest import TokenizerInfo
 from headway.text import TextEncoder
 
 from tests.support import tokenizers_of
 from tests.support.node import ROOT, needs_node
 
+make = cache(tokenizers_of.make)  # each is trained for seconds
+
 
 @needs_node
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", tokenizers_of.KINDS)
-def test_ids_of_the_page_are_the_tokenizers_on_ten_thousand_lines(kind: str, tmp_path: Path) -> None:
-    directory = tokenizers_of.save(tokenizers_of.make(kind), tmp_path / "tokenizer")
-    record = compare_in_javascript(directory, TokenizerInfo("tokenizer.json", 64, 0, 0, "[PAD]"))
-    assert record["lines"] == 10_000
+def test_ids_of_the_page_are_the_tokenizers_on_mixed_lines(kind: str, count: int, tmp_path: Path) -> None:
+    directory = tokenizers_of.save(make(kind), tmp_path / "tokenizer")
+    record = compare_in_javascript(directory, TokenizerInfo("tokenizer.json", 64, 0, 0, "[PAD]"), count)
+    assert record["lines"] == count
     assert record["page"] == "equal on all"
+
+
+def test_exports_compare_ten_thousand_lines() -> None:
+    assert LINES == 10_000 and signature(compare_in_javascript).parameters["count"].default == LINES
 
 
 @needs_node
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
 def test_pairs_are_joined_and_cut_alike(kind: str, tmp_path: Path) -> None:
-    directory = tokenizers_of.save(tokenizers_of.make(kind), tmp_path / "tokenizer")
+    directory = tokenizers_of.save(make(kind), tmp_path / "tokenizer")
     lines = unicode_lines(1, 400)
     pairs = list(zip(lines[::2], lines[1::2], strict=True))
     for longest in (7, 8, 24):
@@ -37,10 +47,12 @@ def test_pairs_are_joined_and_cut_alike(kind: str, tmp_path: Path) -> None:
 
 
 @needs_node
-def test_every_character_there_is_has_the_ids_that_the_library_gives_it(tmp_path: Path) -> None:
-    tokenizer = tokenizers_of.make("bert")
+@pytest.mark.parametrize("codes", [DENSE + SPARSE, pytest.param(CODES, marks=pytest.mark.slow)], ids=["used", "all"])
+def test_every_character_there_is_has_the_ids_that_the_library_gives_it(codes: list[int], tmp_path: Path) -> None:
+    """`used`: of the planes that are private or still empty, only some characters."""
+    tokenizer = make("bert")
     directory = tokenizers_of.save(tokenizer, tmp_path / "tokenizer")
-    characters = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000]
+    characters = list(map(chr, codes))
     lines = [f"a{'b'.join(characters[i : i + 64])}1" for i in range(0, len(characters), 64)]
     assert ids_in_javascript(directory, lines, 10_000) == [e.ids for e in tokenizer.encode_batch(lines)]
 
@@ -52,7 +64,7 @@ def test_a_reader_that_differs_is_refused_by_the_class_of_text(tmp_path: Path, m
     tables = json.loads((page / "unicode.json").read_text())
     (page / "unicode.json").write_text(json.dumps(tables | {"lower": tables["lower"][:26]}))
     monkeypatch.setattr("headway.exporter.targets.web.page_tokenizer._READER", page / "ids.mjs")
-    directory = tokenizers_of.save(tokenizers_of.make("bert"), tmp_path / "tokenizer")
+    directory = tokenizers_of.save(make("bert"), tmp_path / "tokenizer")
     info = TokenizerInfo("tokenizer.json", 64, 0, 0, "[PAD]")
     with pytest.raises(GateError, match=r"(?s)the tokenizer of the page: .*letters beyond ASCII"):
         compare_in_javascript(directory, info, 2000)
@@ -60,7 +72,7 @@ def test_a_reader_that_differs_is_refused_by_the_class_of_text(tmp_path: Path, m
 
 @needs_node
 def test_a_tokenizer_of_another_kind_is_named(tmp_path: Path) -> None:
-    directory = tokenizers_of.save(tokenizers_of.make("bert"), tmp_path / "tokenizer")
+    directory = tokenizers_of.save(make("bert"), tmp_path / "tokenizer")
     content = json.loads((directory / "tokenizer.json").read_text())
     content["pre_tokenizer"] = {"type": "UnicodeScripts"}
     (directory / "tokenizer.json").write_text(json.dumps(content))

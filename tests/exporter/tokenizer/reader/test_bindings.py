@@ -68,7 +68,13 @@ def android(bert_bundle: Exported, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def run_java(android: Path, *arguments: str, cwd: Path) -> list[str]:
-    command = ["java", f"-Djava.library.path={android / 'build'}", "-XX:+UseSerialGC", *arguments]
+    command = [
+        "java",
+        f"-Djava.library.path={android / 'build'}",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -87,11 +93,10 @@ def test_native_methods_through_java(uncased: Both, android: Path, tmp_path: Pat
     assert in_java == {line.split("(")[0].split()[-1] for line in kotlin.splitlines() if "external fun" in line}
     (tmp_path / "headway").mkdir()
     (tmp_path / "headway" / "Tokenizer.java").write_text(JAVA)
-    subprocess.run(["javac", "headway/Tokenizer.java"], cwd=tmp_path, check=True)
     lines = unicode_lines(4, 300)
     pack(lines, tmp_path / "texts")
     (tmp_path / "tokenizer.bin").write_bytes(uncased.data)
-    *rows, refused = run_java(android, "headway.Tokenizer", "tokenizer.bin", "texts", cwd=tmp_path)
+    *rows, refused = run_java(android, "headway/Tokenizer.java", "tokenizer.bin", "texts", cwd=tmp_path)
     assert refused.startswith("the tokenizer file is damaged")
     for i, line in enumerate(lines):
         left = len(lines) - i

@@ -10,6 +10,7 @@ from tokenizers import normalizers, pre_tokenizers
 from headway.errors import SourceError
 from headway.exporter.tokenizer.check import unicode_lines
 from headway.exporter.tokenizer.reader.characters import (
+    Characters,
     Flag,
     Kind,
     apply,
@@ -27,19 +28,39 @@ def content(normalizer: object = None, pre_tokenizer: object = None) -> dict:
     }
 
 
+# Tables that test_compact.py reads as well: those with words, spaces and a sequence. Each takes seconds to read.
+SHARED = {
+    "bert": [normalizers.BertNormalizer()],
+    "nfkd, lower": [normalizers.NFKD(), normalizers.Lowercase()],
+    "nfd, lower, stripped": [normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()],
+}
+
+
+def shared(name: str) -> Characters:
+    return read_characters(content(normalizers.Sequence(SHARED[name]), pre_tokenizers.BertPreTokenizer()), spaces=True)
+
+
+@pytest.mark.parametrize("name", ["bert", "nfd, lower, stripped", pytest.param("nfkd, lower", marks=pytest.mark.slow)])
+def test_the_table_normalizes_text_as_the_library_does(name: str) -> None:
+    table, normalizer = shared(name), normalizers.Sequence(SHARED[name])
+    for line in unicode_lines(3, 1000):
+        assert apply(table, line) == normalizer.normalize_str(line), line
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "normalizer",
     [normalizers.BertNormalizer(), normalizers.NFKD(), normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()])],
     ids=["bert", "nfkd", "nfd, lower"],
 )  # fmt: skip
-def test_the_table_normalizes_text_as_the_library_does(normalizer) -> None:
+def test_a_table_of_a_normalizer_alone_normalizes_as_the_library_does(normalizer) -> None:
     table = read_characters(content(normalizer))
     for line in unicode_lines(3, 1000):
         assert apply(table, line) == normalizer.normalize_str(line), line
 
 
 def test_kinds_of_characters() -> None:
-    table = read_characters(content(normalizers.BertNormalizer(lowercase=True)))
+    table = shared("bert")
     assert table.kinds[ord("A")] == Kind.MAPPED and table.mapped[ord("A")] == "a"
     assert table.kinds[ord("a")] == Kind.SAME and table.kinds[ord("漢")] == Kind.SPACED
     assert table.kinds[0xAC00] == Kind.HANGUL and table.kinds[7] in (Kind.REMOVED, Kind.REMOVED_STARTER)

