@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/headway demo
 
 test: lint types imports $(KERNELS) $(WEB)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal  # waiting threads sleep; each process has one half, so fixtures are made once
+	PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal  # bytecode is kept for the many processes that tests start; waiting threads sleep; each process has one half, so fixtures are made once
 
 $(KERNELS): $(READY) $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py)
 	$(BIN)/python kernels/cpu/build.py
