@@ -44,7 +44,11 @@ def few_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(builder, "variants", few)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page in SHORT else page for page in PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 @pytest.mark.usefixtures("few_kernels")
 def test_snippets_run(page: Path, rooms: Workshop, tmp_path: Path) -> None:
     run_page(page, rooms, tmp_path)

@@ -48,8 +48,17 @@ def test_texts_in_arrays_out(bert: Path, bert_bundle: Exported) -> None:
         bundle("one string")
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
-@pytest.mark.parametrize("dense", [False, True])
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "dense"),
+    [
+        *((pooling, False) for pooling in POOLINGS),
+        ("mean", True),
+        *(pytest.param(pooling, True, marks=pytest.mark.slow) for pooling in POOLINGS[1:]),
+    ],
+)
 def test_sentence_embeddings(pooling: str, dense: bool, tmp_path: Path) -> None:
     """Against pooling written out here in float64, from the definitions in the sentence-transformers documentation."""
     from safetensors.numpy import load_file

@@ -82,4 +82,4 @@ def test_without_node_the_bundle_is_checked_on_the_processor_and_says_so(
 def test_the_manifest_that_the_page_reads_names_its_inputs(classifier: Exported) -> None:
     manifest = Manifest.read(classifier.path)
     assert [i.name for i in manifest.inputs] == ["input_ids", "attention_mask", "token_type_ids"]
-    assert manifest.labels == {"0": "praise", "1": "blame", "2": "question"}
+    assert manifest.labels == {"0": "praise", "1": "blame"}

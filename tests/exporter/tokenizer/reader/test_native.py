@@ -84,6 +84,7 @@ def test_damaged_files_are_refused(uncased: Both) -> None:
         native.NativeReader(data[:5] + struct.pack("<I", zlib.crc32(body)) + body)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     """Damaged files with right checksums, text with random bytes: every failure is an error, and memory is left alone."""
