@@ -15,8 +15,9 @@ from ..scratch import scratch
 from ..tasks import Scoring
 from ..text import TextEncoder
 from .capture.base import Reference
-from .capture.capture import canonical_of, capture
+from .capture.capture import canonical_of, capture, load_reference
 from .check.diagnose import diagnose, padding_matters, parity_failure
+from .check.float64_judge import Run, settled
 from .check.parity import Case, Parity, compare
 from .check.verification_text import Answered, answers, verification_cases
 from .compress.agreement import check_drop
@@ -223,15 +224,7 @@ def build_artifact(flow: Flow, graph: SourceGraph, compressed: Compressed | None
     flow.step(STEPS[5])
     options = target.options(regroup=graph.regroup)
     runner = target.open(flow.staging, options)
-    parity = compare(
-        cases,
-        expected,
-        runner.run,
-        per_token=graph.per_token,
-        dtype=dtype,
-        tolerance=recipe.tolerance,
-        judge="the compressed graph" if compressed else graph.reference.judge,
-    )
+    parity = _compared(flow, graph, compressed, cases, expected, runner.run, dtype)
     if job and quantized and parity.ok:  # the integers of the artifact are judged, not the graph that stands for them
         judged = job.given.quality.judge(runner.run, encoder, job.outcome.kept_tokens)
         job.outcome.stages[-1].set_judged(judged)
@@ -251,6 +244,26 @@ def build_artifact(flow: Flow, graph: SourceGraph, compressed: Compressed | None
         parity=parity,
     )
     return Built(manifest, graph.source, text, cases, parity, graph.repeated, job)
+
+
+def _compared(
+    flow: Flow,
+    graph: SourceGraph,
+    compressed: Compressed | None,
+    cases: list[Case],
+    expected: list[dict[str, np.ndarray]],
+    run: Run,
+    dtype: str,
+) -> Parity:
+    """Compare an artifact with the compressed graph, or with the source, beside which float64 decides where float32 cannot."""
+    judge = "the compressed graph" if compressed else graph.reference.judge
+    tolerance, per_token = flow.recipe.tolerance, graph.per_token
+    parity = compare(cases, expected, run, per_token=per_token, dtype=dtype, tolerance=tolerance, judge=judge)
+    if compressed:
+        return parity
+    return settled(
+        parity, cases, expected, run, per_token=per_token, open_reference=lambda: load_reference(graph.source)[0]
+    )
 
 
 def capture_graph(flow: Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> SourceGraph:

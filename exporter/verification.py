@@ -15,6 +15,7 @@ from ..runners.open import opened_files
 from ..scratch import scratch
 from .capture.base import Reference
 from .capture.capture import load_reference
+from .check.float64_judge import settled
 from .check.parity import Parity, compare
 from .check.verification_text import answers, verification_cases
 from .compress.quality import Judge
@@ -120,6 +121,8 @@ def verify_bundle(
         tolerance=recipe.tolerance,
         judge=reference.judge,
     )
+    run, cases = bundle.runner.run, answered.cases
+    parity = settled(parity, cases, answered.outputs, run, per_token=per_token, open_reference=lambda: reference)
     return Verdict(parity.ok, parity, files=len(bundle.manifest.files), reference=reference.judge)
 
 

@@ -70,6 +70,7 @@ class OutputDistance(TypedDict):
     cosine: float
     argmax_agreement: float
     worst_case: str
+    source_rounding: NotRequired[float | None]
 
 
 class Parity(TypedDict):

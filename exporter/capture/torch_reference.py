@@ -49,6 +49,11 @@ class TorchReference:
             ) from error
         return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}
 
+    def exactly(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return outputs by name, float64. The reference computes in float64 from then on."""
+        self.module.double()
+        return {name: array.astype(np.float64) for name, array in self.run(feeds).items()}
+
     def from_text(self, texts: Sequence[Text]) -> Answers:
         """Return token ids and outputs of texts, by the source's own tokenizer."""
         return self.tokens.answer(texts, self.module.names, self.run)

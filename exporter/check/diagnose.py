@@ -93,7 +93,8 @@ def parity_failure(parity: Parity) -> str:
             f"output {worst.name!r} has a cosine of {worst.cosine:.6f} to the source's (at least {worst.least_cosine} is needed), and "
             f"differs most on '{worst.worst_case}'{where}. Nothing was written"
         )
+    beside = " in float64" if worst.source_rounding is not None else ""
     return (
-        f"output {worst.name!r} differs from the source by {worst.max_abs:.3g} (allowed {worst.tolerance * max(1.0, worst.largest):.3g}) "
+        f"output {worst.name!r} differs from the source{beside} by {worst.max_abs:.3g} (allowed {worst.allowed:.3g}) "
         f"on '{worst.worst_case}'{where}. Nothing was written"
     )

@@ -38,15 +38,27 @@ class OutputParity:
     tolerance: float
     worst_case: str
     least_cosine: float | None = None
+    source_rounding: float | None = None
+    """How far the source's own float32 answers are from those in float64, where an output is judged by the latter."""
 
     @property
     def ok(self) -> bool:
         return self.is_near and self.points_alike
 
     @property
+    def allowed(self) -> float:
+        """The largest difference that is allowed: by the tolerance, or twice what the source itself loses by rounding."""
+        return max(self.tolerance * max(1.0, self.largest), 2 * (self.source_rounding or 0.0))
+
+    @property
+    def exceeds(self) -> float:
+        """How much more the largest difference is than the one that is allowed."""
+        return self.max_abs / self.allowed
+
+    @property
     def is_near(self) -> bool:
-        """Whether no difference exceeds the tolerance."""
-        return bool(self.max_abs <= self.tolerance * max(1.0, self.largest))
+        """Whether no difference exceeds what is allowed."""
+        return self.max_abs <= self.allowed
 
     @property
     def points_alike(self) -> bool:
