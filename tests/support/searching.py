@@ -38,22 +38,29 @@ def table() -> LatencyTable:
     return LatencyTable("ort", Workload(((1, _LENGTH),)), 10.0, 1.0, heads, neurons)
 
 
-_WHOLE: dict[int, float] = {}
-"""Operations of each source, which is the first model that is timed."""
+_WHOLE: dict[str, float] = {}
+"""Operations of each source, by its digest."""
 
 
 @contextmanager
 def fixed_latencies() -> Iterator[pytest.MonkeyPatch]:
     """Give each model the latency that its operations take; int8 takes half of it."""
 
+    begin = Stopwatch.__init__
+
+    def begun(stopwatch: Stopwatch, source: ir.Model, *settings: Any) -> None:
+        begin(stopwatch, source, *settings)
+        _WHOLE[stopwatch.source_digest] = read_anatomy(source).flops_per_token(_LENGTH)
+
     def time(stopwatch: Stopwatch, model: ir.Model) -> tuple[Timing, int]:
         stopwatch.source_ms = stopwatch.source_ms or 10.0
         anatomy = read_anatomy(model)
-        whole = _WHOLE.setdefault(id(stopwatch.source_digest), anatomy.flops_per_token(_LENGTH))
+        whole = _WHOLE[stopwatch.source_digest]
         ratio = 0.1 + 0.9 * anatomy.flops_per_token(_LENGTH) / whole * (0.5 if is_quantized(model) else 1.0)
         return Timing(10.0, 10.0 * ratio, ratio * 0.99, ratio * 1.01), anatomy.nbytes
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stopwatch, "__init__", begun)
         patch.setattr(Stopwatch, "time", time)
         patch.setattr(crew, "measure_table", lambda *_, **__: table())
         yield patch
