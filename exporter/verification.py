@@ -14,12 +14,14 @@ from ..opening import Checksums, check_padding, check_tensors, open_one
 from ..runners.open import opened_files
 from ..scratch import scratch
 from .capture.base import Reference
-from .capture.capture import load_reference
+from .capture.capture import canonical_of, capture, load_reference
 from .check.float64_judge import settled
 from .check.parity import Parity, compare
 from .check.verification_text import answers, verification_cases
+from .compress.job import as_function
 from .compress.quality import Judge
 from .compress.samples import class_names, divide_files
+from .compress.source_integers import kind_of_answers
 from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_adapters, find_data, find_named, read_recipe
 from .source.scoring import scoring_of
 from .source.source import Source, open_source
@@ -175,7 +177,12 @@ def _verify_compressed(
     held_out = files if data else divide_files(files, recipe.calibration).judge
     with scratch() as folder:
         encoder = source_encoder(source, Path(folder))
-    judge = Judge.of(held_out, bundle.encoder.info.max_length, scoring, source.task, reference.run, encoder)
+    run: Callable[..., Any] = reference.run
+    judged_by = reference.judge
+    if kind_of_answers(source) != "float32":  # compression begins at float activations, and is judged by those
+        run = as_function(canonical_of(capture(source)).model)
+        judged_by += ", with float activations"
+    judge = Judge.of(held_out, bundle.encoder.info.max_length, scoring, source.task, run, encoder)
     tokens = sorted(bundle.encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])
     source_ids = [i for token, _ in tokens if (i := encoder.tokenizer.token_to_id(token)) is not None]
     judged = judge.judge(bundle.runner.run, bundle.encoder, source_ids)
@@ -188,5 +195,5 @@ def _verify_compressed(
         bundle.manifest.compression["stages"][-1]["quality"],
         judged.record(),
         files=len(bundle.manifest.files),
-        reference=reference.judge,
+        reference=judged_by,
     )
