@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import UsageError
+
 OLD = "old"
 _TRIES = 10
 
@@ -71,6 +73,19 @@ def lock(directory: Path, *, wait: bool = False) -> int | None:
     if handle >= 0:
         os.close(handle)
     return None
+
+
+@contextmanager
+def held(directory: Path, busy: str) -> Iterator[None]:
+    """Hold a directory for this process alone. UsageError with the sentence `busy` where another holds it."""
+    handle = lock(directory)
+    if handle is None and has_locks(directory):
+        raise UsageError(busy)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def has_locks(directory: Path) -> bool:

@@ -249,8 +249,8 @@ def _published(source: PreparedSource, request: TrialRequest, flow: Flow, job: J
 
 
 def _memory(bundle: Path, job: Job) -> float | None:
-    """Return the megabytes of memory of a process that answers some texts."""
-    texts = job.given.quality.texts[:FEW_TEXTS]
+    """Return the megabytes of memory of a process that answers some texts: none of those that judge, since memory decides the front."""
+    texts = job.given.texts[:FEW_TEXTS]
     return run_block({"bundle": str(bundle), "threads": job.given.stopwatch.workload.threads, "texts": texts}).rss_mb
 
 

@@ -12,6 +12,7 @@ from ...checked import Mismatch, checked
 from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
 from ...manifest import MANIFEST
+from ..publish.writing import put_text
 from ..recipe.recipe import RECIPE_FILE
 from ..validate.merit import merit
 from .trial_record import Measured
@@ -75,9 +76,7 @@ class FrontFile:
 
     def write(self, folder: Path) -> None:
         """Write the file into a folder, in one step."""
-        part = folder / f".{FRONT}.part"
-        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(folder / FRONT)
+        put_text(folder / FRONT, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def merit_of_bundle(source: FrontSource, measured: Measured) -> float:

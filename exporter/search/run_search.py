@@ -1,7 +1,6 @@
 """Run a search: ask what to try, make the trials, keep the front. See docs/guides/search.md."""
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -14,10 +13,10 @@ from typing import Any
 from ...checked import Mismatch, checked
 from ...errors import GateError, SourceError, UsageError
 from ...json_file import read_json
-from ...replaced import has_locks, lock
+from ...replaced import held
 from ..bench.measure import machine
 from ..publish.staging import output_folder
-from ..publish.writing import written
+from ..publish.writing import put_text, written
 from ..recipe.recipe import Recipe
 from ..recipe.search_space import SearchSpace
 from .crew import Crew, SourceFacts
@@ -85,7 +84,7 @@ def search(request: SearchRequest, hire: Hire, step: Callable[..., None] = lambd
         )
     is_new = not request.out.exists()
     out = output_folder(request.out)
-    with _held(out):
+    with held(out, f"{out}: another search runs there: wait for it, or give another --out"):
         plan = _same_plan(request)
         with _cleared_without_facts(out, is_new), hire() as crew:
             facts = crew.facts(_known_facts(plan, request.node))
@@ -210,9 +209,7 @@ class _Search:
         )
         with written(request.out):
             front.write(request.out)
-            page = request.out / f".{PAGE}.part"
-            page.write_text(front_page(front, records), encoding="utf-8")
-            page.replace(request.out / PAGE)
+            put_text(request.out / PAGE, front_page(front, records))
         return front
 
     def _bundle(self, source: FrontSource, record: TrialRecord) -> FrontBundle:
@@ -249,19 +246,6 @@ def _why_empty(records: list[TrialRecord]) -> str:
         return "no trial has ended: search for longer (--minutes, --trials)"
     (why, count), *_ = reasons.most_common(1)
     return f"{len(records)} trials made no bundle, {count} of them since {why}"
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold the folder for this search alone."""
-    handle = lock(out)
-    if handle is None and has_locks(out):
-        raise UsageError(f"{out}: another search runs there: wait for it, or give another --out")
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 @contextmanager
@@ -331,6 +315,4 @@ def _begin(request: SearchRequest, facts: SourceFacts, *, anew: bool) -> None:
     """Keep the plan of a search that can begin. `anew`: what an earlier one made is removed first, and nothing else."""
     for name in _MADE if anew else ():
         _remove(request.out / name)
-    part = request.out / f".{PLAN}.part"
-    part.write_text(json.dumps(request.plan() | {"facts": asdict(facts)}, indent=2) + "\n", encoding="utf-8")
-    part.replace(request.out / PLAN)
+    put_text(request.out / PLAN, json.dumps(request.plan() | {"facts": asdict(facts)}, indent=2) + "\n")

@@ -6,7 +6,6 @@ on with the parts that are missing, by whatever process. No row comes twice into
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 
 from ..errors import SourceError, UsageError
 from ..manifest import Manifest
-from ..replaced import has_locks, lock
+from ..replaced import held
 from .result_files import Counts, counts_of, is_part, join, with_answers, write_part
 from .shards import Shard, files_of, names_of, read_shard, shards_of, state_of, texts_of
 from .text_column import text_column
@@ -203,19 +202,14 @@ def _folder_beside(out: Path) -> Path:
 @contextmanager
 def _held(plan: Plan, force: bool) -> Iterator[None]:
     """Hold the folder of parts for this run alone, after checking that its parts are of this plan."""
-    handle = lock(plan.folder)
-    if handle is None and has_locks(plan.folder):
-        raise UsageError(f"{plan.folder}: another run writes there; wait for it, or give another --out")
-    try:
-        _check_parts(plan, force)
-        yield
-    except BaseException:
-        if not any(plan.folder.glob(_PARTS)):  # nothing is lost
-            shutil.rmtree(plan.folder, ignore_errors=True)
-        raise
-    finally:
-        if handle is not None:
-            os.close(handle)
+    with held(plan.folder, f"{plan.folder}: another run writes there; wait for it, or give another --out"):
+        try:
+            _check_parts(plan, force)
+            yield
+        except BaseException:
+            if not any(plan.folder.glob(_PARTS)):  # nothing is lost
+                shutil.rmtree(plan.folder, ignore_errors=True)
+            raise
 
 
 def _check_parts(plan: Plan, force: bool) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headway.replaced import OLD, abandoned, beside, leftovers, lock, own_folder, restore
+from headway.errors import UsageError
+from headway.replaced import OLD, abandoned, beside, held, leftovers, lock, own_folder, restore
 
 
 def test_the_old_one_is_put_back_where_nothing_is(tmp_path: Path) -> None:
@@ -31,6 +32,17 @@ def test_a_link_to_a_bundle_is_restored_where_the_bundle_lies(tmp_path: Path) ->
     (tmp_path / "link").symlink_to(tmp_path / "real" / "out")
     beside(tmp_path / "real" / "out", OLD, "0123").mkdir()
     assert restore(tmp_path / "link") and (tmp_path / "real" / "out").is_dir()
+
+
+def test_a_directory_is_held_until_the_block_ends(tmp_path: Path) -> None:
+    with held(tmp_path, "another runs there"):
+        with pytest.raises(UsageError, match="another runs there"), held(tmp_path, "another runs there"):
+            pytest.fail("it was held twice")
+        assert lock(tmp_path) is None
+    with pytest.raises(KeyError), held(tmp_path, "another runs there"):
+        raise KeyError
+    with held(tmp_path, "it was let go"):
+        pass
 
 
 def test_a_directory_that_is_gone_has_no_lock(tmp_path: Path) -> None:

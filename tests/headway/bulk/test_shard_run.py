@@ -199,7 +199,6 @@ def test_parts_of_a_directory_are_one_dataset(tagger: Path, tmp_path: Path) -> N
 
 
 def test_file_systems_without_locks(embedder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_run, "lock", lambda folder: None)
     monkeypatch.setattr("headway.replaced.lock", lambda folder, **_: None)
     run(embedder, data, data.with_name("out.parquet"))
     check(data.with_name("out.parquet"), embedder)
