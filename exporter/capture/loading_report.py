@@ -46,11 +46,11 @@ def reported(source: Source) -> Iterator[list[tuple[Any, Mapping[str, Any]]]]:
         reports.append((model, report))
         return model
 
-    PreTrainedModel.from_pretrained = classmethod(from_pretrained)  # type: ignore[method-assign, assignment]
+    PreTrainedModel.from_pretrained = classmethod(from_pretrained)
     try:
         yield reports
     finally:
-        PreTrainedModel.from_pretrained = original  # type: ignore[method-assign]
+        PreTrainedModel.from_pretrained = original
 
 
 def _without_config(options: Mapping[str, Any]) -> dict[str, Any]:
