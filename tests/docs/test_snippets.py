@@ -26,6 +26,16 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 SHORT = [ROOT / "docs" / "targets" / "executorch.md"]
 """Pages that find a model of one layer: their target takes seconds for each."""
 
+LONG = {
+    *SHORT,
+    *(
+        ROOT / "docs" / "guides" / f"{name}.md"
+        for name in ("deploy-python", "gates", "quantize", "tokenizer-on-device")
+    ),
+    *(ROOT / "docs" / "targets" / f"{name}.md" for name in ("coreml", "ort-mobile", "web")),
+}
+"""Pages whose commands take long, and are tried by other tests; with `-m slow` these pages run as well."""
+
 KERNELS = ROOT / "docs" / "concepts" / "gpu-kernels.md"
 
 
@@ -46,7 +56,7 @@ def few_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.slow) if page in SHORT else page for page in PAGES],
+    [pytest.param(page, marks=pytest.mark.slow) if page in LONG else page for page in PAGES],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 @pytest.mark.usefixtures("few_kernels")

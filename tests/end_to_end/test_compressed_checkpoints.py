@@ -48,8 +48,7 @@ GROUPS = [
     "target",
     [
         "ort",
-        "web",
-        *(pytest.param(t, marks=pytest.mark.slow) for t in ("ort-mobile", "executorch", "tensorrt")),
+        *(pytest.param(t, marks=pytest.mark.slow) for t in ("web", "ort-mobile", "executorch", "tensorrt")),
     ],
 )
 def test_layers_that_groups_share_are_stored_once(target: str, groups: dict[str, int], tmp_path: Path) -> None:

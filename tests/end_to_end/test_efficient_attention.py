@@ -86,7 +86,11 @@ class Encoder(nn.Module):
         return {"last_hidden_state": x}
 
 
-@pytest.mark.parametrize("attention", [shortened, kernels, hashes], ids=["Linformer", "Performer", "Reformer"])
+@pytest.mark.parametrize(
+    "attention",
+    [pytest.param(shortened, marks=pytest.mark.slow), kernels, hashes],
+    ids=["Linformer", "Performer", "Reformer"],
+)
 def test_the_graph_answers_as_the_module(attention: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tokenizer(tmp_path)
     monkeypatch.setattr(f"{__name__}.made", lambda: (Encoder(attention).eval(), tmp_path), raising=False)

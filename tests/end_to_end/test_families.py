@@ -10,31 +10,19 @@ from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 
 from tests.support import models
-from tests.support.supported import DISENTANGLED, PAIRS
+from tests.support.supported import DISENTANGLED, PAIRS, QUICK_TASK
 
 USUAL = ("feature-extraction", "text-classification")
 """Tasks whose models are traced whole, for other tests too. Models for others have the layers that are traced soonest."""
 
 
-QUICK = {
-    "bert": "multiple-choice",  # as the documentation has one, which is traced once for both
-    "roberta": "question-answering",
-    "xlm-roberta": "token-classification",
-    "camembert": "text-classification",
-    "distilbert": "multiple-choice",
-    "albert": "fill-mask",
-    "electra": "text-classification",
-    "mobilebert": "question-answering",
-    "mpnet": "question-answering",
-    "deberta-v2": "token-classification",
-    "modernbert": "fill-mask",
-}
-"""The task that each family is always tried on, beside its features: each task on two families at least. Other pairs are slow."""
+COPIES = ("camembert", "xlm-roberta", "electra")
+"""Families whose code is that of another, but for names and embeddings. All of their pairs are slow: tests of passes take them, too."""
 
 
 def pairs() -> Iterator[Any]:
     for family, task in PAIRS:
-        quick = task in ("feature-extraction", QUICK[family])
+        quick = family not in COPIES and task in ("feature-extraction", QUICK_TASK[family])
         yield pytest.param(family, task, marks=() if quick else pytest.mark.slow)
 
 

@@ -45,6 +45,7 @@ def refused(learned: tuple[dict, Path], tmp_path: Path) -> dict:
     return keys
 
 
+@pytest.mark.slow
 def test_another_gate_takes_what_was_learned(refused: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("collect", "repair"):
         monkeypatch.setattr(memory, name, lambda *_, **__: pytest.fail("it was learned again"))

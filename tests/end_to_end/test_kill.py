@@ -81,17 +81,24 @@ def exports(source: Path) -> Iterator[Exports]:
     exports.process.communicate(timeout=60)
 
 
-def test_killed_before_each_file_operation(exports: Exports, tmp_path: Path) -> None:
-    """Between two operations nothing changes on the disk: these are all the moments that matter."""
+def moments(operations: list[str], every: int) -> list[int]:
+    """Return the operations to kill before: one of `every` so many, and all from the last before the bundle is put in its place."""
+    swap = operations.index("os.rename .out.new-TOKEN")
+    return [i for i in range(len(operations)) if i % every == 0 or i >= swap - 1]
+
+
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_each_file_operation(every: int, exports: Exports, tmp_path: Path) -> None:
+    """Between two operations nothing changes on the disk: these are all the moments that matter. Some of them are always tried."""
     out = tmp_path / "out"
     from_nothing, replacing = exports.made(out), exports.made(out)
     assert len(replacing) > replacing.index("os.rename .out.new-TOKEN") > 10
-    for kill_at in range(len(replacing)):
+    for kill_at in moments(replacing, every):
         exports.killed(out, kill_at)
         assert whole_or_nothing(out)
     for path in tmp_path.iterdir():
         shutil.rmtree(path)
-    for kill_at in range(len(from_nothing)):
+    for kill_at in moments(from_nothing, every):
         exports.killed(out, kill_at)
         assert whole_or_nothing(out) == (kill_at > from_nothing.index("os.rename .out.new-TOKEN"))
     exports.made(out)

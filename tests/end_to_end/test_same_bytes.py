@@ -41,7 +41,10 @@ def test_the_same_recipe_gives_the_same_bytes(bert_bundle: Exported, tmp_path: P
             marks=pytest.mark.slow,
         ),
         [{"kind": "quantize", "search": True}],
-        [{"kind": "remove_blocks", "least_important": 1}, {"kind": "repair"}, {"kind": "float16"}],
+        pytest.param(
+            [{"kind": "remove_blocks", "least_important": 1}, {"kind": "repair"}, {"kind": "float16"}],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda passes: "+".join(p["kind"] for p in passes),
 )

@@ -23,7 +23,9 @@ MODELS = [
 ]
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=["three", "two", "bart"])
+@pytest.fixture(
+    scope="module", params=[*MODELS[:2], pytest.param(MODELS[2], marks=pytest.mark.slow)], ids=["three", "two", "bart"]
+)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Any]:
     import transformers
 

@@ -85,10 +85,7 @@ def variants(model: ir.Model, kind: str, feeds: dict[str, np.ndarray]) -> str:
 
 KINDS = ("fp32", "fp16", "bf16", "int8+fp16", "uneven", "low-rank")
 QUICK = [("bert", k) for k in KINDS] + [
-    ("distilbert", "fp16"),
     ("albert", "int8+fp16"),
-    ("mobilebert", "int8+fp16"),
-    ("roberta", "fp16"),
     ("mpnet", "int8+fp16"),
 ]
 

@@ -10,6 +10,7 @@ from headway.exporter.bench.measure import (
     DEFAULT_CASES,
     BenchResult,
     Case,
+    CaseResult,
     Contestant,
     feeds_for,
     measure,
@@ -56,6 +57,11 @@ def test_feeds_have_the_shape_that_was_asked_for(case: Case, bert_bundle: Export
         assert 0.3 < 1 - mask.mean() < 0.7
     again = feeds_for(case, encoder, builtin_lines(), 64)
     assert all(np.array_equal(feeds[k], again[k]) for k in feeds)
+
+
+def test_throughput_is_in_tokens_per_second_at_the_median() -> None:
+    result = CaseResult("1x8", 1, 40, 0.0, {"a": [10.0, 20.0, 90.0]})
+    assert result.throughput("a") == pytest.approx(2000.0)
 
 
 def test_rounds_alternate_and_survive_json() -> None:

@@ -67,7 +67,17 @@ def loaded(directory: Path) -> tuple[Reference, Source]:
     return load_reference(open_source(str(directory)))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        "mean",
+        pytest.param("cls", marks=pytest.mark.slow),
+        "max",
+        pytest.param("mean_sqrt_len_tokens", marks=pytest.mark.slow),
+        pytest.param("weightedmean", marks=pytest.mark.slow),
+        "lasttoken",
+    ],
+)
 def test_sentence_heads(pooling: str, tmp_path: Path) -> None:
     captured = capture(open_source(str(models.make_sentence_model(tmp_path, pooling, dense=True))))
     model = canonicalize(captured.model, longest=captured.source.positions).model

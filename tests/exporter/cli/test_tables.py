@@ -30,6 +30,7 @@ def cells(table: Table) -> list[list[str]]:
 def test_an_export(bert_bundle: Exported) -> None:
     rows = dict(row for row in cells(tables.export_table(bert_bundle.manifest, 2_000_000, 1_500_000)))
     assert rows["source weights"] == "2.0 MB" and rows["artifact"] == "1.5 MB" and rows["blocks"] == "4"
+    assert rows["task"] == "feature-extraction" and rows["parameters"].replace(",", "").isdigit()
     assert rows["parity, last_hidden_state"].startswith("max abs ") and "" not in rows
     assert tables.export_table(bert_bundle.manifest, 1, 1).title == "export"
     compressed = dataclasses.replace(bert_bundle.manifest, compression={})

@@ -16,6 +16,7 @@ def headway(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_line_profiles(classifier: Path) -> None:
     done = headway("profile", classifier, "--shape", "1x8", "--json")
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,9 @@ from tests.support.variants import answers, apart, canonical, feeds, pruned, rou
 FAMILIES = ("bert", "distilbert", "albert", "mobilebert", "roberta")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [f if f in ("bert", "albert") else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES]
+)
 def test_every_family_computes_the_same_at_every_length(family: str, tmp_path: Path) -> None:
     depth = {"n_layers": 1} if family == "distilbert" else {"num_hidden_layers": 2 if family == "albert" else 1}
     model = canonical(models.make_model(tmp_path, family, "text-classification", **depth))

@@ -10,7 +10,7 @@ from tests.support.variants import canonical
 @pytest.fixture(scope="session")
 def family_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ir.Model]:
     folder = tmp_path_factory.mktemp("families")
-    return {f: canonical(models.make_model(folder / f, f, "text-classification")) for f in models.FAMILIES}
+    return {f: canonical(models.make_model(folder / f, f)) for f in models.FAMILIES}
 
 
 @pytest.fixture(scope="session")

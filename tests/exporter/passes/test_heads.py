@@ -196,6 +196,6 @@ def test_every_run_edits_in_the_same_order(family_models: dict[str, ir.Model], t
         subprocess.run(
             [sys.executable, "-c", script, path, str(filler)], capture_output=True, text=True, check=True
         ).stdout
-        for filler in (0, 1000, 33333)
+        for filler in (0, 33333)
     }
     assert len(printed) == 1

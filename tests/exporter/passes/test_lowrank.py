@@ -20,7 +20,15 @@ from tests.support.pass_checks import answers, by_runtime, largest_difference
 from tests.support.variants import canonical
 
 
-@pytest.mark.parametrize("family", ["bert", "albert", "modernbert", "deberta-v2"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert",
+        pytest.param("albert", marks=pytest.mark.slow),
+        "modernbert",
+        pytest.param("deberta-v2", marks=pytest.mark.slow),
+    ],
+)
 def test_a_split_at_the_true_rank_is_exact(family: str, tmp_path: Path) -> None:
     model = canonical(models.make_model(tmp_path, family, "fill-mask", intermediate_size=256, **models.soonest(family)))
     anatomy = read_anatomy(model)

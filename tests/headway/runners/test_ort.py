@@ -1,5 +1,7 @@
 """The ONNX Runtime runner: grouping changes no output, and what cannot be loaded is named."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from headway import processor
 from headway.errors import TargetError
 from headway.exporter.export import Exported
-from headway.runners.ort import OrtRunner
+from headway.runners.ort import OrtRunner, check_loaded
 
 
 @settings(max_examples=10, deadline=None)
@@ -92,3 +94,13 @@ def test_exact_products_are_asked_for_unless_the_processor_has_them(
             asked.get_session_config_entry(processor.X64_PRECISION)
     else:
         assert asked.get_session_config_entry(processor.X64_PRECISION) == "1"
+
+
+def test_a_session_without_the_provider_that_was_asked_for_is_refused() -> None:
+    """ONNX Runtime takes another without an error where a provider's libraries cannot be loaded."""
+    asked = [("CUDAExecutionProvider", {"device_id": "0"}), "CPUExecutionProvider"]
+    check_loaded(Path("m.onnx"), asked, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(
+        TargetError, match=r"m\.onnx runs on CUDAExecutionProvider, which .* \(CPUExecutionProvider was taken"
+    ):
+        check_loaded(Path("m.onnx"), asked, ["CPUExecutionProvider"])

@@ -29,6 +29,11 @@ def test_a_batch_that_is_slower_by_token_is_not_chosen() -> None:
     assert table.budget(10.0) == 128
 
 
+def test_of_batches_that_are_nearly_as_fast_by_token_the_largest_is_taken() -> None:
+    assert SpeedTable((100, 194), (1.0, 2.0)).budget(10.0) == 194  # 97 % of the best
+    assert SpeedTable((100, 193), (1.0, 2.0)).budget(10.0) == 100
+
+
 def test_where_nothing_fits_the_smallest_is_taken() -> None:
     assert SpeedTable((16, 32), (0.5, 1.0)).budget(0.01) == 16
 

@@ -136,3 +136,9 @@ def test_forms_of_inputs() -> None:
     for value in (1, [1], [["a", "b", "c"]], [[]], [["a"], "b"], {"a": 1}):
         with pytest.raises(Refusal):
             sequences(value)
+    for value, says in (
+        ([1, "a"], "a text, a pair of texts, or a list of lists"),
+        (["a", 1], "one text or two are expected in each list"),
+    ):
+        with pytest.raises(Refusal, match=says):
+            sequences(value)

@@ -171,8 +171,8 @@ def test_int8_graphs(bert_graph: ir.Model, tmp_path: Path, dynamic: bool) -> Non
 @pytest.mark.parametrize(
     ("family", "task"),
     [
-        ("mpnet", "question-answering"),
         ("modernbert", "fill-mask"),
+        pytest.param("mpnet", "question-answering", marks=pytest.mark.slow),
         pytest.param("mpnet", "text-classification", marks=pytest.mark.slow),
         pytest.param("modernbert", "token-classification", marks=pytest.mark.slow),
     ],

@@ -70,6 +70,7 @@ def check_integers(source: ir.Model, pruned_: ir.Model, folder: Path, counts: di
     assert apart(answers(source, given), got, given) > 1e-2
 
 
+@pytest.mark.slow
 @needed
 def test_integers_of_a_feed_forward_are_stored_unchanged(one_layer: ir.Model, tmp_path: Path) -> None:
     """Removed neurons, a low rank and int8, without the attention: lowering takes longer with each operator."""

@@ -25,7 +25,9 @@ PAIRS = [(family, kind) for family in FAMILIES for kind in ("fp32", "fp16", "bf1
 
 
 def quick(family: str, kind: str) -> bool:
-    return family == "bert" or kind in ("fp16", "int8+fp16")
+    return family == "bert" or (
+        family in ("albert", "mpnet", "modernbert", "deberta-v2") and kind in ("fp16", "int8+fp16")
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def lowered(model: ir.Model, dtype: str, feeds: dict[str, np.ndarray]) -> tensor
         ("bert", "fp32"),
         ("bert", "fp16"),
         ("bert", "bf16"),
-        ("mpnet", "fp16"),
+        pytest.param("mpnet", "fp16", marks=pytest.mark.slow),
         ("modernbert", "fp16"),
         ("uneven", "fp16"),
     ],

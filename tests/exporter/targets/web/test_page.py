@@ -113,9 +113,9 @@ def test_transformers_js_opens_the_same_directory(sentence: Exported, classifier
     ("task", "family"),
     [
         ("fill-mask", "bert"),
-        ("token-classification", "xlm-roberta"),
         ("question-answering", "mpnet"),
-        ("multiple-choice", "distilbert"),
+        pytest.param("token-classification", "xlm-roberta", marks=pytest.mark.slow),
+        pytest.param("multiple-choice", "distilbert", marks=pytest.mark.slow),
         pytest.param("token-classification", "bert", marks=pytest.mark.slow),
         pytest.param("question-answering", "bert", marks=pytest.mark.slow),
         pytest.param("multiple-choice", "bert", marks=pytest.mark.slow),

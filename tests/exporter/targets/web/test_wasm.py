@@ -22,8 +22,13 @@ from tests.support.trimmed import corpus_lines
     ("quantization", "artifact", "dtype"),
     [
         ({"kind": "quantize"}, "onnx/model_quantized.onnx", "q8"),
-        ({"kind": "quantize", "weights": "int4", "block": 16}, "onnx/model_q4.onnx", "q4"),
-        ({"kind": "float16"}, "onnx/model_fp16.onnx", "fp16"),
+        pytest.param(
+            {"kind": "quantize", "weights": "int4", "block": 16},
+            "onnx/model_q4.onnx",
+            "q4",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"kind": "float16"}, "onnx/model_fp16.onnx", "fp16", marks=pytest.mark.slow),
     ],
 )
 @needs_node

@@ -85,6 +85,7 @@ def pack(lines: list[str], file: Path) -> None:
     file.write_bytes(struct.pack(">i", len(texts)) + b"".join(struct.pack(">i", len(t)) + t for t in texts))
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_native_methods_through_java(uncased: Both, android: Path, tmp_path: Path) -> None:
     """The library that Android builds, its native methods called from Java as Kotlin calls them."""

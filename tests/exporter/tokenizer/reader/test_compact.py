@@ -158,7 +158,9 @@ CLUSTERS += "\u1100\u1161\u11a8가각ｱﾞ\uff76\u3099क\u094dक\u0930"
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["XLM-R", "ALBERT", "DeBERTa-v2", "narrow scores"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("XLM-R", marks=pytest.mark.slow), "ALBERT", "DeBERTa-v2", "narrow scores"]
+)
 def test_unigram(name: str, tmp_path: Path) -> None:
     both = Both(sentencepiece(name), tmp_path)
     check_reader(both.data, both.file, both.info, unicode_lines(0, 1000)).require(name)

@@ -52,7 +52,9 @@ def test_a_bias_between_the_layers_goes_through_the_second(tmp_path: Path) -> No
     assert [p.rank for p in read_anatomy(graph).blocks[0].projections][:2] == [6, None]
 
 
-@pytest.mark.parametrize(("pooler", "embedding", "tables"), [(5, 8, [8]), (20, 31, [32])])
+@pytest.mark.parametrize(
+    ("pooler", "embedding", "tables"), [(5, 8, [8]), pytest.param(20, 31, [32], marks=pytest.mark.slow)]
+)
 def test_a_pooler_and_embeddings_of_two_layers(pooler: int, embedding: int, tables: list[int], tmp_path: Path) -> None:
     """The embedding of 96 tokens by 32 pays below rank 24."""
     model = make_stacked(tmp_path, [6], pooler=pooler, embedding=embedding)

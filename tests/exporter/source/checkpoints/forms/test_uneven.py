@@ -15,7 +15,16 @@ from tests.support.refusals import edit_config
 HEADS = {0: [1], 1: [0, 2, 3]}
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "mpnet"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "bert",
+        pytest.param("roberta", marks=pytest.mark.slow),
+        pytest.param("electra", marks=pytest.mark.slow),
+        pytest.param("distilbert", marks=pytest.mark.slow),
+        "mpnet",
+    ],
+)
 def test_heads_that_were_cut_away(family: str, tmp_path: Path) -> None:
     wanted = make_pruned(tmp_path, HEADS, family=family)
     source, graph = checkpoints.same_answers(tmp_path, wanted)
