@@ -54,14 +54,15 @@ def settled(
     if not isinstance(reference, Exact):
         return parity
     worst: dict[str, OutputParity] = {}
-    tolerance = failed[0].tolerance
     try:
         for case, wanted in zip(cases, expected, strict=True):
-            if compare([case], [wanted], actual, per_token=per_token, tolerance=tolerance).ok:
+            got = actual(case.feeds)
+            if all(o.ok for o in _on_case(case, wanted, got, per_token, parity)):
                 continue
-            for output in _beside(
-                case, reference.exactly(case.feeds), wanted, actual(case.feeds), per_token, tolerance
-            ):
+            exact = reference.exactly(case.feeds)
+            rounding = {o.name: o.max_abs for o in _on_case(case, exact, wanted, per_token, parity)}
+            for distance in _on_case(case, exact, got, per_token, parity):
+                output = _with_rounding(distance, rounding[distance.name])
                 known = worst.get(output.name)
                 worst[output.name] = output if known is None or output.exceeds > known.exceeds else known
     except (SourceError, MemoryError):  # it does not run in float64, and what was found in float32 stands
@@ -70,7 +71,16 @@ def settled(
         reference.close()
     for output in (worst[o.name] for o in failed if o.name in worst and worst[o.name].source_rounding is not None):
         warnings.warn(_sentence(output), HeadwayWarning, stacklevel=2)
-    return replace(parity, outputs=[o if o.ok else worst.get(o.name, o) for o in parity.outputs])
+    return replace(parity, outputs=[o if o.ok else _decided(o, worst.get(o.name, o)) for o in parity.outputs])
+
+
+def _decided(before: OutputParity, beside: OutputParity) -> OutputParity:
+    """Return the decision on an output, with the figures of all cases that decide nothing."""
+    return replace(
+        beside,
+        cosine=min(before.cosine, beside.cosine),
+        argmax_agreement=min(before.argmax_agreement, beside.argmax_agreement),
+    )
 
 
 def _sentence(output: OutputParity) -> str:
@@ -80,22 +90,20 @@ def _sentence(output: OutputParity) -> str:
     )
 
 
-def _beside(
+def _on_case(
     case: Case,
-    exact: Mapping[str, np.ndarray],
-    source: Mapping[str, np.ndarray],
-    artifact: Mapping[str, np.ndarray],
+    wanted: Mapping[str, np.ndarray],
+    got: Mapping[str, np.ndarray],
     per_token: Collection[str],
-    tolerance: float,
+    parity: Parity,
 ) -> list[OutputParity]:
-    """Return how far each output of the artifact is from the exact one on one case, with how far the source is."""
-    own, given = (
-        compare([case], [exact], lambda _, answers=answers: answers, per_token=per_token, tolerance=tolerance)  # type: ignore[misc]
-        for answers in (source, artifact)
-    )
-    distances = {o.name: o.max_abs for o in own.outputs}
-    most = _NEAR * tolerance
-    return [
-        replace(o, source_rounding=distances[o.name] if distances[o.name] <= most * max(1.0, o.largest) else None)
-        for o in given.outputs
-    ]
+    """Return how far apart two answers to one case are, relative to the largest number of all cases."""
+    largest = {o.name: o.largest for o in parity.outputs}
+    tolerance = parity.outputs[0].tolerance
+    one = compare([case], [wanted], lambda _: got, per_token=per_token, tolerance=tolerance)
+    return [replace(o, largest=max(o.largest, largest[o.name])) for o in one.outputs]
+
+
+def _with_rounding(output: OutputParity, rounding: float) -> OutputParity:
+    """Note how far the source is off by rounding, unless that is so much that it is no measure."""
+    return replace(output, source_rounding=rounding if rounding <= _NEAR * output.allowed else None)
