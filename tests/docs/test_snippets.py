@@ -28,9 +28,10 @@ SHORT = [ROOT / "docs" / "targets" / "executorch.md"]
 
 LONG = {
     *SHORT,
+    ROOT / "docs" / "index.md",
     *(
         ROOT / "docs" / "guides" / f"{name}.md"
-        for name in ("deploy-python", "gates", "quantize", "tokenizer-on-device")
+        for name in ("compress", "deploy-python", "export", "gates", "quantize", "tokenizer-on-device")
     ),
     *(ROOT / "docs" / "targets" / f"{name}.md" for name in ("coreml", "ort-mobile", "web")),
 }

@@ -88,7 +88,7 @@ class Encoder(nn.Module):
 
 @pytest.mark.parametrize(
     "attention",
-    [pytest.param(shortened, marks=pytest.mark.slow), kernels, hashes],
+    [pytest.param(shortened, marks=pytest.mark.slow), pytest.param(kernels, marks=pytest.mark.slow), hashes],
     ids=["Linformer", "Performer", "Reformer"],
 )
 def test_the_graph_answers_as_the_module(attention: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ USUAL = ("feature-extraction", "text-classification")
 """Tasks whose models are traced whole, for other tests too. Models for others have the layers that are traced soonest."""
 
 
-COPIES = ("camembert", "xlm-roberta", "electra")
+COPIES = ("camembert", "xlm-roberta", "electra", "distilbert")
 """Families whose code is that of another, but for names and embeddings. All of their pairs are slow: tests of passes take them, too."""
 
 

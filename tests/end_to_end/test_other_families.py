@@ -9,8 +9,8 @@ from benchmarks.families import measured
 from benchmarks.results import kept
 from tests.support.other_families import OTHER_FAMILIES
 
-QUICK = ("qwen3", "t5")
-"""One with grouped queries, gates and rotary positions, and one whose mask holds positions."""
+QUICK = ("qwen3",)
+"""One with grouped queries, gates and rotary positions."""
 
 PUBLISHED: dict[str, dict[str, Any]] = kept("families")["families"]
 

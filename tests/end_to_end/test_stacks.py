@@ -13,7 +13,7 @@ from headway.exporter.verification import verify_bundle
 
 from tests.support.stacks import CUT, FOLLOWS, REFUSED, ROWS, TARGETS, followed, write_text
 
-CHOSEN = {("6. FLOP", CUT), ("16. Q8BERT", "int8"), *REFUSED}
+CHOSEN = {("16. Q8BERT", "int8"), *REFUSED}
 """What is the row's own."""
 
 

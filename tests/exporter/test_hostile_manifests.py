@@ -43,6 +43,7 @@ def answers(what: str, call: Callable[[], Any]) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_every_single_change_of_a_manifest_is_an_answer_or_a_sentence(
     copy: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,13 @@ def command(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
     )
 
 
+def test_exit_codes_of_processes(bert: Path, tmp_path: Path) -> None:
+    assert command("export", bert).returncode == 2
+    assert command("frobnicate").returncode == 2
+    assert command("bench", tmp_path).returncode == 3
+
+
+@pytest.mark.slow
 def test_exit_codes_of_the_command(bert: Path, bert_bundle: Exported, tmp_path: Path, headway: Headway) -> None:
     """Of processes of their own; what needs torch once more runs in this one."""
     assert command("export", bert, "--out", bert_bundle.path, "-q").returncode == 2

@@ -22,6 +22,7 @@ def test_checks_of_the_gpu_benchmark(interpreted: Run) -> None:
     assert interpreted(worker.benchmark_checks_notice)
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_goes_on_where_it_stopped(interpreted: Run, tmp_path: Path) -> None:
     """A dry run: its figures are of the interpreter and mean nothing."""
     got = interpreted(worker.benchmark_dry_run, str(tmp_path))

@@ -35,6 +35,7 @@ SENTENCES = [
 ]
 
 
+@pytest.mark.slow
 @needed
 def test_a_bundle_gives_the_outputs_of_the_onnx_bundle(sentence_bundle: Exported, tmp_path: Path) -> None:
     source = sentence_bundle.path.parent / "sentence"

@@ -171,7 +171,7 @@ def test_build_check_not_an_execution_check_of_the_bundle(bert: Path, tmp_path: 
         ({}, {"plan": True}),
         ({"activations": "none"}, {"plan": True}),
         ({"weights": "int4"}, {"plan": True}),
-        pytest.param({}, {"gpus": ["sm_89"]}, marks=needs_rtx),
+        pytest.param({}, {"gpus": ["sm_89"]}, marks=[needs_rtx, pytest.mark.slow]),
         pytest.param({"activations": "none"}, {"gpus": ["sm_89"]}, marks=[needs_rtx, pytest.mark.slow]),
         pytest.param({"weights": "int4"}, {"gpus": ["sm_89"]}, marks=[needs_rtx, pytest.mark.slow]),
     ],

@@ -112,7 +112,7 @@ def test_transformers_js_opens_the_same_directory(sentence: Exported, classifier
 @pytest.mark.parametrize(
     ("task", "family"),
     [
-        ("fill-mask", "bert"),
+        pytest.param("fill-mask", "bert", marks=pytest.mark.slow),
         ("question-answering", "mpnet"),
         pytest.param("token-classification", "xlm-roberta", marks=pytest.mark.slow),
         pytest.param("multiple-choice", "distilbert", marks=pytest.mark.slow),

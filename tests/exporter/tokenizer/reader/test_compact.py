@@ -159,7 +159,13 @@ CLUSTERS += "\u1100\u1161\u11a8가각ｱﾞ\uff76\u3099क\u094dक\u0930"
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "name", [pytest.param("XLM-R", marks=pytest.mark.slow), "ALBERT", "DeBERTa-v2", "narrow scores"]
+    "name",
+    [
+        pytest.param("XLM-R", marks=pytest.mark.slow),
+        pytest.param("ALBERT", marks=pytest.mark.slow),
+        "DeBERTa-v2",
+        "narrow scores",
+    ],
 )
 def test_unigram(name: str, tmp_path: Path) -> None:
     both = Both(sentencepiece(name), tmp_path)

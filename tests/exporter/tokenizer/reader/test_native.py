@@ -30,6 +30,7 @@ def test_mixed_lines_become_the_same_ids(uncased: Both, count: int) -> None:
     assert len(uncased.data) < uncased.file.stat().st_size
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_on_processors_whose_char_has_no_sign(uncased: Both, tmp_path: Path) -> None:
     """ARM's, outside Apple's: the compiler here is asked for the same."""

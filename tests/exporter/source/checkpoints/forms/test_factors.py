@@ -46,6 +46,7 @@ def test_two_layers_in_the_place_of_one(names: tuple[str, str], tmp_path: Path) 
     assert [p.rank for p in read_anatomy(graph).blocks[0].projections][:3] == [6, 9, None]
 
 
+@pytest.mark.slow
 def test_a_bias_between_the_layers_goes_through_the_second(tmp_path: Path) -> None:
     model = make_stacked(tmp_path, [6, 20], inner_bias=True)
     _, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))

@@ -22,7 +22,7 @@ HEADS = {0: [1], 1: [0, 2, 3]}
         pytest.param("roberta", marks=pytest.mark.slow),
         pytest.param("electra", marks=pytest.mark.slow),
         pytest.param("distilbert", marks=pytest.mark.slow),
-        "mpnet",
+        pytest.param("mpnet", marks=pytest.mark.slow),
     ],
 )
 def test_heads_that_were_cut_away(family: str, tmp_path: Path) -> None:
