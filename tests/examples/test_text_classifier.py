@@ -61,9 +61,9 @@ def test_all_bundles_are_made_and_know_the_classes(table: Table) -> None:
 
 @pytest.mark.slow
 def test_the_recipes_keep_their_promise(table: Table) -> None:
-    """In size: times of so small a model vary."""
+    """Both are smaller. Times of so small a model vary, and with them what the faster one leaves out, and which is the smaller."""
     _, figures = table
-    assert figures["smallest"][0] <= figures["fast-cpu"][0] < figures["float32"][0]
+    assert max(figures["smallest"][0], figures["fast-cpu"][0]) < 0.5 * figures["float32"][0]
 
 
 def test_lines_are_answered_in_their_order(tickets: dict[str, Path], run_example: RunExample, tmp_path: Path) -> None:
