@@ -50,8 +50,11 @@ class TorchReference:
         return {n: r.numpy() for n, r in zip(self.module.outputs, results, strict=True)}
 
     def exactly(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return outputs by name, float64. The reference computes in float64 from then on."""
-        self.module.double()
+        """Return outputs by name, float64. The reference computes in float64 from then on. NotRunError where memory is short."""
+        try:
+            self.module.double()
+        except RuntimeError as error:  # what torch raises where it cannot allocate
+            raise NotRunError(f"the source does not fit into memory in float64: {first_lines(error)}") from error
         return {name: array.astype(np.float64) for name, array in self.run(feeds).items()}
 
     def from_text(self, texts: Sequence[Text]) -> Answers:

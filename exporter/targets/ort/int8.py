@@ -50,7 +50,7 @@ def lower_matmuls(model: ir.Model, *, kernels: bool, nibbles: bool = True, unsig
 
     Without `nibbles`, int4 weights stay behind `DequantizeLinear`: for runtimes where `MatMulNBits` is slower than a float matmul.
     With `unsigned`, weights that meet quantized activations are stored as uint8 around 128: no processor's sums of such products
-    saturate, and x86 with VNNI adds them more slowly than those of int8 weights.
+    saturate.
     """
     graph = model.graph
     counts = Matmuls()

@@ -2,12 +2,11 @@
 
 Nothing optimizes a `.ort` file when it is loaded, so every fusion has to be made here. The lowering of target `ort` leaves few; the
 runtime's own optimizer then runs up to its level "extended". It is kept from layouts that only x86 has, and from folding constants,
-which would turn int8 and float16 weights into float32. With
-`graph_optimization: device` its changes are recorded in the file instead, and the runtime replays them on the phone, where
-accelerators may take whole nodes.
+which would turn int8 and float16 weights into float32. With `graph_optimization: device` its changes are recorded in the file
+instead, and the runtime replays them on the phone, where accelerators may take whole nodes.
 
 Weights of int8 matmuls are stored as uint8 around 128. No session entry could make sums of int8 weights exact on old x86 processors
-here, and phones multiply both as fast.
+here. Arm has instructions for both.
 
 A second export gives the same nodes and tensors, but not the same bytes: the runtime writes one list (which types operators
 constrain) in the order of a hash with a random seed.

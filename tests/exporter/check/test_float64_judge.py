@@ -26,14 +26,15 @@ ALLOWED = 50 * 1e-4
 class FakeReference:
     """Knows the exact answers of the two cases."""
 
-    def __init__(self, fails: bool = False):
+    def __init__(self, fails: bool = False, answers: Mapping[str, np.ndarray] | None = None):
         self.fails, self.asked, self.closed = fails, 0, False
+        self.answers = {"y": EXACT, "z": EXACT} if answers is None else dict(answers)
 
     def exactly(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.asked += 1
         if self.fails:
             raise SourceError("it does not run in float64")
-        return {"y": EXACT, "z": EXACT}
+        return self.answers
 
     def close(self) -> None:
         self.closed = True
@@ -105,6 +106,28 @@ def test_where_float64_does_not_run_the_first_verdict_stands() -> None:
     parity, warned = judged((0.0, 0.006), (0.0, -0.005), reference)
     assert not parity.ok and parity.outputs[0].source_rounding is None and reference.closed and not warned
     assert not judged((0.0, 0.006), (0.0, -0.005), object())[0].ok
+
+
+def test_answers_in_float64_of_another_shape_decide_nothing() -> None:
+    reference = FakeReference(answers={"y": EXACT[:, :5], "z": EXACT})
+    parity, warned = judged((0.0, 0.006), (0.0, -0.005), reference)
+    assert not parity.ok and parity.outputs[0].source_rounding is None and reference.closed and not warned
+
+
+def test_outputs_that_a_case_does_not_have_are_left_out() -> None:
+    reference = FakeReference(answers={"y": EXACT, "z": EXACT, "more": EXACT})
+    assert judged((0.0, 0.006), (0.0, -0.011), reference)[0].ok
+
+
+def test_a_source_that_does_not_fit_into_memory_is_said(bert_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, _ = load_reference(open_source(str(bert_classifier)))
+
+    def full() -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(reference.module, "double", full)
+    with pytest.raises(SourceError, match="does not fit into memory in float64: DefaultCPUAllocator"):
+        reference.exactly({})
 
 
 def test_other_dtypes_have_tolerances_for_their_rounding() -> None:
