@@ -17,7 +17,7 @@ USUAL = ("feature-extraction", "text-classification")
 
 
 COPIES = ("camembert", "xlm-roberta", "electra", "distilbert")
-"""Families whose code is that of another, but for names and embeddings. All of their pairs are slow: tests of passes take them, too."""
+"""Families whose layers compute what those of another do. All of their pairs are slow: tests of passes take them, too."""
 
 
 def pairs() -> Iterator[Any]:

@@ -20,7 +20,7 @@ QUICK_TASK = {
     "deberta-v2": "token-classification",
     "modernbert": "fill-mask",
 }
-"""The task that each family is always tried on, beside its features: each task on two families at least. Other pairs are slow."""
+"""The task that a family is tried on first, beside its features. Other pairs are slow."""
 
 PAIRS = [(f, t) for f in FAMILIES for t in TASKS if models.model_class(f, t) is not None]
 """Families with each task that transformers has a class for."""
