@@ -18,7 +18,7 @@ demo: $(READY)
 test: lint types imports $(KERNELS) $(WEB)
 	PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal  # bytecode is kept for the many processes that tests start; waiting threads sleep; each process has one half, so fixtures are made once
 
-$(KERNELS): $(READY) $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py)
+$(KERNELS): $(wildcard kernels/cpu/*.cc kernels/cpu/*.h kernels/cpu/build.py) | $(READY)
 	$(BIN)/python kernels/cpu/build.py
 
 # Node packages by their locked checksums, and the browser that one of them carries. Without npm, tests of the web are skipped.
@@ -53,9 +53,10 @@ docs: $(READY)
 site: $(READY)
 	$(BIN)/mkdocs build --strict
 
-# torch comes first and alone: any looser requirement would bring the CUDA build.
+# torch comes first and alone: any looser requirement would bring the CUDA build. Old versions of pip take minutes to choose versions.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile pip==26.3
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[export,tensorrt-rtx,test,docs]'
 	@touch $(READY)
@@ -64,6 +65,7 @@ $(READY): pyproject.toml constraints.txt
 litert: $(LITERT)/.ready
 $(LITERT)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(LITERT)
+	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile pip==26.3
 	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
 	$(LITERT)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[litert-export]'
 	@touch $@
