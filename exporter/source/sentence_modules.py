@@ -1,6 +1,5 @@
 """Read what sentence-transformers saved of a model: its modules, each with its own config, and the class that opens them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -8,7 +7,7 @@ from typing import Any
 
 from ...embeddings import SIMILARITIES
 from ...errors import SourceError
-from ...json_file import read_json
+from ...json_file import read_any_json, read_json
 from .bounds import limit
 
 MODULES = "modules.json"
@@ -132,10 +131,7 @@ def _routed(folder: Path, route: str | None) -> tuple[SentenceModule, ...]:
 
 
 def _entries(path: Path) -> list[Any]:
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: not a list of sentence-transformers modules ({error})") from error
+    listed = read_any_json(path)
     if not isinstance(listed, list):
         raise SourceError(f"{path}: not a list of sentence-transformers modules")
     return listed

@@ -1,10 +1,10 @@
 """Settings of bitsandbytes' two forms, and its blocks of 4-bit codes, whose 16 values are no multiples of each other."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from ....errors import SourceError
+from ....json_file import parse_json
 from .checkpoint import Checkpoint
 from .quantization import beside
 from .state import StoredTensor
@@ -83,7 +83,7 @@ def _settings(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
             f"{checkpoint.directory}: {name} is {stored.dtype}{list(stored.shape)}, the bytes of a short JSON object are expected"
         )
     try:
-        settings = json.loads(bytes(stored.read().tolist()).decode("utf-8"))
+        settings = parse_json(bytes(stored.read().tolist()))
     except ValueError as error:
         raise SourceError(
             f"{checkpoint.directory}: {name} is not a JSON object: download the checkpoint again"

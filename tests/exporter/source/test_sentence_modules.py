@@ -32,8 +32,9 @@ def test_modules_are_read_in_order(sentence: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "not a list"),
+        ("{", "not valid JSON"),
         ('{"0": 1}', "not a list"),
+        ('[{"type": "a.B", "path": "\\ud800"}]', "not valid JSON"),  # half a character names no folder
         ("[]", "lists no module"),
         ("[1]", "1 has no type"),
         ('[{"type": "a.B", "path": "../x"}]', "'../x' is outside the directory"),
