@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ...errors import SourceError
 from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter_file, adapter_settings, read_adapter
-from .checkpoints.state import State
 from .formats.find_format import find_format
+from .formats.stored import Stored
 from .overlay import overlay
 from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODULES, STATIC, SentenceModule, read_modules
@@ -30,15 +30,15 @@ TOKENIZER_FILES = (
 class Place:
     """Where a model lies: the directory of its config and tokenizer, its weight files, and the adapters to be merged into them.
 
-    `own_names`: the weight files have names by which transformers does not find them. `stored`: the tensors of a file in another
-    runtime's format, and a sentence on it.
+    `own_names`: the weight files have names by which transformers does not find them. `stored`: the model of a file in another
+    runtime's format.
     """
 
     directory: Path
     files: tuple[Path, ...]
     adapters: tuple[Adapter, ...] = ()
     own_names: bool = False
-    stored: tuple[State, str] | None = None
+    stored: Stored | None = None
 
     @property
     def all_files(self) -> tuple[Path, ...]:
@@ -101,7 +101,7 @@ def locate(
     if found is not None:
         directory, stored = found
         read = _read_adapters(adapters, allow_pickle)
-        place = Place(directory, (stored.file,), read, stored=(stored.state, stored.sentence))
+        place = Place(directory, (stored.file,), read, stored=stored)
         return directory, read_modules(directory, route), place
     directory, modules, beside = with_base(given, route)
     home = modules[0].folder if modules else directory

@@ -1,7 +1,7 @@
 """Integers of a weight as its checkpoint holds them, with what turns them into floats. Torch tensors, read when they are needed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .state import StoredTensor
@@ -57,6 +57,16 @@ class Integers:
 
     shape: tuple[int, int]
     read: Callable[[], IntegerWeight]
+
+    def rows(self, take: Callable[[Any], Any], count: int) -> "Integers":
+        """Return the integers of `count` rows that `take` makes of a tensor's rows: some of them, or all in another order."""
+
+        def read() -> IntegerWeight:
+            whole = self.read()
+            zero = None if whole.zero is None else take(whole.zero)
+            return replace(whole, codes=take(whole.codes), scale=take(whole.scale), zero=zero)
+
+        return Integers((count, self.shape[1]), read)
 
     def as_floats(self) -> StoredTensor:
         """Return the weight that the integers stand for: the tensor that torch's module loads."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from ....errors import SourceError
+from ..formats.stored import Stored
 from . import forms
 from .adapter import Adapter, check_present
 from .checkpoint import Checkpoint
 from .quantization import check_followed
-from .state import State, listed, read_state
+from .state import listed, read_state
 
 _MOST_FORMS = 16
 
@@ -42,7 +43,7 @@ def all_forms() -> tuple[Form, ...]:
 
 class Weights(Protocol):
     """Where the parts of a checkpoint lie. `own_names`: its own library does not find the files by their names.
-    `stored`: tensors that were read from another runtime's format, and a sentence on it."""
+    `stored`: a model that was read from another runtime's format."""
 
     @property
     def directory(self) -> Path: ...
@@ -53,7 +54,7 @@ class Weights(Protocol):
     @property
     def own_names(self) -> bool: ...
     @property
-    def stored(self) -> tuple[State, str] | None: ...
+    def stored(self) -> Stored | None: ...
 
 
 def read_checkpoint(weights: Weights, config: Mapping[str, Any]) -> Checkpoint | None:
@@ -62,8 +63,17 @@ def read_checkpoint(weights: Weights, config: Mapping[str, Any]) -> Checkpoint |
     SourceError where a form is damaged, or where forms never end.
     """
     if weights.stored is not None:
-        state, sentence = weights.stored
-        return undo(Checkpoint(weights.directory, config, state, (sentence,), adapters=weights.adapters))
+        found = weights.stored
+        return undo(
+            Checkpoint(
+                weights.directory,
+                config,
+                found.state,
+                (found.sentence,),
+                integers=found.integers,
+                adapters=weights.adapters,
+            )
+        )
     state, sentences = read_state(weights.files)
     check_present(weights.directory, state)
     if weights.own_names:

@@ -4,7 +4,7 @@ The layout is that of CTranslate2's binary version 6: names with their length, s
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -15,6 +15,7 @@ import numpy as np
 
 from ....errors import SourceError
 from ....json_file import read_any_json, read_json
+from ..checkpoints.integers import Integers, IntegerWeight
 from ..checkpoints.state import StoredTensor
 from .stored import Stored
 from .wordpiece import BESIDE, wordpiece
@@ -94,14 +95,14 @@ def read_ctranslate2(directory: Path) -> Stored:
         n: int(v.numbers()) for n, v in variables.items() if not v.shape and not v.kind.startswith(("float", "bfloat"))
     }
     config = _config(path, variables, numbers, settings)
-    state = _state(path, variables, "bert" if config["model_type"] == "bert" else "distilbert")
+    state, integers = _state(path, variables, "bert" if config["model_type"] == "bert" else "distilbert")
     kinds = sorted({v.kind for n, v in variables.items() if n.endswith("/weight")})
-    sentence = f"CTranslate2 encoder, {', '.join(kinds)}: the exact floats that its weights stand for"
+    sentence = f"CTranslate2 encoder, {', '.join(kinds)}: read as the exact values that its weights stand for"
 
     def write(folder: Path) -> None:
         _write_tokenizer(directory, folder, settings, config["max_position_embeddings"])
 
-    return Stored(path, config, state, sentence, write)
+    return Stored(path, config, state, sentence, write, integers=integers)
 
 
 def _variables(path: Path) -> dict[str, _Variable]:
@@ -215,10 +216,13 @@ _NAMES = {
 _PARTS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 
-def _state(path: Path, variables: Mapping[str, _Variable], family: str) -> dict[str, StoredTensor]:
-    """Return the tensors by transformers' names. SourceError names a variable that has none."""
+def _state(
+    path: Path, variables: Mapping[str, _Variable], family: str
+) -> tuple[dict[str, StoredTensor], dict[str, Integers]]:
+    """Return tensors and integers by transformers' names. SourceError names a variable that has none."""
     names = _NAMES[family]
     state: dict[str, StoredTensor] = {}
+    integers: dict[str, Integers] = {}
     for name, variable in variables.items():
         if name.endswith("/weight_scale"):
             continue
@@ -227,7 +231,7 @@ def _state(path: Path, variables: Mapping[str, _Variable], family: str) -> dict[
                 raise SourceError(f"{path}: {name} makes another computation than BERT's, which is not read")
             continue
         if name == "encoder/position_encodings/encodings":
-            state["embeddings.position_embeddings.weight"] = _floats(path, name, variable, None)
+            state["embeddings.position_embeddings.weight"] = _floats(path, name, variable)
             continue
         stem, _, part = name.rpartition("/")
         first, _, rest = stem.removeprefix("encoder/layer_").partition("/")
@@ -237,35 +241,48 @@ def _state(path: Path, variables: Mapping[str, _Variable], family: str) -> dict[
             raise SourceError(
                 f"{path}: the variable {name} has no place in {family} of transformers: give the model of transformers"
             )
-        tensor = _floats(path, name, variable, variables.get(f"{stem}/weight_scale") if part == "weight" else None)
         before, *others = target.format(layer).split(" ")
         paths = [before, *(f"{before.rpartition('.')[0]}.{other}" for other in others)]
-        state |= {f"{p}.{_PARTS[part]}": t for p, t in zip(paths, _shares(tensor, len(paths)), strict=True)}
-    return state
+        own = {
+            f"{p}.{_PARTS[part]}": take for p, take in zip(paths, _shares(variable.shape[0], len(paths)), strict=True)
+        }
+        count = variable.shape[0] // len(paths)
+        if part == "weight" and len(variable.shape) == 2 and variable.kind.startswith("int"):
+            whole = _integers(path, name, variable, variables.get(f"{stem}/weight_scale"))
+            parts = {p: whole.rows(take, count) for p, take in own.items()}
+            integers |= parts
+            state |= {p: found.as_floats() for p, found in parts.items()}
+        else:
+            tensor = _floats(path, name, variable)
+            state |= {p: tensor.computed(take, shape=(count, *tensor.shape[1:])) for p, take in own.items()}
+    return state, integers
 
 
-def _floats(path: Path, name: str, variable: _Variable, scale: _Variable | None) -> StoredTensor:
-    """Return the floats of a variable; integers are divided by the scale of their row."""
-    integers = variable.kind.startswith("int")
-    if integers and (scale is None or scale.shape not in ((variable.shape[0],), (1,), ())):
+def _integers(path: Path, name: str, variable: _Variable, scale: _Variable | None) -> Integers:
+    """Return the integers of a weight. The file has what they are divided by; its own runtime multiplies by the reciprocals."""
+    rows, width = variable.shape
+    if scale is None or scale.shape not in ((rows,), (1,), ()):
+        raise SourceError(f"{path}: {name} is {variable.kind} without scales for its {rows} rows; copy it again")
+
+    def read() -> IntegerWeight:
+        reciprocals = (1 / scale.numbers().float()).reshape(-1, 1).expand(rows, 1).contiguous()
+        return IntegerWeight(variable.numbers(), reciprocals, dict(_TYPES)[variable.kind] * 8)
+
+    return Integers((rows, width), read)
+
+
+def _floats(path: Path, name: str, variable: _Variable) -> StoredTensor:
+    if variable.kind.startswith("int"):
         raise SourceError(
-            f"{path}: {name} is {variable.kind} without scales for its {variable.shape[0]} rows; copy it again"
+            f"{path}: {name} is {variable.kind}, and only matrices of integers are read: convert it again"
         )
-
-    def read() -> Any:
-        numbers = variable.numbers().float()
-        return numbers / scale.numbers().float().reshape(-1, 1) if integers and scale is not None else numbers
-
-    return StoredTensor(variable.shape, "float32", read)
+    return StoredTensor(variable.shape, "float32", lambda: variable.numbers().float())
 
 
-def _shares(tensor: StoredTensor, count: int) -> list[StoredTensor]:
-    """Return equal shares of the rows."""
-    if count == 1:
-        return [tensor]
-    rows = tensor.shape[0] // count
-    shape = (rows, *tensor.shape[1:])
-    return [tensor.computed(partial(_rows, begin=i * rows, end=(i + 1) * rows), shape=shape) for i in range(count)]
+def _shares(rows: int, count: int) -> list[Callable[[Any], Any]]:
+    """Return what takes each of `count` equal shares of the rows."""
+    size = rows // count
+    return [partial(_rows, begin=i * size, end=(i + 1) * size) for i in range(count)]
 
 
 def _rows(tensor: Any, *, begin: int, end: int) -> Any:

@@ -6,7 +6,7 @@ The layout is that of the public GGUF specification, versions 2 and 3: little-en
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import SourceError
+from ..checkpoints.integers import Integers, IntegerWeight
 from ..checkpoints.state import StoredTensor
 from .gguf_blocks import BLOCKS, dequantize
 
@@ -28,12 +29,16 @@ _DEEPEST = 2
 
 @dataclass(frozen=True)
 class Gguf:
-    """The metadata of a file by key, and its tensors by name: float32 when they are read, `kinds` has how they are stored."""
+    """The metadata of a file by key, and its tensors by name: float32 when they are read, `kinds` has how they are stored.
+
+    `integers` are those of weights that are integers times scales.
+    """
 
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, StoredTensor]
     kinds: Mapping[str, str]
+    integers: Mapping[str, Integers] = field(default_factory=dict)
 
 
 class _Cursor:
@@ -116,13 +121,15 @@ def _read(path: Path, data: mmap.mmap) -> Gguf:
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16:
         raise SourceError(f"{path}: general.alignment = {alignment!r}: a number of bytes is expected")
     begin = -(-cursor.at // alignment) * alignment
-    stored, kinds = {}, {}
+    stored, kinds, integers = {}, {}, {}
     for name, shape, kind, offset in infos:
         if name in stored:
             raise SourceError(f"{path}: damaged: the tensor {name} is there twice; download it again")
         stored[name] = _tensor(path, len(data), name, shape, kind, begin + offset)
         kinds[name] = BLOCKS[kind].name
-    return Gguf(path, metadata, stored, kinds)
+        if BLOCKS[kind].integers is not None and len(shape) == 2:
+            integers[name] = _integers(path, shape, kind, begin + offset)
+    return Gguf(path, metadata, stored, kinds, integers)
 
 
 def _info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
@@ -151,7 +158,27 @@ def _tensor(path: Path, size: int, name: str, shape: tuple[int, ...], kind: int,
     def read() -> Any:
         import torch
 
-        raw = np.fromfile(path, np.uint8, length, offset=begin)
-        return torch.from_numpy(dequantize(raw, kind).reshape(shape))
+        return torch.from_numpy(dequantize(_bytes(path, shape, kind, begin), kind).reshape(shape))
 
     return StoredTensor(shape, "float32", read)
+
+
+def _integers(path: Path, shape: tuple[int, ...], kind: int, begin: int) -> Integers:
+    """Return the integers of a tensor `[out, in]`, whose bytes `_tensor` found to be there."""
+    block, (rows, width) = BLOCKS[kind], shape
+
+    def read() -> IntegerWeight:
+        import torch
+
+        assert block.integers is not None
+        codes, scales = block.integers(_bytes(path, shape, kind, begin).reshape(-1, block.bytes))
+        return IntegerWeight(
+            torch.from_numpy(codes.reshape(rows, width)), torch.from_numpy(scales.reshape(rows, -1)), block.bits
+        )
+
+    return Integers((rows, width), read)
+
+
+def _bytes(path: Path, shape: tuple[int, ...], kind: int, begin: int) -> np.ndarray:
+    block = BLOCKS[kind]
+    return np.fromfile(path, np.uint8, prod(shape) // block.elements * block.bytes, offset=begin)

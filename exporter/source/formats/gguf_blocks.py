@@ -10,18 +10,36 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Block:
-    """How a type stores numbers: `elements` of them in `bytes`. `floats` takes uint8 `[blocks, bytes]` to float32 `[blocks, elements]`."""
+    """How a type stores numbers: `elements` of them in `bytes`. `floats` takes uint8 `[blocks, bytes]` to float32 `[blocks, elements]`.
+
+    `integers`, of types without a minimum, takes the same to int8 `[blocks, elements]` of `bits` bits, and to float32
+    `[blocks, groups]`, the scales of equal groups of them.
+    """
 
     name: str
     elements: int
     bytes: int
     floats: Callable[[Array], Array]
+    integers: Callable[[Array], tuple[Array, Array]] | None = None
+    bits: int = 0
 
 
 def dequantize(raw: Array, kind: int) -> Array:
     """Return the float32 numbers of a tensor's bytes."""
     block = BLOCKS[kind]
     return block.floats(raw.reshape(-1, block.bytes)).reshape(-1)
+
+
+def _scaled(
+    name: str, elements: int, nbytes: int, integers: Callable[[Array], tuple[Array, Array]], bits: int
+) -> Block:
+    """Return a type whose numbers are integers times scales."""
+
+    def floats(raw: Array) -> Array:
+        codes, scales = integers(raw)
+        return (scales[..., None] * codes.reshape(*scales.shape, -1)).reshape(codes.shape)
+
+    return Block(name, elements, nbytes, floats, integers, bits)
 
 
 def _half(raw: Array, at: int) -> Array:
@@ -47,20 +65,20 @@ def _bfloat16(raw: Array) -> Array:
     return (np.ascontiguousarray(raw).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def _q8_0(raw: Array) -> Array:
-    return _half(raw, 0) * raw[:, 2:].view(np.int8)
+def _q8_0(raw: Array) -> tuple[Array, Array]:
+    return raw[:, 2:].view(np.int8), _half(raw, 0)
 
 
-def _q4_0(raw: Array) -> Array:
-    return _half(raw, 0) * (_nibbles(raw[:, 2:]) - 8)
+def _q4_0(raw: Array) -> tuple[Array, Array]:
+    return _nibbles(raw[:, 2:]) - 8, _half(raw, 0)
 
 
 def _q4_1(raw: Array) -> Array:
     return _half(raw, 0) * _nibbles(raw[:, 4:]) + _half(raw, 2)
 
 
-def _q5_0(raw: Array) -> Array:
-    return _half(raw, 0) * (_nibbles(raw[:, 6:]) + (_bits(raw[:, 2:6]) << 4) - 16)
+def _q5_0(raw: Array) -> tuple[Array, Array]:
+    return _nibbles(raw[:, 6:]) + (_bits(raw[:, 2:6]) << 4) - 16, _half(raw, 0)
 
 
 def _q5_1(raw: Array) -> Array:
@@ -97,27 +115,29 @@ def _q5_k(raw: Array) -> Array:
     return _grouped(raw, _interleaved(raw[:, 48:]) + (fifth << 4))
 
 
-def _q6_k(raw: Array) -> Array:
+def _q6_k(raw: Array) -> tuple[Array, Array]:
     low, high = raw[:, :128].reshape(-1, 2, 64), raw[:, 128:192].reshape(-1, 2, 32)
     fours = np.stack([low[..., :32] & 15, low[..., 32:] & 15, low[..., :32] >> 4, low[..., 32:] >> 4], axis=2)
     twos = np.stack([high >> shift & 3 for shift in (0, 2, 4, 6)], axis=2)
     integers = (fours | twos << 4).astype(np.int8) - 32
     scales = np.ascontiguousarray(raw[:, 192:208]).view(np.int8).astype(np.float32)
-    spread = (_half(raw, 208) * scales)[..., None] * integers.reshape(-1, 16, 16)
-    return spread.reshape(len(raw), 256)
+    return integers.reshape(len(raw), 256), _half(raw, 208) * scales
 
 
 BLOCKS = {
     0: Block("F32", 1, 4, _plain("<f4")),
     1: Block("F16", 1, 2, _plain("<f2")),
-    2: Block("Q4_0", 32, 18, _q4_0),
+    2: _scaled("Q4_0", 32, 18, _q4_0, 4),
     3: Block("Q4_1", 32, 20, _q4_1),
-    6: Block("Q5_0", 32, 22, _q5_0),
+    6: _scaled("Q5_0", 32, 22, _q5_0, 5),
     7: Block("Q5_1", 32, 24, _q5_1),
-    8: Block("Q8_0", 32, 34, _q8_0),
+    8: _scaled("Q8_0", 32, 34, _q8_0, 8),
     12: Block("Q4_K", 256, 144, _q4_k),
     13: Block("Q5_K", 256, 176, _q5_k),
-    14: Block("Q6_K", 256, 210, _q6_k),
+    14: _scaled("Q6_K", 256, 210, _q6_k, 6),
     30: Block("BF16", 1, 2, _bfloat16),
 }
 """Types that are read, by ggml's numbers."""
+
+SHIFTED = frozenset(b.name for b in BLOCKS.values() if b.elements > 1 and b.integers is None)
+"""Types with a minimum for each block."""

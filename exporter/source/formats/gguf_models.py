@@ -3,13 +3,16 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ....errors import SourceError
+from ..checkpoints.integers import Integers
 from ..checkpoints.state import StoredTensor, listed
 from .gguf import Gguf
+from .gguf_blocks import SHIFTED
 from .gguf_tokenizer import tokenizer_writer
 from .stored import Stored
 
@@ -113,9 +116,12 @@ def read_model(gguf: Gguf) -> Stored:
         raise SourceError(f"{gguf.path}: a GGUF file of the architecture {name}: {reason}")
     values = {k.removeprefix(f"{name}."): v for k, v in gguf.metadata.items() if k.startswith(f"{name}.")}
     config = _config(gguf, family, values)
-    state, left = _renamed(gguf, family, config)
+    state, integers, left = _renamed(gguf, family, config)
     kinds = sorted(set(gguf.kinds.values()) - {"F32"})
-    sentence = f"GGUF file of the architecture {name}, {', '.join(kinds) or 'F32'}: the exact floats that its integers stand for"
+    sentence = f"GGUF file of the architecture {name}, {', '.join(kinds) or 'F32'}: read as the exact values that its numbers stand for"
+    shifted = [kind for kind in kinds if kind in SHIFTED]
+    if shifted:
+        sentence += f"; {', '.join(shifted)} has a minimum for each block and is held as floats"
     if left:
         sentence += f"; {listed(left)} is left out: no task here needs it"
     pooling = _POOLING.get(values.get("pooling_type", 0))
@@ -124,9 +130,8 @@ def read_model(gguf: Gguf) -> Stored:
         if pooling is None
         else (("Pooling", {"word_embedding_dimension": config["hidden_size"], "pooling_mode": pooling}),)
     )
-    return Stored(
-        gguf.path, config, state, sentence, tokenizer_writer(gguf, config["max_position_embeddings"]), modules
-    )
+    write_tokenizer = tokenizer_writer(gguf, config["max_position_embeddings"])
+    return Stored(gguf.path, config, state, sentence, write_tokenizer, modules, integers)
 
 
 def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,52 +189,64 @@ def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None
         )
 
 
-def _renamed(gguf: Gguf, family: _Family, config: Mapping[str, Any]) -> tuple[dict[str, StoredTensor], list[str]]:
-    """Return the tensors by transformers' names, and the names of those that only generating text needs."""
+def _renamed(
+    gguf: Gguf, family: _Family, config: Mapping[str, Any]
+) -> tuple[dict[str, StoredTensor], dict[str, Integers], list[str]]:
+    """Return tensors and integers by transformers' names, and the names of tensors that only generating text needs."""
     state: dict[str, StoredTensor] = {}
+    integers: dict[str, Integers] = {}
     left = []
     for name, tensor in gguf.tensors.items():
-        match = re.fullmatch(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)", name)
-        path = family.names.get(match[2]) if match else None
-        if match and match[2] == "attn_qkv" and "attn_q" in family.names:
-            state |= _divided(family.names, match[1], match[3], tensor, config)
-        elif match and path is not None and ("{}" in path) == (match[1] is not None):
-            heads = config.get("num_key_value_heads") if match[2] == "attn_k" else None
-            turn = family.turned and match[2] in ("attn_q", "attn_k")
-            state[f"{path.format(match[1])}.{match[3]}"] = (
-                _turned(tensor, heads or config["num_attention_heads"]) if turn else tensor
-            )
-        elif name.startswith(_HEADS) and name != "rope_freqs.weight":
+        places = _places(name, tensor.shape, family, config)
+        if not places:
+            if not name.startswith(_HEADS) or name == "rope_freqs.weight":
+                raise SourceError(
+                    f"{gguf.path}: the tensor {name} has no place in {config['architectures'][0]} of transformers: give the model in "
+                    "the format of transformers"
+                )
             left.append(name)
-        else:
-            raise SourceError(
-                f"{gguf.path}: the tensor {name} has no place in {config['architectures'][0]} of transformers: give the model in the "
-                "format of transformers"
-            )
-    return state, left
+        for path, (take, count) in places.items():
+            state[path] = tensor.computed(take, shape=(count, *tensor.shape[1:]))
+            if name in gguf.integers:
+                integers[path] = gguf.integers[name].rows(take, count)
+    return state, integers, left
 
 
-def _divided(
-    names: Mapping[str, str], layer: str, part: str, tensor: StoredTensor, config: Mapping[str, Any]
-) -> dict[str, StoredTensor]:
-    """Return queries, keys and values of a tensor that has them one below the other."""
-    third = tensor.shape[0] // 3
-
-    def rows(index: int) -> Callable[[Any], Any]:
-        return lambda whole: whole[index * third : (index + 1) * third].clone()
-
-    shape = (third, *tensor.shape[1:])
-    paths = (names[n].format(layer) for n in ("attn_q", "attn_k", "attn_v"))
-    return {f"{path}.{part}": tensor.computed(rows(i), shape=shape) for i, path in enumerate(paths)}
+_Rows = tuple[Callable[[Any], Any], int]
+"""What takes the rows of a tensor, and how many they are."""
 
 
-def _turned(tensor: StoredTensor, heads: int) -> StoredTensor:
+def _places(name: str, shape: tuple[int, ...], family: _Family, config: Mapping[str, Any]) -> dict[str, _Rows]:
+    """Return transformers' names for a tensor, each with the rows that belong to it; none where the family has no such part."""
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)", name)
+    if match is None:
+        return {}
+    layer, part, kind = match.groups()
+    if part == "attn_qkv" and "attn_q" in family.names:
+        third = shape[0] // 3
+        paths = [family.names[n].format(layer) for n in ("attn_q", "attn_k", "attn_v")]
+        return {f"{p}.{kind}": (partial(_third, index=i, size=third), third) for i, p in enumerate(paths)}
+    path = family.names.get(part)
+    if path is None or ("{}" in path) != (layer is not None):
+        return {}
+    take: Callable[[Any], Any] = _whole
+    if family.turned and part in ("attn_q", "attn_k"):
+        heads = config.get("num_key_value_heads") if part == "attn_k" else None
+        take = partial(_turned, heads=heads or config["num_attention_heads"])
+    return {f"{path.format(layer)}.{kind}": (take, shape[0])}
+
+
+def _whole(rows: Any) -> Any:
+    return rows
+
+
+def _third(rows: Any, *, index: int, size: int) -> Any:
+    """Return queries, keys or values of a tensor that has them one below the other."""
+    return rows[index * size : (index + 1) * size].clone()
+
+
+def _turned(rows: Any, *, heads: int) -> Any:
     """Return rows in transformers' order: halves of a head one after the other, where llama.cpp has their pairs."""
-    if tensor.shape[0] % (heads * 2):
-        return tensor  # the loaded model's class names the shape that it expects
-
-    def turn(whole: Any) -> Any:
-        rest = tuple(whole.shape[1:])
-        return whole.reshape(heads, -1, 2, *rest).swapaxes(1, 2).reshape(whole.shape).contiguous()
-
-    return tensor.computed(turn)
+    if rows.shape[0] % (heads * 2):
+        return rows  # the loaded model's class names the shape that it expects
+    return rows.reshape(heads, -1, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape).contiguous()

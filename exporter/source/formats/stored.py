@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.integers import Integers
 from ..checkpoints.state import State
 
 
@@ -13,6 +14,7 @@ class Stored:
     """A model of another format, as transformers names its parts.
 
     `config` is that of transformers' class, `state` has its tensors, `sentence` says what was found. `file` holds the weights.
+    `integers` are those of weights that are stored in integers, by the names that their floats have in `state`.
     `write_tokenizer` writes tokenizer files to a directory that has none; it raises SourceError where they cannot be built.
     `modules` are those of sentence-transformers that follow the encoder, as (kind, settings).
     """
@@ -23,3 +25,4 @@ class Stored:
     sentence: str
     write_tokenizer: Callable[[Path], None]
     modules: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
+    integers: Mapping[str, Integers] = field(default_factory=dict)

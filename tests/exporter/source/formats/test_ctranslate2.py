@@ -12,13 +12,15 @@ import transformers
 
 from headway.errors import SourceError
 from headway.exporter.capture.capture import load_reference
+from headway.exporter.export import export
+from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.formats.ctranslate2 import is_ctranslate2
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import source_tokenizer
 
 from tests.checkpoints.ctranslate2_files import bert_variables, write_model
 from tests.checkpoints.gguf_files import pieces_of
-from tests.support import checkpoints
+from tests.support import checkpoints, integer_checkpoints
 from tests.support.models import make_model
 from tests.support.variants import feeds
 
@@ -51,7 +53,9 @@ def test_an_encoder_answers_as_its_floats_do(quantized: bool, encoder: Path, tmp
         for name, array in variables.items():
             if name.endswith("weight_scale"):
                 stem = name.removesuffix("_scale")
-                variables[stem] = variables[stem].astype(np.float32) / array[:, None]
+                variables[stem] = (
+                    variables[stem].astype(np.float32) * (1 / array)[:, None]
+                )  # as CTranslate2 itself computes
         query = model.encoder.layer[1].attention.self.query.weight.detach().numpy()
         read = source.checkpoint.state["encoder.layer.1.attention.self.query.weight"].read().numpy()  # type: ignore[union-attr]
         assert np.array_equal(read, variables["encoder/layer_1/self_attention/linear_0/weight"][:32])
@@ -61,6 +65,19 @@ def test_an_encoder_answers_as_its_floats_do(quantized: bool, encoder: Path, tmp
         assert np.abs(difference).max() < 2e-6
     texts = ["the price of bread", "12 trains, rain"]
     assert source_tokenizer(source)(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+
+
+def test_the_artifact_holds_the_integers_of_the_file(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    variables = bert_variables(model, quantized=True)
+    saved(tmp_path, variables, pieces_of(tokenizer))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = export(Recipe(source=str(tmp_path)), tmp_path / "out")
+    said = made.manifest.source["form"][-1]
+    assert said.startswith("the artifact holds the integers of 14 of 14 quantized weights (12 as int8, 2 as int8 rows)")
+    codes, _ = integer_checkpoints.held(tmp_path / "out", "encoder.layer.1.attention.self.value")
+    assert np.array_equal(codes, variables["encoder/layer_1/self_attention/linear_0/weight"][64:])
 
 
 def test_a_vocabulary_that_does_not_say_how_text_is_cut_is_refused(encoder: Path, tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import transformers
 
 from headway.errors import SourceError
 from headway.exporter.capture.capture import load_reference
+from headway.exporter.export import export
+from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.formats.gguf import read_gguf
+from headway.exporter.source.formats.gguf_blocks import BLOCKS
 from headway.exporter.source.formats.gguf_models import read_model
 from headway.exporter.source.source import Source, open_source
 from headway.exporter.source.tokenizer import source_tokenizer
 
-from tests.checkpoints.gguf_files import F16, F32, Q8_0, bert_metadata, bert_tensors, pieces_of, write_gguf
-from tests.support import checkpoints
+from tests.checkpoints.gguf_files import F16, F32, Q8_0, bert_metadata, bert_tensors, pieces_of, q8_0, write_gguf
+from tests.support import checkpoints, integer_checkpoints
 from tests.support.models import make_model
 from tests.support.variants import feeds
 
@@ -55,6 +58,37 @@ def test_a_bert_answers_as_its_floats_do(kind: int, name: str, encoder: Path, tm
     assert name in source.sentences[0]
     texts = ["the price of bread", "words, numbers: 12 and trains", "Unknown ünïcode Ж"]
     assert source_tokenizer(source)(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+
+
+def test_the_artifact_holds_the_integers_of_the_file(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    path = write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer)), bert_tensors(model, Q8_0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = export(Recipe(source=str(path)), tmp_path / "out")
+    said = made.manifest.source["form"][-1]
+    assert (
+        said == "the artifact holds the integers of 12 of 12 quantized weights (10 as int8, 2 as int8 in blocks of 32)"
+    )
+    query = model.encoder.layer[1].attention.self.query.weight.detach().numpy()
+    scale = (np.abs(query).max(1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+    codes, _ = integer_checkpoints.held(tmp_path / "out", "encoder.layer.1.attention.self.query")
+    assert np.abs(codes * scale - query).max() <= scale.max() * 0.51
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "Q6_K", "Q8_0"])
+def test_integers_times_scales_are_the_floats(name: str, tmp_path: Path) -> None:
+    kind, block = next((k, b) for k, b in BLOCKS.items() if b.name == name)
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 256, (64, block.bytes), dtype=np.uint8)
+    scale = np.full((64, 1), 0.25, np.float16).view(np.uint8)
+    at = 208 if name == "Q6_K" else 0
+    raw[:, at : at + 2] = scale
+    gguf = read_gguf(write_gguf(tmp_path / "a.gguf", {}, {"w": (kind, (32, 2 * block.elements), raw.tobytes())}))
+    integers = gguf.integers["w"].read()
+    assert integers.bits == int(name[1])
+    assert int(integers.codes.max()) <= 2 ** (integers.bits - 1) - 1
+    assert torch.equal(gguf.integers["w"].as_floats().read(), gguf.tensors["w"].read())
 
 
 def test_a_pooling_type_makes_a_sentence_model(encoder: Path, tmp_path: Path) -> None:
@@ -116,6 +150,12 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
     state = model.state_dict()
     assert stored.state.keys() == state.keys()
     assert all(torch.equal(tensor.read(), state[name]) for name, tensor in stored.state.items())
+    queries = "blk.0.attn_q.weight"
+    tensors[queries] = (Q8_0, (32, 32), q8_0(turned(layer.self_attn.q_proj.weight, 4).detach().numpy()))
+    stored = read_model(read_gguf(write_gguf(tmp_path / "model.gguf", metadata, tensors)))
+    ((name, integers),) = stored.integers.items()
+    assert torch.equal(integers.as_floats().read(), stored.state[name].read())
+    assert torch.allclose(stored.state[name].read(), state[name], atol=1e-3)
 
 
 @pytest.mark.parametrize(
