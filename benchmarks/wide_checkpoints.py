@@ -4,6 +4,7 @@ Each has hidden size 256, 4 layers and random weights, except where its form is 
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,17 +13,21 @@ from typing import Any
 from unittest import mock
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.checkpoints import adapters, shared_projections, tiny_bert
 from tests.checkpoints.block_pruned import make_compiled
+from tests.checkpoints.ctranslate2_files import bert_variables, write_model
 from tests.checkpoints.gated_factors import make_gated, make_stacked
 from tests.checkpoints.gated_heads import make_gates
+from tests.checkpoints.gguf_files import Q8_0, bert_metadata, bert_tensors, pieces_of, write_gguf
 from tests.checkpoints.layer_drop import make_dropped
 from tests.checkpoints.movement_pruned import make_moved
 from tests.checkpoints.pruned_heads import make_pruned
 from tests.checkpoints.pruned_masks import make_masked
+from tests.checkpoints.q8bert import make_q8bert
 from tests.checkpoints.word_models import WORDS, make_word_model
 from tests.exporter.source.checkpoints.forms import (
     test_awq,
@@ -31,6 +36,7 @@ from tests.exporter.source.checkpoints.forms import (
     test_compressed_tensors,
     test_gptq,
     test_hqq,
+    test_scaled_integers,
     test_torchao,
 )
 from tests.support import checkpoints, integer_checkpoints, models
@@ -113,6 +119,37 @@ def _words(folder: Path) -> Any:
     )
 
 
+def _near_zero(folder: Path) -> Any:
+    """Write a model of which nine in ten weights of blocks are as near to zero as reweighted proximal pruning leaves them."""
+    state = checkpoints.base(folder).state_dict()
+    for name, weight in state.items():
+        if name.startswith("encoder.layer") and weight.ndim == 2:
+            small = weight.abs() < weight.abs().flatten().quantile(0.9)
+            weight[small] *= 1e-8
+    return checkpoints.save(folder, state)
+
+
+def _gguf(folder: Path) -> Any:
+    """Write a file of GGUF whose matrices are 8 bits in blocks of 32."""
+    plain = models.make_model(folder / "plain")
+    model = transformers.AutoModel.from_pretrained(plain).eval()
+    pieces = pieces_of(transformers.AutoTokenizer.from_pretrained(plain))
+    shutil.rmtree(plain)
+    return write_gguf(folder / "model.gguf", bert_metadata(model, pieces), bert_tensors(model, Q8_0))
+
+
+def _ctranslate2(folder: Path) -> Any:
+    """Write what CTranslate2's converter makes of a model at int8."""
+    plain = models.make_model(folder / "plain")
+    write_model(
+        folder / "model.bin", bert_variables(transformers.AutoModel.from_pretrained(plain).eval(), quantized=True)
+    )
+    (folder / "config.json").write_text(json.dumps({"layer_norm_epsilon": 1e-12, "unk_token": "[UNK]"}))
+    pieces = pieces_of(transformers.AutoTokenizer.from_pretrained(plain))
+    (folder / "vocabulary.json").write_text(json.dumps(pieces))
+    shutil.rmtree(plain)
+
+
 _TWO_OF_FOUR = range(2)
 _HALF = range(512)
 
@@ -123,14 +160,18 @@ ROWS = (
     Row("3. blocks, compiled, no norm", lambda f: make_compiled(f, CLASSIFIER), CLASSIFIER),
     Row("3. movement pruning", _moved, CLASSIFIER),
     Row("4. LayerDrop, 2 of 4", lambda f: make_dropped(f, [0, 2], of=4)),
+    Row("5. near zeros, 90 %", _near_zero),
     Row("6. factors with gates", lambda f: make_gated(f, [48, 32, 0], rank=64), CLASSIFIER),
     Row("6. two linear layers", lambda f: make_stacked(f, [48]), CLASSIFIER),
     Row("7. ALBERT in groups", _groups, sizes=(("num_hidden_layers", 8),)),
     Row("8. projections shared", lambda f: shared_projections.make_shared(f, once=True)),
     Row("9. DistilBERT", lambda f: models.make_model(f, "distilbert")),
     Row("10. word embeddings and LSTM", _words),
+    Row("13. the first 2 of 4 layers", lambda f: make_dropped(f, [0, 1], of=4, says=2, renumbered=True)),
     Row("14. TinyBERT", tiny_bert.make_tiny_bert),
     Row("15. MobileBERT", lambda f: models.make_model(f, "mobilebert"), sizes=(("num_hidden_layers", 8),)),
+    Row("16. Q8BERT, integers", lambda f: make_q8bert(f, in_8bit=True, num_hidden_layers=4)),
+    Row("17. Q-BERT, 4 bits", _quantized(test_scaled_integers.by_rows(4, 4, packed=True), test_scaled_integers.settings(4, groups=4, packed=True))),
     Row("GPTQ, 4 bits", _quantized(test_gptq.packing(4), test_gptq.settings(group_size=32), symmetric=True)),
     Row("AWQ, 4 bits", _quantized(test_awq.pack, test_awq.SETTINGS | {"group_size": 32})),
     Row("HQQ, 4 bits", _quantized(test_hqq.packing(4), test_hqq.SETTINGS)),
@@ -138,6 +179,8 @@ ROWS = (
     Row("torchao, 8 bits", _quantized(test_torchao.packing(8), test_torchao.SETTINGS, bits=8, symmetric=True)),
     Row("bitsandbytes, 8 bits", _quantized(test_bitsandbytes_8bit.pack, test_bitsandbytes_8bit.SETTINGS, bits=8, symmetric=True)),
     Row("bitsandbytes, NF4", _quantized(test_bitsandbytes_4bit.packing("nf4", True), test_bitsandbytes_4bit.SETTINGS)),
+    Row("GGUF, Q8_0", _gguf),
+    Row("CTranslate2, int8", _ctranslate2),
     Row("LoRA adapter", _adapted),
 )  # fmt: skip
 

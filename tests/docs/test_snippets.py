@@ -28,11 +28,7 @@ SHORT = [ROOT / "docs" / "targets" / "executorch.md"]
 
 LONG = {
     *SHORT,
-    ROOT / "docs" / "index.md",
-    *(
-        ROOT / "docs" / "guides" / f"{name}.md"
-        for name in ("compress", "deploy-python", "export", "gates", "quantize", "tokenizer-on-device")
-    ),
+    ROOT / "docs" / "guides" / "tokenizer-on-device.md",
     *(ROOT / "docs" / "targets" / f"{name}.md" for name in ("coreml", "ort-mobile", "web")),
 }
 """Pages whose commands take long, and are tried by other tests; with `-m slow` these pages run as well."""

@@ -45,7 +45,6 @@ def test_a_lost_node_costs_its_shards_alone(cluster: Any, embedder: Path, data: 
     np.testing.assert_allclose([row["embedding"] for row in rows], expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_node_gives_the_rows_of_this_machine_and_its_errors_come_as_themselves(
     cluster: Any, embedder: Path, data: Path, tmp_path: Path
 ) -> None:
