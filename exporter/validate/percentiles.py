@@ -46,8 +46,6 @@ def percentile(samples: np.ndarray, q: float) -> Estimate | None:
     if size * min(part, 1 - part) < _LEAST_EPISODES:
         return None
     low, high = _wilson(part, size, t_quantile(max(min(degrees, size - 1), 4.0)))
-    if high > 1 - 0.5 / count or low < 0.5 / count:
-        return None
     ends = np.quantile(samples, [low, high], method="hazen")
     return Estimate(value, min(float(ends[0]), value), max(float(ends[1]), value), count)
 

@@ -35,7 +35,7 @@ class ServerSettings:
     most_texts: int = 256
     """Texts of one request."""
 
-    most_bytes: int = 4 << 20
+    most_bytes: int = 4_000_000
     """Bytes of one request's body."""
 
     timeout: float = 30.0

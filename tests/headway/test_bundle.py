@@ -279,6 +279,8 @@ def test_choices(tmp_path: Path) -> None:
         assert probability == pytest.approx(float(logits.softmax(0)[best]), abs=1e-4)
     with pytest.raises(UsageError, match="choices"):
         bundle(["a text"])
+    with pytest.raises(UsageError, match="question 1 has no options"):
+        bundle.choices([("a model", ["runs", "text"]), ("a train", [])])
     with pytest.warns(HeadwayWarning, match="question 1 has more than 64 tokens"):
         chosen = bundle.choices([("a model", ["runs", "text"]), ("a model", ["runs", LONG])])
     assert [choice.truncated for choice in chosen] == [False, True]

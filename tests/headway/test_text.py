@@ -20,7 +20,7 @@ from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.tokenizer import load_tokenizer, save_tokenizer
 from headway.manifest import TokenizerInfo
-from headway.text import TextEncoder
+from headway.text import TextEncoder, checked_pairs, checked_singles
 
 from tests.support import models
 
@@ -149,6 +149,15 @@ def encoder(tmp_path: Path) -> TextEncoder:
 def test_what_is_no_text_is_named(text: object, said: str, encoder: TextEncoder) -> None:
     with pytest.raises(UsageError, match=said):
         encoder(["the model", text])  # type: ignore[list-item]
+
+
+def test_pairs_and_single_texts_are_told_apart() -> None:
+    assert checked_pairs([("who", "Ada"), ["where", "here"]]) == [("who", "Ada"), ("where", "here")]  # type: ignore[list-item]
+    assert checked_singles(["rain", "schön"]) == ["rain", "schön"]
+    with pytest.raises(UsageError, match="text 1 is a single text"):
+        checked_pairs([("who", "Ada"), "rain"])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="text 1 is a pair"):
+        checked_singles(["rain", ("who", "Ada")])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("texts", ["rain", b"rain", None])

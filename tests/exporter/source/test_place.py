@@ -10,10 +10,11 @@ import transformers
 
 from headway.errors import SourceError, UsageError
 from headway.exporter.capture.capture import load_reference
-from headway.exporter.source.place import base_of, with_base
+from headway.exporter.source.place import base_of, locate, with_base
 from headway.exporter.source.source import open_source
 
 from tests.checkpoints.adapters import save_adapter
+from tests.checkpoints.gguf_files import bert_metadata, bert_tensors, pieces_of, write_gguf
 from tests.support.variants import feeds
 
 FACTORS = {
@@ -89,3 +90,14 @@ def test_files_of_adapters_are_checked_as_weights_are(bert: Path, tmp_path: Path
     with pytest.raises(SourceError, match="--allow-pickle"):
         open_source(str(bert), adapters=[str(adapter)])
     assert open_source(str(bert), adapters=[str(adapter)], allow_pickle=True).sentences
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_file_of_another_runtime_is_located(named: bool, bert: Path, tmp_path: Path) -> None:
+    model, tokenizer = transformers.AutoModel.from_pretrained(bert), transformers.AutoTokenizer.from_pretrained(bert)
+    metadata = bert_metadata(model, pieces_of(tokenizer), **{"bert.pooling_type": 2})
+    file = write_gguf(tmp_path / "model.gguf", metadata, bert_tensors(model))
+    directory, modules, place = locate(tmp_path, [], file=file if named else None, allow_pickle=False)
+    assert (place.directory, place.files) == (directory, (file,)) and (directory / "config.json").is_file()
+    assert [module.kind for module in modules] == ["Transformer", "Pooling"]
+    assert place.stored is not None  # the tensors are read already

@@ -9,6 +9,7 @@ from headway.errors import SourceError
 from headway.exporter.source.settings import check_settings
 from headway.exporter.source.source import open_source
 
+from tests.checkpoints.word_models import make_word_model
 from tests.support import models
 from tests.support.refusals import edit_config
 
@@ -190,3 +191,13 @@ def test_a_task_does_not_read_the_head_of_another(bert_classifier: Path) -> None
     ):
         check_settings(open_source(str(bert_classifier), task="token-classification"))
     check_settings(open_source(str(bert_classifier), task="feature-extraction"))
+
+
+@pytest.mark.parametrize("change", [{"kernel_sizes": [1, 4]}, {"stride_sizes": [2, 1, 1]}])
+def test_convolutions_that_lose_tokens_are_refused(change: dict, tmp_path: Path) -> None:
+    make_word_model(tmp_path, ["CNN", "LSTM"])
+    check_settings(open_source(str(tmp_path)))
+    write(tmp_path / "1_CNN" / "cnn_config.json", **change)
+    message = refusal(tmp_path)
+    (name,) = change
+    assert f"{name} = {change[name]}" in message and "cnn_config.json" in message

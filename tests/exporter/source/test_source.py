@@ -1,5 +1,6 @@
 """Bad sources, each with its message and its exit code."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import open_source
 
+from tests.support import models
 from tests.support.refusals import edit_config, refused
 
 
@@ -121,3 +123,15 @@ def test_a_fingerprint_is_that_of_the_content(bert: Path, copy: Path) -> None:
     assert open_source(str(copy)).fingerprint == open_source(str(bert)).fingerprint
     edit_config(copy, layer_norm_eps=0.5)
     assert open_source(str(copy)).fingerprint != open_source(str(bert)).fingerprint
+
+
+def test_the_limit_is_that_of_the_library_whose_answers_count(tmp_path: Path) -> None:
+    """A graph of a sentence-transformers directory answers as that library does, and the encoder alone as transformers."""
+    source = models.make_sentence_model(tmp_path)
+    (source / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
+    path = source / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 30}))
+    (source / "model.onnx").write_bytes(b"")
+    assert open_source(str(source)).longest == 20
+    assert open_source(str(source), task="feature-extraction").longest == 30
+    assert open_source(str(source / "model.onnx")).longest == 20

@@ -80,3 +80,17 @@ def test_a_graph_with_a_tokenizer_and_nothing_else_beside_it(bert: Path, tmp_pat
     tokenizer = source_tokenizer(source)
     assert source.config == {} and source.task == "feature-extraction"
     assert tokenizer.pad_token == "[PAD]" and tokenizer.pad_token_id == 0
+
+
+def test_a_tokenizer_that_normalizes_nothing_is_lowered_where_the_library_does(tmp_path: Path) -> None:
+    source = models.make_sentence_model(tmp_path)
+    path = source / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": None}))
+    settings = source / "tokenizer_config.json"
+    # BertTokenizer would put its own normalizer in.
+    content = json.loads(settings.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings.write_text(json.dumps(content))
+    assert source_tokenizer(open_source(str(source))).backend_tokenizer.normalizer is None
+    (source / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    tokenizer = source_tokenizer(open_source(str(source)))
+    assert tokenizer.tokenize("RAIN") == tokenizer.tokenize("rain")

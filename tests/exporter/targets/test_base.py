@@ -5,7 +5,7 @@ import pytest
 
 from headway.errors import TargetError
 from headway.exporter.export import Exported
-from headway.exporter.targets.base import TargetSpec, Text, check_available
+from headway.exporter.targets.base import TargetSpec, Text, check_available, installed
 from headway.exporter.targets.ort.target import OrtTarget
 from headway.text import TextEncoder
 
@@ -48,3 +48,8 @@ def test_the_reason_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_grown_to_the_multiple_that_pays() -> None:
     spec = TargetSpec("any", neuron_multiple=16, rank_multiple=16)
     assert [spec.grown(n, 100) for n in (0, 1, 16, 17, 97, 100)] == [0, 16, 16, 32, 100, 100]
+
+
+def test_all_packages_have_to_be_installed() -> None:
+    assert installed("numpy", "onnx_ir")
+    assert not installed("numpy", "no_such_package") and not installed("no_such_package", "numpy")

@@ -1,6 +1,7 @@
 """Mixed Unicode lines, and which classes of text a tokenizer differs in."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
@@ -38,6 +39,12 @@ def test_every_class_is_there_alone_and_mixed() -> None:
     assert sum(not names for names in labels) > 300
 
 
+def test_every_control_character_is_in_some_line() -> None:
+    """Tokenizers differ in single ones of them."""
+    controls = {chr(c) for c in range(0xA0) if unicodedata.category(chr(c)) == "Cc"}
+    assert len(controls) == 65 and controls <= set("".join(LINES))
+
+
 @pytest.mark.parametrize(
     ("text", "classes"),
     [
@@ -49,6 +56,7 @@ def test_every_class_is_there_alone_and_mixed() -> None:
         ("ж", {"letters beyond ASCII"}),
         ("İ ß ς ǅ", {"case specials"}),
         ("😀", {"emoji"}),
+        ("\u2600 \u27bf \U0001f300 \U0001f64f \U0001f680 \U0001fa96", {"emoji"}),
         ("👨\u200d👩\u200d👧 🇩🇪 👍🏽 1\ufe0f\u20e3", {"emoji sequences"}),
         ("שלום", {"Hebrew"}),
         ("سلام", {"Arabic"}),

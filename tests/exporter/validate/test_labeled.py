@@ -128,7 +128,9 @@ def test_values_and_several_labels(tmp_path: Path) -> None:
     rows = [{"text": "b", "labels": ["good"]}, {"text": "a", "labels": []}]
     gold = read_gold(table(tmp_path, rows), "text-classification", CLASSES, Scoring("multi-label", "sigmoid"), None)
     own = model(known, lambda ids: {"logits": np.stack([-9.0 + 0 * ids[:, 0], 18.0 * ids[:, 0] - 9], axis=1)})
-    assert points(gold.score(own, own)) == {"micro F1": (100, 100)}
+    (micro,) = gold.score(own, own)
+    assert points([micro]) == {"micro F1": (100, 100)}
+    assert (micro.decided_by, micro.count) == (1, 2)  # a text without a label, given or wanted, decides nothing
 
 
 @pytest.mark.parametrize(

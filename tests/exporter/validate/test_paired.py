@@ -34,6 +34,11 @@ def test_what_lies_at_the_limit_stays_undecided_and_costs_the_budget() -> None:
     assert machine.now <= 20 and len(blocks) > LEAST_BLOCKS
 
 
+def test_without_a_limit_it_goes_on_until_the_interval_is_narrow() -> None:
+    ratio, count = measured("constant", 1.1, 0, Rule(0.0015, 600))
+    assert ratio.narrow and ratio.half_width <= 0.0015 and count > LEAST_BLOCKS
+
+
 def test_the_smallest_slowdown_that_would_be_found_is_said() -> None:
     blocks = np.random.default_rng(0).normal(0, 0.01, 40)
     ratio = ratio_of(blocks, margin=math.log(LIMIT))

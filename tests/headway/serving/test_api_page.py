@@ -15,6 +15,8 @@ def test_all_paths_are_described() -> None:
         assert operation["summary"] == endpoint.says and "200" in operation["responses"]
         named = [p["name"] for p in operation.get("parameters", [])]
         assert named == re.findall(r"{(\w+)}", endpoint.path)
+        # OpenAPI 3.1, 4.8.12.2: a parameter in the path has to be required.
+        assert all((p["in"], p["required"]) == ("path", True) for p in operation.get("parameters", []))
         assert ("requestBody" in operation) == (endpoint.method == "POST")
 
 

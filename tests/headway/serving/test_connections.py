@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from headway.serving import connections
 
-from tests.support.served import on_socket, service_of, wait_until
+from tests.support.served import on_socket, service_of, settings_of, wait_until
 
 REQUEST = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n"
 BODY = b'{"inputs": "rain"}'
@@ -119,3 +120,10 @@ def test_all_that_was_accepted_is_answered_when_the_server_stops(embedder: Path)
         thread.join(30)
         assert not thread.is_alive()
     assert refused.is_set() and set(statuses) == {200}
+
+
+@pytest.mark.parametrize(("drain", "seconds"), [(20.0, 20), (2.6, 3), (0.001, 1)])
+def test_requests_may_take_the_time_of_drain_to_end(drain: float, seconds: int) -> None:
+    """Whole seconds are what uvicorn takes, which at 0 would end a request at once."""
+    server = connections.DrainingServer(SimpleNamespace(settings=settings_of(drain=drain), app=None))  # type: ignore[arg-type]
+    assert server.config.timeout_graceful_shutdown == seconds

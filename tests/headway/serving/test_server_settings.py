@@ -1,11 +1,13 @@
 """Settings: what is refused, and what follows from what."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headway.errors import UsageError
+from headway.exporter.cli.serve_verb import serve
 from headway.serving.server_settings import ServerSettings, available_processors, read_duration
 
 
@@ -46,3 +48,13 @@ def test_lanes_are_what_each_worker_may_use() -> None:
 def test_only_loopback_is_private() -> None:
     assert not ServerSettings().public and not ServerSettings(host="::1").public
     assert ServerSettings(host="0.0.0.0").public
+
+
+def test_defaults_are_those_of_the_command() -> None:
+    given = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
+    settings = ServerSettings()
+    for name in ("p99", "timeout", "drain"):
+        assert getattr(settings, name) == read_duration(given[name], f"--{name}")
+    for name in ("host", "port", "workers", "truncate", "log_requests"):
+        assert getattr(settings, name) == given[name]
+    assert settings.most_texts == given["max_texts"]

@@ -115,6 +115,16 @@ def test_workers_that_fail_say_why_and_end_the_server(embedder: Path, breakable:
     assert failed["error"] == "ValueError: no such thing"
 
 
+def test_a_worker_that_ended_before_it_was_ready_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pipe ends with it, which takes a parent that keeps no end to write to."""
+    monkeypatch.setattr(os, "fork", lambda: 4711)  # a child that holds nothing any more
+    server = Supervisor([], settings_of())
+    with listen("127.0.0.1", 0) as bound:
+        server._fork(bound, [])
+    (worker,) = server._workers.values()
+    assert not server._says_ready(worker) and worker.ready == -1
+
+
 def test_a_refused_swap_counts_no_deaths(embedder: Path, breakable: Path, tmp_path: Path) -> None:
     answered: list[int] = []
     path = tmp_path / "log"

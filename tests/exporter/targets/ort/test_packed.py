@@ -190,6 +190,23 @@ def test_position_bias_and_windows(family: str, task: str, tmp_path: Path) -> No
         packed.run(feeds)
 
 
+@pytest.mark.parametrize(("axis", "packed"), [(-1, True), (2, True), (1, False)])
+def test_what_goes_over_features_runs_on_packed_tokens(bert_graph: ir.Model, axis: int, packed: bool) -> None:
+    """A softmax over the sequence needs whole sequences, padding among them."""
+    model = bert_graph.clone()
+    (states,) = model.graph.outputs
+    node = ir.node("Softmax", [states], {"axis": axis}, name="softmax")
+    result = node.outputs[0]
+    result.name, result.shape, result.type = "probabilities", states.shape, states.type
+    model.graph.append(node)
+    model.graph.outputs[0] = result
+    assert pack_tokens(model, read_anatomy(model)).restored == 1
+    (softmax,) = (n for n in model.graph if n.name in ("softmax", "softmax.packed"))
+    (given,) = softmax.inputs
+    assert given is not None and given.shape is not None and len(given.shape) == (2 if packed else 3)
+    assert [attr.value for attr in softmax.attributes.values()] == [-1 if packed else axis]
+
+
 def test_pooled_outputs_never_restore(bert_classifier: Path, tmp_path: Path) -> None:
     lowering = compare(canonical(bert_classifier), tmp_path)
     assert (lowering["restored"], lowering["pooled"]) == (0, 1)

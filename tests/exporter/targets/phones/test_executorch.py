@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -141,6 +142,15 @@ def test_a_compression_lowers_products_that_are_quantized_per_token(
     compressed(sentence_bundle.path.parent / "sentence", tmp_path)
     (model,) = built.values()
     assert executorch.ExecuTorchTarget().lower(model, None)["int8_products"] == 6  # type: ignore[arg-type]
+
+
+def test_a_program_is_built_for_the_longest_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+    model = ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
+    monkeypatch.setattr(executorch, "build", lambda *given: built.append(given))
+    text = SimpleNamespace(longest=21)
+    executorch.ExecuTorchTarget().build(model, tmp_path, text)  # type: ignore[arg-type]
+    assert built == [(model, tmp_path, 21)]
 
 
 def test_quantization_that_it_would_compute_otherwise_is_refused(one_layer: ir.Model) -> None:

@@ -10,6 +10,9 @@ from tokenizers import normalizers, pre_tokenizers
 from headway.errors import SourceError
 from headway.exporter.tokenizer.check import unicode_lines
 from headway.exporter.tokenizer.reader.characters import (
+    CODE_POINTS,
+    DENSE,
+    SPARSE,
     Characters,
     Flag,
     Kind,
@@ -96,3 +99,9 @@ def test_compositions_are_those_of_nfc() -> None:
     some = random.Random(0).sample(sorted(compositions), 200)
     assert all(together(chr(a) + chr(b)) == chr(compositions[a, b]) for a, b in some)
     assert np.all([b > 0x2FF for _, b in compositions])
+
+
+def test_every_plane_is_looked_at() -> None:
+    """A plane without characters now may have some in a later Unicode, which has to be found out."""
+    looked_at = np.bincount([code >> 16 for code in DENSE + SPARSE])
+    assert len(looked_at) == CODE_POINTS >> 16 and looked_at.min() > 1000

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, proce
 
 from headway.errors import SourceError
 from headway.exporter.tokenizer.check import unicode_lines
-from headway.exporter.tokenizer.reader import check_reader
+from headway.exporter.tokenizer.reader import check_reader, compact
+from headway.exporter.tokenizer.reader.characters import CODE_POINTS, Characters
 from headway.exporter.tokenizer.reader.compact import compact_file
 from headway.manifest import TokenizerInfo
 
@@ -249,3 +252,20 @@ def test_what_is_not_read_exactly_is_refused(changes: dict[str, Any], named: str
     with pytest.raises(SourceError, match="does not read exactly") as refused:
         compact_file(content | changes, TokenizerInfo("tokenizer.json", LONGEST, 0, 0, "[PAD]"))
     assert named in str(refused.value) and "tokenizers library itself" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("lower", "accents", "twice"), [(False, None, False), (True, False, False), (True, None, True), (False, True, True)]
+)
+def test_marks_may_be_put_into_order_once(
+    lower: bool, accents: bool | None, twice: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BERT's normalizer decomposes text only where it strips accents: where told to, or else where it lowers."""
+    kinds, flags, ranks, joins = np.zeros((4, CODE_POINTS), np.uint8)
+    empty = Characters(kinds, flags, ranks, joins, {})
+    monkeypatch.setattr(compact, "read_characters", lambda content, spaces: empty)  # the real table takes seconds
+    steps = normalizers.Sequence([normalizers.NFD(), bert(lower=lower, accents=accents)])
+    content = json.loads(bert_tokenizer(steps, size=300).to_str())
+    info = TokenizerInfo("tokenizer.json", LONGEST, 0, 0, "[PAD]")
+    with pytest.raises(SourceError, match="more than once") if twice else nullcontext():
+        compact_file(content, info)

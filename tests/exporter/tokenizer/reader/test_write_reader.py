@@ -37,3 +37,12 @@ def test_without_a_compiler_it_is_said(bert_bundle: Exported, tmp_path: Path, mo
     monkeypatch.setattr(reader, "library", lambda: None)
     with pytest.warns(HeadwayWarning, match="not compared"):
         write_reader(bert_bundle.path, tmp_path / "out", "ios")
+
+
+@pytest.mark.filterwarnings("ignore:no C")
+def test_the_folder_may_be_there_or_not(bert_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "library", lambda: None)
+    monkeypatch.setattr(reader, "compact_file", lambda content, info: b"HWTK")
+    for folder in (tmp_path, tmp_path / "app" / "assets"):
+        written = write_reader(bert_bundle.path, folder, "android")
+        assert written[0].read_bytes() == b"HWTK" and {file.parent for file in written} == {folder}
