@@ -247,13 +247,11 @@ def _xlogx(x: np.ndarray) -> np.ndarray:
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
     """Return the range whose quantization to `bits` has the least mean squared error, with numbers at the middle of their bins.
 
-    The range is shrunk in steps of 1/192. An asymmetric range with two sides is then shrunk on each side alone.
+    Some number is not 0. The range is shrunk in steps of 1/192. An asymmetric range with two sides is then shrunk on each side alone.
     """
     filled = np.flatnonzero(histogram.counts)
     values, weights = histogram.centres()[filled], histogram.counts[filled].astype(np.float64)
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    if low == high:
-        return 0.0, 0.0
     shrinks = np.arange(_SHRINKS, 0, -1) / _SHRINKS
     if symmetric:
         reach = max(-low, high)

@@ -27,7 +27,8 @@ _NO_HEADS = "no attention by a softmax over tokens: heads are not read, and pass
 class Inspection(TypedDict):
     """The anatomy of a model as plain numbers. `form` has a sentence for each compressed form of its checkpoint.
 
-    `bytes` are those of its weights. Each of `blocks` has its `heads`, `head_dim`, `kv_heads`, `intermediate_size` and `activation`
+    `bytes` are those of its weights, `vocabulary` the rows of the embedding that ids are looked up in.
+    Each of `blocks` has its `heads`, `head_dim`, `kv_heads`, `intermediate_size` and `activation`
     of each feed-forward, and its form (`gated`, `merged_qkv`, `disentangled`, `ranks`); `not_read` says what of it stays in the
     source's own operators, and why: heads are 0 where that is the attention. `gflops_per_token` is at `length` tokens;
     a bundle has only the figure at 128. `time_share` sums to 1, and is empty where no time was measured.
@@ -40,6 +41,7 @@ class Inspection(TypedDict):
     parameters: int
     bytes: int
     embeddings: dict[str, list[int]]
+    vocabulary: NotRequired[int | None]
     blocks: list[dict[str, Any]]
     gflops_per_token_at_128: NotRequired[float]
     gflops_per_token: NotRequired[float]

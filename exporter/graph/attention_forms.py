@@ -164,10 +164,7 @@ def _unscale(value: ir.Value, prober: Prober) -> tuple[ir.Value, float]:
     if node is None:
         return value, 1.0
     for side in (0, 1) if node.op_type == "Mul" else (1,):
-        factor_value = node.inputs[side]
-        if len(dims(factor_value) or ()) == 4:
-            continue
-        factor = _factor(factor_value, prober)
+        factor = _factor(node.inputs[side], prober)
         rest = node.inputs[1 - side]
         if factor is not None and rest is not None:
             return rest, factor if node.op_type == "Mul" else 1 / factor

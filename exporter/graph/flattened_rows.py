@@ -153,7 +153,7 @@ def _as_matmul(node: ir.Node) -> None:
         node,
         "MatMul",
         [node.inputs[0], weight],
-        name=f"{name}.product" if bias is not None else f"{name}.matmul",
+        name=f"{name}.product",
         dtype=result.dtype,
         shape=shape,
     )

@@ -136,6 +136,15 @@ def test_a_compression_without_a_goal_is_refused(options: dict[str, Any], says: 
         api.compression_recipe("x", **COMPRESSION | options)
 
 
+def test_a_compression_searches_and_replaces_nothing_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(api, "export", lambda *_, **given: asked.update(given))
+    api.compress("x", "out", data="text.txt", quantize="int8")
+    (quantize,) = asked["recipe"].passes
+    assert quantize.kind == "quantize" and quantize.search is False
+    assert asked["force"] is False and asked["allow_pickle"] is False
+
+
 def test_too_few_rounds_are_refused(bert_bundle: Exported) -> None:
     with pytest.raises(UsageError, match="at least 3"):
         api.bench(bert_bundle.path, rounds=2)

@@ -1,16 +1,21 @@
 """The one flow: its steps, its verdicts, and what it leaves where one fails."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from onnx import helper
 
-from headway.errors import GateError, UsageError
+from headway.errors import GateError, SourceError, UsageError
 from headway.exporter import export as flow
 from headway.exporter.export import STEPS, Exported, export
 from headway.exporter.recipe.recipe import Recipe, make_recipe
 
-from tests.support import models
+from tests.support import hand_made, models
 
 
 def test_steps_without_passes(bert: Path, bert_bundle: Exported, tmp_path: Path) -> None:
@@ -38,6 +43,51 @@ def test_steps_with_passes(bert_classifier: Path, tmp_path: Path) -> None:
     ]
     assert done.manifest.compression is not None and done.parity.ok
     assert (done.path / "plots" / "passes.png").is_file()
+
+
+def test_what_is_there_is_not_replaced_unless_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "headway.json").write_text("a bundle")
+    with pytest.raises(UsageError, match="exists; pass `force`"):
+        export(Recipe(source="nowhere"), tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("headway.json", "a bundle")]
+    with pytest.raises(SourceError, match="nowhere"):
+        export(Recipe(source="nowhere"), tmp_path, force=True)
+
+
+@pytest.mark.parametrize(
+    ("passes", "refused"),
+    [
+        ([{"kind": "remove_heads", "keep": {0: [0]}}], True),
+        ([{"kind": "remove_heads", "keep": {0: [0]}}, {"kind": "quantize"}], True),
+        ([{"kind": "quantize"}], False),
+    ],
+)
+def test_a_source_that_computes_in_integers_may_only_be_quantized(
+    passes: list[dict], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges of activations hold for the very model that they were found for, and other passes change it."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["y"]),
+    ]
+    weights = {"table": np.ones((2, 2), np.float32), "step": np.float32(0.5), "zero": np.int8(0)}
+    model = hand_made.load(nodes, weights, ["y"])
+    recipe = make_recipe("test", source="x", data="t.txt", passes=passes)
+    source = SimpleNamespace(kind="onnx", spec="x", checkpoint=None, task="feature-extraction", config={})
+    asked: Any = SimpleNamespace(**dict.fromkeys(("target", "staging", "out", "work")), recipe=recipe, files=[])
+    asked.step = lambda _: None
+    held: Any = SimpleNamespace(model=model, source=source, cases=[], per_token=[], encoder=None)
+    held.reference = SimpleNamespace(close=lambda: None)
+    digest: Any = SimpleNamespace(result=lambda: "digest of the source")
+    monkeypatch.setattr(flow, "source_answers", lambda *_: [])
+    monkeypatch.setattr(flow, "begin_job", lambda *_, **__: "a job")
+    begin = partial(flow.begin_passes, asked, held, digest, Path("folder"))
+    if refused:
+        with pytest.raises(UsageError, match="x: it computes activations in integers"):
+            begin()
+    else:
+        assert begin() == "a job"
 
 
 def test_passes_need_text_before_anything_is_read(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_bundles_of_every_kind_are_timed_and_linted(task: str, options: dict, tm
     assert lint(bundle, "x86-vnni") == []
 
 
+def test_a_bundle_says_what_its_model_is_made_of(bert_bundle: Exported) -> None:
+    found = inspect_model(str(bert_bundle.path), task=None, length=20, time=False)
+    assert [(b["heads"], b["head_dim"], b["intermediate_size"]) for b in found["blocks"]] == [(4, 8, [64])] * 4
+    assert list(found["embeddings"].values()) == [[300, 32], [2, 32], [66, 32]]
+    matrices = 4 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert matrices + 368 * 32 < found["parameters"] < 1.1 * (matrices + 368 * 32)
+    assert found["gflops_per_token_at_128"] * 1e9 == pytest.approx(2 * (matrices + 4 * 2 * 128 * 32))
+    assert (found["task"], found["length"], found["time_share"]) == ("feature-extraction", 20, {})
+
+
 def test_a_length_beyond_a_bundle_s_is_refused(bert_bundle: Exported) -> None:
     with pytest.raises(UsageError, match="65"):
         inspect_model(str(bert_bundle.path), task=None, length=65, time=True)

@@ -187,7 +187,7 @@ def _copy_library(folder: Path) -> str:
     library = library_path()
     if library is None:
         raise UsageError(MISSING)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     shutil.copyfile(library, folder / library.name)
     return library.name
 

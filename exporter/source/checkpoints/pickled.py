@@ -100,13 +100,20 @@ def _loaded(path: Path) -> Mapping[Any, Any]:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever pickle, zipfile and torch raise
-            reason = (str(first).splitlines() or [type(first).__name__])[0]
+            reason = _reason(error)
             raise SourceError(
                 f"{path}: not a state dict that can be read without running code ({reason}): {way}"
             ) from error
     if not isinstance(loaded, Mapping):
         raise SourceError(f"{path}: {type(loaded).__name__}, no state dict: save model.state_dict()")
     return loaded
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of torch's message that names what would run, or its first: the rest is advice to run it all the same."""
+    lines = str(error).splitlines()
+    named = next((line.strip() for line in lines if " GLOBAL " in line), None)
+    return named or ": ".join([type(error).__name__, *lines[:1]])
 
 
 def _is_script(path: Path) -> bool:

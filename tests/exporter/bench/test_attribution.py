@@ -2,15 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import onnx_ir as ir
 import pytest
+from onnx import helper
 
 from headway.errors import SourceError
-from headway.exporter.bench.attribution import ELSEWHERE, Difference, Spent, difference_of, places_of
+from headway.exporter.bench.attribution import ELSEWHERE, Difference, Spent, difference_of, places_of, profiled
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
+from headway.runners.ort import OrtRunner
 
-from tests.support import models
+from tests.support import hand_made, models
 from tests.support.command_line import Headway
 
 
@@ -52,6 +58,22 @@ def test_a_difference_stands_where_it_is() -> None:
 def test_places_of_a_plain_graph(bert_bundle: Exported) -> None:
     places = places_of(bert_bundle.path / "model.onnx")
     assert sum(place.startswith("encoder.layer.2.") for place in places.values()) >= 10
+
+
+def test_a_model_in_ort_format_is_profiled_without_its_modules(tmp_path: Path) -> None:
+    """The runtime writes no `.onnx` file of what it runs there, in which modules could be looked up."""
+    nodes = [
+        helper.make_node("Gather", ["table.weight", "input_ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "dense.weight"], ["y"]),
+    ]
+    weights = {"table.weight": np.eye(5, 4, dtype=np.float32), "dense.weight": np.ones((4, 3), np.float32)}
+    ir.save(hand_made.load(nodes, weights, ["y"], mask=False), tmp_path / "model.onnx")
+    OrtRunner(tmp_path / "model.onnx", optimized=tmp_path / "model.ort")
+    (tmp_path / "model.onnx").unlink()
+    bundle: Any = SimpleNamespace(artifact="model.ort", session_options={})
+    (spent,) = profiled([(tmp_path, bundle)], [{"input_ids": np.array([[1, 2]])}], 1, runs=2)
+    assert {"Gather", "MatMul"} <= {one.kind for one in spent}
+    assert {one.module for one in spent} == {ELSEWHERE} and sum(one.ms for one in spent) > 0
 
 
 def test_another_model_has_no_difference(bert_bundle: Exported, tmp_path: Path) -> None:

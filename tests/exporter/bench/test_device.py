@@ -264,6 +264,14 @@ def test_one_of_several(phone: Phone, bert_bundle: Exported) -> None:
     assert all(call.startswith(("devices", "-s 2A061JEGR09042 ")) or "EOF" in call for call in calls if call)
 
 
+def test_a_tool_that_is_no_program_here_is_one_on_the_device(phone: Phone, bert_bundle: Exported) -> None:
+    """A file that was downloaded may not be run, and a push keeps its mode."""
+    tool = phone.tool(PERF_TEST)
+    tool.chmod(0o644)
+    record = adb.bench_on_device(bert_bundle.path, serial=None, tool=[tool], shapes=[(1, 4)])
+    assert record["cases"][0]["p99_ms"] == {"onnxruntime_perf_test, model.onnx": pytest.approx(101.519)}
+
+
 def test_without_adb(bert_bundle: Exported, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TargetError, match=r"adb is not installed.*platform tools") as caught:

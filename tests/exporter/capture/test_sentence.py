@@ -21,6 +21,7 @@ from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import Source, open_source
 from headway.exporter.source.tokenizer import source_encoder
 
+from tests.checkpoints.word_models import make_word_model
 from tests.support import models, retrieval_models
 
 LINES = ["the PRICE of bread", "", "a", "rain and train " * 20]
@@ -217,3 +218,15 @@ def test_a_long_text_is_judged_with_all_digits(tmp_path: Path) -> None:
     exact = rows[answer.ids[0]].astype(np.float64).mean(0)
     exact /= np.linalg.norm(exact)
     assert np.abs(answer.outputs["sentence_embedding"][0] - exact).max() < 1e-7
+
+
+def test_columns_of_padding_alone_give_zeros_of_word_embeddings(tmp_path: Path) -> None:
+    make_word_model(tmp_path, ["CNN"])
+    reference, _ = loaded(tmp_path)
+    ids, mask = np.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0]]), np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    short = reference.run({"input_ids": ids[:, :3], "attention_mask": mask[:, :3]})
+    padded = reference.run({"input_ids": ids, "attention_mask": mask})
+    assert padded["last_hidden_state"].shape == (2, 5, 36)  # three convolutions of 12 channels
+    np.testing.assert_array_equal(padded["last_hidden_state"][:, :3], short["last_hidden_state"])
+    assert short["last_hidden_state"][0].any() and not padded["last_hidden_state"][:, 3:].any()
+    np.testing.assert_array_equal(padded["sentence_embedding"], short["sentence_embedding"])

@@ -56,6 +56,7 @@ def test_what_torch_cannot_trace_is_refused(bert_classifier: Path, monkeypatch: 
         ({"sliding_window": 64, "max_position_embeddings": 512}, 131),
         ({"local_attention": 128, "max_position_embeddings": 200}, 199),
         ({"sliding_window": True, "window": "wide"}, 33),
+        ({"sliding_window": 1 << 20, "max_position_embeddings": 1 << 16}, 33),  # so wide that it is none
     ],
 )
 def test_traces_are_longer_than_windows(config: dict, length: int) -> None:

@@ -1,11 +1,21 @@
 """The first module that differs."""
 
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from headway.exporter.check import diagnose as diagnosis
 from headway.exporter.check.diagnose import run_inside
-from headway.exporter.check.parity import first_divergence
+from headway.exporter.check.parity import Case, OutputParity, Parity, first_divergence
 from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.passes.cuts import set_array
 from headway.exporter.targets.ort.target import OrtTarget
 from headway.exporter.targets.tensorrt.layer_names import module_values
 
+from tests.support import hand_made
 from tests.support.rounded import needs_kernels
 from tests.support.typed_graphs import batch, big, lowered
 
@@ -30,3 +40,36 @@ def test_a_graph_with_headway_s_kernels_is_run_with_them(canonical) -> None:
     values = run_inside(lowered_model, feeds, names)
     assert values and any(n.domain == "headway" for n in lowered_model.graph)
     assert first_divergence(names, run_inside(model, feeds, names), values, feeds["attention_mask"], 1e-4) is None
+
+
+@pytest.mark.parametrize(
+    ("inside", "breaks", "says"),
+    [
+        ([1.0, 2.0], True, "layer (in the lowering)"),
+        ([1.0, 3.0], True, "layer (in the capture)"),
+        ([1.0, 2.0], False, None),
+    ],
+)
+def test_a_module_is_named_with_the_step_that_broke_it(
+    inside: list[float], breaks: bool, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "w"], ["layer"]),
+    ]
+    model = hand_made.load(nodes, {"w": np.array([[1.0, 2.0]], np.float32)}, ["layer"])
+    canonical = SimpleNamespace(model=model, sources={"layer": "layer"})
+    reference = SimpleNamespace(inside=lambda *_: {"layer": np.array([inside], np.float32)})
+    captured = SimpleNamespace(source=SimpleNamespace(kind="huggingface"), reference=reference)
+    monkeypatch.setattr(diagnosis, "capture", lambda _: captured)
+    monkeypatch.setattr(diagnosis, "canonical_of", lambda _: canonical)
+
+    def lower(*_: object) -> None:
+        if breaks:
+            set_array(model.graph.initializers["w"], np.array([[1.0, 9.0]], np.float32))
+
+    target: Any = SimpleNamespace(lower=lower)
+    given: Any = None
+    case = Case("a case", dict.fromkeys(("input_ids", "attention_mask"), np.ones((1, 2), np.int64)))
+    parity = Parity([OutputParity("y", 1.0, 1.0, 0.5, 0.5, 2.0, 1e-4, "a case")], ["a case"])
+    assert diagnosis.diagnose(given, target, given, [case], parity) == says

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headway.exporter import api
+from headway.exporter.bench import device as bench_device
 from headway.exporter.check.parity import OutputParity, Parity
 from headway.exporter.export import Exported
 from headway.exporter.verification import Verdict
@@ -84,6 +85,26 @@ def test_options_that_do_not_fit(headway: Headway) -> None:
     assert done.returncode == 2 and "--against is not measured on a device: leave it out" in done.stderr
     done = headway("bench", "x", "--serial", "y")
     assert done.returncode == 2 and "belong to --device adb: add it" in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--quiet"], ["--json"]])
+def test_what_a_device_measured_is_shown(
+    words: list[str], headway: Headway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = {"label": "1x32", "batch": 1, "tokens": 32, "runs": 200, "mean_ms": {"tool": 7.25}}
+    machine = {"model": "Pixel 7", "cpu": "GS201", "system": "Android 14"}
+    record = {"contestants": ["tool"], "threads": 1, "cases": [case], "machine": machine}
+    file = tmp_path / "bench.json"
+    monkeypatch.setattr(bench_device, "bench_on_device", lambda *_, **__: record)
+    monkeypatch.setattr(bench_device, "keep_device_record", lambda *_, **__: [file])
+    done = headway("bench", "x", "--device", "adb", *words)
+    assert done.returncode == 0
+    if words == ["--json"]:
+        assert json.loads(done.stdout) == record
+    elif words == ["--quiet"]:
+        assert done.stdout == ""
+    else:
+        assert "Pixel 7" in done.stdout and "7.25" in done.stdout and done.stdout.splitlines()[-1] == str(file)
 
 
 def test_findings_of_lint(headway: Headway, bert_bundle: Exported) -> None:

@@ -1,7 +1,7 @@
 """`headway kernels`: options, and the table of a measurement. What is built is tested with the kernels."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,27 @@ def test_a_folder_that_is_there_is_not_replaced(headway: Headway, tmp_path: Path
     pytest.importorskip("triton", reason="Triton is published for Linux only")
     done = headway("kernels", "build", "-o", tmp_path)
     assert done.returncode == 2 and f"{tmp_path} exists; remove it, or give another --out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "widths"),
+    [([], [32, 64]), (["--head-dim", 128], [128]), (["--head-dim", 16, "--head-dim", 80], [16, 80])],
+)
+def test_kernels_are_built_for_the_widths_that_are_given(
+    words: list[object], widths: list[int], headway: Headway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton", reason="Triton is published for Linux only")
+    from headway.kernels.triton import build as builder
+
+    asked: list[int] = []
+
+    def build(folder: Path, architectures: list[int], head_dims: Sequence[int], **_: object) -> dict[str, list]:
+        asked.extend(head_dims)
+        return {"kernels": []}
+
+    monkeypatch.setattr(builder, "build", build)
+    assert headway("kernels", "build", "-o", tmp_path / "out", "-q", *words).returncode == 0
+    assert asked == widths
 
 
 @pytest.mark.skipif(library_path() is None, reason="the kernels are not built here")

@@ -67,6 +67,13 @@ def test_a_recipe_says_what_may_be_tried(headway: Headway, asked: list[Any], tmp
     assert done.returncode == 2 and "recipe.yaml: search.speed: there is no such key" in done.stderr
 
 
+def test_models_may_run_on_one_thread_and_not_on_none(headway: Headway, asked: list[Any], tmp_path: Path) -> None:
+    words = ["search", "model", "--data", "a.txt", "--out", tmp_path / "o", "--quiet", "--threads"]
+    assert headway(*words, 1).returncode == 0 and asked[0].recipe.work.threads == 1
+    done = headway(*words, 0)
+    assert done.returncode == 2 and "--threads" in done.stderr and len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -2,6 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.exporter.compress import sensitivity
 
 from tests.support import models
 from tests.support.command_line import Headway
@@ -15,6 +20,22 @@ def test_what_groups_of_weights_cost(headway: Headway, bert: Path, tmp_path: Pat
     content = json.loads((tmp_path / "out" / "sensitivity.json").read_text())
     assert all(group["name"] in done.stdout for group in content["groups"])
     assert done.stdout.splitlines()[-2:] == [str(tmp_path / "out" / f"sensitivity.{kind}") for kind in ("json", "png")]
+
+
+@pytest.mark.parametrize(("words", "samples"), [([], 128), (["--samples", 9], 9)])
+def test_as_many_texts_are_compared_as_the_reference_says(
+    words: list[object], samples: int, headway: Headway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run costs time for each text: who gives no number gets the one that the manual has."""
+    asked: dict[str, Any] = {}
+
+    def sensitivity_of(*_: object, **options: Any) -> tuple[dict[str, Any], list[Path]]:
+        asked.update(options)
+        return {}, []
+
+    monkeypatch.setattr(sensitivity, "sensitivity_of", sensitivity_of)
+    assert headway("sensitivity", "x", "-d", "text.txt", "-q", *words).returncode == 0
+    assert asked["samples"] == samples
 
 
 def test_other_targets_are_not_measured_here(headway: Headway) -> None:

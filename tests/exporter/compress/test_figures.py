@@ -90,6 +90,13 @@ def test_what_is_constant_on_one_side_alone_has_nothing_in_common() -> None:
     assert value_of(f1(np.zeros((2, 3), bool), np.zeros((2, 3), bool)), 2) == 1
 
 
+def test_two_texts_have_a_concordance() -> None:
+    a, b = np.array([0.0, 1.0]), np.array([1.0, 0.0])
+    assert value_of(concordance(a, b), 2) == pytest.approx(lin(a, b)) == -1
+    assert value_of(concordance(a, a), 2) == 1
+    assert value_of(concordance(a[1:], a[1:] - 0.25), 1) == 0.75  # one text varies in nothing: how near it is counts
+
+
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30))
 def test_ranks_are_scipys(values: list[int]) -> None:
     assert ranks(np.array(values)).tolist() == stats.rankdata(values).tolist()

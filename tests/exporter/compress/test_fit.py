@@ -111,6 +111,19 @@ def test_a_plan_is_followed_as_it_was_made(model, evidence: Evidence) -> None:
     assert measure(again) == measure(made)
 
 
+def test_a_model_is_repaired_between_the_rounds_of_a_plan(model) -> None:
+    """The next round is made of the repaired model, as when the plan was found; the last is repaired by a pass of its own."""
+    left: list[int] = []
+
+    def repair(made) -> None:
+        left.append(len(read_anatomy(made).blocks))
+
+    tools = Tools(TorchGraph(model), [], None, 9, None, apply, measure, repair, ort.SPEC)  # type: ignore[arg-type]
+    plans = [CutPlan(neurons={(0, 0): list(range(128))}), CutPlan(blocks=[1])]
+    (last,) = read_anatomy(follow(model, tools, plans)).blocks
+    assert left == [2] and last.feed_forwards[0].width == 128
+
+
 def test_a_model_whose_blocks_cannot_go_is_only_cut(model, evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_module, "drop_order", lambda *_: iter(()))
     monkeypatch.setattr(fit_module, "_after_drop", lambda *_: pytest.fail("blocks were dropped"))

@@ -49,9 +49,11 @@ def test_evidence_is_collected_once(begin: Callable[..., Job], monkeypatch: pyte
 
 
 def test_a_repair_is_made_once(begin: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    first, again = begin([]), begin([])
+    told: list[tuple[str, int | None]] = []
+    first, again = begin([], step=lambda name, of=None, **_: told.append((name, of))), begin([])
     model, same, untouched = cut(first), cut(again), weights(cut(first))
     gains = repaired(first, model)
+    assert told == [(f"repair, {site}", 0) for site in gains]  # 0: how many come is not known
     forbid("repair", monkeypatch)
     assert repaired(again, same) == gains and gains
     one, other = weights(model), weights(same)

@@ -3,6 +3,7 @@
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from headway.exporter.graph.anatomy import Anatomy, read_anatomy
 from headway.exporter.graph.torch_graph import TorchGraph
 from headway.exporter.passes.heads import RemoveHeads
 from headway.exporter.passes.lowrank import SplitWeights
+from headway.exporter.passes.neurons import RemoveNeurons
 from headway.exporter.recipe.pass_specs import RoundPlan
 from headway.exporter.targets.base import TargetSpec
 from headway.exporter.targets.ort import target as ort
@@ -89,6 +91,21 @@ def test_weights_that_came_factored_are_cut_by_a_table_of_them(model, evidence: 
     parts = find_parts(factored, anatomy, found, table(), ort.SPEC)
     assert all({o.keep for o in p.options} > {p.sites[0].units} for p in parts)
     assert all(o.rank is None for p in parts for o in p.options)
+
+
+def test_a_cut_of_factored_weights_saves_the_multiply_adds_that_go(model) -> None:
+    factored = model.clone()
+    SplitWeights({p.weight: 8 for b in read_anatomy(model).blocks for p in b.projections}, random=True)(factored)
+    anatomy, any_order = read_anatomy(factored), {"order": np.arange(0), "loss": np.zeros(257)}  # costs have none
+    unread: Any = None
+    parts = find_parts(factored, anatomy, unread, None, ort.SPEC, length=9, ranks=False, remember=lambda *_: any_order)
+    for part in parts:
+        site, whole, left = part.sites[0], part.options[-1], factored.clone()
+        half = next(o for o in part.options if o.keep * 2 == site.units)
+        stay = list(range(half.keep))
+        (RemoveHeads({site.block: stay}) if site.is_attention else RemoveNeurons({(site.block, 0): stay}))(left)
+        saved = anatomy.flops_per_token(9) - read_anatomy(left).flops_per_token(9)
+        assert (whole.cost - half.cost) * 2 == pytest.approx(saved)
 
 
 def test_flops_stand_in_for_time(model, evidence: Evidence) -> None:

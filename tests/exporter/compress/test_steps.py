@@ -2,14 +2,18 @@
 
 from inspect import signature
 from pathlib import Path
-from typing import get_type_hints
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from headway.errors import UsageError
+from headway.exporter.compress import steps
+from headway.exporter.compress.job import Outcome, Stage
 from headway.exporter.compress.steps import function_of
+from headway.exporter.compress.stopwatch import Timing
 from headway.exporter.export import export
 from headway.exporter.recipe.passes import PASSES, PassEntry
 from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
@@ -63,3 +67,28 @@ def test_every_row_has_its_function() -> None:
         function = function_of(entry.function)
         assert list(signature(function).parameters) == ["job", "spec"]
         assert get_type_hints(function)["spec"] is entry.spec, kind
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "ms", "changes", "paid"),
+    [
+        (90, 10.0, {"a": "b"}, True),
+        (100, 10.0, {"a": "b"}, False),
+        (110, 10.0, {"a": "b"}, False),
+        (110, 5.0, {"a": "b"}, True),
+        (90, 5.0, {}, False),
+    ],
+)
+def test_a_pass_has_paid_where_it_saved_bytes_or_time(
+    nbytes: int, ms: float, changes: dict[str, str], paid: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(name: str, changes: dict[str, str], nbytes: int = nbytes, ms: float = ms) -> Stage:
+        return Stage(name, nbytes, ms, 90.0, changes, Timing(ms, 1.0, 1.0, 1.0))
+
+    model: Any = None
+    outcome = Outcome(model, [stage("source", {}, 100, 10.0)])
+    job: Any = SimpleNamespace(outcome=outcome, given=SimpleNamespace(step=lambda _: None), measure=stage)
+    monkeypatch.setitem(PASSES, "round_biases", PassEntry(RoundBiasesSpec, "the function"))
+    monkeypatch.setattr(steps, "function_of", lambda _: lambda _job, _spec: changes)
+    steps.run_pass(job, RoundBiasesSpec())
+    assert outcome.stages[-1].paid is paid and not outcome.stages[-1].undone

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import onnx_ir as ir
 
 from headway.exporter.graph.anatomy import content_values, describe, read_anatomy
 from headway.exporter.graph.canonical_attention import canonicalize_attention
-from headway.exporter.graph.edit import remove_unused
+from headway.exporter.graph.edit import initializer, remove_unused
 from headway.exporter.graph.probe import Prober
 
 from tests.support.hand_made import decomposed
@@ -57,3 +58,19 @@ def test_position_embeddings_are_no_content(bert_model: ir.Model) -> None:
     content = {str(v.name) for v in content_values(bert_model.graph)}
     assert {"input_ids", "bert.embeddings.LayerNorm", "logits"} <= content
     assert not {"attention_mask", "attention_bias", "token_type_ids"} & content
+
+
+def test_a_further_projection_belongs_to_the_block_of_its_name_or_else_to_the_head(bert_model: ir.Model) -> None:
+    model = bert_model.clone()
+    graph = model.graph
+    (block,) = read_anatomy(model).blocks
+    features = block.feed_forwards[0].down.output
+    for name in ("bert.encoder.layer.0.extra.dense.weight", "lm_head.weight"):
+        weight = initializer(graph, name, np.ones((32, 3), np.float32))
+        further = ir.node("MatMul", [features, weight], name=name)
+        further.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        graph.append(further)
+        graph.outputs.append(further.outputs[0])
+    anatomy = read_anatomy(model)
+    assert [p.weight for p in anatomy.blocks[0].other] == ["bert.encoder.layer.0.extra.dense.weight"]
+    assert [p.weight for p in anatomy.head] == ["lm_head.weight"] and not anatomy.before

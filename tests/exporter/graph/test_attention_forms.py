@@ -30,6 +30,18 @@ def test_scale_mask_and_inputs_are_read(scale_form: str, mask_form: str) -> None
     assert not match.causal
 
 
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 1), (1, 1, 1, 1)])
+def test_a_scale_is_one_number_of_any_shape(shape: tuple[int, ...]) -> None:
+    """Queries and keys are each multiplied by the root of 0.5."""
+    model = decomposed("both", "add", 0)
+    root = model.graph.initializers["root"]
+    root.const_value = ir.tensor(np.full(shape, np.sqrt(0.5), np.float32), name="root")
+    root.shape = ir.Shape(shape)
+    match = match_attention(softmax_of(model), Prober(model, 50))
+    assert match is not None and match.q.name == "qh"
+    assert match.scale == pytest.approx(0.5, rel=1e-6)
+
+
 @pytest.mark.parametrize("mask_form", ["keep", "drop"])
 @pytest.mark.parametrize(
     ("low", "is_mask"), [(-5.0, False), (-100.0, False), (0.0, False), (-1e4, True), (-np.inf, True)]

@@ -12,12 +12,12 @@ from headway.errors import SourceError
 from headway.exporter.capture.capture import capture
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.canonical import canonicalize
+from headway.exporter.graph.canonical import _name_inputs, canonicalize
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import open_source
 
 from tests.support import models
-from tests.support.hand_made import decomposed, load
+from tests.support.hand_made import decomposed, load, run
 from tests.support.onnx_files import torchscript_file
 from tests.support.refusals import refused
 from tests.support.supported import DISENTANGLED
@@ -97,6 +97,29 @@ def test_one_name_for_two_axes_says_nothing() -> None:
     graph = canonicalize(model, longest=64).model.graph
     for value in [*graph.inputs, *graph.outputs]:
         assert value.shape is not None and [getattr(d, "value", d) for d in value.shape][:2] == ["batch", "sequence"]
+
+
+def test_ids_in_int32_are_widened_where_they_are_looked_up_and_stay_what_else_reads_them() -> None:
+    """Indices may be of either width; a comparison needs the type that it was written for."""
+    table = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    weights = {"table": table, "zero": np.array([0]), "start": np.array(7, np.int32), "axes": np.array([1])}
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["x"]),
+        helper.make_node("Gather", ["input_ids", "zero"], ["first"], axis=1),
+        helper.make_node("Equal", ["first", "start"], ["begins"]),
+        helper.make_node("Cast", ["begins"], ["factor"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["factor", "axes"], ["factors"]),
+        helper.make_node("Mul", ["x", "factors"], ["y"]),
+    ]
+    model = load(nodes, weights, ["y"], mask=False)
+    values = ir.convenience.create_value_mapping(model.graph)
+    for name in ("input_ids", "first"):
+        values[name].type = ir.TensorType(ir.DataType.INT32)
+    ids, _ = _name_inputs(model.graph)
+    lookup = next(n for n in model.graph if n.outputs[0].name == "x")
+    assert lookup.inputs[1] is ids and ids.dtype == ir.DataType.INT64
+    given = np.array([[7, 3], [5, 7]])
+    np.testing.assert_array_equal(run(model, {"input_ids": given})[0], table[given] * np.array([1, 0])[:, None, None])
 
 
 def onnx_file(path: Path, *nodes: onnx.NodeProto) -> Path:

@@ -118,3 +118,13 @@ def test_a_weight_that_was_changed_or_is_not_there_keeps_nothing() -> None:
     assert held.as_floats == {"layer.weight": "the canonical graph has it in another form"}
     assert held.absent == ["gone.weight"]
     assert held.sentence().endswith("; 1 of parts that it does not have (gone.weight)")
+
+
+def test_an_embedding_that_a_tied_head_reads_too_stays_float() -> None:
+    read = weight(8, 1)
+    model = graph_of(read, op="Gather")
+    shared = model.graph.initializers["layer.weight"]
+    model.graph.append(ir.node("Transpose", [shared], attributes={"perm": [1, 0]}, name="tied"))
+    held = hold_integers(model, {"layer.weight": lambda: read}, allowed="any")
+    assert held.as_floats == {"layer.weight": "not only matmuls read it"} and not held.stored
+    assert model.graph.initializers["layer.weight"] is shared and shared.dtype == ir.DataType.FLOAT

@@ -40,6 +40,14 @@ def test_what_opens_the_artifact_is_required(sentence_bundle: Exported) -> None:
     assert "architectureFamily" not in bill["modelCard"]["modelParameters"]
 
 
+@pytest.mark.parametrize(("source", "named"), [({"model_type": "bert"}, "bert"), ({}, "unknown")])
+def test_the_architecture_is_the_source_s_or_unknown(
+    source: dict[str, str], named: str, sentence_bundle: Exported
+) -> None:
+    card = _model(sentence_bundle.path, replace(sentence_bundle.manifest, source=source), "0" * 64)["modelCard"]
+    assert card["modelParameters"]["modelArchitecture"] == named
+
+
 def test_the_same_bundle_gives_the_same_bill(sentence_bundle: Exported, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(sentence_bundle.path, tmp_path / sentence_bundle.path.name))
     assert bill_text(copy) == bill_text(sentence_bundle.path)

@@ -102,6 +102,26 @@ def test_ranks_of_zeros(bert_model: ir.Model) -> None:
     assert largest_difference(answers(model), answers(smaller)) < ROUNDING
 
 
+def test_a_factor_that_something_else_reads_keeps_its_ranks(bert_model: ir.Model) -> None:
+    """What is zero elsewhere is cut all the same."""
+    model = bert_model.clone()
+    forward = block_of(model).feed_forwards[0]
+    SplitWeights({forward.up.weight: 9})(model)
+    forward = block_of(model).feed_forwards[0]
+    assert forward.up.first is not None
+    put_zeros(forward.up.first.inputs[1], (slice(None), slice(0, 2)))
+    put_zeros(block_of(model, 2).feed_forwards[0].down.node.inputs[1], slice(0, 10))
+    shared = ir.node("MatMul", [block_of(model, 2).feed_forwards[0].down.output, forward.up.first.inputs[1]])
+    shared.outputs[0].name, shared.outputs[0].type = "more", ir.TensorType(ir.DataType.FLOAT)
+    shared.outputs[0].shape = ir.Shape(["batch", "sequence", 9])
+    model.graph.append(shared)
+    model.graph.outputs.append(shared.outputs[0])
+    smaller, sentences = cut_zeros(model)
+    assert sentences[0] == "wholly zero, and cut away: block 2: neurons 64 → 54"
+    assert block_of(smaller).feed_forwards[0].up.rank == 9
+    assert largest_difference(answers(model), answers(smaller)) < ROUNDING
+
+
 @pytest.mark.parametrize("family", ["albert", "deberta-v2", "mpnet", "modernbert", "mobilebert"])
 def test_families(family: str, family_models: dict[str, ir.Model]) -> None:
     """Shared layers, heads with positions of their own, gated and merged weights."""

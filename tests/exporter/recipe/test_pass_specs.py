@@ -15,6 +15,7 @@ from headway.exporter.recipe.pass_specs import (
     RepairSpec,
     ShareSpec,
     SplitSpec,
+    TrimVocabularySpec,
 )
 
 
@@ -48,7 +49,7 @@ def test_blocks_are_chosen_in_one_way(values: dict) -> None:
 
 
 def test_passes_over_all_weights_stand_once_in_a_recipe() -> None:
-    assert HalfSpec.once and QuantizeSpec.once and FitSpec.once
+    assert HalfSpec.once and QuantizeSpec.once and FitSpec.once and TrimVocabularySpec.once
     assert HalfSpec.role == "store"
 
 

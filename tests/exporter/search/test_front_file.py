@@ -119,6 +119,16 @@ def test_memory_is_limited_only_where_it_was_measured(tmp_path: Path) -> None:
         pick(front(*bundles), Limits(max_memory=50), tmp_path)
 
 
+def test_a_bundle_whose_memory_was_not_measured_is_the_last_of_the_nearest(tmp_path: Path) -> None:
+    limits = Limits(max_ms=4, max_memory=200)
+    first, second, _ = THREE.bundles
+    measured = replace(second, measured=replace(second.measured, ms=8.0, rss_mb=500.0))
+    assert limits.missed(first.measured) == {"max_ms": 1.0, "max_memory": float("inf")}
+    assert limits.missed(measured.measured) == {"max_ms": 1.0, "max_memory": 1.5}
+    with pytest.raises(GateError, match=r"The nearest: 002 with .*; 001 with "):
+        pick(front(first, measured), limits, tmp_path)
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_limit_is_a_finite_number(name: str, value: float) -> None:

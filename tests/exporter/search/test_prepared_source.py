@@ -7,11 +7,15 @@ import pytest
 
 from headway.errors import TargetError
 from headway.exporter.compress.work import digest_of_model
+from headway.exporter.export import Flow
 from headway.exporter.graph.edit import constant
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.recipe.search_space import SearchSpace
+from headway.exporter.search import prepared_source
 from headway.exporter.search.prepared_source import PreparedSource, fitting, prepared
 from headway.exporter.search.trial_settings import TrialSettings
+
+from tests.support.searching import search_recipe
 
 
 def test_trials_do_not_change_what_others_begin_with(source: PreparedSource, tmp_path: Path) -> None:
@@ -40,6 +44,25 @@ def test_a_trial_that_fails_leaves_nothing(source: PreparedSource, tmp_path: Pat
 def test_a_gpu_is_not_timed_on_a_cpu(tmp_path: Path) -> None:
     recipe = make_recipe("test", source="x", target="tensorrt")
     with pytest.raises(TargetError, match="says nothing of a GPU"), prepared(recipe, work=None, allow_pickle=False):
+        pass
+
+
+class _Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("given", "folder"), [("asked", "asked"), (None, "cache/headway/work")])
+def test_what_is_learned_is_kept_where_it_is_asked_for_or_in_the_user_s_cache(
+    given: str | None, folder: str, classifier: Path, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def capture(flow: Flow, *_: object, **__: object) -> None:
+        assert flow.work.folder == tmp_path / folder
+        raise _Stopped
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepared_source, "capture_graph", capture)
+    work = tmp_path / given if given else None
+    with pytest.raises(_Stopped), prepared(search_recipe(classifier, lines), work=work, allow_pickle=False):
         pass
 
 

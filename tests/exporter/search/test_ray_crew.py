@@ -1,7 +1,9 @@
 """Trials on a cluster: a lost node costs its running trial."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.search.crew import SourceFacts
 from headway.exporter.search.front_file import FrontFile
 from headway.exporter.search.prepared_source import PreparedSource
-from headway.exporter.search.ray_crew import RayCrew, TrialMaker, _absolute, own_versions
+from headway.exporter.search.ray_crew import RayCrew, TrialMaker, _absolute, own_versions, ray_crew
 from headway.exporter.search.run_search import SearchRequest, search
 from headway.exporter.search.where import crews_for
 
@@ -107,6 +109,30 @@ def test_places_are_absolute_for_processes_elsewhere(tmp_path: Path, monkeypatch
         "adapters": [str(tmp_path / "c")],
     }
     assert _absolute(make_recipe("test", source="org/name")) == {}
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_latencies_of_a_search_before_are_not_taken_for_its_own(
+    left: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = tmp_path / ".measured"
+    if left:
+        measured.mkdir()
+        (measured / "old.json").write_text("{}")
+    three: Any = SimpleNamespace(put=lambda plan: plan, cluster_resources=lambda: {"CPU": 3.0})
+    monkeypatch.setitem(sys.modules, "ray", three)
+    recipe = make_recipe("test", source="org/name")
+    ways: dict[str, Any] = {
+        "workers": None,
+        "folder": tmp_path,
+        "work": None,
+        "allow_pickle": False,
+        "step": lambda *_, **__: None,
+    }
+    with ray_crew(recipe, "kind", **ways) as crew:
+        assert crew.size == 3 and not measured.exists()
+        measured.mkdir()
+    assert not measured.exists()
 
 
 @pytest.mark.slow

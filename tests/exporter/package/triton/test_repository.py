@@ -10,6 +10,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,18 @@ import headway
 from headway.errors import UsageError
 from headway.exporter.check.lint import Finding
 from headway.exporter.export import Exported, export
-from headway.exporter.package.triton.repository import _readme, plan_of, write_repository
+from headway.exporter.package.triton import repository
+from headway.exporter.package.triton.repository import (
+    TritonPlan,
+    _copy_library,
+    _readme,
+    _write_encoder,
+    plan_of,
+    write_repository,
+)
 from headway.exporter.recipe.recipe import Recipe
 from headway.processor import X64_PRECISION, adds_bytes_exactly
+from headway.serving.speed_table import SpeedTable
 
 TEXTS = ["the price of bread", "rain", "a small model of language runs with time", "rain and bread"]
 
@@ -142,6 +152,37 @@ def test_configurations_name_what_is_there(sentence_package: Path) -> None:
         compile(code.read_text(), str(code), "exec")
 
 
+def test_a_processor_runs_one_text_on_one_thread(sentence_package: Path) -> None:
+    """There are as many instances as processors: with more threads they would take them from each other."""
+    text = (sentence_package / "models" / "encoder_encoder" / "config.pbtxt").read_text()
+    assert 'backend: "onnxruntime"' in text and "platform:" not in text and "kind: KIND_CPU" in text
+    assert value_of(text, "intra_op_thread_count") == value_of(text, "inter_op_thread_count") == "1"
+
+
+def test_an_engine_is_served_by_tensorrt_on_the_gpu(sentence_bundle: Exported, tmp_path: Path) -> None:
+    bundle = headway.open(sentence_bundle.path)
+    bundle.manifest = replace(sentence_bundle.manifest, target="tensorrt", runner="tensorrt")
+    plan = TritonPlan("x", bundle, SpeedTable((16, 32), (0.01, 0.02)), False, bundle.manifest.outputs)
+    _write_encoder(plan, tmp_path / "x_encoder")
+    text = (tmp_path / "x_encoder" / "config.pbtxt").read_text()
+    assert 'platform: "tensorrt_plan"' in text and "backend:" not in text
+    assert "count: 1\n    kind: KIND_GPU" in text and "thread_count" not in text
+    assert (tmp_path / "x_encoder" / "1" / "model.plan").is_file()
+
+
+def test_operators_of_headway_s_own_lie_in_a_folder_beside_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "operators.so"
+    library.write_bytes(b"code")
+    monkeypatch.setattr(repository, "library_path", lambda: library)
+    folder = tmp_path / "models" / "x_encoder" / "operators"
+    assert _copy_library(folder) == "operators.so" and (folder / "operators.so").read_bytes() == b"code"
+    monkeypatch.setattr(repository, "library_path", lambda: None)
+    with pytest.raises(UsageError, match="kernels"):
+        _copy_library(folder)
+
+
 def test_a_classifier_has_a_head_with_labels(
     server: Any, workshop: Path, bert_classifier: Path, tmp_path: Path
 ) -> None:
@@ -157,10 +198,6 @@ def test_a_classifier_has_a_head_with_labels(
 
 
 def test_other_targets_are_refused(sentence_bundle: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from headway.exporter.package.triton import repository
-
     bundle = headway.open(sentence_bundle.path)
     monkeypatch.setattr(repository.Bundle, "open", lambda *_, **__: bundle)
     for changes, says in (

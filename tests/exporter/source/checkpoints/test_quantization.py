@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from headway.errors import SourceError
-from headway.exporter.source.checkpoints.quantization import beside
+from headway.exporter.source.checkpoints.checkpoint import Checkpoint
+from headway.exporter.source.checkpoints.quantization import beside, settings_of
 from headway.exporter.source.source import open_source
 
 from tests.support import integer_checkpoints as integers
@@ -35,3 +36,13 @@ def test_a_setting_that_says_nothing_is_no_setting(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace("{", '{"quantization_config": null,', 1))
     assert open_source(str(tmp_path)).checkpoint is None
+
+
+@pytest.mark.parametrize("config", [{}, {"quantization_config": None}, {"quantization_config": {}}])
+def test_a_config_without_settings_leaves_all_to_the_tensors(config: dict[str, object]) -> None:
+    assert settings_of(Checkpoint(Path("place"), config, {}), "int8", ("bits",)) == {}
+
+
+def test_settings_that_are_no_object_are_refused() -> None:
+    with pytest.raises(SourceError, match=r"quantization_config of config.json is not a JSON object"):
+        settings_of(Checkpoint(Path("place"), {"quantization_config": "int8"}, {}), "int8", ("bits",))

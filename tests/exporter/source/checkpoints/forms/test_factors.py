@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from headway.exporter.graph.anatomy import read_anatomy
+from headway.exporter.source.checkpoints.checkpoint import Checkpoint
+from headway.exporter.source.checkpoints.forms.factors import read
+from headway.exporter.source.checkpoints.state import given
 
 from tests.checkpoints.gated_factors import make_gated, make_stacked
 from tests.support import checkpoints, twins
@@ -44,6 +47,16 @@ def test_two_layers_in_the_place_of_one(names: tuple[str, str], tmp_path: Path) 
     source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
     assert source.sentences[0].startswith("12 weights factored, ranks 6 to 20, ")
     assert [p.rank for p in read_anatomy(graph).blocks[0].projections][:3] == [6, 9, None]
+
+
+def test_a_merged_layer_without_a_bias_is_made_without_one() -> None:
+    """Rank 3 of 4 × 4 does not pay: what is merged is as large as the class has it, but for the bias."""
+    pair = {"0.weight": torch.ones(3, 4), "1.weight": torch.ones(4, 3)}
+    state = {f"encoder.{name}.{end}": given(t) for name in ("plain", "biased") for end, t in pair.items()}
+    found = read(Checkpoint(Path("place"), {}, state | {"encoder.biased.1.bias": given(torch.ones(4))}))
+    assert found is not None and found.resized == {"encoder.plain"}
+    assert set(found.state) == {"encoder.plain.weight", "encoder.biased.weight", "encoder.biased.bias"}
+    assert torch.equal(found.state["encoder.plain.weight"].read(), torch.full((4, 4), 3.0))
 
 
 @pytest.mark.slow

@@ -5,6 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from headway.errors import SourceError
+from headway.exporter.source.checkpoints.checkpoint import Checkpoint
+from headway.exporter.source.checkpoints.forms.float8 import read
+from headway.exporter.source.checkpoints.state import given
+
 from tests.support import integer_checkpoints as integers
 from tests.support import twins
 from tests.support.integer_checkpoints import QUERY, Whole
@@ -37,6 +42,24 @@ def test_a_scale_per_tensor_or_output_or_none(
     assert source.checkpoint is not None and source.checkpoint.state[NAME].dtype == "float32"
     factor = integers.tensors(tmp_path)[f"{QUERY}{ending}"] if ending else 1.0
     assert torch.equal(source.checkpoint.state[NAME].read(), found[QUERY].floats.to(kind).float() * factor)
+
+
+def of_method(method: str) -> Checkpoint:
+    state = {"a.weight": torch.full((2, 2), 1.5).to(torch.float8_e4m3fn), "a.weight_scale": torch.tensor(2.0)}
+    settings = {"quantization_config": {"quant_method": method}}
+    return Checkpoint(Path("place"), settings, {name: given(tensor) for name, tensor in state.items()})
+
+
+@pytest.mark.parametrize("method", ["fp8", "fbgemm_fp8", "finegrained_fp8", "modelopt"])
+def test_each_tool_that_writes_them_is_followed(method: str) -> None:
+    found = read(of_method(method))
+    assert found is not None and "quantization_config" not in found.config
+    assert torch.equal(found.state["a.weight"].read(), torch.full((2, 2), 3.0))
+
+
+def test_settings_of_a_tool_that_does_not_write_them_are_refused() -> None:
+    with pytest.raises(SourceError, match="says gptq, and the tensors are as fp8 saves them"):
+        read(of_method("gptq"))
 
 
 @pytest.fixture(scope="module")

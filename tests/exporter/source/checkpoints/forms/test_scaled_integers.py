@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from headway.exporter.source.checkpoints.checkpoint import Checkpoint
+from headway.exporter.source.checkpoints.read import undo
+from headway.exporter.source.checkpoints.state import given
 from headway.exporter.source.source import open_source
 
 from tests.support import integer_checkpoints as integers
@@ -69,6 +72,19 @@ def test_each_of_the_usual_names_is_known(weight: str, scale: str, tmp_path: Pat
         return {f"{stem}{weight}": whole.codes.to(torch.int8), f"{stem}{scale}": torch.tensor(0.01)}
 
     integers.opened(tmp_path, integers.make_quantized(tmp_path, pack, {}, bits=8))
+
+
+def test_integers_of_factors_are_multiplied_by_their_scales_before_factors_are_merged() -> None:
+    """Rank 3 of 4 × 4 is merged: three times 2 · 0.5 by 1."""
+    state = {
+        "encoder.a.0.weight": torch.full((3, 4), 2, dtype=torch.int8),
+        "encoder.a.0.weight_scale": torch.tensor(0.5),
+        "encoder.a.1.weight": torch.ones(4, 3),
+    }
+    found = undo(Checkpoint(Path("place"), {}, {name: given(tensor) for name, tensor in state.items()}))
+    assert found is not None and [sentence.split()[0] for sentence in found.sentences] == ["integers:", "1"]
+    assert list(found.state) == ["encoder.a.weight"]
+    assert torch.equal(found.state["encoder.a.weight"].read(), torch.full((4, 4), 3.0))
 
 
 def test_embeddings_keep_their_rows_of_integers(tmp_path: Path) -> None:
