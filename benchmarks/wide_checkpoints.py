@@ -152,6 +152,7 @@ def _ctranslate2(folder: Path) -> Any:
 
 _TWO_OF_FOUR = range(2)
 _HALF = range(512)
+_QBERT = test_scaled_integers.settings(4, groups=4, packed=True)
 
 ROWS = (
     Row("1. magnitude pruning, 90 %", lambda f: make_masked(f, 0.9), CLASSIFIER),
@@ -171,7 +172,7 @@ ROWS = (
     Row("14. TinyBERT", tiny_bert.make_tiny_bert),
     Row("15. MobileBERT", lambda f: models.make_model(f, "mobilebert"), sizes=(("num_hidden_layers", 8),)),
     Row("16. Q8BERT, integers", lambda f: make_q8bert(f, in_8bit=True, num_hidden_layers=4)),
-    Row("17. Q-BERT, 4 bits", _quantized(test_scaled_integers.by_rows(4, 4, packed=True), test_scaled_integers.settings(4, groups=4, packed=True))),
+    Row("17. Q-BERT, 4 bits", _quantized(test_scaled_integers.by_rows(4, 4, packed=True), _QBERT)),
     Row("GPTQ, 4 bits", _quantized(test_gptq.packing(4), test_gptq.settings(group_size=32), symmetric=True)),
     Row("AWQ, 4 bits", _quantized(test_awq.pack, test_awq.SETTINGS | {"group_size": 32})),
     Row("HQQ, 4 bits", _quantized(test_hqq.packing(4), test_hqq.SETTINGS)),

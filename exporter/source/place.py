@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ...errors import SourceError
 from .checkpoints.adapter import ADAPTER_CONFIG, ADAPTER_FILES, Adapter, adapter_file, adapter_settings, read_adapter
+from .checkpoints.stored import Stored
 from .formats.find_format import find_format
-from .formats.stored import Stored
 from .overlay import overlay
 from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODULES, STATIC, SentenceModule, read_modules

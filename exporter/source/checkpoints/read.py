@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from ....errors import SourceError
-from ..formats.stored import Stored
 from . import forms
 from .adapter import Adapter, check_present
 from .checkpoint import Checkpoint
 from .quantization import check_followed
 from .state import listed, read_state
+from .stored import Stored
 
 _MOST_FORMS = 16
 

@@ -17,7 +17,7 @@ from ....errors import SourceError
 from ....json_file import read_any_json, read_json
 from ..checkpoints.integers import Integers, IntegerWeight
 from ..checkpoints.state import StoredTensor
-from .stored import Stored
+from ..checkpoints.stored import Stored
 from .wordpiece import BESIDE, wordpiece
 
 _FILE = "model.bin"

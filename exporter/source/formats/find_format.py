@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from ....errors import SourceError
+from ..checkpoints.stored import Stored
 from ..overlay import overlay
 from ..sentence_modules import MODULES
 from .ctranslate2 import is_ctranslate2, read_ctranslate2
 from .gguf import read_gguf
 from .gguf_models import read_model
-from .stored import Stored
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 

@@ -11,10 +11,10 @@ import numpy as np
 from ....errors import SourceError
 from ..checkpoints.integers import Integers
 from ..checkpoints.state import StoredTensor, listed
+from ..checkpoints.stored import Stored
 from .gguf import Gguf
 from .gguf_blocks import SHIFTED
 from .gguf_tokenizer import tokenizer_writer
-from .stored import Stored
 
 _BERT = {
     "token_embd": "embeddings.word_embeddings",

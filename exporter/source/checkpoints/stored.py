@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.integers import Integers
-from ..checkpoints.state import State
+from .integers import Integers
+from .state import State
 
 
 @dataclass(frozen=True)
