@@ -88,7 +88,7 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    notes = header.pop("__metadata__", {})
+    notes = header.pop("__metadata__", None) or {}
     state = {
         name: StoredTensor(tuple(entry["shape"]), _SAFETENSORS.get(entry["dtype"], entry["dtype"]), _reader(path, name))
         for name, entry in header.items()

@@ -1,5 +1,7 @@
 """Tensors are listed from headers and read one by one; pickles give tensors alone."""
 
+import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,13 @@ def test_safetensors_are_listed_without_being_read(tmp_path: Path) -> None:
         "c": ((2,), "int8", False),
     }
     assert all(torch.equal(state[n].read(), tensors[n]) for n in tensors)
+
+
+def test_notes_may_be_null(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": None, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "one.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<f", 1.5))
+    state, _ = read_state((tmp_path / "one.safetensors",))
+    assert state["a"].read().tolist() == [1.5]
 
 
 def test_state_dicts_are_taken_out_of_what_trainers_wrap_around_them(tmp_path: Path) -> None:
