@@ -67,6 +67,8 @@ def read_modules(directory: Path, route: str | None = None) -> tuple[SentenceMod
     """
     path = directory / MODULES
     if not path.is_file():
+        if route is not None:
+            raise SourceError(f"{directory}: has no {MODULES}, so it has no route {route!r}: leave #{route} out")
         return ()
     modules = []
     for entry in _entries(path):

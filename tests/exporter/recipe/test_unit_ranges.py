@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from headway.exporter.recipe.unit_ranges import from_ranges, to_ranges
+from headway.exporter.recipe.unit_ranges import UnitRanges, from_ranges, to_ranges
 
 
 @given(st.sets(st.integers(0, 200)))
@@ -21,3 +22,5 @@ def test_runs_are_written_short() -> None:
 def test_what_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="ranges"):
         from_ranges(text)
+    with pytest.raises(ValidationError, match="ranges"):
+        TypeAdapter(UnitRanges).validate_python(text)

@@ -44,6 +44,11 @@ def test_a_bundle_is_no_source(bert_bundle: Exported, tmp_path: Path) -> None:
     assert "recipe.yaml" in str(error)
 
 
+def test_a_route_of_a_model_without_routes_is_refused(copy: Path) -> None:
+    with pytest.raises(SourceError, match=r"has no modules\.json, so it has no route 'query': leave #query out"):
+        open_source(f"{copy}#query")
+
+
 def test_wrong_task(copy: Path, tmp_path: Path) -> None:
     error = refused(copy, tmp_path / "out", task="text-classification")
     assert error.exit_code == 3
