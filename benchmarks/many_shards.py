@@ -3,8 +3,9 @@
     python -m benchmarks.many_shards [--texts 1000000] [--folder DIR]
 
 Short random texts in parquet files, a small random BERT (two layers of 32 features), inputs of all its projections with histograms and
-second moments. Counted are a tenth of the corpus and all of it: by one thread, by two, and by a Ray cluster on this machine. What was
-counted has to be the same to the last bit. The memory of a worker must not grow with the corpus. Writes JSON.
+second moments. Counted are a tenth of the corpus and all of it: by one thread, by two, and by a Ray cluster on this machine, whose start is
+part of its time. What was counted has to be the same to the last bit, and a worker may need a fifth more memory for all of it
+than for a tenth. Writes JSON.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from tests.support import models
 
 FILES = 10
 WAYS = ("1 thread", "2 threads", "Ray, 2 workers")
+MOST_GROWN = 1.2
 LONGEST = 12
 """Words of a text, at most."""
 
@@ -77,13 +79,14 @@ def watched(peaks: dict[int, int]) -> Iterator[None]:
     done, own = threading.Event(), psutil.Process()
 
     def watch() -> None:
-        while not done.wait(0.2):
+        while not done.is_set():
             workers = [p for p in own.children(recursive=True) if _is_worker(p)]
             for process in [own, *workers]:
                 try:
                     peaks[process.pid] = max(peaks.get(process.pid, 0), process.memory_full_info().uss)
                 except psutil.Error:  # it has ended
                     continue
+            done.wait(0.2)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -101,8 +104,8 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def count(way: str, source: Path, corpus: Corpus, folder: Path) -> ShardSums:
-    """Count all shards in one of the `WAYS`."""
+def ready(way: str, source: Path, corpus: Corpus, folder: Path) -> Callable[[], ShardSums]:
+    """Return what counts all shards in one of the `WAYS`."""
     opened, model = capture_canonical(str(source))
     encoder = source_encoder(opened, folder)
     anatomy = read_anatomy(model)
@@ -111,11 +114,13 @@ def count(way: str, source: Path, corpus: Corpus, folder: Path) -> ShardSums:
     graph = folder / "model.onnx"
     readers = save_up_to(model, counting.names, graph)
     if not way.startswith("Ray"):
-        return count_here(Session(graph, counting.names, readers), encoder, corpus, counting, int(way.split()[0]))
+        session = Session(graph, counting.names, readers)
+        return lambda: count_here(session, encoder, corpus, counting, int(way.split()[0]))
     from headway.calibration.shards_on_ray import Sent, count_on_ray
 
     weights = np.fromfile(graph.with_name(f"{graph.name}.data"), np.uint8)
-    return count_on_ray("local", Sent.of(graph, weights, readers, encoder, corpus, counting), weights)
+    sent = Sent.of(graph, weights, readers, encoder, corpus, counting)
+    return lambda: count_on_ray("local", sent, weights)
 
 
 def work(way: str, source: Path, files: list[Path]) -> dict[str, Any]:
@@ -123,8 +128,9 @@ def work(way: str, source: Path, files: list[Path]) -> dict[str, Any]:
     peaks: dict[int, int] = {}
     corpus = open_corpus(files)
     with tempfile.TemporaryDirectory() as folder, watched(peaks):
+        count = ready(way, source, corpus, Path(folder))
         start = time.perf_counter()
-        sums = count(way, source, corpus, Path(folder))
+        sums = count()
         seconds = time.perf_counter() - start
     texts = sum(shard.rows for shard in corpus.shards)
     tokens, fingerprint, shards = sums.sums.tokens, sums.fingerprint(), len(corpus.shards)
@@ -205,6 +211,10 @@ def main() -> None:
         bits = {row["digest"] for name, row in rows.items() if name.endswith(part)}
         if len(bits) > 1:
             raise SystemExit(f"what was counted on {part} of the corpus differs: {', '.join(sorted(bits))}")
+    for way in WAYS:
+        grown = rows[f"{way}, all"]["worker_peak"] / rows[f"{way}, a tenth"]["worker_peak"]
+        if grown > MOST_GROWN:
+            raise SystemExit(f"{way}: a worker takes {grown:.2f} times the memory for ten times the texts")
     save("many-shards", {"machine": machine(), "rows": rows})
 
 

@@ -247,7 +247,9 @@ def _xlogx(x: np.ndarray) -> np.ndarray:
 def mse_range(histogram: Histogram, bits: int = 8, symmetric: bool = False) -> tuple[float, float]:
     """Return the range whose quantization to `bits` has the least mean squared error, with numbers at the middle of their bins.
 
-    Some number is not 0. The range is shrunk in steps of 1/192. An asymmetric range with two sides is then shrunk on each side alone.
+    At least one number has to differ from 0.
+
+    The range is shrunk in steps of 1/192. An asymmetric range with two sides is then shrunk on each side alone.
     """
     filled = np.flatnonzero(histogram.counts)
     values, weights = histogram.centres()[filled], histogram.counts[filled].astype(np.float64)

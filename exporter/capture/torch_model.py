@@ -61,7 +61,7 @@ def traced_length(source: Source) -> int:
     """Return the length to trace at, in tokens: odd, beyond twice the widest window of the config, within its positions.
 
     What a model does to texts shorter than a window only is then not taken for what it does to all.
-    Windows of 16,384 tokens and more are none.
+    A window of 16,384 tokens or more counts as none.
     """
     widths = [v for k, v in source.config.items() if type(v) is int and any(part in k for part in _WINDOWS)]
     wanted = max([_LONG, *(2 * w + 3 for w in widths if w < 1 << 14)]) | 1

@@ -42,7 +42,7 @@ class Held:
             name = next(n for n, r in self.as_floats.items() if r == reason)
             said += f"; {count} as float32, which holds their values exactly ({name}: {reason})"
         if self.absent:
-            said += f"; {len(self.absent)} of parts that it does not have ({self.absent[0]})"
+            said += f"; {len(self.absent)} that it has not by their names ({self.absent[0]}): floats there, or left out"
         return said
 
 
@@ -104,8 +104,10 @@ def _hold(graph: ir.Graph, value: ir.Value, weight: Any, allowed: str, embedding
     if array is None or array.shape != matrix.q.shape or not np.array_equal(matrix.dequantized(), array):
         return None, "the canonical graph has it in another form"
     if allowed == "symmetric":
-        if matrix.zero is not None or not (matrix.scale > 0).all():
+        if matrix.zero is not None:
             return None, "the target takes no zero points"
+        if not (matrix.scale > 0).all():
+            return None, "the target takes scales above 0 alone"
         if matrix.bits == 8 and matrix.block is not None:
             return None, "the target takes no blocks of 8-bit integers"
     quantize_weight(graph, value, matrix)

@@ -100,6 +100,8 @@ def locate(
     found = find_format(given if file is None else file)
     if found is not None:
         directory, stored = found
+        if route is not None:
+            raise SourceError(f"{given}: a model of another format has no route {route!r}: leave #{route} out")
         read = _read_adapters(adapters, allow_pickle)
         place = Place(directory, (stored.file,), read, stored=stored)
         return directory, read_modules(directory, route), place

@@ -34,7 +34,9 @@ def weight_files(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
         files = [directory / "model.safetensors"] if (directory / "model.safetensors").is_file() else []
     files = files or sorted(directory.glob("pytorch_model*.bin")) or _others(directory)
     if not files:
-        raise SourceError(f"{directory}: no weights; expected model.safetensors (or its index and shards)")
+        others = sorted(directory.glob("*.gguf"))
+        hint = f"; to read {others[0].name}, give its path" if others else ""
+        raise SourceError(f"{directory}: no weights; expected model.safetensors (or its index and shards){hint}")
     for file in files:
         check_file(file, allow_pickle)
     return tuple(files)

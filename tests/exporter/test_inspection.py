@@ -57,6 +57,7 @@ def test_a_bundle_says_what_its_model_is_made_of(bert_bundle: Exported) -> None:
     assert [(b["heads"], b["head_dim"], b["intermediate_size"]) for b in found["blocks"]] == [(4, 8, [64])] * 4
     assert list(found["embeddings"].values()) == [[300, 32], [2, 32], [66, 32]]
     matrices = 4 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert found["vocabulary"] == 300
     assert matrices + 368 * 32 < found["parameters"] < 1.1 * (matrices + 368 * 32)
     assert found["gflops_per_token_at_128"] * 1e9 == pytest.approx(2 * (matrices + 4 * 2 * 128 * 32))
     assert (found["task"], found["length"], found["time_share"]) == ("feature-extraction", 20, {})

@@ -85,7 +85,7 @@ def _loaded(path: Path) -> Mapping[Any, Any]:
         try:
             return torch.jit.load(path, map_location="cpu").state_dict()
         except Exception as error:  # whatever torch's reader of archives raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = _reason(error)
             raise SourceError(
                 f"{path}: a TorchScript archive that torch does not load ({reason}): save it again"
             ) from error
@@ -113,7 +113,7 @@ def _reason(error: Exception) -> str:
     """Return the line of torch's message that names what would run, or its first: the rest is advice to run it all the same."""
     lines = str(error).splitlines()
     named = next((line.strip() for line in lines if " GLOBAL " in line), None)
-    return named or ": ".join([type(error).__name__, *lines[:1]])
+    return named.partition(". Please use")[0] if named else ": ".join([type(error).__name__, *lines[:1]])
 
 
 def _is_script(path: Path) -> bool:

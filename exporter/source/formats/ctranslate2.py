@@ -3,6 +3,7 @@
 The layout is that of CTranslate2's binary version 6: names with their length, shapes, types and bytes, one after the other.
 """
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _VERSIONS = (4, 5, 6)
 _SPEC = "TransformerEncoderSpec"
 _TYPES = (("float32", 4), ("int8", 1), ("int16", 2), ("int32", 4), ("float16", 2), ("bfloat16", 2))
 _MOST_VARIABLES = 1 << 16
+_LAYER = re.compile(r"encoder/layer_(\d+)/")
 _ACTIVATIONS = {0: "relu", 1: "gelu_new", 2: "silu", 3: "gelu", 4: "quick_gelu"}
 
 
@@ -135,9 +137,12 @@ def _variables(path: Path) -> dict[str, _Variable]:
         (aliases,) = reader.numbers("I")
         for _ in range(min(aliases, _MOST_VARIABLES)):
             alias, name = reader.text(), reader.text()
-            if name not in variables:
-                raise SourceError(f"{path}: damaged: {alias} stands for {name}, which is not there; copy it again")
+            if name not in variables or alias in variables:
+                what = "which is not there" if name not in variables else "and is a variable itself"
+                raise SourceError(f"{path}: damaged: {alias} stands for {name}, {what}; copy it again")
             variables[alias] = variables[name]
+        if reader.file.tell() < reader.size:
+            raise SourceError(f"{path}: damaged: {reader.size - reader.file.tell():,} bytes too many; copy it again")
     return variables
 
 
@@ -145,27 +150,24 @@ def _config(
     path: Path, variables: Mapping[str, _Variable], numbers: Mapping[str, int], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the config of transformers' class that computes the same. SourceError names what makes another computation."""
-    expected = {"encoder/pre_norm": 0, "encoder/scale_embeddings": 0, "encoder/multi_query_attention": 0}
-    expected |= {"encoder/embeddings_merge": 1, "pooler_activation": 5}
-    known = {*expected, "encoder/num_heads", "encoder/activation", "encoder/num_heads_kv"}
-    for name, value in numbers.items():
-        if name not in known or expected.get(name, value) != value:
-            raise SourceError(f"{path}: {name} = {value} makes another computation than BERT's, which is not read")
-    shapes = {name: variable.shape for name, variable in variables.items()}
-    words = shapes.get("encoder/embeddings_0/weight") or shapes.get("encoder/embeddings/weight")
-    layers = {int(n.split("/")[1].removeprefix("layer_")) for n in shapes if n.startswith("encoder/layer_")}
+    _check_settings(path, variables, numbers)
+    matrices = {name: variable.shape for name, variable in variables.items() if len(variable.shape) == 2}
+    words = matrices.get("encoder/embeddings_0/weight") or matrices.get("encoder/embeddings/weight")
+    layers = {match[1] for name in variables if (match := _LAYER.match(name))}
     positions, width = (
-        shapes.get(n) for n in ("encoder/position_encodings/encodings", "encoder/layer_0/ffn/linear_0/weight")
+        matrices.get(n) for n in ("encoder/position_encodings/encodings", "encoder/layer_0/ffn/linear_0/weight")
     )
-    if words is None or positions is None or width is None or "encoder/num_heads" not in numbers:
+    heads = numbers.get("encoder/num_heads", 0)
+    if words is None or positions is None or width is None or heads < 1:
         raise SourceError(
-            f"{path}: no embeddings, learned positions or layers as BERT has them: give the model of transformers"
+            f"{path}: no embeddings, learned positions, layers or heads as BERT has them: give the model of transformers"
         )
-    types = shapes.get("encoder/embeddings_1/weight")
+    types = matrices.get("encoder/embeddings_1/weight")
     common = {"vocab_size": words[0], "max_position_embeddings": positions[0]}
-    activation = _ACTIVATIONS.get(numbers.get("encoder/activation", 0), "")
+    activation = _ACTIVATIONS[numbers.get("encoder/activation", 0)]
     epsilon = settings.get("layer_norm_epsilon") or 1e-5
-    heads = numbers["encoder/num_heads"]
+    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+        raise SourceError(f"{path}: layer_norm_epsilon = {str(epsilon)[:40]}: a number between 0 and 1 is expected")
     if types is None:
         if epsilon != 1e-12:
             raise SourceError(
@@ -187,6 +189,32 @@ def _config(
     }
     others = {"type_vocab_size": types[0], "hidden_act": activation, "layer_norm_eps": epsilon}
     return {"model_type": "bert", "architectures": ["BertModel"], **common, **sizes, **others}
+
+
+def _check_settings(path: Path, variables: Mapping[str, _Variable], numbers: Mapping[str, int]) -> None:
+    """Refuse settings by which CTranslate2 computes something else than BERT, also where they are absent and it takes its own."""
+    needed = {"encoder/pre_norm": 0, "encoder/scale_embeddings": 0}
+    if "encoder/embeddings_1/weight" in variables:
+        needed["encoder/embeddings_merge"] = 1
+    if "pooler_dense/weight" in variables:
+        needed["pooler_activation"] = 5
+    expected = {"encoder/embeddings_merge": 1, "pooler_activation": 5, "encoder/multi_query_attention": 0} | needed
+    if "encoder/num_heads" in numbers:
+        expected["encoder/num_heads_kv"] = numbers["encoder/num_heads"]
+    known = {*expected, "encoder/num_heads", "encoder/activation"}
+    for name, value in numbers.items():
+        if name not in known or expected.get(name, value) != value:
+            raise SourceError(f"{path}: {name} = {value} makes another computation than BERT's, which is not read")
+    missing = next((name for name in needed if name not in numbers), None)
+    if missing is not None:
+        raise SourceError(
+            f"{path}: {missing} is not there, without which CTranslate2 computes something else than BERT: convert it again"
+        )
+    activation = numbers.get("encoder/activation", 0)
+    if activation not in _ACTIVATIONS:
+        raise SourceError(
+            f"{path}: encoder/activation = {activation}, and {', '.join(map(str, _ACTIVATIONS))} are read: give the model of transformers"
+        )
 
 
 _NAMES = {
@@ -225,6 +253,8 @@ def _state(
     integers: dict[str, Integers] = {}
     for name, variable in variables.items():
         if name.endswith("/weight_scale"):
+            if not _is_integer(variables.get(name.removesuffix("_scale"))):
+                raise SourceError(f"{path}: {name} scales no integers; copy it again")
             continue
         if not variable.shape:
             if variable.kind.startswith(("float", "bfloat")):  # integers are settings, which were read
@@ -234,9 +264,9 @@ def _state(
             state["embeddings.position_embeddings.weight"] = _floats(path, name, variable)
             continue
         stem, _, part = name.rpartition("/")
-        first, _, rest = stem.removeprefix("encoder/layer_").partition("/")
-        layer = first if stem.startswith("encoder/layer_") else None
-        target = names.get(rest if layer is not None else stem)
+        match = _LAYER.match(stem)
+        layer = match[1] if match else None
+        target = names.get(stem[match.end() :] if match else stem)
         if target is None or part not in _PARTS:
             raise SourceError(
                 f"{path}: the variable {name} has no place in {family} of transformers: give the model of transformers"
@@ -246,8 +276,10 @@ def _state(
         own = {
             f"{p}.{_PARTS[part]}": take for p, take in zip(paths, _shares(variable.shape[0], len(paths)), strict=True)
         }
-        count = variable.shape[0] // len(paths)
-        if part == "weight" and len(variable.shape) == 2 and variable.kind.startswith("int"):
+        count, rest = divmod(variable.shape[0], len(paths))
+        if rest:
+            raise SourceError(f"{path}: {name} has {variable.shape[0]} rows for {len(paths)} parts; copy it again")
+        if part == "weight" and len(variable.shape) == 2 and _is_integer(variable):
             whole = _integers(path, name, variable, variables.get(f"{stem}/weight_scale"))
             parts = {p: whole.rows(take, count) for p, take in own.items()}
             integers |= parts
@@ -261,26 +293,37 @@ def _state(
 def _integers(path: Path, name: str, variable: _Variable, scale: _Variable | None) -> Integers:
     """Return the integers of a weight. The file has what they are divided by; its own runtime multiplies by the reciprocals."""
     rows, width = variable.shape
+    if variable.kind == "int32":
+        raise SourceError(f"{path}: {name} is int32, and weights of 8 and 16 bits are read: convert it again")
     if scale is None or scale.shape not in ((rows,), (1,), ()):
         raise SourceError(f"{path}: {name} is {variable.kind} without scales for its {rows} rows; copy it again")
 
     def read() -> IntegerWeight:
-        reciprocals = (1 / scale.numbers().float()).reshape(-1, 1).expand(rows, 1).contiguous()
+        divisors = scale.numbers().float()
+        if not bool((divisors.isfinite() & (divisors != 0)).all()):
+            raise SourceError(f"{path}: {name}_scale has numbers that are 0 or not finite; copy it again")
+        reciprocals = (1 / divisors).reshape(-1, 1).expand(rows, 1).contiguous()
         return IntegerWeight(variable.numbers(), reciprocals, dict(_TYPES)[variable.kind] * 8)
 
     return Integers((rows, width), read)
 
 
+def _is_integer(variable: _Variable | None) -> bool:
+    return variable is not None and variable.kind.startswith("int")
+
+
 def _floats(path: Path, name: str, variable: _Variable) -> StoredTensor:
-    if variable.kind.startswith("int"):
+    if _is_integer(variable):
         raise SourceError(
-            f"{path}: {name} is {variable.kind}, and only matrices of integers are read: convert it again"
+            f"{path}: {name} is {variable.kind}, and integers are read in matrices alone: convert it without quantization"
         )
     return StoredTensor(variable.shape, "float32", lambda: variable.numbers().float())
 
 
 def _shares(rows: int, count: int) -> list[Callable[[Any], Any]]:
     """Return what takes each of `count` equal shares of the rows."""
+    if count == 1:
+        return [lambda rows: rows]
     size = rows // count
     return [partial(_rows, begin=i * size, end=(i + 1) * size) for i in range(count)]
 

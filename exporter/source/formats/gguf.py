@@ -149,7 +149,7 @@ def _tensor(path: Path, size: int, name: str, shape: tuple[int, ...], kind: int,
         raise SourceError(
             f"{path}: {name} is stored as type {kind} of ggml, and these are read: {known}: quantize it to one of them"
         )
-    if prod(shape) > _MOST_ELEMENTS or (shape and shape[-1] % block.elements):
+    if prod(shape) > _MOST_ELEMENTS or not shape or 0 in shape or shape[-1] % block.elements:
         raise SourceError(f"{path}: damaged: {name} is {list(shape)} in blocks of {block.elements}; download it again")
     length = prod(shape) // block.elements * block.bytes
     if begin + length > size:
@@ -158,7 +158,10 @@ def _tensor(path: Path, size: int, name: str, shape: tuple[int, ...], kind: int,
     def read() -> Any:
         import torch
 
-        return torch.from_numpy(dequantize(_bytes(path, shape, kind, begin), kind).reshape(shape))
+        numbers = dequantize(_bytes(path, shape, kind, begin), kind)
+        if block.elements > 1 and not np.isfinite(numbers).all():
+            raise SourceError(f"{path}: {name} has scales that are not finite; download it again")
+        return torch.from_numpy(numbers.reshape(shape))
 
     return StoredTensor(shape, "float32", read)
 

@@ -109,7 +109,7 @@ _HEADS = ("output.weight", "cls.", "rope_freqs")
 
 def read_model(gguf: Gguf) -> Stored:
     """Return the model of a file. SourceError names the family, the setting or the tensor that is not read."""
-    name = str(gguf.metadata.get("general.architecture"))
+    name = str(gguf.metadata.get("general.architecture"))[:40]
     family = _FAMILIES.get(name)
     if family is None:
         reason = _REFUSED.get(name, f"these are read: {', '.join(_FAMILIES)}")
@@ -121,7 +121,7 @@ def read_model(gguf: Gguf) -> Stored:
     sentence = f"GGUF file of the architecture {name}, {', '.join(kinds) or 'F32'}: read as the exact values that its numbers stand for"
     shifted = [kind for kind in kinds if kind in SHIFTED]
     if shifted:
-        sentence += f"; {', '.join(shifted)} has a minimum for each block and is held as floats"
+        sentence += f"; weights of {', '.join(shifted)} have a minimum for each block and are held as floats"
     if left:
         sentence += f"; {listed(left)} is left out: no task here needs it"
     pooling = _POOLING.get(values.get("pooling_type", 0))
@@ -174,9 +174,9 @@ def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None
     wrong = next((k for k in _COUNTS if k in values and (type(values[k]) is not int or values[k] < 1)), None)
     if wrong is not None:
         raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: one integer, 1 or more, is expected")
-    wrong = next((k for k in ("rope.freq_base", family.epsilon[0]) if isinstance(values.get(k, 1.0), str | list)), None)
+    wrong = next((k for k in ("rope.freq_base", family.epsilon[0]) if not _is_positive(values.get(k, 1.0))), None)
     if wrong is not None:
-        raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: a number is expected")
+        raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: a number above 0 is expected")
     if values.get("attention.causal", family.causal) != family.causal:
         raise SourceError(
             f"{gguf.path}: attention.causal = {values['attention.causal']}, which {family.settings['architectures'][0]} of transformers "
@@ -189,6 +189,10 @@ def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None
         )
 
 
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < float("inf")
+
+
 def _renamed(
     gguf: Gguf, family: _Family, config: Mapping[str, Any]
 ) -> tuple[dict[str, StoredTensor], dict[str, Integers], list[str]]:
@@ -197,7 +201,7 @@ def _renamed(
     integers: dict[str, Integers] = {}
     left = []
     for name, tensor in gguf.tensors.items():
-        places = _places(name, tensor.shape, family, config)
+        places = _places(gguf, name, tensor.shape, family, config)
         if not places:
             if not name.startswith(_HEADS) or name == "rope_freqs.weight":
                 raise SourceError(
@@ -206,6 +210,8 @@ def _renamed(
                 )
             left.append(name)
         for path, (take, count) in places.items():
+            if path in state:
+                raise SourceError(f"{gguf.path}: {name} is {path}, which another tensor is as well: download it again")
             state[path] = tensor.computed(take, shape=(count, *tensor.shape[1:]))
             if name in gguf.integers:
                 integers[path] = gguf.integers[name].rows(take, count)
@@ -216,16 +222,18 @@ _Rows = tuple[Callable[[Any], Any], int]
 """What takes the rows of a tensor, and how many they are."""
 
 
-def _places(name: str, shape: tuple[int, ...], family: _Family, config: Mapping[str, Any]) -> dict[str, _Rows]:
+def _places(
+    gguf: Gguf, name: str, shape: tuple[int, ...], family: _Family, config: Mapping[str, Any]
+) -> dict[str, _Rows]:
     """Return transformers' names for a tensor, each with the rows that belong to it; none where the family has no such part."""
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)", name)
     if match is None:
         return {}
     layer, part, kind = match.groups()
     if part == "attn_qkv" and "attn_q" in family.names:
-        third = shape[0] // 3
-        paths = [family.names[n].format(layer) for n in ("attn_q", "attn_k", "attn_v")]
-        return {f"{p}.{kind}": (partial(_third, index=i, size=third), third) for i, p in enumerate(paths)}
+        return {
+            f"{path.format(layer)}.{kind}": rows for path, rows in _fused(gguf, name, shape, family, config).items()
+        }
     path = family.names.get(part)
     if path is None or ("{}" in path) != (layer is not None):
         return {}
@@ -240,9 +248,32 @@ def _whole(rows: Any) -> Any:
     return rows
 
 
-def _third(rows: Any, *, index: int, size: int) -> Any:
-    """Return queries, keys or values of a tensor that has them one below the other."""
-    return rows[index * size : (index + 1) * size].clone()
+def _fused(
+    gguf: Gguf, name: str, shape: tuple[int, ...], family: _Family, config: Mapping[str, Any]
+) -> dict[str, _Rows]:
+    """Return the names of queries, keys and values, and the rows of each in a tensor that has them one below the other."""
+    heads = config["num_attention_heads"]
+    shared = config.get("num_key_value_heads") or heads
+    size, rest = divmod(shape[0], heads + 2 * shared)
+    if rest:
+        raise SourceError(
+            f"{gguf.path}: {name} has {shape[0]} rows, which are no queries of {heads} heads with keys and values of {shared}: "
+            "download it again"
+        )
+    places: dict[str, _Rows] = {}
+    begin = 0
+    for part, count in (("attn_q", heads), ("attn_k", shared), ("attn_v", shared)):
+        end = begin + count * size
+        turned = count if family.turned and part != "attn_v" else None
+        places[family.names[part]] = partial(_cut, begin=begin, end=end, heads=turned), end - begin
+        begin = end
+    return places
+
+
+def _cut(rows: Any, *, begin: int, end: int, heads: int | None) -> Any:
+    """Return some rows, in transformers' order where they are `heads` that llama.cpp reordered."""
+    part = rows[begin:end].clone()
+    return part if heads is None else _turned(part, heads=heads)
 
 
 def _turned(rows: Any, *, heads: int) -> Any:

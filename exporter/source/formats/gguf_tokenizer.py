@@ -58,9 +58,17 @@ def _special_tokens(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) ->
     return special
 
 
+def _list(gguf: Gguf, values: Mapping[str, Any], key: str) -> list[Any]:
+    """Return a list of the metadata; an empty one where it is not there."""
+    value = values.get(key) or []
+    if not isinstance(value, list):
+        raise SourceError(f"{gguf.path}: {_PREFIX}{key} = {str(value)[:40]}: a list is expected: {BESIDE}")
+    return value
+
+
 def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
     """Return BERT's tokenizer, from pieces that llama.cpp wrote with a mark before the first one of a word."""
-    kinds = values.get("token_type") or [1] * len(tokens)
+    kinds = _list(gguf, values, "token_type") or [1] * len(tokens)
     if len(kinds) != len(tokens):
         raise SourceError(f"{gguf.path}: {len(kinds)} kinds for {len(tokens)} tokens: download it again")
     pieces = []
@@ -82,9 +90,11 @@ def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], specia
         raise SourceError(
             f"{gguf.path}: text is cut into words as {way!r} does, which is not built from metadata: {BESIDE}"
         )
-    merges = [tuple(str(merge).split(" ")) for merge in values.get("merges") or []]
+    merges = [tuple(str(merge).split(" ")) for merge in _list(gguf, values, "merges")]
     if not merges or any(len(merge) != 2 for merge in merges):
         raise SourceError(f"{gguf.path}: {_PREFIX}merges: pairs of pieces are expected: {BESIDE}")
+    if len(set(tokens)) < len(tokens):
+        raise SourceError(f"{gguf.path}: {_PREFIX}tokens: one is there twice: {BESIDE}")
     try:
         tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))  # type: ignore[arg-type]
     except Exception as error:  # a merge of pieces that are no tokens
@@ -92,7 +102,7 @@ def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], specia
     words = pre_tokenizers.ByteLevel(add_prefix_space=bool(values.get("add_space_prefix")))
     digits = [pre_tokenizers.Digits(individual_digits=True)] if way == "smollm" else []
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, words]) if digits else words
-    kinds = values.get("token_type") or []
+    kinds = _list(gguf, values, "token_type")
     control = [token for token, kind in zip(tokens, kinds, strict=False) if kind not in _NORMAL_TYPES]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
     around = [

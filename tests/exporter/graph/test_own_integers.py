@@ -92,6 +92,11 @@ def test_rows_of_an_embedding_keep_their_integers() -> None:
     ("read", "allowed", "reason"),
     [
         (weight(4, 2, zero="each"), "symmetric", "the target takes no zero points"),
+        (
+            IntegerWeight(torch.ones(6, 32), torch.tensor([[1.0], [-1], [1], [1], [1], [1]]), 8),
+            "symmetric",
+            "the target takes scales above 0 alone",
+        ),
         (weight(8, 2), "symmetric", "the target takes no blocks of 8-bit integers"),
         (weight(8, 1), "none", "the target stores no integers beside float activations"),
         (
@@ -117,7 +122,7 @@ def test_a_weight_that_was_changed_or_is_not_there_keeps_nothing() -> None:
     held = hold_integers(model, {"layer.weight": lambda: other, "gone.weight": lambda: read}, allowed="any")
     assert held.as_floats == {"layer.weight": "the canonical graph has it in another form"}
     assert held.absent == ["gone.weight"]
-    assert held.sentence().endswith("; 1 of parts that it does not have (gone.weight)")
+    assert held.sentence().endswith("; 1 that it has not by their names (gone.weight): floats there, or left out")
 
 
 def test_an_embedding_that_a_tied_head_reads_too_stays_float() -> None:

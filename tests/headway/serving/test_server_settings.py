@@ -58,3 +58,4 @@ def test_defaults_are_those_of_the_command() -> None:
     for name in ("host", "port", "workers", "truncate", "log_requests"):
         assert getattr(settings, name) == given[name]
     assert settings.most_texts == given["max_texts"]
+    assert settings.most_bytes == given["max_mb"] * 1e6

@@ -1,5 +1,6 @@
 """Whole servers, as processes: damaged bundles, ports, workers that die, hot swaps and stops under load."""
 
+import gc
 import json
 import os
 import shutil
@@ -121,6 +122,7 @@ def test_a_worker_that_ended_before_it_was_ready_is_not_waited_for(monkeypatch: 
     server = Supervisor([], settings_of())
     with listen("127.0.0.1", 0) as bound:
         server._fork(bound, [])
+    gc.unfreeze()
     (worker,) = server._workers.values()
     assert not server._says_ready(worker) and worker.ready == -1
 
@@ -209,4 +211,10 @@ def swaps_under_load(server, bundle: Path, clients: Load) -> None:
 def workers_of(process: int) -> list[int]:
     import psutil
 
-    return [child.pid for child in psutil.Process(process).children() if child.status() != psutil.STATUS_ZOMBIE]
+    def lives(child: psutil.Process) -> bool:
+        try:
+            return bool(child.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:  # it ended after it was listed
+            return False
+
+    return [child.pid for child in psutil.Process(process).children() if lives(child)]

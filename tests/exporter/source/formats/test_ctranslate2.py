@@ -108,12 +108,37 @@ def test_other_models_are_refused_by_name(tmp_path: Path) -> None:
         ({"encoder/embedding_scale": np.float32(2)}, "encoder/embedding_scale makes another computation"),
         ({"encoder/layer_0/ffn/linear_2/bias": np.zeros(3, np.float32)}, "linear_2/bias has no place"),
         ({"encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int8)}, "int8 without scales for its 64 rows"),
+        ({"encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int32)}, "is int32, and weights of 8 and 16"),
+        ({"encoder/layer_0/ffn/linear_0/bias": np.zeros(64, np.int8)}, "integers are read in matrices alone"),
+        ({"encoder/layer_0/ffn/linear_0/weight_scale": np.ones(64, np.float32)}, "scales no integers"),
+        ({"encoder/layer_0/self_attention/linear_0/weight": np.zeros((98, 32), np.float32)}, "has 98 rows for 3 parts"),
+        ({"encoder/pre_norm": None}, "encoder/pre_norm is not there"),
+        ({"encoder/scale_embeddings": None}, "encoder/scale_embeddings is not there"),
+        ({"encoder/embeddings_merge": None}, "encoder/embeddings_merge is not there"),
+        ({"pooler_activation": None}, "pooler_activation is not there"),
+        ({"encoder/num_heads_kv": np.int16(1)}, "encoder/num_heads_kv = 1 makes another computation"),
+        ({"encoder/num_heads": np.int16(0)}, "layers or heads as BERT has them"),
+        ({"encoder/activation": np.int8(5)}, "encoder/activation = 5, and 0, 1, 2, 3, 4 are read"),
+        ({"encoder/layer_norm/gamma": np.ones(32, np.float32)}, "encoder/layer_norm/gamma has no place"),
+        ({"encoder/embeddings_0/weight": np.ones(32, np.float32)}, "no embeddings"),
+        ({"encoder/position_encodings/encodings": np.float32(1)}, "no embeddings, learned positions"),
     ],
 )
 def test_what_computes_otherwise_is_refused(change: dict, says: str, encoder: Path, tmp_path: Path) -> None:
     model, tokenizer = opened(encoder)
     with pytest.raises(SourceError, match=says):
-        open_source(str(saved(tmp_path, bert_variables(model) | change, pieces_of(tokenizer))))
+        variables = {k: v for k, v in (bert_variables(model) | change).items() if v is not None}
+        open_source(str(saved(tmp_path, variables, pieces_of(tokenizer))))
+
+
+@pytest.mark.parametrize("scale", [0.0, np.inf, np.nan])
+def test_scales_that_are_no_numbers_to_divide_by_are_refused(scale: float, encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    variables = bert_variables(model, quantized=True)
+    variables["encoder/layer_0/ffn/linear_0/weight_scale"][3] = scale
+    source = open_source(str(saved(tmp_path, variables, pieces_of(tokenizer))))
+    with pytest.raises(SourceError, match=r"linear_0/weight_scale has numbers that are 0 or not finite"):
+        load_reference(source)
 
 
 def test_cut_and_lying_files_are_refused(encoder: Path, tmp_path: Path) -> None:
@@ -124,6 +149,13 @@ def test_cut_and_lying_files_are_refused(encoder: Path, tmp_path: Path) -> None:
         (tmp_path / "model.bin").write_bytes(whole[:size])
         with pytest.raises(SourceError, match="truncated"):
             open_source(str(tmp_path))
+    (tmp_path / "model.bin").write_bytes(whole + bytes(150))
+    with pytest.raises(SourceError, match="damaged: 150 bytes too many"):
+        open_source(str(tmp_path))
+    alias = b"".join(struct.pack("<H", len(n) + 1) + n + b"\0" for n in (b"pooler_dense/bias", b"pooler_dense/weight"))
+    (tmp_path / "model.bin").write_bytes(whole[:-4] + struct.pack("<I", 1) + alias)
+    with pytest.raises(SourceError, match="pooler_dense/bias stands for pooler_dense/weight, and is a variable itself"):
+        open_source(str(tmp_path))
     lying = whole[:33] + struct.pack("<I", 1 << 31) + whole[37:]
     (tmp_path / "model.bin").write_bytes(lying)
     with pytest.raises(SourceError, match="damaged: 2,147,483,648 variables"):

@@ -150,6 +150,11 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
     state = model.state_dict()
     assert stored.state.keys() == state.keys()
     assert all(torch.equal(tensor.read(), state[name]) for name, tensor in stored.state.items())
+    rows = [tensors.pop(f"blk.0.attn_{part}.weight") for part in "qkv"]
+    fused = {"blk.0.attn_qkv.weight": (F32, (64, 32), b"".join(raw for _, _, raw in rows))}
+    stored = read_model(read_gguf(write_gguf(tmp_path / "fused.gguf", metadata, tensors | fused)))
+    assert all(torch.equal(tensor.read(), state[name]) for name, tensor in stored.state.items())
+    tensors |= {f"blk.0.attn_{part}.weight": row for part, row in zip("qkv", rows, strict=True)}
     queries = "blk.0.attn_q.weight"
     tensors[queries] = (Q8_0, (32, 32), q8_0(turned(layer.self_attn.q_proj.weight, 4).detach().numpy()))
     stored = read_model(read_gguf(write_gguf(tmp_path / "model.gguf", metadata, tensors)))
@@ -170,7 +175,17 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
         ({"bert.attention.layer_norm_epsilon": "small"}, {}, "layer_norm_epsilon = small: a number"),
         ({"bert.attention.causal": True}, {}, "attention.causal = True, which BertModel"),
         ({"bert.pooling_type": 4}, {}, "pooling_type = 4, and 1 (mean), 2 (cls), 3 (lasttoken) are read"),
+        ({"bert.attention.layer_norm_epsilon": float("inf")}, {}, "layer_norm_epsilon = inf: a number above 0"),
+        ({"bert.attention.layer_norm_epsilon": True}, {}, "layer_norm_epsilon = True: a number above 0"),
+        ({"tokenizer.ggml.token_type": 5}, {}, "token_type = 5: a list is expected"),
         ({}, {"blk.0.ffn_gate.weight": (F32, (1,), bytes(4))}, "blk.0.ffn_gate.weight has no place"),
+        (
+            {},
+            {"blk.0.attn_qkv.weight": (F32, (98, 32), bytes(4 * 98 * 32))},
+            "has 98 rows, which are no queries of 4 heads",
+        ),
+        ({}, {"blk.0.attn_qkv.weight": (F32, (96, 32), bytes(4 * 96 * 32))}, "which another tensor is as well"),
+        ({}, {"blk.0.attn_q.bias": (F32, (), bytes(4))}, "blk.0.attn_q.bias is []"),
     ],
 )
 def test_what_is_not_followed_is_refused(changes: dict, extra: dict, says: str, encoder: Path, tmp_path: Path) -> None:
