@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,9 @@ def cost(command: list[str], environment: dict[str, str] | None = None) -> Cost:
         nonlocal peak
         root = psutil.Process(process.pid)
         while not done.wait(0.02):
-            try:
+            with suppress(psutil.NoSuchProcess):  # one that ended after it was listed: the next look counts
                 family = [root, *root.children(recursive=True)]
                 peak = max(peak, _held([p.memory_full_info() for p in family]))
-            except psutil.NoSuchProcess:
-                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
