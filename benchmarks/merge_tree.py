@@ -16,6 +16,7 @@ class Cluster:
     """What is simulated. Times are seconds.
 
     `spread` is the standard deviation of a task's time, as a part of it: stragglers. `lost_per_hour`: how often each node is lost.
+    `until`: when to give up, since nodes may be lost faster than they count.
     """
 
     nodes: int
@@ -25,13 +26,14 @@ class Cluster:
     spread: float = 0.0
     lost_per_hour: float = 0.0
     seed: int = 0
+    until: float = float("inf")
 
 
 @dataclass
 class Outcome:
     """What came out: how often each task is in the result, and what it took.
 
-    `most_sums` is the largest number of sums that one node held at a time.
+    `most_sums` is the largest number of sums that one node held at a time. `seconds` are infinite where nothing came out.
     """
 
     seconds: float
@@ -87,6 +89,8 @@ def simulate(cluster: Cluster) -> Outcome:
     while True:
         now, job, kind, index = heapq.heappop(events)
         node = nodes[index]
+        if now > cluster.until:
+            return Outcome(float("inf"), Counter(), merges, lost, repeated, most)
         if kind == "lost":
             lost += 1
             gone = [task for work in (node.work, *(w for owner, w in held if owner == index)) for task in work]

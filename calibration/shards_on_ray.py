@@ -24,7 +24,7 @@ from .corpus_shards import Corpus
 from .session import Session
 from .shard_sums import Counting, ShardSums, count_shards
 
-_GROUPS = 4
+GROUPS = 4
 """Tasks for each processor: a lost or slow one costs the others little, and there are few sums to merge."""
 
 
@@ -109,7 +109,7 @@ def count_on_ray(
 
 def _groups(shards: int, processors: int) -> list[range]:
     """Return the numbers of the shards of each task."""
-    count = min(shards, max(1, _GROUPS * processors))
+    count = min(shards, max(1, GROUPS * processors))
     edges = [shards * i // count for i in range(count + 1)]
     return [range(a, b) for a, b in pairwise(edges)]
 

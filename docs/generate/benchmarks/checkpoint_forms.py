@@ -5,7 +5,7 @@ from typing import Any
 from .. import markdown
 from .results import read, sources, told
 
-_CASE = "1x32"
+_CASES = ("1x32", "8x48")
 
 
 def table() -> str:
@@ -15,7 +15,7 @@ def table() -> str:
         "form",
         "recognized",
         "artifact / sibling, MB",
-        f"latency / sibling, {_CASE}",
+        *(f"latency / sibling, {case}" for case in _CASES),
         "recognizing, of the export",
         "peak memory / sibling",
     ]
@@ -37,7 +37,7 @@ def _row(name: str, row: dict[str, Any]) -> list[str]:
         name,
         markdown.sentence("; ".join(row["sentences"])) or "an ordinary model",
         sizes,
-        markdown.interval(row["latency"][_CASE]) if row["latency"]["threads"] == 1 else "not measured",
+        *(markdown.interval(row["latency"][c]) if row["latency"]["threads"] == 1 else "not measured" for c in _CASES),
         f"{100 * max(row['recognizing_share'].values()):.1f} %",
         f"{row['peak_ratio']:.2f}",
     ]
