@@ -28,7 +28,10 @@ SHORT = [ROOT / "docs" / "targets" / "executorch.md"]
 
 LONG = {
     *SHORT,
-    ROOT / "docs" / "guides" / "tokenizer-on-device.md",
+    *(
+        ROOT / "docs" / "guides" / f"{name}.md"
+        for name in ("compress", "deploy-python", "gates", "tokenizer-on-device")
+    ),
     *(ROOT / "docs" / "targets" / f"{name}.md" for name in ("coreml", "ort-mobile", "web")),
 }
 """Pages whose commands take long, and are tried by other tests; with `-m slow` these pages run as well."""
