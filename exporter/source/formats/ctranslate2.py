@@ -26,7 +26,8 @@ _VERSIONS = (4, 5, 6)
 _SPEC = "TransformerEncoderSpec"
 _TYPES = (("float32", 4), ("int8", 1), ("int16", 2), ("int32", 4), ("float16", 2), ("bfloat16", 2))
 _MOST_VARIABLES = 1 << 16
-_LAYER = re.compile(r"encoder/layer_(\d+)/")
+_LONGEST_NAME = 256
+_LAYER = re.compile(r"encoder/layer_(\d{1,6})/")
 _ACTIVATIONS = {0: "relu", 1: "gelu_new", 2: "silu", 3: "gelu", 4: "quick_gelu"}
 
 
@@ -129,7 +130,9 @@ def _variables(path: Path) -> dict[str, _Variable]:
             (rank,) = reader.numbers("B")
             shape = tuple(reader.numbers(f"{rank}I"))
             kind, size = reader.numbers("BI")
-            if kind >= len(_TYPES) or prod(shape) * _TYPES[kind][1] != size or name in variables:
+            if len(name) > _LONGEST_NAME or not name.isprintable():
+                raise SourceError(f"{path}: damaged: a variable is called {name[:40]!r}; copy it again")
+            if kind >= len(_TYPES) or prod(shape) * _TYPES[kind][1] != size or name in variables or 0 in shape:
                 raise SourceError(
                     f"{path}: damaged: {name} is {list(shape)} of type {kind} in {size:,} bytes; copy it again"
                 )
@@ -165,7 +168,8 @@ def _config(
     types = matrices.get("encoder/embeddings_1/weight")
     common = {"vocab_size": words[0], "max_position_embeddings": positions[0]}
     activation = _ACTIVATIONS[numbers.get("encoder/activation", 0)]
-    epsilon = settings.get("layer_norm_epsilon") or 1e-5
+    epsilon = settings.get("layer_norm_epsilon")
+    epsilon = 1e-5 if epsilon is None else epsilon
     if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
         raise SourceError(f"{path}: layer_norm_epsilon = {str(epsilon)[:40]}: a number between 0 and 1 is expected")
     if types is None:
@@ -273,6 +277,10 @@ def _state(
             )
         before, *others = target.format(layer).split(" ")
         paths = [before, *(f"{before.rpartition('.')[0]}.{other}" for other in others)]
+        if ("norm" in before.lower()) != (part in ("gamma", "beta")):
+            raise SourceError(
+                f"{path}: the variable {name} has no place in {family} of transformers: give the model of transformers"
+            )
         own = {
             f"{p}.{_PARTS[part]}": take for p, take in zip(paths, _shares(variable.shape[0], len(paths)), strict=True)
         }
@@ -332,6 +340,11 @@ def _rows(tensor: Any, *, begin: int, end: int) -> Any:
     return tensor[begin:end].clone()
 
 
+def _lines(path: Path) -> list[str]:
+    """Return a token for each line. Tokens may hold what Unicode takes for the end of one."""
+    return [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")]
+
+
 def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any], longest: int) -> None:
     """Write the tokenizer of a vocabulary of BERT's kind to `folder`. SourceError where there is none, or one of another kind."""
     from transformers import PreTrainedTokenizerFast
@@ -340,7 +353,7 @@ def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any],
     if path is None:
         raise SourceError(f"{directory}: no vocabulary.json or tokenizer.json: {BESIDE}")
     try:
-        pieces = read_any_json(path) if path.suffix == ".json" else path.read_text(encoding="utf-8").splitlines()
+        pieces = read_any_json(path) if path.suffix == ".json" else _lines(path)
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 text ({error}); copy it again") from error
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):

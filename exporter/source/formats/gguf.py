@@ -25,6 +25,7 @@ _MOST_DIMENSIONS = 4
 _MOST_ELEMENTS = 1 << 40
 _MOST_ENTRIES = 1 << 20
 _DEEPEST = 2
+_LONGEST_NAME = 256
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,20 @@ def _read(path: Path, data: mmap.mmap) -> Gguf:
         metadata[key] = cursor.value(int(cursor.number("I")))
     infos = [_info(cursor) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 16:
-        raise SourceError(f"{path}: general.alignment = {alignment!r}: a number of bytes is expected")
+    if type(alignment) is not int or not 8 <= alignment <= 1 << 16 or alignment % 8:
+        raise SourceError(f"{path}: general.alignment = {alignment!r}: a multiple of 8 is expected")
     begin = -(-cursor.at // alignment) * alignment
     stored, kinds, integers = {}, {}, {}
+    expected = 0
     for name, shape, kind, offset in infos:
         if name in stored:
             raise SourceError(f"{path}: damaged: the tensor {name} is there twice; download it again")
         stored[name] = _tensor(path, len(data), name, shape, kind, begin + offset)
+        if offset != expected:
+            raise SourceError(
+                f"{path}: damaged: {name} begins at {offset:,}, and {expected:,} is expected; download it again"
+            )
+        expected += -(-_size(shape, kind) // alignment) * alignment
         kinds[name] = BLOCKS[kind].name
         if BLOCKS[kind].integers is not None and len(shape) == 2:
             integers[name] = _integers(path, shape, kind, begin + offset)
@@ -135,6 +142,8 @@ def _read(path: Path, data: mmap.mmap) -> Gguf:
 def _info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     """Return the name, shape (outermost first), kind and offset of a tensor."""
     name = cursor.text()
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise SourceError(f"{cursor.path}: damaged: a tensor is called {name[:40]!r}; download it again")
     dimensions = int(cursor.number("I"))
     if dimensions > _MOST_DIMENSIONS:
         raise SourceError(f"{cursor.path}: damaged: {name} has {dimensions} dimensions; download it again")
@@ -151,7 +160,7 @@ def _tensor(path: Path, size: int, name: str, shape: tuple[int, ...], kind: int,
         )
     if prod(shape) > _MOST_ELEMENTS or not shape or 0 in shape or shape[-1] % block.elements:
         raise SourceError(f"{path}: damaged: {name} is {list(shape)} in blocks of {block.elements}; download it again")
-    length = prod(shape) // block.elements * block.bytes
+    length = _size(shape, kind)
     if begin + length > size:
         raise SourceError(f"{path}: truncated: {name} ends at byte {begin + length:,} of {size:,}; download it again")
 
@@ -183,5 +192,8 @@ def _integers(path: Path, shape: tuple[int, ...], kind: int, begin: int) -> Inte
 
 
 def _bytes(path: Path, shape: tuple[int, ...], kind: int, begin: int) -> np.ndarray:
-    block = BLOCKS[kind]
-    return np.fromfile(path, np.uint8, prod(shape) // block.elements * block.bytes, offset=begin)
+    return np.fromfile(path, np.uint8, _size(shape, kind), offset=begin)
+
+
+def _size(shape: tuple[int, ...], kind: int) -> int:
+    return prod(shape) // BLOCKS[kind].elements * BLOCKS[kind].bytes

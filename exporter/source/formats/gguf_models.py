@@ -103,6 +103,9 @@ _COUNTS = {
     "vocab_size": "vocab_size",
 }
 _OTHERS = ("attention.causal", "pooling_type", "rope.freq_base", "rope.dimension_count")
+_FREQ_BASE = 10000.0
+"""What llama.cpp takes where a file does not say it, as it takes attention to be causal."""
+
 _POOLING = {1: "mean", 2: "cls", 3: "lasttoken"}
 _HEADS = ("output.weight", "cls.", "rope_freqs")
 
@@ -140,7 +143,9 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
         if key in values:
             config[name] = values[key]
     missing = [
-        k for k in ("block_count", "context_length", "embedding_length", "attention.head_count") if k not in values
+        k
+        for k in ("block_count", "context_length", "embedding_length", "attention.head_count", family.epsilon[0])
+        if k not in values
     ]
     unknown = sorted(values.keys() - _COUNTS.keys() - {*_OTHERS, family.epsilon[0]})
     if missing or unknown:
@@ -158,8 +163,9 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
         config[family.epsilon[1]] = float(
             str(np.float32(values[family.epsilon[0]]))
         )  # the shortest number that is this one
-    if "rope.freq_base" in values:
-        config["rope_parameters"] = {"rope_type": "default", "rope_theta": float(values["rope.freq_base"])}
+    if family.names is not _BERT:
+        theta = float(values.get("rope.freq_base", _FREQ_BASE))
+        config["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
     size = config["hidden_size"] // max(config["num_attention_heads"], 1)
     if values.get("rope.dimension_count", size) != size:
         raise SourceError(
@@ -177,9 +183,10 @@ def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None
     wrong = next((k for k in ("rope.freq_base", family.epsilon[0]) if not _is_positive(values.get(k, 1.0))), None)
     if wrong is not None:
         raise SourceError(f"{gguf.path}: {wrong} = {str(values[wrong])[:40]}: a number above 0 is expected")
-    if values.get("attention.causal", family.causal) != family.causal:
+    causal = values.get("attention.causal", True)
+    if causal is not family.causal:
         raise SourceError(
-            f"{gguf.path}: attention.causal = {values['attention.causal']}, which {family.settings['architectures'][0]} of transformers "
+            f"{gguf.path}: attention.causal = {str(causal)[:40]}, which {family.settings['architectures'][0]} of transformers "
             "does not follow: give the model in the format of transformers"
         )
     if values.get("pooling_type", 0) not in (0, *_POOLING):
@@ -226,7 +233,7 @@ def _places(
     gguf: Gguf, name: str, shape: tuple[int, ...], family: _Family, config: Mapping[str, Any]
 ) -> dict[str, _Rows]:
     """Return transformers' names for a tensor, each with the rows that belong to it; none where the family has no such part."""
-    match = re.fullmatch(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)", name)
+    match = re.fullmatch(r"(?:blk\.(\d{1,6})\.)?([a-z_]+)\.(weight|bias)", name)
     if match is None:
         return {}
     layer, part, kind = match.groups()

@@ -66,11 +66,30 @@ def _list(gguf: Gguf, values: Mapping[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
-    """Return BERT's tokenizer, from pieces that llama.cpp wrote with a mark before the first one of a word."""
+def _kinds(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) -> list[int]:
+    """Return the kind of each token as ggml numbers them, 1 where the metadata says nothing."""
     kinds = _list(gguf, values, "token_type") or [1] * len(tokens)
     if len(kinds) != len(tokens):
         raise SourceError(f"{gguf.path}: {len(kinds)} kinds for {len(tokens)} tokens: download it again")
+    wrong = next((kind for kind in kinds if type(kind) is not int or not 1 <= kind <= 6), None)
+    if wrong is not None:
+        raise SourceError(
+            f"{gguf.path}: {_PREFIX}token_type has {str(wrong)[:40]}, and 1 to 6 are expected: download it again"
+        )
+    return kinds
+
+
+def _around(gguf: Gguf, special: Mapping[str, str], name: str, key: str) -> str:
+    """Return a token that stands before or after each text. Templates know no token with blanks, colons and dollars."""
+    token = special.get(name, "")
+    if not token or any(c in ":$" or c.isspace() for c in token):
+        raise SourceError(f"{gguf.path}: {_PREFIX}{key} asks for a {name}, which is {token!r}: {BESIDE}")
+    return token
+
+
+def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
+    """Return BERT's tokenizer, from pieces that llama.cpp wrote with a mark before the first one of a word."""
+    kinds = _kinds(gguf, values, tokens)
     pieces = []
     for token, kind in zip(tokens, kinds, strict=True):
         whole = kind not in _NORMAL_TYPES or (token.startswith("[") and token.endswith("]"))
@@ -102,11 +121,11 @@ def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], specia
     words = pre_tokenizers.ByteLevel(add_prefix_space=bool(values.get("add_space_prefix")))
     digits = [pre_tokenizers.Digits(individual_digits=True)] if way == "smollm" else []
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, words]) if digits else words
-    kinds = _list(gguf, values, "token_type")
-    control = [token for token, kind in zip(tokens, kinds, strict=False) if kind not in _NORMAL_TYPES]
+    kinds = _kinds(gguf, values, tokens)
+    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind not in _NORMAL_TYPES]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
     around = [
-        special[name] if values.get(key) else ""
+        _around(gguf, special, name, key) if values.get(key) else ""
         for name, key in (("bos_token", "add_bos_token"), ("eos_token", "add_eos_token"))
     ]
     if any(around):

@@ -80,6 +80,25 @@ def test_the_artifact_holds_the_integers_of_the_file(encoder: Path, tmp_path: Pa
     assert np.array_equal(codes, variables["encoder/layer_1/self_attention/linear_0/weight"][64:])
 
 
+def test_a_line_of_a_vocabulary_is_a_token_whatever_is_in_it(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    pieces = pieces_of(tokenizer)
+    pieces[50] = "zq\u2028yq"
+    saved(tmp_path, bert_variables(model), None)
+    (tmp_path / "vocabulary.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8", newline="")
+    read = source_tokenizer(open_source(str(tmp_path)))
+    assert read.convert_tokens_to_ids(pieces[60]) == 60
+
+
+@pytest.mark.parametrize("epsilon", [0, False, "", [], float("inf")])
+def test_an_epsilon_that_is_none_is_refused(epsilon: object, encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    saved(tmp_path, bert_variables(model), pieces_of(tokenizer))
+    (tmp_path / "config.json").write_text(json.dumps({"layer_norm_epsilon": epsilon, "unk_token": "[UNK]"}))
+    with pytest.raises(SourceError, match="layer_norm_epsilon"):
+        open_source(str(tmp_path))
+
+
 def test_a_vocabulary_that_does_not_say_how_text_is_cut_is_refused(encoder: Path, tmp_path: Path) -> None:
     model, _ = opened(encoder)
     for pieces, says in (
@@ -112,6 +131,10 @@ def test_other_models_are_refused_by_name(tmp_path: Path) -> None:
         ({"encoder/layer_0/ffn/linear_0/bias": np.zeros(64, np.int8)}, "integers are read in matrices alone"),
         ({"encoder/layer_0/ffn/linear_0/weight_scale": np.ones(64, np.float32)}, "scales no integers"),
         ({"encoder/layer_0/self_attention/linear_0/weight": np.zeros((98, 32), np.float32)}, "has 98 rows for 3 parts"),
+        ({"encoder/layer_0/ffn/linear_0/beta": np.zeros(64, np.float32)}, "ffn/linear_0/beta has no place"),
+        ({"encoder/layernorm_embedding/weight": np.ones(32, np.float32)}, "layernorm_embedding/weight has no place"),
+        ({f"encoder/layer_{'9' * 5000}/ffn/linear_0/bias": np.zeros(64, np.float32)}, "damaged: a variable is called"),
+        ({"encoder/layer_9999999/ffn/linear_0/bias": np.zeros(64, np.float32)}, "linear_0/bias has no place"),
         ({"encoder/pre_norm": None}, "encoder/pre_norm is not there"),
         ({"encoder/scale_embeddings": None}, "encoder/scale_embeddings is not there"),
         ({"encoder/embeddings_merge": None}, "encoder/embeddings_merge is not there"),

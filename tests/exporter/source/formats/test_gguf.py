@@ -72,3 +72,12 @@ def test_any_cut_of_a_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "b.gguf").write_bytes(whole[:size])
         with pytest.raises(SourceError):
             read_gguf(tmp_path / "b.gguf")
+
+
+def test_a_tensor_begins_where_the_one_before_it_ends(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", {}, {"a": (F32, (8,), bytes(32)), "b": (F32, (8,), bytes(32))})
+    whole = path.read_bytes()
+    place = whole.index(struct.pack("<IQ", F32, 32))
+    path.write_bytes(whole[:place] + struct.pack("<IQ", F32, 0) + whole[place + 12 :])
+    with pytest.raises(SourceError, match="b begins at 0, and 32 is expected"):
+        read_gguf(path)
