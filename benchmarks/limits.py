@@ -1,4 +1,4 @@
-"""What a corpus of a thousand million texts would take on a cluster: costs measured here, the rest worked out and simulated.
+"""What a corpus of a billion texts would take on a cluster: costs measured here, the rest worked out and simulated.
 
     python -m benchmarks.limits [--texts 4096]
 
@@ -21,15 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from headway.calibration.corpus_shards import ROWS, open_corpus
-from headway.calibration.session import Session, save_up_to
-from headway.calibration.shard_sums import Counting, ShardSums, count_shards
+from headway.calibration.session import Session
+from headway.calibration.shard_sums import ShardSums, count_shards
 from headway.calibration.shards_on_ray import GROUPS
 from headway.exporter.bench.measure import machine
-from headway.exporter.capture.capture import capture_canonical
-from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.source.tokenizer import source_encoder
 
 from .data import sentences
+from .many_shards import prepared
 from .merge_tree import Cluster, simulate
 from .models import minilm
 from .results import save
@@ -41,7 +39,7 @@ PATIENCE = 10
 """Times the best time after which a simulated run counts as one that does not end."""
 
 LOST_PER_HOUR = 0.02
-"""How often each node is lost: once in 50 hours, which is what cheap machines that may be taken away do."""
+"""How often each node is lost: once in 50 hours. An assumption."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,8 @@ def measured(texts: int) -> Costs:
         lines = sentences()[:texts]
         (folder / "corpus.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         corpus = open_corpus([folder / "corpus.txt"], rows=-(-len(lines) // 2))
-        source, model = capture_canonical(str(minilm()))
-        encoder = source_encoder(source, folder)
-        anatomy = read_anatomy(model)
-        values = tuple(dict.fromkeys(str(p.input.name) for block in anatomy.blocks for p in block.projections))
-        counting = Counting(values, frozenset(values), True)
-        graph = folder / "model.onnx"
-        session = Session(graph, counting.names, save_up_to(model, counting.names, graph))
+        encoder, counting, graph, readers = prepared(str(minilm()), folder)
+        session = Session(graph, counting.names, readers)
         count_shards(session, encoder, corpus, [1], counting)  # the first run makes buffers
         start = time.perf_counter()
         halves = [count_shards(session, encoder, corpus, [number], counting) for number in range(2)]

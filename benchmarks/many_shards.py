@@ -11,6 +11,7 @@ than for a tenth. Writes JSON.
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from headway.exporter.bench.measure import machine
 from headway.exporter.capture.capture import capture_canonical
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.source.tokenizer import source_encoder
+from headway.text import TextEncoder
 
 from .results import save
 from tests.support import models
@@ -104,15 +106,20 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def ready(way: str, source: Path, corpus: Corpus, folder: Path) -> Callable[[], ShardSums]:
-    """Return what counts all shards in one of the `WAYS`."""
-    opened, model = capture_canonical(str(source))
+def prepared(source: str, folder: Path) -> tuple[TextEncoder, Counting, Path, dict[str, str]]:
+    """Write a source's graph to a folder. Return its encoder, what is counted of it, the graph, and what reads each value."""
+    opened, model = capture_canonical(source)
     encoder = source_encoder(opened, folder)
     anatomy = read_anatomy(model)
     values = tuple(dict.fromkeys(str(p.input.name) for block in anatomy.blocks for p in block.projections))
     counting = Counting(values, frozenset(values), True)
     graph = folder / "model.onnx"
-    readers = save_up_to(model, counting.names, graph)
+    return encoder, counting, graph, dict(save_up_to(model, counting.names, graph))
+
+
+def ready(way: str, source: Path, corpus: Corpus, folder: Path) -> Callable[[], ShardSums]:
+    """Return what counts all shards in one of the `WAYS`."""
+    encoder, counting, graph, readers = prepared(str(source), folder)
     if not way.startswith("Ray"):
         session = Session(graph, counting.names, readers)
         return lambda: count_here(session, encoder, corpus, counting, int(way.split()[0]))
@@ -136,14 +143,14 @@ def work(way: str, source: Path, files: list[Path]) -> dict[str, Any]:
     tokens, fingerprint, shards = sums.sums.tokens, sums.fingerprint(), len(corpus.shards)
     found = hashlib.sha256(fingerprint.encode())
     digest(sums.sums.results(), found)
-    workers = [peak for pid, peak in peaks.items() if pid != psutil.Process().pid] or [peaks[psutil.Process().pid]]
+    driver = peaks.pop(os.getpid())
     return {
         "texts": texts,
         "shards": shards,
         "tokens": tokens,
         "seconds": seconds,
-        "worker_peak": max(workers),
-        "driver_peak": peaks[psutil.Process().pid],
+        "worker_peak": max(peaks.values(), default=driver),
+        "driver_peak": driver,
         "digest": found.hexdigest(),
     }
 

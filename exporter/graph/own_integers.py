@@ -42,7 +42,9 @@ class Held:
             name = next(n for n, r in self.as_floats.items() if r == reason)
             said += f"; {count} as float32, which holds their values exactly ({name}: {reason})"
         if self.absent:
-            said += f"; {len(self.absent)} that it has not by their names ({self.absent[0]}): floats there, or left out"
+            said += (
+                f"; {len(self.absent)} not found in it under their names ({self.absent[0]}): floats there, or left out"
+            )
         return said
 
 

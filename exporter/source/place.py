@@ -11,7 +11,7 @@ from .formats.find_format import find_format
 from .overlay import overlay
 from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODULES, STATIC, SentenceModule, read_modules
-from .weight_files import check_file, has_weights, usual_names, weight_files
+from .weight_files import check_file, has_weights, hint_at, usual_names, weight_files
 from .word_models import of_words
 
 TOKENIZER_FILES = (
@@ -104,7 +104,7 @@ def locate(
             raise SourceError(f"{given}: a model of another format has no route {route!r}: leave #{route} out")
         read = _read_adapters(adapters, allow_pickle)
         place = Place(directory, (stored.file,), read, stored=stored)
-        return directory, read_modules(directory, route), place
+        return directory, read_modules(directory), place
     directory, modules, beside = with_base(given, route)
     home = modules[0].folder if modules else directory
     if of_words(modules) and file is None and not adapters:
@@ -118,8 +118,7 @@ def locate(
     if not static and not (home / "config.json").is_file():
         if has_weights(home):
             check_not_recurrent(home, weight_files(home, allow_pickle))
-        graphs = sorted(home.glob("*.onnx"))
-        hint = f"; to read {graphs[0].name}, give its path" if graphs else ""
+        hint = hint_at(home, "*.onnx")
         raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")
     if file is not None:
         check_file(file, allow_pickle)

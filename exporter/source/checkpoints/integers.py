@@ -51,6 +51,11 @@ def needed_zero(zero: Any) -> Any:
     return zero if zero is not None and bool(zero.any()) else None
 
 
+def cut_rows(tensor: Any, *, begin: int, end: int) -> Any:
+    """Return the rows of a tensor from `begin` to before `end`: a copy, unless that is all of them."""
+    return tensor if end - begin == len(tensor) else tensor[begin:end].clone()
+
+
 @dataclass(frozen=True)
 class Integers:
     """Integers of a weight that are read when they are needed; `shape` is that of the weight, `[out, in]`."""

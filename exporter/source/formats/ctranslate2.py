@@ -16,7 +16,7 @@ import numpy as np
 
 from ....errors import SourceError
 from ....json_file import read_any_json, read_json
-from ..checkpoints.integers import Integers, IntegerWeight
+from ..checkpoints.integers import Integers, IntegerWeight, cut_rows
 from ..checkpoints.state import StoredTensor
 from ..checkpoints.stored import Stored
 from .wordpiece import BESIDE, wordpiece
@@ -196,13 +196,14 @@ def _config(
 
 
 def _check_settings(path: Path, variables: Mapping[str, _Variable], numbers: Mapping[str, int]) -> None:
-    """Refuse settings by which CTranslate2 computes something else than BERT, also where they are absent and it takes its own."""
-    needed = {"encoder/pre_norm": 0, "encoder/scale_embeddings": 0}
+    """Refuse settings, also missing ones, by which CTranslate2 computes something other than BERT."""
+    expected = {"encoder/pre_norm": 0, "encoder/scale_embeddings": 0, "encoder/multi_query_attention": 0}
+    expected |= {"encoder/embeddings_merge": 1, "pooler_activation": 5}
+    needed = ["encoder/pre_norm", "encoder/scale_embeddings"]
     if "encoder/embeddings_1/weight" in variables:
-        needed["encoder/embeddings_merge"] = 1
+        needed.append("encoder/embeddings_merge")
     if "pooler_dense/weight" in variables:
-        needed["pooler_activation"] = 5
-    expected = {"encoder/embeddings_merge": 1, "pooler_activation": 5, "encoder/multi_query_attention": 0} | needed
+        needed.append("pooler_activation")
     if "encoder/num_heads" in numbers:
         expected["encoder/num_heads_kv"] = numbers["encoder/num_heads"]
     known = {*expected, "encoder/num_heads", "encoder/activation"}
@@ -212,7 +213,7 @@ def _check_settings(path: Path, variables: Mapping[str, _Variable], numbers: Map
     missing = next((name for name in needed if name not in numbers), None)
     if missing is not None:
         raise SourceError(
-            f"{path}: {missing} is not there, without which CTranslate2 computes something else than BERT: convert it again"
+            f"{path}: {missing} is not there, without which CTranslate2 computes something other than BERT: convert it again"
         )
     activation = numbers.get("encoder/activation", 0)
     if activation not in _ACTIVATIONS:
@@ -271,16 +272,12 @@ def _state(
         match = _LAYER.match(stem)
         layer = match[1] if match else None
         target = names.get(stem[match.end() :] if match else stem)
-        if target is None or part not in _PARTS:
+        if target is None or part not in (("gamma", "beta") if "norm" in target.lower() else ("weight", "bias")):
             raise SourceError(
                 f"{path}: the variable {name} has no place in {family} of transformers: give the model of transformers"
             )
         before, *others = target.format(layer).split(" ")
         paths = [before, *(f"{before.rpartition('.')[0]}.{other}" for other in others)]
-        if ("norm" in before.lower()) != (part in ("gamma", "beta")):
-            raise SourceError(
-                f"{path}: the variable {name} has no place in {family} of transformers: give the model of transformers"
-            )
         own = {
             f"{p}.{_PARTS[part]}": take for p, take in zip(paths, _shares(variable.shape[0], len(paths)), strict=True)
         }
@@ -330,14 +327,8 @@ def _floats(path: Path, name: str, variable: _Variable) -> StoredTensor:
 
 def _shares(rows: int, count: int) -> list[Callable[[Any], Any]]:
     """Return what takes each of `count` equal shares of the rows."""
-    if count == 1:
-        return [lambda rows: rows]
     size = rows // count
-    return [partial(_rows, begin=i * size, end=(i + 1) * size) for i in range(count)]
-
-
-def _rows(tensor: Any, *, begin: int, end: int) -> Any:
-    return tensor[begin:end].clone()
+    return [partial(cut_rows, begin=i * size, end=(i + 1) * size) for i in range(count)]
 
 
 def _lines(path: Path) -> list[str]:

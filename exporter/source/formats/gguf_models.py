@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import SourceError
-from ..checkpoints.integers import Integers
+from ..checkpoints.integers import Integers, cut_rows
 from ..checkpoints.state import StoredTensor, listed
 from ..checkpoints.stored import Stored
 from .gguf import Gguf
@@ -244,15 +244,11 @@ def _places(
     path = family.names.get(part)
     if path is None or ("{}" in path) != (layer is not None):
         return {}
-    take: Callable[[Any], Any] = _whole
+    take: Callable[[Any], Any] = partial(cut_rows, begin=0, end=shape[0])
     if family.turned and part in ("attn_q", "attn_k"):
         heads = config.get("num_key_value_heads") if part == "attn_k" else None
         take = partial(_turned, heads=heads or config["num_attention_heads"])
     return {f"{path.format(layer)}.{kind}": (take, shape[0])}
-
-
-def _whole(rows: Any) -> Any:
-    return rows
 
 
 def _fused(
@@ -279,7 +275,7 @@ def _fused(
 
 def _cut(rows: Any, *, begin: int, end: int, heads: int | None) -> Any:
     """Return some rows, in transformers' order where they are `heads` that llama.cpp reordered."""
-    part = rows[begin:end].clone()
+    part = cut_rows(rows, begin=begin, end=end)
     return part if heads is None else _turned(part, heads=heads)
 
 

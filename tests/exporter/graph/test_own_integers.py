@@ -122,7 +122,7 @@ def test_a_weight_that_was_changed_or_is_not_there_keeps_nothing() -> None:
     held = hold_integers(model, {"layer.weight": lambda: other, "gone.weight": lambda: read}, allowed="any")
     assert held.as_floats == {"layer.weight": "the canonical graph has it in another form"}
     assert held.absent == ["gone.weight"]
-    assert held.sentence().endswith("; 1 that it has not by their names (gone.weight): floats there, or left out")
+    assert held.sentence().endswith("; 1 not found in it under their names (gone.weight): floats there, or left out")
 
 
 def test_an_embedding_that_a_tied_head_reads_too_stays_float() -> None:

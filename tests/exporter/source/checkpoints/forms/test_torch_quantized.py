@@ -56,7 +56,9 @@ def test_integers_are_those_of_torchs_quantized_tensors(kind: str, tmp_path: Pat
     assert torch.equal(read.state[f"{QUERY}.bias"].read(), model.get_submodule(QUERY).bias())
     made = integers.exported(tmp_path / "m", found, tmp_path / "b")
     del found["pooler.dense"]
-    assert "6 of 6 quantized weights (6 as int8); 1 that it has not by their names" in made.manifest.source["form"][1]
+    assert (
+        "6 of 6 quantized weights (6 as int8); 1 not found in it under their names" in made.manifest.source["form"][1]
+    )
     integers.same_codes(tmp_path / "b", found)
 
 
