@@ -74,7 +74,10 @@ def test_integers_of_embeddings_are_read(tmp_path: Path) -> None:
     embedding.qconfig = torch.ao.quantization.float_qparams_weight_only_qconfig
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        stored = torch.ao.nn.quantized.Embedding.from_float(embedding).state_dict()
+        quantized = torch.ao.nn.quantized.Embedding.from_float(
+            embedding
+        )  # kept: its state shares the memory of its scales
+        stored = quantized.state_dict()
     make_model(tmp_path, num_hidden_layers=1)
     state: dict[str, Any] = integers.tensors(tmp_path)
     name = "embeddings.word_embeddings"
