@@ -34,12 +34,14 @@ from tests.exporter.source.checkpoints.forms import (
     test_bitsandbytes_4bit,
     test_bitsandbytes_8bit,
     test_compressed_tensors,
+    test_float8,
     test_gptq,
     test_hqq,
     test_scaled_integers,
+    test_torch_quantized,
     test_torchao,
 )
-from tests.support import checkpoints, integer_checkpoints, models
+from tests.support import checkpoints, integer_checkpoints, models, onnx_files, tool_forms
 
 WIDE = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
 RANK = 16
@@ -51,13 +53,17 @@ _NARROW = {"embedding_size": 128, "intra_bottleneck_size": 64, "true_hidden_size
 
 @dataclass(frozen=True)
 class Row:
-    """One form: what makes its checkpoint in a directory, and the sibling's task and sizes. `more`: options of `headway export`."""
+    """One form: what makes its checkpoint in a directory, and the sibling's task and sizes.
+
+    `more`: options of `headway export`. `file`: what the source is in the directory, where it is not the directory itself.
+    """
 
     name: str
     make: Callable[[Path], Any]
     task: str = "feature-extraction"
     sizes: tuple[tuple[str, int], ...] = ()
     more: tuple[str, ...] = ()
+    file: str = ""
 
 
 @contextmanager
@@ -75,6 +81,7 @@ def wide() -> Iterator[None]:
         mock.patch.dict(shared_projections.SIZES, WIDE),
         mock.patch.dict(tiny_bert.SIZES, WIDE),
         mock.patch.object(integer_checkpoints, "make_model", make_all_layers),
+        mock.patch.object(test_torch_quantized, "make_model", make_all_layers),
     ):
         yield
 
@@ -150,6 +157,24 @@ def _ctranslate2(folder: Path) -> Any:
     shutil.rmtree(plain)
 
 
+def _onnx(make: tool_forms.Make) -> Callable[[Path], Any]:
+    """Return what writes a file of a classifier as another tool makes it of the float file."""
+
+    def write(folder: Path) -> Path:
+        plain = onnx_files.torchscript_file(folder / "plain", "bert", 17, "eager")
+        made = tool_forms.form_of(plain, folder, make)
+        shutil.rmtree(plain.parent)
+        return made
+
+    return write
+
+
+def _torch_dynamic(folder: Path) -> Any:
+    """Write the state of a model whose linear layers torch quantizes, a scale for each output."""
+    return test_torch_quantized.make(folder, {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig})
+
+
+_FLOAT8 = test_float8.packing(torch.float8_e4m3fn, torch.ones(1, 1), ".weight_scale_inv")
 _TWO_OF_FOUR = range(2)
 _HALF = range(512)
 _QBERT = test_scaled_integers.settings(4, groups=4, packed=True)
@@ -182,6 +207,13 @@ ROWS = (
     Row("bitsandbytes, NF4", _quantized(test_bitsandbytes_4bit.packing("nf4", True), test_bitsandbytes_4bit.SETTINGS)),
     Row("GGUF, Q8_0", _gguf),
     Row("CTranslate2, int8", _ctranslate2),
+    Row("8-bit floats in blocks", _quantized(_FLOAT8, test_float8.BLOCKS)),
+    Row("torch dynamic, 8 bits", _torch_dynamic, more=("--allow-pickle",)),
+    Row(".onnx, dynamic int8", _onnx(tool_forms.dynamic()), CLASSIFIER, file="model.onnx"),
+    Row(".onnx, static int8, QDQ", _onnx(tool_forms.static("QDQ")), CLASSIFIER, file="model.onnx"),
+    Row(".onnx, static int8, QOperator", _onnx(tool_forms.static("QOperator")), CLASSIFIER, file="model.onnx"),
+    Row(".onnx, 4 bits in blocks", _onnx(tool_forms.blocks(block_size=32)), CLASSIFIER, file="model.onnx"),
+    Row(".onnx, fused, float16", _onnx(tool_forms.fused(half=True)), CLASSIFIER, file="model.onnx"),
     Row("LoRA adapter", _adapted),
 )  # fmt: skip
 

@@ -79,6 +79,7 @@ class Parity(TypedDict):
     ok: bool
     dtype: Literal["float32", "float16", "bfloat16", "bfloat16-weights", "int8"]
     reference: NotRequired[str | None]
+    empty_rows: NotRequired[bool]
     outputs: list[OutputDistance]
 
 

@@ -11,7 +11,7 @@ from .errors import HeadwayWarning, UsageError
 from .manifest import Manifest, check_files, check_whole
 from .opening import Checksums, check_padding, check_tensors, folder_of, open_one
 from .results import Outputs
-from .runners.base import Runner
+from .runners.base import NO_TOKEN, Limits, Runner
 from .runners.open import open_artifact, opened_files
 from .text import Text, TextEncoder
 
@@ -25,7 +25,7 @@ class TextModel:
         self.runner = runner
         info = manifest.tokenizer
         self.encoder = TextEncoder(path / info.file, info)
-        runner.vocabulary = manifest.anatomy.get("vocabulary")
+        runner.limits = Limits(manifest.anatomy.get("vocabulary"), bool(manifest.parity.get("empty_rows")))
         self._told_of_cuts = False
 
     @classmethod
@@ -112,6 +112,9 @@ class TextModel:
         `name` is what the warning calls the text, by default its number.
         """
         encodings = self.encoder.encode(texts, max_length)
+        empty = next((i for i, e in enumerate(encodings) if not e.ids), None)
+        if empty is not None and not self.runner.limits.empty_rows:
+            raise UsageError(f"text {empty}: {NO_TOKEN}")
         cuts = [self.encoder.truncated(e, max_length) for e in encodings]
         self._tell_of_cuts(cuts, max_length, name, stacklevel=4)
         return encodings, cuts

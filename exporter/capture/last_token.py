@@ -23,7 +23,7 @@ def check_last_token(model: Any, source: Source) -> None:
         return
     told = "no pad_token_id" if known is None else f"pad_token_id = {known}"
     raise SourceError(
-        f"{source.encoder_directory}: {type(model).__name__} reads its answer at the last token that is not padding, config.json has "
+        f"{source.place}: {type(model).__name__} reads its answer at the last token that is not padding, config.json has "
         f"{told}, and the tokenizer pads with {token!r}, {padding}: texts in a batch would get other answers than alone. Set "
         f"pad_token_id to {padding}, or the tokenizer's pad_token to the one that the model was trained with"
     )

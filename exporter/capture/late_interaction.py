@@ -19,7 +19,7 @@ def with_sides(source: Source, opened: Any) -> Source:
     """Return a source with the prompts, tokenizer and sides of its loaded model. SourceError for a side that no bundle reads."""
     if source.route is not None:
         raise SourceError(
-            f"{source.directory}: a Router of several vectors for each text is not read: save the modules of a route as a directory of "
+            f"{source.spec}: a Router of several vectors for each text is not read: save the modules of a route as a directory of "
             "their own"
         )
     modules = list(opened)
@@ -36,7 +36,7 @@ def _side(first: Any, masks: Sequence[Any], name: str, source: Source) -> Side:
     if expansion is not None:
         if not masks or not 1 <= expansion["length"] <= source.longest:
             raise SourceError(
-                f"{source.directory}: query_expansion of {expansion['length']} tokens needs a MultiVectorMask, and a model that takes as "
+                f"{source.spec}: query_expansion of {expansion['length']} tokens needs a MultiVectorMask, and a model that takes as "
                 f"many; this one takes {source.longest}: correct it"
             )
         side.expansion_length, side.attended = int(expansion["length"]), bool(expansion["attend"])

@@ -59,7 +59,7 @@ def _without_config(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[str]:
     """Return notes on tensors that the task does not need. SourceError names those that are missing, differ, or have no use."""
-    place = source.encoder_directory
+    place = source.place
     kept = {_short(k, model) for k in model.state_dict()}
     buffers = {k for k in _saved_names(source) if k.endswith(_BUFFERS) and _short(k, model) not in kept}
     # transformers reports no position_ids, whatever they are.
@@ -96,11 +96,11 @@ def _check_missing(source: Source, missing: list[str], unexpected: list[str]) ->
         return
     if any(k.endswith("_orig") for k in unexpected):
         raise SourceError(
-            f"{source.encoder_directory}: {missing[0]} is stored in two parts (…_orig and …_mask): call torch.nn.utils.prune.remove "
+            f"{source.place}: {missing[0]} is stored in two parts (…_orig and …_mask): call torch.nn.utils.prune.remove "
             "on every pruned module, and save the model again"
         )
     raise SourceError(
-        f"{source.encoder_directory}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
+        f"{source.place}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
         f"({', '.join(missing[:3])}): choose another `task` (--task), or give the fine-tuned checkpoint"
     )
 
@@ -178,7 +178,7 @@ def _head_tensors(source: Source, model: Any) -> set[str]:
 
 def _no_use(source: Source, model: Any, unused: list[str]) -> str:
     listed = ", ".join(unused[:_NAMED]) + (f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else "")
-    message = f"{source.encoder_directory}: {type(model).__name__} of transformers has no use for {listed}"
+    message = f"{source.place}: {type(model).__name__} of transformers has no use for {listed}"
     close = close_to(unused)
     if close:
         message += f" (close to {' and '.join(close)}, but not as those are saved)"

@@ -1,6 +1,7 @@
 """Capture an existing `.onnx` file. It is read lazily, so that files of any size fit; ONNX Runtime runs it as the reference."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def capture_onnx(source: Source) -> Captured:
     reference = OnnxReference(source)
     reference.session  # noqa: B018  opens now, so that a damaged file is reported before any work
     axes = reference.axes if has_free_axes(model) else {}  # a fixed shape is refused later, with its name
-    return Captured(model, reference, source, axes=axes)
+    return Captured(model, reference, replace(source, form=reading.sentences), axes=axes)
 
 
 def _read(path: Path) -> Reading:

@@ -34,6 +34,7 @@ def read_forms(model: ir.Model, path: Path) -> Reading:
         common.InlinePass()(model)
     for form in known_forms():
         found = [n for n in model.graph if (domain_of(n), n.op_type) in form.operators]
+        reading.operators.update(node.op_type for node in found)
         if found or form.always:
             form.read(reading, found)
             remove_unused(model)
@@ -43,9 +44,9 @@ def read_forms(model: ir.Model, path: Path) -> Reading:
 
 
 def say(reading: Reading) -> None:
-    """Warn of what was done that a user has to know."""
-    for note in reading.notes:
-        warnings.warn(f"{reading.path}: {note}", HeadwayWarning, stacklevel=3)
+    """Warn of what the file is, and of what was done."""
+    for sentence in reading.sentences:
+        warnings.warn(f"{reading.path}: {sentence}", HeadwayWarning, stacklevel=3)
 
 
 def _is_of_a_form(node: ir.Node) -> bool:

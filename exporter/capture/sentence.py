@@ -34,7 +34,7 @@ def load_sentence(source: Source) -> Any:
         )
     except Exception as error:  # whatever transformers, safetensors and torch raise
         raise SourceError(
-            f"{source.directory}: sentence-transformers cannot open the model: {first_lines(error)}"
+            f"{source.spec}: sentence-transformers cannot open the model: {first_lines(error)}"
         ) from error
     return opened.float().eval()
 

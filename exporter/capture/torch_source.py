@@ -97,10 +97,11 @@ def _load_transformers(source: Source) -> Any:
             **undone_config(source),
         )
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
-        raise SourceError(f"{source.directory}: the model does not load: {first_lines(error)}") from error
+        said = first_lines(error).replace(str(source.encoder_directory), str(source.place))
+        raise SourceError(f"{source.place}: the model does not load: {said}") from error
     if hasattr(model, "encoder") and hasattr(model, "decoder"):
         raise SourceError(
-            f"{source.directory}: {type(model).__name__} is an encoder with a decoder, and only encoders are exported: if the family has "
+            f"{source.place}: {type(model).__name__} is an encoder with a decoder, and only encoders are exported: if the family has "
             "a class for its encoder alone, name it in architectures of config.json"
         )
     return model

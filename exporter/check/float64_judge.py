@@ -56,6 +56,8 @@ def settled(
     worst: dict[str, OutputParity] = {}
     try:
         for case, wanted in zip(cases, expected, strict=True):
+            if case.empty_rows:
+                continue
             got = actual(case.feeds)
             if all(o.ok for o in _on_case(case, wanted, got, per_token, parity)):
                 continue

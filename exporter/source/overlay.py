@@ -10,6 +10,8 @@ from typing import Any
 
 from ...scratch import scratch
 
+_ORIGINS: dict[Path, Path] = {}
+
 
 @cache
 def _open() -> ExitStack:
@@ -19,16 +21,21 @@ def _open() -> ExitStack:
 
 
 def overlay(
-    directories: Iterable[Path], *, without: Iterable[str] = (), config: Mapping[str, Any] | None = None
+    directories: Iterable[Path],
+    *,
+    without: Iterable[str] = (),
+    config: Mapping[str, Any] | None = None,
+    origin: Path | None = None,
 ) -> Path:
     """Return a temporary directory with links to the files and folders of `directories`, those of the first one first.
 
     Names in `without` are left out; `config` becomes its config.json. It has the name of the first directory, and is removed when
-    the process ends.
+    the process ends. `origin` is what the user knows it by, by default the first directory.
     """
     first, *others = directories
     folder = Path(_open().enter_context(scratch())) / (first.resolve().name or "model")
     folder.mkdir()
+    _ORIGINS[folder] = origin or first
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     gone = set(without)
@@ -37,3 +44,12 @@ def overlay(
             if entry.name not in gone and not (folder / entry.name).exists():
                 (folder / entry.name).symlink_to(entry.resolve())
     return folder
+
+
+def origin_of(path: Path) -> Path:
+    """Return what messages call a path: that which the user gave, where the path is in a directory that was laid over it."""
+    for folder in (path, *path.parents):
+        if folder in _ORIGINS:
+            origin = origin_of(_ORIGINS[folder])
+            return origin if origin.is_file() else origin / path.relative_to(folder)
+    return path

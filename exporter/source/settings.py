@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import SourceError
 from ...json_file import read_json
 from . import config_keys
+from .overlay import origin_of
 from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODEL_CONFIG, MODULES, STATIC, SentenceModule
 from .source import EMBEDDING_TASKS, Source, architectures, task_of_architecture
@@ -52,12 +53,13 @@ def check_settings(source: Source) -> None:
     config, tokenizer = (source.encoder_directory / n for n in ("config.json", "tokenizer_config.json"))
     for path in (config, tokenizer):
         _check_own_code(path, source)
+    config = origin_of(config)
     _check_architectures(source, config)
     if not source.config.get("model_type"):
         check_not_recurrent(config, source.weights)
     _check_config(source.config, config)
     if tokenizer.is_file():
-        _check_known(read_json(tokenizer), config_keys.TOKENIZER, tokenizer, "transformers' tokenizers")
+        _check_known(read_json(tokenizer), config_keys.TOKENIZER, origin_of(tokenizer), "transformers' tokenizers")
     if source.judge_class is not None and source.sentence_modules:
         _check_modules(source, source.directory)
 
@@ -66,7 +68,7 @@ def _check_static(source: Source) -> None:
     assert source.directory is not None
     if source.judge_class is None:
         raise SourceError(
-            f"{source.directory}: tokens are looked up and no encoder runs, so that there is nothing for task {source.task!r}: leave "
+            f"{source.spec}: tokens are looked up and no encoder runs, so that there is nothing for task {source.task!r}: leave "
             "`task` (--task) out"
         )
     _check_modules(source, source.directory)
@@ -100,7 +102,7 @@ def _check_own_code(path: Path, source: Source) -> None:
     if named:
         code = next(iter(named.values())) if isinstance(named, dict) else named
         raise SourceError(
-            f"{path}: auto_map names the model's own code ({code}), which is never run from a directory: {FACTORY}, or delete "
+            f"{origin_of(path)}: auto_map names the model's own code ({code}), which is never run from a directory: {FACTORY}, or delete "
             "auto_map if transformers' own class is meant"
         )
 

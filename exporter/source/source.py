@@ -14,6 +14,7 @@ from ..recipe.recipe import split_route
 from .bounds import check_bounds, limit
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.read import read_checkpoint
+from .overlay import origin_of
 from .place import TOKENIZER_FILES, locate
 from .sentence_modules import STATIC, SentenceModule, library_class, read_modules
 from .setfit_head import SetFitHead, read_head
@@ -67,6 +68,7 @@ class Source:
     tensors of a compressed form, undone; it is None where the files are as their own library reads them. `zeros` says what zeros the
     weights have, and `cut` whether some were cut away: known once the graph is captured. `probed` is how many tokens the loaded
     model's position embeddings cover, where running it told.
+    `form` has the sentences about a file of ONNX in another tool's form, known once it is read.
     `route` is that of the Router whose modules these are. `prompts`, `sides` and `tokenizer` are those of a loaded multi-vector model,
     where its library reads them from several places.
     """
@@ -85,6 +87,7 @@ class Source:
     cut: bool = False
     probed: int | None = None
     head: SetFitHead | None = None
+    form: tuple[str, ...] = ()
     route: str | None = None
     prompts: Mapping[str, str] | None = None
     sides: Mapping[str, Side] = field(default_factory=dict)
@@ -95,12 +98,18 @@ class Source:
         """What compressed forms the source has, a sentence for each; the head of SetFit is one."""
         forms = self.checkpoint.sentences if self.checkpoint is not None else ()
         classes = (f"SetFit head of {len(self.head.labels)} classes",) if self.head is not None else ()
-        return (*forms, *classes, *self.zeros)
+        return (*forms, *classes, *self.form, *self.zeros)
 
     @property
     def encoder_directory(self) -> Path | None:
         """The directory of the encoder's config, weights and tokenizer: that of the first module, where there are modules."""
         return self.sentence_modules[0].folder if self.sentence_modules else self.directory
+
+    @property
+    def place(self) -> Path:
+        """What messages call the encoder's directory; the file or directory that it was laid out from, where it was."""
+        assert self.encoder_directory is not None
+        return origin_of(self.encoder_directory)
 
     @property
     def is_static(self) -> bool:

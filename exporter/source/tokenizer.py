@@ -94,11 +94,11 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
     if known is not None:
-        check_embedded(encoder, int(known), f"{source.directory}", f"config.json says vocab_size = {known}")
+        check_embedded(encoder, int(known), f"{source.spec}", f"config.json says vocab_size = {known}")
     added = encoder.tokenizer.num_special_tokens_to_add(is_pair=False)
     if info.max_length <= added:
         raise SourceError(
-            f"{source.directory}: a text may have {info.max_length} tokens, and the tokenizer adds {added}: nothing is left of it. "
+            f"{source.spec}: a text may have {info.max_length} tokens, and the tokenizer adds {added}: nothing is left of it. "
             "See max_position_embeddings in config.json and model_max_length in tokenizer_config.json"
         )
     return encoder

@@ -1,6 +1,7 @@
 """Define what every runner offers, and split batches of mixed lengths."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +12,21 @@ GROUP_COST = 16
 """Cost of one more run, in tokens of work. Where splitting a batch by length saves less, it gains nothing."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a model answers as its source does: ids from 0 to `vocabulary`, where it is known, and rows without a token or not."""
+
+    vocabulary: int | None = None
+    empty_rows: bool = True
+
+
 class Runner(Protocol):
     """An opened artifact. Inputs and outputs are numpy arrays by name."""
 
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
-    vocabulary: int | None
-    """How many token ids there are, where it is known; others are refused."""
+    limits: Limits
+    """What is refused; nothing until a bundle says it."""
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a batch: inputs int64 `[batch, sequence]`, outputs float32."""
@@ -25,6 +34,7 @@ class Runner(Protocol):
 
 
 _IDS, _MASK, _TYPES = "input_ids", "attention_mask", "token_type_ids"
+NO_TOKEN = "there is no token, and what this artifact answers then is not what its source does; leave it out"
 _FILLED = {_MASK: 1, _TYPES: 0}
 """What an input holds that is left out: every token is one of a text, and of the first text."""
 
@@ -32,13 +42,13 @@ _FILLED = {_MASK: 1, _TYPES: 0}
 def prepared(
     feeds: Mapping[str, np.ndarray],
     names: Sequence[str],
-    vocabulary: int | None = None,
+    limits: Limits = Limits(),
     dtypes: Mapping[str, np.dtype] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the inputs `names` of a batch, as int64 or the `dtypes` given; mask and token types may be missing.
 
-    UsageError for other inputs that are missing, shapes that differ, and ids that the model has no embedding for: a runtime would
-    wrap negative ones around, or read beyond the table.
+    UsageError for other inputs that are missing, shapes that differ, ids that the model has no embedding for (a runtime would
+    wrap negative ones around, or read beyond the table), and rows without a token where `limits` has none.
     """
     ids = np.asarray(feeds[_IDS]) if _IDS in feeds else None
     arrays = {}
@@ -57,7 +67,12 @@ def prepared(
             array = array.astype((dtypes or {}).get(name, np.dtype(np.int64)), copy=False)
         arrays[name] = array
     if ids is not None and _IDS in arrays and ids.size:
-        _check_ids(ids, vocabulary)
+        _check_ids(ids, limits.vocabulary)
+    mask = arrays.get(_MASK)
+    if mask is not None and not limits.empty_rows:
+        empty = np.argwhere(~mask.any(axis=-1))
+        if len(empty):
+            raise UsageError(f"{_MASK}, row {', '.join(map(str, empty[0]))}: {NO_TOKEN}")
     return arrays
 
 

@@ -10,7 +10,7 @@ import onnxruntime
 from ..errors import TargetError, UsageError
 from ..kernels.cpu import MISSING, library_path
 from ..processor import X64_PRECISION, adds_bytes_exactly
-from .base import group_by_length, prepared, put_rows, real_lengths
+from .base import Limits, group_by_length, prepared, put_rows, real_lengths
 
 _DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 """numpy's types by ONNX Runtime's names."""
@@ -72,7 +72,7 @@ class OrtRunner:
             raise TargetError(f"{model}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from error
         check_loaded(model, providers, self.session.get_providers())
         self.input_names = tuple(i.name for i in self.session.get_inputs())
-        self.vocabulary: int | None = None
+        self.limits = Limits()
         self._dtypes = {i.name: np.dtype(_DTYPES[i.type]) for i in self.session.get_inputs() if i.type in _DTYPES}
         self._regroup = bool(chosen.get("regroup", False))
         outputs = self.session.get_outputs()
@@ -81,7 +81,7 @@ class OrtRunner:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a batch: inputs int64 `[batch, sequence]`, outputs by name, float32."""
-        wanted = prepared(feeds, self.input_names, self.vocabulary, self._dtypes)
+        wanted = prepared(feeds, self.input_names, self.limits, self._dtypes)
         mask = wanted.get("attention_mask", feeds.get("attention_mask"))
         if not self._regroup or mask is None or mask.ndim != 2 or mask.all():
             return self._run(wanted)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import TargetError
 from ..json_file import read_json
-from .base import prepared, put_rows, real_lengths
+from .base import Limits, prepared, put_rows, real_lengths
 
 PROGRAM_FILE = "model.pte"
 RECORD_FILE = "model.pte.json"
@@ -32,7 +32,7 @@ class RowRunner:
     def __init__(self, inputs: list[str], outputs: list[tuple[str, int | None]], *, max_length: int, cut_padding: bool):
         self.input_names = tuple(inputs)
         self.output_names = tuple(name for name, _ in outputs)
-        self.vocabulary: int | None = None
+        self.limits = Limits()
         self.max_length = max_length
         self._axes = dict(outputs)
         self._cut = cut_padding
@@ -44,7 +44,7 @@ class RowRunner:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a batch: inputs int64 `[batch, sequence]`, outputs by name, float32. TargetError for a text that is too long."""
-        wanted = prepared(feeds, self.input_names, self.vocabulary)
+        wanted = prepared(feeds, self.input_names, self.limits)
         shape = next(iter(wanted.values())).shape
         mask = feeds.get("attention_mask")
         lengths = real_lengths(mask) if self._cut and mask is not None else np.full(shape[0], shape[1])

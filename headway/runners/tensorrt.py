@@ -19,7 +19,7 @@ import numpy as np
 
 from ..engine.record import PLAN_FILE, read_plan, read_record
 from ..errors import TargetError, UsageError
-from .base import check_mask, prepared, put_rows, real_lengths
+from .base import Limits, check_mask, prepared, put_rows, real_lengths
 
 _MAGIC = b"vtrt"
 
@@ -182,7 +182,7 @@ class EngineRunner:
         is_input = {n: self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
         self.input_names = tuple(n for n in names if is_input[n])
         self.output_names = tuple(n for n in names if not is_input[n])
-        self.vocabulary: int | None = None
+        self.limits = Limits()
         self._lock = threading.Lock()
         self.stream = device.cudaStreamCreate()
         self._how = _context_settings(trt, self.engine, captured=regroup)
@@ -207,7 +207,7 @@ class EngineRunner:
 
         UsageError for a sequence longer than every profile, or a mask that the engine's kernels do not take.
         """
-        wanted = {n: np.ascontiguousarray(a) for n, a in prepared(feeds, self.input_names, self.vocabulary).items()}
+        wanted = {n: np.ascontiguousarray(a) for n, a in prepared(feeds, self.input_names, self.limits).items()}
         batch, length = wanted[self.input_names[0]].shape
         mask = feeds.get("attention_mask")
         if self.padding_behind and mask is not None:

@@ -17,7 +17,7 @@ class QueuedRunner:
     def __init__(self, runner: Runner, add: Callable[[Waiting], None], per_token: frozenset[str], timeout: float):
         self.input_names = runner.input_names
         self.output_names = runner.output_names
-        self.vocabulary = runner.vocabulary
+        self.limits = runner.limits
         self._add = add
         self._per_token = per_token
         self._timeout = timeout
@@ -37,7 +37,7 @@ class QueuedRunner:
 
         Rows with padding after the text alone are queued one by one. Other batches, and rows of several texts, run as they are.
         """
-        arrays = prepared(feeds, self.input_names, self.vocabulary)
+        arrays = prepared(feeds, self.input_names, self.limits)
         ids = arrays[_IDS]
         mask = arrays.get(_MASK, np.asarray(feeds[_MASK]) if _MASK in feeds else np.ones_like(ids))
         types = arrays.get(_TYPES, np.zeros_like(ids))

@@ -64,7 +64,7 @@ def measure_bundle(bundle: Bundle, p99: float) -> SpeedTable:
         bundle.runner,
         p99,
         longest=manifest.tokenizer.max_length,
-        vocabulary=bundle.runner.vocabulary or bundle.encoder.tokenizer.get_vocab_size(),
+        vocabulary=bundle.runner.limits.vocabulary or bundle.encoder.tokenizer.get_vocab_size(),
         several=manifest.task == "multiple-choice",
     )
 

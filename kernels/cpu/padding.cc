@@ -126,7 +126,7 @@ class RestorePadding {
 };
 
 // packed [tokens, width], cu_seqlens [sequences + 1] → y [sequences, width]: the first token of each, or the sum of its tokens
-// (attribute `mode`: "first" or "sum"); zeros for a sequence without tokens.
+// (attribute `mode`: "first" or "sum"). The sum of no tokens is zero; a sequence without a first one is an error.
 class PoolTokens {
  public:
   static constexpr const char* kName = "PoolTokens";
@@ -148,6 +148,8 @@ class PoolTokens {
     float* y = context.output<float>(0, {static_cast<int64_t>(sequences.size()), width});
     for (const Sequence& one : sequences) {
       const float* from = packed.data + one.first * width;
+      if (one.length == 0 && !sum_)
+        throw Error("sequence " + std::to_string(&one - sequences.data()) + " has no token, and its first one is needed");
       if (one.length == 0) std::fill_n(y, width, 0.0f);
       else std::copy_n(from, width, y);
       for (int64_t token = 1; sum_ && token < one.length; ++token)

@@ -1,5 +1,6 @@
 """One tiny classifier in the forms in which other tools write it, and what has to hold of each when it is read."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -91,8 +92,14 @@ def fused(*, half: bool = False, **options: object) -> Make:
         chosen = FusionOptions("bert")
         for name, value in options.items():
             setattr(chosen, name, value)
+        sizes = json.loads((plain.parent / "config.json").read_text())
         model = optimizer.optimize_model(
-            str(plain), model_type="bert", num_heads=4, hidden_size=32, opt_level=0, optimization_options=chosen
+            str(plain),
+            model_type="bert",
+            num_heads=sizes["num_attention_heads"],
+            hidden_size=sizes["hidden_size"],
+            opt_level=0,
+            optimization_options=chosen,
         )
         if half:
             model.convert_float_to_float16(keep_io_types=False)

@@ -1,5 +1,6 @@
 """Define what a reader of one form is, and what all readers share: checked constants, weights with their integers, refusals."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,14 @@ class Reading:
     path: Path
     notes: list[str] = field(default_factory=list)
     rounded: list[str] = field(default_factory=list)
+    operators: Counter[str] = field(default_factory=Counter)
+    """How many operators of these forms the file has."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a user is told of the file: its operators of these forms, and what was done; nothing of a plain file."""
+        listed = ", ".join(f"{count} {name}" for name, count in sorted(self.operators.items()))
+        return (*([f"ONNX file as another tool writes it: {listed}"] if listed else []), *self.notes)
 
     @property
     def graph(self) -> ir.Graph:

@@ -86,7 +86,9 @@ def is_ctranslate2(directory: Path) -> bool:
         if len(first) < 6:
             return False
         version, length = struct.unpack("<IH", first)
-        return version in range(1, 16) and 4 < length < 64 and file.read(length).endswith(b"Spec\0")
+        name = file.read(length)
+        is_cut = len(name) < length  # which is said where the file is read
+        return version in range(1, 16) and 4 < length < 64 and (name.endswith(b"Spec\0") or is_cut)
 
 
 def read_ctranslate2(directory: Path) -> Stored:

@@ -29,7 +29,7 @@ def find_format(path: Path) -> tuple[Path, Stored] | None:
         for name in (*_TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "README.md", "LICENSE")
     ]
     gone = [entry.name for entry in home.iterdir() if entry not in kept]
-    folder = overlay([home], without=gone, config=stored.config)
+    folder = overlay([home], without=gone, config=stored.config, origin=path)
     if not beside:
         stored.write_tokenizer(folder)
     _write_modules(folder, stored)

@@ -136,6 +136,9 @@ def _read(path: Path, data: mmap.mmap) -> Gguf:
         kinds[name] = BLOCKS[kind].name
         if BLOCKS[kind].integers is not None and len(shape) == 2:
             integers[name] = _integers(path, shape, kind, begin + offset)
+    surplus = len(data) - begin - expected
+    if stored and surplus > 0:
+        raise SourceError(f"{path}: damaged: {surplus:,} bytes behind the last tensor; download it again")
     return Gguf(path, metadata, stored, kinds, integers)
 
 

@@ -167,9 +167,10 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
         theta = float(values.get("rope.freq_base", _FREQ_BASE))
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
     size = config["hidden_size"] // max(config["num_attention_heads"], 1)
-    if values.get("rope.dimension_count", size) != size:
+    rotated = values.get("rope.dimension_count", size)
+    if type(rotated) is not int or rotated != size:
         raise SourceError(
-            f"{gguf.path}: rope.dimension_count = {values['rope.dimension_count']} of {size} features in a head are rotated, which is "
+            f"{gguf.path}: rope.dimension_count = {str(rotated)[:40]} of {size} features in a head are rotated, which is "
             "not followed: give the model in the format of transformers"
         )
     return config
@@ -189,9 +190,10 @@ def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None
             f"{gguf.path}: attention.causal = {str(causal)[:40]}, which {family.settings['architectures'][0]} of transformers "
             "does not follow: give the model in the format of transformers"
         )
-    if values.get("pooling_type", 0) not in (0, *_POOLING):
+    pooling = values.get("pooling_type", 0)
+    if type(pooling) is not int or pooling not in (0, *_POOLING):
         raise SourceError(
-            f"{gguf.path}: pooling_type = {values['pooling_type']}, and {', '.join(f'{n} ({p})' for n, p in _POOLING.items())} are read: "
+            f"{gguf.path}: pooling_type = {str(pooling)[:40]}, and {', '.join(f'{n} ({p})' for n, p in _POOLING.items())} are read: "
             "give the model in the format of transformers"
         )
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from ....errors import TargetError, UsageError
@@ -17,7 +18,17 @@ from ....manifest import Manifest
 from ....processor import X64_PRECISION
 from ....runners.ort import OrtRunner
 from ...graph.anatomy import Anatomy
-from ...graph.edit import attribute_float, attribute_int, attribute_string, insert, nodes, put, remove_unused, replace
+from ...graph.edit import (
+    attribute_float,
+    attribute_int,
+    attribute_string,
+    initializer,
+    insert,
+    nodes,
+    put,
+    remove_unused,
+    replace,
+)
 from ...graph.head_layout import repeat_shared_heads
 from ...graph.mask import MASKED, PADDING_BIAS, padding_mask
 from ...graph.parts import UNREAD
@@ -198,6 +209,15 @@ def card_lines(manifest: Manifest) -> list[str]:
     return ["", f"Weights are stored as bfloat16. {FAST_ON}"]
 
 
+@dataclass(frozen=True)
+class _Padding:
+    """The mask as int32 `[batch, sequence]`; a boolean scalar, true without padding; a float `[batch, 1, 1]`, 0 for empty rows."""
+
+    mask: ir.Value
+    full: ir.Value
+    filled: ir.Value
+
+
 class _AttentionLowering:
     """Lower the attentions of one graph to `MultiHeadAttention`.
 
@@ -207,7 +227,7 @@ class _AttentionLowering:
 
     def __init__(self, graph: ir.Graph):
         self.graph = graph
-        self._padding: tuple[ir.Value, ir.Value] | None = None
+        self._padding: _Padding | None = None
 
     def lower(self, node: ir.Node) -> None:
         """Replace one canonical attention."""
@@ -223,14 +243,12 @@ class _AttentionLowering:
                 insert(node, "MultiHeadAttention", inputs, name=stem, domain=CONTRIB, **self._common(node, result)),
             )
             return
-        mask, full = self._padding_of(bias, node)
-        branches = {"then_branch": list(heads), "else_branch": [*heads, None, mask]}
-        choice = ir.node(
-            "If",
-            [full],
-            attributes={name: self._branch(node, f"{stem}.{name}", inputs) for name, inputs in branches.items()},
-            name=stem,
-        )
+        padding = self._padding_of(bias, node)
+        branches = {
+            "then_branch": self._branch(node, f"{stem}.then_branch", list(heads)),
+            "else_branch": self._branch(node, f"{stem}.else_branch", [*heads, None, padding.mask], padding.filled),
+        }
+        choice = ir.node("If", [padding.full], attributes=branches, name=stem)
         choice.outputs[0].name = stem
         self.graph.insert_before(node, choice)
         replace(result, choice.outputs[0])
@@ -245,17 +263,25 @@ class _AttentionLowering:
             "unidirectional": attribute_int(node, "is_causal", 0),
         }
 
-    def _branch(self, node: ir.Node, name: str, inputs: list[ir.Value | None]) -> ir.Graph:
-        """Return a sub-graph with one attention, which reads its inputs from outside."""
+    def _branch(
+        self, node: ir.Node, name: str, inputs: list[ir.Value | None], filled: ir.Value | None = None
+    ) -> ir.Graph:
+        """Return a sub-graph with one attention, which reads its inputs from outside. Rows that are not `filled` give zeros."""
         common = self._common(node, node.outputs[0])
         dtype, shape = common.pop("dtype"), common.pop("shape")
         inner = ir.node("MultiHeadAttention", inputs, domain=CONTRIB, attributes=common, name=name)
-        out = inner.outputs[0]
-        out.name, out.type, out.shape = name, ir.TensorType(dtype), shape
-        return ir.Graph([], [out], nodes=[inner], name=name)
+        own = [inner]
+        if filled is not None:
+            inner.outputs[0].name = f"{name}.attention"
+            own.append(ir.node("Mul", [inner.outputs[0], filled], name=f"{name}.filled"))
+        for each in own:
+            each.outputs[0].type, each.outputs[0].shape = ir.TensorType(dtype), shape
+        out = own[-1].outputs[0]
+        out.name = name
+        return ir.Graph([], [out], nodes=own, name=name)
 
-    def _padding_of(self, bias: ir.Value, anchor: ir.Node) -> tuple[ir.Value, ir.Value]:
-        """Return the mask as int32 `[batch, sequence]`, and a boolean scalar: true where the batch has no padding."""
+    def _padding_of(self, bias: ir.Value, anchor: ir.Node) -> _Padding:
+        """Return what the graph says of padding, computed once."""
         if self._padding is None:
             mask = padding_mask(bias)
             i32 = ir.DataType.INT32
@@ -265,8 +291,21 @@ class _AttentionLowering:
             least = insert(anchor, "ReduceMin", [short], name="attention_mask.least", dtype=i32, shape=[], keepdims=0)
             to = int(ir.DataType.BOOL)
             full = insert(anchor, "Cast", [least], name="attention_mask.full", dtype=ir.DataType.BOOL, shape=[], to=to)
-            self._padding = short, full
+            self._padding = _Padding(short, full, self._filled(short, anchor))
         return self._padding
+
+    def _filled(self, mask: ir.Value, anchor: ir.Node) -> ir.Value:
+        """Return a float `[batch, 1, 1]`: 1 for rows with a token, 0 for others, whose attention torch gives zeros."""
+        batch = (mask.shape or [None])[0]
+        axes = [initializer(self.graph, f"attention_mask.axis_{i}", np.array([i], np.int64)) for i in (1, 2)]
+        most = insert(
+            anchor, "ReduceMax", [mask, axes[0]], name="attention_mask.most", dtype=mask.dtype, shape=[batch, 1]
+        )
+        wide = insert(
+            anchor, "Unsqueeze", [most, axes[1]], name="attention_mask.any", dtype=mask.dtype, shape=[batch, 1, 1]
+        )
+        f32 = ir.DataType.FLOAT
+        return insert(anchor, "Cast", [wide], name="attention_mask.filled", dtype=f32, shape=[batch, 1, 1], to=int(f32))
 
 
 def _gelu(node: ir.Node) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....kernels.tensorrt_plugin import NAMESPACE
-from ....runners.base import check_mask, prepared
+from ....runners.base import Limits, check_mask, prepared
 
 
 class TypedRunner:
@@ -21,7 +21,7 @@ class TypedRunner:
         self.graph = TypedGraph(ir.load(model))
         self.padding_behind = any(n.domain == NAMESPACE for n in self.graph.nodes)
         self.input_names = tuple(str(v.name) for v in self.graph.inputs)
-        self.vocabulary: int | None = None
+        self.limits = Limits()
         self.output_names = tuple(str(v.name) for v in self.graph.outputs)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -29,6 +29,6 @@ class TypedRunner:
 
         if self.padding_behind:
             check_mask(feeds["attention_mask"])
-        wanted = prepared(feeds, self.input_names, self.vocabulary)
+        wanted = prepared(feeds, self.input_names, self.limits)
         with torch.no_grad():
             return {name: value.numpy() for name, value in self.graph(wanted).items()}

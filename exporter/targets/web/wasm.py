@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import TargetError
-from ....runners.base import prepared
+from ....runners.base import Limits, prepared
 
 WORKER = Path(__file__).parent / "page" / "worker.mjs"
 PACKAGE = "onnxruntime-web"
@@ -53,12 +53,12 @@ class WasmRunner:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         hello = self._receive()
         self.input_names = tuple(hello["inputs"])
-        self.vocabulary: int | None = None
+        self.limits = Limits()
         self.output_names = tuple(hello["outputs"])
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run one batch: inputs int64 `[batch, sequence]` → outputs by name."""
-        wanted = prepared(feeds, self.input_names, self.vocabulary)
+        wanted = prepared(feeds, self.input_names, self.limits)
         arrays = {name: np.ascontiguousarray(array) for name, array in wanted.items()}
         header = {"tensors": [{"name": n, "type": str(a.dtype), "dims": a.shape} for n, a in arrays.items()]}
         text = json.dumps(header).encode()

@@ -204,3 +204,24 @@ def test_logits_with_weights_in_bfloat16_are_judged_by_their_differences() -> No
     reference, got = np.array([[1.0, 0.1]]), np.array([[1.0, 0.14]])
     judged = compare([CASE], [{"logits": reference}], lambda _: {"logits": got}, per_token=[], dtype="bfloat16-weights")
     assert judged.ok and judged.outputs[0].cosine < 0.9999
+
+
+EMPTY = Case("rows without a token", {"input_ids": MASK, "attention_mask": 0 * MASK}, empty_rows=True)
+
+
+@pytest.mark.parametrize("other", [1.0, 2.0, np.nan, None])
+def test_rows_without_a_token_decide_nothing_but_whether_they_are_answered(other: float | None) -> None:
+    """A runtime may refuse them, too."""
+    reference = {"y": np.ones((2, 3))}
+
+    def run(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if feeds["attention_mask"].any():
+            return reference
+        if other is None:
+            raise RuntimeError("no token")
+        return {"y": other * reference["y"]}
+
+    parity = compare([THREE[0], EMPTY], [reference, reference], run, per_token=[])
+    assert parity.ok and parity.cases == ["first"]
+    assert parity.empty_rows == (other == 1.0) == parity.to_json()["empty_rows"]
+    assert not compare([THREE[0]], [reference], run, per_token=[]).empty_rows, "not compared is not answered"

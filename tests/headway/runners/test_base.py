@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.errors import UsageError
-from headway.runners.base import check_mask, group_by_length, prepared, put_rows, real_lengths
+from headway.runners.base import Limits, check_mask, group_by_length, prepared, put_rows, real_lengths
 
 
 def cost(groups: list[np.ndarray], lengths: np.ndarray, fixed: int) -> int:
@@ -72,7 +72,7 @@ IDS = np.array([[1, 5, 2], [1, 2, 0]])
 
 
 def test_inputs_are_cast_and_those_that_may_be_missing_are_filled() -> None:
-    made = prepared({"input_ids": IDS.astype(np.int32)}, NAMES, 6)
+    made = prepared({"input_ids": IDS.astype(np.int32)}, NAMES, Limits(6))
     assert list(made) == list(NAMES) and all(a.dtype == np.int64 for a in made.values())
     assert made["input_ids"].tolist() == IDS.tolist()
     assert made["attention_mask"].all() and not made["token_type_ids"].any()
@@ -97,11 +97,11 @@ def test_inputs_are_cast_and_those_that_may_be_missing_are_filled() -> None:
 )
 def test_inputs_that_no_model_takes_are_named(feeds: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        prepared(feeds, NAMES, 6)
+        prepared(feeds, NAMES, Limits(6))
 
 
 def test_an_empty_batch_and_an_unknown_vocabulary_pass() -> None:
-    assert prepared({"input_ids": IDS[:0]}, NAMES, 6)["token_type_ids"].shape == (0, 3)
+    assert prepared({"input_ids": IDS[:0]}, NAMES, Limits(6))["token_type_ids"].shape == (0, 3)
     assert prepared({"input_ids": IDS + 1000}, NAMES)["input_ids"].max() == 1005
 
 
@@ -110,3 +110,16 @@ def test_other_inputs_are_handed_on_and_never_invented() -> None:
     assert prepared({"pixels": pixels}, ("pixels",))["pixels"] is pixels
     with pytest.raises(UsageError, match="the input position_ids is missing"):
         prepared({"input_ids": IDS}, ("input_ids", "position_ids"))
+
+
+def test_rows_without_a_token_are_refused_where_they_are_not_answered() -> None:
+    mask = np.array([[1, 0], [0, 0]])
+    feeds = {"input_ids": np.ones((2, 2), int), "attention_mask": mask}
+    names = ["input_ids", "attention_mask"]
+    assert prepared(feeds, names, Limits(empty_rows=True))["attention_mask"].tolist() == mask.tolist()
+    with pytest.raises(UsageError, match="attention_mask, row 1: there is no token"):
+        prepared(feeds, names, Limits(empty_rows=False))
+    choices = {name: np.stack([array, array[::-1]], axis=1) for name, array in feeds.items()}
+    with pytest.raises(UsageError, match="row 0, 1: there is no token"):
+        prepared(choices, names, Limits(empty_rows=False))
+    prepared({name: array[:1] for name, array in feeds.items()}, names, Limits(empty_rows=False))

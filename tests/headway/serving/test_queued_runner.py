@@ -7,6 +7,7 @@ import pytest
 
 import headway
 from headway.errors import UsageError
+from headway.runners.base import Limits
 from headway.serving.queued_runner import QueuedRunner
 from headway.serving.speed_table import SpeedTable
 from headway.serving.token_queue import Lanes, TokenQueue, Waiting
@@ -53,7 +54,7 @@ def test_padding_before_a_text_is_run_as_it_is(queued) -> None:
 
 def test_rows_of_several_texts_are_run_as_they_are() -> None:
     class Choosing:
-        input_names, output_names, vocabulary = ("input_ids",), ("logits",), None
+        input_names, output_names, limits = ("input_ids",), ("logits",), Limits()
 
         def run(self, feeds):
             return {"logits": feeds["input_ids"].sum(axis=-1)}
@@ -83,7 +84,7 @@ def test_what_does_not_fit_the_model_is_refused(queued) -> None:
 
 def test_the_error_of_a_batch_is_raised_and_waiting_ends() -> None:
     class Nothing:
-        input_names, output_names, vocabulary = ("input_ids",), ("x",), None
+        input_names, output_names, limits = ("input_ids",), ("x",), Limits()
 
         def run(self, feeds):
             raise NotImplementedError

@@ -81,3 +81,10 @@ def test_a_tensor_begins_where_the_one_before_it_ends(tmp_path: Path) -> None:
     path.write_bytes(whole[:place] + struct.pack("<IQ", F32, 0) + whole[place + 12 :])
     with pytest.raises(SourceError, match="b begins at 0, and 32 is expected"):
         read_gguf(path)
+
+
+def test_bytes_behind_the_last_tensor_are_refused(tmp_path: Path) -> None:
+    whole = write_gguf(tmp_path / "a.gguf", {}, ONE).read_bytes()
+    (tmp_path / "a.gguf").write_bytes(whole + bytes(64))
+    with pytest.raises(SourceError, match="64 bytes behind the last tensor"):
+        read_gguf(tmp_path / "a.gguf")

@@ -175,6 +175,8 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
         ({"bert.attention.layer_norm_epsilon": "small"}, {}, "layer_norm_epsilon = small: a number"),
         ({"bert.attention.causal": True}, {}, "attention.causal = True, which BertModel"),
         ({"bert.pooling_type": 4}, {}, "pooling_type = 4, and 1 (mean), 2 (cls), 3 (lasttoken) are read"),
+        ({"bert.pooling_type": True}, {}, "pooling_type = True, and 1 (mean)"),
+        ({"bert.rope.dimension_count": 8.0}, {}, "rope.dimension_count = 8.0 of 8 features"),
         ({"bert.attention.layer_norm_epsilon": float("inf")}, {}, "layer_norm_epsilon = inf: a number above 0"),
         ({"bert.attention.layer_norm_epsilon": None}, {}, "no attention.layer_norm_epsilon"),
         ({"bert.attention.causal": None}, {}, "attention.causal = True, which BertModel"),
