@@ -27,6 +27,7 @@ from headway.exporter.bench.measure import Case, CaseResult, feeds_for, machine
 from headway.exporter.capture import onnx_file
 from headway.exporter.capture.capture import capture
 from headway.exporter.export import export
+from headway.exporter.package.archive import pack
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source import source as sources
 
@@ -100,11 +101,13 @@ def measured(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
     bundles = {name: Bundle.open(folder / f"{name}.out", threads=1) for name in costs}
     form = bundles["form"].manifest
     nbytes = {name: _bytes(folder / f"{name}.out", b.manifest.artifact) for name, b in bundles.items()}
+    packed = {name: pack(folder / f"{name}.out", folder / f"{name}.tar.gz") for name in bundles}
     seconds = {name: recognizing(model) for name, model in models.items()}
     return {
         "machine": machine(),
         "sentences": form.source["form"],
         "bytes": nbytes,
+        "packed": packed,
         "latency": latency(bundles, rounds),
         "recognizing_seconds": seconds,
         "recognizing_share": {name: seconds[name] / costs[name].seconds for name in costs},

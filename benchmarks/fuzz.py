@@ -18,7 +18,7 @@ from rich.console import Console
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 
-from tests.support import fuzz, models
+from tests.support import fuzz, fuzz_inputs, models
 from tests.support.hand_made import decomposed
 
 PART = 1000
@@ -32,7 +32,9 @@ def make_inputs(folder: Path) -> list[fuzz.Input]:
     (folder / "onnx").mkdir()
     ir.save(decomposed("mul", "add", 0), folder / "onnx" / "model.onnx")
     export(Recipe(source=str(folder / "bert")), folder / "bundle")
-    return fuzz.inputs_of(folder / "bundle", folder / "bert", folder / "sentence", folder / "onnx", folder / "text")
+    bundle, source, sentence = folder / "bundle", folder / "bert", folder / "sentence"
+    first = fuzz_inputs.inputs_of(bundle, source, sentence, folder / "onnx", folder / "text")
+    return [*first, *fuzz_inputs.more_inputs(bundle, source, sentence, folder / "more")]
 
 
 def main() -> int:

@@ -65,7 +65,7 @@ def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[
     # transformers reports no position_ids, whatever they are.
     unexpected = sorted({*report["unexpected_keys"], *buffers})
     _check_shapes(place, model, report["mismatched_keys"])
-    _check_missing(source, sorted(report["missing_keys"]), unexpected)
+    _check_missing(source, model, sorted(report["missing_keys"]), unexpected)
     left = [k for k in unexpected if not _is_known_buffer(source, k)]
     if not left:
         return []
@@ -80,15 +80,15 @@ def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[
 def _check_shapes(place: Any, model: Any, mismatched: Collection[Any]) -> None:
     if mismatched:
         rows = sorted((str(key), tuple(saved), tuple(wanted)) for key, saved, wanted in mismatched)
-        listed = ", ".join(f"{key} is {list(saved)}, not {list(wanted)}" for key, saved, wanted in rows[:3])
-        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        listed = ", ".join(f"{key} is {list(saved)}, not {list(wanted)}" for key, saved, wanted in rows[:_NAMED])
+        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
         raise SourceError(
             f"{place}: config.json disagrees with the weights: {listed}{more}: correct the sizes in config.json, or give the weights "
             "that belong to it"
         )
 
 
-def _check_missing(source: Source, missing: list[str], unexpected: list[str]) -> None:
+def _check_missing(source: Source, model: Any, missing: list[str], unexpected: list[str]) -> None:
     """Refuse what transformers would fill with random numbers. A base model's pooler gives none of the outputs."""
     if source.task in ("feature-extraction", "sentence-embedding"):
         missing = [k for k in missing if not k.startswith("pooler.")]
@@ -99,9 +99,22 @@ def _check_missing(source: Source, missing: list[str], unexpected: list[str]) ->
             f"{source.place}: {missing[0]} is stored in two parts (…_orig and …_mask): call torch.nn.utils.prune.remove "
             "on every pruned module, and save the model again"
         )
-    raise SourceError(
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    message = (
         f"{source.place}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
-        f"({', '.join(missing[:3])}): choose another `task` (--task), or give the fine-tuned checkpoint"
+        f"({_listed([f'{name} {shapes[name]}' if name in shapes else name for name in missing])})"
+    )
+    if not unexpected:
+        raise SourceError(f"{message}: choose another `task` (--task), or give the fine-tuned checkpoint")
+    seen = [
+        f"{name} {list(found.shape)}" if (found := _tensor(source, name)) is not None else name
+        for name in unexpected[:_NAMED]
+    ]
+    seen += unexpected[_NAMED:]
+    raise SourceError(
+        f"{message}, and has others in their place ({_listed(seen)}){_close(unexpected)}: choose another `task` (--task), give the "
+        "fine-tuned checkpoint, or, where a tool saved a form of its own, merge or convert it by that tool, or give the model as "
+        "module:callable"
     )
 
 
@@ -177,17 +190,23 @@ def _head_tensors(source: Source, model: Any) -> set[str]:
 
 
 def _no_use(source: Source, model: Any, unused: list[str]) -> str:
-    listed = ", ".join(unused[:_NAMED]) + (f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else "")
-    message = f"{source.place}: {type(model).__name__} of transformers has no use for {listed}"
-    close = close_to(unused)
-    if close:
-        message += f" (close to {' and '.join(close)}, but not as those are saved)"
+    message = f"{source.place}: {type(model).__name__} of transformers has no use for {_listed(unused)}{_close(unused)}"
     if any(k.endswith(_PRUNING) for k in unused):
         return f"{message}: masks and scores of a pruning library: apply them to the weights and save those alone"
     layer = _surplus_layer(unused, model)
     if layer is not None:
         return f"{message}: config.json disagrees with the weights: the configured model has no {layer}"
     return f"{message}: if the model has code of its own, give it as module:callable; otherwise save it without them"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _close(names: list[str]) -> str:
+    """Return which forms these tensors remind of, as an addition to a sentence."""
+    close = close_to(names)
+    return f" (close to {' and '.join(close)}, but not as those are saved)" if close else ""
 
 
 def _surplus_layer(unused: list[str], model: Any) -> str | None:

@@ -96,6 +96,8 @@ def _load_transformers(source: Source) -> Any:
             trust_remote_code=False,
             **undone_config(source),
         )
+    except SourceError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, KeyError …
         said = first_lines(error).replace(str(source.encoder_directory), str(source.place))
         raise SourceError(f"{source.place}: the model does not load: {said}") from error

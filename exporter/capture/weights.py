@@ -9,9 +9,21 @@ from ..source.source import Source
 def check_finite(module: Any, source: Source) -> None:
     """Raise SourceError naming the first parameter with NaN or infinity, and how many. Buffers may hold infinity, as masks do."""
     for name, tensor in module.named_parameters():
-        refuse(source.spec, name.removeprefix("model."), tensor)
+        refuse(source.spec, _name_in_source(name, source), tensor)
     for name, tensor in module.named_buffers():
-        refuse(source.spec, name.removeprefix("model."), tensor, infinity=False)
+        refuse(source.spec, _name_in_source(name, source), tensor, infinity=False)
+
+
+def _name_in_source(name: str, source: Source) -> str:
+    """Return how a tensor is called in the user's files; what comes after the encoder has a folder or a file of its own."""
+    part, _, tensor = name.partition(".")
+    if part == "head" and source.sentence_modules:
+        number, _, tensor = tensor.partition(".")
+        after = [module.folder.name for module in source.sentence_modules[1:]]
+        return f"{tensor} of {after[int(number)]}" if int(number) < len(after) else name
+    if part == "classifier" and source.head is not None:
+        return f"{tensor} of {source.head.file.name}"
+    return name.removeprefix("model.")
 
 
 def refuse(place: str, name: str, tensor: Any, *, infinity: bool = True) -> None:

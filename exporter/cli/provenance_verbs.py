@@ -12,7 +12,13 @@ from .shared import console, print_json
 
 _ArchiveOut = Annotated[
     Path,
-    typer.Option("--out", "-o", metavar="FILE", help="File of the archive, as model.tar.", rich_help_panel=o.OUTPUT),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="File of the archive, as model.tar; model.tar.gz is compressed.",
+        rich_help_panel=o.OUTPUT,
+    ),
 ]
 _Archive = Annotated[Path, typer.Argument(metavar="ARCHIVE", help="File that headway pack wrote.")]
 _PrivateKey = Annotated[

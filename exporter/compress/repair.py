@@ -28,6 +28,9 @@ _WILD = 10.0
 _NOISE = 1e-7
 """Rounding of the sums of squares, relative to what a site adds to the residual stream."""
 
+_TINY = 1e-30
+"""The least squared error, and the least pull: inputs that are zero on all text determine nothing, and their weights stay."""
+
 Method = Literal["projection", "scale"]
 
 
@@ -200,12 +203,13 @@ class _Normal:
         assert self.a is not None and self.b is not None
         error = self.energy + float((w * (self.a @ w)).sum() - 2 * (w * self.b).sum())
         # What the sums cannot tell from zero is no error: without this, a site that was not touched gains by rounding noise.
-        return max(error, self.energy * _NOISE, 1e-30)
+        return max(error, self.energy * _NOISE, _TINY)
 
 
 def _ridge(old: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ridge: float, biased: bool) -> torch.Tensor:
     """Return the minimum of the weighted squared error plus a pull towards `old`; the bias is free."""
-    pull = torch.full((len(a),), float(ridge * a.diagonal()[: len(a) - biased].mean()), dtype=torch.float64)
+    strength = max(float(ridge * a.diagonal()[: len(a) - biased].mean()), _TINY)
+    pull = torch.full((len(a),), strength, dtype=torch.float64)
     if biased:
         pull[-1] = 1e-9 * float(a[-1, -1])
     return torch.linalg.solve(a + torch.diag(pull), b + pull[:, None] * old)
@@ -225,7 +229,7 @@ def _scaled(
     )
     right = (b * old).sum(1)[: len(units)] - shift
     right = right.unflatten(0, (site.units, site.unit)).sum(1)
-    pull = ridge * folded.diagonal().mean()
+    pull = max(float(ridge * folded.diagonal().mean()), _TINY)
     scales = torch.linalg.solve(folded + pull * torch.eye(len(folded), dtype=a.dtype), right + pull)
     if scales.abs().max() > _WILD:
         scales = torch.ones_like(scales)

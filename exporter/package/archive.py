@@ -1,13 +1,18 @@
 """Pack a bundle into one file of the same bytes each time, and unpack such a file without trusting it.
 
-The file is a plain tar: weights hardly compress. Order, times, owners and modes are fixed, so that the same bundle gives the same bytes.
+The file is a plain tar, since most weights hardly compress. One whose name ends in .gz is compressed: weights of which most are zero
+take a fraction of their bytes so. Order, times, owners and modes are fixed, so that the same bundle gives the same bytes.
 """
 
+import gzip
 import io
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ...errors import SourceError, UsageError
 from ...inside import check_name
@@ -16,12 +21,15 @@ from ..publish.staging import staged
 
 _MOST_FILES = 10_000
 _BLOCK = 1 << 20
+_MOST_COMPRESSED = 100
+"""No bundle is so many times as large as its archive: what claims to be is there to fill a disk."""
 
 
 def pack(bundle: Path, out: Path, *, force: bool = False) -> int:
     """Write the files of a bundle, those that its manifest lists, to the archive `out`; return its bytes.
 
-    Raise SourceError where a file is missing or changed, UsageError where `out` is there and `force` is not given.
+    It is compressed where `out` ends in .gz or .tgz. Raise SourceError where a file is missing or changed, UsageError where `out` is
+    there and `force` is not given.
     """
     manifest = read_checked(bundle)
     if out.exists() and not force:
@@ -29,7 +37,11 @@ def pack(bundle: Path, out: Path, *, force: bool = False) -> int:
     part = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
         with part.open("xb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            with ExitStack() as stack:
+                target: BinaryIO = file
+                if out.suffix in (".gz", ".tgz"):  # without a name and a time, which gzip would store
+                    target = stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))  # type: ignore[assignment]
+                archive = stack.enter_context(tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT))
                 for name in [MANIFEST, *sorted(manifest.files)]:
                     _add(archive, bundle / name, name)
             file.flush()
@@ -55,22 +67,36 @@ def unpack(archive: Path, out: Path, *, force: bool = False) -> Manifest:
     no name that leads elsewhere, no file of another length. UsageError where `out` is there and `force` is not given.
     """
     try:
-        with tarfile.open(archive, mode="r:") as opened, staged(out, force=force) as staging:
+        most = archive.stat().st_size * _MOST_COMPRESSED
+        with _opened(archive) as opened, staged(out, force=force) as staging:
             entries = _entries(archive, opened)
             _write(archive, opened, next(entries, None), MANIFEST, staging)
             manifest = Manifest.read(staging)
             for entry in entries:
                 record = manifest.files.get(entry.name)
-                if record is None or entry.size != record["bytes"]:
+                most -= entry.size
+                if record is None or entry.size != record["bytes"] or most < 0:
                     raise SourceError(f"{archive}: {entry.name[:100]!r} is not what its manifest lists: get it again")
                 _write(archive, opened, entry, entry.name, staging)
             check_whole(staging, manifest)
             check_files(staging, manifest)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"{archive}: no archive that headway pack wrote ({error}): get it again") from error
     except FileNotFoundError as error:
         raise UsageError(f"{archive}: no such file; give an archive that headway pack wrote") from error
     return manifest
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open an archive, compressed or not: its first bytes say which, whatever it is called."""
+    with ExitStack() as stack:
+        file: BinaryIO = stack.enter_context(archive.open("rb"))
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if compressed:
+            file = stack.enter_context(gzip.GzipFile(fileobj=file))  # type: ignore[assignment]
+        yield stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
 
 
 def _entries(archive: Path, opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -11,7 +11,7 @@ def plot_sensitivity(groups: Sequence[Mapping[str, Any]], unit: str, floor: floa
     axes.barh(range(len(groups)), [g["error"] for g in groups], color=COLORS[0], height=0.7)
     axes.set_yticks(range(len(groups)), [g["name"] for g in groups], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel(f"error of the outputs where this group alone is quantized, {unit}")
+    axes.set_xlabel(f"error of the outputs where this group alone is quantized,\n{unit}")  # in one line it would be cut
     if floor > 0:
         axes.axvline(floor, color=COLORS[5], linewidth=1, linestyle="--")
     save_figure(figure, path)

@@ -176,8 +176,9 @@ def _code_of(config_class: type) -> str:
 
 
 def _check_known(settings: Mapping[str, Any], known: Collection[str], path: Path, reader: str) -> None:
+    """Refuse settings that nothing follows. What is empty or switched off asks for nothing; the number 0 may ask for something."""
     for key, value in settings.items():
-        if key in known or key.startswith("_") or value in (None, False, "", [], {}):
+        if key in known or key.startswith("_") or value is False or value in (None, "", [], {}):
             continue
         shown = json.dumps(value, ensure_ascii=False)
         raise SourceError(
@@ -192,7 +193,7 @@ def _check_model_config(path: Path, *, late: bool) -> None:
     settings = read_json(path)
     name = settings.get("default_prompt_name")
     prompts = settings.get("prompts") or {}
-    if name is not None and not (isinstance(prompts, dict) and name in prompts):
+    if name is not None and not (isinstance(prompts, dict) and isinstance(name, str) and name in prompts):
         raise SourceError(f"{path}: default_prompt_name = {name!r} is none of the prompts: correct it")
     if name is not None and prompts[name]:
         raise SourceError(

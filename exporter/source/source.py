@@ -151,6 +151,8 @@ class Source:
             own = limit({**first.config, **first.tokenizer_settings}.get(name), first.file, name)
         file = self.encoder_directory / "tokenizer_config.json" if self.encoder_directory else None
         if own is None and file is not None and file.is_file():
+            given = origin_of(file)
+            file = given if given.is_file() and given.name == file.name else file
             own = limit(read_json(file).get("model_max_length"), file, "model_max_length")
         return min(self.positions, int(own) if own and own < 1 << 20 else 1 << 20)
 
@@ -283,12 +285,12 @@ def _directory_source(
     static = bool(modules) and modules[0].kind in STATIC
     own = word_config(modules[0], place.files) if of_words(modules) else {} if static else None
     config = read_json(home / "config.json") if own is None else own
-    check_bounds(config, home / "config.json")
+    check_bounds(config, origin_of(home / "config.json"))
     checkpoint = None if static else read_checkpoint(place, config)
     weights = place.all_files
     if checkpoint is not None:
         config = dict(checkpoint.config)
-        check_bounds(config, home / "config.json")
+        check_bounds(config, origin_of(home / "config.json"))
     saved_by = library_class(directory, config, modules)
     for module in modules:
         if module.folder != home and any(module.folder.glob("*.safetensors")) | any(module.folder.glob("*.bin")):

@@ -11,6 +11,7 @@ from ...manifest import TokenizerInfo
 from ...system_errors import number_of
 from ...text import TextEncoder
 from .config import undone_config
+from .overlay import origin_of
 from .place import TOKENIZER_FILES
 from .source import Source
 from .whitespace_tokenizer import PADDING, read_whitespace_tokenizer
@@ -61,7 +62,7 @@ def _lower_case(tokenizer: Any) -> None:
 def load_tokenizer(directory: Path | None, spec: str | None = None, **settings: Any) -> Any:
     """Load the Hugging Face fast tokenizer of a directory. SourceError where there is none; `spec` names a source without one."""
     if directory is None or not any((directory / name).is_file() for name in TOKENIZER_FILES):
-        place = directory or spec or "the source"
+        place = (origin_of(directory) if directory else spec) or "the source"
         raise SourceError(
             f"{place}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES[:3])} … beside it); it is needed, since every "
             "export is checked on real text"
@@ -72,11 +73,11 @@ def load_tokenizer(directory: Path | None, spec: str | None = None, **settings: 
         tokenizer = AutoTokenizer.from_pretrained(directory, **{"local_files_only": True, "use_fast": True, **settings})
     except Exception as error:  # transformers and tokenizers raise many kinds
         raise SourceError(
-            f"{directory}: the tokenizer does not load: {str(error).splitlines()[0] if str(error) else error}"
+            f"{origin_of(directory)}: the tokenizer does not load: {str(error).splitlines()[0] if str(error) else error}"
         ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise SourceError(
-            f"{directory}: the tokenizer has no fast form, which is the one that runs without transformers"
+            f"{origin_of(directory)}: the tokenizer has no fast form, which is the one that runs without transformers"
         )
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         # A tokenizer.json alone names no roles. Which id pads is no part of an answer: the mask leaves it out.

@@ -38,25 +38,27 @@ class Ampere(torch.nn.Module):
 
 
 class BlockMasked(torch.nn.Module):
-    """A linear layer masked by scores of 8 × 4 blocks, or of rows and columns."""
+    """A linear layer masked by scores of its blocks, or of its rows and columns, one of which may be left out."""
 
-    def __init__(self, dense: torch.nn.Linear, settings: dict[str, Any], *, attention: bool):
+    def __init__(
+        self, dense: torch.nn.Linear, settings: dict[str, Any], scores: list[Scores | None], block: tuple[int, int]
+    ):
         super().__init__()
         self.weight, self.bias = dense.weight, dense.bias
-        out, into = dense.weight.shape
-        self.settings, self.attention = settings, attention
-        self.mask_module = Masks([Scores(out // 8, into // 4)] if attention else [Scores(out), Scores(into)])
+        self.settings, self.block = settings, block
+        self.mask_module = Masks(scores)
         self.fine = settings["ampere_pruning_method"] == "annealing"
         if self.fine:
-            self.ampere_module = Ampere(out, into)
+            self.ampere_module = Ampere(*dense.weight.shape)
 
     def mask(self) -> torch.Tensor:
-        scores = [s.mask_scores for s in self.mask_module.context_modules]
+        scores = [None if s is None else s.mask_scores for s in self.mask_module.context_modules]
         threshold = self.settings["final_threshold"]
-        if self.attention:
-            mask = torch.kron((scores[0].sigmoid() > threshold).float(), torch.ones(8, 4))
+        if len(scores) == 1:
+            mask = torch.kron((scores[0].sigmoid() > threshold).float(), torch.ones(self.block))
         else:
-            mask = (torch.outer(scores[0], scores[1]).sigmoid() > threshold).float()
+            rows, columns = (torch.ones(n) if s is None else s for n, s in zip(self.weight.shape, scores, strict=True))
+            mask = (torch.outer(rows, columns).sigmoid() > threshold).float()
         if self.fine:
             best = self.ampere_module.context_module.mask_scores.argmax(-1)
             mask = mask * self.ampere_module.ampere_pattern[best].flatten(1).t()
@@ -66,6 +68,33 @@ class BlockMasked(torch.nn.Module):
         mask = self.mask()
         bias = self.bias * (mask.sum(1) > 0) if self.settings["bias_mask"] else self.bias
         return F.linear(x, self.weight * mask, bias)
+
+
+class _Scoring:
+    """Scores of a model's layers, of which some are shared as the tool shares them."""
+
+    def __init__(self, settings: dict[str, Any]):
+        self.joint = settings["attention_pruning_method"].endswith(":joint")
+        self.alternate = settings["dense_pruning_method"].endswith(":1d_alt")
+        self.across = not settings["attention_output_with_dense"]
+        self.block = settings["attention_block_rows"], settings["attention_block_cols"]
+        self.shared: dict[str, Scores] = {}
+
+    def of(self, name: str, shape: tuple[int, int]) -> tuple[list[Scores | None], tuple[int, int]]:
+        """Return the scores of a layer, and the rows and columns of a block."""
+        layer, part = name.partition("encoder.layer.")[2].split(".", 1)
+        block = self.block[::-1] if part == "attention.output.dense" else self.block
+        if part.startswith("attention.self") or (part == "attention.output.dense" and self.across):
+            key = f"{layer} attention" if self.joint else name
+            return [self._one(key, shape[0] // block[0], shape[1] // block[1])], block
+        if not self.alternate:
+            return [Scores(shape[0]), Scores(shape[1])], (1, 1)
+        if part == "intermediate.dense":
+            return [self._one(f"{layer} neurons", shape[0]), None], (1, 1)
+        return [None, self._one(f"{layer} neurons" if part == "output.dense" else name, shape[1])], (1, 1)
+
+    def _one(self, key: str, *shape: int) -> Scores:
+        return self.shared.setdefault(key, Scores(*shape))
 
 
 class FixedNorm(torch.nn.Module):
@@ -88,8 +117,9 @@ def make_blocks(
     norms: bool = False,
     threshold: float = 0.5,
     task: str = "question-answering",
+    **options: Any,
 ) -> Any:
-    """Write a model in training, with the settings that its tool saves beside it."""
+    """Write a model in training, with the settings that its tool saves beside it; `options` are some of these."""
     settings = {
         "attention_pruning_method": "sigmoied_threshold",
         "dense_pruning_method": "sigmoied_threshold:1d",
@@ -103,13 +133,15 @@ def make_blocks(
         "bias_mask": True,
         "layer_norm_patch": norms,
         "gelu_patch": norms,
+        **options,
     }
+    scoring = _Scoring(settings)
     activation = {"hidden_act": "relu"} if norms else {}
     model = checkpoints.base(directory, task=task, **activation)
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and "encoder" in name:
-            attention = name.endswith((".query", ".key", ".value"))
-            model.set_submodule(name, BlockMasked(module, settings, attention=attention))
+            scores, block = scoring.of(name, (module.out_features, module.in_features))
+            model.set_submodule(name, BlockMasked(module, settings, scores, block))
         elif isinstance(module, torch.nn.LayerNorm) and norms:
             model.set_submodule(name, FixedNorm(module))
     checkpoints.save(directory, model.state_dict(), **({"hidden_act": "gelu"} if norms else {}))

@@ -5,14 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-_TYPES = ("float32", "int8", "int16", "int32", "float16")
+_TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 Arrays = dict[str, np.ndarray]
 
 
-def bert_variables(model: Any, *, quantized: bool = False) -> Arrays:
-    """Return the variables of a BERT of transformers; with `quantized`, int8 rows whose scales are 127 by their largest number."""
+def bert_variables(model: Any, *, quantized: bool = False, kind: str = "float32") -> Arrays:
+    """Return the variables of a BERT of transformers, floats of `kind`.
+
+    With `quantized`, matrices are int8 rows whose scales are 127 by their largest number.
+    """
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     weights = {
         "encoder/embeddings_0": state["embeddings.word_embeddings.weight"],
@@ -46,14 +50,50 @@ def bert_variables(model: Any, *, quantized: bool = False) -> Arrays:
         for ours, theirs in (("attention.output", "self_attention"), ("output", "ffn")):
             others[f"{there}{theirs}/layer_norm/gamma"] = state[f"{here}{ours}.LayerNorm.weight"]
             others[f"{there}{theirs}/layer_norm/beta"] = state[f"{here}{ours}.LayerNorm.bias"]
+    return _stored(weights, others, quantized, kind)
+
+
+def distilbert_variables(model: Any, *, quantized: bool = False, kind: str = "float32") -> Arrays:
+    """Return the variables of a DistilBERT of transformers: one embedding of words, no token types and no pooler."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    weights = {"encoder/embeddings_0": state["embeddings.word_embeddings.weight"]}
+    settings = {"activation": 3, "pre_norm": 0, "scale_embeddings": 0, "multi_query_attention": 0}
+    others: Arrays = {
+        "encoder/position_encodings/encodings": state["embeddings.position_embeddings.weight"],
+        "encoder/layernorm_embedding/gamma": state["embeddings.LayerNorm.weight"],
+        "encoder/layernorm_embedding/beta": state["embeddings.LayerNorm.bias"],
+        "encoder/num_heads": np.int16(model.config.n_heads),
+        **{f"encoder/{name}": np.int8(value) for name, value in settings.items()},
+    }
+    for i in range(model.config.n_layers):
+        here, there = f"transformer.layer.{i}.", f"encoder/layer_{i}/"
+        fused = [f"{here}attention.{n}" for n in ("q_lin", "k_lin", "v_lin")]
+        weights[f"{there}self_attention/linear_0"] = np.concatenate([state[f"{n}.weight"] for n in fused])
+        others[f"{there}self_attention/linear_0/bias"] = np.concatenate([state[f"{n}.bias"] for n in fused])
+        for ours, theirs in (
+            ("attention.out_lin", "self_attention/linear_1"),
+            ("ffn.lin1", "ffn/linear_0"),
+            ("ffn.lin2", "ffn/linear_1"),
+        ):
+            weights[there + theirs] = state[f"{here}{ours}.weight"]
+            others[f"{there}{theirs}/bias"] = state[f"{here}{ours}.bias"]
+        for ours, theirs in (("sa_layer_norm", "self_attention"), ("output_layer_norm", "ffn")):
+            others[f"{there}{theirs}/layer_norm/gamma"] = state[f"{here}{ours}.weight"]
+            others[f"{there}{theirs}/layer_norm/beta"] = state[f"{here}{ours}.bias"]
+    return _stored(weights, others, quantized, kind)
+
+
+def _stored(weights: Mapping[str, np.ndarray], others: Arrays, quantized: bool, kind: str) -> Arrays:
+    floats = np.dtype(ml_dtypes.bfloat16) if kind == "bfloat16" else np.dtype(kind)
+    variables = {n: v.astype(floats) if np.asarray(v).dtype == np.float32 else v for n, v in others.items()}
     for name, weight in weights.items():
         if quantized:
             scale = (127 / np.abs(weight).max(1)).astype(np.float32)
-            others[f"{name}/weight"] = np.round(weight * scale[:, None]).astype(np.int8)
-            others[f"{name}/weight_scale"] = scale
+            variables[f"{name}/weight"] = np.round(weight * scale[:, None]).astype(np.int8)
+            variables[f"{name}/weight_scale"] = scale
         else:
-            others[f"{name}/weight"] = weight
-    return others
+            variables[f"{name}/weight"] = weight.astype(floats)
+    return variables
 
 
 def write_model(path: Path, variables: Mapping[str, np.ndarray], spec: str = "TransformerEncoderSpec") -> None:

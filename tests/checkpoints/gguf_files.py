@@ -78,32 +78,80 @@ def bert_tensors(model: Any, kind: int = F32) -> dict[str, tuple[int, Sequence[i
         short = _BERT.get(inner)
         if short is None:  # the pooler, which llama.cpp leaves out
             continue
-        array, stored = tensor.numpy(), kind if tensor.dim() == 2 and "embeddings" not in name else F32
-        raw = q8_0(array) if stored == Q8_0 else array.astype(np.float16 if stored == F16 else np.float32).tobytes()
-        tensors[f"{f'blk.{layer}.' if layer else ''}{short}.{part}"] = (stored, tuple(array.shape), raw)
+        ours = f"{f'blk.{layer}.' if layer else ''}{short}.{part}"
+        tensors[ours] = _stored(ours, tensor, kind)
     return tensors
 
 
 def bert_metadata(model: Any, pieces: Sequence[str], **changes: Any) -> dict[str, Any]:
     """Return what the converter says of a BERT, its WordPiece vocabulary included."""
-    config = model.config
+    metadata = _encoder_metadata("bert", model.config) | _wordpiece(pieces)
+    return {k: v for k, v in (metadata | changes).items() if v is not None}
+
+
+def _encoder_metadata(name: str, config: Any) -> dict[str, Any]:
+    return {
+        "general.architecture": name,
+        f"{name}.block_count": config.num_hidden_layers,
+        f"{name}.context_length": config.max_position_embeddings,
+        f"{name}.embedding_length": config.hidden_size,
+        f"{name}.feed_forward_length": config.intermediate_size,
+        f"{name}.attention.head_count": config.num_attention_heads,
+        f"{name}.attention.layer_norm_epsilon": config.layer_norm_eps,
+        f"{name}.attention.causal": False,
+    }
+
+
+def _wordpiece(pieces: Sequence[str]) -> dict[str, Any]:
     special = [p.startswith("[") and p.endswith("]") for p in pieces]
     tokens = [p if s else p[2:] if p.startswith("##") else f"\u2581{p}" for p, s in zip(pieces, special, strict=True)]
-    metadata = {
-        "general.architecture": "bert",
-        "bert.block_count": config.num_hidden_layers,
-        "bert.context_length": config.max_position_embeddings,
-        "bert.embedding_length": config.hidden_size,
-        "bert.feed_forward_length": config.intermediate_size,
-        "bert.attention.head_count": config.num_attention_heads,
-        "bert.attention.layer_norm_epsilon": config.layer_norm_eps,
-        "bert.attention.causal": False,
+    return {
         "tokenizer.ggml.model": "bert",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [3 if s else 1 for s in special],
         **{f"tokenizer.ggml.{k}_token_id": pieces.index(v) for k, v in _SPECIAL.items()},
     }
-    return {k: v for k, v in (metadata | changes).items() if v is not None}
+
+
+def nomic_metadata(model: Any, pieces: Sequence[str]) -> dict[str, Any]:
+    """Return what the converter says of a NomicBert."""
+    base = model.config.rope_parameters["rope_theta"]
+    metadata = _encoder_metadata("nomic-bert", model.config) | _wordpiece(pieces)
+    return metadata | {"nomic-bert.rope.freq_base": float(base)}
+
+
+def nomic_tensors(model: Any, kind: int = F32) -> dict[str, tuple[int, Sequence[int], bytes]]:
+    """Return the tensors of a NomicBert by ggml's names, queries, keys and values in one; matrices of blocks are stored as `kind`."""
+    arrays = {
+        "token_embd.weight": model.embeddings.word_embeddings.weight,
+        "token_types.weight": model.embeddings.token_type_embeddings.weight,
+        "token_embd_norm.weight": model.embeddings.LayerNorm.weight,
+        "token_embd_norm.bias": model.embeddings.LayerNorm.bias,
+    }
+    for i, layer in enumerate(model.layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        fused = [part.weight.detach().numpy() for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        arrays |= {
+            f"blk.{i}.attn_qkv.weight": np.concatenate(fused),
+            f"blk.{i}.attn_output.weight": attention.o_proj.weight,
+            f"blk.{i}.ffn_gate.weight": mlp.gate_proj.weight,
+            f"blk.{i}.ffn_up.weight": mlp.up_proj.weight,
+            f"blk.{i}.ffn_down.weight": mlp.down_proj.weight,
+            f"blk.{i}.attn_output_norm.weight": layer.post_attention_layernorm.weight,
+            f"blk.{i}.attn_output_norm.bias": layer.post_attention_layernorm.bias,
+            f"blk.{i}.layer_output_norm.weight": layer.post_mlp_layernorm.weight,
+            f"blk.{i}.layer_output_norm.bias": layer.post_mlp_layernorm.bias,
+        }
+    return {name: _stored(name, array, kind) for name, array in arrays.items()}
+
+
+def _stored(name: str, array: Any, kind: int) -> tuple[int, Sequence[int], bytes]:
+    """Return a tensor of a file: matrices of blocks as `kind`, everything else as F32."""
+    array = array if isinstance(array, np.ndarray) else array.detach().numpy()
+    if array.ndim < 2 or not name.startswith("blk."):
+        kind = F32
+    raw = q8_0(array) if kind == Q8_0 else array.astype(np.float16 if kind == F16 else np.float32).tobytes()
+    return kind, tuple(array.shape), raw
 
 
 _SPECIAL = {"cls": "[CLS]", "seperator": "[SEP]", "padding": "[PAD]", "unknown": "[UNK]", "mask": "[MASK]"}

@@ -5,18 +5,21 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 import pytest
+from safetensors.torch import load_file, save_file
 
 from headway import Bundle
 from headway.errors import GateError, UsageError
 from headway.exporter.export import export
-from headway.exporter.recipe.recipe import make_recipe
+from headway.exporter.recipe.recipe import Recipe, make_recipe
 from headway.exporter.verification import verify_bundle
 from headway.manifest import Manifest
 
 from tests.support import models
 from tests.support.command_line import Headway
+from tests.support.stacks import SHAPE
 from tests.support.variants import canonical
 
 
@@ -265,3 +268,41 @@ def test_what_cannot_be_done_says_why(
     done = headway("compress", classifier, "--data", text, "--out", tmp_path / "bundle", *arguments)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("activation", "metric"), [("activation.Sigmoid", "accuracy"), ("linear.Identity", "correlation with the labels")]
+)
+def test_a_cross_encoder_of_one_logit_is_judged_by_its_labels(activation: str, metric: str, tmp_path: Path) -> None:
+    """Labels are the source's own answers: the source has all points, and a model that is cut a little keeps most of them."""
+    settings = {"num_labels": 1, "num_hidden_layers": 3, "hidden_size": 64, "intermediate_size": 256}
+    source = models.make_model(tmp_path / "source", "bert", "text-classification", **settings)
+    config = json.loads((source / "config.json").read_text())
+    named = {"sentence_transformers": {"activation_fn": f"torch.nn.modules.{activation}"}}
+    (source / "config.json").write_text(json.dumps(config | named))
+    texts = sorted({" ".join(random.Random(i).choices(models.WORDS, k=2 + i % 19)) for i in range(240)})
+    logits = Bundle.open(export(Recipe(source=str(source)), tmp_path / "whole").path)(texts)["logits"][:, 0]
+    weights = load_file(source / "model.safetensors")
+    weights["classifier.bias"] -= float(np.median(logits))  # so that half of the texts are relevant
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    logits = logits - np.median(logits)
+    labels = [int(x > 0) if metric == "accuracy" else round(float(x), 4) for x in logits]
+    rows = [json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+    arguments = {"data": str(tmp_path / "pairs.jsonl"), "calibration": {"samples": 64}, "work": {"shapes": [SHAPE]}}
+    passes = [{"kind": "fit", "speedup": 1.1}, {"kind": "repair"}]
+    recipe = make_recipe("test", source=str(source), passes=passes, max_drop=60, **arguments)
+    done = export(recipe, tmp_path / "bundle")
+    compression = done.manifest.compression
+    assert compression is not None and compression["metric"] == metric and compression["evidence"]["labeled"]
+    first, last = compression["stages"][0]["quality"], compression["stages"][-1]["quality"]
+    judged = compression["agreement"]["files"][0]
+    assert first > 99.9 and 60 < last <= 100 and judged["lost"] == pytest.approx(first - last)
+    assert judged["measure"] == metric and judged["lost_low"] <= judged["lost"] <= judged["lost_high"]
+    verdict = verify_bundle(done.path, str(source), [tmp_path / "pairs.jsonl"])
+    assert verdict.ok and verdict.metric == metric
+    passes = [{"kind": "remove_blocks", "blocks": [0, 1]}]
+    with pytest.raises(GateError, match=f"points of {metric} were lost"):
+        export(make_recipe("test", source=str(source), passes=passes, max_drop=0.01, **arguments), tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()

@@ -9,7 +9,7 @@ from headway.errors import GateError
 from headway.exporter.cli import app
 from headway.exporter.export import Exported
 
-from tests.support import fuzz, models
+from tests.support import fuzz, fuzz_inputs, models
 from tests.support.hand_made import decomposed
 
 COUNT = 2000
@@ -21,7 +21,8 @@ def inputs(bert_bundle: Exported, bert: Path, tmp_path_factory: pytest.TempPathF
     sentence = models.make_sentence_model(folder / "sentence")
     (folder / "onnx").mkdir()
     ir.save(decomposed("mul", "add", 0), folder / "onnx" / "model.onnx")
-    return fuzz.inputs_of(bert_bundle.path, bert, sentence, folder / "onnx", folder / "text")
+    first = fuzz_inputs.inputs_of(bert_bundle.path, bert, sentence, folder / "onnx", folder / "text")
+    return [*first, *fuzz_inputs.more_inputs(bert_bundle.path, bert, sentence, folder / "more")]
 
 
 def test_no_input_ends_in_a_traceback_or_a_wrong_artifact(inputs: list[fuzz.Input], tmp_path: Path) -> None:
@@ -29,6 +30,14 @@ def test_no_input_ends_in_a_traceback_or_a_wrong_artifact(inputs: list[fuzz.Inpu
     assert sum(tally.codes.values()) == COUNT
     assert {1, 2, 3} <= set(tally.codes)  # accepted, refused by its use, and refused as a source
     assert tally.codes[1] < 0.6 * COUNT and len(tally.sentences) > 200
+
+
+@pytest.mark.slow
+def test_what_is_accepted_has_its_source_s_answers(inputs: list[fuzz.Input], tmp_path: Path) -> None:
+    """Settings and weights that are changed in their meaning, each export run to its end: compared with the library, or refused."""
+    files = ("config", "weights", "tokenizer-config", "modules", "pooling", "prompts", "limits", "gguf", "ctranslate2")
+    tally = fuzz.fuzz([i for i in inputs if i.name in files], 200, 5, tmp_path, to_the_end=True)
+    assert tally.codes[0] > 5 and tally.codes[3] > 50
 
 
 def test_the_fuzzer_sees_a_traceback_and_what_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

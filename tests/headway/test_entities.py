@@ -11,7 +11,7 @@ import transformers
 
 import headway
 from headway.entities import AGGREGATIONS, Aggregation, Entities, check_aggregation, entity_spans, tokens_of
-from headway.errors import UsageError
+from headway.errors import HeadwayWarning, UsageError
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import Recipe
 
@@ -111,7 +111,7 @@ def test_labels_without_a_scheme_join_with_their_neighbors() -> None:
 
 
 @pytest.fixture(scope="module")
-def tagger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, headway.Bundle]:
+def tagger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a random tagger whose labels change often, and its bundle."""
     folder = tmp_path_factory.mktemp("tagger")
     labels = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -123,7 +123,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, headway.Bund
         label2id={label: i for i, label in enumerate(labels)},
         initializer_range=0.5,
     )
-    return source, headway.Bundle.open(export(Recipe(source=str(source)), folder / "out").path)
+    return source, export(Recipe(source=str(source)), folder / "out").path
 
 
 def pipeline(source: Path, aggregation: str) -> Any:
@@ -141,11 +141,18 @@ LINES = [
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_entities_are_those_of_the_pipeline(tagger: tuple[Path, headway.Bundle], aggregation: Aggregation) -> None:
-    source, bundle = tagger
+def test_entities_are_those_of_the_pipeline(tagger: tuple[Path, Path], aggregation: Aggregation) -> None:
+    source, path = tagger
+    bundle = headway.Bundle.open(path)  # anew: a cut is told once for each opened bundle
+    with pytest.warns(HeadwayWarning, match="text 4 has more than 64 tokens, and only its beginning is read") as told:
+        found = bundle.entities(LINES, aggregation=aggregation)
+    assert [Path(w.filename) for w in told if w.category is HeadwayWarning] == [Path(__file__)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HeadwayWarning)
+        again = bundle.entities(LINES[4:], aggregation=aggregation)
+    assert [spans.truncated for spans in again] == [True, False]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = bundle.entities(LINES, aggregation=aggregation)
         theirs = [pipeline(source, aggregation)(line) for line in LINES]
     assert any(len(spans) > 2 for spans in theirs)
     for ours, wanted, text in zip(found, theirs, LINES, strict=True):

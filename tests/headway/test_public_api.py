@@ -1,5 +1,6 @@
 """The public names of `headway`: what is there, what each import brings, and what is said where an extra is missing."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -41,6 +42,15 @@ sys.meta_path.insert(0, Refuse())
 
 def test_headway_alone_imports_nothing() -> None:
     assert imported("import headway; headway.open; headway.errors.SourceError; headway.__version__") == set()
+
+
+@pytest.mark.parametrize("theirs", [None, "0"])
+def test_the_telemetry_of_the_runtime_is_off_unless_the_user_says_otherwise(theirs: str | None) -> None:
+    name = "ORT_DISABLE_TELEMETRY"
+    environment = {k: v for k, v in os.environ.items() if k != name} | ({name: theirs} if theirs else {})
+    code = f"import headway, os, sys; assert 'onnxruntime' not in sys.modules; print(os.environ[{name!r}])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, theirs or "1"), done.stderr
 
 
 def test_deploy_time_names_import_the_runtime_alone() -> None:

@@ -23,10 +23,15 @@ from headway.errors import GateError
 from headway.exporter import export as exporting
 from headway.exporter.capture.capture import canonical_of, capture
 from headway.exporter.cli import app
+from headway.exporter.compress import profile, sensitivity
+from headway.exporter.source.settings import check_settings
+from headway.exporter.source.source import open_source
 from headway.exporter.tokenizer import in_graph
+from headway.exporter.validate import gate_bundle
 from headway.serving.supervisor import Supervisor
 
 from tests.support.command_line import made_once
+from tests.support.gating import blocks
 
 CODES = {0, 1, 2, 3, 4, 5}
 ACCEPTED = "accepted as far as it was looked at"
@@ -122,14 +127,20 @@ def mutated(rng: random.Random, path: Path) -> bytes:
 
 @contextlib.contextmanager
 def stopped_before_torch() -> Iterator[None]:
-    """Stop an export once its source, text and recipe are accepted; graphs are read to the end. Tokenizers are checked on a few lines.
+    """Stop an export once its source, settings, text and recipe are accepted; graphs are read to the end.
 
-    A server opens its bundles, and does not serve.
+    Tokenizers are checked on a few lines. A server opens its bundles, and does not serve. A gate's process that measures crashes.
     """
 
     def stop(source: Any, **_: object) -> Any:
         if source.kind == "onnx":
             canonical_of(capture(source))
+        elif source.kind == "huggingface":
+            check_settings(source)
+        raise GateError(ACCEPTED)
+
+    def stop_spec(spec: str, **given: Any) -> Any:
+        open_source(spec, **given)
         raise GateError(ACCEPTED)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -137,6 +148,9 @@ def stopped_before_torch() -> Iterator[None]:
         patch.setattr(in_graph, "CHECKED_LINES", 300)
         patch.setattr(typer.main, "get_command", made_once)
         patch.setattr(Supervisor, "_serve", lambda *_: 0)
+        patch.setattr(sensitivity, "capture_canonical", stop_spec)
+        patch.setattr(profile, "capture_canonical", stop_spec)
+        patch.setattr(gate_bundle, "run_block", blocks(crash_after=0))
         yield
 
 
@@ -175,21 +189,27 @@ def check(words: Sequence[str], out: Path | None) -> tuple[int, str]:
 
 
 def fuzz(
-    inputs: Sequence[Input], count: int, seed: int, workplace: Path, on_wrong: Callable[[Wrong], None] | None = None
+    inputs: Sequence[Input],
+    count: int,
+    seed: int,
+    workplace: Path,
+    on_wrong: Callable[[Wrong], None] | None = None,
+    *,
+    to_the_end: bool = False,
 ) -> Tally:
-    """Run `count` mutated inputs. A Wrong is raised, or given to `on_wrong`."""
+    """Run `count` mutated inputs. A Wrong is raised, or given to `on_wrong`. `to_the_end`: what is accepted is exported and compared."""
     rng, tally = random.Random(seed), Tally()
     weights = [i.weight for i in inputs]
     copies = {i.name: _copy(i, workplace / i.name) for i in inputs}
     whole = {i.name: (i.root / i.file if i.root.is_dir() else i.root).read_bytes() for i in inputs}
-    with stopped_before_torch():
+    with contextlib.nullcontext() if to_the_end else stopped_before_torch():
         for number in range(count):
             (chosen,) = rng.choices(inputs, weights)
             place = copies[chosen.name]
             file = place / chosen.file if place.is_dir() else place
             original = chosen.root / chosen.file if chosen.root.is_dir() else chosen.root
             words = [w.replace("{}", str(place)) for w in rng.choice(chosen.commands)]
-            out = workplace / "out" if "--out" in words else None
+            out = workplace / "out" if "OUT" in words else None
             words = [str(out) if w == "OUT" else w for w in words]
             file.write_bytes(mutated(rng, original))
             try:
@@ -217,63 +237,3 @@ def _copy(given: Input, place: Path) -> Path:
         return place
     place.mkdir(parents=True)
     return Path(shutil.copy(given.root, place / given.root.name))
-
-
-def inputs_of(bundle: Path, source: Path, sentence: Path, onnx: Path, folder: Path) -> list[Input]:
-    """Return the inputs of all verbs: files of a bundle, of sources of each kind, recipes, and text in each format."""
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe = folder / "recipe.yaml"
-    passes = [{"kind": "quantize", "weights": "int8"}]
-    content = {
-        "source": str(source),
-        "target": "ort",
-        "data": str(folder / "text.csv"),
-        "tolerance": 1e-4,
-        "max_drop": 5.0,
-    }
-    recipe.write_text(yaml.safe_dump({"version": 1, **content, "passes": passes}))
-    rows = [("the price of bread", 0), ("rain with time", 1), ("a small model", 0)] * 4
-    (folder / "text.txt").write_text("\n".join(t for t, _ in rows))
-    (folder / "text.csv").write_text("text,label\n" + "\n".join(f"{t} {i},{n}" for i, (t, n) in enumerate(rows)))
-    (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": t, "label": n}) for t, n in rows))
-    verify = ["verify", "{}", "--against", str(folder / "nothing")]
-    export = ["export", "{}", "--out", "OUT"]
-    inspect = ["inspect", "{}"]
-    opened = [
-        inspect,
-        ["inspect", "{}", "--json"],
-        verify,
-        ["lint", "{}", "--target", "x86-avx2"],
-        ["bench", "{}", "--rounds", "3", "--against", str(folder / "nothing"), "--json"],
-        ["tokenizer", "{}", "--for", "graph", "--out", str(folder / "tokenizer")],
-        ["package", "{}", "--for", "android", "--out", str(folder / "package")],
-        ["serve", "{}", "--port", "0"],
-        ["export", "{}", "--out", "OUT"],
-    ]
-    text = ["export", str(source), "--data", "{}", "--out", "OUT"]
-    compress = ["compress", str(source), "--data", "{}", "--quantize", "int8", "--out", "OUT"]
-    inputs = [
-        Input("manifest", bundle, "headway.json", opened, 8),
-        Input("bundle-recipe", bundle, "recipe.yaml", [verify], 2),
-        Input("bundle-tokenizer", bundle, "tokenizer.json", [verify, opened[4]], 1),
-        Input("bundle-model", bundle, "model.onnx", [verify, opened[3]], 1),
-        Input("config", source, "config.json", [export], 6),
-        Input("weights", source, "model.safetensors", [export], 6),
-        Input("tokenizer-config", source, "tokenizer_config.json", [export], 2),
-        Input("modules", sentence, "modules.json", [export], 3),
-        Input("pooling", sentence, "1_Pooling/config.json", [export], 2),
-        Input(
-            "onnx", onnx, "model.onnx", [["export", "{}/model.onnx", "--out", "OUT"], ["inspect", "{}/model.onnx"]], 1
-        ),
-        Input("onnx-lint", onnx, "model.onnx", [["lint", "{}/model.onnx", "--target", "arm-i8mm"]], 1),
-        Input("recipe", recipe, "", [["export", "--recipe", "{}", "--out", "OUT"]], 6),
-    ]
-    for name, kind in (("text", "txt"), ("table", "csv"), ("lines", "jsonl")):
-        inputs.append(Input(name, folder / f"text.{kind}", "", [text, compress], 3))
-    with contextlib.suppress(ModuleNotFoundError):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.table({"text": [t for t, _ in rows], "label": [n for _, n in rows]}), folder / "text.parquet")
-        inputs.append(Input("parquet", folder / "text.parquet", "", [text, compress], 3))
-    return inputs

@@ -33,7 +33,8 @@ SHAPE = (8, 48)
 
 TARGETS = ("ort", "ort-mobile", "web", "executorch", "tensorrt")
 CUT = "a further cut"
-FOLLOWS = ("int8", CUT, *TARGETS)
+SPLIT = "a low-rank split"
+FOLLOWS = ("int8", CUT, SPLIT, *TARGETS)
 
 REFUSED = {
     ("16. Q8BERT", "executorch"): "target executorch has no arithmetic for activations that a checkpoint rounds",
@@ -54,6 +55,17 @@ def recipe_of(source: Path, follows: str, text: Path, **budget: float) -> Recipe
     if follows in TARGETS:
         engine = {"plan": True} if follows == "tensorrt" else {}
         return make_recipe("test", source=str(source), target=follows, engine=engine)
+    if follows == SPLIT:
+        passes = [{"kind": "split", "keep": 0.4}]
+        return make_recipe(
+            "test",
+            source=str(source),
+            data=str(text),
+            max_drop=100,
+            calibration={"samples": 64},
+            work={"shapes": [SHAPE]},
+            passes=passes,
+        )
     work = {"shapes": [SHAPE]} if follows == CUT else {}
     limits = {"speedup": None, "latency_ms": None, "flops": None} | (budget if follows != "int8" else {})
     return compression_recipe(

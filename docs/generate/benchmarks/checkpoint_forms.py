@@ -15,6 +15,7 @@ def table() -> str:
         "form",
         "recognized",
         "artifact / sibling, MB",
+        "packed as `.tar.gz`, MB",
         *(f"latency / sibling, {case}" for case in _CASES),
         "recognizing, of the export",
         "peak memory / sibling",
@@ -37,6 +38,9 @@ def _row(name: str, row: dict[str, Any]) -> list[str]:
         name,
         markdown.sentence("; ".join(row["sentences"])) or "an ordinary model",
         sizes,
+        " / ".join(markdown.megabytes(row["packed"][which]) for which in ("form", "sibling"))
+        if "packed" in row
+        else "not measured",
         *(markdown.interval(row["latency"][c]) if row["latency"]["threads"] == 1 else "not measured" for c in _CASES),
         f"{100 * max(row['recognizing_share'].values()):.1f} %",
         f"{row['peak_ratio']:.2f}",

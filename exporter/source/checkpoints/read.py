@@ -66,7 +66,7 @@ def read_checkpoint(weights: Weights, config: Mapping[str, Any]) -> Checkpoint |
         found = weights.stored
         return undo(
             Checkpoint(
-                weights.directory,
+                found.file,
                 config,
                 found.state,
                 (found.sentence,),

@@ -142,6 +142,8 @@ def _variables(path: Path) -> dict[str, _Variable]:
         (aliases,) = reader.numbers("I")
         for _ in range(min(aliases, _MOST_VARIABLES)):
             alias, name = reader.text(), reader.text()
+            if len(alias) > _LONGEST_NAME or not alias.isprintable():
+                raise SourceError(f"{path}: damaged: an alias is called {alias[:40]!r}; copy it again")
             if name not in variables or alias in variables:
                 what = "which is not there" if name not in variables else "and is a variable itself"
                 raise SourceError(f"{path}: damaged: {alias} stands for {name}, {what}; copy it again")
@@ -159,6 +161,9 @@ def _config(
     matrices = {name: variable.shape for name, variable in variables.items() if len(variable.shape) == 2}
     words = matrices.get("encoder/embeddings_0/weight") or matrices.get("encoder/embeddings/weight")
     layers = {match[1] for name in variables if (match := _LAYER.match(name))}
+    gap = next((str(number) for number in range(len(layers)) if str(number) not in layers), None)
+    if gap is not None:
+        raise SourceError(f"{path}: there are {len(layers)} layers, and layer {gap} is none of them: copy it again")
     positions, width = (
         matrices.get(n) for n in ("encoder/position_encodings/encodings", "encoder/layer_0/ffn/linear_0/weight")
     )
@@ -200,15 +205,16 @@ def _config(
 def _check_settings(path: Path, variables: Mapping[str, _Variable], numbers: Mapping[str, int]) -> None:
     """Refuse settings, also missing ones, by which CTranslate2 computes something other than BERT."""
     expected = {"encoder/pre_norm": 0, "encoder/scale_embeddings": 0, "encoder/multi_query_attention": 0}
-    expected |= {"encoder/embeddings_merge": 1, "pooler_activation": 5}
+    expected |= {"pooler_activation": 5}
     needed = ["encoder/pre_norm", "encoder/scale_embeddings"]
-    if "encoder/embeddings_1/weight" in variables:
+    if "encoder/embeddings_1/weight" in variables:  # added up; one embedding alone is as it is, however it is merged
         needed.append("encoder/embeddings_merge")
+        expected["encoder/embeddings_merge"] = 1
     if "pooler_dense/weight" in variables:
         needed.append("pooler_activation")
     if "encoder/num_heads" in numbers:
         expected["encoder/num_heads_kv"] = numbers["encoder/num_heads"]
-    known = {*expected, "encoder/num_heads", "encoder/activation"}
+    known = {*expected, "encoder/embeddings_merge", "encoder/num_heads", "encoder/activation"}
     for name, value in numbers.items():
         if name not in known or expected.get(name, value) != value:
             raise SourceError(f"{path}: {name} = {value} makes another computation than BERT's, which is not read")

@@ -12,22 +12,27 @@ from .gguf import read_gguf
 from .gguf_models import read_model
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 
 
 def find_format(path: Path) -> tuple[Path, Stored] | None:
     """Return a directory with the config and tokenizer of a model in another format, and the model; None for a path of any other kind.
 
     `path` is a GGUF file, a directory with one and no config.json, or a directory of CTranslate2. SourceError where it is damaged.
+    Files of a tokenizer are linked where they are whole, and written where there is none: never both, since a link would be written
+    through.
     """
     stored = _stored(path)
     if stored is None:
         return None
     home = path if path.is_dir() else path.parent
     beside = any((home / name).is_file() for name in _TOKENIZERS)
-    kept = [
-        home / name
-        for name in (*_TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "README.md", "LICENSE")
-    ]
+    alone = next((home / name for name in _SETTINGS if (home / name).is_file()), None)
+    if alone is not None and not beside:
+        raise SourceError(
+            f"{alone}: its tokenizer is not beside it, and this file alone is not followed: copy tokenizer.json here, too, or remove it"
+        )
+    kept = [home / name for name in (*(_TOKENIZERS + _SETTINGS if beside else ()), "README.md", "LICENSE")]
     gone = [entry.name for entry in home.iterdir() if entry not in kept]
     folder = overlay([home], without=gone, config=stored.config, origin=path)
     if not beside:

@@ -114,6 +114,8 @@ def _read(path: Path, data: mmap.mmap) -> Gguf:
     metadata: dict[str, Any] = {}
     for _ in range(entries):
         key = cursor.text()
+        if len(key) > _LONGEST_NAME or not key.isprintable():
+            raise SourceError(f"{path}: damaged: a key is called {key[:40]!r}; download it again")
         if key in metadata:
             raise SourceError(f"{path}: damaged: the key {key} is there twice; download it again")
         metadata[key] = cursor.value(int(cursor.number("I")))

@@ -102,9 +102,20 @@ _COUNTS = {
     "attention.head_count_kv": "num_key_value_heads",
     "vocab_size": "vocab_size",
 }
-_OTHERS = ("attention.causal", "pooling_type", "rope.freq_base", "rope.dimension_count")
+_HEAD_SIZES = ("attention.key_length", "attention.value_length")
+_OTHERS = (
+    "attention.causal",
+    "pooling_type",
+    "rope.freq_base",
+    "rope.dimension_count",
+    *_HEAD_SIZES,
+    "classifier.output_labels",
+)
 _FREQ_BASE = 10000.0
 """What llama.cpp takes where a file does not say it, as it takes attention to be causal."""
+
+_TYPES = 2
+"""How many token types BERT has. A file of DistilBERT has the same architecture and none: each adds nothing then."""
 
 _POOLING = {1: "mean", 2: "cls", 3: "lasttoken"}
 _HEADS = ("output.weight", "cls.", "rope_freqs")
@@ -156,9 +167,17 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
         )
         raise SourceError(f"{gguf.path}: its metadata has {what}: give the model in the format of transformers")
     _check_kinds(gguf, family, values)
-    for key, rows in (("vocab_size", "token_embd.weight"), ("type_vocab_size", "token_types.weight")):
-        if rows in gguf.tensors:
-            config[key] = gguf.tensors[rows].shape[0]
+    _check_sizes(gguf, values)
+    if "token_embd.weight" in gguf.tensors:
+        config["vocab_size"] = gguf.tensors["token_embd.weight"].shape[0]
+    if family.names is _BERT or family.names is _NOMIC:
+        types = gguf.tensors["token_types.weight"].shape if "token_types.weight" in gguf.tensors else ()
+        config["type_vocab_size"] = types[0] if len(types) == 2 else 1 if types else _TYPES
+    if not family.turned and config.get("num_key_value_heads") == config["num_attention_heads"]:
+        del config["num_key_value_heads"]  # these families have as many of them, and no setting
+    if family.turned:
+        config["attention_bias"] = any(name.endswith(".attn_q.bias") for name in gguf.tensors)
+        config["mlp_bias"] = any(name.endswith(".ffn_up.bias") for name in gguf.tensors)
     if family.epsilon[0] in values:
         config[family.epsilon[1]] = float(
             str(np.float32(values[family.epsilon[0]]))
@@ -166,7 +185,7 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
     if family.names is not _BERT:
         theta = float(values.get("rope.freq_base", _FREQ_BASE))
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
-    size = config["hidden_size"] // max(config["num_attention_heads"], 1)
+    size = _head_size(gguf, family, values, config)
     rotated = values.get("rope.dimension_count", size)
     if type(rotated) is not int or rotated != size:
         raise SourceError(
@@ -174,6 +193,41 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
             "not followed: give the model in the format of transformers"
         )
     return config
+
+
+def _head_size(gguf: Gguf, family: _Family, values: Mapping[str, Any], config: dict[str, Any]) -> int:
+    """Return how many features a head has, and note it in the config where a family leaves it free."""
+    size = config["hidden_size"] // max(config["num_attention_heads"], 1)
+    given = {values[key] for key in _HEAD_SIZES if type(values.get(key)) is int}
+    wrong = next((key for key in _HEAD_SIZES if key in values and type(values[key]) is not int), None)
+    if wrong is not None or len(given) > 1 or (given and given != {size} and not family.turned):
+        key = wrong or next(key for key in _HEAD_SIZES if key in values)
+        raise SourceError(
+            f"{gguf.path}: {key} = {str(values[key])[:40]}, which is not followed beside {size} features in a head: give the model in "
+            "the format of transformers"
+        )
+    if given and family.turned:
+        (size,) = given
+        config["head_dim"] = size
+    return size
+
+
+def _check_sizes(gguf: Gguf, values: Mapping[str, Any]) -> None:
+    """Refuse counts that the tensors do not bear out, before anything of such a size is made."""
+    layers = {int(match[1]) for name in gguf.tensors if (match := re.match(r"blk\.(\d{1,6})\.", name))}
+    count = values["block_count"]
+    if len(layers) != count or (layers and max(layers) != count - 1):
+        raise SourceError(
+            f"{gguf.path}: block_count = {count}, and its tensors are of {len(layers)} blocks: download it again"
+        )
+    for key, name, axis in (
+        ("context_length", "position_embd.weight", 0),
+        ("embedding_length", "token_embd.weight", 1),
+        ("feed_forward_length", "blk.0.ffn_up.weight", 0),
+    ):
+        shape = gguf.tensors[name].shape if name in gguf.tensors else ()
+        if key in values and len(shape) == 2 and shape[axis] != values[key]:
+            raise SourceError(f"{gguf.path}: {key} = {values[key]}, and {name} is {list(shape)}: download it again")
 
 
 def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None:
@@ -224,7 +278,26 @@ def _renamed(
             state[path] = tensor.computed(take, shape=(count, *tensor.shape[1:]))
             if name in gguf.integers:
                 integers[path] = gguf.integers[name].rows(take, count)
+    _put_types(state, config)
     return state, integers, left
+
+
+def _put_types(state: dict[str, StoredTensor], config: Mapping[str, Any]) -> None:
+    """Put the token types of BERT's kind: zeros where a file has none, two axes where a tool left one of a single type out."""
+    name = "embeddings.token_type_embeddings.weight"
+    if "type_vocab_size" not in config:
+        return
+    shape = (config["type_vocab_size"], config["hidden_size"])
+    if name not in state:
+        state[name] = StoredTensor(shape, "float32", lambda: _zeros(shape))
+    elif state[name].shape == shape[1:]:
+        state[name] = state[name].computed(lambda row: row.reshape(shape), shape=shape)
+
+
+def _zeros(shape: tuple[int, ...]) -> Any:
+    import torch
+
+    return torch.zeros(shape)
 
 
 _Rows = tuple[Callable[[Any], Any], int]

@@ -14,7 +14,9 @@ _WORD = "\u2581"
 _PREFIX = "tokenizer.ggml."
 _SPECIAL = {"cls": "cls_token", "seperator": "sep_token", "padding": "pad_token", "mask": "mask_token"}
 _SPECIAL |= {"unknown": "unk_token", "bos": "bos_token", "eos": "eos_token"}
-_NORMAL_TYPES = (1, 6)
+_UNKNOWN, _CONTROL, _USER = 2, 3, 4
+"""Kinds of tokens as ggml numbers them: those found in a text as they are, before it is cut, are the last two."""
+
 _BYTE_PAIRS = ("gpt-2", "smollm")
 
 
@@ -50,7 +52,7 @@ def _special_tokens(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) ->
         index = values.get(f"{key}_token_id")
         if index is None:
             continue
-        if not isinstance(index, int) or not 0 <= index < len(tokens):
+        if type(index) is not int or not 0 <= index < len(tokens):
             raise SourceError(
                 f"{gguf.path}: {_PREFIX}{key}_token_id = {index!r} is none of {len(tokens)} tokens: {BESIDE}"
             )
@@ -79,6 +81,13 @@ def _kinds(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) -> list[int
     return kinds
 
 
+def _flag(gguf: Gguf, values: Mapping[str, Any], key: str) -> bool:
+    value = values.get(key, False)
+    if type(value) is not bool:
+        raise SourceError(f"{gguf.path}: {_PREFIX}{key} = {str(value)[:40]}: true or false is expected: {BESIDE}")
+    return value
+
+
 def _around(gguf: Gguf, special: Mapping[str, str], name: str, key: str) -> str:
     """Return a token that stands before or after each text. Templates know no token with blanks, colons and dollars."""
     token = special.get(name, "")
@@ -88,16 +97,21 @@ def _around(gguf: Gguf, special: Mapping[str, str], name: str, key: str) -> str:
 
 
 def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
-    """Return BERT's tokenizer, from pieces that llama.cpp wrote with a mark before the first one of a word."""
+    """Return BERT's tokenizer, from pieces that llama.cpp wrote with a mark before the first one of a word.
+
+    Control tokens have no mark; earlier converters left it out of all tokens in brackets, and of no others.
+    """
     kinds = _kinds(gguf, values, tokens)
     pieces = []
     for token, kind in zip(tokens, kinds, strict=True):
-        whole = kind not in _NORMAL_TYPES or (token.startswith("[") and token.endswith("]"))
-        pieces.append(token if whole else token[1:] if token.startswith(_WORD) else f"##{token}")
+        first = token.startswith(_WORD) and token != _WORD  # the mark alone is a piece inside a word
+        whole = not first and (kind in (_UNKNOWN, _CONTROL) or (token.startswith("[") and token.endswith("]")))
+        pieces.append(token if whole else token[1:] if first else f"##{token}")
     for role, other in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
         if other in special:
             special.setdefault(role, special[other])
-    return wordpiece(gguf.path, pieces, special)
+    added = {kind: [p for p, k in zip(pieces, kinds, strict=True) if k == kind] for kind in (_CONTROL, _USER)}
+    return wordpiece(gguf.path, pieces, special, control=added[_CONTROL], added=added[_USER])
 
 
 def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
@@ -118,14 +132,14 @@ def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], specia
         tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges))  # type: ignore[arg-type]
     except Exception as error:  # a merge of pieces that are no tokens
         raise SourceError(f"{gguf.path}: {_PREFIX}merges do not fit its tokens ({error}): {BESIDE}") from error
-    words = pre_tokenizers.ByteLevel(add_prefix_space=bool(values.get("add_space_prefix")))
+    words = pre_tokenizers.ByteLevel(add_prefix_space=_flag(gguf, values, "add_space_prefix"))
     digits = [pre_tokenizers.Digits(individual_digits=True)] if way == "smollm" else []
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, words]) if digits else words
     kinds = _kinds(gguf, values, tokens)
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind not in _NORMAL_TYPES]
+    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind in (_UNKNOWN, _CONTROL, _USER)]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
     around = [
-        _around(gguf, special, name, key) if values.get(key) else ""
+        _around(gguf, special, name, key) if _flag(gguf, values, key) else ""
         for name, key in (("bos_token", "add_bos_token"), ("eos_token", "add_eos_token"))
     ]
     if any(around):

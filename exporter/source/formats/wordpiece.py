@@ -1,26 +1,47 @@
 """Build BERT's tokenizer from its vocabulary alone, where the vocabulary shows how texts are normalized. Imports tokenizers."""
 
+import re
+import string
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ....errors import SourceError
 
+_USUAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BESIDE = "put the tokenizer.json of the original model beside the file"
 
 
-def wordpiece(path: Path, pieces: Sequence[str], special: dict[str, str]) -> Any:
+def wordpiece(
+    path: Path,
+    pieces: Sequence[str],
+    special: dict[str, str],
+    *,
+    control: Sequence[str] | None = None,
+    added: Sequence[str] = (),
+) -> Any:
     """Return the tokenizer of `pieces` in WordPiece's own writing (## before all but the first piece of a word), by their ids.
 
-    `special` names BERT's tokens by their roles, those that differ from [CLS], [SEP], [UNK]; it is completed. SourceError where a
-    piece has capitals, since a vocabulary does not say how such a model reads them, or where one is there twice.
+    `special` names BERT's tokens by their roles, those that differ from [CLS], [SEP], [UNK]; it is completed. `control` and `added` are
+    tokens that are found in a text before it is cut; None where the file does not say which those are. SourceError where a piece has
+    capitals or accents, since a vocabulary does not say how such a model reads them, where one is there twice, or where no text would
+    ever be cut into one.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    cased = next((p for p in pieces if p != p.lower() and not (p.startswith("[") and p.endswith("]"))), None)
-    if cased is not None:
+    found_whole = {*(control or ()), *added, *special.values()}
+    cut = [p for p in pieces if p not in found_whole and not _in_brackets(p)]
+    odd = next((p for p in cut if p != p.lower() or _has_marks(p)), None)
+    if odd is not None:
+        what = "capitals" if odd != odd.lower() else "accents"
         raise SourceError(
-            f"{path}: the token {cased!r} has capitals, and nothing here says how a text is normalized: {BESIDE}"
+            f"{path}: the token {odd!r} has {what}, and nothing here says how a text is normalized: {BESIDE}"
+        )
+    unsaid = next((p for p in pieces if p not in found_whole and _is_never_cut(p)), None)
+    if control is None and unsaid is not None:
+        raise SourceError(
+            f"{path}: no text is cut into the token {unsaid!r}, and nothing here says how it is found: {BESIDE}"
         )
     ids = {piece: index for index, piece in enumerate(pieces)}
     if len(ids) < len(pieces):
@@ -40,4 +61,23 @@ def wordpiece(path: Path, pieces: Sequence[str], special: dict[str, str]) -> Any
         pair=f"{first} $A {last} $B:1 {last}:1",
         special_tokens=[(first, ids[first]), (last, ids[last])],
     )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control or ()])
+    tokenizer.add_tokens([AddedToken(token, normalized=True) for token in added])
     return tokenizer
+
+
+def _in_brackets(piece: str) -> bool:
+    return piece.startswith("[") and piece.endswith("]")
+
+
+def _has_marks(piece: str) -> bool:
+    """Return whether a piece has what BERT's normalizer takes away where it strips accents."""
+    return any(unicodedata.category(c) == "Mn" for c in unicodedata.normalize("NFD", piece))
+
+
+def _is_never_cut(piece: str) -> bool:
+    """Return whether BERT's tokenizer, which cuts at each punctuation mark, never gives a piece; places kept free are known."""
+    if piece in _USUAL or re.fullmatch(r"\[unused\d+\]", piece):
+        return False
+    word = piece.removeprefix("##")
+    return len(word) > 1 and any(c in string.punctuation or unicodedata.category(c).startswith("P") for c in word)

@@ -77,7 +77,7 @@ def test_a_weight_in_two_parts_is_put_together(classifier: Path) -> None:
 
 def test_a_pooler_that_the_task_needs_may_not_be_missing(classifier: Path, bert: Path, tmp_path: Path) -> None:
     change(classifier, "bert.pooler.dense.weight")
-    assert "1 tensors that the checkpoint lacks (bert.pooler.dense.weight)" in refusal(classifier)
+    assert "1 tensors that the checkpoint lacks (bert.pooler.dense.weight [32, 32])" in refusal(classifier)
     encoder = Path(shutil.copytree(bert, tmp_path / "encoder"))
     change(encoder, "pooler.dense.weight", "pooler.dense.bias")
     assert load(encoder) == []
@@ -94,6 +94,19 @@ def test_a_head_of_the_users_own_is_refused_whatever_the_task(classifier: Path) 
     change(classifier, linear__weight=torch.randn(16, 32))
     edit_config(classifier, architectures=["HF_ColBERT"])
     assert "linear.weight" in refusal(classifier, "feature-extraction")
+
+
+def test_what_is_expected_is_named_beside_what_is_there(classifier: Path) -> None:
+    """As a tool leaves it that gives its tensors names of its own."""
+    gone = [f"bert.encoder.layer.1.{n}" for n in ("attention.self.query.weight", "output.dense.weight")]
+    change(classifier, *gone, **{f"{name}_packed_codes".replace(".", "__"): torch.ones(4, 9) for name in gone})
+    message = refusal(classifier)
+    for words in (
+        "needs 2 tensors that the checkpoint lacks (bert.encoder.layer.1.attention.self.query.weight [32, 32], ",
+        "others in their place (bert.encoder.layer.1.attention.self.query.weight_packed_codes [4, 9], ",
+        "merge or convert it by that tool, or give the model as module:callable",
+    ):
+        assert words in message
 
 
 def test_the_first_ten_are_named(classifier: Path) -> None:

@@ -1,21 +1,29 @@
 """The first module that differs."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+from headway.errors import GateError
+from headway.exporter import export as flow
 from headway.exporter.check import diagnose as diagnosis
 from headway.exporter.check.diagnose import run_inside
 from headway.exporter.check.parity import Case, OutputParity, Parity, first_divergence
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.passes.cuts import set_array
+from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.targets.ort.target import OrtTarget
 from headway.exporter.targets.tensorrt.layer_names import module_values
 
 from tests.support import hand_made
+from tests.support.onnx_files import torchscript_file
 from tests.support.rounded import needs_kernels
 from tests.support.typed_graphs import batch, big, lowered
 
@@ -73,3 +81,34 @@ def test_a_module_is_named_with_the_step_that_broke_it(
     case = Case("a case", dict.fromkeys(("input_ids", "attention_mask"), np.ones((1, 2), np.int64)))
     parity = Parity([OutputParity("y", 1.0, 1.0, 0.5, 0.5, 2.0, 1e-4, "a case")], ["a case"])
     assert diagnosis.diagnose(given, target, given, [case], parity) == says
+
+
+def test_a_file_whose_tensors_lost_their_names_is_refused_without_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = torchscript_file(tmp_path / "source", "bert", 17, "eager")
+    graph = ir.load(path)
+    for number, value in enumerate(list(graph.graph.initializers.values())):
+        value.name = f"w{number}"
+    for node in graph.graph:
+        node.name = None
+    ir.save(graph, path)
+    asked: list[str | None] = []
+
+    def compare(*arguments: Any, **options: Any) -> Parity:
+        parity = compared(*arguments, **options)
+        parity.outputs[0] = replace(parity.outputs[0], max_abs=1.0, worst_case="a case")
+        return parity
+
+    def diagnose(*arguments: Any) -> str | None:
+        asked.append(diagnosis.diagnose(*arguments))
+        return asked[-1]
+
+    compared = flow.compare
+    monkeypatch.setattr(flow, "compare", compare)
+    monkeypatch.setattr(flow, "diagnose", diagnose)
+    with pytest.raises(GateError) as refused:
+        flow.export(Recipe(source=str(path)), tmp_path / "out")
+    assert asked == [None] and not (tmp_path / "out").exists()
+    sentence = r"output 'logits' differs from the source by 1 \(allowed [0-9.e-]+\) on 'a case'\. Nothing was written"
+    assert re.fullmatch(sentence, str(refused.value))

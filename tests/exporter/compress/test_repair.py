@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headway.exporter.compress.repair import repair
@@ -58,3 +59,22 @@ def test_repair_solves_exactly_where_a_solution_exists(bert: Path) -> None:
     before = error(TorchGraph(source), model, made)
     repair(TorchGraph(source), model, made, ridge=1e-6)
     assert error(TorchGraph(source), model, made) < 1e-4 * before
+
+
+@pytest.mark.parametrize("method", ["projection", "scale"])
+def test_parts_that_give_zeros_on_all_text_are_left_alone(bert: Path, method: str) -> None:
+    """As of neurons that are never active: nothing determines what reads them, or what nothing is to be added by."""
+    source = canonical(bert)
+    names = "intermediate.dense.weight", "intermediate.dense.bias", "output.dense.weight", "output.dense.bias"
+    for layer, zeros in ((1, names[:2]), (2, names[2:]), (3, names)):
+        for name in zeros:
+            value = source.graph.initializers[f"encoder.layer.{layer}.{name}"]
+            array = constant(value)
+            assert array is not None
+            set_array(value, np.zeros_like(array))
+    model = source.clone()
+    RemoveHeads({0: [0, 1, 2]})(model)
+    gains = repair(TorchGraph(source), model, batches(), method=method)  # type: ignore[arg-type]
+    assert len(gains) == 8 and all(1 <= gain < np.inf for gain in gains.values()) and max(gains.values()) > 1
+    arrays = [constant(value) for value in model.graph.initializers.values()]
+    assert all(np.isfinite(a).all() for a in arrays if a is not None)

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from headway.errors import GateError, UsageError
 from headway.exporter.compress import recover as recovery
+from headway.exporter.compress import weight_steps
 from headway.exporter.compress.job import Job, as_function
 from headway.exporter.compress.structure_steps import remove_neurons
 from headway.exporter.compress.weight_steps import quantize_weights, recover_quality, repair_weights
@@ -39,6 +41,22 @@ def test_repair_brings_the_answers_nearer_and_recovery_lowers_its_loss(
     assert job.outcome.recovery is not None and changes["texts"].startswith(f"{job.outcome.recovery.texts} in ")
     losses = [loss for _, loss in job.outcome.recovery.losses]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) and not list(job.given.out.parent.glob(".bundle.*"))
+
+
+@pytest.mark.parametrize(
+    ("gains", "says"),
+    [
+        ({}, "0, squared error ÷ 1.00"),
+        ({"one": 1.0}, "1, squared error ÷ 1.00"),
+        ({"one": 2.0, "other": 8.0}, "2, squared error ÷ 4.00"),
+    ],
+)
+def test_the_gain_of_a_repair_is_the_geometric_mean_over_sites(
+    gains: dict[str, float], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job: Any = SimpleNamespace(outcome=SimpleNamespace(model=None))
+    monkeypatch.setattr(weight_steps, "repaired", lambda *_: gains)
+    assert repair_weights(job, RepairSpec()) == {"sites": says}
 
 
 @pytest.mark.parametrize("better", [True, False])

@@ -1,5 +1,6 @@
 """Archives: the same bytes each time, and nothing but the bundle's files comes out."""
 
+import gzip
 import io
 import json
 import os
@@ -14,18 +15,21 @@ import headway
 from headway.errors import SourceError, UsageError
 from headway.exporter.export import Exported
 from headway.exporter.package.archive import pack, unpack
-from headway.manifest import MANIFEST
+from headway.manifest import MANIFEST, Manifest
 
 
-def test_the_same_bundle_gives_the_same_bytes_and_comes_back(sentence_bundle: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_the_same_bundle_gives_the_same_bytes_and_comes_back(
+    ending: str, sentence_bundle: Exported, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(sentence_bundle.path, tmp_path / "copy"))
     for path in copy.rglob("*"):
         os.utime(path, (1, 1))
     (copy / "notes.txt").write_text("not of the bundle")
-    size = pack(sentence_bundle.path, tmp_path / "a.tar")
-    assert pack(copy, tmp_path / "b.tar") == size
-    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
-    manifest = unpack(tmp_path / "b.tar", tmp_path / "out")
+    size = pack(sentence_bundle.path, tmp_path / f"a.{ending}")
+    assert pack(copy, tmp_path / f"b.{ending}") == size
+    assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+    manifest = unpack(tmp_path / f"b.{ending}", tmp_path / "out")
     files = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert files == {MANIFEST, *manifest.files}
     headway.open(tmp_path / "out").check_files()
@@ -98,17 +102,41 @@ def test_archives_that_hold_anything_else_are_refused(
     assert not list(place.iterdir()) and not (tmp_path / "outside.txt").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense" * 1000, json.dumps({"a": 1}).encode()])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nonsense" * 1000,
+        json.dumps({"a": 1}).encode(),
+        gzip.compress(b"nonsense" * 1000),
+        gzip.compress(b"")[:9],
+        b"\x1f\x8b" + b"x" * 99,
+    ],
+)
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.tar").write_bytes(content)
     with pytest.raises(SourceError):
         unpack(tmp_path / "bad.tar", tmp_path / "out")
 
 
-def test_an_archive_that_ends_early_is_refused(sentence_bundle: Exported, tmp_path: Path) -> None:
-    size = pack(sentence_bundle.path, tmp_path / "a.tar")
-    content = (tmp_path / "a.tar").read_bytes()
-    (tmp_path / "a.tar").write_bytes(content[: size // 2])
+@pytest.mark.parametrize("name", ["a.tar", "a.tgz"])
+def test_an_archive_that_ends_early_is_refused(name: str, sentence_bundle: Exported, tmp_path: Path) -> None:
+    size = pack(sentence_bundle.path, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: size // 2])
     with pytest.raises(SourceError):
-        unpack(tmp_path / "a.tar", tmp_path / "out")
+        unpack(tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_would_fill_a_disk_is_refused(sentence_bundle: Exported, tmp_path: Path) -> None:
+    """A gigabyte of zeros takes a megabyte of gzip."""
+    manifest = Manifest.read(sentence_bundle.path)
+    size = 1 << 26
+    manifest.files["zeros.bin"] = {"sha256": "0" * 64, "bytes": size}
+    with tarfile.open(tmp_path / "bad.tar.gz", "w:gz") as bad:
+        for info, content in (entry(MANIFEST, manifest.to_json().encode()), entry("zeros.bin", bytes(size))):
+            bad.addfile(info, io.BytesIO(content))
+    assert (tmp_path / "bad.tar.gz").stat().st_size < size / 200
+    with pytest.raises(SourceError, match=r"'zeros\.bin' is not what its manifest lists"):
+        unpack(tmp_path / "bad.tar.gz", tmp_path / "out")

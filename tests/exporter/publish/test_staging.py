@@ -57,7 +57,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_failure_at_the_last_step_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failure_at_the_last_step_leaves_what_was_there(how: str, tmp_path: Path) -> None:
     """What was to take the place is gone, so that it cannot: the old bundle is back, and nothing else is left."""
     bundle(tmp_path / "out", "old")
     with pytest.raises((OSError, UsageError)), staged(tmp_path / "out", force=True) as staging:

@@ -78,20 +78,39 @@ def test_calls_leave_no_memory_behind() -> None:
 
 OUT_OF_MEMORY = """
 import resource
-import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 from headway.kernels import cpu
-wide, rng = 60000, np.random.default_rng(0)
-weights = [rng.integers(-9, 9, shape).astype(np.int8) for shape in ((8, wide), (wide, 8))]
-up, down = ([w, np.full(w.shape[1], 0.01, np.float32), np.zeros(w.shape[1], np.float32)] for w in weights)
-inputs = [rng.standard_normal((768, 8)).astype(np.float32), *up, *down]  # eight blocks, each with 23 MB of scratch
-session = cpu.open_session("QuantizedFeedForward", inputs, constants=range(1, 7), threads=2)
+
+def layer(rows, columns, kind):
+    if kind == "int8":
+        return [np.ones((rows, columns), np.int8), np.ones(columns, np.float32), np.ones(columns, np.float32)]
+    return [np.ones((rows, columns), ml_dtypes.bfloat16), np.ones(columns, np.float32)]
+
+op, rows = sys.argv[1], int(sys.argv[2])
+attributes = {"heads": 1} if "Attention" in op else {}
+if op == "MaskedSoftmax":  # five rows of float32 are under way
+    inputs, constants, attributes = [np.ones((rows, 8_000_000), np.float16)], [], {}
+elif op == "PackedAttention":  # many sequences without a token
+    ends = np.zeros(rows, np.int32)
+    ends[-1] = 1
+    inputs, constants = [np.ones((1, 8), np.float32)] * 3 + [ends], []
+elif op == "PaddedAttention":
+    inputs, constants = [np.ones((rows, 1, 1), np.float32)] * 3 + [np.zeros(rows, np.int32)], []
+elif op == "QuantizedLinear":
+    inputs = [np.ones((rows, 60_000), np.float32), *layer(60_000, 8, "int8")]
+    constants = range(1, len(inputs))
+else:
+    kind = "int8" if op.startswith("Quantized") else "bfloat16"
+    inputs = [np.ones((rows, 8), np.float32), *layer(8, 60_000, kind), *layer(60_000, 8, kind)]
+    constants = range(1, len(inputs))
+session = cpu.open_session(op, inputs, constants=constants, threads=2, **attributes)
 with open("/proc/self/statm") as file:
     taken = int(file.read().split()[0]) * resource.getpagesize()
 limits = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (taken + (8 << 20), limits[1]))
+resource.setrlimit(resource.RLIMIT_AS, (taken + (int(sys.argv[3]) << 20), limits[1]))
 try:
     session(inputs)
 except Exception as error:
@@ -102,7 +121,22 @@ print(session(inputs)[0].shape)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
-def test_a_kernel_without_memory_raises_and_works_again_with_it() -> None:
-    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize(
+    ("op", "rows", "megabytes"),
+    [
+        ("QuantizedFeedForward", 768, 8),
+        ("QuantizedLinear", 500, 8),
+        ("QuantizedLinear", 800, 4),
+        ("Bfloat16FeedForward", 2000, 4),
+        ("Bfloat16FeedForward", 100, 8),
+        ("MaskedSoftmax", 1, 64),
+        ("PackedAttention", 2_000_000, 8),
+        ("PaddedAttention", 2_000_000, 16),
+    ],
+)
+def test_a_kernel_without_memory_raises_and_works_again_with_it(op: str, rows: int, megabytes: int) -> None:
+    command = [sys.executable, "-c", OUT_OF_MEMORY, op, str(rows), str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "headway: not enough memory" in done.stdout and done.stdout.endswith("(768, 8)\n")
+    assert "headway: not enough memory" in done.stdout, done.stdout
+    assert done.stdout.endswith(")\n")

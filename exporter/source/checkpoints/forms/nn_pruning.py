@@ -138,6 +138,7 @@ class _Way:
         self.threshold = float(settings["final_threshold"])
         self.least = float(settings.get("linear_min_parameters", 0.005))
         self.ampere = str(settings.get("ampere_pruning_method", "disabled"))
+        self.rewound = settings.get("rewind_model_name_or_path") if kind == "attention" else None
         self.place, self.stem, self.shape, self.scores = checkpoint.directory, stem, shape, scores
 
     def check(self) -> None:
@@ -150,6 +151,11 @@ class _Way:
             raise SourceError(
                 f"{self.place / _FILE}: the method {self.method}{':' if self.form else ''}{self.form} for {self.stem} is not read: let "
                 "nn_pruning compile the model"
+            )
+        if self.rewound and self.form != "joint":
+            raise SourceError(
+                f"{self.place / _FILE}: rewind_model_name_or_path = {self.rewound!r} keeps the heads of that model in {self.stem}, "
+                "whatever the scores say: let nn_pruning compile the model"
             )
         blocks = [
             n // b if isinstance(b, int) and b > 0 and n % b == 0 else None

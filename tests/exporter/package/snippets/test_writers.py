@@ -94,15 +94,33 @@ def test_the_javascript_scores_as_a_bundle_does(scoring: Scoring, mobile: Export
     assert json.loads(done.stdout) == pytest.approx(dict(zip(("no", "LABEL_1", "yes"), wanted, strict=True)), rel=1e-6)
 
 
-@pytest.mark.parametrize("platform", ["android", "ios"])
+FORMULAS = {
+    "android": {
+        "softmax": "kotlin.math.exp((it - largest).toDouble()) }; LABELS[it] to (raised[it] / sum).toFloat() }",
+        "sigmoid": "LABELS[it] to (1.0 / (1.0 + kotlin.math.exp(-logits[it].toDouble()))).toFloat() }",
+        "tanh": "LABELS[it] to kotlin.math.tanh(logits[it]) }",
+        "identity": "LABELS[it] to logits[it] }",
+    },
+    "ios": {
+        "softmax": "logits.map { exp($0 - largest) }; raised.map { $0 / sum }",
+        "sigmoid": "logits.map { 1 / (1 + exp(-$0)) }",
+        "tanh": "logits.map { tanh($0) }",
+        "identity": "let values = logits\n",
+    },
+}
+"""What the code of each activation holds, and that of no other does."""
+
+
+@pytest.mark.parametrize("platform", FORMULAS)
 def test_each_scoring_has_its_own_function(platform, mobile: Exported) -> None:
-    """The code of phones is not run here: it applies the activation, and another for each."""
+    """The code of phones is not run here: it applies the activation, and no other one."""
     target = next(iter(targets_for(platform)))
-    codes = [snippet(classifier(replace(mobile.manifest, target=target), s), platform).text for s in SCORINGS]
-    for code, scoring, mark in zip(codes, SCORINGS, ("sum", "1", "tanh(", ""), strict=True):
-        assert scoring.meaning() in code and mark in code[code.index(scoring.meaning()) :]
+    for scoring in SCORINGS:
+        code = snippet(classifier(replace(mobile.manifest, target=target), scoring), platform).text
         assert '"no", "LABEL_1", "yes"' in code
-    assert len(set(codes)) == len(SCORINGS)
+        function = code[code.index(scoring.meaning()) :]
+        applied = [a for a, formula in FORMULAS[platform].items() if all(p in function for p in formula.split("; "))]
+        assert applied == [scoring.activation]
     plain = replace(mobile.manifest, target=target, task="feature-extraction")
     assert "scores(" not in snippet(plain, platform).text
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 
 from headway.errors import SourceError
@@ -18,7 +19,7 @@ from headway.exporter.source.formats.ctranslate2 import is_ctranslate2
 from headway.exporter.source.source import open_source
 from headway.exporter.source.tokenizer import source_tokenizer
 
-from tests.checkpoints.ctranslate2_files import bert_variables, write_model
+from tests.checkpoints.ctranslate2_files import bert_variables, distilbert_variables, write_model
 from tests.checkpoints.gguf_files import pieces_of
 from tests.support import checkpoints, integer_checkpoints
 from tests.support.models import make_model
@@ -42,27 +43,44 @@ def saved(directory: Path, variables: dict[str, Any], pieces: list[str] | None) 
     return directory
 
 
-@pytest.mark.parametrize("quantized", [False, True])
-def test_an_encoder_answers_as_its_floats_do(quantized: bool, encoder: Path, tmp_path: Path) -> None:
-    model, tokenizer = opened(encoder)
-    variables = bert_variables(model, quantized=quantized)
+VARIABLES = {"bert": bert_variables, "distilbert": distilbert_variables}
+KINDS = ("float32", "float16", "bfloat16", "int8")
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("distilled"), "distilbert")
+
+
+def stored(model: Any, kind: str) -> Any:
+    """Round a module's parameters, in place, to what a file of a kind holds; matrices alone are int8, but for the positions."""
+    for name, parameter in model.named_parameters():
+        if kind != "int8":
+            parameter.data = parameter.data.to(getattr(torch, kind)).float()
+        elif parameter.dim() == 2 and "position" not in name:
+            scale = 127 / parameter.data.abs().amax(1, keepdim=True)
+            parameter.data = (parameter.data * scale).round() * (1 / scale)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", VARIABLES)
+def test_an_encoder_answers_as_its_floats_do(
+    family: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    model, tokenizer = opened(request.getfixturevalue("encoder" if family == "bert" else "distilled"))
+    before = checkpoints.forward(model)["last_hidden_state"]
+    floats = "float32" if kind == "int8" else kind
+    saved(tmp_path, VARIABLES[family](model, quantized=kind == "int8", kind=floats), pieces_of(tokenizer))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reference, source = load_reference(open_source(str(saved(tmp_path, variables, pieces_of(tokenizer)))))
-    if quantized:
-        for name, array in variables.items():
-            if name.endswith("weight_scale"):
-                stem = name.removesuffix("_scale")
-                variables[stem] = (
-                    variables[stem].astype(np.float32) * (1 / array)[:, None]
-                )  # as CTranslate2 itself computes
-        query = model.encoder.layer[1].attention.self.query.weight.detach().numpy()
-        read = source.checkpoint.state["encoder.layer.1.attention.self.query.weight"].read().numpy()  # type: ignore[union-attr]
-        assert np.array_equal(read, variables["encoder/layer_1/self_attention/linear_0/weight"][:32])
-        assert 0 < np.abs(read - query).max() < 0.02
-    else:
-        difference = reference.run(feeds())["last_hidden_state"] - checkpoints.forward(model)["last_hidden_state"]
-        assert np.abs(difference).max() < 2e-6
+        reference, source = load_reference(open_source(str(tmp_path)))
+    assert source.config["model_type"] == family
+    assert f"CTranslate2 encoder, {kind}" in source.sentences[0]
+    given = {name: array for name, array in feeds().items() if family == "bert" or name != "token_type_ids"}
+    wanted = checkpoints.forward(stored(model, kind))["last_hidden_state"]
+    assert (np.abs(wanted - before).max() > 1e-4) == (kind != "float32")
+    assert np.abs(reference.run(given)["last_hidden_state"] - wanted).max() < 4e-6
     texts = ["the price of bread", "12 trains, rain"]
     assert source_tokenizer(source)(texts)["input_ids"] == tokenizer(texts)["input_ids"]
 

@@ -32,3 +32,25 @@ def test_a_directory_with_a_gguf_file(bert: Path, tmp_path: Path) -> None:
 
 def test_other_directories_are_none(bert: Path) -> None:
     assert find_format(bert) is None
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_settings_of_a_tokenizer_that_is_not_there_are_refused_and_stay_as_they_are(
+    name: str, bert: Path, tmp_path: Path
+) -> None:
+    """A link to them would be written through."""
+    model, tokenizer = transformers.AutoModel.from_pretrained(bert), transformers.AutoTokenizer.from_pretrained(bert)
+    write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer)), bert_tensors(model))
+    (tmp_path / name).write_text('{"model_max_length": 32}')
+    with pytest.raises(SourceError, match=f"{name}: its tokenizer is not beside it"):
+        find_format(tmp_path / "model.gguf")
+    assert (tmp_path / name).read_text() == '{"model_max_length": 32}'
+
+
+def test_nothing_is_written_through_a_link_that_leads_nowhere(bert: Path, tmp_path: Path) -> None:
+    model, tokenizer = transformers.AutoModel.from_pretrained(bert), transformers.AutoTokenizer.from_pretrained(bert)
+    write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer)), bert_tensors(model))
+    (tmp_path / "tokenizer.json").symlink_to(tmp_path / "gone.json")
+    found = find_format(tmp_path / "model.gguf")
+    assert found is not None and (found[0] / "tokenizer.json").is_file()
+    assert not (tmp_path / "gone.json").exists()

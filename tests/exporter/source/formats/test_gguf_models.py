@@ -1,5 +1,6 @@
 """A BERT in a GGUF file answers as the model of transformers that its tensors stand for; what is not followed is refused."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,18 @@ from headway.exporter.source.formats.gguf_models import read_model
 from headway.exporter.source.source import Source, open_source
 from headway.exporter.source.tokenizer import source_tokenizer
 
-from tests.checkpoints.gguf_files import F16, F32, Q8_0, bert_metadata, bert_tensors, pieces_of, q8_0, write_gguf
+from tests.checkpoints.gguf_files import (
+    F16,
+    F32,
+    Q8_0,
+    bert_metadata,
+    bert_tensors,
+    nomic_metadata,
+    nomic_tensors,
+    pieces_of,
+    q8_0,
+    write_gguf,
+)
 from tests.support import checkpoints, integer_checkpoints
 from tests.support.models import make_model
 from tests.support.variants import feeds
@@ -70,10 +82,52 @@ def test_the_artifact_holds_the_integers_of_the_file(encoder: Path, tmp_path: Pa
     assert (
         said == "the artifact holds the integers of 12 of 12 quantized weights (10 as int8, 2 as int8 in blocks of 32)"
     )
-    query = model.encoder.layer[1].attention.self.query.weight.detach().numpy()
-    scale = (np.abs(query).max(1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
-    codes, _ = integer_checkpoints.held(tmp_path / "out", "encoder.layer.1.attention.self.query")
-    assert np.abs(codes * scale - query).max() <= scale.max() * 0.51
+    for i, layer in enumerate(model.encoder.layer):
+        for name, module in layer.named_modules():
+            if isinstance(module, torch.nn.Linear):
+                codes, scales = integer_checkpoints.held(tmp_path / "out", f"encoder.layer.{i}.{name}")
+                wanted, steps = blocks_of(q8_0(module.weight.detach().numpy()), module.in_features)
+                assert np.array_equal(codes, wanted), name
+                assert np.array_equal(scales, steps), name
+
+
+def blocks_of(raw: bytes, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the integers `[out, in]` and the scales `[out, groups]` of blocks of Q8_0: a 16-bit scale and 32 bytes each."""
+    blocks = np.frombuffer(raw, np.uint8).reshape(-1, 34)
+    scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+    return blocks[:, 2:].copy().view(np.int8).reshape(-1, inputs).astype(int), scales.reshape(-1, inputs // 32)
+
+
+@pytest.mark.parametrize("kind", [F32, Q8_0])
+def test_a_nomic_bert_answers_as_its_floats_do(kind: int, encoder: Path, tmp_path: Path) -> None:
+    _, tokenizer = opened(encoder)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    rope = {"rope_type": "default", "rope_theta": 1000.0}
+    config = transformers.NomicBertConfig(
+        **sizes, vocab_size=300, max_position_embeddings=66, rope_parameters=rope, layer_norm_eps=1e-5
+    )
+    model = noisy(transformers.NomicBertModel(config, add_pooling_layer=False))
+    tensors = nomic_tensors(model, kind)
+    path = write_gguf(tmp_path / "model.gguf", nomic_metadata(model, pieces_of(tokenizer)), tensors)
+    if kind == Q8_0:
+        for module in model.layers.modules():
+            if isinstance(module, torch.nn.Linear):
+                codes, scales = blocks_of(q8_0(module.weight.detach().numpy()), module.in_features)
+                module.weight.data = torch.from_numpy(codes * np.repeat(scales, 32, axis=1)).float()
+    reference, source = loaded(path)
+    assert source.config["model_type"] == "nomic_bert" and source.checkpoint is not None
+    assert len(source.checkpoint.integers) == (21 if kind == Q8_0 else 0)
+    difference = reference.run(feeds())["last_hidden_state"] - checkpoints.forward(model)["last_hidden_state"]
+    assert np.abs(difference).max() < 2e-6
+
+
+def noisy(model: Any) -> Any:
+    """Return a model whose norms are not ones and zeros."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
 
 
 @pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "Q6_K", "Q8_0"])
@@ -100,6 +154,52 @@ def test_a_pooling_type_makes_a_sentence_model(encoder: Path, tmp_path: Path) ->
     mask = feeds()["attention_mask"][..., None]
     means = (outputs["last_hidden_state"] * mask).sum(1) / mask.sum(1)
     assert np.abs(outputs["sentence_embedding"] - means).max() < 1e-6
+
+
+def test_a_llama_answers_as_its_module_does(encoder: Path, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=300, max_position_embeddings=66)
+    model = noisy(transformers.LlamaModel(config))
+    named = {"token_embd": model.embed_tokens.weight, "output_norm": model.norm.weight}
+    for i, layer in enumerate(model.layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        named |= {
+            f"blk.{i}.attn_norm": layer.input_layernorm.weight,
+            f"blk.{i}.ffn_norm": layer.post_attention_layernorm.weight,
+            f"blk.{i}.attn_q": attention.q_proj.weight[pairs(4, 8)],
+            f"blk.{i}.attn_k": attention.k_proj.weight[pairs(2, 8)],
+            f"blk.{i}.attn_v": attention.v_proj.weight,
+            f"blk.{i}.attn_output": attention.o_proj.weight,
+            f"blk.{i}.ffn_gate": mlp.gate_proj.weight,
+            f"blk.{i}.ffn_up": mlp.up_proj.weight,
+            f"blk.{i}.ffn_down": mlp.down_proj.weight,
+        }
+    tensors = {f"{n}.weight": (F32, tuple(w.shape), w.detach().numpy().tobytes()) for n, w in named.items()}
+    metadata = {
+        "general.architecture": "llama",
+        "llama.block_count": 2,
+        "llama.context_length": 66,
+        "llama.embedding_length": 32,
+        "llama.feed_forward_length": 64,
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.layer_norm_rms_epsilon": 1e-6,
+        "llama.rope.dimension_count": 8,
+    }
+    path = write_gguf(tmp_path / "model.gguf", metadata, tensors)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(encoder / name, tmp_path)
+    reference, _ = loaded(path)
+    given = {name: array for name, array in feeds().items() if name != "token_type_ids"}
+    with torch.no_grad():
+        wanted = model(**{name: torch.from_numpy(array) for name, array in given.items()}).last_hidden_state.numpy()
+    got = reference.run(given)["last_hidden_state"]
+    assert np.abs(got - wanted)[given["attention_mask"] != 0].max() < 5e-6
+
+
+def pairs(heads: int, size: int) -> list[int]:
+    """Return for each row of a file the row of transformers: llama.cpp rotates neighbors, transformers the two halves of a head."""
+    return [head * size + half * size // 2 + i for head in range(heads) for i in range(size // 2) for half in (0, 1)]
 
 
 def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:

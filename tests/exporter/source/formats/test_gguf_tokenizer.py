@@ -37,6 +37,21 @@ def test_pieces_of_words(tmp_path: Path) -> None:
     assert built(WORDS, tmp_path).encode("Rains rain snow").tokens == ["[CLS]", "rain", "##s", "rain", "[UNK]", "[SEP]"]
 
 
+def test_added_tokens_of_words(tmp_path: Path) -> None:
+    """Of kind 3 as they are, of kind 4 with a mark before them, of kind 5 not found at all; a mark alone is a piece inside a word."""
+    more = ["[CITE]", "\u2581<ent>", "\u2581Covid", "\u2581[PAD10]", "\u2581"]
+    values = WORDS | {"tokens": [*WORDS["tokens"], *more], "token_type": [3, 3, 3, 3, 1, 1, 3, 3, 4, 5, 1]}
+    tokenizer = built(values, tmp_path)
+    assert tokenizer.encode("rain [CITE] <ent>covid").ids[1:-1] == [4, 6, 7, 8]
+    assert tokenizer.encode("[PAD10]").tokens[1:-1] == ["[UNK]"] * 3
+    assert tokenizer.id_to_token(10) == "##\u2581" and tokenizer.id_to_token(9) == "[PAD10]"
+
+
+def test_tokens_kept_free_are_not_found_in_texts(tmp_path: Path) -> None:
+    values = BYTES | {"tokens": [*BYTES["tokens"], "ab1"], "token_type": [*BYTES["token_type"], 5]}
+    assert built(values, tmp_path).encode("ab1").tokens == ["ab", "1"]
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -56,6 +71,8 @@ def test_pieces_of_words(tmp_path: Path) -> None:
         (BYTES | {"pre": "deepseek-v9"}, "as 'deepseek-v9' does"),
         (BYTES | {"merges": ["abc"]}, "pairs of pieces"),
         (BYTES | {"merges": ["x y"]}, "merges do not fit"),
+        (BYTES | {"add_bos_token": "no"}, "add_bos_token = no: true or false"),
+        (BYTES | {"bos_token_id": True}, "bos_token_id = True is none of"),
     ],
 )
 def test_what_cannot_be_built_is_refused(values: dict, says: str, tmp_path: Path) -> None:

@@ -20,3 +20,23 @@ def test_roles_are_completed() -> None:
 def test_capitals_are_refused() -> None:
     with pytest.raises(SourceError, match="nothing here says how a text is normalized"):
         wordpiece(Path("a"), [*PIECES, "Rain"], {})
+
+
+@pytest.mark.parametrize("piece", ["für", "##é", "が"])
+def test_accents_are_refused(piece: str) -> None:
+    """Where they are stripped from texts, no text gives such a piece."""
+    with pytest.raises(SourceError, match=f"the token '{piece}' has accents"):
+        wordpiece(Path("a"), [*PIECES, piece], {})
+
+
+@pytest.mark.parametrize("piece", ["[CITE]", "<ent>", "##a.b"])
+def test_what_no_text_is_cut_into_is_refused_where_nothing_says_how_it_is_found(piece: str) -> None:
+    with pytest.raises(SourceError, match="nothing here says how it is found"):
+        wordpiece(Path("a"), [*PIECES, piece], {})
+    wordpiece(Path("a"), [*PIECES, "[unused7]", ".", "##!"], {})
+    assert piece not in wordpiece(Path("a"), [*PIECES, piece], {}, control=[]).encode(f"a {piece}").tokens
+
+
+def test_added_tokens_are_found_before_a_text_is_cut() -> None:
+    tokenizer = wordpiece(Path("a"), [*PIECES, "<ent>", "COVID"], {}, control=["<ent>"], added=["COVID"])
+    assert tokenizer.encode("rain <ent>covid").ids == [2, 4, 6, 7, 3]

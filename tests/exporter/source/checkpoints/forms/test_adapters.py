@@ -19,7 +19,11 @@ from headway.exporter.capture.capture import load_reference
 from headway.exporter.source.source import Source, open_source
 
 from tests.checkpoints.adapters import LoraEmbedding, LoraLinear, Scaled, Tensors, adapt, save_adapter
-from tests.support import checkpoints, twins
+from tests.checkpoints.pruned_heads import make_pruned
+from tests.exporter.source.checkpoints.forms import test_bitsandbytes_4bit as four_bits
+from tests.exporter.source.checkpoints.forms import test_bitsandbytes_8bit as eight_bits
+from tests.exporter.source.checkpoints.forms import test_gptq as gptq
+from tests.support import checkpoints, integer_checkpoints, twins
 from tests.support.models import make_model, make_sentence_model
 from tests.support.variants import feeds
 
@@ -216,6 +220,74 @@ A, B = f"base_model.model.{QUERY}.lora_A.weight", f"base_model.model.{QUERY}.lor
 )
 def test_what_does_not_fit_is_refused(change: Any, settings: dict, says: str, base: Path, adapter: Path) -> None:
     assert says in refusal(base, changed(adapter, change, **settings))
+
+
+HEADS = {0: [1], 2: [0, 2, 3]}
+NEURONS = {1: range(20)}
+ATTENTION = "encoder.layer.2.attention"
+UP = "encoder.layer.1.intermediate.dense"
+
+
+def _masked(directory: Path) -> Any:
+    """Return the dense model whose heads and neurons are masked, of the weights that `make_pruned` cuts."""
+    model = checkpoints.base(directory, num_hidden_layers=3)
+    with torch.no_grad():
+        for i, gone in HEADS.items():
+            out = model.encoder.layer[i].attention.output.dense
+            out.weight[:, [head * 8 + j for head in gone for j in range(8)]] = 0
+        for i, dead in NEURONS.items():
+            model.encoder.layer[i].output.dense.weight[:, list(dead)] = 0
+    return model
+
+
+def test_an_adapter_of_a_base_that_was_wrapped_and_pruned(tmp_path: Path) -> None:
+    """Its factors have the sizes of the pruned layers: here they are those of dense layers, with rows of what is left."""
+    make_pruned(tmp_path / "base", HEADS, NEURONS, num_hidden_layers=3)
+    state = checkpoints.tensors(tmp_path / "base")
+    checkpoints.save(tmp_path / "base", {f"module.{name}": tensor for name, tensor in state.items()})
+    model = _masked(tmp_path / "dense")
+    torch.manual_seed(2)
+    paths = (f"{ATTENTION}.self.query", f"{ATTENTION}.self.value", f"{ATTENTION}.output.dense", UP)
+    tensors = adapt(model, {path: LoraLinear(model.get_submodule(path), 4, 8) for path in paths})
+    head, neurons = torch.arange(8, 16), torch.arange(20, 64)
+    with torch.no_grad():
+        model.get_submodule(paths[2]).a[:, [i for i in range(32) if i not in head]] = 0
+    for path in paths[:2]:
+        tensors[f"{path}.lora_B.weight"] = tensors[f"{path}.lora_B.weight"][head]
+    tensors[f"{paths[2]}.lora_A.weight"] = tensors[f"{paths[2]}.lora_A.weight"][:, head]
+    tensors[f"{UP}.lora_B.weight"] = tensors[f"{UP}.lora_B.weight"][neurons]
+    save_adapter(tmp_path / "one", tensors, tmp_path / "base")
+    wanted = checkpoints.forward(model)
+    source, _ = checkpoints.same_answers(tmp_path / "one", wanted)
+    assert [sentence.split(" ")[0] for sentence in source.sentences] == ["names", "LoRA", "heads"]
+    assert source.sentences[2] == "heads 3, 4, 1 of 4; feed-forward 64, 44, 64 of 64"
+
+
+QUANTIZED: dict[str, tuple[Any, dict[str, Any], int]] = {
+    "GPTQ": (gptq.packing(4), gptq.settings(), 4),
+    "bitsandbytes 8-bit": (eight_bits.pack, eight_bits.SETTINGS, 8),
+    "bitsandbytes 4-bit": (four_bits.packing("nf4", True), four_bits.SETTINGS, 4),
+}
+
+
+@pytest.mark.parametrize("kind", QUANTIZED)
+def test_an_adapter_of_a_quantized_base_is_merged_into_what_its_integers_stand_for(kind: str, tmp_path: Path) -> None:
+    """Peft adds the factors' term beside the quantized layer (QLoRA), which here are floats of the artifact then."""
+    pack, settings, bits = QUANTIZED[kind]
+    found = integer_checkpoints.make_quantized(tmp_path / "base", pack, settings, bits=bits)
+    plain = json.loads((tmp_path / "base" / "config.json").read_text())
+    plain.pop("quantization_config")
+    model = transformers.BertModel(transformers.BertConfig(**plain, attn_implementation="eager")).eval()
+    state = {n: t for n, t in checkpoints.tensors(tmp_path / "base").items() if n in model.state_dict()}
+    model.load_state_dict(state | {f"{stem}.weight": whole.floats for stem, whole in found.items()})
+    paths = (integer_checkpoints.QUERY, "encoder.layer.0.output.dense")
+    tensors = adapt(model, {path: LoraLinear(model.get_submodule(path), 4, 8) for path in paths})
+    save_adapter(tmp_path / "one", tensors, tmp_path / "base")
+    source, _ = checkpoints.same_answers(tmp_path / "one", checkpoints.forward(model))
+    assert source.checkpoint is not None and "merged into 2 layers" in source.sentences[1]
+    if kind != "bitsandbytes 4-bit":
+        assert source.sentences[1].endswith("; 2 quantized weights are floats with it")
+        assert source.checkpoint.integers.keys() == {f"{stem}.weight" for stem in found if stem not in paths}
 
 
 def _inside(directory: Path) -> None:

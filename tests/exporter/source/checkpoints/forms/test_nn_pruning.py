@@ -10,6 +10,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.source.source import open_source
 
 from tests.checkpoints.block_pruned import make_blocks, make_compiled
+from tests.checkpoints.hub_pruned import make_hub
 from tests.support import checkpoints, models, twins
 
 STEM = "bert.encoder.layer.0.attention.self.query"
@@ -26,6 +27,53 @@ def test_masks_are_folded(ampere: bool, norms: bool, tmp_path: Path) -> None:
     assert source.config["hidden_act"] == ("relu" if norms else "gelu")
 
 
+JOINT = {"attention_pruning_method": "sigmoied_threshold:joint"}
+ALTERNATE = {"dense_pruning_method": "sigmoied_threshold:1d_alt"}
+ACROSS = {"attention_output_with_dense": False}
+SQUARE = {"attention_block_rows": 8, "attention_block_cols": 8}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(JOINT, id="joint"),
+        pytest.param(ALTERNATE, id="alternate"),
+        pytest.param(ACROSS, id="across"),
+        pytest.param(JOINT | ACROSS | SQUARE, id="joint, across"),
+        pytest.param(ALTERNATE | ACROSS, id="hybrid"),
+        pytest.param(JOINT | ALTERNATE | ACROSS | SQUARE | {"bias_mask": False}, id="all, no masks of biases"),
+    ],
+)
+def test_scores_that_layers_share_or_that_lie_across_are_folded(options: dict, tmp_path: Path) -> None:
+    """Joint scores are those of a block's attention; alternate ones are of neurons alone; across are the blocks of its output."""
+    model = make_blocks(tmp_path, **options)
+    modules = dict(model.named_modules())
+    source, _ = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert source.checkpoint is not None and "nn_pruning's masks folded into 12 weights" in source.sentences[0]
+    for name in checkpoints.tensors(tmp_path):
+        stem = name.partition(".mask_module.")[0]
+        if stem != name:
+            masked = modules[stem]
+            assert 0 < masked.mask().mean() < 1
+            assert torch.equal(source.checkpoint.state[f"{stem}.weight"].read(), masked.weight * masked.mask())
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (ALTERNATE, "bert.encoder.layer.0.output.dense.mask_module.context_modules.1.mask_scores"),
+        (ACROSS, "bert.encoder.layer.0.attention.output.dense.mask_module.context_modules.0.mask_scores"),
+        (JOINT, f"{STEM}.mask_module.context_modules.0.mask_scores"),
+    ],
+)
+def test_scores_of_each_way_are_checked(options: dict, name: str, tmp_path: Path) -> None:
+    make_blocks(tmp_path, **options)
+    state = checkpoints.tensors(tmp_path)
+    assert name in state
+    checkpoints.save(tmp_path, state | {name: state[name][:3]})
+    assert f"{name} is [3" in checkpoints.refusal(tmp_path)
+
+
 def test_the_compiled_form_is_cut(tmp_path: Path) -> None:
     """Its neurons of zeros have no bias, and ReLU keeps 0."""
     model = make_compiled(tmp_path)
@@ -33,6 +81,25 @@ def test_the_compiled_form_is_cut(tmp_path: Path) -> None:
     assert source.sentences[0] == "5 norms are a scale and a shift alone"
     assert any("neurons 64 → " in sentence for sentence in source.sentences)
     assert all(b.feed_forwards[0].width <= 44 for b in read_anatomy(graph).blocks)
+
+
+@pytest.mark.parametrize("without_norms", [True, False])
+@pytest.mark.parametrize("cropped", [True, False])
+def test_a_published_model_is_the_dense_one_with_masks(without_norms: bool, cropped: bool, tmp_path: Path) -> None:
+    model = make_hub(tmp_path, without_norms=without_norms, cropped=cropped)
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert ("7 norms are a scale and a shift alone" in source.sentences) == without_norms
+    assert f"heads 3, 4, 1 of 4; feed-forward {'44, 30, 32' if cropped else '64'} of 64" in source.sentences
+    blocks = read_anatomy(graph).blocks
+    assert [(b.attention.heads, b.feed_forwards[0].width) for b in blocks if b.attention] == [(3, 44), (4, 30), (1, 32)]
+
+
+def test_a_published_model_with_a_block_without_heads(tmp_path: Path) -> None:
+    heads, neurons = {1: range(4)}, dict.fromkeys(range(3), range(48))
+    model = make_hub(tmp_path, without_norms=True, cropped=True, heads=heads, neurons=neurons)
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    assert "heads 4, 0, 4 of 4; feed-forward 16 of 64" in source.sentences
+    assert len([b for b in read_anatomy(graph).blocks if b.attention]) == 2
 
 
 def test_without_the_settings_nothing_says_which_scores_count(tmp_path: Path) -> None:
@@ -46,6 +113,7 @@ def test_without_the_settings_nothing_says_which_scores_count(tmp_path: Path) ->
     [
         ({"final_threshold": None}, "final_threshold = None"),
         ({"attention_pruning_method": "fisher"}, "the method fisher for"),
+        ({"rewind_model_name_or_path": "other"}, "rewind_model_name_or_path = 'other' keeps the heads of that model"),
         ({"attention_block_rows": 16}, "in blocks of 16 × 4"),
         ({"attention_block_rows": 0}, "in blocks of 0 × 4"),
         ({"ampere_pruning_method": "annealing"}, "ampere_module.context_module.mask_scores is missing"),
