@@ -119,6 +119,8 @@ class SentenceReference(TorchReference):
         super().__init__(module, source)
         if type(module.first).__name__ == "StaticEmbedding":  # which may have no limit itself
             module.first.tokenizer.enable_truncation(source.longest)
+        elif source.allowed > source.longest:
+            module.opened.max_seq_length = source.longest
 
     @cached_property
     def _judge(self) -> Any:

@@ -48,8 +48,10 @@ EMBEDDING_TASKS = ("sentence-embedding", "sparse-embedding", "multi-vector")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 """Names that configs have for the number of positions."""
 
-_STATIC_LONGEST = 1 << 13
-"""How many tokens of a text a static embedding reads. Its library reads them all; a bundle says which texts were cut."""
+LONGEST = 1 << 13
+"""How many tokens of a text a bundle reads at most, since its answers are compared at the longest: a model for 131,072 tokens would
+take some hundred gigabytes for one layer's attention then. A bundle says which texts were cut.
+"""
 
 _HEADS = {
     "ForMaskedLM": "fill-mask",
@@ -140,6 +142,11 @@ class Source:
 
     @property
     def longest(self) -> int:
+        """Longest sequence in tokens that a bundle takes: what the source allows, and at most `LONGEST`."""
+        return min(self.allowed, LONGEST)
+
+    @property
+    def allowed(self) -> int:
         """Longest sequence in tokens that positions, tokenizer and sentence-transformers settings all allow.
 
         sentence-transformers puts its own limit in the place of the tokenizer's.
@@ -163,7 +170,7 @@ class Source:
         By their config, models of families like RoBERTa count positions from the padding id on.
         """
         if self.is_static:
-            return min(_STATIC_LONGEST, self.sentence_modules[0].longest or _STATIC_LONGEST)
+            return min(LONGEST, self.sentence_modules[0].longest or LONGEST)
         declared = next((int(self.config[n]) for n in _POSITIONS if self.config.get(n)), 512)
         declared = declared if declared > 0 else 512
         if self.probed is not None:

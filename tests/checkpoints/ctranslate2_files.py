@@ -57,7 +57,13 @@ def distilbert_variables(model: Any, *, quantized: bool = False, kind: str = "fl
     """Return the variables of a DistilBERT of transformers: one embedding of words, no token types and no pooler."""
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     weights = {"encoder/embeddings_0": state["embeddings.word_embeddings.weight"]}
-    settings = {"activation": 3, "pre_norm": 0, "scale_embeddings": 0, "multi_query_attention": 0}
+    settings = {
+        "activation": 3,
+        "pre_norm": 0,
+        "scale_embeddings": 0,
+        "multi_query_attention": 0,
+        "embeddings_merge": 0,
+    }
     others: Arrays = {
         "encoder/position_encodings/encodings": state["embeddings.position_embeddings.weight"],
         "encoder/layernorm_embedding/gamma": state["embeddings.LayerNorm.weight"],

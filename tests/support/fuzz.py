@@ -179,6 +179,8 @@ def check(words: Sequence[str], out: Path | None) -> tuple[int, str]:
         raise Wrong(f"headway {' '.join(words)}: exit code {code}: {said}")
     if code and words[0] != "lint" and len(sentence.removeprefix("headway:")) < 10:
         raise Wrong(f"headway {' '.join(words)}: exit code {code} without a sentence: {said!r}")
+    if "headway-scratch-" in said:
+        raise Wrong(f"headway {' '.join(words)}: names a folder of our own: {said}")
     if out is not None:
         manifest = out / "headway.json"
         if code and (out.exists() or list(out.parent.glob(f".{out.name}.*"))):

@@ -140,3 +140,10 @@ def test_the_limit_is_that_of_the_library_whose_answers_count(tmp_path: Path) ->
     assert open_source(str(source)).longest == 20
     assert open_source(str(source), task="feature-extraction").longest == 30
     assert open_source(str(source / "model.onnx")).longest == 20
+
+
+def test_a_bundle_reads_no_more_than_its_answers_are_compared_on(copy: Path) -> None:
+    edit_config(copy, max_position_embeddings=131_072)
+    path = copy / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 32_768}))
+    assert (open_source(str(copy)).allowed, open_source(str(copy)).longest) == (32_768, 8_192)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from headway.errors import SourceError
+from headway.errors import HeadwayWarning, SourceError
 from headway.exporter.source.source import open_source
-from headway.exporter.source.tokenizer import source_tokenizer
+from headway.exporter.source.tokenizer import source_encoder, source_tokenizer
 
 from tests.support import models
 from tests.support.refusals import refused
@@ -94,3 +94,12 @@ def test_a_tokenizer_that_normalizes_nothing_is_lowered_where_the_library_does(t
     (source / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
     tokenizer = source_tokenizer(open_source(str(source)))
     assert tokenizer.tokenize("RAIN") == tokenizer.tokenize("rain")
+
+
+def test_a_source_of_longer_texts_is_told(tmp_path: Path) -> None:
+    source = models.make_model(tmp_path / "source", max_position_embeddings=9000)
+    path = source / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 9000}))
+    with pytest.warns(HeadwayWarning, match="takes texts of 9,000 tokens, and the bundle reads the first 8,192"):
+        (tmp_path / "out").mkdir()
+        assert source_encoder(open_source(str(source)), tmp_path / "out").info.max_length == 8192

@@ -197,6 +197,15 @@ def test_cut_and_lying_files_are_refused(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(whole[:-4] + struct.pack("<I", 1) + alias)
     with pytest.raises(SourceError, match="pooler_dense/bias stands for pooler_dense/weight, and is a variable itself"):
         open_source(str(tmp_path))
+    (tmp_path / "model.bin").write_bytes(
+        whole[:-4] + struct.pack("<I", 1) + alias.replace(b"dense/bias", b"dense\nbias")
+    )
+    with pytest.raises(SourceError, match=r"an alias is called 'pooler_dense\\nbias'"):
+        open_source(str(tmp_path))
+    moved = {name.replace("layer_1/", "layer_7/"): array for name, array in bert_variables(model).items()}
+    saved(tmp_path, moved, None)
+    with pytest.raises(SourceError, match="there are 2 layers, and layer 1 is none of them"):
+        open_source(str(tmp_path))
     lying = whole[:33] + struct.pack("<I", 1 << 31) + whole[37:]
     (tmp_path / "model.bin").write_bytes(lying)
     with pytest.raises(SourceError, match="damaged: 2,147,483,648 variables"):

@@ -72,6 +72,23 @@ def test_a_bert_answers_as_its_floats_do(kind: int, name: str, encoder: Path, tm
     assert source_tokenizer(source)(texts)["input_ids"] == tokenizer(texts)["input_ids"]
 
 
+@pytest.mark.parametrize("types", ["none", "one row of one axis"])
+def test_token_types_that_a_file_does_not_have_add_nothing(types: str, encoder: Path, tmp_path: Path) -> None:
+    """As in DistilBERT, which is converted to the same architecture, and in RoBERTa after another tool dropped an axis of length 1."""
+    model, tokenizer = opened(encoder)
+    tensors = bert_tensors(model)
+    row = np.zeros(32, np.float32) if types == "none" else np.arange(32, dtype=np.float32) / 99
+    del tensors["token_types.weight"]
+    if types != "none":
+        tensors["token_types.weight"] = (F32, (32,), row.tobytes())
+    labels = {"bert.classifier.output_labels": ["LABEL_0"], "bert.attention.key_length": 8}
+    path = write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer), **labels), tensors)
+    model.embeddings.token_type_embeddings.weight.data[:] = torch.from_numpy(row)
+    reference, _ = loaded(path)
+    got, wanted = reference.run(feeds())["last_hidden_state"], checkpoints.forward(model)["last_hidden_state"]
+    assert np.abs(got - wanted).max() < 2e-6
+
+
 def test_the_artifact_holds_the_integers_of_the_file(encoder: Path, tmp_path: Path) -> None:
     model, tokenizer = opened(encoder)
     path = write_gguf(tmp_path / "model.gguf", bert_metadata(model, pieces_of(tokenizer)), bert_tensors(model, Q8_0))
@@ -156,9 +173,12 @@ def test_a_pooling_type_makes_a_sentence_model(encoder: Path, tmp_path: Path) ->
     assert np.abs(outputs["sentence_embedding"] - means).max() < 1e-6
 
 
-def test_a_llama_answers_as_its_module_does(encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "biased"), [(8, False), (8, True), (16, False)])
+def test_a_llama_answers_as_its_module_does(size: int, biased: bool, encoder: Path, tmp_path: Path) -> None:
+    """Also with heads that are wider than their share of the features, and with biases."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.LlamaConfig(**sizes, num_key_value_heads=2, vocab_size=300, max_position_embeddings=66)
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 66, "head_dim": size}
+    config = transformers.LlamaConfig(**sizes, attention_bias=biased)
     model = noisy(transformers.LlamaModel(config))
     named = {"token_embd": model.embed_tokens.weight, "output_norm": model.norm.weight}
     for i, layer in enumerate(model.layers):
@@ -166,15 +186,24 @@ def test_a_llama_answers_as_its_module_does(encoder: Path, tmp_path: Path) -> No
         named |= {
             f"blk.{i}.attn_norm": layer.input_layernorm.weight,
             f"blk.{i}.ffn_norm": layer.post_attention_layernorm.weight,
-            f"blk.{i}.attn_q": attention.q_proj.weight[pairs(4, 8)],
-            f"blk.{i}.attn_k": attention.k_proj.weight[pairs(2, 8)],
+            f"blk.{i}.attn_q": attention.q_proj.weight[pairs(4, size)],
+            f"blk.{i}.attn_k": attention.k_proj.weight[pairs(2, size)],
             f"blk.{i}.attn_v": attention.v_proj.weight,
             f"blk.{i}.attn_output": attention.o_proj.weight,
             f"blk.{i}.ffn_gate": mlp.gate_proj.weight,
             f"blk.{i}.ffn_up": mlp.up_proj.weight,
             f"blk.{i}.ffn_down": mlp.down_proj.weight,
         }
-    tensors = {f"{n}.weight": (F32, tuple(w.shape), w.detach().numpy().tobytes()) for n, w in named.items()}
+    named = {f"{name}.weight": tensor for name, tensor in named.items()}
+    for i, layer in enumerate(model.layers if biased else []):
+        attention = layer.self_attn
+        named |= {
+            f"blk.{i}.attn_q.bias": attention.q_proj.bias[pairs(4, size)],
+            f"blk.{i}.attn_k.bias": attention.k_proj.bias[pairs(2, size)],
+            f"blk.{i}.attn_v.bias": attention.v_proj.bias,
+            f"blk.{i}.attn_output.bias": attention.o_proj.bias,
+        }
+    tensors = {name: (F32, tuple(w.shape), w.detach().numpy().tobytes()) for name, w in named.items()}
     metadata = {
         "general.architecture": "llama",
         "llama.block_count": 2,
@@ -184,7 +213,9 @@ def test_a_llama_answers_as_its_module_does(encoder: Path, tmp_path: Path) -> No
         "llama.attention.head_count": 4,
         "llama.attention.head_count_kv": 2,
         "llama.attention.layer_norm_rms_epsilon": 1e-6,
-        "llama.rope.dimension_count": 8,
+        "llama.rope.dimension_count": size,
+        "llama.attention.key_length": size,
+        "llama.attention.value_length": size,
     }
     path = write_gguf(tmp_path / "model.gguf", metadata, tensors)
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -269,6 +300,15 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
         ({"general.architecture": "mamba"}, {}, "architecture mamba"),
         ({"general.architecture": "jina-bert-v2"}, {}, "ALiBi"),
         ({"bert.block_count": None}, {}, "no block_count"),
+        ({"bert.block_count": 3}, {}, "block_count = 3, and its tensors are of 2 blocks"),
+        ({"bert.context_length": 1 << 24}, {}, "context_length = 16777216, and position_embd.weight is [66, 32]"),
+        (
+            {"bert.feed_forward_length": 1 << 20},
+            {},
+            "feed_forward_length = 1048576, and blk.0.ffn_up.weight is [64, 32]",
+        ),
+        ({"bert.attention.key_length": 16}, {}, "attention.key_length = 16, which is not followed beside 8 features"),
+        ({"bert.a\nb": 1}, {}, "a key is called 'bert.a\\nb'"),
         ({"bert.rope.scaling.type": "yarn"}, {}, "rope.scaling.type = yarn, which nothing here follows"),
         ({"bert.attention.head_count": "4"}, {}, "attention.head_count = 4: one integer"),
         ({"bert.attention.head_count": 0}, {}, "attention.head_count = 0: one integer"),
