@@ -154,3 +154,14 @@ def test_rounding_per_token_does_not_look_at_other_tokens() -> None:
     assert torch.equal(together[:1, :1], alone)
     step = (x.amax(-1).clamp(min=0) - x.amin(-1).clamp(max=0)) / 255
     assert ((together - x).abs() <= 0.51 * step[..., None]).all()
+
+
+@pytest.mark.parametrize("bias", [None, np.array([[0.0, -np.inf, 1.0, 0.5]], np.float32)], ids=["alone", "bias"])
+def test_our_own_softmax_takes_a_bias_or_none(bias: np.ndarray | None) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    node = ir.node("MaskedSoftmax", [], domain="headway", attributes={"scale": 2.0})
+    given = [torch.from_numpy(array) for array in (x, bias) if array is not None]
+    result = OPERATORS["MaskedSoftmax"](node, given)
+    scores = 2.0 * x.astype(np.float64) + (0.0 if bias is None else bias)
+    wanted = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(result), wanted, atol=1e-6)

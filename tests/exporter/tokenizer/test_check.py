@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import GateError
+from headway.exporter.tokenizer import check
 from headway.exporter.tokenizer.check import PLAIN, classes_of, compare_ids, unicode_lines
 
 LINES = unicode_lines(0, 4000)
@@ -140,3 +141,10 @@ def test_plain_text_is_a_class() -> None:
     agreement = compare_ids([[1], [2]], [[1], [3]], ["same", "other"])
     assert agreement.culprits == (PLAIN,)
     assert agreement.to_json()["different"] == 1
+
+
+def test_marks_that_are_stacked_are_marks() -> None:
+    """Each end of a range, so that no range reaches into other characters."""
+    ends = [chr(code) for pair in (*check._MARKS, *check._UNUSUAL_MARKS) for code in pair]
+    assert [c for c in ends if unicodedata.category(c)[0] != "M"] == []
+    assert ends[-1] == "\N{MUSICAL SYMBOL COMBINING FLAG-5}"

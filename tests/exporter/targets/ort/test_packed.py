@@ -10,7 +10,7 @@ from headway import Bundle
 from headway.errors import TargetError
 from headway.exporter.export import export
 from headway.exporter.graph.anatomy import read_anatomy
-from headway.exporter.graph.edit import insert, nodes, remove_unused, replace
+from headway.exporter.graph.edit import constant, initializer, insert, nodes, remove_unused, replace
 from headway.exporter.graph.mask import PADDING_BIAS
 from headway.exporter.passes.blocks import RemoveParts
 from headway.exporter.passes.heads import RemoveHeads
@@ -210,6 +210,15 @@ def test_what_goes_over_features_runs_on_packed_tokens(bert_graph: ir.Model, axi
 def test_pooled_outputs_never_restore(bert_classifier: Path, tmp_path: Path) -> None:
     lowering = compare(canonical(bert_classifier), tmp_path)
     assert (lowering["restored"], lowering["pooled"]) == (0, 1)
+
+
+def test_tokens_are_summed_from_packed_ones_however_their_axis_is_counted(tmp_path: Path) -> None:
+    model = canonical(models.make_sentence_model(tmp_path / "source", normalize=False))
+    sums = [n for n in nodes(model.graph, "ReduceSum") if constant(n.inputs[1]) == 1]
+    for node in sums:
+        node.replace_input_with(1, initializer(model.graph, "from_the_end", np.array([-2], np.int64)))
+    lowering = compare(model, tmp_path)
+    assert lowering["pooled"] == 1 and sums
 
 
 def test_a_batch_padded_on_the_left_is_refused_where_first_tokens_count(bert_classifier: Path, tmp_path: Path) -> None:
