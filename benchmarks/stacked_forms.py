@@ -1,4 +1,4 @@
-"""What another tool compressed, taken further: int8, a cut to 1.5 times the speed, and an export to each kind of target.
+"""What another tool compressed, taken further: int8, a cut to 1.5 times the speed, a low-rank split, and each kind of target.
 
     python -m benchmarks.stacked_forms [--only TEXT]
 
@@ -20,7 +20,7 @@ from headway.exporter.bench.measure import machine
 from .results import kept, save
 from .wide_checkpoints import wide
 from tests.checkpoints.gated_factors import make_gated
-from tests.support.stacks import CUT, FOLLOWS, ROWS, followed, write_text
+from tests.support.stacks import CUT, FOLLOWS, ROWS, SPLIT, followed, write_text
 
 SPEEDUP = 1.5
 MAKERS = ROWS | {"6. FLOP": lambda folder: make_gated(folder, [48, 32, 40], rank=64)}
@@ -33,7 +33,7 @@ def cell(source: Path, follows: str, text: Path, out: Path) -> dict[str, Any]:
     if isinstance(made, str):
         return {"refused": made.replace(str(source), "the checkpoint")}
     figures: dict[str, Any] = {"bytes": made.artifact_bytes, "dtype": made.parity.dtype}
-    if follows == CUT and made.manifest.compression is not None:
+    if follows in (CUT, SPLIT) and made.manifest.compression is not None:
         figures["speedup"] = made.manifest.compression["speedup"]
     return figures
 

@@ -11,7 +11,7 @@ import pytest
 from headway.bundle import Bundle
 from headway.exporter.verification import verify_bundle
 
-from tests.support.stacks import CUT, FOLLOWS, REFUSED, ROWS, TARGETS, followed, write_text
+from tests.support.stacks import FOLLOWS, REFUSED, ROWS, SPLIT, TARGETS, followed, write_text
 
 CHOSEN = {("16. Q8BERT", "int8"), *REFUSED}
 """What is the row's own."""
@@ -42,8 +42,9 @@ def test_what_another_tool_compressed_goes_on(row: str, follows: str, tmp_path: 
     else:
         assert made.manifest.compression is not None
         stages = made.manifest.compression["stages"]
-        assert stages[-1]["nbytes"] < stages[0]["nbytes"]
-        assert made.parity.dtype == ("float32" if follows == CUT else "int8")
+        undone = follows == SPLIT and not stages[-1]["paid"]  # where the model became no faster
+        assert stages[-1]["nbytes"] < stages[0]["nbytes"] or undone
+        assert made.parity.dtype == ("int8" if follows == "int8" else "float32")
         left_out = any("are left out" in sentence for sentence in made.manifest.source["form"])
         assert left_out == (row == "16. Q8BERT")
         if (
