@@ -27,6 +27,20 @@ def check_learned(root: Any) -> None:
             )
 
 
+def hold_scales(root: Any) -> None:
+    """Switch observers off, in place: a module that is run to be compared keeps the scales that it came with."""
+    from torch.ao.quantization import disable_observer
+
+    root.apply(disable_observer)
+
+
+def has_rounding(root: Any) -> bool:
+    """Return True for a module with a FakeQuantize that rounds."""
+    from torch.ao.quantization import FakeQuantizeBase
+
+    return any(isinstance(m, FakeQuantizeBase) and bool(m.fake_quant_enabled[0]) for m in root.modules())
+
+
 @contextmanager
 def frozen(root: Any) -> Iterator[None]:
     """Replace every FakeQuantize and FixedRounding of `root` inside the block by a module that only rounds."""

@@ -1,4 +1,4 @@
-"""Measure how far an `.onnx` file's own outputs are from those of its graph without the rounding that it does at run time."""
+"""Measure how far a source's own outputs are from those without the rounding that it does at run time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +9,18 @@ import numpy as np
 from ...errors import SourceError
 
 _LEAST_COSINE = 0.5
-"""Below, the graph as it was read is another model than the file's, whatever is rounded."""
+"""Below, the graph as it was read is another model than the source, whatever is rounded."""
 
 
 @dataclass
 class Distance:
-    """Sums over all real positions of all outputs. `left_out`: what the file does beside; `runs`: whether the file itself runs here."""
+    """Sums over all real positions of all outputs.
+
+    `left_out`: what the source does beside; `kind`: what it is, a file or a module; `runs`: whether it itself runs here.
+    """
 
     left_out: Sequence[str]
+    kind: str = "file"
     runs: bool = True
     products: dict[str, np.ndarray] = field(default_factory=dict)
     furthest: float = 0.0
@@ -51,22 +55,22 @@ class Distance:
         norms = {n: float(np.sqrt(s[0] * s[2])) for n, s in self.products.items()}
         return min((float(s[1]) / norms[n] for n, s in self.products.items() if norms[n] > 0), default=1.0)
 
-    def check(self, path: Path) -> None:
-        """Raise SourceError where the file's outputs and those of the graph as read have little in common."""
+    def check(self, source: str | Path) -> None:
+        """Raise SourceError where the source's own outputs and those of the graph as read have little in common."""
         if self.rows and self.cosine < _LEAST_COSINE:
             raise SourceError(
-                f"{path}: its own outputs have a cosine of {self.cosine:.2f} to those without {' and '.join(self.left_out)}: it is "
+                f"{source}: its own outputs have a cosine of {self.cosine:.2f} to those without {' and '.join(self.left_out)}: it is "
                 "damaged, or its scales are of another model's: quantize it again, or give the float32 model"
             )
 
     def words(self) -> str:
-        """Return what was left out, and how far the file itself is, to be said after the name of the runtime."""
-        without = f", on the file without {' and '.join(self.left_out)}"
+        """Return what was left out, and how far the source itself is, to be said after the name of the runtime."""
+        without = f", on the {self.kind} without {' and '.join(self.left_out)}"
         if not self.runs:
-            return f"{without}; the file itself needs operators that ONNX Runtime does not have for CPUs"
+            return f"{without}; the {self.kind} itself needs operators that ONNX Runtime does not have for CPUs"
         if not self.rows:
             return without
         return (
-            f"{without}; the file itself differs from that by up to {self.furthest:.2g} where its largest output is {self.largest:.2g} "
-            f"(cosine {self.cosine:.4f}, the same largest entry in {100 * self.agreeing / self.rows:.1f} % of rows)"
+            f"{without}; the {self.kind} itself differs from that by up to {self.furthest:.2g} where its largest output is "
+            f"{self.largest:.2g} (cosine {self.cosine:.4f}, the same largest entry in {100 * self.agreeing / self.rows:.1f} % of rows)"
         )

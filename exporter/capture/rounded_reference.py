@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..source.source import Source
-from .distance import Distance
+from .onnx_distance import Distance
 from .torch_reference import TorchReference
-from .trained_rounding import TrainedRounding
+from .trained_rounding import TrainedRounding, places
 
 
 class RoundedReference(TorchReference):
@@ -18,7 +18,7 @@ class RoundedReference(TorchReference):
     def __init__(self, module: Any, source: Source, rounding: TrainedRounding):
         super().__init__(module, source)
         self.rounding = rounding
-        what = f"the rounding of activations in {len(rounding.left)} places"
+        what = f"the rounding of activations in {places(len(rounding.left))}"
         self.distance = Distance([what], "module") if rounding.left else None
         self._measures = True
 
@@ -40,7 +40,7 @@ class RoundedReference(TorchReference):
         """Return outputs by name, float64, of the weights as they are rounded in float32."""
         self._measures = False
         for path in self.rounding.weights:  # these are rounded already
-            self.module.get_submodule(path).disable_fake_quant()
+            self.module.model.get_submodule(path).disable_fake_quant()
         return super().exactly(feeds)
 
     def inside(self, feeds: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import HeadwayWarning, SourceError
 from ..quiet import quiet
 from ..source.config import undone_config
 from ..source.settings import check_settings
 from ..source.source import EMBEDDING_TASKS, LIBRARY_TASKS, Source, architectures, task_of_architecture
-from .fake_quant import check_learned
+from .fake_quant import check_learned, has_rounding, hold_scales
 from .last_token import check_last_token
 from .loading_report import check_loaded, reported
 from .torch_reference import TorchReference, first_lines
@@ -30,7 +32,7 @@ def load_model(source: Source) -> tuple[TorchReference, Source]:
     """
     notes = [f"{source.spec}: {sentence}" for sentence in source.sentences]
     with quiet_tracing():
-        reference = _from_directory(source, notes) if source.kind == "huggingface" else _from_factory(source)
+        reference = _from_directory(source, notes) if source.kind == "huggingface" else _from_factory(source, notes)
         check_finite(reference.module, reference.source)
     for note in notes:
         warnings.warn(note, HeadwayWarning, stacklevel=2)
@@ -126,7 +128,7 @@ def _class_for(source: Source) -> Any:
     )
 
 
-def _from_factory(source: Source) -> TorchReference:
+def _from_factory(source: Source, notes: list[str]) -> TorchReference:
     """Call `module:callable`, which returns a torch module, or the module and the directory of its tokenizer."""
     import torch
 
@@ -148,12 +150,31 @@ def _from_factory(source: Source) -> TorchReference:
         raise SourceError(f"{source.spec}: the factory returned {type(model).__name__}, not a torch.nn.Module")
     model = model.eval().float()
     check_learned(model)
+    hold_scales(model)
     config: dict[str, Any] = getattr(getattr(model, "config", None), "to_dict", dict)()
     completed = replace(source, directory=Path(directory) if directory else None, config=config)
     wrapped = WrappedModel(model, completed)
     with suppress(Exception):  # a model that does not run is refused when it is traced, with its reason
         wrapped.keep_all()
-    return TorchReference(wrapped, _probed(wrapped, completed))
+    return _without_left(TorchReference(wrapped, _probed(wrapped, completed)), notes)
+
+
+def _without_left(reference: TorchReference, notes: list[str]) -> TorchReference:
+    """Return the reference of a module that has fake quantization of its own, without what of it a graph cannot follow."""
+    wrapped, source = reference.module, reference.source
+    if not has_rounding(wrapped):
+        return reference
+    from .rounded_reference import RoundedReference
+    from .trained_rounding import fit_rounding
+
+    ids = np.ones((2, 3, 7) if source.task == "multiple-choice" else (2, 7), np.int64)
+    try:
+        rounding = fit_rounding(wrapped.model, lambda: reference.run(dict.fromkeys(wrapped.names, ids)))
+    except SourceError as error:
+        raise SourceError(f"{source.spec}: {error}") from error
+    sentence = rounding.sentence()
+    notes.append(f"{source.spec}: {sentence}")
+    return RoundedReference(wrapped, replace(source, form=(*source.form, sentence)), rounding)
 
 
 def _probed(wrapped: Any, source: Source) -> Source:

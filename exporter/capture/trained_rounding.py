@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from ...errors import SourceError
+from ..source.checkpoints.quantization import counted
 from .rounding_probe import Rounded, watched
 
-_ELSEWHERE = "that something else than matmuls by int8 weights reads"
+_ELSEWHERE = "elsewhere than in front of matmuls of tokens by int8 weights"
 _OTHER_RANGE = "to a range that is not all of int8 or uint8"
 _CHANNELS = "by a scale for each channel"
 
@@ -33,28 +34,33 @@ class TrainedRounding:
 
     def sentence(self) -> str:
         """Say what becomes of weights and activations."""
-        parts = [f"torch's fake quantization: {len(self.weights)} weights rounded to the integers of their own scales"]
+        weights = counted(len(self.weights), "rounded to the integers of their own scales")
+        parts = [f"torch's fake quantization: {weights}"]
         if self.floats:
             parts[0] += f", {len(self.floats)} held as floats, since no integers of 8 bits give them ({self.floats[0]})"
         if self.kept:
-            parts.append(f"activations are rounded in {len(self.kept)} places")
+            parts.append(f"activations are rounded in {places(len(self.kept))}")
         if self.left:
             counts = Counter(reason for _, reason in self.left.values())
             reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
             parts.append(
-                f"{len(self.left)} roundings of activations are left out, and these are computed in floats: {reasons} "
+                f"the roundings of activations in {places(len(self.left))} are left out, and these are computed in floats: {reasons} "
                 f"(first: {next(iter(self.left))})"
             )
         return "; ".join(parts)
 
 
+def places(count: int) -> str:
+    """Return "1 place" or "n places"."""
+    return f"{count} place{'' if count == 1 else 's'}"
+
+
 def fit_rounding(root: Any, run: Callable[[], object]) -> TrainedRounding:
     """Switch off, in place, what a graph cannot round as the module `root` does; `run` runs it once on some text.
 
-    Observers are switched off, too, so that scales stay as they are. Weights become the numbers that they are rounded to. SourceError
-    naming a FakeQuantize that rounds weights in a way that cannot be followed.
+    Weights become the numbers that they are rounded to. SourceError naming a FakeQuantize that rounds them in a way that cannot be
+    followed.
     """
-    root.apply(torch.ao.quantization.disable_observer)
     with watched(root) as (places, read):
         run()
     fitted, symmetric = TrainedRounding(), []
@@ -103,13 +109,15 @@ def _weight(root: Any, path: str, module: Any, weight: Any, read: set[int]) -> A
     with torch.no_grad():
         rounded = module(weight).detach().clone()
         levels = _levels(module, rounded)
+        if levels is not None and not torch.equal(levels * _along(module, module.scale, rounded), rounded):
+            levels = None
         owner = _owner(root, path, weight, read)
         if owner is not None:
             setattr(*owner, torch.nn.Parameter(rounded, requires_grad=weight.requires_grad))
         elif levels is None or not torch.equal(levels, _levels(module, weight)):
             raise SourceError(
-                f"{path}: this FakeQuantize rounds a weight that something else reads as it is, to numbers that 8 bits do not give: give the "
-                "two a parameter each"
+                f"{path}: this FakeQuantize rounds a weight that something else reads as it is, to other numbers than int8 or uint8 do: "
+                "give the two a parameter each"
             )
     return levels
 
@@ -128,16 +136,20 @@ def _owner(root: Any, path: str, weight: Any, read: set[int]) -> tuple[Any, str]
 
 
 def _levels(module: Any, weight: Any) -> Any:
-    """Return the integers less the zero point that int8 or uint8 round a weight to, None where these do not give its numbers."""
-    scale, zero = (module.scale.detach(), module.zero_point.detach())
-    if scale.numel() > 1:
-        shape = [1] * weight.ndim
-        shape[int(getattr(module, "ch_axis", 0))] = -1
-        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    """Return the integers less the zero point that int8 or uint8 round a weight to, None where neither has the zero point."""
+    scale, zero = (_along(module, vector, weight) for vector in (module.scale, module.zero_point))
     least, greatest = _type_range(module)
-    if bool((zero.round() != zero).any() | (zero < least).any() | (zero > greatest).any()):
+    if bool(((zero.round() != zero) | (zero < least) | (zero > greatest)).any()):
         return None
     return ((weight / scale).round() + zero).clamp(least, greatest) - zero
+
+
+def _along(module: Any, vector: Any, weight: Any) -> Any:
+    """Return one number, or one for each channel of a weight, so that it can be multiplied with it."""
+    shape = [1] * weight.ndim
+    if vector.numel() > 1:
+        shape[int(getattr(module, "ch_axis", 0))] = -1
+    return vector.detach().reshape(shape)
 
 
 def _type_range(module: Any) -> tuple[int, int]:

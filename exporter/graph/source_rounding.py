@@ -131,6 +131,8 @@ def _take_tensor(
     name = str(source.name) if source is not None else str(back.outputs[0].name)
     for suffix in ("_quantized", ".quantized", "_q"):
         name = name.removesuffix(suffix)
+    if there is not None and source is not None and source.is_initializer() and consumers(source) == [there]:
+        source.name = f"{name}.unrounded"  # nothing reads it any more: the rounded weight has its name
     weight = ir.Value(
         name=name if name not in graph.initializers else f"{name}.float",
         shape=ir.Shape(array.shape),

@@ -56,6 +56,9 @@ def test_a_model_trained_with_rounding_keeps_its_scales(
         return
     done = export(recipe, tmp_path / "out")
     assert done.manifest.lowering["static_int8"] == 18  # six in each of three layers, of which one is traced
+    assert done.manifest.source["form"] == [
+        "torch's fake quantization: 18 weights rounded to the integers of their own scales; activations are rounded in 18 places"
+    ]
     # A value half-way between two steps may go either way; scales are the learned ones to the bit.
     assert done.parity.outputs[0].max_abs < 5e-3
     ours = ir.load(done.path / "model.onnx").graph.initializers

@@ -32,7 +32,7 @@ SIXTEEN_BITS = quantization.QConfig(
         quant_min=-32768, quant_max=32767, dtype=torch.qint32, qscheme=torch.per_tensor_symmetric
     ),
 )
-ELSEWHERE = "that something else than matmuls by int8 weights reads"
+ELSEWHERE = "elsewhere than in front of matmuls of tokens by int8 weights"
 OTHER_RANGE = "to a range that is not all of int8 or uint8"
 
 
@@ -78,12 +78,12 @@ def exported(spec: str, out: Path) -> tuple[Exported, list[str]]:
 @pytest.mark.parametrize(
     ("qconfig", "left", "depth"),
     [
-        pytest.param(aware.PER_CHANNEL, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 0, id="fbgemm"),
-        pytest.param(aware.PER_TENSOR, f"27 {ELSEWHERE}", 0, id="qnnpack"),
+        pytest.param(aware.PER_CHANNEL, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 0, id="fbgemm", marks=pytest.mark.slow),
+        pytest.param(aware.PER_TENSOR, f"27 {ELSEWHERE}", 0, id="qnnpack", marks=pytest.mark.slow),
         pytest.param(aware.PER_CHANNEL, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 2, id="fbgemm, wrapped"),
-        pytest.param(aware.PER_TENSOR, f"27 {ELSEWHERE}", 2, id="qnnpack, wrapped"),
-        pytest.param(aware.NARROW, f"27 {ELSEWHERE}", 0, id="narrow weights"),
-        pytest.param(FOUR_BITS, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 0, id="4 bits"),
+        pytest.param(aware.PER_TENSOR, f"27 {ELSEWHERE}", 2, id="qnnpack, wrapped", marks=pytest.mark.slow),
+        pytest.param(aware.NARROW, f"27 {ELSEWHERE}", 0, id="narrow weights", marks=pytest.mark.slow),
+        pytest.param(FOUR_BITS, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 0, id="4 bits", marks=pytest.mark.slow),
     ],
 )
 def test_weights_are_held_code_by_code_and_activations_left_out_are_said(
@@ -95,8 +95,8 @@ def test_weights_are_held_code_by_code_and_activations_left_out_are_said(
     done, said = exported(spec, tmp_path / "out")
     prefix = "inner.bert." if depth else ""
     sentence = (
-        "torch's fake quantization: 19 weights rounded to the integers of their own scales; 27 roundings of activations are left out, "
-        f"and these are computed in floats: {left} (first: {prefix}embeddings.LayerNorm.activation_post_process)"
+        "torch's fake quantization: 19 weights rounded to the integers of their own scales; the roundings of activations in 27 places "
+        f"are left out, and these are computed in floats: {left} (first: {prefix}embeddings.LayerNorm.activation_post_process)"
     )
     assert f"{spec}: {sentence}" in said and done.manifest.source["form"] == [sentence]
     assert done.parity.ok and done.parity.dtype == "float32" and done.manifest.lowering["weight_only"] == 18
@@ -112,6 +112,7 @@ def test_weights_are_held_code_by_code_and_activations_left_out_are_said(
         assert (np.broadcast_to(scale, (len(codes), 1)) == fake.scale.reshape(-1, 1).numpy()).all()
 
 
+@pytest.mark.slow
 def test_the_bundle_is_verified_by_the_module_without_what_is_left_out(made_here: Any, tmp_path: Path) -> None:
     """Observers that are still on do not move the scales while the module is compared."""
     spec = made_here(aware.prepare(tmp_path / "m", aware.PER_TENSOR), tmp_path / "m")
@@ -120,6 +121,7 @@ def test_the_bundle_is_verified_by_the_module_without_what_is_left_out(made_here
     assert verdict.ok and "without the rounding of activations in 27 places" in verdict.reference
 
 
+@pytest.mark.slow
 def test_weights_of_16_bits_are_held_as_floats_and_said(made_here: Any, tmp_path: Path) -> None:
     spec = made_here(aware.prepare(tmp_path / "m", SIXTEEN_BITS), tmp_path / "m")
     done, said = exported(spec, tmp_path / "out")

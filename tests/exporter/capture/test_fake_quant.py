@@ -6,7 +6,7 @@ import torch
 from torch.ao.quantization import FakeQuantize, MovingAverageMinMaxObserver
 
 from headway.errors import SourceError
-from headway.exporter.capture.fake_quant import check_learned, frozen
+from headway.exporter.capture.fake_quant import check_learned, frozen, has_rounding, hold_scales
 
 
 def model() -> torch.nn.Sequential:
@@ -45,3 +45,14 @@ def test_inside_it_only_rounds_and_afterwards_it_is_back() -> None:
     assert exported is not None
     types = {n.op_type: n.outputs[0].dtype for n in exported.model.graph}
     assert types["QuantizeLinear"] == ir.DataType.UINT8 and types["DequantizeLinear"] == ir.DataType.FLOAT
+
+
+def test_scales_stay_as_they_came() -> None:
+    module = model()
+    module(torch.linspace(-1, 2, 100))
+    hold_scales(module)
+    before = module[1].scale.clone()
+    module(torch.linspace(-9, 9, 100))
+    assert torch.equal(module[1].scale, before) and has_rounding(module)
+    module[1].disable_fake_quant()
+    assert not has_rounding(module)

@@ -49,4 +49,5 @@ def test_a_graph_that_computes_something_else_is_refused() -> None:
 
 def test_what_cannot_be_measured_is_said() -> None:
     assert Distance(["its rounding"]).words() == ", on the file without its rounding"
+    assert Distance(["its rounding"], "module").words() == ", on the module without its rounding"
     assert Distance(["its rounding"], runs=False).words().endswith("that ONNX Runtime does not have for CPUs")

@@ -159,3 +159,25 @@ def test_integers_that_are_cast_and_scaled_are_stored_weights(
     put_rounding(model, taken)
     assert len(nodes(model.graph, "DequantizeLinear")) == bool(kept)
     np.testing.assert_allclose(run(model), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_float_weight_that_is_rounded_at_run_time_keeps_its_name_unless_it_is_read_as_it_is(shared: bool) -> None:
+    model = quantized_model()
+    graph = model.graph
+    back = next(n for n in graph if n.name == "w_dq")
+    weight = constant("dense.weight", RNG.standard_normal((4, 5)).astype(np.float32) / 50)
+    graph.register_initializer(weight)
+    there = ir.node("QuantizeLinear", [weight, back.inputs[1], back.inputs[2]], attributes={"axis": 1}, name="w_q")
+    graph.insert_before(back, there)
+    back.replace_input_with(0, there.outputs[0])
+    if shared:
+        product = next(n for n in graph if n.name == "product")
+        extra = ir.node("MatMul", [product.inputs[0], weight], name="extra")
+        total = ir.node("Add", [product.outputs[0], extra.outputs[0]], name="total")
+        graph.insert_after(product, [extra, total])
+        next(n for n in graph if n.name == "relu").replace_input_with(0, total.outputs[0])
+    taken = take_rounding(model)
+    assert [str(w.name) for w in taken.weights] == ["dense.weight.float" if shared else "dense.weight"]
+    assert ("dense.weight.float" in graph.initializers) == shared and "dense.weight" in graph.initializers
+    assert "dense.weight.unrounded" not in graph.initializers
