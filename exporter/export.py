@@ -2,7 +2,7 @@
 
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,7 @@ class SourceGraph:
     """The canonical graph of a source, and the source's own answers while they are computed.
 
     `weights`: the values of the captured graph that hold weights. `repeated`: layers were taken to be equal. `regroup`: answers
-    do not depend on how far a batch is padded; known once the answers are.
+    do not depend on how far a batch is padded; known once the answers are. `empty_rows`: it answers rows without a token as they do.
     """
 
     model: ir.Model
@@ -152,6 +152,7 @@ class SourceGraph:
     answers: Future[Answered]
     per_token: list[str]
     regroup: bool = True
+    empty_rows: bool = True
 
 
 @dataclass
@@ -260,7 +261,7 @@ def _compared(
     tolerance, per_token = flow.recipe.tolerance, graph.per_token
     parity = compare(cases, expected, run, per_token=per_token, dtype=dtype, tolerance=tolerance, judge=judge)
     if compressed:
-        return parity
+        return replace(parity, empty_rows=parity.empty_rows and graph.empty_rows)
     return settled(
         parity, cases, expected, run, per_token=per_token, open_reference=lambda: load_reference(graph.source)[0]
     )
@@ -326,6 +327,7 @@ def begin_passes(flow: Flow, graph: SourceGraph, identity: Future[str], folder: 
     parity = compare(graph.cases, expected, run, per_token=graph.per_token, dtype=dtype, tolerance=recipe.tolerance)
     if not parity.ok:
         raise GateError(parity_failure(parity))
+    graph.empty_rows = parity.empty_rows
     files, source_fingerprint = flow.files, identity.result()
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
         files, source_fingerprint = _read_labeled(recipe, graph.source), graph.source.fingerprint

@@ -125,7 +125,21 @@ def verify_bundle(
     )
     run, cases = bundle.runner.run, answered.cases
     parity = settled(parity, cases, answered.outputs, run, per_token=per_token, open_reference=lambda: reference)
-    return Verdict(parity.ok, parity, files=len(bundle.manifest.files), reference=reference.judge)
+    return Verdict(
+        parity.ok and _keeps_empty_rows(bundle, parity),
+        parity,
+        files=len(bundle.manifest.files),
+        reference=reference.judge,
+    )
+
+
+def _keeps_empty_rows(bundle: Bundle, parity: Parity) -> bool:
+    """Return whether rows without a token get the source's answer here, too, where the manifest says that they do; warn otherwise."""
+    kept = parity.empty_rows or not bundle.manifest.parity.get("empty_rows", False)
+    if not kept:
+        said = f"{bundle.path}: rows without a token get another answer here than its source's"
+        warnings.warn(said, HeadwayWarning, stacklevel=3)
+    return kept
 
 
 def _placed(recipe: Recipe, bundle: Path, against: str | None, data: Sequence[Path], adapters: Sequence[str]) -> Recipe:

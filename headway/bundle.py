@@ -100,6 +100,7 @@ class Bundle(Retrieval):
         if not pairs:
             return []
         encodings = self.encoder.encode_pairs(pairs, max_length)
+        self.check_tokens(encodings, "pair")
         cuts = _any_of([self.encoder.truncated(e, max_length) for e in encodings], len(sentences))
         self._tell_of_cuts(cuts, max_length)
         logits = self._outputs(encodings, batch_size)["logits"].reshape(len(texts), len(sentences), -1)

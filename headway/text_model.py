@@ -25,7 +25,7 @@ class TextModel:
         self.runner = runner
         info = manifest.tokenizer
         self.encoder = TextEncoder(path / info.file, info)
-        runner.limits = Limits(manifest.anatomy.get("vocabulary"), bool(manifest.parity.get("empty_rows")))
+        runner.limits = Limits(manifest.anatomy.get("vocabulary"), bool(manifest.parity.get("empty_rows", True)))
         self._told_of_cuts = False
 
     @classmethod
@@ -112,12 +112,21 @@ class TextModel:
         `name` is what the warning calls the text, by default its number.
         """
         encodings = self.encoder.encode(texts, max_length)
-        empty = next((i for i, e in enumerate(encodings) if not e.ids), None)
-        if empty is not None and not self.runner.limits.empty_rows:
-            raise UsageError(f"text {empty}: {NO_TOKEN}")
+        self.check_tokens(encodings)
         cuts = [self.encoder.truncated(e, max_length) for e in encodings]
         self._tell_of_cuts(cuts, max_length, name, stacklevel=4)
         return encodings, cuts
+
+    def check_tokens(self, encodings: Sequence[Any], name: str = "text") -> None:
+        """Raise UsageError naming the first text without a token, where this artifact has no answer to such a text.
+
+        A side that fills its texts up gives them tokens later on.
+        """
+        if self.runner.limits.empty_rows or self.manifest.sides:
+            return
+        empty = next((i for i, encoding in enumerate(encodings) if not encoding.ids), None)
+        if empty is not None:
+            raise UsageError(f"{name} {empty}: {NO_TOKEN}")
 
     def _tell_of_cuts(
         self, cuts: Sequence[bool], max_length: int | None, name: str | None = None, stacklevel: int = 3

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import SourceError
 from ..source.checkpoints.read import close_to
+from ..source.checkpoints.state import listed
 from ..source.source import Source, architectures
 from ..source.weight_files import PICKLES
 from .structured import load_structured
@@ -65,12 +66,12 @@ def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[
     # transformers reports no position_ids, whatever they are.
     unexpected = sorted({*report["unexpected_keys"], *buffers})
     _check_shapes(place, model, report["mismatched_keys"])
-    _check_missing(source, model, sorted(report["missing_keys"]), unexpected)
     left = [k for k in unexpected if not _is_known_buffer(source, k)]
+    heads = _head_tensors(source, model) if left else set()
+    unused = [k for k in left if _short(k, model) not in heads and not _short(k, model).startswith(_HEADS)]
+    _check_missing(source, model, sorted(report["missing_keys"]), unused)
     if not left:
         return []
-    heads = _head_tensors(source, model)
-    unused = [k for k in left if _short(k, model) not in heads and not _short(k, model).startswith(_HEADS)]
     if unused:
         raise SourceError(_no_use(source, model, unused))
     named = sorted({_short(k, model).split(".")[0] for k in left})
@@ -80,10 +81,9 @@ def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[
 def _check_shapes(place: Any, model: Any, mismatched: Collection[Any]) -> None:
     if mismatched:
         rows = sorted((str(key), tuple(saved), tuple(wanted)) for key, saved, wanted in mismatched)
-        listed = ", ".join(f"{key} is {list(saved)}, not {list(wanted)}" for key, saved, wanted in rows[:_NAMED])
-        more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+        differing = listed([f"{key} is {list(saved)}, not {list(wanted)}" for key, saved, wanted in rows])
         raise SourceError(
-            f"{place}: config.json disagrees with the weights: {listed}{more}: correct the sizes in config.json, or give the weights "
+            f"{place}: config.json disagrees with the weights: {differing}: correct the sizes in config.json, or give the weights "
             "that belong to it"
         )
 
@@ -102,7 +102,7 @@ def _check_missing(source: Source, model: Any, missing: list[str], unexpected: l
     shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     message = (
         f"{source.place}: task {source.task!r} needs {len(missing)} tensors that the checkpoint lacks "
-        f"({_listed([f'{name} {shapes[name]}' if name in shapes else name for name in missing])})"
+        f"({listed([f'{name} {shapes[name]}' if name in shapes else name for name in missing])})"
     )
     if not unexpected:
         raise SourceError(f"{message}: choose another `task` (--task), or give the fine-tuned checkpoint")
@@ -112,7 +112,7 @@ def _check_missing(source: Source, model: Any, missing: list[str], unexpected: l
     ]
     seen += unexpected[_NAMED:]
     raise SourceError(
-        f"{message}, and has others in their place ({_listed(seen)}){_close(unexpected)}: choose another `task` (--task), give the "
+        f"{message}, and has others that it does not use ({listed(seen)}){_close(unexpected)}: choose another `task` (--task), give the "
         "fine-tuned checkpoint, or, where a tool saved a form of its own, merge or convert it by that tool, or give the model as "
         "module:callable"
     )
@@ -190,17 +190,13 @@ def _head_tensors(source: Source, model: Any) -> set[str]:
 
 
 def _no_use(source: Source, model: Any, unused: list[str]) -> str:
-    message = f"{source.place}: {type(model).__name__} of transformers has no use for {_listed(unused)}{_close(unused)}"
+    message = f"{source.place}: {type(model).__name__} of transformers has no use for {listed(unused)}{_close(unused)}"
     if any(k.endswith(_PRUNING) for k in unused):
         return f"{message}: masks and scores of a pruning library: apply them to the weights and save those alone"
     layer = _surplus_layer(unused, model)
     if layer is not None:
         return f"{message}: config.json disagrees with the weights: the configured model has no {layer}"
     return f"{message}: if the model has code of its own, give it as module:callable; otherwise save it without them"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _close(names: list[str]) -> str:

@@ -37,8 +37,11 @@ class Distance:
             theirs = own.get(name)
             if theirs is None or theirs.shape != array.shape or not np.issubdtype(array.dtype, np.floating):
                 continue
-            if mask is not None and array.shape[: mask.ndim] == mask.shape:
-                array, theirs = array[mask.astype(bool)], theirs[mask.astype(bool)]
+            if mask is not None:  # rows without a token have no answer of their own
+                per_token = array.shape[: mask.ndim] == mask.shape
+                counted = mask.astype(bool) if per_token else mask.any(axis=-1)
+                if array.shape[: counted.ndim] == counted.shape:
+                    array, theirs = array[counted], theirs[counted]
             a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (theirs, array))
             finite = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
             a, b = a[finite], b[finite]

@@ -77,7 +77,7 @@ class Parity:
     reference: str | None = None
     """Which library gave the answers that were expected, and by which call."""
     empty_rows: bool = False
-    """Whether rows without a token get the source's answer, too; a bundle refuses them where they do not."""
+    """Whether rows without a token get the source's answer, too; a bundle refuses them where they do not. Outputs per token have none."""
 
     @property
     def ok(self) -> bool:
@@ -108,7 +108,7 @@ class Case:
     scored: np.ndarray | None = field(default=None, repr=False)
     """Which tokens such a model gives vectors for, where these are not those of the mask."""
     empty_rows: bool = False
-    """Whether rows without a token are in it: a source may have no sensible answer, so no artifact fails by it."""
+    """Whether it has rows without a token. A source may have no sensible answer to them, so no artifact fails by it."""
 
     @property
     def counted(self) -> np.ndarray:
@@ -184,11 +184,6 @@ def compare(
     """
     allowed = TOLERANCE[dtype] if tolerance is None else tolerance
     worst: dict[str, OutputParity] = {}
-    empty_rows = [
-        _answers_empty_rows(case, wanted, actual, per_token, allowed)
-        for case, wanted in zip(cases, expected, strict=True)
-        if case.empty_rows
-    ]
     for case, wanted in zip(cases, expected, strict=True):
         if case.empty_rows:
             continue
@@ -202,6 +197,12 @@ def compare(
                 measured = replace(measured, least_cosine=LEAST_COSINE.get(dtype))
             worst[name] = _worse(worst[name], measured) if name in worst else measured
     names = [c.name for c in cases if not c.empty_rows]
+    # Last, since a runtime may be of no use after what it could not run.
+    empty_rows = [
+        _answers_empty_rows(case, wanted, actual, per_token, allowed)
+        for case, wanted in zip(cases, expected, strict=True)
+        if case.empty_rows
+    ]
     return Parity(list(worst.values()), names, dtype=dtype, reference=judge, empty_rows=all(empty_rows or [False]))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...embeddings import side_prompt
-from ...errors import GateError
+from ...errors import GateError, SourceError
 from ...json_file import read_json
 from ...manifest import Side
 from ...multi_vector import side_feeds
@@ -142,11 +142,15 @@ def answers(reference: Reference, cases: Sequence[Case]) -> Answered:
         try:
             outputs.append(_from_text(reference, case) if case.texts else reference.run(case.feeds))
             taken.append(case)
-        except NotRunError as error:
+        except SourceError as error:
+            if case.empty_rows:
+                continue
+            if not isinstance(error, NotRunError):
+                raise
             refused.append((case, error))
             if len(refused) * 2 > len(cases):
                 raise refused[0][1] from error
-    told = tuple(f"not compared on {c.name!r}, since {error}" for c, error in refused if not c.empty_rows)
+    told = tuple(f"not compared on {case.name!r}, since {error}" for case, error in refused)
     return Answered(taken, outputs, told)
 
 

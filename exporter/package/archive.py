@@ -1,7 +1,8 @@
 """Pack a bundle into one file of the same bytes each time, and unpack such a file without trusting it.
 
 The file is a plain tar, since most weights hardly compress. One whose name ends in .gz is compressed: weights of which most are zero
-take a fraction of their bytes so. Order, times, owners and modes are fixed, so that the same bundle gives the same bytes.
+take a fraction of their bytes so. Order, times, owners and modes are fixed, so that the same bundle gives the
+same bytes, a compressed one by the same zlib.
 """
 
 import gzip
@@ -40,11 +41,15 @@ def pack(bundle: Path, out: Path, *, force: bool = False) -> int:
             with ExitStack() as stack:
                 target: BinaryIO = file
                 if out.suffix in (".gz", ".tgz"):  # without a name and a time, which gzip would store
-                    target = stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))  # type: ignore[assignment]
+                    target = stack.enter_context(gzip.GzipFile("", "wb", 6, fileobj=file, mtime=0))  # type: ignore[assignment]
                 archive = stack.enter_context(tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT))
                 for name in [MANIFEST, *sorted(manifest.files)]:
                     _add(archive, bundle / name, name)
             file.flush()
+            if _bytes_of(manifest) > _MOST_COMPRESSED * file.tell():
+                raise UsageError(
+                    f"{out}: the bundle shrinks more than {_MOST_COMPRESSED} times, which unpack takes for a trap: pack it without .gz"
+                )
             os.fsync(file.fileno())
         part.replace(out)
     finally:
@@ -67,15 +72,18 @@ def unpack(archive: Path, out: Path, *, force: bool = False) -> Manifest:
     no name that leads elsewhere, no file of another length. UsageError where `out` is there and `force` is not given.
     """
     try:
-        most = archive.stat().st_size * _MOST_COMPRESSED
         with _opened(archive) as opened, staged(out, force=force) as staging:
             entries = _entries(archive, opened)
             _write(archive, opened, next(entries, None), MANIFEST, staging)
             manifest = Manifest.read(staging)
+            if _bytes_of(manifest) > _MOST_COMPRESSED * archive.stat().st_size:
+                raise SourceError(
+                    f"{archive}: its files are more than {_MOST_COMPRESSED} times as large as it is, which no bundle's are: it would fill "
+                    "the disk"
+                )
             for entry in entries:
                 record = manifest.files.get(entry.name)
-                most -= entry.size
-                if record is None or entry.size != record["bytes"] or most < 0:
+                if record is None or entry.size != record["bytes"]:
                     raise SourceError(f"{archive}: {entry.name[:100]!r} is not what its manifest lists: get it again")
                 _write(archive, opened, entry, entry.name, staging)
             check_whole(staging, manifest)
@@ -85,6 +93,10 @@ def unpack(archive: Path, out: Path, *, force: bool = False) -> Manifest:
     except FileNotFoundError as error:
         raise UsageError(f"{archive}: no such file; give an archive that headway pack wrote") from error
     return manifest
+
+
+def _bytes_of(manifest: Manifest) -> int:
+    return sum(int(record["bytes"]) for record in manifest.files.values())
 
 
 @contextmanager

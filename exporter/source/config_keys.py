@@ -1,5 +1,7 @@
 """Name the keys of a config that no class reads any more, or that only describe a model: they may have any value."""
 
+from typing import Any
+
 HARMLESS = frozenset(
     [
         "_commit_hash",
@@ -193,3 +195,8 @@ MODEL = frozenset(
     ]
 )
 """Keys of config_sentence_transformers.json."""
+
+
+def asks(value: Any) -> bool:
+    """Return whether a setting asks for anything: what is empty or switched off does not, and the number 0 may."""
+    return value is not False and value not in (None, "", [], {})

@@ -47,9 +47,14 @@ def overlay(
 
 
 def origin_of(path: Path) -> Path:
-    """Return what messages call a path: that which the user gave, where the path is in a directory that was laid over it."""
+    """Return what messages call a path in a directory that was laid over others: the file behind it.
+
+    It is what the user gave, where the file was made here.
+    """
     for folder in (path, *path.parents):
         if folder in _ORIGINS:
-            origin = origin_of(_ORIGINS[folder])
-            return origin if origin.is_file() else origin / path.relative_to(folder)
+            first, *rest = path.relative_to(folder).parts or ("",)
+            if (folder / first).is_symlink():
+                return origin_of((folder / first).readlink().joinpath(*rest))
+            return origin_of(_ORIGINS[folder])
     return path

@@ -176,9 +176,9 @@ def _code_of(config_class: type) -> str:
 
 
 def _check_known(settings: Mapping[str, Any], known: Collection[str], path: Path, reader: str) -> None:
-    """Refuse settings that nothing follows. What is empty or switched off asks for nothing; the number 0 may ask for something."""
+    """Refuse settings that nothing follows."""
     for key, value in settings.items():
-        if key in known or key.startswith("_") or value is False or value in (None, "", [], {}):
+        if key in known or key.startswith("_") or not config_keys.asks(value):
             continue
         shown = json.dumps(value, ensure_ascii=False)
         raise SourceError(

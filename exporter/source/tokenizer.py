@@ -92,14 +92,15 @@ def source_encoder(source: Source, directory: Path) -> TextEncoder:
     SourceError where it gives ids that the model has no embedding for.
     """
     padding = PADDING if of_words(source.sentence_modules) else 0 if source.is_static else None
-    if source.allowed > source.longest:
+    longest = source.longest
+    if source.allowed > longest:
         warnings.warn(
-            f"{source.spec}: takes texts of {source.allowed:,} tokens, and the bundle reads the first {source.longest:,}, on which its "
+            f"{source.spec}: takes texts of {source.allowed:,} tokens, and the bundle reads the first {longest:,}, on which its "
             "answers are compared",
             HeadwayWarning,
             stacklevel=2,
         )
-    info = save_tokenizer(source_tokenizer(source), source.longest, directory, padding, special=not source.is_static)
+    info = save_tokenizer(source_tokenizer(source), longest, directory, padding, special=not source.is_static)
     encoder = TextEncoder(directory / info.file, info)
     known = source.config.get("vocab_size")
     if known is not None:

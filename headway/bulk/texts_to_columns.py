@@ -67,6 +67,7 @@ class TextsToColumns:
         """Return the answers to texts. UsageError names a text that is none."""
         checked = [self._front + text for text in checked_singles(texts)]
         encodings = self.bundle.encoder.encode(checked)
+        self.bundle.check_tokens(encodings)
         columns = dict(self._answer(self, checked, encodings))
         columns["truncated"] = np.array([self.bundle.encoder.truncated(e) for e in encodings], bool)
         return Answers(columns, sum(len(e.ids) for e in encodings))

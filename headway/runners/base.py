@@ -14,7 +14,7 @@ GROUP_COST = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """What a model answers as its source does: ids from 0 to `vocabulary`, where it is known, and rows without a token or not."""
+    """What a batch may hold: ids below `vocabulary`, where it is known, and rows without a token or not."""
 
     vocabulary: int | None = None
     empty_rows: bool = True
@@ -34,7 +34,7 @@ class Runner(Protocol):
 
 
 _IDS, _MASK, _TYPES = "input_ids", "attention_mask", "token_type_ids"
-NO_TOKEN = "there is no token, and what this artifact answers then is not what its source does; leave it out"
+NO_TOKEN = "there is no token, and this artifact's answer to that is not known to be its source's; leave it out"
 _FILLED = {_MASK: 1, _TYPES: 0}
 """What an input holds that is left out: every token is one of a text, and of the first text."""
 
@@ -68,7 +68,7 @@ def prepared(
         arrays[name] = array
     if ids is not None and _IDS in arrays and ids.size:
         _check_ids(ids, limits.vocabulary)
-    mask = arrays.get(_MASK)
+    mask = arrays.get(_MASK, np.asarray(feeds[_MASK]) if _MASK in feeds else None)
     if mask is not None and not limits.empty_rows:
         empty = np.argwhere(~mask.any(axis=-1))
         if len(empty):

@@ -81,6 +81,7 @@ class ServedBundle:
         self.opened = opened
         self.manifest = opened.manifest
         self.encoder = opened.bundle.encoder
+        self._check_tokens = opened.bundle.check_tokens
         self.scoring = opened.bundle.scoring if opened.manifest.task == "text-classification" else None
         self._settings = settings
         self._lanes = lanes
@@ -139,6 +140,7 @@ class ServedBundle:
         self._lanes.check(self.queue, self._settings.p99)
         try:
             encodings = await _in(self._threads, self.encoder.encode, texts)
+            self._check_tokens(encodings, name)
         except UsageError as error:
             raise invalid(str(error), 422) from error
         if not (self._settings.truncate if truncate is None else truncate):

@@ -19,8 +19,7 @@ def integer_range(scale: Any, zero: Any, low: Any, high: Any) -> tuple[int, int]
     scale, zero, low, high = (tensor.detach().double().reshape(-1) for tensor in (scale, zero, low, high))
     told = (high > low) & ((scale > _LEAST_TOLD) | fractions)
     if not told.any():
-        least, greatest = (0, 255) if fractions or zero.max() > 127 else (-128, 127)
-        return (least, greatest) if fractions or ((zero >= least) & (zero <= greatest)).all() else None
+        return (0, 255) if fractions else _that_holds(scale, zero, low, high)
     scale, zero, low, high = (tensor[told] for tensor in (scale, zero, low, high))
     schemes = (_by_row,) if fractions else (_symmetric, _symmetric_fused, _affine)
     for least, greatest in _ranges():
@@ -28,6 +27,15 @@ def integer_range(scale: Any, zero: Any, low: Any, high: Any) -> tuple[int, int]
             expected, at = scheme(low, high, least, greatest)
             if ((expected - scale).abs() <= _NEAR * scale).all() and ((at - zero).abs() <= 1).all():
                 return least, greatest
+    return None
+
+
+def _that_holds(scale: Any, zero: Any, low: Any, high: Any) -> tuple[int, int] | None:
+    """Return a range of 8 bits that all codes of what was observed lie in, so that nothing is cut off; None where none does."""
+    codes = [(value / scale).round() + zero for value in (low, high)]
+    for least, greatest in ((-128, 127), (0, 255)):
+        if all(((c >= least) & (c <= greatest)).all() for c in (*codes, zero)):
+            return least, greatest
     return None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ....errors import SourceError
+from ..config_keys import asks
 from .checkpoint import Checkpoint
 from .integers import Integers, IntegerWeight
 from .state import StoredTensor
@@ -82,7 +83,7 @@ def settings_of(checkpoint: Checkpoint, method: str, used: Collection[str]) -> M
             f"{checkpoint.directory}: {SETTINGS} of config.json says {other}, and the tensors are as {method} saves them: give weights "
             "and config.json of one model"
         )
-    left = sorted(k for k, v in settings.items() if k not in {*used, *MAKING} and v not in (None, False, "", [], {}))
+    left = sorted(k for k, v in settings.items() if k not in {*used, *MAKING} and asks(v))
     if left:
         raise SourceError(
             f"{checkpoint.directory}: {SETTINGS} of config.json has {left[0]} = {settings[left[0]]!r}, which nothing here follows: save "

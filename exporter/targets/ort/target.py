@@ -304,8 +304,11 @@ class _AttentionLowering:
         wide = insert(
             anchor, "Unsqueeze", [most, axes[1]], name="attention_mask.any", dtype=mask.dtype, shape=[batch, 1, 1]
         )
-        f32 = ir.DataType.FLOAT
-        return insert(anchor, "Cast", [wide], name="attention_mask.filled", dtype=f32, shape=[batch, 1, 1], to=int(f32))
+        # By way of a boolean: a mask may hold other numbers than 0 and 1.
+        for name, dtype in (("holds_tokens", ir.DataType.BOOL), ("filled", ir.DataType.FLOAT)):
+            name = f"attention_mask.{name}"
+            wide = insert(anchor, "Cast", [wide], name=name, dtype=dtype, shape=[batch, 1, 1], to=int(dtype))
+        return wide
 
 
 def _gelu(node: ir.Node) -> None:

@@ -103,7 +103,7 @@ def test_what_is_expected_is_named_beside_what_is_there(classifier: Path) -> Non
     message = refusal(classifier)
     for words in (
         "needs 2 tensors that the checkpoint lacks (bert.encoder.layer.1.attention.self.query.weight [32, 32], ",
-        "others in their place (bert.encoder.layer.1.attention.self.query.weight_packed_codes [4, 9], ",
+        "has others that it does not use (bert.encoder.layer.1.attention.self.query.weight_packed_codes [4, 9], ",
         "merge or convert it by that tool, or give the model as module:callable",
     ):
         assert words in message

@@ -138,5 +138,5 @@ def test_an_archive_that_would_fill_a_disk_is_refused(sentence_bundle: Exported,
         for info, content in (entry(MANIFEST, manifest.to_json().encode()), entry("zeros.bin", bytes(size))):
             bad.addfile(info, io.BytesIO(content))
     assert (tmp_path / "bad.tar.gz").stat().st_size < size / 200
-    with pytest.raises(SourceError, match=r"'zeros\.bin' is not what its manifest lists"):
+    with pytest.raises(SourceError, match="it would fill the disk"):
         unpack(tmp_path / "bad.tar.gz", tmp_path / "out")

@@ -64,3 +64,15 @@ def test_the_least_scales_say_nothing() -> None:
     assert integer_range(small, zeros.int(), zeros - 1e-5, zeros + 1e-5) == (-128, 127)
     assert integer_range(small, zeros.int() + 128, zeros - 1e-5, zeros + 1e-5) == (0, 255)
     assert integer_range(small, zeros.int() + 256, zeros - 1e-5, zeros + 1e-5) is None
+
+
+def test_small_scales_tell_no_range_and_nothing_may_be_cut_off() -> None:
+    """The codes of what was observed decide: 128 to 255 are no int8."""
+
+    def one(value: float) -> torch.Tensor:
+        return torch.tensor([value])
+
+    low, high, scale = one(-0.006), one(0.009), one(5.9e-5)
+    assert integer_range(scale, torch.tensor([102]), low, high) == (0, 255)
+    assert integer_range(scale, torch.tensor([0]), one(-0.007), one(0.007)) == (-128, 127)
+    assert integer_range(scale, torch.tensor([0]), one(-0.007), one(0.009)) is None
