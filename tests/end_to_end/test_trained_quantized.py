@@ -80,7 +80,9 @@ def exported(spec: str, out: Path) -> tuple[Exported, list[str]]:
     [
         pytest.param(aware.PER_CHANNEL, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 0, id="fbgemm", marks=pytest.mark.slow),
         pytest.param(aware.PER_TENSOR, f"27 {ELSEWHERE}", 0, id="qnnpack", marks=pytest.mark.slow),
-        pytest.param(aware.PER_CHANNEL, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 2, id="fbgemm, wrapped"),
+        pytest.param(
+            aware.PER_CHANNEL, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 2, id="fbgemm, wrapped", marks=pytest.mark.slow
+        ),
         pytest.param(aware.PER_TENSOR, f"27 {ELSEWHERE}", 2, id="qnnpack, wrapped", marks=pytest.mark.slow),
         pytest.param(aware.NARROW, f"27 {ELSEWHERE}", 0, id="narrow weights", marks=pytest.mark.slow),
         pytest.param(FOUR_BITS, f"26 {OTHER_RANGE}, 1 {ELSEWHERE}", 0, id="4 bits", marks=pytest.mark.slow),

@@ -83,8 +83,13 @@ def test_the_compiled_form_is_cut(tmp_path: Path) -> None:
     assert all(b.feed_forwards[0].width <= 44 for b in read_anatomy(graph).blocks)
 
 
-@pytest.mark.parametrize("without_norms", [True, False])
-@pytest.mark.parametrize("cropped", [True, False])
+@pytest.mark.parametrize(
+    ("without_norms", "cropped"),
+    [
+        (True, True),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((True, False), (False, True), (False, False))),
+    ],
+)
 def test_a_published_model_is_the_dense_one_with_masks(without_norms: bool, cropped: bool, tmp_path: Path) -> None:
     model = make_hub(tmp_path, without_norms=without_norms, cropped=cropped)
     source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
