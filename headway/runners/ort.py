@@ -39,7 +39,9 @@ class OrtRunner:
     ):
         check_providers(model, providers)
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
+        settings.log_severity_level = (
+            4  # an error is raised with all that is said of it; its log would say it once more
+        )
         if profile is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(profile)
