@@ -13,10 +13,9 @@ from ...errors import SourceError
 def check_learned(root: Any) -> None:
     """Raise SourceError naming the first FakeQuantize that never observed a value: its scale is a placeholder."""
     import torch
-    from torch.ao.quantization import FakeQuantizeBase
 
     for path, module in root.named_modules():
-        if not isinstance(module, FakeQuantizeBase) or not bool(module.fake_quant_enabled[0]):
+        if not rounds(module):
             continue
         low = torch.as_tensor(getattr(module.activation_post_process, "min_val", float("inf")))
         unobserved = low.numel() == 0 or not bool(torch.isfinite(low).all())
@@ -36,9 +35,14 @@ def hold_scales(root: Any) -> None:
 
 def has_rounding(root: Any) -> bool:
     """Return True for a module with a FakeQuantize that rounds."""
+    return any(rounds(module) for module in root.modules())
+
+
+def rounds(module: Any) -> bool:
+    """Return True for a FakeQuantize that is switched on."""
     from torch.ao.quantization import FakeQuantizeBase
 
-    return any(isinstance(m, FakeQuantizeBase) and bool(m.fake_quant_enabled[0]) for m in root.modules())
+    return isinstance(module, FakeQuantizeBase) and bool(module.fake_quant_enabled[0])
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.ao.quantization import FakeQuantizeBase
 from torch.overrides import TorchFunctionMode
+
+from .fake_quant import rounds
 
 
 @dataclass
@@ -108,11 +109,7 @@ def watched(root: Any) -> Iterator[tuple[dict[str, Rounded], set[int]]]:
 
     Yield what each rounds by its path, and the `id` of each tensor that something else reads; both are complete after the block.
     """
-    modules = {
-        path: module
-        for path, module in root.named_modules()
-        if isinstance(module, FakeQuantizeBase) and bool(module.fake_quant_enabled[0])
-    }
+    modules = {path: module for path, module in root.named_modules() if rounds(module)}
     places = {module: Rounded() for module in modules.values()}
     mode = _Readers(root, places)
     handles = [root.register_forward_hook(lambda _module, _inputs, results: mode.end(results))]

@@ -1,7 +1,7 @@
 """Encoders as CTranslate2's converter writes them: variables one after the other, queries, keys and values fused."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,22 @@ import numpy as np
 
 _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 Arrays = dict[str, np.ndarray]
+
+
+_PLACES = ("self_attention/linear_1", "ffn/linear_0", "ffn/linear_1", "self_attention/layer_norm", "ffn/layer_norm")
+"""CTranslate2's names for what follows the fused queries, keys and values of a layer: three matrices, two norms."""
+
+_BERT = (
+    "encoder.layer",
+    ("attention.self.query", "attention.self.key", "attention.self.value"),
+    ("attention.output.dense", "intermediate.dense", "output.dense", "attention.output.LayerNorm", "output.LayerNorm"),
+)
+_DISTILBERT = (
+    "transformer.layer",
+    ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    ("attention.out_lin", "ffn.lin1", "ffn.lin2", "sa_layer_norm", "output_layer_norm"),
+)
+"""A family's prefix of layers, its queries, keys and values, and its names for the places above."""
 
 
 def bert_variables(model: Any, *, quantized: bool = False, kind: str = "float32") -> Arrays:
@@ -35,21 +51,7 @@ def bert_variables(model: Any, *, quantized: bool = False, kind: str = "float32"
         },
         "pooler_activation": np.int8(5),
     }
-    for i in range(model.config.num_hidden_layers):
-        here, there = f"encoder.layer.{i}.", f"encoder/layer_{i}/"
-        fused = [f"{here}attention.self.{n}" for n in ("query", "key", "value")]
-        weights[f"{there}self_attention/linear_0"] = np.concatenate([state[f"{n}.weight"] for n in fused])
-        others[f"{there}self_attention/linear_0/bias"] = np.concatenate([state[f"{n}.bias"] for n in fused])
-        for ours, theirs in (
-            ("attention.output.dense", "self_attention/linear_1"),
-            ("intermediate.dense", "ffn/linear_0"),
-            ("output.dense", "ffn/linear_1"),
-        ):
-            weights[there + theirs] = state[f"{here}{ours}.weight"]
-            others[f"{there}{theirs}/bias"] = state[f"{here}{ours}.bias"]
-        for ours, theirs in (("attention.output", "self_attention"), ("output", "ffn")):
-            others[f"{there}{theirs}/layer_norm/gamma"] = state[f"{here}{ours}.LayerNorm.weight"]
-            others[f"{there}{theirs}/layer_norm/beta"] = state[f"{here}{ours}.LayerNorm.bias"]
+    _put_layers(state, model.config.num_hidden_layers, _BERT, weights, others)
     return _stored(weights, others, quantized, kind)
 
 
@@ -71,22 +73,26 @@ def distilbert_variables(model: Any, *, quantized: bool = False, kind: str = "fl
         "encoder/num_heads": np.int16(model.config.n_heads),
         **{f"encoder/{name}": np.int8(value) for name, value in settings.items()},
     }
-    for i in range(model.config.n_layers):
-        here, there = f"transformer.layer.{i}.", f"encoder/layer_{i}/"
-        fused = [f"{here}attention.{n}" for n in ("q_lin", "k_lin", "v_lin")]
-        weights[f"{there}self_attention/linear_0"] = np.concatenate([state[f"{n}.weight"] for n in fused])
-        others[f"{there}self_attention/linear_0/bias"] = np.concatenate([state[f"{n}.bias"] for n in fused])
-        for ours, theirs in (
-            ("attention.out_lin", "self_attention/linear_1"),
-            ("ffn.lin1", "ffn/linear_0"),
-            ("ffn.lin2", "ffn/linear_1"),
-        ):
-            weights[there + theirs] = state[f"{here}{ours}.weight"]
-            others[f"{there}{theirs}/bias"] = state[f"{here}{ours}.bias"]
-        for ours, theirs in (("sa_layer_norm", "self_attention"), ("output_layer_norm", "ffn")):
-            others[f"{there}{theirs}/layer_norm/gamma"] = state[f"{here}{ours}.weight"]
-            others[f"{there}{theirs}/layer_norm/beta"] = state[f"{here}{ours}.bias"]
+    _put_layers(state, model.config.n_layers, _DISTILBERT, weights, others)
     return _stored(weights, others, quantized, kind)
+
+
+def _put_layers(
+    state: Arrays, count: int, family: tuple[str, Sequence[str], Sequence[str]], weights: Arrays, others: Arrays
+) -> None:
+    """Put the matrices of all layers into `weights`, and their biases and norms into `others`."""
+    prefix, fused, names = family
+    for i in range(count):
+        here, there = f"{prefix}.{i}.", f"encoder/layer_{i}/"
+        weights[f"{there}self_attention/linear_0"] = np.concatenate([state[f"{here}{n}.weight"] for n in fused])
+        others[f"{there}self_attention/linear_0/bias"] = np.concatenate([state[f"{here}{n}.bias"] for n in fused])
+        for ours, theirs in zip(names, _PLACES, strict=True):
+            weight, bias = (state[f"{here}{ours}.{part}"] for part in ("weight", "bias"))
+            if theirs.endswith("norm"):
+                others |= {f"{there}{theirs}/gamma": weight, f"{there}{theirs}/beta": bias}
+            else:
+                weights[there + theirs] = weight
+                others[f"{there}{theirs}/bias"] = bias
 
 
 def _stored(weights: Mapping[str, np.ndarray], others: Arrays, quantized: bool, kind: str) -> Arrays:

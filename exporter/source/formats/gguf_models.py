@@ -170,14 +170,14 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
     _check_sizes(gguf, values)
     if "token_embd.weight" in gguf.tensors:
         config["vocab_size"] = gguf.tensors["token_embd.weight"].shape[0]
-    if family.names is _BERT or family.names is _NOMIC:
+    if "token_types" in family.names:
         types = gguf.tensors["token_types.weight"].shape if "token_types.weight" in gguf.tensors else ()
         config["type_vocab_size"] = types[0] if len(types) == 2 else 1 if types else _TYPES
-    if not family.turned and config.get("num_key_value_heads") == config["num_attention_heads"]:
-        del config["num_key_value_heads"]  # these families have as many of them, and no setting
     if family.turned:
         config["attention_bias"] = any(name.endswith(".attn_q.bias") for name in gguf.tensors)
         config["mlp_bias"] = any(name.endswith(".ffn_up.bias") for name in gguf.tensors)
+    elif config.get("num_key_value_heads") == config["num_attention_heads"]:
+        del config["num_key_value_heads"]  # these families have as many of them, and no setting
     if family.epsilon[0] in values:
         config[family.epsilon[1]] = float(
             str(np.float32(values[family.epsilon[0]]))

@@ -6,7 +6,7 @@ from typing import Any
 
 from ....errors import SourceError
 from .gguf import Gguf
-from .wordpiece import BESIDE, wordpiece
+from .wordpiece import BESIDE, in_brackets, wordpiece
 
 _WORD = "\u2581"
 """What llama.cpp puts before the first piece of a word, where WordPiece puts ## before the others."""
@@ -105,7 +105,7 @@ def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special
     pieces = []
     for token, kind in zip(tokens, kinds, strict=True):
         first = token.startswith(_WORD) and token != _WORD  # the mark alone is a piece inside a word
-        whole = not first and (kind in (_UNKNOWN, _CONTROL) or (token.startswith("[") and token.endswith("]")))
+        whole = not first and (kind in (_UNKNOWN, _CONTROL) or in_brackets(token))
         pieces.append(token if whole else token[1:] if first else f"##{token}")
     for role, other in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
         if other in special:

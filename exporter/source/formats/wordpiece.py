@@ -31,7 +31,7 @@ def wordpiece(
     from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     found_whole = {*(control or ()), *added, *special.values()}
-    cut = [p for p in pieces if p not in found_whole and not _in_brackets(p)]
+    cut = [p for p in pieces if p not in found_whole and not in_brackets(p)]
     odd = next((p for p in cut if p != p.lower() or _has_marks(p)), None)
     if odd is not None:
         what = "capitals" if odd != odd.lower() else "accents"
@@ -66,7 +66,8 @@ def wordpiece(
     return tokenizer
 
 
-def _in_brackets(piece: str) -> bool:
+def in_brackets(piece: str) -> bool:
+    """Return whether a piece is written as BERT's special tokens are."""
     return piece.startswith("[") and piece.endswith("]")
 
 
