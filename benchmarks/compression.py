@@ -10,7 +10,6 @@ lowered and timed by ONNX Runtime beside the source in the same rounds. Prints a
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -51,7 +50,7 @@ from headway.exporter.targets.ort import target as ort
 from headway.runners.base import Runner
 
 from .compression_tasks import Figure, Task, task
-from .results import FOLDER, save
+from .results import kept, save
 
 THREADS = 1
 
@@ -283,51 +282,54 @@ def plain_svd(bench: Bench, share: float) -> dict[str, object]:
     return bench.measured("plain SVD", None, model, share=share)
 
 
+def jobs(bench: Bench, speedups: Sequence[float], minutes: float) -> dict[str, Callable[[], list[dict[str, object]]]]:
+    """Return what makes rows, by the names of the rows."""
+    made: dict[str, Callable[[], list[dict[str, object]]]] = {
+        "source": lambda: [bench.measured("source", 1.0, bench.model.clone())]
+    }
+    for speedup in speedups:
+        made |= {
+            f"Headway, {speedup:g}": lambda s=speedup: ours(bench, s, repaired=True),
+            f"Headway without repair, {speedup:g}": lambda s=speedup: ours(bench, s, repaired=False),
+            f"magnitude removal, {speedup:g}": lambda s=speedup: [by_score(bench, "magnitude", s)],
+            f"random removal, {speedup:g}": lambda s=speedup: [by_score(bench, "random", s)],
+        }
+    made |= {f"uniform layer dropping, {n}": lambda n=n: [dropping(bench, n)] for n in (1, 2, 3, 4)}
+    made |= {f"plain SVD, {s:g}": lambda s=s: [plain_svd(bench, s)] for s in (0.9, 0.7, 0.5, 0.3)}
+    if minutes:
+        made[f"Headway, {minutes:g} minutes of recovery"] = lambda: ours(bench, 2.0, repaired=True, minutes=minutes)[1:]
+    return made
+
+
 def run(name: str, speedups: Sequence[float], minutes: float, *, again: bool = False) -> dict[str, object]:
-    """All methods at all speed-ups. With `again` only Headway is measured anew; the other rows are kept."""
+    """All methods at all speed-ups. Each row is saved when it is made, and is not made again but Headway's with `again`."""
     with tempfile.TemporaryDirectory() as scratch:
         bench = prepare(name, Path(scratch))
         print(bench.seconds, str(bench.workload), flush=True)
-        if again:
-            result = json.loads((FOLDER / f"compression-{name}.json").read_text(encoding="utf-8"))
-            methods = ("Headway", "Headway without recovery", "Headway without repair")
-            stale = {(method, s) for method in methods for s in speedups}
-            stale |= {(f"Headway, {minutes:g} minutes of recovery", 2.0)} if minutes else set()
-            result["rows"] = [r for r in result["rows"] if (r["method"], r["wanted"]) not in stale]
-            for speedup in speedups:
-                for repaired in (True, False):
-                    result["rows"] += ours(bench, speedup, repaired=repaired)
-            result["rows"] += ours(bench, 2.0, repaired=True, minutes=minutes)[1:] if minutes else []
-            return result
-        rows = [bench.measured("source", 1.0, bench.model.clone())]
-        for speedup in speedups:
-            for action in (
-                lambda s=speedup: ours(bench, s, repaired=True),
-                lambda s=speedup: ours(bench, s, repaired=False),
-                lambda s=speedup: [by_score(bench, "magnitude", s)],
-                lambda s=speedup: [by_score(bench, "random", s)],
-            ):
-                try:
-                    rows += action()
-                except GateError as error:
-                    print(f"{speedup}: {error}", flush=True)
-        rows += [dropping(bench, n) for n in (1, 2, 3, 4)]
-        rows += [plain_svd(bench, s) for s in (0.9, 0.7, 0.5, 0.3)]
-        if minutes:
-            rows += ours(bench, 2.0, repaired=True, minutes=minutes)[1:]
-        return {
+        result: dict[str, object] = kept(f"compression-{name}") or {
             "task": name,
             "metric": bench.task.metric,
             "title": bench.task.title,
             "workload": str(bench.workload),
             "seconds": bench.seconds,
-            "rows": rows,
             "machine": machine(),
             "texts": {
                 "learned from": sum(len(b.rows) for b in bench.batches),
                 "sites": len(sites(read_anatomy(bench.model))),
             },
         }
+        rows: list[dict[str, object]] = list(result.pop("rows", []))  # type: ignore[call-overload]
+        for job, make in jobs(bench, speedups, minutes).items():
+            if any(r["job"] == job for r in rows) and not (again and job.startswith("Headway")):
+                continue
+            try:
+                made = [{"job": job, **row} for row in make()]
+            except GateError as error:
+                print(f"{job}: {error}", flush=True)
+                continue
+            rows = [r for r in rows if r["job"] != job] + made
+            save(f"compression-{name}", result | {"rows": rows})
+        return result | {"rows": rows}
 
 
 def plot(result: dict, path: Path) -> None:
