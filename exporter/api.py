@@ -293,6 +293,7 @@ def report(
     verdicts: Sequence[str | Path] = (),
     sensitivities: Sequence[str | Path] = (),
     stored: bool = False,
+    save: bool = False,
     data: str | Path | None = None,
     column: str | None = None,
     progress: Progress | None = None,
@@ -301,6 +302,7 @@ def report(
 
     Its figures are those that manifests hold, and `verdicts` of `gate` and `sensitivities` of `headway sensitivity`, as files or their
     folders. Time by operator alone is profiled now, on `data` with its `column`; with `stored` nothing is run.
+    With `save` each bundle's own figures go into its card, as PNG.
 
     Raises UsageError for a file that is not there or belongs to none of the bundles, SourceError for one that cannot be read.
     """
@@ -311,7 +313,7 @@ def report(
     given = [bundles] if isinstance(bundles, str | Path) else bundles
     places = [[Path(place) for place in names] for names in (given, verdicts, sensitivities)]
     text = None if data is None else Path(data)
-    request = ReportRequest(places[0], Path(out), places[1], places[2], stored, text, column)
+    request = ReportRequest(places[0], Path(out), places[1], places[2], stored, save, text, column)
     return write_report(request, progress or _silent)
 
 

@@ -39,6 +39,10 @@ _Stored = Annotated[
         rich_help_panel=o.MEASURE,
     ),
 ]
+_Save = Annotated[
+    bool,
+    typer.Option("--save", help="Put the figures of each bundle into its card, as PNG.", rich_help_panel=o.OUTPUT),
+]
 _Out = Annotated[
     Path,
     typer.Option("--out", "-o", dir_okay=False, metavar="FILE", help="The page.", rich_help_panel=o.OUTPUT),
@@ -53,6 +57,7 @@ def report(
     data: o.Data = None,
     column: o.Column = None,
     out: _Out = Path("report.html"),
+    save: _Save = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -67,6 +72,7 @@ def report(
             verdicts=verdict or (),
             sensitivities=sensitivity or (),
             stored=stored,
+            save=save,
             data=data,
             column=column,
             progress=step,

@@ -86,6 +86,7 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    matplotlib.rcParams["text.parse_math"] = False  # a $ in a name is no formula
     figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", sharey=True)
     for panel in axes if columns > 1 else (axes,):
         panel.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from ... import __version__
 from ..publish.html_report.axis_ticks import shown
 from ..publish.html_report.report_page import Figure, Judged, Report, Section, Table, html_of
-from ..publish.html_report.xy_chart import Point, Series, xy_chart
+from ..publish.html_report.xy_chart import Point, Series, XyChart
 from ..validate.merit import front_of
 from .front_file import FrontBundle, FrontFile, figures_of
 from .trial_record import TrialRecord
@@ -99,7 +99,7 @@ def _chart(
     whole = Point(at, source.quality, f"the source: {at:.2f} {label}, {source.quality:.2f} points", label="source")
     line = [(x, -y) for x, y in front_of([(p.x, -p.y) for p in points])]
     series = [Series("bundles", points, joined=False), Series("source", [whole], joined=False)]
-    drawing = xy_chart(title.lower(), series, label, front.metric, front=line)
+    drawing = XyChart(title.lower(), series, label, front.metric, front=line)
     words = "Left and above is better; the dashed line joins what no other bundle beats in both."
     return Figure(title, words, drawing, ["bundles", "source"], table)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from headway.exporter.bench.measure import BenchResult, CaseResult
 from headway.exporter.validate.lock import identity_of
 from headway.exporter.validate.report.report_inputs import ReportBundle, read_bundles
 from headway.manifest import MANIFEST, Manifest
@@ -66,20 +67,13 @@ def compression(ms: float = 2.0, lost: float = 1.5, metric: str = "accuracy", mb
 
 
 def bench(name: str = "bundle", other: str = "PyTorch") -> dict[str, Any]:
-    def case(batch: int, length: int) -> dict[str, Any]:
+    def case(batch: int, length: int) -> CaseResult:
         times = [batch * length * 0.05 * (1 + i / 100) for i in range(15)]
-        slower = [2 * ms for ms in times]
-        milliseconds = {name: times, other: slower}
-        return {
-            "label": f"{batch}x{length}",
-            "batch": batch,
-            "tokens": batch * length,
-            "padding": 0.0,
-            "milliseconds": milliseconds,
-        }
+        return CaseResult(
+            f"{batch}x{length}", batch, batch * length, 0.0, {name: times, other: [2 * ms for ms in times]}
+        )
 
-    cases = [case(1, 32), case(1, 128), case(8, 128)]
-    return {"contestants": [name, other], "threads": 1, "cases": cases, "machine": MACHINE}
+    return BenchResult([name, other], 1, [case(1, 32), case(1, 128), case(8, 128)], MACHINE).to_json()
 
 
 def estimate(value: float) -> dict[str, float]:

@@ -32,32 +32,41 @@ class Row:
     bars: Sequence[Bar]
 
 
-def bar_chart(title: str, rows: Sequence[Row], label: str, *, reference: float | None = None) -> str:
-    """Return a drawing of rows from top to bottom; `reference` is a value that is marked by a line.
+@dataclass(frozen=True)
+class BarChart:
+    """Rows from top to bottom over an axis with a `label`; `reference` is a value that is marked by a line."""
 
-    Raises ValueError where there is no bar.
-    """
-    values = [v for row in rows for bar in row.bars for v in (bar.begin, bar.end, *(bar.interval or ()))]
-    longest = max(min(len(row.name), _MOST_LETTERS) for row in rows)
-    left = 8 + _LETTER * longest
-    across = axis_over([*values, *([reference] if reference is not None else [])], left, WIDTH - _RIGHT, from_zero=True)
-    bars = sum(len(row.bars) for row in rows)
-    height = _TOP + bars * _THICK + len(rows) * _GAP + _BOTTOM
-    bottom = height - _BOTTOM
-    parts = [*_frame(across, bottom, label, height)]
-    if reference is not None:
-        x = across.place(reference)
-        parts.append(element("g", line(x, _TOP, x, bottom, "reference"), tip=shown(reference), css="tip"))
-    y = _TOP
-    for row in rows:
-        middle = y + len(row.bars) * _THICK / 2 + 3.5
-        name = cut(row.name, _MOST_LETTERS)
-        parts.append(text(left - 5, middle, name, "tick", anchor="end", tip=row.name if name != row.name else ""))
-        for bar in row.bars:
-            parts.append(_bar(bar, across, y))
-            y += _THICK
-        y += _GAP
-    return drawing(height, title, parts)
+    title: str
+    rows: Sequence[Row]
+    label: str
+    reference: float | None = None
+
+    def svg(self) -> str:
+        """Return the drawing. Raises ValueError where there is no bar."""
+        rows, reference = self.rows, self.reference
+        values = [v for row in rows for bar in row.bars for v in (bar.begin, bar.end, *(bar.interval or ()))]
+        longest = max(min(len(row.name), _MOST_LETTERS) for row in rows)
+        left = 8 + _LETTER * longest
+        across = axis_over(
+            [*values, *([reference] if reference is not None else [])], left, WIDTH - _RIGHT, from_zero=True
+        )
+        bars = sum(len(row.bars) for row in rows)
+        height = _TOP + bars * _THICK + len(rows) * _GAP + _BOTTOM
+        bottom = height - _BOTTOM
+        parts = [*_frame(across, bottom, self.label, height)]
+        if reference is not None:
+            x = across.place(reference)
+            parts.append(element("g", line(x, _TOP, x, bottom, "reference"), tip=shown(reference), css="tip"))
+        y = _TOP
+        for row in rows:
+            middle = y + len(row.bars) * _THICK / 2 + 3.5
+            name = cut(row.name, _MOST_LETTERS)
+            parts.append(text(left - 5, middle, name, "tick", anchor="end", tip=row.name if name != row.name else ""))
+            for bar in row.bars:
+                parts.append(_bar(bar, across, y))
+                y += _THICK
+            y += _GAP
+        return drawing(height, self.title, parts)
 
 
 def _frame(across: Axis, bottom: float, label: str, height: float) -> list[str]:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .bar_chart import BarChart
+from .xy_chart import XyChart
+
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPT = _TEMPLATES / "report.js"
 MOST_BYTES = 1_000_000
@@ -21,14 +24,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, what it says in words, its legend, and its table. Without a drawing the table is open.
-
-    `drawing` is SVG of `svg_parts`, which escapes what it is given.
-    """
+    """A drawing, what it says in words, its legend, and its table. Without a drawing the table is open."""
 
     title: str
     words: str = ""
-    drawing: str = ""
+    drawing: XyChart | BarChart | None = None
     legend: Sequence[str] = ()
     table: Table | None = None
 

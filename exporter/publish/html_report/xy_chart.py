@@ -35,33 +35,33 @@ class Series:
     marks: bool = True
 
 
-def xy_chart(
-    title: str,
-    series: Sequence[Series],
-    x_label: str,
-    y_label: str,
-    *,
-    x_log: bool = False,
-    y_log: bool = False,
-    y_zero: bool = False,
-    front: Sequence[tuple[float, float]] = (),
-) -> str:
-    """Return a drawing of series. `front` is a line through points in the order given, drawn behind them.
+@dataclass(frozen=True)
+class XyChart:
+    """Series over two axes. `front` is a line through points in the order given, drawn behind them."""
 
-    Raises ValueError where no series has a point.
-    """
-    points = [point for one in series for point in one.points]
-    xs = [x for p in points for x in (p.x, *(p.x_interval or ()))]
-    ys = [y for p in points for y in (p.y, *(p.y_interval or ()))]
-    across = axis_over(xs, _LEFT, WIDTH - _RIGHT, logarithmic=x_log)
-    up = axis_over(ys, _HEIGHT - _BOTTOM, _TOP, logarithmic=y_log, from_zero=y_zero)
-    parts = [*_frame(across, up, x_label, y_label)]
-    if len(front) > 1:
-        parts.append(path([(across.place(x), up.place(y)) for x, y in front], "front"))
-    for number, one in enumerate(series):
-        parts.append(_series(one, number, across, up))
-    parts += _names([point for point in points if point.label], across, up)
-    return drawing(_HEIGHT, title, parts)
+    title: str
+    series: Sequence[Series]
+    x_label: str
+    y_label: str
+    x_log: bool = False
+    y_log: bool = False
+    y_zero: bool = False
+    front: Sequence[tuple[float, float]] = ()
+
+    def svg(self) -> str:
+        """Return the drawing. Raises ValueError where no series has a point."""
+        points = [point for one in self.series for point in one.points]
+        xs = [x for p in points for x in (p.x, *(p.x_interval or ()))]
+        ys = [y for p in points for y in (p.y, *(p.y_interval or ()))]
+        across = axis_over(xs, _LEFT, WIDTH - _RIGHT, logarithmic=self.x_log)
+        up = axis_over(ys, _HEIGHT - _BOTTOM, _TOP, logarithmic=self.y_log, from_zero=self.y_zero)
+        parts = [*_frame(across, up, self.x_label, self.y_label)]
+        if len(self.front) > 1:
+            parts.append(path([(across.place(x), up.place(y)) for x, y in self.front], "front"))
+        for number, one in enumerate(self.series):
+            parts.append(_series(one, number, across, up))
+        parts += _names([point for point in points if point.label], across, up)
+        return drawing(_HEIGHT, self.title, parts)
 
 
 def _frame(across: Axis, up: Axis, x_label: str, y_label: str) -> list[str]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...publish.html_report.axis_ticks import shown
-from ...publish.html_report.bar_chart import Bar, Row, bar_chart
+from ...publish.html_report.bar_chart import Bar, BarChart, Row
 from ...publish.html_report.report_page import Figure, Section, Table
-from ...publish.html_report.xy_chart import Point, Series, xy_chart
+from ...publish.html_report.xy_chart import Point, Series, XyChart
 from ..estimates import Estimate
 from ..merit import POINTS_OF_A_HALVING, Standing, front_of, ordered
 from .cells import ranged
@@ -114,7 +114,7 @@ def _merit(standings: Sequence[tuple[str, Standing]]) -> Figure:
             ]
         )
     heads = ["bundle", "merit", "speed gained", "bytes saved", "points lost", ""]
-    drawing = bar_chart("merit", rows, "merit; the source has 1", reference=1.0)
+    drawing = BarChart("merit", rows, "merit; the source has 1", reference=1.0)
     return Figure("Merit", "The best comes first. Lines are intervals.", drawing, table=Table(heads, cells))
 
 
@@ -129,7 +129,7 @@ def _quality(standings: Sequence[tuple[str, Standing]], metric: str) -> Figure:
         )
         on_front = "yes" if (latency.value, one.lost.value) in front else "no"
         cells.append([name, ranged(latency), ranged(one.lost), on_front])
-    drawing = xy_chart(
+    drawing = XyChart(
         "quality against latency",
         [Series("", points, joined=False)],
         "latency, part of the source's",

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...publish.html_report.axis_ticks import shown
 from ...publish.html_report.report_page import Figure, Section, Table
-from ...publish.html_report.xy_chart import Point, Series, xy_chart
+from ...publish.html_report.xy_chart import Point, Series, XyChart
 from ..estimates import Estimate
 from ..percentiles import median_of
 from .cells import by_bundle, ends, ranged
@@ -65,7 +65,7 @@ def _spread(bundles: Sequence[ReportBundle]) -> Iterator[Figure]:
     if not series:
         yield Figure("Spread of latency", words, table=table)
         return
-    drawing = xy_chart(
+    drawing = XyChart(
         "spread of latency", series, "ms", "percent of the answers", x_log=_wide(p.x for s in series for p in s.points)
     )
     yield Figure("Spread of latency", words, drawing, names, table)
@@ -109,7 +109,7 @@ def _by_shape(bundles: Sequence[ReportBundle]) -> Iterator[Figure]:
         series = [_line(bundle, pick) for bundle in with_cases]
         series = [one for one in series if len(one.points) > 1]
         if series:
-            drawing = xy_chart(title, series, axis, "ms", x_log=True, y_log=True)
+            drawing = XyChart(title, series, axis, "ms", x_log=True, y_log=True)
             yield Figure(
                 title,
                 "Medians with their intervals; both axes are logarithmic.",
@@ -174,11 +174,11 @@ def _servers(bundles: Sequence[ReportBundle]) -> Iterator[Figure]:
     table = Table(["bundle", "queries/s", "late", "p99, ms"], rows)
     words = "Texts that arrive at random times, answered one by one. These are the rates that the search for the highest one tried."
     if late:
-        drawing = xy_chart("late answers by load", late, "queries a second", "percent late", y_zero=True)
+        drawing = XyChart("late answers by load", late, "queries a second", "percent late", y_zero=True)
         yield Figure("A server's late answers by its load", words, drawing, [one.name for one in late], table)
     if tails:
         log = _wide(point.y for one in tails for point in one.points)
-        drawing = xy_chart("p99 by load", tails, "queries a second", "p99, ms", y_log=log)
+        drawing = XyChart("p99 by load", tails, "queries a second", "p99, ms", y_log=log)
         yield Figure("A server's p99 by its load", words, drawing, [one.name for one in tails], table)
 
 
@@ -218,7 +218,7 @@ def _sweep(bundle: ReportBundle, cells: Sequence[Mapping[str, Any]]) -> Iterator
             if points:
                 series.append(Series(f"{threads} thread{'s' if threads > 1 else ''}", sorted(points, key=_x)))
         if series:
-            drawing = xy_chart(title, series, axis, "texts/s", x_log=log, y_zero=True)
+            drawing = XyChart(title, series, axis, "texts/s", x_log=log, y_zero=True)
             yield Figure(f"{bundle.name}: {title.lower()}", "", drawing, [s.name for s in series], table)
 
 
@@ -240,7 +240,7 @@ def _warm_up(bundle: ReportBundle, curves: Sequence[Sequence[float]]) -> Iterato
         for i in at
     ]
     rows = [[str(i + 1), shown(middle[i]), shown(low[i]), shown(high[i])] for i in at]
-    drawing = xy_chart(
+    drawing = XyChart(
         "warm-up", [Series("", points)], "run of a process, from its first", "ms", x_log=True, y_log=_wide(middle)
     )
     words = f"The same text again and again in {len(curves)} new process(es): the median of them, from the fastest to the slowest."

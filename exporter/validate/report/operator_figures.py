@@ -11,7 +11,7 @@ from ....manifest import check_files
 from ....runners.open import graph_of
 from ...bench.attribution import profiled
 from ...bench.measure import Case, feeds_for
-from ...publish.html_report.bar_chart import Bar, Row, bar_chart
+from ...publish.html_report.bar_chart import Bar, BarChart, Row
 from ...publish.html_report.report_page import Figure, Section, Table
 from .report_inputs import ReportBundle
 
@@ -66,7 +66,7 @@ def operator_section(kinds: Mapping[str, Mapping[str, float]], missing: Sequence
     words = "Parts of the time in all operators, on a text of 32 tokens and one of 128, with one thread; profiled when this page was made."
     most = [f"{name}: {max(one, key=lambda kind: one[kind])} takes most" for name, one in shares.items()]
     table = Table(["operator", *(f"{name}, ms" for name in shares)], cells)
-    drawing = bar_chart("time by operator", rows, "percent of the time")
+    drawing = BarChart("time by operator", rows, "percent of the time")
     return Section(
         title, [Figure("Shares of the time", words, drawing, list(shares), table)], "; ".join(most) + ".", missing
     )

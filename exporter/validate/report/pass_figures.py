@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...publish.html_report.axis_ticks import shown
-from ...publish.html_report.bar_chart import Bar, Row, bar_chart
+from ...publish.html_report.bar_chart import Bar, BarChart, Row
 from ...publish.html_report.report_page import Figure, Section, Table
 from .cells import by_bundle
 from .report_inputs import ReportBundle
@@ -47,7 +47,7 @@ def _waterfalls(bundle: ReportBundle) -> Iterator[Figure]:
         ("latency", f"ms on {shapes} tokens", [s["ms"] for s in stages], True),
         ("quality", f"{compression['metric']}, points", [s["quality"] for s in stages], False),
     ):
-        drawing = bar_chart(title, _steps([_name(s) for s in stages], values, less), label)
+        drawing = BarChart(title, _steps([_name(s) for s in stages], values, less), label)
         yield Figure(f"{bundle.name}: {title}", "", drawing, table=table)
 
 
@@ -104,7 +104,7 @@ def _sensitivity(name: str, groups: Sequence[tuple[str, float]], unit: str, floo
         shown_groups = [item for item in groups if item[0] in largest]
         words += f" The {_MOST_GROUPS} largest of {len(groups)} are drawn."
     rows = [Row(group, [Bar(error, f"{group}: {error:.3g}", words=shown(error))]) for group, error in shown_groups]
-    drawing = bar_chart("sensitivity by layer", rows, f"error, {unit}", reference=floor or None)
+    drawing = BarChart("sensitivity by layer", rows, f"error, {unit}", reference=floor or None)
     table = Table(
         ["group", f"error, {unit}", "above the noise"],
         [[g, f"{e:.4g}", "yes" if e > floor else "no"] for g, e in groups],

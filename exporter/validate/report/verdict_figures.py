@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...publish.html_report.axis_ticks import shown
-from ...publish.html_report.bar_chart import Bar, Row, bar_chart
+from ...publish.html_report.bar_chart import Bar, BarChart, Row
 from ...publish.html_report.report_page import Figure, Judged, Section, Table
 from .cells import DASH, by_bundle, ranged
 from .report_inputs import ReportBundle
@@ -67,7 +67,7 @@ def process_section(bundles: Sequence[ReportBundle]) -> Section:
             Figure(
                 "Cold start, in its parts",
                 "Medians over processes. Starting is that of Python; importing, loading and the first run follow.",
-                bar_chart("cold start by part", rows, "ms"),
+                BarChart("cold start by part", rows, "ms"),
                 table=Table(heads, cells),
             )
         ]

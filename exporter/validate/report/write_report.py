@@ -8,12 +8,13 @@ from typing import Any
 
 from .... import __version__
 from ....errors import HeadwayError, UsageError
-from ...publish.html_report.report_page import MOST_BYTES, Report, Table, html_of
+from ...publish.html_report.report_page import MOST_BYTES, Report, Section, Table, html_of
 from ...publish.writing import written
 from ...recipe.recipe import RECIPE_FILE
 from ..gate_rows import UNITS
 from ..scenarios import SCENARIOS
 from .bundle_figures import compare_section
+from .card_figures import save_figures
 from .latency_figures import latency_section, load_section
 from .operator_figures import kinds_of, operator_section
 from .pass_figures import pass_section, sensitivity_section
@@ -43,7 +44,8 @@ _MODES = {"quick": " --quick", "long": " --long"}
 class ReportRequest:
     """What a report is made of. `verdicts` are files or folders of `headway gate --out`, `sensitivities` of `headway sensitivity`.
 
-    `stored`: nothing is run. `data` is the text that operators are profiled on, with the column of its text.
+    `stored`: nothing is run. `save`: each bundle's own figures go into its card.
+    `data` is the text that operators are profiled on, with the column of its text.
     """
 
     bundles: Sequence[Path]
@@ -51,6 +53,7 @@ class ReportRequest:
     verdicts: Sequence[Path] = ()
     sensitivities: Sequence[Path] = ()
     stored: bool = False
+    save: bool = False
     data: Path | None = None
     column: str | None = None
 
@@ -71,9 +74,7 @@ def write_report(request: ReportRequest, on_step: Callable[..., None] = lambda *
     kinds, missing = _profiled(request, bundles, on_step)
     sections = [
         compare_section(bundles),
-        latency_section(bundles),
-        load_section(bundles),
-        process_section(bundles),
+        *_measured(bundles),
         pass_section(bundles),
         sensitivity_section(bundles, sensitivities),
         operator_section(kinds, missing),
@@ -95,7 +96,15 @@ def write_report(request: ReportRequest, on_step: Callable[..., None] = lambda *
         )
     with written(request.out):
         request.out.write_bytes(content)
+    for bundle in bundles if request.save else ():
+        own = {bundle.name: kinds[bundle.name]} if bundle.name in kinds else {}
+        save_figures(bundle, [*_measured([bundle]), operator_section(own, ())])
     return request.out
+
+
+def _measured(bundles: Sequence[ReportBundle]) -> list[Section]:
+    """Return what runs have measured: latency, load and processes."""
+    return [latency_section(bundles), load_section(bundles), process_section(bundles)]
 
 
 def _origin(request: ReportRequest) -> str:

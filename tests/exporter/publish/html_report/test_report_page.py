@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headway.exporter.publish.html_report.bar_chart import Bar, Row, bar_chart
+from headway.exporter.publish.html_report.bar_chart import Bar, BarChart, Row
 from headway.exporter.publish.html_report.report_page import Figure, Judged, Report, Section, Table, html_of
 
 from tests.support.node import ROOT, needs_node
@@ -18,7 +18,7 @@ HOSTILE = "<script>injected=1</script><img src=x onerror=injected=2>\"'&{{ 7 * 7
 
 def page(name: str) -> str:
     table = Table([name, "b"], [[name, name]])
-    drawing = bar_chart(name, [Row(name, [Bar(1.0, name, words=name)])], name)
+    drawing = BarChart(name, [Row(name, [Bar(1.0, name, words=name)])], name)
     figure = Figure(name, name, drawing, [name], table)
     section = Section(name, [figure, Figure(name, table=table)], name, [name])
     return html_of(Report(name, [Judged(name, "undecided", name, table, [name])], [section], [name], name, [table]))

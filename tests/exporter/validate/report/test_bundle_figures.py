@@ -33,7 +33,7 @@ def test_bundles_are_ordered_by_merit_with_their_table(bundles: list[ReportBundl
     assert quality.table is not None and {row[0]: row[3] for row in quality.table.rows} == dict.fromkeys(
         ("plain", "half", "quarter"), "yes"
     )
-    assert 'class="front"' in quality.drawing and not section.missing and "hides" in section.words
+    assert 'class="front"' in quality.drawing.svg() and not section.missing and "hides" in section.words
 
 
 def test_what_something_beats_is_not_on_the_front(bundles: list[ReportBundle]) -> None:

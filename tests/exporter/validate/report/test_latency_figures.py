@@ -26,7 +26,9 @@ def test_the_spread_and_the_growth_of_latency(bundles: list[ReportBundle]) -> No
     median = float(np.median([1.6 * (1 + i / 100) for i in range(15)]))
     assert length.table.rows[0][4].startswith(f"{median:.3g} [")
     assert (
-        batch.title == "Latency against batch" and "half, 8x128" in batch.drawing and "half, 1x32" not in batch.drawing
+        batch.title == "Latency against batch"
+        and "half, 8x128" in batch.drawing.svg()
+        and "half, 1x32" not in batch.drawing.svg()
     )
     assert [words.split(" was")[0] for words in section.missing] == [
         "plain, quarter: the spread of latency",
@@ -35,7 +37,7 @@ def test_the_spread_and_the_growth_of_latency(bundles: list[ReportBundle]) -> No
 
 
 def test_the_tail_of_few_samples_is_not_drawn(bundles: list[ReportBundle]) -> None:
-    drawing = latency_section(bundles).figures[0].drawing
+    drawing = latency_section(bundles).figures[0].drawing.svg()
     assert "half: 98 % within" in drawing and "half: 99 % within" not in drawing
 
 
@@ -51,7 +53,7 @@ def test_load_threads_batches_and_warm_up(bundles: list[ReportBundle]) -> None:
     ]
     late, tail, batch, _, warm = section.figures
     assert late.table is not None and late.table.rows[1] == ["half", "90.0", "60.0 % of 500", "–"]
-    assert "71.0 queries/s, p99 39" in tail.drawing and "90.0 queries/s, p99" not in tail.drawing
+    assert "71.0 queries/s, p99 39" in tail.drawing.svg() and "90.0 queries/s, p99" not in tail.drawing.svg()
     assert (
         batch.legend == ["1 thread", "2 threads"]
         and warm.table is not None

@@ -26,7 +26,7 @@ def test_shares_are_parts_of_all_operators() -> None:
         "after",
     ]
     assert figure.table is not None and figure.table.rows[0] == ["MatMul", "6.000 (60.0 %)", "8.000 (40.0 %)"]
-    assert len(figure.table.rows) == 15 and f"after, {OTHERS}:" in figure.drawing
+    assert len(figure.table.rows) == 15 and f"after, {OTHERS}:" in figure.drawing.svg()
     assert section.missing == ["third: was not profiled."]
     assert not operator_section({"none": {}}, []).figures
 

@@ -20,8 +20,8 @@ def test_a_waterfall_has_what_each_pass_changed(bundles: list[ReportBundle]) -> 
     section = pass_section(bundles)
     assert [f.title for f in section.figures][:3] == ["half: size", "half: latency", "half: quality"]
     size, _, quality = section.figures[:3]
-    assert "remove: 80 → 20 (-60)" in size.drawing and 'class="bar c2"' in size.drawing
-    assert "remove: 90 → 88.5 (-1.5)" in quality.drawing and 'class="bar c5"' in quality.drawing
+    assert "remove: 80 → 20 (-60)" in size.drawing.svg() and 'class="bar c2"' in size.drawing.svg()
+    assert "remove: 90 → 88.5 (-1.5)" in quality.drawing.svg() and 'class="bar c5"' in quality.drawing.svg()
     assert size.table is not None and size.table.rows[1] == ["remove", "20", "2", "88.50", "heads: 12 → 6"]
     assert section.missing == ["plain: no pass; an export of the source."]
 
@@ -33,7 +33,7 @@ def test_a_pass_that_was_undone_is_no_gain(bundles: list[ReportBundle]) -> None:
     section = pass_section([replace(bundles[1], manifest=replace(bundles[1].manifest, compression=stored))])
     size = section.figures[0]
     assert size.table is not None and size.table.rows[2][0] == "split (undone)"
-    assert "split (undone): 20 → 20 (+0)" in size.drawing and size.drawing.count('class="bar c2"') == 1
+    assert "split (undone): 20 → 20 (+0)" in size.drawing.svg() and size.drawing.svg().count('class="bar c2"') == 1
 
 
 def test_sensitivities_of_compressions_and_of_files(bundles: list[ReportBundle]) -> None:
@@ -48,7 +48,11 @@ def test_sensitivities_of_compressions_and_of_files(bundles: list[ReportBundle])
     first, _, last = section.figures
     assert first.table is not None and last.table is not None
     assert first.table.rows == [["block 0 query", "0.002", "yes"], ["block 1 query", "4e-05", "no"]]
-    assert "The 60 largest of 80 are drawn" in last.words and len(last.table.rows) == 80 and "g10:" not in last.drawing
+    assert (
+        "The 60 largest of 80 are drawn" in last.words
+        and len(last.table.rows) == 80
+        and "g10:" not in last.drawing.svg()
+    )
 
 
 def test_what_was_not_measured_is_named(bundles: list[ReportBundle]) -> None:
