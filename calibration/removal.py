@@ -51,25 +51,26 @@ def removal_order(
     h = h + torch.maximum(DAMPING * h.diagonal().mean(), noise) * torch.eye(n, dtype=torch.float64)
     inverse = _inverse(h, noise)
     w = torch.from_numpy(np.array(weight)).double() @ _root(torch.from_numpy(outputs).double())
-    left = torch.arange(units)
+    gone = torch.zeros(units, dtype=torch.bool)
     order: list[int] = []
     loss = [0.0]
-    while len(left):
-        step = min(at_once, len(left))
-        picked = torch.topk(_scores(w, inverse, unit), step, largest=False).indices.sort().values
+    while len(order) < units:  # in place: rows of what is gone are zero, and one on the diagonal
+        step = min(at_once, units - len(order))
+        scores = _scores(w, inverse, unit).masked_fill(gone, torch.inf)
+        picked = torch.topk(scores, step, largest=False).indices.sort().values
         columns = (picked[:, None] * unit + torch.arange(unit)).reshape(-1)
         gain = torch.linalg.solve(inverse[columns][:, columns], torch.cat([w[columns], inverse[columns]], dim=1))
         cost = float((w[columns] * gain[:, : w.shape[1]]).sum())
         loss += list(np.linspace(loss[-1], loss[-1] + max(cost, 0.0), step + 1)[1:])
-        order += left[picked].tolist()
-        stay = torch.ones(len(w), dtype=torch.bool)
-        stay[columns] = False
-        update = inverse[stay][:, columns] @ gain
-        w = w[stay] - update[:, : w.shape[1]]
-        inverse = inverse[stay][:, stay] - update[:, w.shape[1] :][:, stay]
-        keep = torch.ones(len(left), dtype=torch.bool)
-        keep[picked] = False
-        left = left[keep]
+        order += picked.tolist()
+        across = inverse[:, columns]
+        w.addmm_(across, gain[:, : w.shape[1]], alpha=-1)
+        inverse.addmm_(across, gain[:, w.shape[1] :], alpha=-1)
+        w[columns] = 0.0
+        inverse[columns] = 0.0
+        inverse[:, columns] = 0.0
+        inverse.diagonal()[columns] = 1.0
+        gone[picked] = True
     return Removal(np.array(order), np.array(loss))
 
 

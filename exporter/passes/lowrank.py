@@ -22,12 +22,11 @@ def factors(
     `[in]` weights rows alone (FWSVD: row sums of the weight's Fisher information). `outputs [out, out]`, the second moment of
     the loss's gradient at the output, weights output directions. Without both it is plain SVD.
     """
-    left, left_inverse = _root(inputs, weight.shape[0])
-    right, right_inverse = _root(outputs, weight.shape[1])
-    u, s, vt = np.linalg.svd(left @ weight.astype(np.float64) @ right, full_matrices=False)
+    left, right = _root(inputs), _root(outputs)
+    u, s, vt = np.linalg.svd(_weighted(weight, left, right), full_matrices=False)
     root = np.sqrt(s[:rank])
-    a = left_inverse @ (u[:, :rank] * root)
-    b = (root[:, None] * vt[:rank]) @ right_inverse
+    a = _solved(left, u[:, :rank] * root)
+    b = _solved(right, vt[:rank].T * root).T
     return np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
 
 
@@ -35,10 +34,10 @@ def tail_energy(
     weight: np.ndarray, *, inputs: np.ndarray | None = None, outputs: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the squared error at each rank 0 … min(in, out), in the measure of `factors`."""
-    left, _ = _root(inputs, weight.shape[0])
-    right, _ = _root(outputs, weight.shape[1])
-    s = np.linalg.svd(left @ weight.astype(np.float64) @ right, compute_uv=False)
-    return np.append(np.cumsum((s**2)[::-1])[::-1], 0.0)
+    weighted = _weighted(weight, _root(inputs), _root(outputs))
+    small = weighted.T @ weighted if weighted.shape[0] > weighted.shape[1] else weighted @ weighted.T
+    squares = np.maximum(np.linalg.eigvalsh(small), 0.0)  # ascending; of singular values, without their vectors
+    return np.append(np.cumsum(squares)[::-1], 0.0)
 
 
 def global_ranks(
@@ -80,16 +79,43 @@ def global_ranks(
     }
 
 
-def _root(moment: np.ndarray | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the symmetric square root of a second moment, and its inverse; damping keeps directions that never occur finite."""
+def _root(moment: np.ndarray | None) -> np.ndarray | None:
+    """Return a lower triangle whose product with its transpose is a second moment; a vector for a diagonal one.
+
+    Damping keeps directions that never occur finite, and is far above what rounding makes negative. A triangle costs a small part of a
+    symmetric root, and gives the same factors: the two differ by a rotation, which the singular vectors take up.
+    """
     if moment is None:
-        return np.eye(size), np.eye(size)
+        return None
     moment = moment.astype(np.float64)
+    diagonal = moment if moment.ndim == 1 else np.diag(moment)
+    damping = 1e-6 * max(np.maximum(diagonal, 0.0).mean(), 1e-30)
     if moment.ndim == 1:
-        moment = np.diag(moment)
-    values, vectors = np.linalg.eigh(moment)
-    values = np.sqrt(np.maximum(values, 0) + 1e-6 * max(values.mean(), 1e-30))
-    return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+        root: np.ndarray = np.sqrt(np.maximum(moment, 0.0) + damping)
+        return root
+    try:
+        return np.linalg.cholesky(moment + damping * np.eye(len(moment)))
+    except np.linalg.LinAlgError:  # sums of float32 may have left more than the damping below zero
+        values, vectors = np.linalg.eigh(moment)
+        return np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0) + damping)).T, mode="r").T
+
+
+def _weighted(weight: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:
+    """Return the weight between the transposed root of its inputs and the root of its outputs, in float64."""
+    result = weight.astype(np.float64)
+    if left is not None:
+        result = left[:, None] * result if left.ndim == 1 else left.T @ result
+    if right is not None:
+        result = result * right if right.ndim == 1 else result @ right
+    return result
+
+
+def _solved(root: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    """Return the inverse of a root, transposed, times `values [n, rank]`."""
+    if root is None:
+        return values
+    result: np.ndarray = values / root[:, None] if root.ndim == 1 else np.linalg.solve(root.T, values)
+    return result
 
 
 @dataclass

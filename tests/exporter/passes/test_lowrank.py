@@ -89,3 +89,15 @@ def test_global_ranks_spend_the_budget_where_energy_is() -> None:
     ranks = global_ranks({"thin": thin, "full": full}, 0.6, 4, {}, {})
     assert ranks["thin"] == 8
     assert "full" not in ranks or ranks["full"] > 16
+
+
+def test_a_vector_is_a_diagonal_and_an_indefinite_moment_has_factors() -> None:
+    rng = np.random.default_rng(0)
+    weight, x = rng.standard_normal((24, 16)), rng.standard_normal((9, 24))  # of 24 directions, 9 occur
+    scale = rng.random(24) + 0.1
+    one, other = factors(weight, 6, inputs=scale), factors(weight, 6, inputs=np.diag(scale))
+    np.testing.assert_allclose(np.matmul(*one), np.matmul(*other), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(tail_energy(weight, inputs=scale), tail_energy(weight, inputs=np.diag(scale)), atol=1e-9)
+    moment = x.T @ x - 1e-3 * np.eye(24)  # as sums in float32 leave it where values are large
+    a, b = factors(weight, 12, inputs=moment)
+    assert np.square(x @ (weight - a.astype(np.float64) @ b)).sum() < 1e-3 * np.square(x @ weight).sum()
