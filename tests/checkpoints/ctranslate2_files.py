@@ -108,8 +108,13 @@ def _stored(weights: Mapping[str, np.ndarray], others: Arrays, quantized: bool, 
     return variables
 
 
-def write_model(path: Path, variables: Mapping[str, np.ndarray], spec: str = "TransformerEncoderSpec") -> None:
-    """Write model.bin, version 6 of its layout."""
+def write_model(
+    path: Path,
+    variables: Mapping[str, np.ndarray],
+    spec: str = "TransformerEncoderSpec",
+    aliases: Mapping[str, str] | None = None,
+) -> None:
+    """Write model.bin, version 6 of its layout; `aliases` are names of variables that are stored under another name."""
 
     def text(value: str) -> bytes:
         return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
@@ -119,4 +124,5 @@ def write_model(path: Path, variables: Mapping[str, np.ndarray], spec: str = "Tr
         array = np.asarray(value)
         raw += text(name) + struct.pack("<B", array.ndim) + struct.pack(f"<{array.ndim}I", *array.shape)
         raw += struct.pack("<BI", _TYPES.index(array.dtype.name), array.nbytes) + array.tobytes()
-    path.write_bytes(raw + struct.pack("<I", 0))
+    raw += struct.pack("<I", len(aliases or {}))
+    path.write_bytes(raw + b"".join(text(alias) + text(name) for alias, name in (aliases or {}).items()))

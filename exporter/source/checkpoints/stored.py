@@ -17,6 +17,7 @@ class Stored:
     `integers` are those of weights that are stored in integers, by the names that their floats have in `state`.
     `write_tokenizer` writes tokenizer files to a directory that has none; it raises SourceError where they cannot be built.
     `modules` are those of sentence-transformers that follow the encoder, as (kind, settings).
+    `has_token` tells whether the file's own vocabulary, where it has one, may have a piece under an id.
     """
 
     file: Path
@@ -26,3 +27,4 @@ class Stored:
     write_tokenizer: Callable[[Path], None]
     modules: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
     integers: Mapping[str, Integers] = field(default_factory=dict)
+    has_token: Callable[[int, str], bool] = field(default=lambda _index, _piece: True)

@@ -21,7 +21,7 @@ from ..checkpoints.state import StoredTensor
 from ..checkpoints.stored import Stored
 from .wordpiece import BESIDE, wordpiece
 
-_FILE = "model.bin"
+FILE = "model.bin"
 _VERSIONS = (4, 5, 6)
 _SPEC = "TransformerEncoderSpec"
 _TYPES = (("float32", 4), ("int8", 1), ("int16", 2), ("int32", 4), ("float16", 2), ("bfloat16", 2))
@@ -78,7 +78,7 @@ class _Reader:
 
 def is_ctranslate2(directory: Path) -> bool:
     """Return whether a directory holds a model.bin that begins as CTranslate2's do."""
-    path = directory / _FILE
+    path = directory / FILE
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -93,7 +93,7 @@ def is_ctranslate2(directory: Path) -> bool:
 
 def read_ctranslate2(directory: Path) -> Stored:
     """Return the encoder of a directory. SourceError names the kind of model that is not read, or what is damaged."""
-    path = directory / _FILE
+    path = directory / FILE
     variables = _variables(path)
     settings = read_json(directory / "config.json") if (directory / "config.json").is_file() else {}
     numbers = {
@@ -107,7 +107,11 @@ def read_ctranslate2(directory: Path) -> Stored:
     def write(folder: Path) -> None:
         _write_tokenizer(directory, folder, settings, config["max_position_embeddings"])
 
-    return Stored(path, config, state, sentence, write, integers=integers)
+    def has_token(index: int, piece: str) -> bool:
+        return not 0 <= index < len(pieces) or pieces[index] == piece
+
+    _, pieces = _vocabulary(directory)
+    return Stored(path, config, state, sentence, write, integers=integers, has_token=has_token)
 
 
 def _variables(path: Path) -> dict[str, _Variable]:
@@ -139,8 +143,9 @@ def _variables(path: Path) -> dict[str, _Variable]:
                     f"{path}: damaged: {name} is {list(shape)} of type {kind} in {size:,} bytes; copy it again"
                 )
             variables[name] = _Variable(path, shape, _TYPES[kind][0], reader.skip(size))
-        (aliases,) = reader.numbers("I")
-        for _ in range(min(aliases, _MOST_VARIABLES)):
+        (count,) = reader.numbers("I")
+        aliases: dict[str, str] = {}
+        for _ in range(min(count, _MOST_VARIABLES)):
             alias, name = reader.text(), reader.text()
             if len(alias) > _LONGEST_NAME or not alias.isprintable():
                 raise SourceError(f"{path}: damaged: an alias is called {alias[:40]!r}; copy it again")
@@ -148,8 +153,12 @@ def _variables(path: Path) -> dict[str, _Variable]:
                 what = "which is not there" if name not in variables else "and is a variable itself"
                 raise SourceError(f"{path}: damaged: {alias} stands for {name}, {what}; copy it again")
             variables[alias] = variables[name]
+            aliases[alias] = name
         if reader.file.tell() < reader.size:
             raise SourceError(f"{path}: damaged: {reader.size - reader.file.tell():,} bytes too many; copy it again")
+    for alias, name in aliases.items():  # the file does not list their scales, which its own runtime takes along
+        if f"{name}_scale" in variables:
+            variables.setdefault(f"{alias}_scale", variables[f"{name}_scale"])
     return variables
 
 
@@ -308,15 +317,17 @@ def _integers(path: Path, name: str, variable: _Variable, scale: _Variable | Non
     rows, width = variable.shape
     if variable.kind == "int32":
         raise SourceError(f"{path}: {name} is int32, and weights of 8 and 16 bits are read: convert it again")
-    if scale is None or scale.shape not in ((rows,), (1,), ()):
+    shapes = ((rows,),) if variable.kind == "int8" else ((), (1,))
+    if scale is None or _is_integer(scale) or scale.shape not in shapes:
         raise SourceError(f"{path}: {name} is {variable.kind} without scales for its {rows} rows; copy it again")
 
     def read() -> IntegerWeight:
-        divisors = scale.numbers().float()
-        if not bool((divisors.isfinite() & (divisors != 0)).all()):
+        codes, divisors = variable.numbers(), scale.numbers().float().reshape(-1, 1).expand(rows, 1)
+        # rows of zeros have no largest number by which int16 is scaled
+        empty = (divisors == float("inf")) & (codes == 0).all(1, keepdim=True)
+        if not bool(((divisors.isfinite() & (divisors != 0)) | empty).all()):
             raise SourceError(f"{path}: {name}_scale has numbers that are 0 or not finite; copy it again")
-        reciprocals = (1 / divisors).reshape(-1, 1).expand(rows, 1).contiguous()
-        return IntegerWeight(variable.numbers(), reciprocals, dict(_TYPES)[variable.kind] * 8)
+        return IntegerWeight(codes, (1 / divisors).contiguous(), dict(_TYPES)[variable.kind] * 8)
 
     return Integers((rows, width), read)
 
@@ -344,19 +355,35 @@ def _lines(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")]
 
 
-def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any], longest: int) -> None:
-    """Write the tokenizer of a vocabulary of BERT's kind to `folder`. SourceError where there is none, or one of another kind."""
-    from transformers import PreTrainedTokenizerFast
+def _without_padding(pieces: list[str]) -> list[str]:
+    """Return the tokens without those that CTranslate2 appends for rows of the embedding that have none: no text has them."""
+    match = re.fullmatch(r"<extra_id_(\d{1,6})>", pieces[-1]) if pieces else None
+    count = int(match[1]) + 1 if match else 0
+    padding = [f"<extra_id_{i}>" for i in range(count)]
+    return pieces[:-count] if count and pieces[-count:] == padding else pieces
 
+
+def _vocabulary(directory: Path) -> tuple[Path | None, list[str]]:
+    """Return the file of a vocabulary, and its tokens by their ids; None and no tokens where there is none."""
     path = next((directory / n for n in ("vocabulary.json", "vocabulary.txt") if (directory / n).is_file()), None)
     if path is None:
-        raise SourceError(f"{directory}: no vocabulary.json or tokenizer.json: {BESIDE}")
+        return None, []
     try:
         pieces = read_any_json(path) if path.suffix == ".json" else _lines(path)
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 text ({error}); copy it again") from error
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
         raise SourceError(f"{path}: a list of tokens is expected")
+    return path, _without_padding(pieces)
+
+
+def _write_tokenizer(directory: Path, folder: Path, settings: Mapping[str, Any], longest: int) -> None:
+    """Write the tokenizer of a vocabulary of BERT's kind to `folder`. SourceError where there is none, or one of another kind."""
+    from transformers import PreTrainedTokenizerFast
+
+    path, pieces = _vocabulary(directory)
+    if path is None:
+        raise SourceError(f"{directory}: no vocabulary.json or tokenizer.json: {BESIDE}")
     if not any(piece.startswith("##") for piece in pieces):
         raise SourceError(
             f"{path}: not a vocabulary of BERT's kind, and it does not say how a text is cut into tokens: {BESIDE}"

@@ -16,7 +16,7 @@ import numpy as np
 from ....errors import SourceError
 from ..checkpoints.integers import Integers, IntegerWeight
 from ..checkpoints.state import StoredTensor
-from .gguf_blocks import BLOCKS, dequantize
+from .gguf_blocks import BLOCKS, OTHERS, dequantize
 
 _MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -24,6 +24,8 @@ _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4
 _MOST_ELEMENTS = 1 << 40
 _MOST_ENTRIES = 1 << 20
+_MOST_VALUES = 1 << 23
+_MOST_TEXT = 1 << 26
 _DEEPEST = 2
 _LONGEST_NAME = 256
 
@@ -47,6 +49,7 @@ class _Cursor:
 
     def __init__(self, path: Path, data: mmap.mmap):
         self.path, self.data, self.at = path, data, 0
+        self.values, self.letters = 0, 0
 
     def take(self, size: int) -> int:
         """Return where the next `size` bytes begin, and go behind them."""
@@ -72,6 +75,9 @@ class _Cursor:
 
     def text(self) -> str:
         size = self.count("bytes of text", 1)
+        self.letters += size
+        if self.letters > _MOST_TEXT:
+            raise SourceError(f"{self.path}: damaged: {self.letters:,} bytes of text in its header; download it again")
         begin = self.take(size)
         return self.data[begin : begin + size].decode("utf-8", "replace")
 
@@ -85,6 +91,9 @@ class _Cursor:
         inner = int(self.number("I"))
         form = _SCALARS.get(inner)
         count = self.count("values", struct.calcsize(f"<{form}") if form else 8)
+        self.values += count
+        if self.values > _MOST_VALUES:
+            raise SourceError(f"{self.path}: damaged: {self.values:,} values in its metadata; download it again")
         if form:
             begin = self.take(count * struct.calcsize(f"<{form}"))
             return list(struct.unpack_from(f"<{count}{form}", self.data, begin))
@@ -161,7 +170,8 @@ def _tensor(path: Path, size: int, name: str, shape: tuple[int, ...], kind: int,
     if block is None:
         known = ", ".join(b.name for b in BLOCKS.values())
         raise SourceError(
-            f"{path}: {name} is stored as type {kind} of ggml, and these are read: {known}: quantize it to one of them"
+            f"{path}: {name} is stored as {OTHERS.get(kind, f'type {kind} of ggml')}, and these are read: {known}: quantize the model "
+            "to one of them"
         )
     if prod(shape) > _MOST_ELEMENTS or not shape or 0 in shape or shape[-1] % block.elements:
         raise SourceError(f"{path}: damaged: {name} is {list(shape)} in blocks of {block.elements}; download it again")

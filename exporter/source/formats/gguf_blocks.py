@@ -139,5 +139,10 @@ BLOCKS = {
 }
 """Types that are read, by ggml's numbers."""
 
+OTHERS = {9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S"}
+OTHERS |= {20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64"}
+OTHERS |= {29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0"}
+"""Names of types that are not read, by ggml's numbers."""
+
 SHIFTED = frozenset(b.name for b in BLOCKS.values() if b.elements > 1 and b.integers is None)
 """Types with a minimum for each block."""

@@ -14,7 +14,7 @@ from ..checkpoints.state import StoredTensor, listed
 from ..checkpoints.stored import Stored
 from .gguf import Gguf
 from .gguf_blocks import SHIFTED
-from .gguf_tokenizer import tokenizer_writer
+from .gguf_tokenizer import token_check, tokenizer_writer
 
 _BERT = {
     "token_embd": "embeddings.word_embeddings",
@@ -123,6 +123,11 @@ _HEADS = ("output.weight", "cls.", "rope_freqs")
 
 def read_model(gguf: Gguf) -> Stored:
     """Return the model of a file. SourceError names the family, the setting or the tensor that is not read."""
+    parts = gguf.metadata.get("split.count", 1)
+    if parts not in (0, 1):
+        raise SourceError(
+            f"{gguf.path}: one of {str(parts)[:40]} parts of a model: join them by llama-gguf-split --merge, and give that file"
+        )
     name = str(gguf.metadata.get("general.architecture"))[:40]
     family = _FAMILIES.get(name)
     if family is None:
@@ -144,8 +149,9 @@ def read_model(gguf: Gguf) -> Stored:
         if pooling is None
         else (("Pooling", {"word_embedding_dimension": config["hidden_size"], "pooling_mode": pooling}),)
     )
+    has_token = token_check(gguf, config["vocab_size"])
     write_tokenizer = tokenizer_writer(gguf, config["max_position_embeddings"])
-    return Stored(gguf.path, config, state, sentence, write_tokenizer, modules, integers)
+    return Stored(gguf.path, config, state, sentence, write_tokenizer, modules, integers, has_token)
 
 
 def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,12 +173,10 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
         )
         raise SourceError(f"{gguf.path}: its metadata has {what}: give the model in the format of transformers")
     _check_kinds(gguf, family, values)
-    _check_sizes(gguf, values)
-    if "token_embd.weight" in gguf.tensors:
-        config["vocab_size"] = gguf.tensors["token_embd.weight"].shape[0]
+    _check_sizes(gguf, family, values)
+    config["vocab_size"] = gguf.tensors["token_embd.weight"].shape[0]
     if "token_types" in family.names:
-        types = gguf.tensors["token_types.weight"].shape if "token_types.weight" in gguf.tensors else ()
-        config["type_vocab_size"] = types[0] if len(types) == 2 else 1 if types else _TYPES
+        config["type_vocab_size"] = _type_count(gguf)
     if family.turned:
         config["attention_bias"] = any(name.endswith(".attn_q.bias") for name in gguf.tensors)
         config["mlp_bias"] = any(name.endswith(".ffn_up.bias") for name in gguf.tensors)
@@ -192,6 +196,7 @@ def _config(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> dict[str,
             f"{gguf.path}: rope.dimension_count = {str(rotated)[:40]} of {size} features in a head are rotated, which is "
             "not followed: give the model in the format of transformers"
         )
+    _check_heads(gguf, config, size)
     return config
 
 
@@ -212,7 +217,7 @@ def _head_size(gguf: Gguf, family: _Family, values: Mapping[str, Any], config: d
     return size
 
 
-def _check_sizes(gguf: Gguf, values: Mapping[str, Any]) -> None:
+def _check_sizes(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None:
     """Refuse counts that the tensors do not bear out, before anything of such a size is made."""
     layers = {int(match[1]) for name in gguf.tensors if (match := re.match(r"blk\.(\d{1,6})\.", name))}
     count = values["block_count"]
@@ -220,14 +225,46 @@ def _check_sizes(gguf: Gguf, values: Mapping[str, Any]) -> None:
         raise SourceError(
             f"{gguf.path}: block_count = {count}, and its tensors are of {len(layers)} blocks: download it again"
         )
-    for key, name, axis in (
-        ("context_length", "position_embd.weight", 0),
-        ("embedding_length", "token_embd.weight", 1),
-        ("feed_forward_length", "blk.0.ffn_up.weight", 0),
+    for key, part, axis in (
+        ("context_length", "position_embd", 0),
+        ("embedding_length", "token_embd", 1),
+        ("feed_forward_length", "ffn_up", 0),
     ):
-        shape = gguf.tensors[name].shape if name in gguf.tensors else ()
-        if key in values and len(shape) == 2 and shape[axis] != values[key]:
-            raise SourceError(f"{gguf.path}: {key} = {values[key]}, and {name} is {list(shape)}: download it again")
+        if key in values and part in family.names:
+            name = f"blk.0.{part}.weight" if "{}" in family.names[part] else f"{part}.weight"
+            _check_axis(gguf, f"{key} = {values[key]}", name, axis, values[key])
+
+
+def _check_heads(gguf: Gguf, config: Mapping[str, Any], size: int) -> None:
+    """Refuse counts of heads that queries, keys and values of the first block do not bear out."""
+    heads = config["num_attention_heads"]
+    shared = config.get("num_key_value_heads") or heads
+    said = f"{heads} heads with keys and values of {shared}, each of {size} features"
+    fused = {"attn_qkv": heads + 2 * shared}
+    parts = fused if "blk.0.attn_qkv.weight" in gguf.tensors else {"attn_q": heads, "attn_k": shared, "attn_v": shared}
+    for part, count in parts.items():
+        _check_axis(gguf, said, f"blk.0.{part}.weight", 0, count * size)
+
+
+def _check_axis(gguf: Gguf, said: str, name: str, axis: int, count: int) -> None:
+    if name not in gguf.tensors:
+        raise SourceError(f"{gguf.path}: the tensor {name} is not there: download it again")
+    shape = gguf.tensors[name].shape
+    if len(shape) != 2 or shape[axis] != count:
+        raise SourceError(f"{gguf.path}: {said}, and {name} is {list(shape)}: download it again")
+
+
+def _type_count(gguf: Gguf) -> int:
+    """Return how many token types the embedding has. SourceError where the file announces some, and has none."""
+    key, name = "tokenizer.ggml.token_type_count", "token_types.weight"
+    if name in gguf.tensors:
+        shape = gguf.tensors[name].shape
+        return shape[0] if len(shape) == 2 else 1
+    if gguf.metadata.get(key, 0) not in (0, 1):  # converters write 1 for DistilBERT
+        raise SourceError(
+            f"{gguf.path}: {key} = {str(gguf.metadata[key])[:40]}, and the tensor {name} is not there: download it again"
+        )
+    return _TYPES
 
 
 def _check_kinds(gguf: Gguf, family: _Family, values: Mapping[str, Any]) -> None:

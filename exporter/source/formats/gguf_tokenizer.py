@@ -14,10 +14,16 @@ _WORD = "\u2581"
 _PREFIX = "tokenizer.ggml."
 _SPECIAL = {"cls": "cls_token", "seperator": "sep_token", "padding": "pad_token", "mask": "mask_token"}
 _SPECIAL |= {"unknown": "unk_token", "bos": "bos_token", "eos": "eos_token"}
-_UNKNOWN, _CONTROL, _USER = 2, 3, 4
+_USUAL, _UNKNOWN, _CONTROL, _USER = 1, 2, 3, 4
 """Kinds of tokens as ggml numbers them: those found in a text as they are, before it is cut, are the last two."""
 
 _BYTE_PAIRS = ("gpt-2", "smollm")
+
+_LOWERCASE, _STRIP_ACCENTS = "normalizer.lowercase", "normalizer.strip_accents"
+_KNOWN = {"model", "pre", "tokens", "token_type", "merges", "add_bos_token", "add_eos_token", "add_space_prefix"}
+_KNOWN |= {_LOWERCASE, _STRIP_ACCENTS}
+_NOT_NEEDED = {"scores", "token_type_count", "add_sep_token", "remove_extra_whitespaces", "suppress_tokens"}
+"""Keys that change nothing about the ids of a text here: of other kinds of tokenizers, of pairs, of generating text."""
 
 
 def tokenizer_writer(gguf: Gguf, longest: int) -> Callable[[Path], None]:
@@ -39,11 +45,38 @@ def tokenizer_writer(gguf: Gguf, longest: int) -> Callable[[Path], None]:
             raise SourceError(
                 f"{gguf.path}: a tokenizer of the kind {values.get('model')} is not built from metadata (bert and gpt2 are): {BESIDE}"
             )
+        _check_known(gguf, values)
         tokenizer = build(gguf, values, tokens, special)
         fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **special)
         fast.save_pretrained(directory)
 
     return write
+
+
+def token_check(gguf: Gguf, rows: int) -> Callable[[int, str], bool]:
+    """Return what tells whether a tokenizer's piece may have an id, by the metadata: any may where that has no usual token.
+
+    SourceError where there are more tokens than the `rows` of the embedding.
+    """
+    values = {k: gguf.metadata.get(f"{_PREFIX}{k}") for k in ("tokens", "token_type")}
+    tokens = _list(gguf, values, "tokens")
+    if len(tokens) > rows:
+        raise SourceError(f"{gguf.path}: {len(tokens):,} {_PREFIX}tokens for {rows:,} embeddings: download it again")
+    kinds = _kinds(gguf, values, tokens)
+
+    def has_token(index: int, piece: str) -> bool:
+        unknown = not 0 <= index < len(tokens) or kinds[index] != _USUAL
+        return unknown or tokens[index] in (piece, f"{_WORD}{piece}", piece.removeprefix("##"))
+
+    return has_token
+
+
+def _check_known(gguf: Gguf, values: Mapping[str, Any]) -> None:
+    """Refuse a key by which ids may differ from those of the tokenizers built here. Roles of tokens are names."""
+    others = {k: v for k, v in values.items() if k not in _KNOWN | _NOT_NEEDED and not k.endswith("_token_id")}
+    key = next((key for key, value in others.items() if value not in (False, [], "")), None)
+    if key is not None:
+        raise SourceError(f"{gguf.path}: {_PREFIX}{key} = {str(values[key])[:40]}, which is not followed: {BESIDE}")
 
 
 def _special_tokens(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) -> dict[str, str]:
@@ -70,7 +103,7 @@ def _list(gguf: Gguf, values: Mapping[str, Any], key: str) -> list[Any]:
 
 def _kinds(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) -> list[int]:
     """Return the kind of each token as ggml numbers them, 1 where the metadata says nothing."""
-    kinds = _list(gguf, values, "token_type") or [1] * len(tokens)
+    kinds = _list(gguf, values, "token_type") or [_USUAL] * len(tokens)
     if len(kinds) != len(tokens):
         raise SourceError(f"{gguf.path}: {len(kinds)} kinds for {len(tokens)} tokens: download it again")
     wrong = next((kind for kind in kinds if type(kind) is not int or not 1 <= kind <= 6), None)
@@ -111,7 +144,16 @@ def _wordpiece(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special
         if other in special:
             special.setdefault(role, special[other])
     added = {kind: [p for p, k in zip(pieces, kinds, strict=True) if k == kind] for kind in (_CONTROL, _USER)}
-    return wordpiece(gguf.path, pieces, special, control=added[_CONTROL], added=added[_USER])
+    said = [_flag(gguf, values, key) if key in values else None for key in (_LOWERCASE, _STRIP_ACCENTS)]
+    return wordpiece(
+        gguf.path,
+        pieces,
+        special,
+        control=added[_CONTROL],
+        added=added[_USER],
+        lowercase=said[0],
+        strip_accents=said[1],
+    )
 
 
 def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], special: dict[str, str]) -> Any:
@@ -123,6 +165,9 @@ def _byte_pairs(gguf: Gguf, values: Mapping[str, Any], tokens: list[str], specia
         raise SourceError(
             f"{gguf.path}: text is cut into words as {way!r} does, which is not built from metadata: {BESIDE}"
         )
+    normalized = next((key for key in (_LOWERCASE, _STRIP_ACCENTS) if _flag(gguf, values, key)), None)
+    if normalized is not None:
+        raise SourceError(f"{gguf.path}: {_PREFIX}{normalized} of byte pairs is not followed: {BESIDE}")
     merges = [tuple(str(merge).split(" ")) for merge in _list(gguf, values, "merges")]
     if not merges or any(len(merge) != 2 for merge in merges):
         raise SourceError(f"{gguf.path}: {_PREFIX}merges: pairs of pieces are expected: {BESIDE}")

@@ -20,28 +20,31 @@ def wordpiece(
     *,
     control: Sequence[str] | None = None,
     added: Sequence[str] = (),
+    lowercase: bool | None = None,
+    strip_accents: bool | None = None,
 ) -> Any:
     """Return the tokenizer of `pieces` in WordPiece's own writing (## before all but the first piece of a word), by their ids.
 
     `special` names BERT's tokens by their roles, those that differ from [CLS], [SEP], [UNK]; it is completed. `control` and `added` are
-    tokens that are found in a text before it is cut; None where the file does not say which those are. SourceError where a piece has
-    capitals or accents, since a vocabulary does not say how such a model reads them, where one is there twice, or where no text would
-    ever be cut into one.
+    tokens that are found in a text before it is cut; None where the file does not say which those are. `lowercase` and `strip_accents`
+    say how a text is normalized; None where the file does not. SourceError where a piece has capitals or accents then, since a
+    vocabulary does not say how such a model reads them, where one is there twice, or where no text would ever be cut into one.
     """
     from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
     found_whole = {*(control or ()), *added, *special.values()}
     cut = [p for p in pieces if p not in found_whole and not in_brackets(p)]
-    odd = next((p for p in cut if p != p.lower() or _has_marks(p)), None)
+    unsaid = lowercase is None and strip_accents is None
+    odd = next((p for p in cut if (lowercase is None and p != p.lower()) or (unsaid and _has_marks(p))), None)
     if odd is not None:
         what = "capitals" if odd != odd.lower() else "accents"
         raise SourceError(
             f"{path}: the token {odd!r} has {what}, and nothing here says how a text is normalized: {BESIDE}"
         )
-    unsaid = next((p for p in pieces if p not in found_whole and _is_never_cut(p)), None)
-    if control is None and unsaid is not None:
+    uncut = next((p for p in pieces if p not in found_whole and _is_never_cut(p)), None)
+    if control is None and uncut is not None:
         raise SourceError(
-            f"{path}: no text is cut into the token {unsaid!r}, and nothing here says how it is found: {BESIDE}"
+            f"{path}: no text is cut into the token {uncut!r}, and nothing here says how it is found: {BESIDE}"
         )
     ids = {piece: index for index, piece in enumerate(pieces)}
     if len(ids) < len(pieces):
@@ -54,7 +57,7 @@ def wordpiece(
         raise SourceError(f"{path}: its vocabulary has no {lacking}: {BESIDE}")
     first, last = special["cls_token"], special["sep_token"]
     tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token=special["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase is not False, strip_accents=strip_accents)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",

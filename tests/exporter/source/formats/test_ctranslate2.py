@@ -98,6 +98,48 @@ def test_the_artifact_holds_the_integers_of_the_file(encoder: Path, tmp_path: Pa
     assert np.array_equal(codes, variables["encoder/layer_1/self_attention/linear_0/weight"][64:])
 
 
+def test_a_weight_that_is_stored_once_takes_its_scales_along(encoder: Path, tmp_path: Path) -> None:
+    """The converter stores equal weights once, before it quantizes them, and lists no scales of theirs."""
+    model, tokenizer = opened(encoder)
+    model.encoder.layer[1].load_state_dict(model.encoder.layer[0].state_dict())
+    variables = bert_variables(model, quantized=True)
+    aliases = {name: name.replace("layer_1/", "layer_0/") for name in variables if "layer_1/" in name}
+    saved(tmp_path, variables, pieces_of(tokenizer))
+    stored_once = {name: array for name, array in variables.items() if name not in aliases}
+    names = {alias: name for alias, name in aliases.items() if not alias.endswith("_scale")}
+    write_model(tmp_path / "model.bin", stored_once, aliases=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference, _ = load_reference(open_source(str(tmp_path)))
+    wanted = checkpoints.forward(stored(model, "int8"))["last_hidden_state"]
+    assert np.abs(reference.run(feeds())["last_hidden_state"] - wanted).max() < 4e-6
+
+
+def test_zeros_of_int16_have_an_infinite_scale(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    types = "encoder/embeddings_1/weight"
+    scaled = {types: np.zeros((2, 32), np.int16), f"{types}_scale": np.float32(np.inf)}
+    saved(tmp_path, bert_variables(model) | scaled, pieces_of(tokenizer))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference, _ = load_reference(open_source(str(tmp_path)))
+    model.embeddings.token_type_embeddings.weight.data.zero_()
+    difference = reference.run(feeds())["last_hidden_state"] - checkpoints.forward(model)["last_hidden_state"]
+    assert np.abs(difference).max() < 4e-6
+
+
+def test_tokens_that_pad_a_vocabulary_are_left_out(encoder: Path, tmp_path: Path) -> None:
+    model, tokenizer = opened(encoder)
+    pieces = pieces_of(tokenizer)
+    saved(tmp_path, bert_variables(model), [*pieces, "<extra_id_0>", "<extra_id_1>"])
+    read = source_tokenizer(open_source(str(tmp_path)))
+    assert pieces_of(read) == pieces
+    assert read("rain <extra_id_0>")["input_ids"] == tokenizer("rain <extra_id_0>")["input_ids"]
+    saved(tmp_path, bert_variables(model), [*pieces, "<extra_id_0>", "<extra_id_2>"])
+    with pytest.raises(SourceError, match="no text is cut into the token '<extra_id_0>'"):
+        open_source(str(tmp_path))
+
+
 def test_a_line_of_a_vocabulary_is_a_token_whatever_is_in_it(encoder: Path, tmp_path: Path) -> None:
     model, tokenizer = opened(encoder)
     pieces = pieces_of(tokenizer)
@@ -145,6 +187,20 @@ def test_other_models_are_refused_by_name(tmp_path: Path) -> None:
         ({"encoder/embedding_scale": np.float32(2)}, "encoder/embedding_scale makes another computation"),
         ({"encoder/layer_0/ffn/linear_2/bias": np.zeros(3, np.float32)}, "linear_2/bias has no place"),
         ({"encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int8)}, "int8 without scales for its 64 rows"),
+        (
+            {
+                "encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int8),
+                "encoder/layer_0/ffn/linear_0/weight_scale": np.ones(64, np.int16),
+            },
+            "int8 without scales for its 64 rows",
+        ),
+        (
+            {
+                "encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int8),
+                "encoder/layer_0/ffn/linear_0/weight_scale": np.ones(1, np.float32),
+            },
+            "int8 without scales for its 64 rows",
+        ),
         ({"encoder/layer_0/ffn/linear_0/weight": np.zeros((64, 32), np.int32)}, "is int32, and weights of 8 and 16"),
         ({"encoder/layer_0/ffn/linear_0/bias": np.zeros(64, np.int8)}, "integers are read in matrices alone"),
         ({"encoder/layer_0/ffn/linear_0/weight_scale": np.ones(64, np.float32)}, "scales no integers"),

@@ -36,6 +36,14 @@ def test_metadata_and_tensors_are_read(tmp_path: Path) -> None:
         ),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 77) + bytes(20), "unknown type 77"),
         (
+            b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 0, 9_000_000) + bytes(9_000_000),
+            "9,000,000 values in its metadata",
+        ),
+        (
+            b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IQ", 8, 1 << 26) + bytes(1 << 26),
+            "67,108,865 bytes of text in its header",
+        ),
+        (
             b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQIQ", 9, 9, 1, 9, 1) + bytes(40),
             "unknown type 9",
         ),
@@ -56,7 +64,8 @@ def test_headers_that_lie_are_refused_at_once(raw: bytes, says: str, tmp_path: P
         ({"a.weight": (F32, (1 << 30, 1 << 30), bytes(16))}, "in blocks of 1"),
         ({"a.weight": (F32, (1 << 30,), bytes(16))}, "truncated: a.weight ends"),
         ({"a.weight": (8, (2, 33), bytes(68))}, "[2, 33] in blocks of 32"),
-        ({"a.weight": (10, (256,), bytes(84))}, "stored as type 10 of ggml"),
+        ({"a.weight": (10, (256,), bytes(84))}, "stored as Q2_K, and these are read: F32, F16"),
+        ({"a.weight": (99, (256,), bytes(84))}, "stored as type 99 of ggml"),
         ({"a.weight": (F32, (1, 1, 1, 1, 4), bytes(16))}, "has 5 dimensions"),
     ],
 )

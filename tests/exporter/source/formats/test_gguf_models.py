@@ -308,6 +308,25 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
             "feed_forward_length = 1048576, and blk.0.ffn_up.weight is [64, 32]",
         ),
         ({"bert.attention.key_length": 16}, {}, "attention.key_length = 16, which is not followed beside 8 features"),
+        (
+            {"bert.attention.head_count_kv": 1 << 20},
+            {},
+            "keys and values of 1048576, each of 8 features, and blk.0.attn_k",
+        ),
+        (
+            {"bert.attention.head_count_kv": 2},
+            {},
+            "keys and values of 2, each of 8 features, and blk.0.attn_k.weight is",
+        ),
+        ({}, {"blk.0.attn_k.weight": None}, "the tensor blk.0.attn_k.weight is not there"),
+        ({}, {"token_embd.weight": None}, "the tensor token_embd.weight is not there"),
+        ({}, {"token_embd.weight": (F32, (9600,), bytes(4 * 9600))}, "and token_embd.weight is [9600]"),
+        (
+            {"tokenizer.ggml.token_type_count": 2},
+            {"token_types.weight": None},
+            "token_type_count = 2, and the tensor token_types.weight is not there",
+        ),
+        ({"split.count": 2}, {}, "one of 2 parts of a model: join them by llama-gguf-split"),
         ({"bert.a\nb": 1}, {}, "a key is called 'bert.a\\nb'"),
         ({"bert.rope.scaling.type": "yarn"}, {}, "rope.scaling.type = yarn, which nothing here follows"),
         ({"bert.attention.head_count": "4"}, {}, "attention.head_count = 4: one integer"),
@@ -328,7 +347,7 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
         ({}, {"blk.0.ffn_gate.weight": (F32, (1,), bytes(4))}, "blk.0.ffn_gate.weight has no place"),
         (
             {},
-            {"blk.0.attn_qkv.weight": (F32, (98, 32), bytes(4 * 98 * 32))},
+            {"blk.1.attn_qkv.weight": (F32, (98, 32), bytes(4 * 98 * 32))},
             "has 98 rows, which are no queries of 4 heads",
         ),
         ({}, {"blk.0.attn_qkv.weight": (F32, (96, 32), bytes(4 * 96 * 32))}, "which another tensor is as well"),
@@ -338,7 +357,8 @@ def test_queries_of_llama_are_put_back_in_order(tmp_path: Path) -> None:
 def test_what_is_not_followed_is_refused(changes: dict, extra: dict, says: str, encoder: Path, tmp_path: Path) -> None:
     model, tokenizer = opened(encoder)
     metadata = bert_metadata(model, pieces_of(tokenizer), **changes)
-    path = write_gguf(tmp_path / "model.gguf", metadata, bert_tensors(model) | extra)
+    tensors = {name: tensor for name, tensor in (bert_tensors(model) | extra).items() if tensor is not None}
+    path = write_gguf(tmp_path / "model.gguf", metadata, tensors)
     with pytest.raises(SourceError) as caught:
         open_source(str(path))
     assert says in str(caught.value)

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from headway.errors import SourceError
 from headway.exporter.source.formats.gguf import Gguf
-from headway.exporter.source.formats.gguf_tokenizer import tokenizer_writer
+from headway.exporter.source.formats.gguf_tokenizer import token_check, tokenizer_writer
 
 BYTES = {
     "model": "gpt2",
@@ -47,6 +47,29 @@ def test_added_tokens_of_words(tmp_path: Path) -> None:
     assert tokenizer.id_to_token(10) == "##\u2581" and tokenizer.id_to_token(9) == "[PAD10]"
 
 
+def test_words_are_normalized_as_metadata_says(tmp_path: Path) -> None:
+    cased = WORDS | {"tokens": [*WORDS["tokens"], "\u2581Rain", "\u2581é"], "normalizer.lowercase": False}
+    assert built(cased, tmp_path).encode("Rain rain é").tokens[1:-1] == ["Rain", "rain", "é"]
+    uncased = cased | {"normalizer.lowercase": True, "normalizer.strip_accents": False}
+    assert built(uncased, tmp_path).encode("Rain É").tokens[1:-1] == ["rain", "é"]
+
+
+def test_keys_that_change_no_ids_are_left_alone(tmp_path: Path) -> None:
+    others = {"scores": [0.5], "add_sep_token": True, "fim_pre_token_id": 3, "token_type_count": 2, "of_another": False}
+    assert built(BYTES | others, tmp_path).encode("ab").tokens == ["ab"]
+
+
+def test_usual_tokens_are_compared_with_a_tokenizer_beside_the_file(tmp_path: Path) -> None:
+    metadata = {"tokenizer.ggml.tokens": ["<s>", "\u2581rain", "s", "Ġa"], "tokenizer.ggml.token_type": [3, 1, 1, 1]}
+    has_token = token_check(Gguf(tmp_path / "a.gguf", metadata, {}, {}), 4)
+    for index, piece in ((0, "[CLS]"), (1, "rain"), (1, "\u2581rain"), (2, "##s"), (2, "s"), (3, "Ġa"), (9, "x")):
+        assert has_token(index, piece)
+    assert not has_token(1, "snow") and not has_token(3, "a")
+    assert token_check(Gguf(tmp_path / "a.gguf", {}, {}, {}), 4)(0, "any")
+    with pytest.raises(SourceError, match=r"4 tokenizer\.ggml\.tokens for 3 embeddings"):
+        token_check(Gguf(tmp_path / "a.gguf", metadata, {}, {}), 3)
+
+
 def test_tokens_kept_free_are_not_found_in_texts(tmp_path: Path) -> None:
     values = BYTES | {"tokens": [*BYTES["tokens"], "ab1"], "token_type": [*BYTES["token_type"], 5]}
     assert built(values, tmp_path).encode("ab1").tokens == ["ab", "1"]
@@ -72,6 +95,10 @@ def test_tokens_kept_free_are_not_found_in_texts(tmp_path: Path) -> None:
         (BYTES | {"merges": ["abc"]}, "pairs of pieces"),
         (BYTES | {"merges": ["x y"]}, "merges do not fit"),
         (BYTES | {"add_bos_token": "no"}, "add_bos_token = no: true or false"),
+        (BYTES | {"normalizer.lowercase": True}, r"normalizer\.lowercase of byte pairs is not followed"),
+        (BYTES | {"normalizer.nfc": True}, r"normalizer\.nfc = True, which is not followed"),
+        (WORDS | {"precompiled_charsmap": [1, 2]}, r"precompiled_charsmap = \[1, 2\], which is not followed"),
+        (WORDS | {"normalizer.strip_accents": "no"}, "strip_accents = no: true or false"),
         (BYTES | {"bos_token_id": True}, "bos_token_id = True is none of"),
     ],
 )

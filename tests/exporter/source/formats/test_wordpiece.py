@@ -29,6 +29,26 @@ def test_accents_are_refused(piece: str) -> None:
         wordpiece(Path("a"), [*PIECES, piece], {})
 
 
+@pytest.mark.parametrize(
+    ("lowercase", "strip_accents", "tokens"),
+    [
+        (True, None, ["rain", "[UNK]", "[UNK]"]),
+        (True, False, ["rain", "für", "für"]),
+        (False, None, ["Rain", "für", "Für"]),
+        (False, True, ["Rain", "[UNK]", "[UNK]"]),
+    ],
+)
+def test_texts_are_normalized_as_a_file_says(lowercase: bool, strip_accents: bool | None, tokens: list[str]) -> None:
+    pieces = [*PIECES, "Rain", "für", "Für"]
+    tokenizer = wordpiece(Path("a"), pieces, {}, lowercase=lowercase, strip_accents=strip_accents)
+    assert tokenizer.encode("Rain für Für").tokens[1:-1] == tokens
+
+
+def test_capitals_are_refused_where_a_file_speaks_of_accents_alone() -> None:
+    with pytest.raises(SourceError, match="'Für' has capitals"):
+        wordpiece(Path("a"), [*PIECES, "für", "Für"], {}, strip_accents=False)
+
+
 @pytest.mark.parametrize("piece", ["[CITE]", "<ent>", "##a.b"])
 def test_what_no_text_is_cut_into_is_refused_where_nothing_says_how_it_is_found(piece: str) -> None:
     with pytest.raises(SourceError, match="nothing here says how it is found"):
