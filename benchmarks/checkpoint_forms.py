@@ -43,7 +43,7 @@ REPEATS = 10
 LINES = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]
 
 
-def exporting(model: Path, out: Path, *more: str) -> Cost:
+def exporting(model: Path | str, out: Path, *more: str) -> Cost:
     """Export in a process of its own; return what it cost."""
     command = [
         sys.executable,
@@ -60,7 +60,7 @@ def exporting(model: Path, out: Path, *more: str) -> Cost:
     return cost(command)
 
 
-def recognizing(model: Path) -> float:
+def recognizing(model: str) -> float:
     """Return how many seconds a source's form takes to be recognized. What is undone is undone later, when the model is built.
 
     A file of ONNX is rewritten where it is recognized, and that is part of the time.
@@ -81,7 +81,7 @@ def recognizing(model: Path) -> float:
         mock.patch.object(sources, "read_checkpoint", timed(sources.read_checkpoint)),
         mock.patch.object(onnx_file, "read_forms", timed(onnx_file.read_forms)),
     ):
-        source = sources.open_source(str(model), allow_pickle=True)
+        source = sources.open_source(model, allow_pickle=True)
         if source.kind == "onnx":
             capture(source).reference.close()
     return sum(spent)
@@ -93,7 +93,7 @@ def measured(row: Row, folder: Path, rounds: int) -> dict[str, Any]:
         warnings.simplefilter("ignore")
         row.make(folder / "form")
         make_sibling(row, folder / "sibling")
-    models = {"sibling": folder / "sibling", "form": folder / "form" / row.file}
+    models = {"sibling": str(folder / "sibling"), "form": row.source(folder / "form")}
     costs = {
         name: exporting(model, folder / f"{name}.out", *(row.more if name == "form" else ()))
         for name, model in models.items()
@@ -133,8 +133,8 @@ def only_latency(row: Row, folder: Path, rounds: int, siblings: dict[tuple[Any, 
             siblings[key] = Bundle.open(place / "sibling.out", threads=1)
         with TemporaryDirectory() as own:
             row.make(Path(own) / "form")
-            pickled = "--allow-pickle" in row.more
-            export(Recipe(source=str(Path(own) / "form" / row.file)), Path(own) / "out", allow_pickle=pickled)
+            recipe = Recipe(source=row.source(Path(own) / "form"), task=row.task if "--task" in row.more else None)
+            export(recipe, Path(own) / "out", allow_pickle="--allow-pickle" in row.more)
             form = Bundle.open(Path(own) / "out", threads=1)
             return latency({"sibling": siblings[key], "form": form}, rounds)
 
@@ -197,7 +197,7 @@ def main() -> None:
     """Measure rows and keep the results; rows that are not measured keep theirs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--only", default="", help="rows whose name has this text")
+    parser.add_argument("--only", default="", help="rows whose name has this text; others keep their figures")
     parser.add_argument("--latency", action="store_true", help="latencies alone, of rows that were measured before")
     parser.add_argument("--large", action="store_true", help="the checkpoint of 3 GB, alone")
     arguments = parser.parse_args()

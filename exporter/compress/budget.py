@@ -37,7 +37,13 @@ def as_deployed(job: Job, model: ir.Model, spec: FitSpec) -> ir.Model:
         if isinstance(later, QuantizeSpec) and job.times_int8:
             target = job.given.target.spec
             per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
-            chosen = plan(model, read_anatomy(model), later, int8_tables=target.int8_embeddings)
+            chosen = plan(
+                model,
+                read_anatomy(model),
+                later,
+                int8_tables=target.int8_embeddings,
+                int8_recurrent=target.int8_recurrent,
+            )
             model = quantized_for_timing(
                 model,
                 chosen,

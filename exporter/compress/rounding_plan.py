@@ -16,10 +16,17 @@ from ...calibration.observe import Observation, Observations, observe
 from ...calibration.rounding import QuantizedMatrix, bias_shift, gptq, migration, migration_per_token, nearest
 from ...errors import UsageError
 from ..graph.anatomy import Anatomy, Projection, read_anatomy
-from ..graph.edit import constant, consumers
-from ..graph.quantized import is_quantized
+from ..graph.edit import constant, consumers, nodes
+from ..graph.quantized import is_quantized, is_recurrent
 from ..passes.base import StructuralPass
-from ..passes.quantize import PER_TOKEN, MigrateScales, QuantizeActivations, QuantizeEmbeddings, QuantizeWeights
+from ..passes.quantize import (
+    PER_TOKEN,
+    MigrateScales,
+    QuantizeActivations,
+    QuantizeEmbeddings,
+    QuantizeRecurrent,
+    QuantizeWeights,
+)
 from ..recipe.pass_specs import QuantizeSpec
 
 _SMALL_TABLE = 1 << 16
@@ -68,18 +75,36 @@ def groups(anatomy: Anatomy) -> list[Group]:
 
 @dataclass
 class RoundingPlan:
-    """What will be quantized: groups of weights, and `tables` (embeddings). `left`: what stays float, with the reason."""
+    """What will be quantized: groups of weights, `tables` (embeddings) and `recurrent` (weights of LSTMs), which are int8 always.
+
+    `left`: what stays float, with the reason.
+    """
 
     groups: list[Group]
     tables: tuple[str, ...]
     left: dict[str, str] = field(default_factory=dict)
+    recurrent: tuple[str, ...] = ()
+
+    def in_rows(self) -> list[StructuralPass]:
+        """Return the passes that hold embeddings and weights of LSTMs as int8 rows, for which nothing has to be observed."""
+        return [
+            *([QuantizeEmbeddings(self.tables)] if self.tables else []),
+            *([QuantizeRecurrent(self.recurrent)] if self.recurrent else []),
+        ]
 
 
-def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: bool = True) -> RoundingPlan:
+def plan(
+    model: ir.Model,
+    anatomy: Anatomy,
+    spec: QuantizeSpec,
+    *,
+    int8_tables: bool = True,
+    int8_recurrent: bool = False,
+) -> RoundingPlan:
     """Return a plan for all weights of the blocks and all large embeddings, but what the recipe keeps or what cannot be quantized.
 
-    Embeddings stay float where the target cannot look them up in int8 (`TargetSpec.int8_embeddings`). Raises UsageError where the
-    model is quantized already, or where the recipe keeps what is not there.
+    Embeddings stay float where the target cannot look them up in int8 (`TargetSpec.int8_embeddings`), and so do weights of LSTMs
+    (`TargetSpec.int8_recurrent`). Raises UsageError where the model is quantized already, or where the recipe keeps what is not there.
     """
     if is_quantized(model):
         raise UsageError("the model is quantized already: headway export keeps its own integers and scales")
@@ -108,7 +133,24 @@ def plan(model: ir.Model, anatomy: Anatomy, spec: QuantizeSpec, *, int8_tables: 
         elif spec.tables:
             tables.append(name)
     left |= {p.weight: "outside the blocks" for p in (*anatomy.before, *anatomy.head)}
-    return RoundingPlan(chosen, tuple(tables), left)
+    recurrent = {name: _recurrent_obstacle(model, name, spec, int8_recurrent) for name in _of_lstms(model)}
+    left |= {name: reason for name, reason in recurrent.items() if reason is not None}
+    return RoundingPlan(chosen, tuple(tables), left, tuple(n for n, reason in recurrent.items() if reason is None))
+
+
+def _of_lstms(model: ir.Model) -> list[str]:
+    """Return the names of the weights of LSTMs, each once."""
+    read = [value for node in nodes(model.graph, "LSTM") for value in node.inputs[1:3]]
+    return list(dict.fromkeys(str(v.name) for v in read if v is not None and v.is_initializer()))
+
+
+def _recurrent_obstacle(model: ir.Model, name: str, spec: QuantizeSpec, allowed: bool) -> str | None:
+    weight = model.graph.initializers[name]
+    if _kept(name, spec):
+        return "kept in float by the recipe"
+    if any(not is_recurrent(n, weight) for n in consumers(weight)):
+        return "also read by something other than LSTMs"
+    return None if allowed else "the target would dequantize the weights of LSTMs in every run"
 
 
 def _kept(name: str, spec: QuantizeSpec) -> bool:
@@ -197,8 +239,8 @@ def quantized(
         observed.divide(result, migrate)
     wanted = {name for g in chosen.groups for name in g.matrices}
     run(_matrices(result, wanted, observed, spec))
-    if chosen.tables:
-        run(QuantizeEmbeddings(chosen.tables))
+    for structural in chosen.in_rows():
+        run(structural)
     ranges: dict[str, tuple[float, float] | str] = {}
     if activations != "none":
         for name in dict.fromkeys(v for g in chosen.groups for v in g.values):
@@ -223,8 +265,8 @@ def quantized_for_timing(
         matrices[name] = nearest(array, bits=bits, block=block)
     if matrices:
         QuantizeWeights(matrices)(result)
-    if chosen.tables:
-        QuantizeEmbeddings(chosen.tables)(result)
+    for structural in chosen.in_rows():
+        structural(result)
     values = dict.fromkeys(v for g in chosen.groups for v in g.values)
     if activations != "none" and values:
         ranges = dict.fromkeys(values, PER_TOKEN if activations == "per-token" else (-4.0, 4.0))

@@ -129,7 +129,7 @@ def effects(
         on_group(group.name)
         quantized_model, _ = quantized(
             model,
-            replace(chosen, groups=[group], tables=()),
+            replace(chosen, groups=[group], tables=(), recurrent=()),
             observations,
             spec,
             activations=activations,

@@ -17,7 +17,7 @@ from ..targets.base import TargetSpec
 
 def hold_for_target(model: ir.Model, source: str, spec: TargetSpec) -> None:
     """Hold in float, in place, what the target does not take; a HeadwayWarning that begins with `source` names it."""
-    names = hold_for(model, spec.integers, embeddings=spec.int8_embeddings)
+    names = hold_for(model, spec.integers, embeddings=spec.int8_embeddings, recurrent=spec.int8_recurrent)
     if names:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         warnings.warn(

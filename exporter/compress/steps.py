@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from ...errors import UsageError
 from ..recipe.passes import PASSES, PassBase
 from .job import Changes, Job
 
@@ -17,8 +18,13 @@ _SAME = 0.98
 
 
 def run_pass(job: Job, spec: PassBase) -> None:
-    """Make one pass of the recipe, and measure what it did."""
+    """Make one pass of the recipe, and measure what it did. UsageError where it removes from a model that has no blocks."""
     entry, outcome = PASSES[spec.kind], job.outcome
+    if spec.role == "remove" and not job.anatomy.blocks:
+        raise UsageError(
+            f"{spec.kind}: the model has no blocks of attention and feed-forward layers, and only those are cut: leave the pass out, and "
+            "ask for `quantize` or `trim_vocabulary`"
+        )
     before = outcome.stages[-1]
     job.given.step(spec.kind)
     saved = outcome.model.clone() if entry.undo_unless_faster else None

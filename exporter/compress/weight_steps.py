@@ -12,7 +12,6 @@ from ...errors import GateError, UsageError
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..passes.base import StructuralPass
-from ..passes.quantize import QuantizeEmbeddings
 from ..recipe.pass_specs import QuantizeSpec, RecoverSpec, RepairSpec
 from ..targets.registry import kernels_of
 from .corpus_steps import observe_corpus
@@ -77,15 +76,24 @@ def _choice(job: Job) -> float | None:
 def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     """Quantize weights, embeddings and activations; with `search`, as many groups of weights as `max_drop` allows."""
     target = job.given.target.spec
-    chosen = plan(job.outcome.model, job.anatomy, spec, int8_tables=target.int8_embeddings)
-    if not chosen.groups and not (chosen.tables and not job.anatomy.blocks):
-        raise UsageError("quantize: no weights of the blocks are left to quantize")
+    chosen = plan(
+        job.outcome.model,
+        job.anatomy,
+        spec,
+        int8_tables=target.int8_embeddings,
+        int8_recurrent=target.int8_recurrent,
+    )
+    if not chosen.groups and not (chosen.in_rows() and not job.anatomy.blocks):
+        name, reason = next(iter(chosen.left.items()), ("", ""))
+        raise UsageError(
+            "quantize: no weights of the blocks are left to quantize" + (f" ({name}: {reason})" if name else "")
+        )
     if not chosen.groups:
         if job.given.recipe.calibration.shards:
             raise UsageError(
-                "quantize: only embeddings are left to quantize, for which no shards are read: leave calibration.shards out"
+                "quantize: only embeddings and LSTMs are left to quantize, for which no shards are read: leave calibration.shards out"
             )
-        return _quantize_embeddings(job, chosen)
+        return _quantize_rows(job, chosen)
     if spec.search and spec.left is not None:
         chosen = leave(chosen, [g for g in chosen.groups if set(g.matrices) & set(spec.left)])
     per_token = target.quantizes_tokens or kernels_of(job.given.recipe) != "stock"
@@ -101,19 +109,26 @@ def quantize_weights(job: Job, spec: QuantizeSpec) -> Changes:
     count = sum(len(g.matrices) for g in chosen.groups)
     changes = {
         "matrices": f"{count} {spec.weights}",
-        "tables": f"{len(chosen.tables)} int8",
+        **_of_rows(chosen),
         "values": quantizer.activations,
     }
     return changes | ({"left in float": str(len(chosen.left))} if chosen.left else {})
 
 
-def _quantize_embeddings(job: Job, chosen: RoundingPlan) -> Changes:
-    """Quantize the embeddings of a model without blocks, as of LSTMs: nothing has to be observed for them."""
-    model, embeddings = job.outcome.model.clone(), QuantizeEmbeddings(chosen.tables)
-    embeddings(model)
+def _quantize_rows(job: Job, chosen: RoundingPlan) -> Changes:
+    """Quantize embeddings and LSTMs of a model without blocks: nothing has to be observed for them."""
+    model, passes = job.outcome.model.clone(), chosen.in_rows()
+    for structural in passes:
+        structural(model)
     job.outcome.model, job.outcome.left_float = model, chosen.left
-    job.outcome.reports += [embeddings.report] if embeddings.report is not None else []
-    return {"tables": f"{len(chosen.tables)} int8", "left in float": str(len(chosen.left))}
+    job.outcome.reports += [structural.report for structural in passes if structural.report is not None]
+    return _of_rows(chosen) | ({"left in float": str(len(chosen.left))} if chosen.left else {})
+
+
+def _of_rows(chosen: RoundingPlan) -> Changes:
+    """Return how many embeddings and weights of LSTMs become int8 rows."""
+    tables: Changes = {"tables": f"{len(chosen.tables)} int8"}
+    return tables | ({"LSTMs": f"{len(chosen.recurrent)} weights int8"} if chosen.recurrent else {})
 
 
 @dataclass(frozen=True)

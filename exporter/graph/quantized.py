@@ -1,7 +1,8 @@
 """Hold integers in the canonical graph: in plain ONNX that every target can read, and one function written in plain ONNX.
 
 A quantized weight is `MatMul(x, DequantizeLinear(W int8 [in, out], scale))`; a quantized embedding is a lookup of int8 rows
-and of their scales. An activation with a fixed range passes through `QuantizeLinear` and `DequantizeLinear`. An activation
+and of their scales. A quantized weight of LSTMs is `DequantizeLinear(W int8 [directions, gates, in], scale)` with a scale for each row,
+by blocks that are rows. An activation with a fixed range passes through `QuantizeLinear` and `DequantizeLinear`. An activation
 whose range is computed at run time passes through the function `headway.QuantizeTokens`: each token has its own range, so a
 text's result depends neither on the other texts of its batch nor on padding.
 
@@ -150,7 +151,7 @@ def quantize_weight(graph: ir.Graph, weight: ir.Value, matrix: QuantizedMatrix) 
 
 
 def set_integers(weight: ir.Value, q: np.ndarray, bits: int) -> None:
-    """Replace an initializer's content by integers, int8 `[in, out]`: stored as int8, or as int4 where `bits` is at most 4."""
+    """Replace an initializer's content by integers, an int8 array: stored as int8, or as int4 where `bits` is at most 4."""
     dtype = ir.DataType.INT8 if bits > 4 else ir.DataType.INT4
     array = q if bits > 4 else q.astype(dtype.numpy())
     weight.const_value = ir.Tensor(array, dtype=dtype, shape=ir.Shape(q.shape), name=weight.name)
@@ -184,6 +185,35 @@ def quantize_embedding(graph: ir.Graph, embedding: ir.Value, q: np.ndarray, scal
     set_integers(embedding, q, 8)
     for node in lookups:
         _look_up(node, scales, offset)
+
+
+def quantize_recurrent(graph: ir.Graph, weight: ir.Value, q: np.ndarray, scale: np.ndarray) -> None:
+    """Quantize a float initializer that recurrent layers alone read: `q`, int8 `[directions, gates, in]`, stands for `q scale`.
+
+    `scale` is float32 `[directions, gates, 1]`.
+    """
+    readers = consumers(weight)
+    shape = list(q.shape)
+    set_integers(weight, q, 8)
+    back = insert(
+        first_of(graph, readers),
+        "DequantizeLinear",
+        [weight, initializer(graph, f"{weight.name}_scale", scale)],
+        name=f"{weight.name}.dequantized",
+        dtype=ir.DataType.FLOAT,
+        shape=shape,
+        axis=2,
+        block_size=shape[2],
+    )
+    for reader in readers:
+        for slot, read in enumerate(reader.inputs):
+            if read is weight:
+                reader.replace_input_with(slot, back)
+
+
+def is_recurrent(node: ir.Node, weight: ir.Value) -> bool:
+    """Return True for an LSTM that reads a weight as its weights of inputs or of states."""
+    return node.op_type == "LSTM" and all(i in (1, 2) for i, read in enumerate(node.inputs) if read is weight)
 
 
 def _look_up(node: ir.Node, scales: ir.Value, offset: int) -> None:

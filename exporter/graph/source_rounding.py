@@ -26,7 +26,7 @@ from .edit import (
     remove_unused,
     replace,
 )
-from .quantized import quantized_weight_of, round_fixed
+from .quantized import is_recurrent, quantized_weight_of, round_fixed
 from .stored_weights import WIDE, StoredWeight, along, put_stored, stored_and_float, stored_of
 
 _STORED = (ir.DataType.INT8, ir.DataType.UINT8)
@@ -141,7 +141,7 @@ def _take_tensor(
     weight.const_value = ir.Tensor(array, name=weight.name)
     graph.register_initializer(weight)
     replace(back.outputs[0], weight)
-    if q.ndim == 2:
+    if q.ndim == 2 or (q.ndim == 3 and all(is_recurrent(n, weight) for n in consumers(weight))):
         if stored is None:
             taken.wide.append(str(weight.name))
         else:

@@ -27,7 +27,7 @@ from .edit import (
     scalar,
     take_over,
 )
-from .quantized import is_lookup, quantize_embedding, quantize_weight
+from .quantized import is_lookup, is_recurrent, quantize_embedding, quantize_recurrent, quantize_weight
 
 _NOTED = "headway.stored_weights"
 WIDE = "its integers are of more than 8 bits"
@@ -150,6 +150,8 @@ def stored_of(model: ir.Model) -> dict[str, StoredWeight]:
 def put_stored(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str | None:
     """Put a weight's own integers into the canonical graph. Return None, or why it stays float32."""
     array, readers = constant(weight), consumers(weight)
+    if array is not None and array.ndim == 3 and all(is_recurrent(n, weight) for n in readers):
+        return _put_recurrent(graph, weight, stored)
     if array is None or array.ndim != 2 or stored.q.ndim != 2:
         return "it is no matrix"
     here = next((s for s in (stored, stored.transposed()) if _equal(s, array)), None)
@@ -214,8 +216,10 @@ def _equal(stored: StoredWeight, array: np.ndarray | None) -> bool:
     return array is not None and stored.q.shape == array.shape and np.array_equal(stored.floats(), array)
 
 
-def hold_for(model: ir.Model, integers: Literal["any", "symmetric", "none"], *, embeddings: bool) -> list[str]:
-    """Hold in float32 what a target cannot store in integers, see `TargetSpec.integers`. Return the names."""
+def hold_for(
+    model: ir.Model, integers: Literal["any", "symmetric", "none"], *, embeddings: bool, recurrent: bool
+) -> list[str]:
+    """Hold in float32 what a target cannot store in integers, see `TargetSpec`: `integers`, and those two. Return the names."""
 
     def unfit(node: ir.Node) -> bool:
         weight, scale = node.inputs[0], constant(node.inputs[1])
@@ -224,7 +228,8 @@ def hold_for(model: ir.Model, integers: Literal["any", "symmetric", "none"], *, 
         shifted = (
             in_blocks or (zero is not None and bool(zero.any())) or (scale is not None and not bool((scale > 0).all()))
         )
-        return integers == "none" or (integers == "symmetric" and shifted)
+        of_lstm = any(n.op_type == "LSTM" for n in consumers(node.outputs[0]))
+        return integers == "none" or (integers == "symmetric" and shifted) or (of_lstm and not recurrent)
 
     return hold_in_float(model, unfit, rows=not embeddings)
 
@@ -270,6 +275,17 @@ def _float_rows(graph: ir.Graph, node: ir.Node, table: ir.Value) -> None:
         node, "Gather", [floats, node.inputs[1]], name=f"{following.outputs[0].name}.rows", dtype=ir.DataType.FLOAT
     )
     replace(following.outputs[0], result)
+
+
+def _put_recurrent(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str | None:
+    """Hold a weight of LSTMs as int8 rows with a scale each."""
+    shape = stored.q.shape
+    if not _equal(stored, constant(weight)):
+        return "the canonical form merges or splits it"
+    if stored.axis != 2 or stored.block != shape[2] or stored.zero is not None:
+        return "its scales are not those of rows"
+    quantize_recurrent(graph, weight, np.ascontiguousarray(stored.q), stored.scale)
+    return None
 
 
 def _put_rows(graph: ir.Graph, weight: ir.Value, stored: StoredWeight) -> str | None:

@@ -97,7 +97,8 @@ def _root(moment: np.ndarray | None) -> np.ndarray | None:
         return np.linalg.cholesky(moment + damping * np.eye(len(moment)))
     except np.linalg.LinAlgError:  # sums of float32 may have left more than the damping below zero
         values, vectors = np.linalg.eigh(moment)
-        return np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0) + damping)).T, mode="r").T
+        upper: np.ndarray = np.linalg.qr((vectors * np.sqrt(np.maximum(values, 0.0) + damping)).T, mode="r")  # type: ignore[assignment]
+        return upper.T
 
 
 def _weighted(weight: np.ndarray, left: np.ndarray | None, right: np.ndarray | None) -> np.ndarray:

@@ -15,7 +15,9 @@ from ..graph.quantized import (
     TOKENS,
     fixed_scale,
     is_lookup,
+    is_recurrent,
     quantize_embedding,
+    quantize_recurrent,
     quantize_weight,
     quantized_weight_of,
     round_fixed,
@@ -75,13 +77,33 @@ class QuantizeEmbeddings(StructuralPass):
         changes = {}
         for name in self.names:
             embedding = graph.initializers[name]
-            array = constant(embedding)
-            assert array is not None
-            top = np.abs(array).max(axis=1, keepdims=True)
-            scale = (np.where(top > 0, top, 1.0) / 127).astype(np.float32)
-            quantize_embedding(graph, embedding, np.rint(array / scale).astype(np.int8), scale)
+            quantize_embedding(graph, embedding, *_rows(embedding))
             changes[name] = "int8 rows"
         return changes
+
+
+@dataclass
+class QuantizeRecurrent(StructuralPass):
+    """Hold each weight of recurrent layers named as int8 with one scale per row. The layers compute with floats.
+
+    ONNX Runtime's `DynamicQuantizeLSTM` is not for them: it gives a whole batch one range, so that a text's answer depends on the
+    other texts of its batch, and its sums saturate on x86 without VNNI.
+    """
+
+    names: tuple[str, ...]
+
+    def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
+        graph = model.graph
+        for name in self.names:
+            weight = _float_weight(graph, name, rank=3)
+            other = next((n for n in consumers(weight) if not is_recurrent(n, weight)), None)
+            if other is not None:
+                raise UsageError(
+                    f"{name}: node {other.name!r} ({other.op_type}) reads it too; only weights that LSTMs alone read can be quantized"
+                )
+        for name in self.names:
+            quantize_recurrent(graph, graph.initializers[name], *_rows(graph.initializers[name]))
+        return dict.fromkeys(self.names, "int8 rows, computed in floats")
 
 
 @dataclass
@@ -179,9 +201,7 @@ class StoreHalf(StructuralPass):
 
     def edit(self, model: ir.Model, anatomy: Anatomy) -> dict[str, str]:
         graph = model.graph
-        chosen = {
-            n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and len(v.shape or ()) == 2
-        }
+        chosen = {n: v for n, v in graph.initializers.items() if v.dtype == ir.DataType.FLOAT and _is_weight(v)}
         for name, value in chosen.items():
             array = constant(value)
             if array is not None and np.abs(array).max(initial=0) > np.finfo(np.float16).max:
@@ -202,9 +222,24 @@ class StoreHalf(StructuralPass):
         return dict.fromkeys(chosen, "float16")
 
 
-def _float_weight(graph: ir.Graph, name: str) -> ir.Value:
+def _is_weight(value: ir.Value) -> bool:
+    """Return True for a matrix, and for the weights of LSTMs, which have a matrix for each direction."""
+    rank = len(value.shape or ())
+    return rank == 2 or (rank == 3 and all(is_recurrent(n, value) for n in consumers(value)))
+
+
+def _rows(weight: ir.Value) -> tuple[np.ndarray, np.ndarray]:
+    """Return a weight rounded to int8 along its last axis, and its scales with 1 in the place of that axis."""
+    array = constant(weight)
+    assert array is not None
+    top = np.abs(array).max(axis=-1, keepdims=True)
+    scale = (np.where(top > 0, top, 1.0) / 127).astype(np.float32)
+    return np.rint(array / scale).astype(np.int8), scale
+
+
+def _float_weight(graph: ir.Graph, name: str, rank: int = 2) -> ir.Value:
     weight = graph.initializers.get(name)
-    if weight is None or len(weight.shape or ()) != 2:
+    if weight is None or len(weight.shape or ()) != rank:
         raise UsageError(f"{name}: there is no such weight matrix")
     if weight.dtype != ir.DataType.FLOAT:
         raise UsageError(f"{name}: is {weight.dtype} already; quantize a float32 weight")

@@ -34,6 +34,8 @@ def tokens_to_keep(tokenizer: Mapping[str, Any], used: Collection[int]) -> list[
     vocabulary = vocabulary_of(model)
     kept_ids = {t["id"] for t in tokenizer.get("added_tokens", [])}
     kept_ids |= set(used) | {i for token, i in vocabulary.items() if _is_fallback(token, model)}
+    if tokenizer.get("padding"):  # the padding of word embeddings is a word, which no added token names
+        kept_ids.add(tokenizer["padding"]["pad_id"])
     if model.get("unk_id") is not None:
         kept_ids.add(model["unk_id"])
     if model.get("unk_token") in vocabulary:

@@ -324,7 +324,7 @@ class RecoverSpec(PassBase):
 
 
 class QuantizeSpec(PassBase):
-    """Quantize the weights of the blocks and the embeddings, and activations where the target computes with integers."""
+    """Quantize the weights of blocks, embeddings and LSTMs, and activations where the target computes with integers."""
 
     role: ClassVar[Role] = "quantize"
     once: ClassVar[bool] = True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...errors import SourceError
 from .checkpoints.state import State, read_state
+from .weight_files import WEIGHTS
 
 _INPUTS = re.compile(r"(.*?)\.?weight_ih_l(\d+)(_reverse)?")
 _GATES = {4: "LSTM", 3: "GRU", 1: "RNN"}
@@ -36,8 +37,7 @@ def recurrent_layers(state: State) -> str | None:
 
 def check_not_recurrent(place: Path, files: Iterable[Path]) -> None:
     """Raise SourceError naming recurrent layers, and the way on, where weight files hold some and nothing says what runs them."""
-    weights = tuple(path for path in files if path.suffix == ".safetensors")
-    layers = recurrent_layers(read_state(weights)[0]) if weights else None
+    layers = recurrent_layers(read_state(tuple(path for path in files if path.suffix in WEIGHTS))[0])
     if layers is not None:
         raise SourceError(
             f"{place}: {layers}. No config says how embeddings, layers and head follow each other: give the torch module, and the "

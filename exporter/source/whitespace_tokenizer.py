@@ -85,11 +85,11 @@ def whitespace_tokenizer(words: Sequence[str], stop: Collection[str], *, lower: 
         )
     marks = _Marks()
     early, later = marks.steps(whole), marks.steps(cased)
-    punctuation = f"[{re.escape(string.punctuation)}]+"
+    punctuation = f"[{_escaped(string.punctuation)}]+"
     case = [(r"(?<=\p{L})Σ(?!\p{L})", "ς"), None]  # as Python lowers Greek
     order: list[tuple[str, str] | None] = [
         (f"[{chr(_FIRST_MARK)}-{chr(_LAST_MARK)}]", "\N{REPLACEMENT CHARACTER}"),
-        (f"[{re.escape(_SPACE)}]+", " "),
+        (f"[{_escaped(_SPACE)}]+", " "),
         *(case if lower else []),
         *early,
         (f"{_START}{punctuation}", ""),
@@ -110,6 +110,11 @@ def whitespace_tokenizer(words: Sequence[str], stop: Collection[str], *, lower: 
     return tokenizer
 
 
+def _escaped(text: str) -> str:
+    """Return a pattern of a text, inside brackets and outside. `re.escape` puts signs that JavaScript refuses before more characters."""
+    return re.sub(r"[][\\^$.*+?(){}|/]", r"\\\g<0>", text).replace("-", "\\x2d")
+
+
 class _Marks:
     """Characters before words that are in the vocabulary as they are: another one for each of those that become equal later on."""
 
@@ -124,9 +129,9 @@ class _Marks:
             left = self._left(word)
             mark = self.of[word] = chr(_FIRST_MARK + self._used[left])
             self._used[left] += 1
-            rests.setdefault((mark, word[0]), []).append(re.escape(word[1:]))
+            rests.setdefault((mark, word[0]), []).append(_escaped(word[1:]))
         return [
-            (f"{_START}{re.escape(initial)}(?=(?:{'|'.join(ends)}){_END})", f"{mark}{initial}")
+            (f"{_START}{_escaped(initial)}(?=(?:{'|'.join(ends)}){_END})", f"{mark}{initial}")
             for (mark, initial), ends in rests.items()
         ]
 

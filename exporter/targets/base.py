@@ -27,8 +27,9 @@ class TargetSpec:
 
     `neuron_multiple` and `rank_multiple`: a width between two multiples takes as long as the next multiple. `signed_activations`:
     quantized activations are int8 with zero point 0, else uint8 with a zero point. `quantizes_tokens`: the runtime itself quantizes
-    activations per token. `int8_embeddings`: embeddings may be stored in int8. `integers`: which integers of weights the target can
-    store beside float activations: any, those without zero points, or none.
+    activations per token. `int8_embeddings`: embeddings may be stored in int8. `int8_recurrent`: weights of LSTMs, too, which the runtime
+    makes floats of once, when it loads them. `integers`: which integers of weights the target can store beside float activations: any,
+    those without zero points, or none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TargetSpec:
     signed_activations: bool = False
     quantizes_tokens: bool = False
     int8_embeddings: bool = True
+    int8_recurrent: bool = False
     integers: Literal["any", "symmetric", "none"] = "any"
 
     def grown(self, width: int, most: int) -> int:

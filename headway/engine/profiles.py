@@ -46,7 +46,10 @@ def make_profiles(lengths: np.ndarray, longest: int, *, batch: int = 32) -> list
 
 
 def check_profiles(profiles: Sequence[Profile], lengths: np.ndarray, longest: int) -> None:
-    """Raise UsageError where a profile contradicts itself or exceeds the model's `longest`, or a text's length fits none."""
+    """Raise UsageError where a profile contradicts itself or exceeds the model's `longest`, or a text's length fits none.
+
+    Texts without a token are not counted: no engine takes them.
+    """
     for number, p in enumerate(profiles):
         if any(not 1 <= low <= best <= high for low, best, high in zip(p.min, p.opt, p.max, strict=True)):
             raise UsageError(
@@ -54,7 +57,7 @@ def check_profiles(profiles: Sequence[Profile], lengths: np.ndarray, longest: in
             )
         if p.max[1] > longest:
             raise UsageError(f"profile {number}: max {_x(p.max)}, and the model takes no more than {longest} tokens")
-    outside = [int(n) for n in lengths if not any(p.takes(p.min[0], int(n)) for p in profiles)]
+    outside = [int(n) for n in lengths if n and not any(p.takes(p.min[0], int(n)) for p in profiles)]
     if outside:
         taken = ", ".join(f"{p.min[1]} to {p.max[1]}" for p in profiles)
         raise UsageError(

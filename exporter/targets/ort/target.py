@@ -44,7 +44,7 @@ from .packed import Packing, pack_tokens
 Kernels = Literal["auto", "stock", "custom"]
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
-SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16)
+SPEC = TargetSpec("ort", neuron_multiple=16, rank_multiple=16, int8_recurrent=True)
 """The runtime packs weights in strips of 16 columns: a width between takes as long as the next multiple (measured)."""
 
 FAST_ON = (

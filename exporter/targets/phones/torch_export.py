@@ -57,6 +57,11 @@ def export_module(model: ir.Model, longest: int, linear: Any = None) -> tuple[An
 
     from ...graph.torch_module import Linear, TorchModule
 
+    for node in nodes(model.graph, "LSTM"):
+        if len(node.inputs) > 4 and node.inputs[4] is not None:
+            raise TargetError(
+                f"node {node.name!r}: torch.export cannot trace an LSTM that reads the lengths of texts; {WAY_OUT}"
+            )
     try:
         module = TorchModule(model, linear or Linear)
     except SourceError as error:

@@ -23,6 +23,8 @@ from headway.exporter.passes.quantize import (
 from headway.exporter.recipe.pass_specs import QuantizeSpec
 from headway.exporter.targets.ort.target import OrtTarget
 
+from tests.support.lstms import INPUT_WEIGHTS, STATE_WEIGHTS, lstm
+from tests.support.one_node import model_of
 from tests.support.rounded import answers, batches, distance
 from tests.support.variants import canonical
 
@@ -153,3 +155,18 @@ def test_embeddings_are_quantized_from_a_size_on(rows: int, left: str | None, mo
         assert in_float.left[name] == "the target looks embeddings up in float" and in_float.tables == ()
         kept = plan(large, anatomy, QuantizeSpec(keep=["embeddings"]))
         assert kept.left[name] == "kept in float by the recipe" and kept.tables == ()
+
+
+def test_weights_of_lstms_are_quantized_where_the_target_folds_them() -> None:
+    model = model_of(lstm())
+    anatomy, names = read_anatomy(model), (INPUT_WEIGHTS, STATE_WEIGHTS)
+    assert plan(model, anatomy, QuantizeSpec(), int8_recurrent=True).recurrent == names
+    in_float = plan(model, anatomy, QuantizeSpec())
+    assert in_float.recurrent == () and set(in_float.left) == set(names)
+    assert "would dequantize the weights of LSTMs in every run" in in_float.left[INPUT_WEIGHTS]
+    kept = plan(model, anatomy, QuantizeSpec(keep=[STATE_WEIGHTS]), int8_recurrent=True)
+    assert kept.recurrent == (INPUT_WEIGHTS,) and kept.left == {STATE_WEIGHTS: "kept in float by the recipe"}
+    (node,) = model.graph
+    model.graph.insert_after(node, ir.node("Neg", [model.graph.initializers[INPUT_WEIGHTS]], name="other"))
+    shared = plan(model, anatomy, QuantizeSpec(), int8_recurrent=True)
+    assert shared.left == {INPUT_WEIGHTS: "also read by something other than LSTMs"}

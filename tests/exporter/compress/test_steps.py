@@ -15,6 +15,7 @@ from headway.exporter.compress.job import Outcome, Stage
 from headway.exporter.compress.steps import function_of
 from headway.exporter.compress.stopwatch import Timing
 from headway.exporter.export import export
+from headway.exporter.recipe.pass_specs import FitSpec, RemoveHeadsSpec, SplitSpec
 from headway.exporter.recipe.passes import PASSES, PassEntry
 from headway.exporter.recipe.recipe import Recipe, make_recipe, read_recipe
 
@@ -92,3 +93,10 @@ def test_a_pass_has_paid_where_it_saved_bytes_or_time(
     monkeypatch.setattr(steps, "function_of", lambda _: lambda _job, _spec: changes)
     steps.run_pass(job, RoundBiasesSpec())
     assert outcome.stages[-1].paid is paid and not outcome.stages[-1].undone
+
+
+@pytest.mark.parametrize("spec", [FitSpec(speedup=2), SplitSpec(keep=0.5), RemoveHeadsSpec(keep={0: [0]})])
+def test_nothing_is_removed_from_a_model_without_blocks(spec: Any) -> None:
+    job: Any = SimpleNamespace(outcome=SimpleNamespace(), anatomy=SimpleNamespace(blocks=()))
+    with pytest.raises(UsageError, match=f"{spec.kind}: the model has no blocks of attention"):
+        steps.run_pass(job, spec)

@@ -14,8 +14,14 @@ from headway.exporter.compress import weight_steps
 from headway.exporter.compress.job import Job, as_function
 from headway.exporter.compress.structure_steps import remove_neurons
 from headway.exporter.compress.weight_steps import quantize_weights, recover_quality, repair_weights
+from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.quantized import is_quantized
 from headway.exporter.recipe.pass_specs import QuantizeSpec, RecoverSpec, RemoveNeuronsSpec, RepairSpec
+from headway.exporter.targets.ort.target import OrtTarget
+from headway.exporter.targets.phones.ort_mobile import OrtMobileTarget
+
+from tests.support.lstms import lstm
+from tests.support.one_node import model_of
 
 
 def off(job: Job) -> float:
@@ -139,3 +145,22 @@ def test_quantization_that_cannot_be_is_refused(begin: Callable[..., Job], monke
     with pytest.raises(GateError, match="even one quantized group of weights costs more than 1 points of accuracy"):
         quantize_weights(job, QuantizeSpec(search=True))
     assert job.outcome.model is before and len(job.learned.sensitivity or {}) == 12
+
+
+@pytest.mark.parametrize("target", [OrtTarget(), OrtMobileTarget()])
+def test_lstms_become_int8_without_text_where_the_target_folds_them(target: Any) -> None:
+    model = model_of(lstm())
+    job: Any = SimpleNamespace(
+        outcome=SimpleNamespace(model=model, reports=[], left_float={}),
+        anatomy=read_anatomy(model),
+        given=SimpleNamespace(
+            target=target, recipe=SimpleNamespace(calibration=SimpleNamespace(shards=None), kernels="stock")
+        ),
+    )
+    if isinstance(target, OrtMobileTarget):
+        with pytest.raises(UsageError, match=r"left to quantize \(c0: the target would dequantize .* in every run\)"):
+            quantize_weights(job, QuantizeSpec())
+        return
+    assert quantize_weights(job, QuantizeSpec()) == {"tables": "0 int8", "LSTMs": "2 weights int8"}
+    assert is_quantized(job.outcome.model) and not is_quantized(model) and job.outcome.left_float == {}
+    assert [r.name for r in job.outcome.reports] == ["QuantizeRecurrent"]

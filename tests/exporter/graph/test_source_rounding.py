@@ -8,6 +8,10 @@ import pytest
 from headway.errors import SourceError
 from headway.exporter.graph.edit import nodes
 from headway.exporter.graph.source_rounding import drop_inner_rounding, put_rounding, take_rounding
+from headway.exporter.passes.quantize import QuantizeRecurrent
+
+from tests.support.lstms import INPUT_WEIGHTS, STATE_WEIGHTS, both, lstm
+from tests.support.one_node import model_of
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 4)).astype(np.float32)
@@ -181,3 +185,15 @@ def test_a_float_weight_that_is_rounded_at_run_time_keeps_its_name_unless_it_is_
     assert [str(w.name) for w in taken.weights] == ["dense.weight.float" if shared else "dense.weight"]
     assert ("dense.weight.float" in graph.initializers) == shared and "dense.weight" in graph.initializers
     assert "dense.weight.unrounded" not in graph.initializers
+
+
+def test_rows_of_lstms_are_taken_and_put_back() -> None:
+    case = lstm()
+    model = model_of(case)
+    QuantizeRecurrent((INPUT_WEIGHTS, STATE_WEIGHTS))(model)
+    wanted = both(model, case)[0]
+    taken = take_rounding(model)
+    assert not nodes(model.graph, "DequantizeLinear") and len(taken.weights) == 2
+    put_rounding(model, taken)
+    assert len(nodes(model.graph, "DequantizeLinear")) == 2
+    assert max(np.abs(a - b).max() for a, b in zip(both(model, case)[0], wanted, strict=True)) < 1e-6

@@ -18,6 +18,8 @@ from headway.exporter.graph.stored_weights import (
 )
 
 from tests.support.hand_made import load
+from tests.support.lstms import INPUT_WEIGHTS, both, lstm
+from tests.support.one_node import model_of
 from tests.support.tool_forms import run
 
 RNG = np.random.default_rng(0)
@@ -195,6 +197,26 @@ def test_a_target_gets_the_integers_that_it_stores(q, zero: int | None, sign: in
         source = model(floats)
         assert put_stored(source.graph, source.graph.initializers["w"], stored) is None
         wanted = run(source, IDS)
-        assert hold_for(source, target, embeddings=True) == ([] if kept else ["w"])  # type: ignore[arg-type]
+        assert hold_for(source, target, embeddings=True, recurrent=True) == ([] if kept else ["w"])  # type: ignore[arg-type]
         assert bool(nodes(source.graph, "DequantizeLinear")) == kept
         np.testing.assert_allclose(run(source, IDS), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_lstms_keep_their_rows_where_the_target_folds_them(kept: bool) -> None:
+    case = lstm()
+    source = model_of(case)
+    weight = source.graph.initializers[INPUT_WEIGHTS]
+    shape = tuple(weight.shape)  # type: ignore[arg-type]
+    q, scale = RNG.integers(-127, 128, shape).astype(np.int8), np.full((*shape[:2], 1), 0.01, np.float32)
+    stored, floats = stored_and_float(q, scale, None, 2, shape[2])
+    weight.const_value = ir.Tensor(floats, name=INPUT_WEIGHTS)
+    (wanted, _) = both(source, case)
+    assert stored is not None
+    halves = StoredWeight(q, np.full((), 0.01, np.float32))
+    assert put_stored(source.graph, weight, halves) == "its scales are not those of rows"
+    assert put_stored(source.graph, weight, stored) is None and weight.dtype == ir.DataType.INT8
+    assert hold_for(source, "any", embeddings=True, recurrent=kept) == ([] if kept else [INPUT_WEIGHTS])
+    assert bool(nodes(source.graph, "DequantizeLinear")) == kept
+    for outputs in both(source, case):
+        assert max(np.abs(a - b).max() for a, b in zip(outputs, wanted, strict=True)) < 1e-5

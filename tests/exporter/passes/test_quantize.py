@@ -18,10 +18,13 @@ from headway.exporter.passes.quantize import (
     MigrateScales,
     QuantizeActivations,
     QuantizeEmbeddings,
+    QuantizeRecurrent,
     QuantizeWeights,
     StoreHalf,
 )
 
+from tests.support.lstms import INPUT_WEIGHTS, STATE_WEIGHTS, both, lstm
+from tests.support.one_node import model_of
 from tests.support.pass_checks import answers, by_runtime, largest_difference
 from tests.support.rounded import answers as rounded_answers
 from tests.support.rounded import batches, distance
@@ -69,6 +72,39 @@ def test_an_embedding_has_a_scale_for_each_row(bert_model: ir.Model) -> None:
     assert largest_difference(answers(dequantized), answers(model)) < 1e-6
     with pytest.raises(UsageError, match=r"is .*INT8.* already"):
         QuantizeEmbeddings((TABLE,))(model)
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_weights_of_lstms_have_a_scale_for_each_row(directions: int) -> None:
+    case = lstm(directions)
+    model, dequantized = model_of(case), model_of(case)
+    names = (INPUT_WEIGHTS, STATE_WEIGHTS)
+    quantize = QuantizeRecurrent(names)
+    quantize(model)
+    assert quantize.report is not None and quantize.report.changes == dict.fromkeys(
+        names, "int8 rows, computed in floats"
+    )
+    for name in names:
+        array, q, scale = weight_of(dequantized, name), weight_of(model, name), weight_of(model, f"{name}_scale")
+        assert q.dtype == np.int8 and scale.shape == (*array.shape[:2], 1) and np.abs(q).max() == 127
+        assert (np.abs(q * scale - array) <= 0.51 * scale).all()
+        set_array(dequantized.graph.initializers[name], q * scale)
+    for wanted in both(dequantized, case):
+        for got in both(model, case):
+            assert max(np.abs(g - w).max() for g, w in zip(got, wanted, strict=True)) < 1e-5
+    with pytest.raises(UsageError, match=r"is .*INT8.* already"):
+        QuantizeRecurrent(names)(model)
+
+
+def test_what_no_lstm_alone_reads_is_no_weight_of_one() -> None:
+    model = model_of(lstm())
+    with pytest.raises(UsageError, match="c2: there is no such weight"):
+        QuantizeRecurrent(("c2",))(model)
+    (node,) = model.graph
+    other = ir.node("Neg", [model.graph.initializers[STATE_WEIGHTS]], name="other")
+    model.graph.insert_after(node, other)
+    with pytest.raises(UsageError, match=r"'other' \(Neg\) reads it too; only weights that LSTMs alone read"):
+        QuantizeRecurrent((STATE_WEIGHTS,))(model)
 
 
 @pytest.mark.parametrize("given", [PER_TOKEN, (-3.0, 3.0)])
@@ -168,6 +204,18 @@ def test_half_the_bytes_and_the_same_arithmetic(bert_model: ir.Model) -> None:
     set_array(large.graph.initializers[TABLE], weight_of(large, TABLE) + np.float32(1e5))
     with pytest.raises(UsageError, match=f"{TABLE}: .* is beyond float16"):
         StoreHalf()(large)
+
+
+def test_float16_is_for_lstms_too() -> None:
+    case = lstm()
+    model, rounded = model_of(case), model_of(case)
+    StoreHalf()(model)
+    for name in (INPUT_WEIGHTS, STATE_WEIGHTS, "c2"):
+        array = weight_of(rounded, name).astype(np.float16)
+        assert np.array_equal(weight_of(model, name), array) and weight_of(model, name).dtype == np.float16
+        set_array(rounded.graph.initializers[name], array.astype(np.float32))
+    for got, wanted in zip(both(model, case), both(rounded, case), strict=True):
+        assert max(np.abs(g - w).max() for g, w in zip(got, wanted, strict=True)) < 1e-6
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,14 @@ def test_tokens_of_most_expected_use_stay() -> None:
         choose_tokens(TINY, expected, tokens=2)
 
 
+def test_a_padding_that_is_a_word_stays() -> None:
+    words = {"model": {"type": "BPE", "vocab": {" pad": 0, " one": 1, " two": 2}, "merges": []}}
+    content = words | {"added_tokens": [], "padding": {"pad_id": 0, "pad_token": " pad"}}
+    assert tokens_to_keep(content, {2}) == [0, 2] and tokens_to_keep(words, {2}) == [2]
+    trimmed = trim_tokenizer(content, [0, 2])
+    assert trimmed["model"]["vocab"] == {" pad": 0, " two": 1} and trimmed["padding"]["pad_id"] == 0
+
+
 def test_as_few_tokens_stay_as_cover_the_expected_use() -> None:
     expected = use(often=0.9, seldom=0.06, a=0.04)
     assert choose_tokens(TINY, expected, coverage=0.94) == [0, 1, 2, 3]  # single characters count, since they stay

@@ -1,5 +1,7 @@
 """What is wholly zero is cut away without a trace in the answers; other zeros are said."""
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +13,8 @@ from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.lowrank import SplitWeights
 from headway.exporter.passes.zeros import any_two_of_four, cut_zeros, is_two_of_four, zeros_left
 
+from tests.checkpoints.reweighted import make_reweighted
+from tests.support import checkpoints
 from tests.support.pass_checks import answers, largest_difference
 
 ROUNDING = 1e-5
@@ -157,6 +161,25 @@ def test_near_zeros_are_said_with_the_threshold(bert_model: ir.Model) -> None:
         set_array(weight, np.where(np.arange(len(array))[:, None] < 16, np.float32(1e-9), array))
     (sentence,) = zeros_left(read_anatomy(model))
     assert "12 % of the weights" in sentence and "below 1e-06 of the largest" in sentence
+
+
+@pytest.mark.parametrize("bounded", [True, False], ids=["near zeros", "zeros"])
+def test_what_reweighted_proximal_pruning_leaves_is_said_and_kept(bounded: bool, tmp_path: Path) -> None:
+    model = make_reweighted(tmp_path, bounded=bounded)
+    source, graph = checkpoints.same_answers(tmp_path, checkpoints.forward(model))
+    (sentence,) = source.sentences
+    weights = {n: w.detach().numpy() for n, w in model.named_parameters() if ".layer." in n and w.ndim == 2}
+    shares = [np.abs(w) < 1e-6 * np.abs(w).max() for w in weights.values()]
+    share = f"{sum(s.sum() for s in shares) / sum(s.size for s in shares):.0%}".replace("%", " %")
+    assert all(bounded == bool(w.all()) for w in weights.values())
+    if bounded:
+        said = f"{share} of the weights are not zero, but below 1e-06 of the largest of their weight matrix: kept as they are"
+    else:
+        said = f"{share} zeros, unstructured: smaller at rest, not faster"
+    assert sentence.startswith(said)
+    for name, weight in weights.items():
+        kept = constant(graph.graph.initializers[name])
+        assert kept is not None and np.array_equal(kept.T, weight)
 
 
 def test_two_of_four_along_the_inputs(bert_model: ir.Model) -> None:

@@ -16,16 +16,18 @@ from headway.exporter.source.source import open_source
 
 def state() -> dict[str, torch.Tensor]:
     parts = {"embedding": torch.nn.Embedding(30, 12), "lstm": torch.nn.LSTM(12, 8, 2, bidirectional=True)}
-    return torch.nn.ModuleDict(parts | {"out": torch.nn.Linear(16, 2)}).state_dict()
+    return torch.nn.ModuleDict(parts | {"fc": torch.nn.Linear(16, 2)}).state_dict()
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin", "student.pt"])
 @pytest.mark.parametrize("config", [None, {}, {"vocab_size": 30, "hidden_dim": 8}])
-def test_what_the_layers_are_is_said(config: dict | None, tmp_path: Path) -> None:
-    save_file(state(), tmp_path / "model.safetensors")
+def test_what_the_layers_are_is_said(config: dict | None, file: str, tmp_path: Path) -> None:
+    save = save_file if file.endswith(".safetensors") else torch.save
+    save(state(), tmp_path / file)  # type: ignore[operator]
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(SourceError, match="lstm: LSTM of 2 layers in both directions, 12 to 8 features") as caught:
-        load_reference(open_source(str(tmp_path)))
+        load_reference(open_source(str(tmp_path), allow_pickle=True))
     assert "module:callable" in str(caught.value)
 
 

@@ -1,11 +1,15 @@
 """Models of word embeddings: exported as sentence-transformers encodes, and refused where their files do not fit."""
 
 import json
+import random
+import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto
 from safetensors.torch import save_file
 
 from headway.bundle import Bundle
@@ -15,7 +19,7 @@ from headway.exporter.export import export
 from headway.exporter.recipe.recipe import make_recipe
 from headway.exporter.source.source import open_source
 
-from tests.checkpoints.word_models import make_word_model
+from tests.checkpoints.word_models import WORDS, make_word_model
 
 TEXTS = [
     "The model reads U.S. words, u.s. Apple apple.",
@@ -35,6 +39,37 @@ def test_embeddings_are_those_of_the_library(layers: list[str], tmp_path: Path) 
     assert np.abs(bundle.encode(TEXTS) - model.encode(TEXTS)).max() < 1e-5
     for text in TEXTS:
         assert np.abs(bundle.encode([text]) - model.encode([text])).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_words_and_lstms_are_trimmed_and_int8_and_answers_depend_on_no_batch(tmp_path: Path) -> None:
+    others = [f"w{i}" for i in range(3000)]
+    model = make_word_model(tmp_path / "model", ["LSTM"], words=[*WORDS, *others], size=32, hidden=24)
+    choose = random.Random(0)
+    lines = [" ".join(choose.choices([*WORDS[1:], *others[:200]], k=choose.randint(3, 20))) for _ in range(400)]
+    (tmp_path / "text.txt").write_text("\n".join(dict.fromkeys(lines)))
+    recipe = {"source": str(tmp_path / "model"), "data": str(tmp_path / "text.txt"), "max_drop": 50}
+    passes = [{"kind": "trim_vocabulary"}, {"kind": "quantize"}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = export(make_recipe("test", **recipe, passes=passes), tmp_path / "bundle")
+        phone = export(make_recipe("test", **recipe, passes=passes[1:], target="ort-mobile"), tmp_path / "phone")
+    assert made.parity.ok and phone.parity.ok
+    graph = onnx.load(tmp_path / "bundle" / "model.onnx", load_external_data=False).graph
+    assert [n.op_type for n in graph.node].count("DequantizeLinear") == 4
+    sizes = {i.name: (i.data_type, i.dims[0]) for i in graph.initializer if i.name.endswith(("_l0", "_l1", ".weight"))}
+    assert {kind for name, (kind, _) in sizes.items() if ".B_" not in name} <= {TensorProto.INT8, TensorProto.FLOAT}
+    assert all(kind == TensorProto.INT8 for name, (kind, _) in sizes.items() if ".W_" in name or ".R_" in name)
+    assert 200 < sizes["emb_layer.weight"][1] < 1000
+    bundle = Bundle.open(tmp_path / "bundle")
+    together = bundle.encode(lines[:40])
+    apart = np.concatenate([bundle.encode([line]) for line in lines[:40]])
+    assert np.abs(together - apart).max() < 1e-6
+    wanted = model.encode(lines[:40])
+    cosines = (together * wanted).sum(1) / np.linalg.norm(together, axis=1) / np.linalg.norm(wanted, axis=1)
+    assert cosines.min() > 0.99
+    reasons = json.loads((tmp_path / "phone" / "headway.json").read_text())["compression"]["left_in_float"]
+    assert sum("weights of LSTMs in every run" in reason for reason in reasons.values()) == 4
 
 
 def refusal(directory: Path) -> str:

@@ -42,6 +42,6 @@ def test_a_profile_that_cannot_be_is_named(profile: Profile, reason: str) -> Non
 
 def test_texts_that_fit_no_profile_are_counted() -> None:
     profiles = [Profile((1, 1), (8, 8), (8, 16)), Profile((1, 33), (8, 40), (8, 64))]
-    check_profiles(profiles, np.array([1, 16, 33, 64]), 64)
+    check_profiles(profiles, np.array([0, 1, 16, 33, 64]), 64)
     with pytest.raises(UsageError, match="2 of 4 texts have 17 to 32 tokens, but the profiles take 1 to 16, 33 to 64"):
         check_profiles(profiles, np.array([16, 17, 32, 33]), 64)

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import struct
+import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -11,14 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from headway.errors import SourceError
 from headway.exporter.source.checkpoints.read import all_forms
 from headway.exporter.source.source import open_source
 
 from tests.support import checkpoints
+from tests.support.refused_at_once import at_once
 from tests.support.twins import Sound
 
 READERS = [form.__name__.rpartition(".")[2] for form in all_forms()]
@@ -35,6 +39,10 @@ def sound_of(reader: str) -> Sound | None:
 SOUND = {reader: sound for reader in READERS if (sound := sound_of(reader)) is not None}
 
 HUGE = 1 << 44
+"""Numbers that no machine has memory for."""
+
+LARGE = 1 << 32
+"""Numbers that a machine may have memory for: it would give it, and take long."""
 
 
 def _headed(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -56,14 +64,14 @@ def _shape(path: Path, name: str) -> None:
     _headed(path, lambda header: header[part_of(header, name)].update(shape=[HUGE, 3]))
 
 
-def _bytes(path: Path, name: str) -> None:
+def _bytes(path: Path, name: str, claimed: int = HUGE) -> None:
     """Say of a tensor that it is larger than the file, by its shape and by its bytes."""
 
     def change(header: dict[str, Any]) -> None:
         entry = header[part_of(header, name)]
         size = (entry["data_offsets"][1] - entry["data_offsets"][0]) // max(1, math.prod(entry["shape"]))
-        entry["shape"] = [HUGE]
-        entry["data_offsets"][1] = entry["data_offsets"][0] + HUGE * size
+        entry["shape"] = [claimed]
+        entry["data_offsets"][1] = entry["data_offsets"][0] + claimed * size
 
     _headed(path, change)
 
@@ -73,7 +81,12 @@ def part_of(header: dict[str, Any], name: str) -> str:
     return name
 
 
-TWINS: dict[str, Callable[[Path, str], None]] = {"truncated": _truncated, "shape": _shape, "bytes": _bytes}
+TWINS: dict[str, Callable[[Path, str], None]] = {
+    "truncated": _truncated,
+    "shape": _shape,
+    "bytes": _bytes,
+    "bytes that there might be": lambda path, name: _bytes(path, name, LARGE),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(SOUND))
@@ -99,6 +112,21 @@ def test_headers_that_lie_are_refused_at_once(twin: str, sound: tuple[str, Path]
     directory = Path(shutil.copytree(sound[1], tmp_path / "m"))
     TWINS[twin](directory / "model.safetensors", SOUND[sound[0]].part)
     assert "model.safetensors" in checkpoints.refusal(directory)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on address space is Linux's")
+def test_a_reader_that_takes_memory_as_a_header_claims_it_is_found() -> None:
+    def read() -> None:
+        try:
+            np.empty(LARGE)
+        except MemoryError as error:
+            raise SourceError("damaged") from error
+
+    with pytest.raises(AssertionError, match=r"memory as a file claims it: .*Unable to allocate"), at_once() as refused:
+        with pytest.raises(SourceError) as caught:
+            read()
+        refused.append(caught.value)
+    np.empty(1 << 20)
 
 
 @pytest.mark.parametrize("twin", ["missing", "mixed"])

@@ -11,6 +11,8 @@ from headway.errors import TargetError
 from headway.exporter.passes.quantize import QuantizeWeights, StoreHalf
 from headway.exporter.targets.phones.torch_export import check_quantization, export_module, reason_of
 
+from tests.support.lstms import lstm
+from tests.support.one_node import model_of
 from tests.support.variants import answers, apart, feeds, rounded
 
 
@@ -84,3 +86,8 @@ def test_an_error_without_words_names_the_operator_that_it_rose_at(one_layer: ir
     with pytest.raises(AssertionError) as caught:
         elsewhere()
     assert reason_of(caught.value).endswith("elsewhere")
+
+
+def test_an_lstm_with_lengths_is_named_with_the_way_out() -> None:
+    with pytest.raises(TargetError, match=r"node 'node': torch.export cannot trace an LSTM .*use --target ort or"):
+        export_module(model_of(lstm()), 64)

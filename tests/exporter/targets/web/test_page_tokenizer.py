@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headway.errors import GateError, TargetError
+from headway.exporter.source.whitespace_tokenizer import whitespace_tokenizer
 from headway.exporter.targets.web.page_tokenizer import LINES, compare_in_javascript, ids_in_javascript
 from headway.exporter.tokenizer.check import unicode_lines
 from headway.exporter.tokenizer.reader.characters import CODES, DENSE, SPARSE
@@ -55,6 +56,30 @@ def test_every_character_there_is_has_the_ids_that_the_library_gives_it(codes: l
     characters = list(map(chr, codes))
     lines = [f"a{'b'.join(characters[i : i + 64])}1" for i in range(0, len(characters), 64)]
     assert ids_in_javascript(directory, lines, 10_000) == [e.ids for e in tokenizer.encode_batch(lines)]
+
+
+@needs_node
+def test_words_of_word_embeddings_have_the_ids_that_the_library_gives_them(tmp_path: Path) -> None:
+    words = [
+        "pad",
+        "u.s.",
+        "foo-Bar",
+        "foo-bar",
+        "Apple",
+        "apple",
+        "(a)",
+        "c#",
+        "a&b~",
+        "x|y",
+        "--",
+        "don't",
+        "\\o/",
+        "$5",
+    ]
+    tokenizer = whitespace_tokenizer(words, {"--"}, lower=False, place="here")
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
+    lines = [*words, " ".join(words), '"Apple,\tapple.\x1cAPPLE foo-Bar! (FOO-BAR)', "the #c# [a&b~] {x|y}", "", "--"]
+    assert ids_in_javascript(tmp_path, lines, 64) == [e.ids for e in tokenizer.encode_batch(lines)]
 
 
 @needs_node
