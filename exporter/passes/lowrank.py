@@ -23,10 +23,16 @@ def factors(
     the loss's gradient at the output, weights output directions. Without both it is plain SVD.
     """
     left, right = _root(inputs), _root(outputs)
-    u, s, vt = np.linalg.svd(_weighted(weight, left, right), full_matrices=False)
-    root = np.sqrt(s[:rank])
-    a = _solved(left, u[:, :rank] * root)
-    b = _solved(right, vt[:rank].T * root).T
+    weighted = _weighted(weight, left, right)
+    vectors = np.linalg.eigh(_gram(weighted))[1][:, ::-1][
+        :, :rank
+    ]  # those of the smaller side; the product needs no others
+    tall = weighted.shape[0] > weighted.shape[1]
+    a, b = (weighted @ vectors, vectors) if tall else (vectors, weighted.T @ vectors)
+    sizes = np.linalg.norm(a if tall else b, axis=0)
+    root = np.sqrt(np.maximum(sizes, 1e-8 * max(sizes.max(), 1e-30)))  # both factors get the same scale
+    a, b = (a / root, b * root) if tall else (a * root, b / root)
+    a, b = _solved(left, a), _solved(right, b).T
     return np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
 
 
@@ -35,8 +41,9 @@ def tail_energy(
 ) -> np.ndarray:
     """Return the squared error at each rank 0 … min(in, out), in the measure of `factors`."""
     weighted = _weighted(weight, _root(inputs), _root(outputs))
-    small = weighted.T @ weighted if weighted.shape[0] > weighted.shape[1] else weighted @ weighted.T
-    squares = np.maximum(np.linalg.eigvalsh(small), 0.0)  # ascending; of singular values, without their vectors
+    squares = np.maximum(
+        np.linalg.eigvalsh(_gram(weighted)), 0.0
+    )  # ascending; of singular values, without their vectors
     return np.append(np.cumsum(squares)[::-1], 0.0)
 
 
@@ -111,11 +118,22 @@ def _weighted(weight: np.ndarray, left: np.ndarray | None, right: np.ndarray | N
     return result
 
 
+def _gram(matrix: np.ndarray) -> np.ndarray:
+    """Return a matrix times its transpose, the smaller of the two products."""
+    rows, columns = matrix.shape
+    product: np.ndarray = matrix.T @ matrix if rows > columns else matrix @ matrix.T
+    return product
+
+
 def _solved(root: np.ndarray | None, values: np.ndarray) -> np.ndarray:
     """Return the inverse of a root, transposed, times `values [n, rank]`."""
     if root is None:
         return values
-    result: np.ndarray = values / root[:, None] if root.ndim == 1 else np.linalg.solve(root.T, values)
+    if root.ndim == 1:
+        return values / root[:, None]
+    from scipy.linalg import solve_triangular
+
+    result: np.ndarray = solve_triangular(root, values, lower=True, trans="T", check_finite=False)
     return result
 
 

@@ -118,7 +118,7 @@ def locate(
     if not static and not (home / "config.json").is_file():
         if has_weights(home):
             check_not_recurrent(home, weight_files(home, allow_pickle))
-        hint = hint_at(home, "*.onnx")
+        hint = hint_at(home, "*.onnx", "onnx/*.onnx")
         raise SourceError(f"{home}: no config.json, so this is not a Hugging Face model directory{hint}")
     if file is not None:
         check_file(file, allow_pickle)

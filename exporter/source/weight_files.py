@@ -34,17 +34,17 @@ def weight_files(directory: Path, allow_pickle: bool) -> tuple[Path, ...]:
         files = [directory / "model.safetensors"] if (directory / "model.safetensors").is_file() else []
     files = files or sorted(directory.glob("pytorch_model*.bin")) or _others(directory)
     if not files:
-        hint = hint_at(directory, "*.gguf")
+        hint = hint_at(directory, "*.gguf", "*.onnx", "onnx/*.onnx")
         raise SourceError(f"{directory}: no weights; expected model.safetensors (or its index and shards){hint}")
     for file in files:
         check_file(file, allow_pickle)
     return tuple(files)
 
 
-def hint_at(directory: Path, pattern: str) -> str:
+def hint_at(directory: Path, *patterns: str) -> str:
     """Return the end of a refusal that names the first file of a directory that could be given instead; empty where there is none."""
-    files = sorted(directory.glob(pattern))
-    return f"; to read {files[0].name}, give its path" if files else ""
+    files = [file for pattern in patterns for file in sorted(directory.glob(pattern))]
+    return f"; to read {files[0].relative_to(directory)}, give its path" if files else ""
 
 
 def has_weights(directory: Path) -> bool:

@@ -48,3 +48,11 @@ def test_pickles_have_to_be_allowed_and_trainers_files_do_not_count(tmp_path: Pa
     assert not has_weights(tmp_path)
     with pytest.raises(SourceError, match="no weights"):
         weight_files(tmp_path, True)
+
+
+@pytest.mark.parametrize("name", ["a.gguf", "b.onnx", "onnx/model_q4.onnx"])
+def test_without_weights_the_file_that_can_be_read_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=f"no weights.*to read {name}, give its path"):
+        weight_files(tmp_path, False)
