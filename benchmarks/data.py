@@ -138,7 +138,7 @@ def _rated(file: Path) -> list[tuple[str, str, str]]:
 
 def movies() -> dict[str, Labeled]:
     """`train`, `dev` and `test`, split by a hash of the text: the same everywhere."""
-    with zipfile.ZipFile(_package("vaderSentiment==0.5", "--no-binary", ":all:")) as outer:
+    with zipfile.ZipFile(package("vaderSentiment==0.5", "--no-binary", ":all:")) as outer:
         name = next(n for n in outer.namelist() if n.endswith("hutto_ICWSM_2014.tar.gz"))
         with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as inner:
             file = inner.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
@@ -154,7 +154,7 @@ def movies() -> dict[str, Labeled]:
 
 def news() -> News:
     """Return the rated documents and the unrated ones; a document in both is only among the rated."""
-    with zipfile.ZipFile(_package("gensim==4.4.0")) as archive:
+    with zipfile.ZipFile(package("gensim==4.4.0")) as archive:
         folder = "gensim/test/test_data"
         texts = archive.read(f"{folder}/lee.cor").decode("latin-1").strip().splitlines()
         raw = archive.read(f"{folder}/similarities0-1.txt").decode("utf-8")
@@ -201,7 +201,7 @@ def _npm(name: str, version: str) -> Path:
     return file
 
 
-def _package(requirement: str, *options: str) -> Path:
+def package(requirement: str, *options: str) -> Path:
     """Return the file of a published package, downloaded once."""
     folder = CACHE / requirement.replace("==", "-")
     found = sorted(folder.glob("*")) if folder.is_dir() else []

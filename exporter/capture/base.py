@@ -10,6 +10,7 @@ import onnx_ir as ir
 from ...errors import SourceError
 from ...text import Text
 from ..source.source import Source
+from .onnx_distance import Distance
 
 Axes = tuple[int | str, ...]
 """The axes of an output: "batch", "choices", "sequence", or a size that does not change."""
@@ -85,3 +86,10 @@ class Captured:
     """Whether equal layers were repeated from one trace."""
     axes: Mapping[str, Axes] = field(default_factory=dict)
     """Outputs' axes as running the source shows them, where the graph's own names are not relied on."""
+
+
+@runtime_checkable
+class RoundsMore(Protocol):
+    """A reference without roundings that the source does at run time. `distance` is how far the source itself is; None without any."""
+
+    distance: Distance | None

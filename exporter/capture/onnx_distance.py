@@ -69,11 +69,18 @@ class Distance:
     def words(self) -> str:
         """Return what was left out, and how far the source itself is, to be said after the name of the runtime."""
         without = f", on the {self.kind} without {' and '.join(self.left_out)}"
+        return f"{without}; {self._how_far()}" if self.rows or not self.runs else without
+
+    def sentence(self) -> str:
+        """Return what the artifact leaves out, and how far the source itself is, for people who export it."""
+        return f"{' and '.join(self.left_out)} is left out; {self._how_far()}"
+
+    def _how_far(self) -> str:
         if not self.runs:
-            return f"{without}; the {self.kind} itself needs operators that ONNX Runtime does not have for CPUs"
+            return f"the {self.kind} itself needs operators that ONNX Runtime does not have for CPUs"
         if not self.rows:
-            return without
+            return f"how far the {self.kind} itself is from that was not measured"
         return (
-            f"{without}; the {self.kind} itself differs from that by up to {self.furthest:.2g} where its largest output is "
+            f"the {self.kind} itself differs from that by up to {self.furthest:.2g} where its largest output is "
             f"{self.largest:.2g} (cosine {self.cosine:.4f}, the same largest entry in {100 * self.agreeing / self.rows:.1f} % of rows)"
         )

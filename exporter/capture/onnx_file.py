@@ -110,13 +110,13 @@ class OnnxReference:
         self.tokens = SourceTokens(source)
         self._session: onnxruntime.InferenceSession | None = None
         self._own: onnxruntime.InferenceSession | None = None
-        self._distance: Distance | None = None
+        self.distance: Distance | None = None
 
     @property
     def judge(self) -> str:
         """The library, its version and what it runs."""
         runtime = f"onnxruntime {onnxruntime.__version__}, without graph optimization"
-        return f"{runtime}{self._distance.words()}" if self._distance is not None else runtime
+        return f"{runtime}{self.distance.words()}" if self.distance is not None else runtime
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
@@ -130,7 +130,7 @@ class OnnxReference:
             else:
                 self._own = self._open_own()
                 self._session = self._open_graph(reading.model)
-                self._distance = Distance(reading.rounded, runs=self._own is not None)
+                self.distance = Distance(reading.rounded, runs=self._own is not None)
         return self._session
 
     def _open_own(self) -> onnxruntime.InferenceSession | None:
@@ -161,9 +161,9 @@ class OnnxReference:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the file's outputs by name. SourceError where it does not run on these inputs."""
         outputs = self._answer(self.session, feeds)
-        if self._own is not None and self._distance is not None:
-            self._distance.add(feeds, self._answer(self._own, feeds), outputs)
-            self._distance.check(self.path)
+        if self._own is not None and self.distance is not None:
+            self.distance.add(feeds, self._answer(self._own, feeds), outputs)
+            self.distance.check(self.path)
         return outputs
 
     def _answer(self, session: onnxruntime.InferenceSession, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

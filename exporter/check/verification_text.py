@@ -15,7 +15,7 @@ from ...json_file import read_json
 from ...manifest import Side
 from ...multi_vector import side_feeds
 from ...text import Text, TextEncoder
-from ..capture.base import NotRunError, Reference, TwoSided
+from ..capture.base import NotRunError, Reference, RoundsMore, TwoSided
 from ..source.source import Source
 from .parity import Case, make_cases
 
@@ -124,7 +124,8 @@ def pads_left(directory: Path) -> bool:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a source answers: the cases that it has answers to, those, and a sentence for each case that its own code refuses."""
+    """What a source answers: the cases that it has answers to, those, and sentences: on each case that its own code refuses, and on
+    what it rounds and the artifact does not."""
 
     cases: list[Case]
     outputs: list[dict[str, np.ndarray]]
@@ -151,6 +152,8 @@ def answers(reference: Reference, cases: Sequence[Case]) -> Answered:
             if len(refused) * 2 > len(cases):
                 raise refused[0][1] from error
     told = tuple(f"not compared on {case.name!r}, since {error}" for case, error in refused)
+    if isinstance(reference, RoundsMore) and reference.distance is not None:
+        told = (*told, reference.distance.sentence())
     return Answered(taken, outputs, told)
 
 

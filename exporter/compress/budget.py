@@ -131,8 +131,13 @@ def at_other_lengths(job: Job) -> list[dict[str, Any]]:
     longest = job.encoder.info.max_length
     shapes = [(c.batch, c.length) for c in DEFAULT_CASES if c.length is not None and c.length <= longest]
     job.given.step("latency at other lengths", of=0)
-    timings = job.given.stopwatch.time_at(job.outcome.model, shapes)
-    return [
-        {"shape": list(shape), "latency_ratio": t.ratio, "interval": [t.low, t.high]}
-        for shape, t in zip(shapes, timings, strict=True)
-    ]
+
+    def make() -> list[dict[str, Any]]:
+        timings = job.given.stopwatch.time_at(job.outcome.model, shapes)
+        return [
+            {"shape": list(shape), "latency_ratio": t.ratio, "interval": [t.low, t.high]}
+            for shape, t in zip(shapes, timings, strict=True)
+        ]
+
+    made: list[dict[str, Any]] = job.given.work.values("timing", job.timing_key(job.outcome.model, shapes), make)
+    return made

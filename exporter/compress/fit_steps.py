@@ -21,7 +21,7 @@ from .fit import MOST, NEAR, Tools, Unreachable, fit, follow, rounds_for
 from .job import Changes, Job
 from .latency import measure_table
 from .latency_table import LatencyTable
-from .memory import learn, remember, repaired, timed
+from .memory import learn, remember, repaired
 from .samples import MOST_TOKENS
 from .search import CutPlan
 from .work import digest_of_batches, digest_of_model, key_of
@@ -81,13 +81,13 @@ def _by_latency(job: Job, spec: FitSpec) -> tuple[Tools, float, float]:
     """
     given, model = job.given, job.outcome.model
     given.step("latency of the whole model", of=0)
-    whole = timed(job, as_deployed(job, model, spec))
+    whole, _ = job.timed(as_deployed(job, model, spec))
     table = measure_table(model, given.stopwatch.workload, given.target.spec, on_level=given.step)
     job.learned.table = table
     scale = table.full / whole.ratio  # of latency ratios to the source
 
     def measure(candidate: ir.Model) -> float:
-        return timed(job, as_deployed(job, candidate, spec)).ratio * scale
+        return job.timed(as_deployed(job, candidate, spec))[0].ratio * scale
 
     return tools_for(job, table, measure), table.full, goal_ms(job, spec) / given.stopwatch.source_ms * scale
 
@@ -175,7 +175,7 @@ def _out_of_reach(job: Job, spec: FitSpec, error: Unreachable, whole: float) -> 
     if spec.flops is not None:
         return f"{spec.flops:g} of the operations cannot be met: {error}"
     stopwatch = job.given.stopwatch
-    now = stopwatch.source_ms * timed(job, as_deployed(job, job.outcome.model, spec)).ratio
+    now = stopwatch.source_ms * job.timed(as_deployed(job, job.outcome.model, spec))[0].ratio
     closest = min(error.closest * now / whole, now)
     return (
         f"the budget of {goal_ms(job, spec):.2f} ms cannot be met on {stopwatch.workload}: the fastest that was built takes "

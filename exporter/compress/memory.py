@@ -1,11 +1,10 @@
-"""Remember in the work folder what a job learns: evidence, orders, repairs, trainings and latencies. Imports torch.
+"""Remember in the work folder what a job learns: evidence, orders, repairs and trainings. Imports torch.
 
 A name is the digest of all that a thing depends on: the model's nodes and weights, the calibration data, and what is asked. So what
 is recalled equals what would be made.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,6 @@ from .job import Job
 from .recover import Recovery
 from .repair import repair
 from .search import Remember
-from .stopwatch import Timing
 from .work import digest_of_model, key_of
 
 _ERROR = "error of "
@@ -114,18 +112,6 @@ def recovered(job: Job, model: ir.Model, asked: Any, train: Callable[[ir.Model],
             set_array(model.graph.initializers[name], array)
     losses = [(float(at), float(loss)) for at, loss in found[f"{_DONE}losses"]]
     return Recovery(losses, int(found[f"{_DONE}texts"]), float(found[f"{_DONE}seconds"]))
-
-
-def timed(job: Job, model: ir.Model) -> Timing:
-    """Return the latency of a model beside the source's, which is taken once for each model on each machine."""
-    workload, target = job.given.stopwatch.workload, job.given.target.spec
-
-    def make() -> dict[str, float]:
-        return asdict(job.given.stopwatch.time(model)[0])
-
-    about = job.given.stopwatch.about()
-    digests = [job.given.stopwatch.source_digest, digest_of_model(model)]
-    return Timing(**job.given.work.values("timing", key_of(about, asdict(workload), asdict(target), digests), make))
 
 
 def _tensors(model: ir.Model) -> dict[str, object]:

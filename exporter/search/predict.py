@@ -5,7 +5,6 @@ import onnx_ir as ir
 from ..compress.budget import as_deployed
 from ..compress.job import Job
 from ..compress.latency_table import LatencyTable
-from ..compress.memory import timed
 from ..graph.anatomy import Block, FeedForward, read_anatomy
 from ..graph.parts import AttentionPart
 from ..recipe.pass_specs import FitSpec
@@ -48,7 +47,7 @@ def scheme_factor(job: Job) -> float:
     """
     spec = next(one for one in job.given.recipe.passes if isinstance(one, FitSpec))
     deployed = as_deployed(job, job.outcome.model, spec)
-    return timed(job, deployed).ratio if deployed is not job.outcome.model else 1.0
+    return job.timed(deployed)[0].ratio if deployed is not job.outcome.model else 1.0
 
 
 def with_float_blocks(factor: float, left: int, blocks: int) -> float:

@@ -23,6 +23,9 @@ def test_real_positions_alone_count() -> None:
         f", on the file without its rounding; the file itself differs from that by up to 0.25 where its largest output is 2 "
         f"(cosine {distance.cosine:.4f}, the same largest entry in 100.0 % of rows)"
     )
+    assert distance.sentence() == distance.words().replace(
+        ", on the file without its rounding", "its rounding is left out"
+    )
 
 
 def test_outputs_of_other_shapes_and_numbers_that_are_not_finite_do_not_count() -> None:
@@ -50,4 +53,7 @@ def test_a_graph_that_computes_something_else_is_refused() -> None:
 def test_what_cannot_be_measured_is_said() -> None:
     assert Distance(["its rounding"]).words() == ", on the file without its rounding"
     assert Distance(["its rounding"], "module").words() == ", on the module without its rounding"
+    assert Distance(["its rounding"]).sentence() == (
+        "its rounding is left out; how far the file itself is from that was not measured"
+    )
     assert Distance(["its rounding"], runs=False).words().endswith("that ONNX Runtime does not have for CPUs")

@@ -9,6 +9,8 @@ from onnx import helper
 
 from headway.errors import SourceError
 from headway.exporter.capture.onnx_file import OnnxReference
+from headway.exporter.check.parity import Case
+from headway.exporter.check.verification_text import answers
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import Source
@@ -52,3 +54,7 @@ def test_a_file_that_rounds_activations_is_measured_beside_what_is_read_of_it(tm
     feeds = {"input_ids": np.array([[0, 1]]), "attention_mask": np.ones((1, 2), np.int64)}
     assert np.allclose(reference.run(feeds)["y"].ravel(), [1.2, 2.0])
     assert "the file itself differs from that by up to 0.2 where its largest output is 2 " in reference.judge
+    [sentence] = answers(reference, [Case("one", feeds)]).sentences
+    assert sentence.startswith(
+        "the rounding of activations elsewhere than in front of matmuls is left out; the file itself differs"
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from headway.exporter.compress import memory
 from headway.exporter.compress.job import Job
-from headway.exporter.compress.memory import learn, recovered, remember, repaired, timed
+from headway.exporter.compress.memory import learn, recovered, remember, repaired
 from headway.exporter.compress.recover import Recovery
 from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
@@ -84,8 +84,8 @@ def test_orders_and_latencies_are_kept_by_model(begin: Callable[..., Job], monke
     assert not np.array_equal(
         remember(job, cut(job))("order a", lambda: {"order": np.zeros(3)})["order"], made["order"]
     )
-    timing = timed(job, job.outcome.model)
+    timing = job.timed(job.outcome.model)
     monkeypatch.setattr(type(job.given.stopwatch), "time", lambda *_: pytest.fail("timed again"))
-    assert timed(job, job.outcome.model) == timing and read_anatomy(job.outcome.model)
+    assert job.timed(job.outcome.model) == timing and read_anatomy(job.outcome.model)
     with pytest.raises(pytest.fail.Exception):
-        timed(job, cut(job))
+        job.timed(cut(job))
