@@ -306,6 +306,11 @@ def run(name: str, speedups: Sequence[float], minutes: float, *, again: bool = F
     with tempfile.TemporaryDirectory() as scratch:
         bench = prepare(name, Path(scratch))
         print(bench.seconds, str(bench.workload), flush=True)
+        before = kept(f"compression-{name}").get("machine", machine())
+        if before["cpu"] != machine()["cpu"]:
+            raise SystemExit(
+                f"the rows that are kept were measured on {before['cpu']}: move the file away to measure all here"
+            )
         result: dict[str, object] = kept(f"compression-{name}") or {
             "task": name,
             "metric": bench.task.metric,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+_LAST = 1e300
+"""The cost of what cannot be told, as of evidence with NaN: it goes last."""
 DAMPING = 1e-2
 """Added to the diagonal of H, as a fraction of its mean."""
 
@@ -56,7 +58,7 @@ def removal_order(
     loss = [0.0]
     while len(order) < units:  # in place: rows of what is gone are zero, and one on the diagonal
         step = min(at_once, units - len(order))
-        scores = _scores(w, inverse, unit).masked_fill(gone, torch.inf)
+        scores = _scores(w, inverse, unit).nan_to_num(nan=_LAST).masked_fill(gone, torch.inf)
         picked = torch.topk(scores, step, largest=False).indices.sort().values
         columns = (picked[:, None] * unit + torch.arange(unit)).reshape(-1)
         gain = torch.linalg.solve(inverse[columns][:, columns], torch.cat([w[columns], inverse[columns]], dim=1))

@@ -175,6 +175,11 @@ class Stopwatch:
         self._target = target if isinstance(target, OrtTarget) else OrtTarget()
         build_model(source.clone(), folder / _BASELINE)
 
+    @property
+    def target(self) -> OrtTarget:
+        """What models are lowered for and opened by, with its kernels and its type of weights."""
+        return self._target
+
     def for_target(self, target: Target) -> Self:
         """Return a stopwatch with the same source for models of another target, as of one with other kernels."""
         other = copy(self)

@@ -32,7 +32,7 @@ T = TypeVar("T")
 LIMIT_BYTES = 8 * 2**30
 """What was used least recently goes where a folder holds more than this."""
 
-_VERSION = 1
+_VERSION = 2
 _DAMAGE = (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)
 
 

@@ -24,9 +24,8 @@ def factors(
     """
     left, right = _root(inputs), _root(outputs)
     weighted = _weighted(weight, left, right)
-    vectors = np.linalg.eigh(_gram(weighted))[1][:, ::-1][
-        :, :rank
-    ]  # those of the smaller side; the product needs no others
+    # the eigenvectors of the smaller side; the product needs no others
+    vectors = np.linalg.eigh(_gram(weighted))[1][:, ::-1][:, :rank]
     tall = weighted.shape[0] > weighted.shape[1]
     a, b = (weighted @ vectors, vectors) if tall else (vectors, weighted.T @ vectors)
     sizes = np.linalg.norm(a if tall else b, axis=0)
@@ -41,9 +40,8 @@ def tail_energy(
 ) -> np.ndarray:
     """Return the squared error at each rank 0 … min(in, out), in the measure of `factors`."""
     weighted = _weighted(weight, _root(inputs), _root(outputs))
-    squares = np.maximum(
-        np.linalg.eigvalsh(_gram(weighted)), 0.0
-    )  # ascending; of singular values, without their vectors
+    # of singular values, without their vectors; ascending
+    squares = np.maximum(np.linalg.eigvalsh(_gram(weighted)), 0.0)
     return np.append(np.cumsum(squares)[::-1], 0.0)
 
 

@@ -61,6 +61,8 @@ def plot_curve(rows: Sequence[Mapping[str, Any]], metric: str, path: Path) -> No
 
 def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
     """Plot the loss of the recovery over time, with its running mean."""
+    from matplotlib.ticker import LogFormatter
+
     figure, axes = new_figure(6, 3)
     minutes = [s / 60 for s, _ in losses]
     values = [v for _, v in losses]
@@ -71,6 +73,8 @@ def plot_losses(losses: Sequence[tuple[float, float]], path: Path) -> None:
         smooth.append(running)
     axes.plot(minutes, smooth, color=COLORS[0])
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())  # the default one writes formulas, which are not drawn
+    axes.yaxis.set_minor_formatter(LogFormatter())
     axes.set_xlabel("minutes")
     axes.set_ylabel("loss")
     save_figure(figure, path)

@@ -95,3 +95,9 @@ def test_inputs_that_are_constant_but_for_rounding() -> None:
     inputs = np.outer(mean, mean).astype(np.float32) * (1 - 1e-4)
     removal = removal_order(np.ones((12, 3), np.float32), inputs, mean, np.eye(3))
     assert sorted(removal.order) == list(range(12)) and np.isfinite(removal.loss).all()
+
+
+def test_what_cannot_be_told_goes_last_and_once() -> None:
+    weight = np.array([[1.0], [np.nan], [3.0], [2.0]])
+    removal = removal_order(weight, np.eye(4), None, np.eye(1), at_once=1)
+    assert removal.order.tolist() == [0, 3, 2, 1]

@@ -16,6 +16,7 @@ from tests.checkpoints.block_pruned import make_compiled
 from tests.checkpoints.gated_factors import make_gated
 from tests.checkpoints.gated_heads import make_gates
 from tests.checkpoints.pruned_heads import make_pruned
+from tests.checkpoints.pruned_masks import make_masked, two_of_four
 from tests.checkpoints.tiny_bert import make_tiny_bert
 from tests.support import models
 
@@ -88,3 +89,19 @@ def test_a_further_cut_and_int8(row: str, tmp_path: Path) -> None:
     assert [s["name"] for s in stages] == ["source", "fit", "quantize"]
     assert stages[1]["nbytes"] < stages[0]["nbytes"] and stages[2]["nbytes"] < stages[1]["nbytes"]
     assert next(iter(Bundle.open(tmp_path / "bundle")(["the model", "a text"]).values())).shape[0] == 2
+
+
+@pytest.mark.slow
+def test_two_of_four_reaches_the_plan_of_an_engine(tmp_path: Path) -> None:
+    """Zeros that a checkpoint's masks leave are recognized, kept, and the engine is told of them; other zeros are not."""
+    for name, prune_layer in (("pruned", two_of_four), ("unstructured", None)):
+        make_masked(tmp_path / name, 0.5, prune_layer=prune_layer)
+        recipe = make_recipe("test", source=str(tmp_path / name), target="tensorrt", engine={"plan": True})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = export(recipe, tmp_path / f"{name}-out")
+        said = " ".join(str(one.message) for one in caught)
+        plan, command = ((made.path / file).read_text(encoding="utf-8") for file in ("plan.json", "build.sh"))
+        is_sparse = name == "pruned"
+        assert ("at most two of four along the inputs" in said) is is_sparse
+        assert json.loads(plan)["settings"]["sparse"] is is_sparse and ("--sparsity=enable" in command) is is_sparse

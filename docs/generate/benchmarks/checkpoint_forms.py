@@ -47,6 +47,23 @@ def _row(name: str, row: dict[str, Any]) -> list[str]:
     ]
 
 
+def published() -> str:
+    """Return what became of compressed models that others published."""
+    rows = read("real-files")["rows"]
+    line, _ = sources("real-files", [row["machine"] for row in rows.values()])
+    cells = []
+    for package, row in rows.items():
+        if "refused" in row:
+            cells.append([f"`{package}`", row["form"], f"refused: {markdown.sentence(row['refused'])}", "", ""])
+            continue
+        sizes = " / ".join(markdown.megabytes(row["bytes"][which]) for which in ("artifact", "source"))
+        parity = "; ".join(f"{o['name']}: {o['max_abs']:.1e} ({o['cosine']:.6f})" for o in row["outputs"])
+        said = markdown.sentence("; ".join(row["sentences"])) or "exported as it is"
+        cells.append([f"`{package}`", row["form"], said, sizes, parity])
+    head = ["package", "what it is", "what Headway said", "artifact / source, MB", "largest difference (cosine)"]
+    return markdown.join(markdown.table(head, cells), line)
+
+
 def stacks() -> str:
     """Return what became of compressed checkpoints that were taken further, and below it the reasons of refusals."""
     rows = read("stacked-forms")["rows"]

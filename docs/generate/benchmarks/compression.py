@@ -15,6 +15,7 @@ _TASKS = {
     "movies": "movie sentences: accuracy, %",
     "news": "news similarity: Pearson × 100",
     "sts": "rated pairs: Pearson × 100",
+    "sts-mpnet": "rated pairs, all-mpnet-base-v2: Pearson × 100",
     "wnut17": "named entities: F1, %",
 }
 
@@ -74,6 +75,11 @@ def news() -> str:
 def rated_pairs() -> str:
     """Return the table of sentences whose similarity people have rated."""
     return table("sts")
+
+
+def rated_pairs_of_a_large_model() -> str:
+    """Return the same table of a model of BERT-base's size."""
+    return table("sts-mpnet")
 
 
 def named_entities() -> str:

@@ -106,10 +106,10 @@ def _kinds(gguf: Gguf, values: Mapping[str, Any], tokens: list[str]) -> list[int
     kinds = _list(gguf, values, "token_type") or [_USUAL] * len(tokens)
     if len(kinds) != len(tokens):
         raise SourceError(f"{gguf.path}: {len(kinds)} kinds for {len(tokens)} tokens: download it again")
-    wrong = next((kind for kind in kinds if type(kind) is not int or not 1 <= kind <= 6), None)
+    wrong = next((kind for kind in kinds if type(kind) is not int or not 0 <= kind <= 6), None)
     if wrong is not None:
         raise SourceError(
-            f"{gguf.path}: {_PREFIX}token_type has {str(wrong)[:40]}, and 1 to 6 are expected: download it again"
+            f"{gguf.path}: {_PREFIX}token_type has {str(wrong)[:40]}, and 0 to 6 are expected: download it again"
         )
     return kinds
 

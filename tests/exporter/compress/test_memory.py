@@ -1,6 +1,7 @@
 """What a job learns is recalled equal to what it would be, by another job as well, and never for another model or text."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from headway.exporter.graph.anatomy import read_anatomy
 from headway.exporter.graph.edit import constant
 from headway.exporter.passes.cuts import set_array
 from headway.exporter.passes.neurons import RemoveNeurons
+from headway.exporter.targets.ort.target import OrtTarget
 
 
 def forbid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +91,6 @@ def test_orders_and_latencies_are_kept_by_model(begin: Callable[..., Job], monke
     assert job.timed(job.outcome.model) == timing and read_anatomy(job.outcome.model)
     with pytest.raises(pytest.fail.Exception):
         job.timed(cut(job))
+    custom = job.given.stopwatch.for_target(OrtTarget(kernels="custom"))
+    with pytest.raises(pytest.fail.Exception):
+        replace(job, given=replace(job.given, stopwatch=custom)).timed(job.outcome.model)

@@ -100,3 +100,21 @@ def test_nothing_is_removed_from_a_model_without_blocks(spec: Any) -> None:
     job: Any = SimpleNamespace(outcome=SimpleNamespace(), anatomy=SimpleNamespace(blocks=()))
     with pytest.raises(UsageError, match=f"{spec.kind}: the model has no blocks of attention"):
         steps.run_pass(job, spec)
+
+
+def test_an_embedding_is_split_without_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reached(Exception):
+        """The pass itself was called."""
+
+    def made(*_: Any) -> Any:
+        raise Reached
+
+    monkeypatch.setattr(steps, "function_of", lambda _: made)
+    model = SimpleNamespace(clone=lambda: None)
+    job: Any = SimpleNamespace(
+        outcome=SimpleNamespace(stages=[None], model=model),
+        anatomy=SimpleNamespace(blocks=()),
+        given=SimpleNamespace(step=str),
+    )
+    with pytest.raises(Reached):
+        steps.run_pass(job, SplitSpec(keep=0.5, embedding_rank=8))

@@ -85,7 +85,7 @@ def test_tokens_kept_free_are_not_found_in_texts(tmp_path: Path) -> None:
         (WORDS | {"tokens": WORDS["tokens"][:2]}, r"has no \[CLS\]"),
         (WORDS | {"token_type": [1]}, "1 kinds for 6 tokens"),
         (WORDS | {"mask_token_id": 99}, "mask_token_id = 99 is none of 6"),
-        (WORDS | {"token_type": [1, 1, 129, 1, 1, 1]}, "token_type has 129, and 1 to 6"),
+        (WORDS | {"token_type": [1, 1, 129, 1, 1, 1]}, "token_type has 129, and 0 to 6"),
         (BYTES | {"token_type": [1]}, f"1 kinds for {len(BYTES['tokens'])} tokens"),
         (BYTES | {"merges": 5}, "merges = 5: a list is expected"),
         (BYTES | {"add_bos_token": True, "bos_token_id": None}, "asks for a bos_token, which is ''"),
