@@ -303,15 +303,15 @@ def jobs(bench: Bench, speedups: Sequence[float], minutes: float) -> dict[str, C
 
 def run(name: str, speedups: Sequence[float], minutes: float, *, again: bool = False) -> dict[str, object]:
     """All methods at all speed-ups. Each row is saved when it is made, and is not made again but Headway's with `again`."""
+    before = kept(f"compression-{name}")
+    if before and before["machine"]["cpu"] != machine()["cpu"]:
+        raise SystemExit(
+            f"the rows that are kept were measured on {before['machine']['cpu']}: move the file away to measure all here"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         bench = prepare(name, Path(scratch))
         print(bench.seconds, str(bench.workload), flush=True)
-        before = kept(f"compression-{name}").get("machine", machine())
-        if before["cpu"] != machine()["cpu"]:
-            raise SystemExit(
-                f"the rows that are kept were measured on {before['cpu']}: move the file away to measure all here"
-            )
-        result: dict[str, object] = kept(f"compression-{name}") or {
+        result: dict[str, object] = before or {
             "task": name,
             "metric": bench.task.metric,
             "title": bench.task.title,

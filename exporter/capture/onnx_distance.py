@@ -73,7 +73,8 @@ class Distance:
 
     def sentence(self) -> str:
         """Return what the artifact leaves out, and how far the source itself is, for people who export it."""
-        return f"{' and '.join(self.left_out)} is left out; {self._how_far()}"
+        verb = "is" if len(self.left_out) == 1 else "are"
+        return f"{' and '.join(self.left_out)} {verb} left out; {self._how_far()}"
 
     def _how_far(self) -> str:
         if not self.runs:

@@ -124,8 +124,10 @@ def pads_left(directory: Path) -> bool:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a source answers: the cases that it has answers to, those, and sentences: on each case that its own code refuses, and on
-    what it rounds and the artifact does not."""
+    """What a source answers: the cases that it has answers to, and those answers.
+
+    `sentences` name each case that its own code refuses, and what it rounds and the artifact does not.
+    """
 
     cases: list[Case]
     outputs: list[dict[str, np.ndarray]]

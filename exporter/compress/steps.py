@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import Any
 
 from ...errors import UsageError
-from ..recipe.pass_specs import SplitSpec
 from ..recipe.passes import PASSES, PassBase
 from .job import Changes, Job
 
@@ -21,8 +20,7 @@ _SAME = 0.98
 def run_pass(job: Job, spec: PassBase) -> None:
     """Make one pass of the recipe, and measure what it did. UsageError where it removes from a model that has no blocks."""
     entry, outcome = PASSES[spec.kind], job.outcome
-    of_embeddings = isinstance(spec, SplitSpec) and spec.embedding_rank is not None
-    if spec.role == "remove" and not job.anatomy.blocks and not of_embeddings:
+    if spec.needs_blocks and not job.anatomy.blocks:
         raise UsageError(
             f"{spec.kind}: the model has no blocks of attention and feed-forward layers, and only those are cut: leave the pass out, and "
             "ask for `quantize` or `trim_vocabulary`"

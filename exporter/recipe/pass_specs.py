@@ -35,6 +35,11 @@ class PassBase(StrictModel):
         return self.role not in ("repair", "recover")
 
     @property
+    def needs_blocks(self) -> bool:
+        """Whether the pass has nothing to do in a model without blocks."""
+        return self.role == "remove"
+
+    @property
     def needs_latency(self) -> bool:
         """Whether the pass measures the latency of the model."""
         return False
@@ -234,6 +239,11 @@ class SplitSpec(PassBase):
     ranks: dict[str, int] | None = Field(
         default=None, description="Ranks by weight, as an earlier run decided them; nothing is decided then."
     )
+
+    @property
+    def needs_blocks(self) -> bool:
+        """Whether the pass splits weights of blocks alone, and no embedding."""
+        return self.embedding_rank is None
 
 
 class TrimVocabularySpec(PassBase):

@@ -34,15 +34,22 @@ class Row:
 
 @dataclass(frozen=True)
 class BarChart:
-    """Rows from top to bottom over an axis with a `label`; `reference` is a value that is marked by a line."""
+    """Rows from top to bottom over an axis with a `label`; `reference` is a value that is marked by a line.
+
+    Raises ValueError where there is no bar.
+    """
 
     title: str
     rows: Sequence[Row]
     label: str
     reference: float | None = None
 
+    def __post_init__(self) -> None:
+        if not any(row.bars for row in self.rows):
+            raise ValueError(f"{self.title}: there is no bar")
+
     def svg(self) -> str:
-        """Return the drawing. Raises ValueError where there is no bar."""
+        """Return the drawing."""
         rows, reference = self.rows, self.reference
         values = [v for row in rows for bar in row.bars for v in (bar.begin, bar.end, *(bar.interval or ()))]
         longest = max(min(len(row.name), _MOST_LETTERS) for row in rows)

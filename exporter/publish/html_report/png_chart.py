@@ -10,11 +10,7 @@ from .xy_chart import XyChart
 
 
 def write_png(chart: XyChart | BarChart, title: str, legend: Sequence[str], path: Path) -> None:
-    """Draw a chart with matplotlib. `legend` names its colors, in their order; one alone is not named.
-
-    Raises ValueError where there is nothing to draw, as the chart's `svg` does.
-    """
-    chart.svg()
+    """Draw a chart with matplotlib. `legend` names its colors, in their order; one alone is not named."""
     if isinstance(chart, BarChart):
         bars = sum(len(row.bars) for row in chart.rows)
         figure, axes = new_figure(7, 1.1 + 0.2 * bars + 0.1 * len(chart.rows))

@@ -37,7 +37,10 @@ class Series:
 
 @dataclass(frozen=True)
 class XyChart:
-    """Series over two axes. `front` is a line through points in the order given, drawn behind them."""
+    """Series over two axes. `front` is a line through points in the order given, drawn behind them.
+
+    Raises ValueError where no series has a point.
+    """
 
     title: str
     series: Sequence[Series]
@@ -48,8 +51,12 @@ class XyChart:
     y_zero: bool = False
     front: Sequence[tuple[float, float]] = ()
 
+    def __post_init__(self) -> None:
+        if not any(one.points for one in self.series):
+            raise ValueError(f"{self.title}: there is no point")
+
     def svg(self) -> str:
-        """Return the drawing. Raises ValueError where no series has a point."""
+        """Return the drawing."""
         points = [point for one in self.series for point in one.points]
         xs = [x for p in points for x in (p.x, *(p.x_interval or ()))]
         ys = [y for p in points for y in (p.y, *(p.y_interval or ()))]

@@ -19,7 +19,7 @@ from ....json_file import read_any_json, read_json
 from ..checkpoints.integers import Integers, IntegerWeight, cut_rows
 from ..checkpoints.state import StoredTensor
 from ..checkpoints.stored import Stored
-from .wordpiece import BESIDE, wordpiece
+from .wordpiece import BESIDE, vocabulary_lines, wordpiece
 
 FILE = "model.bin"
 _VERSIONS = (4, 5, 6)
@@ -350,11 +350,6 @@ def _shares(rows: int, count: int) -> list[Callable[[Any], Any]]:
     return [partial(cut_rows, begin=i * size, end=(i + 1) * size) for i in range(count)]
 
 
-def _lines(path: Path) -> list[str]:
-    """Return a token for each line. Tokens may hold what Unicode takes for the end of one."""
-    return [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")]
-
-
 def _without_padding(pieces: list[str]) -> list[str]:
     """Return the tokens without those that CTranslate2 appends for rows of the embedding that have none: no text has them."""
     match = re.fullmatch(r"<extra_id_(\d{1,6})>", pieces[-1]) if pieces else None
@@ -369,7 +364,7 @@ def _vocabulary(directory: Path) -> tuple[Path | None, list[str]]:
     if path is None:
         return None, []
     try:
-        pieces = read_any_json(path) if path.suffix == ".json" else _lines(path)
+        pieces = read_any_json(path) if path.suffix == ".json" else vocabulary_lines(path)
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 text ({error}); copy it again") from error
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):

@@ -12,6 +12,7 @@ from ..sentence_modules import MODULES
 from .ctranslate2 import FILE, is_ctranslate2, read_ctranslate2
 from .gguf import read_gguf
 from .gguf_models import read_model
+from .wordpiece import vocabulary_lines
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -50,18 +51,17 @@ def find_format(path: Path) -> tuple[Path, Stored] | None:
 def _check_beside(home: Path, stored: Stored) -> None:
     """Refuse a tokenizer by which ids are other tokens than the model's own file says."""
     path = next(home / name for name in _TOKENIZERS if (home / name).is_file())
-    for piece, index in _vocabulary(path):
+    for piece, index in _pieces_of(path):
         if not stored.has_token(index, piece):
             raise SourceError(
                 f"{path}: its token {index} is {piece!r}, and {stored.file} has another one there: copy the tokenizer of this model here"
             )
 
 
-def _vocabulary(path: Path) -> list[tuple[str, int]]:
+def _pieces_of(path: Path) -> list[tuple[str, int]]:
     """Return the pieces and ids of a tokenizer's file; none where it holds them in another way."""
     if path.suffix == ".txt":
-        lines = path.read_bytes().decode("utf-8", "replace").removesuffix("\n").split("\n")
-        return [(line.removesuffix("\r"), index) for index, line in enumerate(lines)]
+        return [(line, index) for index, line in enumerate(vocabulary_lines(path, errors="replace"))]
     model = read_json(path).get("model")
     pieces = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(pieces, list):  # of Unigram, each with its score

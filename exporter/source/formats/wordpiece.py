@@ -69,6 +69,16 @@ def wordpiece(
     return tokenizer
 
 
+def vocabulary_lines(path: Path, errors: str = "strict") -> list[str]:
+    """Return a token for each line of a file. Tokens may hold what Unicode takes for the end of one.
+
+    `errors` says what becomes of bytes that are no UTF-8, as of `bytes.decode`.
+    """
+    return [
+        line.removesuffix("\r") for line in path.read_bytes().decode("utf-8", errors).removesuffix("\n").split("\n")
+    ]
+
+
 def in_brackets(piece: str) -> bool:
     """Return whether a piece is written as BERT's special tokens are."""
     return piece.startswith("[") and piece.endswith("]")

@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from headway.errors import SourceError
-from headway.exporter.source.formats.find_format import _vocabulary, find_format
+from headway.exporter.source.formats.find_format import _pieces_of, find_format
 
 from tests.checkpoints.ctranslate2_files import bert_variables, write_model
 from tests.checkpoints.gguf_files import bert_metadata, bert_tensors, pieces_of, write_gguf
@@ -78,7 +78,7 @@ def write_vocabulary(path: Path, pieces: list[str]) -> None:
 def test_a_vocabulary_in_any_form_is_read_or_left_to_its_library(model: Any, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
     is_unigram = isinstance(model, dict) and bool(model["vocab"])
-    assert _vocabulary(tmp_path / "tokenizer.json") == ([("<s>", 0), ("a", 1)] if is_unigram else [])
+    assert _pieces_of(tmp_path / "tokenizer.json") == ([("<s>", 0), ("a", 1)] if is_unigram else [])
 
 
 def test_other_directories_are_none(bert: Path) -> None:
