@@ -8,14 +8,15 @@ from itertools import islice
 import numpy as np
 
 from ..errors import HeadwayWarning, UsageError
+from ..text import Text
 
 MOST_UNKNOWN, MANY_UNKNOWN = 0.25, 0.05
 """Fractions of unknown tokens above which text is refused, or warned about. Text of the right language has well below 1 %."""
 
 _AT_ONCE = 256
 
-Encode = Callable[[Sequence[str], int | None], dict[str, np.ndarray]]
-"""Texts and a limit in tokens, or None → int64 `[texts, sequence]` by input name, as `TextEncoder` returns them."""
+Encode = Callable[[Sequence[Text], int | None], dict[str, np.ndarray]]
+"""Texts or pairs and a limit in tokens, or None → int64 `[texts, sequence]` by input name, as `TextEncoder` returns them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Batch:
         return self.feeds["attention_mask"].astype(bool)
 
 
-def token_lengths(encode: Encode, lines: Sequence[str], longest: int) -> np.ndarray:
+def token_lengths(encode: Encode, lines: Sequence[Text], longest: int) -> np.ndarray:
     """Return the number of tokens of each text, special ones included, at most `longest`: int64 `[texts]`."""
     starts = range(0, len(lines), _AT_ONCE)
     parts = [encode(lines[i : i + _AT_ONCE], longest)["attention_mask"].sum(axis=1) for i in starts]
@@ -54,7 +55,7 @@ def draw(lengths: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
     return rng.permutation(ordered[rng.integers(edges[:-1], edges[1:])])
 
 
-def stream_batches(encode: Encode, lines: Iterable[str], longest: int, size: int = 64) -> Iterator[Batch]:
+def stream_batches(encode: Encode, lines: Iterable[Text], longest: int, size: int = 64) -> Iterator[Batch]:
     """Yield all texts in their order, `size` at a time: memory does not grow with their number."""
     start = 0
     for part in _groups(lines, size):
@@ -62,7 +63,7 @@ def stream_batches(encode: Encode, lines: Iterable[str], longest: int, size: int
         start += len(part)
 
 
-def _groups(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+def _groups(lines: Iterable[Text], size: int) -> Iterator[list[Text]]:
     source = iter(lines)
     while part := list(islice(source, size)):
         yield part
@@ -70,7 +71,7 @@ def _groups(lines: Iterable[str], size: int) -> Iterator[list[str]]:
 
 def make_batches(
     encode: Encode,
-    lines: Sequence[str],
+    lines: Sequence[Text],
     *,
     longest: int,
     samples: int | None = None,

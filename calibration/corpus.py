@@ -1,11 +1,9 @@
 """Read text to calibrate, check and measure on: the built-in lines, or the user's file."""
 
-import csv
 import hashlib
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,16 +15,17 @@ import numpy as np
 from ..bulk.text_column import text_column
 from ..errors import UsageError
 from ..tasks import Scoring
-from .labels import LABELS, columns_of, parse_labels
+from ..text import Text
+from .labels import LABELS, columns_of, parse_labels, parse_relevance
+from .tables import Table, open_table, readable
+from .text_pairs import Reading, read_pairs
 
 FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
-_TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
-_OTHER_TABLES = {".json": ".jsonl, one object a line", ".tsv": ".csv, with commas"}
-"""Formats that are refused: read as plain text, their syntax and labels would pass for text."""
 
 _MEAN_LOG_LENGTH, _SPREAD = 3.2, 0.55
 """Short production text (queries, reviews, tickets): log-normal, median 24.5 tokens, mean 28.5, a 95th percentile of 61."""
 
+_DIVIDER = "\x1f"
 
 Given = TypeVar("Given", Path, Sequence[Path])
 
@@ -91,23 +90,32 @@ def read_labeled(
 
 @dataclass(frozen=True)
 class TextFile:
-    """The texts of one file, each once, and their labels where it has some: what `read_labeled` returns. `name` tells it from others."""
+    """The texts or pairs of one file, each once, and their labels where it has some. `name` tells it from others.
+
+    `queries`: where pairs are queries with several texts each, the number of each pair's query, int64 `[texts]`.
+    """
 
     name: str
-    texts: list[str]
+    texts: Sequence[Text]
     labels: np.ndarray | None = None
+    queries: np.ndarray | None = None
 
 
 def read_files(
-    paths: Sequence[Path], classes: Mapping[str, int], column: str | None = None, scoring: Scoring | None = None
+    paths: Sequence[Path],
+    classes: Mapping[str, int],
+    column: str | None = None,
+    scoring: Scoring | None = None,
+    reading: Reading | None = None,
 ) -> list[TextFile]:
     """Return the texts and labels of several files, each as `read_labeled` returns them.
 
-    Raises UsageError as it does, where a file is given twice, and where some have labels and others have none.
+    `reading` says how tables of two texts a row are read, unless `column` names one of them; without it they are refused.
+    Raises UsageError as `read_labeled` does, where a file is given twice, and where some have labels and others have none.
     """
     check_distinct(paths)
     files = [
-        TextFile(name, *read_labeled(path, classes, column, scoring))
+        _read_file(name, path, classes, column, scoring, reading)
         for name, path in zip(short_names(paths), paths, strict=True)
     ]
     with_labels = [path for path, file in zip(paths, files, strict=True) if file.labels is not None]
@@ -119,9 +127,36 @@ def read_files(
     return files
 
 
+def _read_file(
+    name: str,
+    path: Path,
+    classes: Mapping[str, int],
+    column: str | None,
+    scoring: Scoring | None,
+    reading: Reading | None,
+) -> TextFile:
+    labels = columns_of(scoring) if classes else ()
+    table = read_pairs(path, reading, labels) if reading is not None and column is None else None
+    if table is None:
+        return TextFile(name, *read_labeled(path, classes, column, scoring))
+    if reading == "parts":
+        return TextFile(name, table.parts)
+    if table.labels is None:
+        return TextFile(name, table.pairs, queries=table.queries)
+    if table.queries is not None and scoring is not None and scoring.kind == "value":
+        return TextFile(name, table.pairs, parse_relevance(path, table.labels), table.queries)
+    return TextFile(name, table.pairs, parse_labels(path, table.labels, classes, scoring), table.queries)
+
+
 def texts_of(files: Sequence[TextFile]) -> list[str]:
-    """Return the texts of all files in their order, each once."""
-    return list(dict.fromkeys(text for file in files for text in file.texts))
+    """Return the texts of all files in their order, each once; of pairs, both texts by themselves."""
+    return parts_of([text for file in files for text in file.texts])
+
+
+def parts_of(texts: Sequence[Text]) -> list[str]:
+    """Return single texts, and those of pairs by themselves, each once, without blank ones."""
+    parts = ((text,) if isinstance(text, str) else text for text in texts)
+    return list(dict.fromkeys(text for several in parts for text in several if text))
 
 
 def check_distinct(paths: Sequence[Path]) -> None:
@@ -169,61 +204,19 @@ def _clean_or_refuse(path: Path, lines: Iterable[str]) -> list[str]:
     return cleaned
 
 
-def read_columns(path: Path, wanted: Mapping[str, Sequence[str]]) -> dict[str, list[object]]:
-    """Return columns of a table by the names in `wanted`, each the first of its possible names that the table has.
-
-    Raises UsageError naming what is there where one is missing, and where the file is no table or holds no row.
-    """
-    if not (path.is_dir() or path.suffix.lower() in _TABLES):
-        raise UsageError(
-            f"{path}: plain text has no columns; give a table with {', '.join(wanted)}: csv, jsonl or parquet"
-        )
-    with _readable(path):
-        table = _arrow(path) if path.is_dir() or path.suffix.lower() == ".parquet" else _rows(path)
-        if not table.count:
-            raise UsageError(f"{path}: holds no text")
-        names = {key: next((n for n in possible if n in table.names), None) for key, possible in wanted.items()}
-        missing = [key for key, name in names.items() if name is None]
-        if missing:
-            raise UsageError(f"{path}: has no column {', '.join(missing)}; found {', '.join(table.names)}")
-        return {key: table.values(name) for key, name in names.items() if name is not None}
-
-
 def _read(path: Path, column: str | None, label_names: Sequence[str] = LABELS) -> tuple[list[str], list[object] | None]:
     """Return all texts of a source unchanged, and their labels where it has some."""
-    suffix = path.suffix.lower()
-    if suffix in _OTHER_TABLES and not path.is_dir():
-        raise UsageError(f"{path}: {suffix} is not read; save it as {_OTHER_TABLES[suffix]}")
-    with _readable(path):
-        if str(path) == "-" or not (path.is_dir() or suffix in _TABLES):
-            if column is not None:
-                raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
-            return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8-sig").splitlines(), None
-        return _of_table(
-            path, _arrow(path) if path.is_dir() or suffix == ".parquet" else _rows(path), column, label_names
-        )
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what fails while a file is read into a UsageError that names it."""
-    kind = "datasets directory" if path.is_dir() else path.suffix.lower().lstrip(".") or "text"
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        # The files that describe a datasets directory hold something else.
-        raise UsageError(
-            f"{path}: not a {kind} that can be read ({type(error).__name__}: {error}): write it again"
-        ) from error
-    except (ValueError, RecursionError, csv.Error, NotImplementedError) as error:
-        # pyarrow's errors are ValueErrors too.
-        raise UsageError(f"{path}: cannot be read as {kind} in UTF-8 ({error})") from error
+    table = open_table(path)
+    with readable(path):
+        if table is not None:
+            return _of_table(path, table, column, label_names)
+        if column is not None:
+            raise UsageError(f"{path}: plain text has no columns, so {column!r} cannot be read from it")
+        return list(_stdin()) if str(path) == "-" else path.read_text(encoding="utf-8-sig").splitlines(), None
 
 
 def _of_table(
-    path: Path, table: "_Table", column: str | None, label_names: Sequence[str]
+    path: Path, table: Table, column: str | None, label_names: Sequence[str]
 ) -> tuple[list[str], list[object] | None]:
     if not table.count:
         return [], None
@@ -238,88 +231,6 @@ def _of_table(
     return ["" if v is None else str(v) for v in values], table.values(label) if label is not None else None
 
 
-@dataclass(frozen=True)
-class _Table:
-    """`names` of all columns, `texts` of those with strings, the number of rows, and the values of a column by name."""
-
-    names: list[str]
-    texts: list[str]
-    count: int
-    values: Callable[[str], list[object]]
-
-
-def _rows(path: Path) -> _Table:
-    is_csv = path.suffix.lower() == ".csv"
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        read = csv.DictReader(file, strict=True) if is_csv else (json.loads(x) for x in file if x.strip())
-        rows: list[dict[str, object]] = list(read)
-    if not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{path}: every line must be an object with named fields")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if is_csv:
-        _check_columns(path, rows, names)
-    strings = [n for n in names if any(isinstance(row.get(n), str) for row in rows)]
-    return _Table(names, strings, len(rows), lambda name: [row.get(name) for row in rows])
-
-
-def _check_columns(path: Path, rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> None:
-    """Raise UsageError where unquoted commas would cut texts, or another separator leaves everything in one column."""
-    if None in names:
-        number = next(i for i, row in enumerate(rows) if None in row)
-        raise UsageError(f"{path}: row {number + 1} has more fields than the header; put texts with commas in quotes")
-    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise UsageError(f"{path}: the header {names[0]!r} is one column; columns are separated by commas")
-
-
-def _arrow(path: Path) -> _Table:
-    """Open a parquet file, or the Arrow files of a folder; only the columns asked for are ever read."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{path}: reading it needs pyarrow, which is not installed: pip install 'headway[data]'"
-        ) from error
-    if path.is_dir():
-        files = _arrow_files(path)
-        with pa.memory_map(str(files[0])) as source, pa.ipc.open_stream(source) as stream:
-            schema = stream.schema
-    else:
-        schema = pq.read_schema(path)
-
-    def table(columns: list[str]) -> pa.Table:
-        if not path.is_dir():
-            return pq.read_table(path, columns=columns)
-        parts = []
-        for file in files:
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                parts += [pa.Table.from_batches([b]).select(columns) for b in stream]
-        return pa.concat_tables(parts) if parts else schema.empty_table().select(columns)
-
-    def is_text(kind: pa.DataType) -> bool:
-        if pa.types.is_dictionary(kind):  # as categories are stored
-            kind = kind.value_type
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-    strings = [f.name for f in schema if is_text(f.type)]
-    count = len(table(strings[:1] or schema.names[:1]))
-    return _Table(list(schema.names), strings, count, lambda name: table([name]).column(name).to_pylist())
-
-
-def _arrow_files(path: Path) -> list[Path]:
-    """Return the data files of a folder of `datasets`, in their order."""
-    splits = path / "dataset_dict.json"
-    if splits.is_file():
-        names = json.loads(splits.read_text(encoding="utf-8"))["splits"]
-        if len(names) > 1 and "train" not in names:
-            raise UsageError(f"{path}: which split? Found {', '.join(names)}; name one, as {path / names[0]}")
-        path = path / ("train" if "train" in names else names[0])
-    state = path / "state.json"
-    if not state.is_file():
-        raise UsageError(f"{path}: not a folder that `save_to_disk` of datasets wrote (it has no state.json)")
-    return [path / f["filename"] for f in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
-
-
 @cache
 def _stdin() -> tuple[str, ...]:
     """Read standard input, which can be read only once."""
@@ -332,8 +243,9 @@ def _clean(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(stripped for line in lines if (stripped := line.strip())))
 
 
-def fingerprint(lines: Sequence[str]) -> str:
-    """Return the sha256 of the lines in their order."""
+def fingerprint(texts: Sequence[Text]) -> str:
+    """Return the sha256 of the texts in their order, one a line; those of a pair are divided by a character that no text file has."""
+    lines = (text if isinstance(text, str) else _DIVIDER.join(text) for text in texts)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

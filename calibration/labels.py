@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..tasks import SINGLE_LABEL, Scoring
+from .text_pairs import numbers_of
 
 LABELS = ("label", "labels", "class", "target")
 """Columns that labels are read from, the first of them that is there."""
@@ -45,6 +46,16 @@ def parse_labels(
         low, high = _RANGES.get((scoring or SINGLE_LABEL).activation, (-math.inf, math.inf))
         rows = [_values(path, label, max(len(classes), 1), low, high) for label in labels]
     return np.array(rows, np.float32)
+
+
+def parse_relevance(path: Path, labels: Sequence[object]) -> np.ndarray:
+    """Return how well texts answer their queries, float32 `[texts, 1]`, on any scale from 0. UsageError where one is no such number."""
+    numbers = numbers_of(path, labels)
+    if (numbers < 0).any():
+        raise UsageError(
+            f"{path}: a relevance is {numbers.min():g}; give numbers from 0, for texts that answer nothing"
+        )
+    return numbers.astype(np.float32)[:, None]
 
 
 def _check_complete(path: Path, labels: Sequence[object]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..calibration.corpus import TextFile, builtin_lines, fingerprint_of, read_files, required, texts_of
+from ..calibration.corpus import TextFile, builtin_lines, fingerprint_of, required, texts_of
 from ..errors import GateError, HeadwayWarning, UsageError
 from ..manifest import Manifest, logit_columns
 from ..scratch import scratch
@@ -24,8 +24,9 @@ from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
 from .compress.job import Clock, Job, Step, as_function, begin_job, summarize, write_plots
-from .compress.samples import class_names, divide_files
+from .compress.samples import divide_files
 from .compress.source_integers import hold_for_target, kind_of_answers, read_as_floats, with_integers
+from .compress.source_texts import read_source_texts
 from .compress.steps import run_pass
 from .compress.stopwatch import Stopwatch
 from .compress.vocabulary_steps import check_scripts_of
@@ -180,19 +181,15 @@ class Built:
 def read_text(recipe: Recipe, source: Source) -> list[TextFile]:
     """Return the texts of each file, and for passes the labels that come with them."""
     if not recipe.passes:
-        return read_files(recipe.files, {}, recipe.column) or [TextFile("built-in text", builtin_lines())]
-    files = _read_labeled(recipe, source)
+        given = read_source_texts(source, recipe.files, recipe.column, labels=False)
+        return given or [TextFile("built-in text", builtin_lines())]
+    files = read_source_texts(source, recipe.files, recipe.column)
     if source.task == "multiple-choice":
         raise UsageError("multiple-choice models are exported, but not compressed yet")
     # What is refused here would be refused anyway, but after minutes of tracing and measuring.
     divide_files(files, recipe.calibration, choosing=recipe.chooses)
     check_scripts_of(source, recipe.passes)
     return files
-
-
-def _read_labeled(recipe: Recipe, source: Source) -> list[TextFile]:
-    files = required(recipe.files, "compression")
-    return read_files(files, class_names(source.config), recipe.column, scoring_of(source))
 
 
 def _build(flow: Flow, *, every_layer: bool = False) -> Built:
@@ -330,7 +327,10 @@ def begin_passes(flow: Flow, graph: SourceGraph, identity: Future[str], folder: 
     graph.empty_rows = parity.empty_rows
     files, source_fingerprint = flow.files, identity.result()
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
-        files, source_fingerprint = _read_labeled(recipe, graph.source), graph.source.fingerprint
+        files, source_fingerprint = (
+            read_source_texts(graph.source, recipe.files, recipe.column),
+            graph.source.fingerprint,
+        )
     flow.step("measure the source")
     return begin_job(
         recipe,

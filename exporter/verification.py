@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundle import Bundle
-from ..calibration.corpus import builtin_lines, check_column, read_files, texts_of
+from ..calibration.corpus import builtin_lines, check_column, texts_of
 from ..errors import HeadwayWarning, SourceError
 from ..manifest import Manifest, check_files
 from ..opening import Checksums, check_padding, check_tensors, open_one
@@ -20,8 +20,9 @@ from .check.parity import Parity, compare
 from .check.verification_text import answers, verification_cases
 from .compress.job import as_function
 from .compress.quality import Judge
-from .compress.samples import class_names, divide_files
+from .compress.samples import divide_files
 from .compress.source_integers import kind_of_answers
+from .compress.source_texts import read_source_texts
 from .recipe.recipe import RECIPE_FILE, Recipe, check_code, find_adapters, find_data, find_named, read_recipe
 from .source.scoring import scoring_of
 from .source.source import Source, open_source
@@ -105,7 +106,7 @@ def verify_bundle(
     on_step("run the source on text")
     if bundle.manifest.compression is not None:
         return _verify_compressed(bundle, source, reference, recipe, data, column)
-    files = read_files(data, {}, column) if data else read_files(recipe.files, {}, recipe.column)
+    files = read_source_texts(source, data or recipe.files, column if data else recipe.column, labels=False)
     lines = texts_of(files) if files else builtin_lines()
     cases = verification_cases(encoder, lines, source, path)
     answered = answers(reference, cases)
@@ -187,7 +188,7 @@ def _verify_compressed(
     assert bundle.manifest.compression is not None
     scoring = scoring_of(source)
     column = column if data else recipe.column
-    files = read_files(data or recipe.files, class_names(source.config), column, scoring)
+    files = read_source_texts(source, data or recipe.files, column)
     held_out = files if data else divide_files(files, recipe.calibration).judge
     with scratch() as folder:
         encoder = source_encoder(source, Path(folder))

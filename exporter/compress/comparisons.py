@@ -8,7 +8,8 @@ import numpy as np
 from ...tasks import THRESHOLD, Scoring, softmax
 from .answers import Rows, joined, matched
 from .figures import Statistic, combined, concordance, constant, correlation, f1, mean, pair_correlation, value_of
-from .neighbors import late_similarities, ndcg, neighbors, products, rank_correlation, similarities
+from .neighbors import late_similarities, neighbors, products, rank_correlation, similarities
+from .rankings import K, first_stays, mean_of_queries, ndcg_of_order
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ def compare_output(
     scoring: Scoring | None,
     kept_tokens: Sequence[int] | None,
     task: str | None = None,
+    queries: np.ndarray | None = None,
 ) -> Comparison:
     """Compare one output for `texts` texts, given by batches. Embeddings are compared by the function that their `task` scores by.
 
-    `kept_tokens` are the old ids of a trimmed vocabulary, for logits that have a column for each token.
+    `kept_tokens` are the old ids of a trimmed vocabulary, for logits that have a column for each token. `queries [texts]` are the
+    numbers of the queries that texts are scored for, where a reranker orders several of one.
     """
     if kept_tokens is not None and wanted[0].values.shape[1] != given[0].values.shape[1]:
         wanted = [Rows(w.kind, w.values[:, list(kept_tokens)], w.owners) for w in wanted]
@@ -61,7 +64,7 @@ def compare_output(
         owners = np.concatenate([rows.owners for rows in wanted])
         return _embeddings(*(late_similarities(joined(side), owners, texts) for side in (wanted, given)))
     if name == "logits" and kind == "text" and scoring is not None and scoring.kind != "single-label":
-        return _scores(joined(wanted), joined(given), scoring)
+        return _scores(joined(wanted), joined(given), scoring, queries)
     if name.endswith("logits") and columns > 1:
         return _classes(pairs, texts)
     if name.endswith("logits"):
@@ -103,7 +106,7 @@ def _embeddings(a: np.ndarray, b: np.ndarray) -> Comparison:
     return Comparison("correlation of similarities", pair_correlation(a, b), others, meaning)
 
 
-def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring) -> Comparison:
+def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring, queries: np.ndarray | None = None) -> Comparison:
     """Compare logits `[texts, labels]` of which several may hold, or that are values."""
     right, chosen = scoring.scores(wanted), scoring.scores(given)
     difference = float(np.abs(right - chosen).mean())
@@ -120,10 +123,21 @@ def _scores(wanted: np.ndarray, given: np.ndarray, scoring: Scoring) -> Comparis
             return Comparison("F1 of the source's labels", f1(decided[1], decided[0]), tuple(others), meaning)
     elif scoring.activation == "tanh":
         wanted, given = right, chosen
+    alike = combined([concordance(w, g) for w, g in zip(wanted.T, given.T, strict=True)])
     if scoring.kind == "value" and right.shape[1] == 1 and len(right) > 1:
-        others.append(Companion("nDCG@10 of the source's order", 100.0 * ndcg(right[:, 0], chosen[:, 0])))
-    columns = [concordance(w, g) for w, g in zip(wanted.T, given.T, strict=True)]
-    return Comparison("concordance of scores", combined(columns), tuple(others), meaning)
+        order = f"nDCG@{K} of the source's order"
+        if queries is not None and (ranked := mean_of_queries(ndcg_of_order, right[:, 0], chosen[:, 0], queries)):
+            others.append(Companion("concordance of scores", 100.0 * value_of(alike, len(right))))
+            return Comparison(order, ranked, tuple(others), _first_texts(right[:, 0], chosen[:, 0], queries))
+        others.append(Companion(order, 100.0 * ndcg_of_order(right[:, 0], chosen[:, 0])))
+    return Comparison("concordance of scores", alike, tuple(others), meaning)
+
+
+def _first_texts(wanted: np.ndarray, given: np.ndarray, queries: np.ndarray) -> str:
+    """Say how many queries get another first text; the arguments are `[texts]`."""
+    stays = mean_of_queries(first_stays, wanted, given, queries)
+    changed = 1.0 - value_of(stays, len(queries)) if stays is not None else 0.0
+    return f"For {100 * changed:.1f} % of the queries another text comes first than by the source."
 
 
 def _classes(pairs: Sequence[tuple[Rows, Rows]], texts: int) -> Comparison:

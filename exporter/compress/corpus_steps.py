@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...calibration.corpus import parts_of
 from ...calibration.corpus_shards import Corpus, open_corpus
 from ...calibration.observe import Observations
 from ...calibration.session import Session, save_up_to
@@ -29,7 +30,7 @@ def observe_corpus(job: Job, values: Sequence[str], *, histograms: bool) -> Obse
     """
     given, settings = job.given, job.given.recipe.calibration
     held_out = [*given.quality.texts, *(given.choice.texts if given.choice is not None else [])]
-    corpus = open_corpus(settings.shards, given.recipe.column, left_out=held_out)
+    corpus = open_corpus(settings.shards, given.recipe.column, left_out=parts_of(held_out))
     rows = next((found for number in range(len(corpus.shards)) if (found := corpus.texts(number))), None)
     if rows is None:
         raise UsageError(f"{settings.shards[0]}: holds no text but what is held out to judge by")

@@ -13,7 +13,7 @@ from ...calibration.batches import Batch, make_batches
 from ...calibration.corpus import TextFile, fingerprint_of
 from ...errors import UsageError
 from ...tasks import Scoring
-from ...text import TextEncoder
+from ...text import Text, TextEncoder
 from ..graph.anatomy import Anatomy, read_anatomy
 from ..graph.quantized import is_quantized
 from ..graph.torch_graph import TorchGraph
@@ -101,10 +101,10 @@ class Given:
     target: Target
     source_fingerprint: str
     text_fingerprint: str
-    learned_from: list[str]
+    learned_from: list[Text]
     labels: np.ndarray | None
     scoring: Scoring | None
-    texts: list[str]
+    texts: list[Text]
     quality: Judge
     choice: Judge | None
     stopwatch: Stopwatch

@@ -57,22 +57,6 @@ def late_similarities(vectors: np.ndarray, owners: np.ndarray, texts: int) -> np
     return (found + found.T) / 2
 
 
-def ndcg(wanted: np.ndarray, given: np.ndarray) -> float:
-    """Return the normalized discounted cumulative gain of the order by `given [texts]`, 1 for that of the source.
-
-    The gain of a text is the source's score `wanted`, scaled from 0 for the lowest to 1 for the highest; the first 10 of the order count.
-    """
-    spread = float(wanted.max() - wanted.min())
-    if spread == 0:
-        return 1.0
-    gains = (wanted - wanted.min()) / spread
-    discounts = 1 / np.log2(np.arange(2, min(NEIGHBORS, len(gains)) + 2))
-    found, best = (
-        gains[np.argsort(-scores, kind="stable")[: len(discounts)]] @ discounts for scores in (given, wanted)
-    )
-    return float(found / best)
-
-
 def rank_correlation(wanted: np.ndarray, given: np.ndarray) -> float:
     """Return Spearman's correlation of the similarities of all pairs of texts, of two matrices `[texts, texts]`."""
     upper = np.triu_indices(len(wanted), 1)

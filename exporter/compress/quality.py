@@ -9,10 +9,12 @@ from ...calibration.batches import Encode
 from ...calibration.corpus import TextFile
 from ...errors import SourceError, UsageError
 from ...tasks import THRESHOLD, Scoring, read_outputs
+from ...text import Text
 from .agreement import Agreement, Judged
 from .answers import Rows, joined, passed_through, read_rows
 from .comparisons import Comparison, compare_output, together, whole_answers
 from .figures import Statistic, combined, constant, correlation, f1, mean, value_of
+from .rankings import K, mean_of_queries, ndcg
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 _BATCH = 32
@@ -24,19 +26,22 @@ class Quality:
     """Held-out texts of a file, and the source's answers to them. Figures are points, from 0 to 100.
 
     With `labels` the figure is accuracy for class numbers `[texts]`, the F1 score of all decisions where several labels may
-    hold, and the correlation for values. Without, it is agreement with the source, of which the source itself has 100: equal
-    classes for logits, or the logit of the one class that the source gives to all; for several labels the F1 score of the source's
-    decisions; for values their concordance; for embeddings the Pearson correlation of all pairwise similarities, by the function that
-    the task scores by (the mean cosine of one or two texts); for token embeddings the mean cosine. Only outputs that `task` reads
-    count, and none that is but an input. `scoring` says how logits are read; `name` is that of the file.
+    hold, and the correlation for values; for values that order the texts of `queries [texts]` it is nDCG@10.
+
+    Without, it is agreement with the source, of which the source itself has 100: equal classes for logits, or the logit of the one
+    class that the source gives to all; for several labels the F1 score of the source's decisions; for values their concordance, or
+    nDCG@10 of the source's order; for embeddings the Pearson correlation of all pairwise similarities, by the function that the task
+    scores by (the mean cosine of one or two texts); for token embeddings the mean cosine. Only outputs that `task` reads count, and
+    none that is but an input. `scoring` says how logits are read; `name` is that of the file.
     """
 
-    texts: list[str]
+    texts: Sequence[Text]
     longest: int
     labels: np.ndarray | None = None
     scoring: Scoring | None = None
     task: str | None = None
     name: str = ""
+    queries: np.ndarray | None = None
     _wanted: dict[str, list[Rows]] = field(default_factory=dict, repr=False)
     _source: Statistic = field(default=constant(100.0), repr=False)
 
@@ -47,6 +52,8 @@ class Quality:
             return "agreement with the source"
         if self.scoring is not None and self.scoring.kind == "multi-label":
             return "F1"
+        if self._ranks:
+            return f"nDCG@{K}"
         return "correlation with the labels" if self._has_values else "accuracy"
 
     @property
@@ -60,6 +67,13 @@ class Quality:
         if self.scoring is None or self.labels is None or self.scoring.kind != "value":
             return False
         return self.scoring.activation != "sigmoid" or not np.isin(self.labels, (0, 1)).all()
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether the model is a reranker, and its texts are several of one query."""
+        if self.queries is None or self.scoring is None or self.scoring.kind != "value":
+            return False
+        return len(np.unique(self.queries)) < len(self.queries)
 
     def learn(self, run: Run, encode: Encode) -> None:
         """Keep the source's answers. SourceError where there is none to judge by, UsageError where all are the same."""
@@ -111,7 +125,8 @@ class Quality:
             yield first, encode(self.texts[first : first + _BATCH], self.longest)
 
     def _compare(self, name: str, given: list[Rows], kept_tokens: Sequence[int] | None) -> Comparison:
-        return compare_output(name, self._wanted[name], given, len(self.texts), self.scoring, kept_tokens, self.task)
+        count, queries = len(self.texts), self.queries
+        return compare_output(name, self._wanted[name], given, count, self.scoring, kept_tokens, self.task, queries)
 
     def _against_labels(self, logits: np.ndarray) -> Statistic:
         """Return the points of logits `[texts, columns]` by the labels."""
@@ -119,6 +134,10 @@ class Quality:
         if self.scoring is None or self.scoring.kind == "single-label":
             return combined([mean((logits.argmax(axis=-1) == self.labels).astype(np.float64))], [100.0])
         scores, wanted = self.scoring.scores(logits), self.labels.reshape(logits.shape)
+        if self._ranks and self.queries is not None:
+            ranked = mean_of_queries(ndcg, wanted[:, 0], scores[:, 0], self.queries)
+            assert ranked is not None, "some query has several texts"
+            return combined([ranked], [100.0])
         decided = [x >= THRESHOLD for x in (scores, wanted)]
         if self.scoring.kind == "multi-label":
             return combined([f1(*decided)], [100.0])
@@ -149,7 +168,7 @@ class Judge:
         encode: Encode,
     ) -> "Judge":
         """Return the judge by held-out texts, which `run`, the source, has answered."""
-        qualities = tuple(Quality(f.texts, longest, f.labels, scoring, task, f.name) for f in files)
+        qualities = tuple(Quality(f.texts, longest, f.labels, scoring, task, f.name, f.queries) for f in files)
         for quality in qualities:
             quality.learn(run, encode)
         return cls(qualities)
@@ -160,7 +179,7 @@ class Judge:
         return self.files[0].metric
 
     @property
-    def texts(self) -> list[str]:
+    def texts(self) -> list[Text]:
         """All texts, each once."""
         return list(dict.fromkeys(text for quality in self.files for text in quality.texts))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...scratch import scratch
-from ...text import TextEncoder
+from ...text import Text, TextEncoder
 from ..passes.token_use import estimate, scripts_of
 from ..passes.vocabulary import (
     COVERAGE,
@@ -106,7 +106,7 @@ def trim_vocabulary(job: Job, spec: TrimVocabularySpec) -> Changes:
 
 
 def _difference(
-    whole: TextEncoder, trimmed: TextEncoder, kept_tokens: Sequence[int], texts: Sequence[str]
+    whole: TextEncoder, trimmed: TextEncoder, kept_tokens: Sequence[int], texts: Sequence[Text]
 ) -> tuple[float, float, float]:
     """Return the share of tokens that are kept, of texts whose tokens are others, and how many more tokens there are."""
     old = [e.ids for e in whole.encode(texts)]

@@ -14,6 +14,7 @@ from ...calibration.batches import Batch, make_batches
 from ...errors import TargetError
 from ...manifest import Manifest
 from ...runners.base import Runner
+from ...text import Text as TextOrPair
 from ...text import TextEncoder
 from ..graph.anatomy import Anatomy
 
@@ -55,7 +56,7 @@ class Text:
     """
 
     encoder: TextEncoder
-    lines: Sequence[str]
+    lines: Sequence[TextOrPair]
     choices: int = 0
     most_tokens: int = 8192
 

@@ -1,6 +1,5 @@
 """Read labeled data as a model's task asks for it, and score a model and its source on the same texts."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ...calibration.corpus import read_columns, read_labeled
+from ...calibration.corpus import read_labeled
+from ...calibration.tables import read_columns
+from ...calibration.text_pairs import FIRST, QUERY, RELEVANCE, SCORE, SECOND, TEXTS, as_list, numbers_of
 from ...errors import UsageError
 from ...tasks import THRESHOLD, Scoring, best_answer, best_of
 from ...text import Text, TextEncoder
 from ..compress.figures import Statistic, combined, correlation, f1, mean
+from ..compress.rankings import K, ndcg
 from .metrics import (
-    K,
     Metric,
     accuracy,
     binary_f1,
@@ -22,19 +23,12 @@ from .metrics import (
     entity_f1,
     exact_match,
     macro_f1,
-    ndcg,
     recall,
     reciprocal_rank,
     span_f1,
     spearman,
 )
 
-_FIRST = ("sentence1", "text1", "text_a", "question1", "premise")
-_SECOND = ("sentence2", "text2", "text_b", "question2", "hypothesis")
-_SCORE = ("score", "scores", "similarity", "label")
-_QUERY = ("query", "question")
-_TEXTS = ("texts", "documents", "passages", "candidates")
-_RELEVANCE = ("relevance", "labels", "label", "scores")
 _TOKENS = ("tokens", "words")
 _TAGS = ("tags", "ner_tags", "labels", "label")
 _LONGEST_ANSWER = 30
@@ -116,7 +110,7 @@ def read_gold(path: Path, task: str, labels: Mapping[str, str], scoring: Scoring
     """Return the labeled texts of a file for a task. UsageError says what is missing, and which columns the task needs."""
 
     def embedded() -> Labeled:
-        return _ranked(path, cross=False) if _has(path, query=_QUERY, texts=_TEXTS) else _rated(path)
+        return _ranked(path, cross=False) if _has(path, query=QUERY, texts=TEXTS) else _rated(path)
 
     readers: dict[str, Callable[[], Labeled]] = {
         "text-classification": lambda: _classified(path, labels, scoring, column),
@@ -146,9 +140,9 @@ def _columns(path: Path, needed: str, **wanted: Sequence[str]) -> dict[str, list
 
 
 def _classified(path: Path, labels: Mapping[str, str], scoring: Scoring | None, column: str | None) -> Labeled:
-    if scoring is not None and scoring.kind == "value" and _has(path, query=_QUERY, texts=_TEXTS):
+    if scoring is not None and scoring.kind == "value" and _has(path, query=QUERY, texts=TEXTS):
         return _ranked(path, cross=True)
-    if scoring is not None and scoring.kind == "value" and _has(path, first=_FIRST, second=_SECOND):
+    if scoring is not None and scoring.kind == "value" and _has(path, first=FIRST, second=SECOND):
         return _rated(path, cross=True)
     classes = {name: int(number) for number, name in labels.items()}
     texts, gold = read_labeled(path, classes, column, scoring)
@@ -233,14 +227,7 @@ def _tag(path: Path, tag: object, labels: Mapping[str, str]) -> str:
 
 
 def _list(path: Path, row: int, value: object, needed: str) -> list[Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.startswith("[") else value.split()
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: row {row} is no list ({error}); quality on labels needs {needed}") from error
-    if not isinstance(value, list):
-        raise UsageError(f"{path}: row {row} holds a {type(value).__name__}; quality on labels needs {needed}")
-    return value
+    return as_list(path, row, value, f"what quality on labels needs: {needed}")
 
 
 def _answered(path: Path) -> Labeled:
@@ -264,9 +251,9 @@ def _answered(path: Path) -> Labeled:
 
 def _rated(path: Path, *, cross: bool = False) -> Labeled:
     needed = "columns `sentence1`, `sentence2` and `score`, or `query`, `texts` and `relevance`"
-    read = _columns(path, needed, sentence1=_FIRST, sentence2=_SECOND, score=_SCORE)
+    read = _columns(path, needed, sentence1=FIRST, sentence2=SECOND, score=SCORE)
     pairs = [(str(a), str(b)) for a, b in zip(read["sentence1"], read["sentence2"], strict=True)]
-    gold = _numbers(path, read["score"])
+    gold = numbers_of(path, read["score"])
 
     def score(own: Model, source: Model) -> list[Metric]:
         return _correlations([_similar(model, pairs, cross=cross) for model in (own, source)], gold)
@@ -276,9 +263,9 @@ def _rated(path: Path, *, cross: bool = False) -> Labeled:
 
 def _ranked(path: Path, *, cross: bool) -> Labeled:
     needed = "columns `query`, `texts` (a list) and `relevance` (a number for each text)"
-    read = _columns(path, needed, query=_QUERY, texts=_TEXTS, relevance=_RELEVANCE)
+    read = _columns(path, needed, query=QUERY, texts=TEXTS, relevance=RELEVANCE)
     texts = [_list(path, row, value, needed) for row, value in enumerate(read["texts"], 1)]
-    gold = [_numbers(path, _list(path, row, value, needed)) for row, value in enumerate(read["relevance"], 1)]
+    gold = [numbers_of(path, _list(path, row, value, needed)) for row, value in enumerate(read["relevance"], 1)]
     uneven = next((i for i, (t, g) in enumerate(zip(texts, gold, strict=True), 1) if len(t) != len(g)), None)
     if uneven is not None:
         raise UsageError(f"{path}: row {uneven} has {len(texts[uneven - 1])} texts and {len(gold[uneven - 1])} numbers")
@@ -310,13 +297,3 @@ def _similar(model: Model, pairs: Sequence[tuple[str, str]], *, cross: bool) -> 
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     place = {text: i for i, text in enumerate(texts)}
     return np.asarray([vectors[place[a]] @ vectors[place[b]] for a, b in pairs])
-
-
-def _numbers(path: Path, values: Sequence[object]) -> np.ndarray:
-    try:
-        numbers = np.array([float(value) for value in values])  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: a score is no number ({error}): these are labels of another task") from error
-    if not np.isfinite(numbers).all():
-        raise UsageError(f"{path}: a score is not finite: give a number for every row")
-    return numbers

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compress.figures import Statistic, mean, value_of
-
-K = 10
-"""Rankings are read as far as the tenth text."""
+from ..compress.rankings import K
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = frozenset(string.punctuation)
@@ -123,20 +121,6 @@ def entity_f1(given: Sequence[Sequence[str]], wanted: Sequence[Sequence[str]]) -
     found = [(entities_of(g), entities_of(w)) for g, w in zip(given, wanted, strict=True)]
     hits = np.array([2.0 * len(g & w) for g, w in found])
     return mean(hits, np.array([float(len(g) + len(w)) for g, w in found]))
-
-
-def ndcg(relevance: np.ndarray, scores: np.ndarray, k: int = K) -> float:
-    """Return the discounted gain of the first `k` texts of a query over the best possible; equal scores share their places' gain.
-
-    Source: Järvelin & Kekäläinen 2002, with gains that are the relevance itself, as in scikit-learn. 0 where nothing is relevant.
-    """
-    discounts = np.where(np.arange(len(scores)) < k, 1 / np.log2(np.arange(len(scores)) + 2), 0.0)
-    _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
-    gains = np.bincount(group, relevance) / sizes
-    ends = np.cumsum(np.concatenate([[0.0], discounts]))[np.cumsum(sizes)]
-    gain = float(gains @ np.diff(ends, prepend=0.0))
-    best = float(np.sort(relevance)[::-1] @ discounts)
-    return gain / best if best else 0.0
 
 
 def reciprocal_rank(relevance: np.ndarray, scores: np.ndarray) -> float:

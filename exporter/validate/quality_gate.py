@@ -33,10 +33,9 @@ def gold_of(data: Path | None, column: str | None, manifest: Manifest, *, needed
 
 def _check_unseen(data: Path, gold: Labeled, manifest: Manifest) -> None:
     """Raise UsageError for the text that a bundle was compressed with: its passes learned from it and chose by it."""
-    texts = [text for text in gold.texts if isinstance(text, str)]
-    if manifest.compression is None or len(texts) < len(gold.texts):
+    if manifest.compression is None:
         return
-    if fingerprint(texts) == manifest.source.get("text_fingerprint"):
+    if fingerprint(list(dict.fromkeys(gold.texts))) == manifest.source.get("text_fingerprint"):
         raise UsageError(
             f"{data}: is the text that the bundle was compressed with, from which its passes learned: quality is judged on other text"
         )

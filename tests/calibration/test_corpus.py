@@ -17,7 +17,6 @@ from headway.calibration.corpus import (
     fingerprint,
     fingerprint_of,
     mixed_lengths,
-    read_columns,
     read_files,
     read_labeled,
     read_lines,
@@ -267,19 +266,3 @@ def test_a_name_that_no_file_can_have_is_left_to_whoever_reads_it(name: str) -> 
     check_distinct([Path(name), Path("b.txt")])
     with pytest.raises(UsageError, match="is given twice"):
         check_distinct([Path(name), Path(name)])
-
-
-def test_columns_are_read_by_the_first_name_that_is_there(tmp_path: Path) -> None:
-    table = tmp_path / "pairs.csv"
-    table.write_text("text1,sentence2,score\na,b,0.5\n")
-    wanted = {"first": ("sentence1", "text1"), "score": ("score",)}
-    assert read_columns(table, wanted) == {"first": ["a"], "score": ["0.5"]}
-    with pytest.raises(UsageError, match="has no column third; found text1, sentence2, score"):
-        read_columns(table, {"third": ("third",)})
-    table.write_text("text1,score\n")
-    with pytest.raises(UsageError, match="holds no text"):
-        read_columns(table, wanted)
-    with pytest.raises(UsageError, match="plain text has no columns"):
-        read_columns(tmp_path / "x.txt", wanted)
-    with pytest.raises(UsageError, match="No such file"):
-        read_columns(tmp_path / "x.jsonl", wanted)

@@ -5,11 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import ndcg_score
 
 from headway.exporter.compress.neighbors import (
     late_similarities,
-    ndcg,
     neighbors,
     products,
     rank_correlation,
@@ -89,13 +87,3 @@ def test_late_similarities_are_those_of_maxsim() -> None:
     without = late_similarities(np.concatenate([texts[0], texts[2]]), np.repeat([0, 2], [3, 5]), 3)
     assert not without[1].any() and not without[:, 1].any()
     np.testing.assert_allclose(without[0, 2], found[0, 2])
-
-
-@given(st.integers(2, 30), st.integers(0, 50))
-def test_ndcg_is_that_of_scikit_learn(count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    wanted, other = rng.standard_normal(count), rng.standard_normal(count)
-    gains = (wanted - wanted.min()) / (wanted.max() - wanted.min())
-    assert ndcg(wanted, other) == pytest.approx(ndcg_score([gains], [other], k=10))
-    assert ndcg(wanted, 3 * wanted - 1) == pytest.approx(1)
-    assert ndcg(np.ones(count), other) == 1

@@ -1,9 +1,11 @@
 """Figures of quality, in points."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import ndcg_score
 
 from headway.calibration.corpus import TextFile
 from headway.errors import SourceError, UsageError
@@ -50,6 +52,43 @@ def test_opposite_scores_of_one_label_have_nothing_in_common() -> None:
         assert measured(wanted, [[-x] for (x,) in wanted], scoring)[1] < 0
         shifted = measured(wanted, [[x + 20] for (x,) in wanted], scoring)[1]
         assert shifted < 20  # perfectly correlated, and of no use
+
+
+def ranked(given: list[float], labels: list[float] | None = None) -> tuple[Quality, Any]:
+    """Return quality and verdict of a reranker, whose source scores two queries of three texts each."""
+    wanted = np.array([[3.0], [1], [-1], [0], [-1], [-2]], np.float32)
+
+    def encode(texts, longest):
+        return {"attention_mask": np.ones((len(texts), 4), np.int64)}
+
+    texts = [(query, text) for query in "qr" for text in "abc"]
+    gold = None if labels is None else np.array(labels, np.float32)[:, None]
+    quality = Quality(texts, 8, gold, RERANKER, queries=np.array([0, 0, 0, 1, 1, 1]))
+    quality.learn(lambda _: {"logits": wanted}, encode)
+    return quality, quality.judge(lambda _: {"logits": np.array(given, np.float32)[:, None]}, encode)
+
+
+def test_rerankers_are_judged_by_the_order_within_each_query() -> None:
+    quality, same = ranked([3, 1, -1, 0, -1, -2])
+    assert quality.metric == "agreement with the source" and same.points == pytest.approx(100)
+    shifted = ranked([9, 7, 5, -6, -7, -8])[1]  # other scores for the queries, the same orders
+    assert shifted.points == pytest.approx(100) and shifted.measure == "nDCG@10 of the source's order"
+    assert shifted.meaning == "For 0.0 % of the queries another text comes first than by the source."
+    assert {c.name: c.value for c in shifted.companions}["concordance of scores"] < 90
+    other = ranked([3, 1, -1, -2, -1, 0])[1]
+    gains = [(s - min(t)) / (max(t) - min(t)) for t in [1 / (1 + np.exp(-np.array([0.0, -1, -2])))] for s in t]
+    reverse = ndcg_score([gains], [[0, 1, 2]], k=10)
+    assert other.points == pytest.approx(100 * (1 + reverse) / 2) and other.meaning.startswith("For 50.0 % of")
+
+
+def test_rerankers_with_relevance_are_judged_by_it() -> None:
+    relevance = [2, 0, 1, 0, 0, 1]
+    quality, verdict = ranked([1, 2, 3, 3, 2, 1], relevance)
+    assert quality.metric == verdict.measure == "nDCG@10"
+    truth = [ndcg_score([relevance[i : i + 3]], [scores]) for i, scores in ((0, [1, 2, 3]), (3, [3, 2, 1]))]
+    assert verdict.points == pytest.approx(100 * np.mean(truth))
+    source = [ndcg_score([relevance[i : i + 3]], [[3, 2, 1]]) for i in (0, 3)]
+    assert quality.source == pytest.approx(100 * np.mean(source))
 
 
 def test_concordance_by_hand() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headway.calibration.corpus import TextFile
 from headway.errors import UsageError
-from headway.exporter.compress.samples import FEWEST_TEXTS, class_names, divide_files
+from headway.exporter.compress.samples import FEWEST_TEXTS, divide_files
 from headway.exporter.recipe.recipe import Calibration
 
 
@@ -91,15 +91,37 @@ def test_so_few_texts_that_none_could_be_held_out_are_refused() -> None:
     assert len(divide_files([enough], Calibration(samples=1)).judge[0].texts) == 2
 
 
-@pytest.mark.parametrize(
-    ("config", "names"),
-    [
-        ({"architectures": ["BertModel"], "id2label": {"0": "a"}}, {}),
-        ({}, {}),
-        ({"architectures": ["BertForSequenceClassification"]}, {"LABEL_0": 0, "LABEL_1": 1}),
-        ({"architectures": "BertForSequenceClassification"}, {"LABEL_0": 0, "LABEL_1": 1}),
-        ({"architectures": ["XForSequenceClassification"], "id2label": {"0": "no", "1": "yes"}}, {"no": 0, "yes": 1}),
-    ],
-)
-def test_classes_of_a_config(config: dict, names: dict[str, int]) -> None:
-    assert class_names(config) == names
+def ranked(name: str, sizes: Iterable[int], first: int = 0) -> TextFile:
+    pairs = [(f"query {first + q}", f"text {first + q}.{i}") for q, size in enumerate(sizes) for i in range(size)]
+    queries = [int(query.split()[1]) - first for query, _ in pairs]
+    return TextFile(name, pairs, np.arange(len(pairs), dtype=np.float32)[:, None], np.array(queries))
+
+
+@given(st.lists(st.integers(1, 30), min_size=FEWEST_TEXTS, max_size=60), st.integers(0, 5), st.booleans())
+def test_a_query_is_divided_with_all_its_texts(sizes: list[int], seed: int, choosing: bool) -> None:
+    file = ranked("a.jsonl", sizes)
+    parts = divide_files([file], Calibration(samples=10_000, seed=seed), choosing=choosing)
+    judged, chosen = ([pair for part in some for pair in part.texts] for some in (parts.judge, parts.choose))
+    whole = [*judged, *chosen, *parts.texts]
+    assert sorted(whole) == sorted(file.texts) and sorted(parts.learned_from) == sorted(parts.texts)
+    queries = [{query for query, _ in some} for some in (judged, chosen, parts.texts)]
+    assert not queries[0] & queries[1] and not queries[0] & queries[2] and not queries[1] & queries[2]
+    wanted = min(256, len(file.texts) // 5)
+    assert wanted <= len(judged) < wanted + max(sizes)
+    (part,) = parts.judge
+    assert part.labels is not None and part.queries is not None
+    assert [file.texts[int(i)] for i in part.labels[:, 0]] == part.texts
+    assert [f"query {q}" for q in part.queries] == [query for query, _ in part.texts]
+
+
+def test_a_query_of_several_files_has_the_same_part_in_all() -> None:
+    sizes = [4] * 30
+    files = [ranked("a.jsonl", sizes), ranked("b.jsonl", sizes, first=15)]
+    parts = divide_files(files, Calibration())
+    judged = {query for part in parts.judge for query, _ in part.texts}
+    assert judged and not judged & {query for query, _ in parts.texts}
+
+
+def test_too_few_queries_are_told() -> None:
+    with pytest.raises(UsageError, match="--data holds 3 queries; at least 10 are needed"):
+        divide_files([ranked("a.jsonl", [40] * 3)], Calibration())

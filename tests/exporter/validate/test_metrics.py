@@ -6,6 +6,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from headway.exporter.compress.figures import correlation, value_of
+from headway.exporter.compress.rankings import ndcg
 from headway.exporter.validate.metrics import (
     Metric,
     accuracy,
@@ -14,7 +15,6 @@ from headway.exporter.validate.metrics import (
     entity_f1,
     exact_match,
     macro_f1,
-    ndcg,
     normalized_answer,
     recall,
     reciprocal_rank,
