@@ -10,6 +10,7 @@ from ...errors import SourceError
 from ..source.checkpoints.read import close_to
 from ..source.checkpoints.state import listed
 from ..source.source import Source, architectures
+from ..source.stanford_colbert import PROJECTION, is_stanford_colbert
 from ..source.weight_files import PICKLES
 from .structured import load_structured
 
@@ -66,6 +67,8 @@ def check_loaded(source: Source, model: Any, report: Mapping[str, Any]) -> list[
     # transformers reports no position_ids, whatever they are.
     unexpected = sorted({*report["unexpected_keys"], *buffers})
     _check_shapes(place, model, report["mismatched_keys"])
+    if source.judge_class is not None and is_stanford_colbert(source.config):
+        unexpected = [k for k in unexpected if k != PROJECTION]  # its library reads it by itself
     left = [k for k in unexpected if not _is_known_buffer(source, k)]
     heads = _head_tensors(source, model) if left else set()
     unused = [k for k in left if _short(k, model) not in heads and not _short(k, model).startswith(_HEADS)]

@@ -9,6 +9,7 @@ from ...embeddings import SIMILARITIES
 from ...errors import SourceError
 from ...json_file import read_any_json, read_json
 from .bounds import limit
+from .stanford_colbert import is_stanford_colbert
 
 MODULES = "modules.json"
 MODEL_CONFIG = "config_sentence_transformers.json"
@@ -142,7 +143,7 @@ def _entries(path: Path) -> list[Any]:
 def library_class(directory: Path, config: Mapping[str, Any], modules: tuple[SentenceModule, ...]) -> str | None:
     """Return the class of sentence-transformers that a directory was saved by, as `SentenceTransformer`; None for another's.
 
-    Cross-encoders of older versions have no modules.json, but an activation in config.json.
+    Cross-encoders of older versions have no modules.json, but an activation in config.json; ColBERT's own checkpoints have none either.
     """
     if modules:
         file = directory / MODEL_CONFIG
@@ -150,6 +151,8 @@ def library_class(directory: Path, config: Mapping[str, Any], modules: tuple[Sen
         if "query_prefix" in settings or settings.get("model_type") == "ColBERT":  # saved by PyLate
             return "MultiVectorEncoder"
         return str(settings.get("model_type") or "SentenceTransformer")
+    if is_stanford_colbert(config):
+        return "MultiVectorEncoder"
     if config.get("sbert_ce_default_activation_function") or config.get("sentence_transformers"):
         return "CrossEncoder"
     return None

@@ -17,6 +17,7 @@ from .overlay import origin_of
 from .recurrent_weights import check_not_recurrent
 from .sentence_modules import MODEL_CONFIG, MODULES, STATIC, SentenceModule
 from .source import EMBEDDING_TASKS, Source, architectures, task_of_architecture
+from .stanford_colbert import ARCHITECTURE, check_metadata, is_stanford_colbert
 from .word_models import check_convolution, of_words
 
 FACTORY = "give the model as module:callable"
@@ -62,6 +63,8 @@ def check_settings(source: Source) -> None:
         _check_known(read_json(tokenizer), config_keys.TOKENIZER, origin_of(tokenizer), "transformers' tokenizers")
     if source.judge_class is not None and source.sentence_modules:
         _check_modules(source, source.directory)
+    if source.judge_class is not None and is_stanford_colbert(source.config):
+        check_metadata(source.directory)
 
 
 def _check_static(source: Source) -> None:
@@ -117,6 +120,8 @@ def _check_architectures(source: Source, path: Path) -> None:
     import transformers
 
     for name in names:
+        if name == ARCHITECTURE and source.judge_class == "MultiVectorEncoder":
+            continue
         known = isinstance(getattr(transformers, name, None), type)
         if pooled and known:
             continue  # sentence-transformers takes the encoder of any class of the family

@@ -18,6 +18,7 @@ from .overlay import origin_of
 from .place import TOKENIZER_FILES, locate
 from .sentence_modules import STATIC, SentenceModule, library_class, read_modules
 from .setfit_head import SetFitHead, read_head
+from .stanford_colbert import METADATA
 from .weight_files import WEIGHTS, weight_files
 from .word_models import of_words, word_config
 
@@ -240,6 +241,7 @@ def _from_hub(name: str) -> Path:
                     "*/*.json",
                     "*/model.safetensors",
                     "model_head.pkl",
+                    METADATA,
                 ],
             )
         )
@@ -310,7 +312,7 @@ def _directory_source(
     return Source(
         "huggingface",
         spec,
-        task or _task(config, directory, saved_by if modules else None),
+        task or _task(config, directory, saved_by),
         directory,
         config,
         weights,

@@ -77,6 +77,13 @@ def test_the_layout_of_pylate(settings: dict[str, Any], tmp_path: Path) -> None:
     assert again.manifest.sides == bundle.manifest.sides
 
 
+def test_a_checkpoint_of_stanford_s_colbert(tmp_path: Path) -> None:
+    bundle, _ = check_vectors(retrieval_models.stanford_colbert(tmp_path), tmp_path / "out")
+    assert bundle.manifest.prompts == {"query": "[MASK] ", "document": "[UNK] "}
+    assert len(bundle.encode_query(["a"])[0]) == 24
+    assert bundle.manifest.sides["document"].max_length == 40
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     source = retrieval_models.late_interaction(tmp_path)
     bundle = Bundle.open(export(Recipe(source=str(source)), tmp_path / "out").path)

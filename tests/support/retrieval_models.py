@@ -126,3 +126,19 @@ def pylate(directory: Path, **settings: Any) -> Path:
     known |= {"document_length": 40, "attend_to_expansion_tokens": False, "skiplist_words": ["a", "the"]}
     (made / "config_sentence_transformers.json").write_text(json.dumps(known | settings))
     return made
+
+
+def stanford_colbert(directory: Path, **metadata: Any) -> Path:
+    """Write a checkpoint as Stanford's ColBERT does: encoder and projection in one file, settings in `artifact.metadata`."""
+    from safetensors.torch import load_file, save_file
+
+    made = models.make_model(directory / "model", "bert", num_hidden_layers=3)
+    config = json.loads((made / "config.json").read_text())
+    (made / "config.json").write_text(json.dumps(config | {"architectures": ["HF_ColBERT"]}))
+    state = {f"bert.{name}": tensor for name, tensor in load_file(made / "model.safetensors").items()}
+    torch.manual_seed(0)
+    save_file({**state, "linear.weight": torch.randn(16, 32) * 0.3}, made / "model.safetensors", {"format": "pt"})
+    known = {"query_token_id": "[MASK]", "doc_token_id": "[UNK]", "query_maxlen": 24, "doc_maxlen": 40, "dim": 16}
+    known |= {"attend_to_mask_tokens": False, "mask_punctuation": True, "similarity": "cosine", "lr": 1e-5, "nway": 64}
+    (made / "artifact.metadata").write_text(json.dumps(known | metadata))
+    return made
