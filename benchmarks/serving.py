@@ -1,11 +1,11 @@
-"""Serve embeddings under load: Headway and three other ways, one machine, one run, loopback only.
+"""Serve embeddings under load: Headway and four other ways, one machine, one run, loopback only.
 
     python -m benchmarks.serving [--seconds 60] [--only NAME …]
 
 Requests are one text each, arriving as a Poisson process at 50, 80, 95 and 120 % of what the server answers when it is saturated. For
 each: p50 and p99 of the answered, answers a second, refusals (429), lost requests, and memory before and after. The highest rate with
-p99 of at most 50 ms is searched as well. What the server adds to the bare runner is measured with one client.
-LitServe has an environment of its own. Saves `benchmarks/results/serving.json`.
+p99 of at most 50 ms is searched as well. What the server adds to the bare runner is measured with one client that asks both in turn.
+LitServe and Triton have environments of their own. Saves `benchmarks/results/serving.json`.
 """
 
 import argparse
@@ -15,9 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -34,7 +34,8 @@ from . import data
 from .models import minilm
 from .peers.environments import python_of
 from .results import kept, save
-from .servers.load import Answers, poisson, saturate
+from .servers.load import Answers, kserve_request, poisson, saturate, tei_request
+from .servers.overhead import overhead
 
 OUT = Path("build/serving")
 SHARES = (0.5, 0.8, 0.95, 1.2)
@@ -42,6 +43,17 @@ P99 = 0.05
 _SEARCH = 6
 """Steps of the search for the highest rate within P99."""
 _SERVERS = Path(__file__).parent / "servers"
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a server is started and asked: `port` is the option that its port follows, none where it is the last argument."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: Sequence[str] = ("--port",)
+    health: str = "/health"
+    request: Callable[[str], bytes] = tei_request
 
 
 @dataclass
@@ -94,38 +106,45 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def commands(made: dict[str, Path], source: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """Return command and environment of each server, without its port, by name. Each may compute with all processors."""
+def servers_of(made: Mapping[str, Path], source: Path) -> dict[str, Server]:
+    """Return the servers by name. Each may compute with all processors."""
     lanes = os.cpu_count() or 1
     uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--app-dir", str(_SERVERS)]
     serve = [sys.executable, "-m", "headway.exporter.cli", "serve", "--p99", "50ms"]
     stock = {"SERVED_MODEL": str(made["stock"].absolute()), "SERVED_LANES": str(lanes)}
+    torch = {"SERVED_MODEL": str(source.absolute()), "OMP_NUM_THREADS": str(lanes)}
     return {
-        "headway float32": ([*serve, str(made["kernels"])], {}),
-        "headway float32, stock operators": ([*serve, str(made["stock"])], {}),
-        "headway int8": ([*serve, str(made["int8"])], {}),
-        "fastapi, sentence-transformers": (
-            [*uvicorn, "sentence_transformers_app:app"],
-            {"SERVED_MODEL": str(source.absolute()), "OMP_NUM_THREADS": str(lanes)},
+        "headway float32": Server([*serve, str(made["kernels"])]),
+        "headway float32, stock operators": Server([*serve, str(made["stock"])]),
+        "headway int8": Server([*serve, str(made["int8"])]),
+        "fastapi, sentence-transformers": Server([*uvicorn, "sentence_transformers_app:app"], torch),
+        "fastapi, onnxruntime": Server([*uvicorn, "onnxruntime_app:app"], stock),
+        "litserve, onnxruntime": Server(
+            [str(python_of("litserve")), str(_SERVERS / "litserve_app.py")], stock, port=()
         ),
-        "fastapi, onnxruntime": ([*uvicorn, "onnxruntime_app:app"], stock),
-        "litserve, onnxruntime": ([str(python_of("litserve")), str(_SERVERS / "litserve_app.py")], stock),
+        "triton (pytriton), onnxruntime": Server(
+            [str(python_of("pytriton")), str(_SERVERS / "pytriton_app.py")],
+            stock,
+            port=(),
+            health="/v2/models/embed/ready",
+            request=kserve_request,
+        ),
     }
 
 
 @contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Iterator[tuple[int, psutil.Process]]:
+def running(server: Server) -> Iterator[tuple[int, psutil.Process]]:
     """Yield port and process of a server that answers, and end it."""
     port = free_port()
-    place = [str(port)] if command[-1].endswith("litserve_app.py") else ["--port", str(port)]
-    environment = os.environ | environment | {"PYTHONSAFEPATH": "1"}
-    process = subprocess.Popen([*command, *place], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    environment = os.environ | server.environment | {"PYTHONSAFEPATH": "1"}
+    command = [*server.command, *server.port, str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     try:
         for _ in range(1200):
             if process.poll() is not None:
                 raise RuntimeError(f"{command}: {process.stderr.read()[-2000:].decode()}")  # type: ignore[union-attr]
             try:
-                urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                urlopen(f"http://127.0.0.1:{port}{server.health}", timeout=5).close()
                 break
             except OSError:
                 time.sleep(0.1)
@@ -144,9 +163,10 @@ def memory(process: psutil.Process) -> int:
     return sum(p.memory_full_info().pss if sys.platform == "linux" else p.memory_info().rss for p in family)
 
 
-def measure(command: list[str], environment: dict[str, str], lines: Sequence[str], seconds: float) -> dict[str, Any]:
+def measure(server: Server, texts: Sequence[str], seconds: float) -> dict[str, Any]:
     """Return what one server did under all loads."""
-    with running(command, environment) as (port, process):
+    lines = [server.request(text) for text in texts]
+    with running(server) as (port, process):
         saturate(port, lines, 4, min(seconds, 5))  # caches, allocations
         alone = saturate(port, lines, 1, min(seconds, 10))
         capacity = max(_answered(saturate(port, lines, n, min(seconds, 10))) for n in (8, 24))
@@ -164,7 +184,7 @@ def _answered(answers: Answers) -> float:
 
 
 def _load(
-    port: int, process: psutil.Process, lines: Sequence[str], share: float, capacity: float, seconds: float
+    port: int, process: psutil.Process, lines: Sequence[bytes], share: float, capacity: float, seconds: float
 ) -> Load:
     before = memory(process)
     answers = poisson(port, lines, share * capacity, seconds, seed=round(100 * share))
@@ -172,7 +192,7 @@ def _load(
     return Load.of(answers, share, share * capacity, before, memory(process))
 
 
-def _rate_within(port: int, process: psutil.Process, lines: Sequence[str], capacity: float, seconds: float) -> float:
+def _rate_within(port: int, process: psutil.Process, lines: Sequence[bytes], capacity: float, seconds: float) -> float:
     """Return the most answers a second with a p99 of at most 50 ms, nothing lost and at most one in a hundred refused."""
     low, high, best = 0.0, 1.1, 0.0
     for _ in range(_SEARCH):
@@ -186,41 +206,55 @@ def _rate_within(port: int, process: psutil.Process, lines: Sequence[str], capac
     return best
 
 
-def bare_ms(bundle: Path, lines: Sequence[str], seconds: float) -> float:
-    """Return the median milliseconds of a text in a bundle without a server, one thread, tokenizing included."""
-    opened, times = headway.open(bundle, threads=1), []
-    opened(lines[:50])
-    end = time.perf_counter() + min(seconds, 10)
-    rng = np.random.default_rng(0)
-    while time.perf_counter() < end:
-        text = lines[rng.integers(len(lines))]
-        start = time.perf_counter()
-        opened([text])
-        times.append(time.perf_counter() - start)
-    return round(1e3 * statistics.median(times), 3)
+def beside_bare(name: str, bundle: Path, server: Server, lines: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Return what a server adds to the bare runner of its bundle, which another process runs behind a plain socket."""
+    port = free_port()
+    answer = 4 * int(headway.open(bundle, threads=1)(["a"])["sentence_embedding"].shape[1])
+    bare = subprocess.Popen([sys.executable, "-m", "benchmarks.servers.bare_runner", str(bundle), str(port)])
+    try:
+        with running(server) as (own, _):
+            _wait_for(port)
+            found = overhead((own, port), lines, server.request, answer, seconds)
+    finally:
+        bare.kill()
+        bare.wait()
+    Console().print(name, found)
+    return found
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the bare runner does not listen")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds of each load")
-    parser.add_argument("--only", nargs="*", help="servers to measure anew; the others keep their figures")
+    parser.add_argument("--only", nargs="*", help="servers to measure anew, or none; the others keep their figures")
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     made, lines = bundles(), texts()
-    result = kept("serving") if arguments.only else {}
-    servers = result.setdefault("servers", {})
-    for name, (command, environment) in commands(made, minilm()).items():
-        if arguments.only and name not in arguments.only:
+    result = kept("serving") if arguments.only is not None else {}
+    servers, ways = result.setdefault("servers", {}), servers_of(made, minilm())
+    for name, server in ways.items():
+        if arguments.only is not None and name not in arguments.only:
             continue
-        servers[name] = measure(command, environment, lines, arguments.seconds)
+        servers[name] = measure(server, lines, arguments.seconds)
+        save("serving", result)
         Console().print(name, servers[name])
-    bare = {name: bare_ms(path, lines, arguments.seconds) for name, path in made.items()}
+    names = {"headway float32": "kernels", "headway int8": "int8"}
+    bare = {n: beside_bare(n, made[b], ways[n], lines, arguments.seconds) for n, b in names.items()}
     tokens = [len(e.ids) for e in headway.open(made["stock"]).encoder.encode(lines)]
     result |= {
         "machine": machine(),
         "seconds": arguments.seconds,
         "texts": {"count": len(lines), "mean_tokens": round(statistics.mean(tokens), 1), "most_tokens": max(tokens)},
-        "bare_ms": bare,
+        "beside_bare": bare,
     }
     save("serving", result)
     Console().print(table(servers))

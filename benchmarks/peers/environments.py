@@ -19,6 +19,8 @@ REQUIREMENTS: dict[str, list[str]] = {
         "onnx==1.23.2",
     ],
     "litserve": ["litserve==0.2.19", "onnxruntime==1.32.0", "tokenizers==0.23.3", "numpy==2.4.6"],
+    # Its stub needs numpy 1.
+    "pytriton": ["nvidia-pytriton==0.7.0", "onnxruntime==1.32.0", "tokenizers==0.23.3", "numpy==1.26.4"],
     "openvino": ["openvino==2026.4.1", "numpy==2.4.6"],
     "ctranslate2": [TORCH, "ctranslate2==4.8.5", "transformers==4.57.6", "numpy==2.4.6"],
 }

@@ -8,8 +8,9 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 MOST_CONNECTIONS = 256
 _LONGEST = 60.0
@@ -62,24 +63,30 @@ class _Connections:
             writer.close()
 
 
-def requests_of(texts: Sequence[str]) -> list[bytes]:
-    """Return one request for each text."""
-    made = []
-    for text in texts:
-        body = json.dumps({"inputs": [text]}).encode()
-        head = (
-            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        made.append(head.encode() + body)
-    return made
+def tei_request(text: str) -> bytes:
+    """Return the request for a text's vector as text-embeddings-inference has it."""
+    return _post("/embed", {"inputs": [text]})
 
 
-def poisson(port: int, texts: Sequence[str], rate: float, seconds: float, seed: int) -> Answers:
-    """Ask `rate` times a second on average for so many seconds, one text each; wait for all answers."""
-    return asyncio.run(_poisson(port, requests_of(texts), rate, seconds, random.Random(seed)))
+def kserve_request(text: str) -> bytes:
+    """Return the request for a text's vector in KServe's protocol, of the model `embed`."""
+    return _post(
+        "/v2/models/embed/infer", {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
+    )
 
 
-async def _poisson(port: int, requests: list[bytes], rate: float, seconds: float, rng: random.Random) -> Answers:
+def _post(path: str, content: Mapping[str, Any]) -> bytes:
+    body = json.dumps(content).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def poisson(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int) -> Answers:
+    """Ask `rate` times a second on average for so many seconds, one request each; wait for all answers."""
+    return asyncio.run(_poisson(port, requests, rate, seconds, random.Random(seed)))
+
+
+async def _poisson(port: int, requests: Sequence[bytes], rate: float, seconds: float, rng: random.Random) -> Answers:
     answers, connections = Answers(), _Connections(port)
     start = time.perf_counter()
     due, tasks = 0.0, set()
@@ -106,12 +113,12 @@ async def _one(connections: _Connections, request: bytes, due: float, answers: A
         answers.lost += 1
 
 
-def saturate(port: int, texts: Sequence[str], clients: int, seconds: float, seed: int = 0) -> Answers:
+def saturate(port: int, requests: Sequence[bytes], clients: int, seconds: float, seed: int = 0) -> Answers:
     """Ask from so many clients, each again as soon as it has its answer, or a moment after a refusal."""
-    return asyncio.run(_saturate(port, requests_of(texts), clients, seconds, random.Random(seed)))
+    return asyncio.run(_saturate(port, requests, clients, seconds, random.Random(seed)))
 
 
-async def _saturate(port: int, requests: list[bytes], clients: int, seconds: float, rng: random.Random) -> Answers:
+async def _saturate(port: int, requests: Sequence[bytes], clients: int, seconds: float, rng: random.Random) -> Answers:
     answers, connections = Answers(), _Connections(port)
     start = time.perf_counter()
 

@@ -83,7 +83,9 @@ class Service:
         async def answer(request: Request) -> Response:
             call = Call(request, self.state.models, self.settings)
             response = await self._answered(endpoint, call)
-            self._note(endpoint, call, response.status_code)
+            took = time.perf_counter() - call.began
+            # Log and metrics come after the answer, which this coroutine sends before the loop calls anything else.
+            asyncio.get_running_loop().call_soon(self._note, endpoint, call, response.status_code, took)
             return self._last(response)
 
         return answer
@@ -103,8 +105,7 @@ class Service:
             self._log.say("error", endpoint=endpoint.path, model=call.model, error=f"{type(error).__name__}: {error}")
             return _json(endpoint.error_body(Refusal(500, "the server made a mistake; its log has more")), 500)
 
-    def _note(self, endpoint: Endpoint, call: Call, status: int) -> None:
-        took = time.perf_counter() - call.began
+    def _note(self, endpoint: Endpoint, call: Call, status: int, took: float) -> None:
         self._metrics.answered(endpoint.path, call.model, status, took)
         if call.texts and status == 200:
             self._metrics.used(call.model, call.texts, call.tokens, call.queued)
@@ -190,22 +191,42 @@ async def _unless_gone(call: Call, answer: Awaitable[Any]) -> Any:
     """Return the answer. Raise ClientDisconnect, and stop working on it, where the client leaves first."""
     if call.request.method != "POST":
         return await answer
-    task = asyncio.ensure_future(answer)
+    task = asyncio.current_task()
+    assert task is not None, "requests are answered in tasks"
+    watch = _Watch(call, task)
+    timer = asyncio.get_running_loop().call_later(_PATIENCE, watch.begin)
     try:
-        done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
-        while not done and not call.read:
-            done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
-        if not done:
-            gone = asyncio.ensure_future(_gone(call.request))
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-            if not task.done():
-                raise ClientDisconnect
-        return await task
+        return await answer
+    except asyncio.CancelledError:
+        if not watch.gone:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
     finally:
-        task.cancel()
+        timer.cancel()
+        watch.end()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Looks whether the client of a long request is still there, and cancels the `work` on it where it is not."""
+
+    def __init__(self, call: Call, work: asyncio.Task[Any]):
+        self.gone = False
+        self._call = call
+        self._work = work
+        self._watching: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._watching = asyncio.ensure_future(self._watch())
+
+    def end(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        while not self._call.read:  # until then, whoever reads the body notices
+            await asyncio.sleep(_PATIENCE)
+        while (await self._call.request.receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self._work.cancel()

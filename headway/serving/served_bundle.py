@@ -25,6 +25,9 @@ EMBEDDING = "sentence_embedding"
 _MOST_OUTPUT = 64 << 20
 """Bytes of a batch's outputs: those per token, as fill-mask has them, bound the batch."""
 
+_SHORT = 1000
+"""Characters that take less time to tokenize than to hand to a thread and back."""
+
 Answer = TypeVar("Answer")
 
 
@@ -133,13 +136,14 @@ class ServedBundle:
         self._lanes.add(self.queue, waiting, self._settings.p99)
 
     async def encode(self, texts: Sequence[Text], truncate: bool | None = None, name: str = "text") -> list[Any]:
-        """Return the encodings of texts, made in a thread.
+        """Return the encodings of texts, made in a thread unless they are short.
 
         Refusal where one is too long, and not to be cut; and where the queue is full, before anything is done.
         """
         self._lanes.check(self.queue, self._settings.p99)
         try:
-            encodings = await _in(self._threads, self.encoder.encode, texts)
+            short = sum(map(_characters, texts)) <= _SHORT
+            encodings = self.encoder.encode(texts) if short else await _in(self._threads, self.encoder.encode, texts)
             self._check_tokens(encodings, name)
         except UsageError as error:
             raise invalid(str(error), 422) from error
@@ -194,6 +198,10 @@ class ServedBundle:
 
     def _late(self) -> Refusal:
         return Refusal(504, f"{self.name} did not answer within {self._settings.timeout:g} s", 1)
+
+
+def _characters(text: Text) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 async def _in(threads: Executor, work: Callable[..., Answer], *arguments: Any) -> Answer:

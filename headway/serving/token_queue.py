@@ -4,6 +4,7 @@ A lane is a thread that takes the next batch of the queue whose first text waits
 as fit the budget. While another batch runs, a smaller one waits a moment for more; on an idle server nothing waits.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -106,6 +107,8 @@ class TokenQueue:
     """Tokens that wait."""
     ends: dict[int, float] = field(default_factory=dict)
     """When each batch that runs is expected to end, by the thread that runs it."""
+    ran: deque[tuple[int, int, float]] = field(default_factory=deque)
+    """Texts, tokens and seconds of batches that `watch` was not told of yet."""
 
     def add(self, waiting: Waiting) -> None:
         if waiting.feeds is not None:
@@ -180,7 +183,13 @@ class TokenQueue:
         for waiting in {id(p.waiting): p.waiting for p in batch}.values():
             waiting.ran += took
         self.slowdown += _SMOOTH * (min(max(took / self.table.of(tokens), 0.2), 20.0) - self.slowdown)
-        self.watch(len(batch), tokens, took)
+        self.ran.append((len(batch), tokens, took))
+
+    def tell_watch(self) -> None:
+        """Tell of the batches that ran: after their answers are on their way."""
+        with contextlib.suppress(IndexError):  # another lane may tell of it first
+            while True:
+                self.watch(*self.ran.popleft())
 
 
 def tell_each(done: list[Waiting]) -> None:
@@ -283,3 +292,4 @@ class Lanes:
                     self._running -= 1
                     del queue.ends[threading.get_ident()]
             self._tell([w for w in done if not w.dropped])
+            queue.tell_watch()

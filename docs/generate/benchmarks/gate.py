@@ -1,5 +1,7 @@
 """What simulations say about the gate's intervals and verdicts, and how a lock held on a real machine."""
 
+from collections import Counter
+from statistics import median
 from typing import Any
 
 from .. import markdown
@@ -63,16 +65,30 @@ def server() -> str:
 
 
 def lock() -> str:
-    """Return the verdicts of a real bundle by its lock."""
+    """Return the verdicts of a real bundle by its lock, counted."""
     result = read("gate-lock")
-    rows = [_judged("without fusions", result["unfused"])]
-    rows += [_judged("the same bundle", row) for row in result["same"]]
-    rows += [_judged("the same, beside a busy core", row) for row in result["beside_a_busy_core"]]
-    head = ["bundle", "verdict", "speed beside the lock", "processor time taken by others", "seconds"]
-    return markdown.join(markdown.table(head, rows), source("gate-lock"))
+    rows = [
+        _judged("without fusions", [result["unfused"]]),
+        _judged("the same bundle", result["same"]),
+        _judged("the same, beside a busy core", result["beside_a_busy_core"]),
+    ]
+    head = ["bundle", "runs", "verdicts", "speed beside the lock", "processor time taken by others", "seconds"]
+    lock = f"Mode `{result['mode']}`; writing the lock took {result['lock_seconds']:.0f} seconds."
+    about = f"{lock} Figures are medians, with the least and the most."
+    return markdown.join(about, markdown.table(head, rows), source("gate-lock"))
 
 
-def _judged(name: str, row: dict[str, Any]) -> list[str]:
-    speed = row["speed"]
-    figure = "–" if speed is None else f"{speed['value']:.3f} ({speed['low']:.3f} to {speed['high']:.3f})"
-    return [name, row["verdict"], figure, _percent(row["taken"]), f"{row['seconds']:.0f}"]
+def _judged(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    counts = Counter(row["verdict"] for row in rows)
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
+    speeds = [row["speed"]["value"] for row in rows if row["speed"]]
+    taken, seconds = [row["taken"] for row in rows], [row["seconds"] for row in rows]
+    cells = [_range(speeds, "{:.3f}"), _range(taken, "{:.1%}").replace("%", " %"), _range(seconds, "{:.0f}")]
+    return [name, str(len(rows)), verdicts, *cells]
+
+
+def _range(values: list[float], form: str) -> str:
+    if not values:
+        return "–"
+    middle, low, high = (form.format(value) for value in (median(values), min(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
