@@ -28,6 +28,9 @@ CACHE = Path(".cache/data")
 GIVEN = Path(os.environ.get("HEADWAY_DATA", ".cache/data"))
 """Where the user keeps data that no package carries."""
 
+_TOP = 5.0
+"""The rating of texts that mean the same."""
+
 _NEUTRAL = 0.5
 """Ratings this near to zero are neither positive nor negative."""
 
@@ -112,14 +115,7 @@ def rated_pairs() -> Pairs:
     Each file below `HEADWAY_DATA/sts` has a score, a text and a text in a row, with tabs between. The originals are those of SemEval's
     Semantic Textual Similarity tasks. Raises FileNotFoundError with that sentence where they are missing.
     """
-    files = sorted((GIVEN / "sts").glob("*.tsv"))
-    if not files:
-        raise FileNotFoundError(
-            f"{GIVEN / 'sts'}: no *.tsv of SemEval's STS tasks 2012 to 2014; set HEADWAY_DATA to their folder"
-        )
-    judged, other = (
-        [row for f in files if f.name.startswith("2014") is new for row in _rated(f)] for new in (True, False)
-    )
+    judged, other = ([row for f in _rated_files(new=new) for row in _rated(f)] for new in (True, False))
     texts = list(dict.fromkeys(t for _, *pair in judged for t in pair))
     number = {t: i for i, t in enumerate(texts)}
     background = dict.fromkeys(t for _, *pair in other for t in pair if t not in number)
@@ -129,6 +125,35 @@ def rated_pairs() -> Pairs:
         np.array([float(score) for score, *_ in judged]),
         list(background),
     )
+
+
+@dataclass(frozen=True)
+class GradedPair:
+    """Two texts with a rating from 0, for nothing in common, to 1."""
+
+    first: str
+    second: str
+    score: float
+
+
+def graded_pairs() -> dict[str, list[GradedPair]]:
+    """Return `train`, the rated pairs of 2012 and 2013, and `test`, those of 2014, without texts of the other part."""
+    test = {t for f in _rated_files(new=True) for _, *pair in _rated(f) for t in pair}
+    parts: dict[str, list[GradedPair]] = {"train": [], "test": []}
+    for part, new in (("train", False), ("test", True)):
+        for file in _rated_files(new=new):
+            rows = [GradedPair(a, b, float(score) / _TOP) for score, a, b in _rated(file)]
+            parts[part] += [row for row in rows if new or not {row.first, row.second} & test]
+    return parts
+
+
+def _rated_files(*, new: bool) -> list[Path]:
+    files = sorted((GIVEN / "sts").glob("*.tsv"))
+    if not files:
+        raise FileNotFoundError(
+            f"{GIVEN / 'sts'}: no *.tsv of SemEval's STS tasks 2012 to 2014; set HEADWAY_DATA to their folder"
+        )
+    return [f for f in files if f.name.startswith("2014") is new]
 
 
 def _rated(file: Path) -> list[tuple[str, str, str]]:
