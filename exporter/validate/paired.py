@@ -89,8 +89,9 @@ def measure_ratio(
 ) -> tuple[Ratio, np.ndarray]:
     """Return the ratio of blocks that `next_block` measures, and the blocks: as many as the rule asks for.
 
-    It stops where the interval is narrow, or where it lies off the limit by more than its own width again, so that the look itself
-    decides nothing. The time of a block decides whether another one fits into the budget.
+    It stops where the interval is narrow and tells on which side of the limit the ratio lies, or where it lies off the limit by more
+    than its own width again, so that the look itself decides nothing. The time of a block decides whether another one fits into the
+    budget.
     """
     start, blocks, enough = clock(), [], rule.least
     while True:
@@ -104,8 +105,12 @@ def measure_ratio(
         margin = abs(math.log(rule.limit)) if rule.limit else 0.0
         ratio = ratio_of(np.array(blocks), since, margin=margin)
         narrow = ratio.half_width <= rule.half_width
-        if narrow or spent or _is_clear(ratio, rule.limit):
+        if spent or (narrow and not _holds(ratio, rule.limit)) or _is_clear(ratio, rule.limit):
             return Ratio(ratio.estimate, ratio.detectable, narrow), np.array(blocks)
+
+
+def _holds(ratio: Ratio, limit: float | None) -> bool:
+    return limit is not None and ratio.estimate.low <= limit < ratio.estimate.high
 
 
 def _is_clear(ratio: Ratio, limit: float | None) -> bool:
