@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bulk.datasets_folder import arrow_files, batches_of, schema_of
 from ..errors import UsageError
 
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -57,19 +58,15 @@ def _arrow(path: Path) -> Table:
             f"{path}: reading it needs pyarrow, which is not installed: pip install 'headway[data]'"
         ) from error
     if path.is_dir():
-        files = _arrow_files(path)
-        with pa.memory_map(str(files[0])) as source, pa.ipc.open_stream(source) as stream:
-            schema = stream.schema
+        files = arrow_files(path)
+        schema = schema_of(files[0])
     else:
         schema = pq.read_schema(path)
 
     def table(columns: list[str]) -> pa.Table:
         if not path.is_dir():
             return pq.read_table(path, columns=columns)
-        parts = []
-        for file in files:
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                parts += [pa.Table.from_batches([b]).select(columns) for b in stream]
+        parts = [pa.Table.from_batches([b]).select(columns) for file in files for b in batches_of(file)]
         return pa.concat_tables(parts) if parts else schema.empty_table().select(columns)
 
     def is_text(kind: pa.DataType) -> bool:
@@ -80,20 +77,6 @@ def _arrow(path: Path) -> Table:
     strings = [f.name for f in schema if is_text(f.type)]
     count = len(table(strings[:1] or schema.names[:1]))
     return Table(list(schema.names), strings, count, lambda name: table([name]).column(name).to_pylist())
-
-
-def _arrow_files(path: Path) -> list[Path]:
-    """Return the data files of a folder of `datasets`, in their order."""
-    splits = path / "dataset_dict.json"
-    if splits.is_file():
-        names = json.loads(splits.read_text(encoding="utf-8"))["splits"]
-        if len(names) > 1 and "train" not in names:
-            raise UsageError(f"{path}: which split? Found {', '.join(names)}; name one, as {path / names[0]}")
-        path = path / ("train" if "train" in names else names[0])
-    state = path / "state.json"
-    if not state.is_file():
-        raise UsageError(f"{path}: not a folder that `save_to_disk` of datasets wrote (it has no state.json)")
-    return [path / f["filename"] for f in json.loads(state.read_text(encoding="utf-8"))["_data_files"]]
 
 
 def open_table(path: Path) -> Table | None:

@@ -20,7 +20,7 @@ _Texts = Annotated[
         "--data",
         "-d",
         metavar="FILE",
-        help="Texts to answer: parquet, csv, jsonl, txt, or a directory of such files.",
+        help="Texts to answer: parquet, csv, jsonl, txt, a directory of such files, or one that datasets wrote.",
         rich_help_panel=o.TEXT,
     ),
 ]

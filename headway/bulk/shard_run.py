@@ -8,8 +8,9 @@ import hashlib
 import json
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -28,6 +29,9 @@ from .texts_to_columns import Dtype, TextsToColumns
 
 ROWS = 8192
 """Rows of a shard: some seconds of work, which is what a run that is killed loses."""
+
+_AT_ONCE = 2
+"""Shards under way at once: while one is tokenized or written, the batches of the other keep the lanes busy."""
 
 _PLAN = "plan"
 """The file with the plan's fingerprint."""
@@ -169,10 +173,22 @@ def _local(lanes: int) -> Compute:
             return
         runs = opened(plan, lanes)
         done = len(plan.shards) - len(missing)
-        for number, table in _ahead(plan, missing):
-            answer_shard(plan, number, runs, table)
-            done += 1
-            step("shards", of=len(plan.shards), at=done)
+        with ThreadPoolExecutor(_AT_ONCE, "headway-shard") as threads:
+            running: deque[Future[Counts]] = deque()
+            try:
+                for number, table in _ahead(plan, missing):
+                    if len(running) == _AT_ONCE:
+                        running.popleft().result()
+                        done += 1
+                        step("shards", of=len(plan.shards), at=done)
+                    running.append(threads.submit(answer_shard, plan, number, runs, table))
+                for shard in running:
+                    shard.result()
+                    done += 1
+                    step("shards", of=len(plan.shards), at=done)
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
 
     return compute
 

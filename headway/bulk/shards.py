@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .datasets_folder import SUFFIX, arrow_files, batches_of, is_datasets_folder, schema_of
 
 TABLES = (".parquet", ".csv", ".jsonl", ".ndjson", ".txt")
 _FIRST = 100
@@ -40,7 +41,10 @@ class Shard:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a directory that hold tables, by name, or the file itself. UsageError where there is none, or two kinds."""
+    """Return the files of a directory that hold tables, by name, or the file itself; of a folder of `datasets`, those of its list.
+
+    UsageError where there is none, or two kinds.
+    """
     if not path.is_dir():
         if path.suffix.lower() not in TABLES:
             raise UsageError(
@@ -49,6 +53,8 @@ def files_of(path: Path) -> list[Path]:
         if not path.is_file():
             raise UsageError(f"{path}: no such file")
         return [path]
+    if is_datasets_folder(path):
+        return _listed(path)
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in TABLES and not p.name.startswith((".", "_")))
     kinds = {p.suffix.lower() for p in files}
     if len(kinds) != 1:
@@ -57,13 +63,24 @@ def files_of(path: Path) -> list[Path]:
     return files
 
 
+def _listed(folder: Path) -> list[Path]:
+    try:
+        files = arrow_files(folder)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"{folder}: not a folder of datasets that can be read ({error}): save it again") from error
+    missing = next((file for file in files if file.suffix != SUFFIX or not file.is_file()), None)
+    if missing is not None or not files:
+        raise UsageError(f"{folder}: lists {missing or 'no file'}, which is no Arrow file here: save it again")
+    return files
+
+
 def shards_of(files: Sequence[Path], rows: int) -> list[Shard]:
     """Return the shards of files, in order, each of at most `rows` rows. UsageError names a file that cannot be read."""
     shards: list[Shard] = []
     for file in files:
         try:
-            if file.suffix.lower() == ".parquet":
-                count = _parquet(file).metadata.num_rows
+            if file.suffix.lower() in (".parquet", SUFFIX):
+                count = _rows_of(file)
                 shards += [Shard(file, at, min(rows, count - at)) for at in range(0, count, rows)]
             else:
                 shards += _by_bytes(file, rows)
@@ -81,6 +98,8 @@ def names_of(file: Path, wanted: str | None = None) -> tuple[list[str], list[str
 
     if file.suffix.lower() == ".parquet":
         schema = _parquet(file).schema_arrow
+    elif file.suffix == SUFFIX:
+        schema = schema_of(file)
     else:
         schema = pa.schema([(_ONLY, pa.string())])
         for shard in shards_of([file], _FIRST):
@@ -109,6 +128,8 @@ def read_shard(shard: Shard) -> Any:
     try:
         if kind == ".parquet":
             table = _read_parquet(shard)
+        elif kind == SUFFIX:
+            table = _read_arrow(shard)
         else:
             with shard.file.open("rb") as file:
                 file.seek(shard.offset)
@@ -145,6 +166,26 @@ def state_of(file: Path) -> tuple[int, int]:
     """Return the size and the time of change of a file, by which it is told whether it is still the same."""
     about = file.stat()
     return about.st_size, about.st_mtime_ns
+
+
+def _rows_of(file: Path) -> int:
+    if file.suffix == SUFFIX:
+        return sum(batch.num_rows for batch in batches_of(file))
+    return int(_parquet(file).metadata.num_rows)
+
+
+def _read_arrow(shard: Shard) -> Any:
+    import pyarrow as pa
+
+    first, parts = 0, []
+    for batch in batches_of(shard.file):
+        begin, end = max(shard.start - first, 0), min(shard.start + shard.rows - first, batch.num_rows)
+        if begin < end:
+            parts.append(batch.slice(begin, end - begin))
+        first += batch.num_rows
+        if first >= shard.start + shard.rows:
+            break
+    return pa.Table.from_batches(parts, schema_of(shard.file))
 
 
 def _parquet(file: Path) -> Any:

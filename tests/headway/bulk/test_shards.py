@@ -127,3 +127,44 @@ def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
     write(file, TEXTS[:4])
     with pytest.raises(UsageError, match="changed since it was split"):
         read_shard(shards[1])
+
+
+def save_to_disk(folder: Path, *parts: list[str]) -> Path:
+    """Write a folder as `datasets` does: an Arrow file for each of `parts`, in batches of two rows."""
+    folder.mkdir(parents=True)
+    names = [f"data-{i:05d}-of-{len(parts):05d}.arrow" for i in range(len(parts))]
+    for name, texts in zip(names, parts, strict=True):
+        table = pa.table({"id": range(len(texts)), "text": texts})
+        with pa.OSFile(str(folder / name), "wb") as out, pa.ipc.new_stream(out, table.schema) as stream:
+            stream.write_table(table, max_chunksize=2)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    return folder
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 100])
+def test_folders_of_datasets_are_read_in_shards(tmp_path: Path, rows: int) -> None:
+    folder = save_to_disk(tmp_path / "saved", TEXTS, TEXTS[:3])
+    files = files_of(folder)
+    assert [file.name for file in files] == ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+    shards = shards_of(files, rows)
+    assert all(shard.rows <= rows for shard in shards) and texts_in(shards) == TEXTS + TEXTS[:3]
+    assert names_of(files[0]) == (["id", "text"], ["text"])
+
+
+def test_of_several_splits_the_one_to_train_on_is_read(tmp_path: Path) -> None:
+    save_to_disk(tmp_path / "all" / "train", ["a"])
+    save_to_disk(tmp_path / "all" / "test", ["b"])
+    (tmp_path / "all" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+    assert texts_in(shards_of(files_of(tmp_path / "all"), 9)) == ["a"]
+    (tmp_path / "all" / "dataset_dict.json").write_text(json.dumps({"splits": ["dev", "test"]}))
+    with pytest.raises(UsageError, match="which split"):
+        files_of(tmp_path / "all")
+
+
+@pytest.mark.parametrize(
+    "state", ["[]", "{}", "{", '{"_data_files": [{"filename": "gone.arrow"}]}', '{"_data_files": []}']
+)
+def test_a_damaged_folder_of_datasets_is_told(tmp_path: Path, state: str) -> None:
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(UsageError, match="save it again"):
+        files_of(tmp_path)
