@@ -18,10 +18,10 @@ class NothingMeasures(TargetError):
 class SharedStopwatch(Stopwatch):
     """A stopwatch that waits while another search on this machine measures."""
 
-    def measure(self, pair: Pair, workload: Workload, rounds: int, most: int | None = None) -> Timing:
-        """Return the latency of a pair, once no other is measured."""
+    def measure(self, pair: Pair, workloads: list[Workload], rounds: int, most: int | None = None) -> list[Timing]:
+        """Return the latency of a pair on each workload, once no other is measured."""
         with alone():
-            return super().measure(pair, workload, rounds, most)
+            return super().measure(pair, workloads, rounds, most)
 
 
 @contextmanager

@@ -13,13 +13,14 @@ from typing import Any
 import onnx_ir as ir
 
 from ...bulk.on_ray import result_of
+from ...processor import about
 from ..compress.job import Step
 from ..compress.latency import measure_table
 from ..compress.latency_table import LatencyTable
 from ..compress.stopwatch import Pair, Stopwatch, Timing, Workload
 from ..targets.base import Target, TargetSpec
 from .clock import NothingMeasures, alone
-from .ray_nodes import PREFIX, labels_of
+from .ray_nodes import PREFIX, labels_of, own_label
 
 _LOOK_SECONDS = 10.0
 _PATIENCE = 30
@@ -63,7 +64,27 @@ class Elsewhere:
         import ray
 
         content = ray.put(ir.to_proto(model).SerializeToString())
-        return LatencyTable.from_json(self.run(_table, content, workload, spec))
+        processor, table = self.run(_table, content, workload, spec)
+        self.check(processor)
+        return LatencyTable.from_json(table)
+
+    def check(self, processor: str) -> None:
+        """Raise NothingMeasures where another processor measured before: latencies of two kinds make no front.
+
+        The first one that measures is noted in the folder, for the processes of all nodes.
+        """
+        file = self.folder / f"{self.label}.processor"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with file.open("x", encoding="utf-8") as noted:
+                noted.write(processor)
+        except FileExistsError:
+            first = file.read_text(encoding="utf-8")
+            if first not in ("", processor):  # it may be under way
+                raise NothingMeasures(
+                    f"nodes with the label {PREFIX}{self.label} have different processors, {first} and {processor}: give each kind a label "
+                    "of its own"
+                ) from None
 
 
 class _RayStopwatch(Stopwatch):
@@ -74,23 +95,29 @@ class _RayStopwatch(Stopwatch):
         super().__init__(source, workload, target, folder)
         self._where = where
 
-    def measure(self, pair: Pair, workload: Workload, rounds: int, most: int | None = None) -> Timing:
-        """Return the latency of a pair on a node of the label."""
-        timing: Timing = self._where.run(_time, pair, workload, rounds, most)
-        return timing
+    def measure(self, pair: Pair, workloads: list[Workload], rounds: int, most: int | None = None) -> list[Timing]:
+        """Return the latency of a pair on each workload, on a node of the label."""
+        processor, timings = self._where.run(_time, pair, workloads, rounds, most)
+        self._where.check(processor)
+        return list(timings)
 
     def about(self) -> dict[str, Any]:
         """Return what a latency depends on beside model and workload: the kind of node, and the versions that are the same on all."""
         return super().about()["versions"] | {"node": self._where.label}
 
 
-def _time(pair: Pair, workload: Workload, rounds: int, most: int | None) -> Timing:
+def _time(pair: Pair, workloads: list[Workload], rounds: int, most: int | None) -> tuple[str, list[Timing]]:
     with alone():
-        return pair.time(workload, rounds, most)
+        return _processor(), pair.time(workloads, rounds, most)
 
 
-def _table(content: bytes, workload: Workload, spec: TargetSpec) -> dict[str, Any]:
+def _table(content: bytes, workload: Workload, spec: TargetSpec) -> tuple[str, dict[str, Any]]:
     import onnx
 
     with alone():
-        return measure_table(ir.from_proto(onnx.load_from_string(content)), workload, spec).to_json()
+        return _processor(), measure_table(ir.from_proto(onnx.load_from_string(content)), workload, spec).to_json()
+
+
+def _processor() -> str:
+    """Return what tells kinds of processors apart: the name, and what it computes with."""
+    return f"{about()[0] or 'a processor without a name'} ({own_label()})"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headway.errors import TargetError
 from headway.exporter.compress.stopwatch import Workload
 from headway.exporter.search import ray_stopwatch
 from headway.exporter.search.clock import NothingMeasures
@@ -39,7 +40,9 @@ def test_pairs_and_tables_are_measured_there(
     where, workload = Elsewhere("kind-a", tmp_path), Workload(((1, 8),))
     clock = where.clock(source.model, workload, OrtTarget(), Path("not seen by others"))
     pairs: list[Any] = []
-    monkeypatch.setattr(ray_stopwatch, "_time", lambda pair, *arguments: pairs.append(pair) or pair.time(*arguments))
+    monkeypatch.setattr(
+        ray_stopwatch, "_time", lambda pair, *arguments: pairs.append(pair) or ("one", pair.time(*arguments))
+    )
     timing = clock.time_at(source.model, [(1, 4)])[0]
     assert 0.2 < timing.ratio < 5 and pairs[0].source.is_relative_to(tmp_path) and pairs[0].own.is_relative_to(tmp_path)
     assert clock.about()["node"] == "kind-a" and "cpu" not in clock.about()
@@ -48,6 +51,7 @@ def test_pairs_and_tables_are_measured_there(
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "put", lambda content: content)
     monkeypatch.setattr(ray_stopwatch.LatencyTable, "from_json", lambda raw: raw)
+    monkeypatch.setattr(ray_stopwatch, "_processor", lambda: "one")
     assert where.table(source.model, workload, OrtTarget().spec, print) == {"cost": 1}
     sent = asked[0][0]
     assert sent is not source.model and [str(v.name) for v in sent.graph.inputs] == [
@@ -57,6 +61,17 @@ def test_pairs_and_tables_are_measured_there(
     np.testing.assert_array_equal(
         sent.graph.initializers[name].const_value.numpy(), source.model.graph.initializers[name].const_value.numpy()
     )
+
+
+def test_two_kinds_of_processors_under_one_label_are_refused(tmp_path: Path) -> None:
+    for where in (Elsewhere("kind-a", tmp_path), Elsewhere("kind-a", tmp_path), Elsewhere("kind-b", tmp_path)):
+        where.check("Fast 9000 (x86-avx512)" if where.label == "kind-a" else "Slow 1 (x86-avx2)")
+    with pytest.raises(
+        TargetError, match=r"headway:kind-a have different processors, Fast 9000 \(x86-avx512\) and Slow 1"
+    ):
+        Elsewhere("kind-a", tmp_path).check("Slow 1 (x86-avx2)")
+    (tmp_path / "kind-c.processor").write_text("")  # another process is about to write it
+    Elsewhere("kind-c", tmp_path).check("Slow 1 (x86-avx2)")
 
 
 class _Table:
