@@ -15,7 +15,7 @@ from ..scratch import scratch
 from ..tasks import Scoring
 from ..text import TextEncoder
 from .capture.base import Reference
-from .capture.capture import canonical_of, capture, load_reference
+from .capture.capture import load_reference
 from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.float64_judge import Run, settled
 from .check.parity import Case, Parity, compare
@@ -24,6 +24,7 @@ from .compress.agreement import check_drop
 from .compress.budget import at_other_lengths, check_budget
 from .compress.built import curve_words
 from .compress.job import Clock, Job, Step, as_function, begin_job, summarize, write_plots
+from .compress.kept_graph import GraphStore
 from .compress.samples import divide_files
 from .compress.source_integers import hold_for_target, kind_of_answers, read_as_floats, with_integers
 from .compress.source_texts import read_source_texts
@@ -267,20 +268,20 @@ def _compared(
 def capture_graph(flow: Flow, beside: ThreadPoolExecutor, *, every_layer: bool) -> SourceGraph:
     """Return the canonical graph; the source begins to answer the cases beside it."""
     flow.step(STEPS[1])
-    captured = capture(flow.source, whole=every_layer)
+    store = GraphStore(flow.source, flow.work if flow.recipe.passes else Work(None), whole=every_layer)
+    captured = store.capture()
     weights = list(captured.model.graph.initializers.values())
     encoder = source_encoder(captured.source, flow.staging)
     cases = flow.cases(encoder, captured.source)
     expected = beside.submit(answers, captured.reference, cases)
     flow.step(STEPS[2])
-    canonical = canonical_of(captured)
+    canonical = store.canonical(captured)
     model = canonical.model
     captured.source = with_integers(captured.source, canonical, flow.target.spec, passes=bool(flow.recipe.passes))
     hold_for_target(model, captured.source.spec, flow.target.spec)
     anatomy = read_anatomy(model)
     check_config(captured.source, anatomy)
-    if anatomy.vocabulary is not None:
-        rows = anatomy.vocabulary
+    if (rows := anatomy.vocabulary) is not None:
         check_embedded(encoder, rows, captured.source.spec, f"the graph has {rows} embeddings")
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
     return SourceGraph(
@@ -327,10 +328,8 @@ def begin_passes(flow: Flow, graph: SourceGraph, identity: Future[str], folder: 
     graph.empty_rows = parity.empty_rows
     files, source_fingerprint = flow.files, identity.result()
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
-        files, source_fingerprint = (
-            read_source_texts(graph.source, recipe.files, recipe.column),
-            graph.source.fingerprint,
-        )
+        files = read_source_texts(graph.source, recipe.files, recipe.column)
+        source_fingerprint = graph.source.fingerprint
     flow.step("measure the source")
     return begin_job(
         recipe,

@@ -105,23 +105,32 @@ def time_beside(first: Runner, own: Runner, workload: Workload, *, rounds: int =
     All shapes run in turn in every round. One thread is timed by the processor's clock: on a busy machine, time that others had the
     core would make a cut model look slower or faster than it is. Threads that wait for each other are timed by the wall clock.
     """
-    return time_in_sessions([(first, own)], workload, rounds=rounds)
+    return time_in_sessions([(first, own)], [workload], rounds=rounds)[0]
 
 
 def time_in_sessions(
-    pairs: Iterable[tuple[Runner, Runner]], workload: Workload, *, rounds: int = ROUNDS, most: int | None = None
-) -> Timing:
-    """Return the latency of one model beside another over several sessions of both, `rounds` rounds in each, `most` in all (60).
+    pairs: Iterable[tuple[Runner, Runner]],
+    workloads: Sequence[Workload],
+    *,
+    rounds: int = ROUNDS,
+    most: int | None = None,
+) -> list[Timing]:
+    """Return the latency of one model beside another on each workload, over several sessions of both.
 
-    Sessions of one and the same model differ by some percent, by where their weights lie in memory: more rounds of one session do
-    not show that, so that the last session alone goes on while the interval is not narrow.
+    Each session has `rounds` rounds of each workload, all together at most `most` (60). Sessions of one and the same model differ by
+    some percent, by where their weights lie in memory: more rounds of one session do not show that, so that the last session alone goes
+    on while an interval is not narrow.
     """
-    times: list[np.ndarray] = []
+    times: list[list[np.ndarray]] = [[] for _ in workloads]
     for pair in pairs:
-        times += _rounds(pair, workload, rounds, warm=True)
-    while not (timing := Timing.of(np.array(times))).is_narrow and len(times) < (most or _MOST_ROUNDS):
-        times += _rounds(pair, workload, rounds, warm=False)
-    return timing
+        for known, workload in zip(times, workloads, strict=True):
+            known += _rounds(pair, workload, rounds, warm=True)
+    timings = []
+    for known, workload in zip(times, workloads, strict=True):
+        while not (timing := Timing.of(np.array(known))).is_narrow and len(known) < (most or _MOST_ROUNDS):
+            known += _rounds(pair, workload, rounds, warm=False)
+        timings.append(timing)
+    return timings
 
 
 def _rounds(runners: tuple[Runner, Runner], workload: Workload, rounds: int, *, warm: bool) -> list[np.ndarray]:
@@ -189,7 +198,8 @@ class Stopwatch:
     def time(self, model: ir.Model) -> tuple[Timing, int]:
         """Return the latency of a model beside the source's, and bytes of its artifact."""
         with self._built(model) as folder:
-            timing = self.measure(Pair(self._folder / _BASELINE, folder, self._target), self.workload, ROUNDS // 2)
+            pair = Pair(self._folder / _BASELINE, folder, self._target)
+            (timing,) = self.measure(pair, [self.workload], ROUNDS // 2)
             self.source_ms = self.source_ms or timing.first_ms
             return timing, sum(p.stat().st_size for p in self._target.files(folder))
 
@@ -198,11 +208,11 @@ class Stopwatch:
         with self._built(model) as folder:
             pair = Pair(self._folder / _BASELINE, folder, self._target)
             works = [Workload((shape,), self.workload.threads) for shape in shapes]
-            return [self.measure(pair, work, 3, 3) for work in works]
+            return self.measure(pair, works, 3, 3)
 
-    def measure(self, pair: "Pair", workload: Workload, rounds: int, most: int | None = None) -> Timing:
-        """Return the latency of a pair. A stopwatch that measures elsewhere does it there."""
-        return pair.time(workload, rounds, most)
+    def measure(self, pair: "Pair", workloads: list[Workload], rounds: int, most: int | None = None) -> list[Timing]:
+        """Return the latency of a pair on each workload. A stopwatch that measures elsewhere does it there."""
+        return pair.time(workloads, rounds, most)
 
     def about(self) -> dict[str, Any]:
         """Return what a latency depends on beside model and workload."""
@@ -223,9 +233,9 @@ class Pair:
     own: Path
     target: OrtTarget
 
-    def time(self, workload: Workload, rounds: int, most: int | None = None) -> Timing:
-        """Return the latency of the model beside the source's, over several sessions of both."""
-        return time_in_sessions(self._sessions(workload.threads), workload, rounds=rounds, most=most)
+    def time(self, workloads: list[Workload], rounds: int, most: int | None = None) -> list[Timing]:
+        """Return the latency of the model beside the source's on each workload, over several sessions of both."""
+        return time_in_sessions(self._sessions(workloads[0].threads), workloads, rounds=rounds, most=most)
 
     def _sessions(self, threads: int) -> Iterator[tuple[Runner, Runner]]:
         for _ in range(_SESSIONS):

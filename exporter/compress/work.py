@@ -95,7 +95,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """What it is: evidence, order, repair, recover, timing or fit."""
+        """What it is: graph, evidence, order, repair, recover, timing or fit."""
         return self.path.name.partition("-")[0]
 
     def to_json(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_rounds_are_added_until_the_interval_is_narrow(monkeypatch: pytest.Monke
     time_beside(busy, Sleeper(), WORK, rounds=4)  # type: ignore[arg-type]
     assert busy.runs == 60 + 1
     sessions = [(Sleeper(), Sleeper()) for _ in range(3)]
-    time_in_sessions(sessions, WORK, rounds=4)  # type: ignore[arg-type]
+    time_in_sessions(sessions, [WORK], rounds=4)  # type: ignore[arg-type]
     assert [first.runs for first, _ in sessions] == [5, 5, 52 + 1]  # the last goes on alone
     even = iter(range(0, 10**12, 10**6))
     monkeypatch.setattr(stopwatch.time, "thread_time_ns", lambda: next(even))
@@ -102,4 +102,6 @@ def test_a_model_is_timed_beside_the_source_and_at_each_shape(model, tmp_path, m
     monkeypatch.setattr(OrtTarget, "open", lambda self, place, *a: opened.append(place) or real(self, place, *a))
     watch.time(model)
     assert len(opened) == 6 and opened[::2] == [tmp_path / "baseline"] * 3  # new sessions of both
+    watch.time_at(model, [(1, 4), (2, 8), (1, 16)])
+    assert len(opened) == 12  # all shapes in the same sessions
     assert [p.name for p in tmp_path.iterdir()] == ["baseline"]

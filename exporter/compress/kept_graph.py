@@ -1,0 +1,127 @@
+"""Keep the canonical graph of a source in the work folder: tracing takes longer than what another budget changes. Imports torch.
+
+The source's own library is loaded in each run all the same, and its answers judge the graph that was kept.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from ...errors import HeadwayWarning
+from ..capture.base import Captured
+from ..capture.capture import canonical_of, capture
+from ..capture.torch_source import load_model
+from ..graph.canonical import Canonical
+from ..graph.parts import UNREAD
+from ..graph.source_rounding import SourceScales
+from ..source.source import Source
+from .work import Work, key_of
+
+_LIBRARIES = ("transformers", "sentence-transformers", "onnxscript", "onnx-ir")
+_CODE = ("capture", "graph", "passes", "source")
+_SETTINGS = ("*.json", "*.metadata")
+_MODEL, _WEIGHTS, _FACTS = "model.onnx", "model.data", "facts.json"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    model: ir.Model
+    sources: dict[str, str]
+    sentences: tuple[str, ...]
+    zeros: tuple[str, ...]
+    cut: bool
+    repeated: bool
+
+
+class GraphStore:
+    """What a work folder has of a source's graph. `whole`: each layer is traced by itself."""
+
+    def __init__(self, source: Source, work: Work, *, whole: bool):
+        self._source = source
+        self._work = work
+        self._whole = whole
+        # A compressed form is undone while the model is loaded, and leaves notes in the graph that no file has.
+        self._can_keep = work.folder is not None and source.kind == "huggingface" and source.checkpoint is None
+        self._key = _key(source, whole) if self._can_keep else ""
+        self._kept = work.recall("graph", self._key, _read) if self._can_keep else None
+
+    def capture(self) -> Captured:
+        """Return the source with its graph: the one that is kept, which is canonical already, or a new trace. Raises as `capture` does."""
+        kept = self._kept
+        if kept is None:
+            return capture(self._source, whole=self._whole)
+        reference, source = load_model(self._source)
+        return Captured(kept.model, reference, replace(source, zeros=kept.zeros, cut=kept.cut), kept.repeated)
+
+    def canonical(self, captured: Captured) -> Canonical:
+        """Return the canonical graph of what `capture` gave, and keep it for other runs. Raises as `canonical_of` does."""
+        kept = self._kept
+        if kept is not None:
+            for sentence in (*kept.zeros, *kept.sentences):
+                warnings.warn(f"{captured.source.spec}: {sentence}", HeadwayWarning, stacklevel=2)
+            return Canonical(kept.model, kept.sources, SourceScales(), kept.sentences)
+        canonical = canonical_of(captured)
+        if self._can_keep and canonical.rounding == SourceScales():
+            self._work.keep("graph", self._key, lambda path: _write(path, captured, canonical))
+        return canonical
+
+
+def _key(source: Source, whole: bool) -> str:
+    """Return a name for all that a graph depends on: weights, settings, libraries, and the code that traces and canonicalizes."""
+    assert source.directory is not None
+    settings = hashlib.sha256()
+    for path in sorted(p for pattern in _SETTINGS for p in source.directory.rglob(pattern) if p.is_file()):
+        settings.update(f"{path.relative_to(source.directory)}\0".encode() + path.read_bytes())
+    libraries = {name: version(name) for name in _LIBRARIES}
+    about = [source.fingerprint, settings.hexdigest(), source.task, source.route, whole]
+    return key_of("graph", about, libraries, _code())
+
+
+@cache
+def _code() -> str:
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent.parent
+    for path in sorted(p for name in _CODE for p in (folder / name).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, captured: Captured, canonical: Canonical) -> None:
+    source = captured.source
+    facts: Mapping[str, Any] = {
+        "sources": canonical.sources,
+        "sentences": canonical.sentences,
+        "zeros": source.zeros,
+        "cut": source.cut,
+        "repeated": captured.repeated,
+        "unread": {str(node.name): node.meta[UNREAD] for node in canonical.model.graph if UNREAD in node.meta},
+    }
+    (path / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    ir.save(canonical.model, path / _MODEL, external_data=_WEIGHTS)
+
+
+def _read(path: Path) -> _Kept:
+    facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
+    model = ir.load(path / _MODEL)
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:  # other runs may clear the folder
+            value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
+    for node in model.graph:
+        if str(node.name) in facts["unread"]:
+            node.meta[UNREAD] = facts["unread"][str(node.name)]
+    return _Kept(
+        model,
+        facts["sources"],
+        tuple(facts["sentences"]),
+        tuple(facts["zeros"]),
+        bool(facts["cut"]),
+        bool(facts["repeated"]),
+    )
