@@ -105,7 +105,7 @@ def reranker(threads: int = 2) -> Path:
 
     torch.manual_seed(SEED)
     rated = graded_pairs()["train"]
-    other = np.random.default_rng(SEED).permutation(len(rated))
+    other = np.roll(np.arange(len(rated)), len(rated) // 2)
     pairs = [(row.first, row.second) for row in rated]
     pairs += [(row.first, rated[i].second) for row, i in zip(rated, other, strict=True)]
     scores = np.array([row.score for row in rated] + [0.0] * len(rated), np.float32)

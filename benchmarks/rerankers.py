@@ -3,8 +3,8 @@
     HEADWAY_DATA=path/to/data python -m benchmarks.rerankers
 
 A query is the first text of a rated pair; its texts are the second one, as relevant as people rated it, and nine of other pairs, which are
-not. Passes learn from pairs of 2012 and 2013, and are judged by the order that the source gives; nDCG@10 by ratings, and the interval of
-what is lost, are of pairs of 2014, which nothing saw. Saves `benchmarks/results/rerankers.json`.
+not. Passes learn from and choose by pairs of 2012 and 2013; nDCG@10 by ratings, and the interval of what is lost, are of pairs of 2014,
+which nothing saw. Saves `benchmarks/results/rerankers.json`.
 """
 
 import json
@@ -51,8 +51,11 @@ def write_queries(path: Path, pairs: list[GradedPair]) -> Path:
     rng = np.random.default_rng(0)
     rows = []
     for i, pair in enumerate(pairs):
-        others = [j for j in rng.permutation(len(pairs))[: OTHERS + 1] if j != i][:OTHERS]
-        texts = [pair.second, *(pairs[j].second for j in others)]
+        others = (pairs[j].second for j in rng.permutation(len(pairs)) if j != i)
+        texts = [pair.second]
+        while len(texts) <= OTHERS:
+            other = next(others)
+            texts += [other] if other not in texts else []
         order = rng.permutation(len(texts))
         relevance = np.eye(len(texts))[0] * pair.score
         rows.append(

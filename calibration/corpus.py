@@ -92,7 +92,7 @@ def read_labeled(
 class TextFile:
     """The texts or pairs of one file, each once, and their labels where it has some. `name` tells it from others.
 
-    `queries`: where pairs are queries with several texts each, the number of each pair's query, int64 `[texts]`.
+    `queries`: where pairs are queries with their texts, the number of each pair's query, int64 `[texts]`.
     """
 
     name: str
@@ -115,7 +115,7 @@ def read_files(
     """
     check_distinct(paths)
     files = [
-        _read_file(name, path, classes, column, scoring, reading)
+        read_file(name, path, classes, column, scoring, reading)
         for name, path in zip(short_names(paths), paths, strict=True)
     ]
     with_labels = [path for path, file in zip(paths, files, strict=True) if file.labels is not None]
@@ -127,7 +127,7 @@ def read_files(
     return files
 
 
-def _read_file(
+def read_file(
     name: str,
     path: Path,
     classes: Mapping[str, int],
@@ -135,6 +135,7 @@ def _read_file(
     scoring: Scoring | None,
     reading: Reading | None,
 ) -> TextFile:
+    """Return the texts and labels of one file; see `read_files`."""
     labels = columns_of(scoring) if classes else ()
     table = read_pairs(path, reading, labels) if reading is not None and column is None else None
     if table is None:
@@ -143,7 +144,7 @@ def _read_file(
         return TextFile(name, table.parts)
     if table.labels is None:
         return TextFile(name, table.pairs, queries=table.queries)
-    if table.queries is not None and scoring is not None and scoring.kind == "value":
+    if table.queries is not None and reading == "rankings":
         return TextFile(name, table.pairs, parse_relevance(path, table.labels), table.queries)
     return TextFile(name, table.pairs, parse_labels(path, table.labels, classes, scoring), table.queries)
 

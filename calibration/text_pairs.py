@@ -1,6 +1,7 @@
 """Read tables whose rows hold two texts, or a query with its texts: for models that read pairs, or compare texts."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import UsageError
+from ..bulk.text_column import NAMES
+from ..errors import HeadwayWarning, UsageError
 from .tables import Table, open_table, readable
 
 FIRST = ("sentence1", "text1", "text_a", "question1", "premise")
@@ -27,7 +29,7 @@ itself."""
 @dataclass(frozen=True)
 class PairTable:
     """The rows of a table, a pair each. `labels` has a value for each, where there are any. `queries` is the number of each pair's
-    query, int64 `[pairs]`, where some query has several texts.
+    query, int64 `[pairs]`, where the first texts are queries.
     """
 
     pairs: list[tuple[str, str]]
@@ -46,6 +48,11 @@ class _Columns:
     second: str
     is_query: bool = False
 
+    @property
+    def several(self) -> bool:
+        """Whether a row may have a list of texts."""
+        return self.second in TEXTS
+
 
 def read_pairs(path: Path, reading: Reading, labels: Sequence[str] = ()) -> PairTable | None:
     """Return the pairs of a table, each once; None where it has no two columns that make pairs for this reading.
@@ -59,6 +66,12 @@ def read_pairs(path: Path, reading: Reading, labels: Sequence[str] = ()) -> Pair
         if table is None or columns is None:
             return None
         rows = list(zip(table.values(columns.first), table.values(columns.second), strict=True))
+        if columns.is_query and reading == "rankings" and columns.second in NAMES:
+            warnings.warn(
+                f"{path}: is read as pairs of {columns.first!r} and {columns.second!r}: name a `column` (--column) for single texts",
+                HeadwayWarning,
+                stacklevel=2,
+            )
         wanted = (*RELEVANCE, *labels) if columns.is_query and labels else labels
         label = next((n for n in wanted if n in table.names), None)
         values = None if label is None else table.values(label)
@@ -85,9 +98,10 @@ def _of_rows(
     for number, (first, second) in enumerate(rows, 1):
         label = None if values is None else values[number - 1]
         query = _text(path, number, columns.first, first)
-        for text, own in _seconds(path, number, second, label):
+        seconds = _seconds(path, number, second, label) if columns.several else [(second, label)]
+        for text, own in seconds:
             pair = query, _text(path, number, columns.second, text)
-            if any(pair):
+            if all(pair) or (any(pair) and not columns.is_query):
                 kept.setdefault(pair, own)
     if not kept:
         raise UsageError(f"{path}: holds no text")
@@ -98,10 +112,10 @@ def _of_rows(
 
 
 def _seconds(path: Path, row: int, cell: object, label: object) -> list[tuple[object, object]]:
-    """Return the second texts of a row with their labels: several where its cell is a list."""
-    if not isinstance(cell, list) and not (isinstance(cell, str) and cell.startswith("[")):
+    """Return the texts of a query with their labels: several where its cell is a list, or JSON of one."""
+    texts = cell if isinstance(cell, list) else _json_list(cell)
+    if texts is None:
         return [(cell, label)]
-    texts = as_list(path, row, cell, "a list of texts")
     if label is None:
         return [(text, None) for text in texts]
     labels = as_list(path, row, label, f"a list of numbers, one for each of its {len(texts)} texts")
@@ -110,10 +124,20 @@ def _seconds(path: Path, row: int, cell: object, label: object) -> list[tuple[ob
     return list(zip(texts, labels, strict=True))
 
 
-def _queries(pairs: Sequence[tuple[str, str]]) -> np.ndarray | None:
-    """Return the number of each pair's query; None where each has one text alone, which nothing could be ranked by."""
+def _json_list(cell: object) -> list[Any] | None:
+    if not isinstance(cell, str) or not cell.startswith("["):
+        return None
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None  # a text that begins so
+    return found if isinstance(found, list) else None
+
+
+def _queries(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the number of each pair's query."""
     numbers = {query: number for number, query in enumerate(dict.fromkeys(query for query, _ in pairs))}
-    return np.array([numbers[query] for query, _ in pairs], np.int64) if len(numbers) < len(pairs) else None
+    return np.array([numbers[query] for query, _ in pairs], np.int64)
 
 
 def _text(path: Path, row: int, column: str, value: object) -> str:
@@ -139,7 +163,7 @@ def as_list(path: Path, row: int, value: object, needed: str) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: row {row} is no list ({error}); give {needed}") from error
     if not isinstance(value, list):
-        raise UsageError(f"{path}: row {row} holds a {type(value).__name__}; give {needed}")
+        raise UsageError(f"{path}: row {row} holds {value!r:.40}; give {needed}")
     return value
 
 

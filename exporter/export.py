@@ -20,9 +20,7 @@ from .check.diagnose import diagnose, padding_matters, parity_failure
 from .check.float64_judge import Run, settled
 from .check.parity import Case, Parity, compare
 from .check.verification_text import Answered, answers, verification_cases
-from .compress.agreement import check_drop
-from .compress.budget import at_other_lengths, check_budget
-from .compress.built import curve_words
+from .compress.budget import at_other_lengths, check_budget, check_quality
 from .compress.job import Clock, Job, Step, as_function, begin_job, summarize, write_plots
 from .compress.kept_graph import GraphStore
 from .compress.samples import divide_files
@@ -153,6 +151,7 @@ class SourceGraph:
     cases: list[Case]
     answers: Future[Answered]
     per_token: list[str]
+    store: GraphStore
     regroup: bool = True
     empty_rows: bool = True
 
@@ -285,7 +284,16 @@ def capture_graph(flow: Flow, beside: ThreadPoolExecutor, *, every_layer: bool) 
         check_embedded(encoder, rows, captured.source.spec, f"the graph has {rows} embeddings")
     per_token = [o.name for o in map(tensor_info, model.graph.outputs) if "sequence" in o.shape]
     return SourceGraph(
-        model, captured.source, captured.reference, weights, captured.repeated, encoder, cases, expected, per_token
+        model,
+        captured.source,
+        captured.reference,
+        weights,
+        captured.repeated,
+        encoder,
+        cases,
+        expected,
+        per_token,
+        store,
     )
 
 
@@ -324,7 +332,7 @@ def begin_passes(flow: Flow, graph: SourceGraph, identity: Future[str], folder: 
     dtype = kind_of_answers(graph.source)
     parity = compare(graph.cases, expected, run, per_token=graph.per_token, dtype=dtype, tolerance=recipe.tolerance)
     if not parity.ok:
-        raise GateError(parity_failure(parity))
+        raise GateError(parity_failure(parity) + graph.store.drop())
     graph.empty_rows = parity.empty_rows
     files, source_fingerprint = flow.files, identity.result()
     if graph.source.kind == "factory":  # its config, and with it its classes, are known only now
@@ -365,16 +373,6 @@ def as_compressed(flow: Flow, graph: SourceGraph, job: Job) -> Compressed:
     """Return what the passes of a job made, with the answers that its artifact has to give."""
     cases, run = flow.cases(job.encoder, graph.source), as_function(job.outcome.model)
     return Compressed(job, cases, [{k: v.copy() for k, v in run(c.feeds).items()} for c in cases])
-
-
-def check_quality(job: Job) -> None:
-    """Raise GateError where too much quality was lost; it names what a search built on its way."""
-    most, judged = job.given.recipe.max_drop, job.outcome.stages[-1].judged
-    assert judged is not None, "every stage is judged"
-    try:
-        check_drop(judged, most)
-    except GateError as error:
-        raise GateError(f"{error}{curve_words(job.learned.curve, most)}") from error
 
 
 def _scoring(graph: SourceGraph) -> Scoring | None:

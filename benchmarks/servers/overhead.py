@@ -32,8 +32,13 @@ def _http(server: socket.socket, request: bytes) -> None:
     server.sendall(request)
     head = b""
     while b"\r\n\r\n" not in head:
-        head += server.recv(1 << 16)
+        part = server.recv(1 << 16)
+        if not part:
+            raise ConnectionError("a server closed its connection")
+        head += part
     head, _, rest = head.partition(b"\r\n\r\n")
+    if head.split(b" ")[1] != b"200":
+        raise RuntimeError(f"a server answered {head.splitlines()[0].decode()}")
     length = next(
         int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
     )

@@ -1,4 +1,4 @@
-"""Hold a compression to its budget: what the artifact takes after all passes, as it was measured."""
+"""Hold a compression to what was asked: the quality that it keeps, and what the artifact takes after all passes, as it was measured."""
 
 import warnings
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from ..graph.quantized import is_quantized
 from ..passes.quantize import StoreHalf
 from ..recipe.pass_specs import FitSpec, HalfSpec, QuantizeSpec
 from ..targets.registry import kernels_of
+from .agreement import check_drop
+from .built import curve_words
 from .fit import NEAR
 from .job import Job
 from .rounding_plan import activations_for, plan, quantized_for_timing
@@ -55,6 +57,16 @@ def as_deployed(job: Job, model: ir.Model, spec: FitSpec) -> ir.Model:
             model = model.clone()
             StoreHalf()(model)
     return model
+
+
+def check_quality(job: Job) -> None:
+    """Raise GateError where too much quality was lost; it names what a search built on its way."""
+    most, judged = job.given.recipe.max_drop, job.outcome.stages[-1].judged
+    assert judged is not None, "every stage is judged"
+    try:
+        check_drop(judged, most)
+    except GateError as error:
+        raise GateError(f"{error}{curve_words(job.learned.curve, most)}") from error
 
 
 def check_budget(job: Job) -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from ..graph.source_rounding import SourceScales
 from ..source.source import Source
 from .work import Work, key_of
 
-_LIBRARIES = ("transformers", "sentence-transformers", "onnxscript", "onnx-ir")
+_MOST = 1 << 30
+"""Bytes of weights above which a graph is not kept: it would push out what takes longer to learn."""
+
+_LIBRARIES = ("transformers", "sentence-transformers", "optimum", "onnx", "onnxscript", "onnx-ir")
 _CODE = ("capture", "graph", "passes", "source")
 _SETTINGS = ("*.json", "*.metadata")
 _MODEL, _WEIGHTS, _FACTS = "model.onnx", "model.data", "facts.json"
@@ -48,10 +51,8 @@ class GraphStore:
         self._source = source
         self._work = work
         self._whole = whole
-        # A compressed form is undone while the model is loaded, and leaves notes in the graph that no file has.
-        self._can_keep = work.folder is not None and source.kind == "huggingface" and source.checkpoint is None
-        self._key = _key(source, whole) if self._can_keep else ""
-        self._kept = work.recall("graph", self._key, _read) if self._can_keep else None
+        self._key = _key(source, whole) if work.folder is not None else None
+        self._kept = work.recall("graph", self._key, _read) if self._key is not None else None
 
     def capture(self) -> Captured:
         """Return the source with its graph: the one that is kept, which is canonical already, or a new trace. Raises as `capture` does."""
@@ -69,27 +70,49 @@ class GraphStore:
                 warnings.warn(f"{captured.source.spec}: {sentence}", HeadwayWarning, stacklevel=2)
             return Canonical(kept.model, kept.sources, SourceScales(), kept.sentences)
         canonical = canonical_of(captured)
-        if self._can_keep and canonical.rounding == SourceScales():
+        small = sum(v.const_value.nbytes for v in canonical.model.graph.initializers.values() if v.const_value) <= _MOST
+        if self._key is not None and small and canonical.rounding == SourceScales():
             self._work.keep("graph", self._key, lambda path: _write(path, captured, canonical))
         return canonical
 
+    def drop(self) -> str:
+        """Forget the graph, if it is one that was kept; return a sentence for whoever finds that it is not the source's, or nothing."""
+        if self._kept is None or self._key is None:
+            return ""
+        self._work.forget("graph", self._key)
+        return " The graph was kept by an earlier run, and is dropped now: run it again"
 
-def _key(source: Source, whole: bool) -> str:
-    """Return a name for all that a graph depends on: weights, settings, libraries, and the code that traces and canonicalizes."""
-    assert source.directory is not None
+
+def _key(source: Source, whole: bool) -> str | None:
+    """Return a name for all that a graph depends on: weights, settings, libraries, and the code that traces and canonicalizes.
+
+    None for sources whose graph is not kept: a compressed form is undone while the model is loaded, and leaves notes that no file has.
+    """
+    if source.kind != "huggingface" or source.checkpoint is not None or source.directory is None:
+        return None
     settings = hashlib.sha256()
-    for path in sorted(p for pattern in _SETTINGS for p in source.directory.rglob(pattern) if p.is_file()):
-        settings.update(f"{path.relative_to(source.directory)}\0".encode() + path.read_bytes())
-    libraries = {name: version(name) for name in _LIBRARIES}
+    folders = dict.fromkeys([source.directory, source.encoder_directory, *(m.folder for m in source.sentence_modules)])
+    try:
+        for path in sorted(p for f in folders if f is not None for pattern in _SETTINGS for p in f.glob(pattern)):
+            settings.update(f"{path.name}\0".encode() + path.read_bytes())
+    except (OSError, ValueError):  # whoever needs the file says so
+        return None
     about = [source.fingerprint, settings.hexdigest(), source.task, source.route, whole]
-    return key_of("graph", about, libraries, _code())
+    return key_of("graph", about, {name: _version(name) for name in _LIBRARIES}, _code())
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 @cache
 def _code() -> str:
     digest = hashlib.sha256()
     folder = Path(__file__).parent.parent
-    for path in sorted(p for name in _CODE for p in (folder / name).rglob("*.py")):
+    for path in [Path(__file__), *sorted(p for name in _CODE for p in (folder / name).rglob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -110,7 +133,12 @@ def _write(path: Path, captured: Captured, canonical: Canonical) -> None:
 
 def _read(path: Path) -> _Kept:
     facts = json.loads((path / _FACTS).read_text(encoding="utf-8"))
-    model = ir.load(path / _MODEL)
+    try:
+        model = ir.load(path / _MODEL)
+    except Exception as error:  # of protobuf and onnx_ir
+        raise ValueError(f"{path}: no model ({error})") from error
+    if not len(model.graph):
+        raise ValueError(f"{path}: an empty model")
     for value in model.graph.initializers.values():
         if value.const_value is not None:  # other runs may clear the folder
             value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)

@@ -73,7 +73,8 @@ class Quality:
         """Whether the model is a reranker, and its texts are several of one query."""
         if self.queries is None or self.scoring is None or self.scoring.kind != "value":
             return False
-        return len(np.unique(self.queries)) < len(self.queries)
+        several = len(np.unique(self.queries)) < len(self.queries)
+        return several and (self.labels is None or self.labels.shape[1] == 1)
 
     def learn(self, run: Run, encode: Encode) -> None:
         """Keep the source's answers. SourceError where there is none to judge by, UsageError where all are the same."""

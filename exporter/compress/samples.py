@@ -18,10 +18,15 @@ _HELD_OUT = 256
 FEWEST_TEXTS = 10
 """Of fewer texts none could be held out, and nothing is judged on text that anything was learned from or chosen by."""
 
+_UNEVEN = (
+    "--data: a few queries have so many of the texts that none is left to learn from or to choose by: give more queries, or fewer texts of "
+    "each"
+)
+
 
 @dataclass(frozen=True)
 class Parts:
-    """The texts of one file or several, divided. No text is in two parts, whatever files it stands in, and no query with its texts.
+    """The texts of one file or several, divided. No text is in two parts, whatever files it stands in, and no first text of a pair.
 
     `learned_from` are the texts that calibration batches are made of, `labels` their labels. `texts` are all that are not held out.
     `choose` are the texts of each file by which passes decide that try and compare; none where no pass does. On `judge` the quality is
@@ -41,13 +46,13 @@ def divide_files(files: Sequence[TextFile], settings: Calibration, *, choosing: 
     What is learned from comes from all files by turns. A text that stands in several files has in all of them the part that it got in
     the first. Raises UsageError for a file of fewer than 10 texts, or one of which no text is left to judge or choose by.
     """
-    part_of: dict[Text, str] = {}
+    part_of: dict[str, str] = {}
     rests: list[list[int]] = []
     choose: list[TextFile] = []
     judge: list[TextFile] = []
     for file in files:
-        wholes = _wholes(file)
-        order, held = _order(file, wholes, settings, file.name if len(files) > 1 else "--data")
+        wholes = [text if isinstance(text, str) else text[0] for text in file.texts]
+        order, held = _order(wholes, settings, file.name if len(files) > 1 else "--data")
         rest = [int(i) for i in order]
         for part, wanted, parts in (("judge", held, judge), ("choose", held if choosing else 0, choose)):
             rest, drawn = _draw(wholes, rest, part_of, part, wanted)
@@ -55,38 +60,40 @@ def divide_files(files: Sequence[TextFile], settings: Calibration, *, choosing: 
                 raise UsageError(
                     f"{file.name}: its texts stand in the files before it, and none is left to {part} by: give files with texts of "
                     "their own"
+                    if len(files) > 1
+                    else _UNEVEN
                 )
             part_of |= {wholes[i]: part for i in drawn}
             parts += [_some(file, drawn)] if wanted else []
         part_of |= {wholes[i]: "learn" for i in rest}
         rests.append(rest)
     learn = _by_turns(files, rests)[: settings.samples]
+    if not learn:
+        raise UsageError(_UNEVEN)
     labels = [own[i] for f, i in learn if (own := files[f].labels) is not None]
     left = dict.fromkeys(file.texts[i] for file, rest in zip(files, rests, strict=True) for i in sorted(rest))
     return Parts([files[f].texts[i] for f, i in learn], np.stack(labels) if labels else None, list(left), choose, judge)
 
 
-def _wholes(file: TextFile) -> list[Text]:
-    """Return what each text is divided with: itself, or its query with all texts of it."""
-    return list(file.texts) if file.queries is None else [text[0] for text in file.texts]
+def _order(wholes: Sequence[str], settings: Calibration, what: str) -> tuple[np.ndarray, int]:
+    """Return the numbers of the texts in the order in which they are drawn, and how many are held out to judge by.
 
-
-def _order(file: TextFile, wholes: Sequence[Text], settings: Calibration, what: str) -> tuple[np.ndarray, int]:
-    """Return the numbers of the texts in the order in which they are drawn, and how many are held out to judge by."""
-    numbers = np.arange(len(wholes)) if file.queries is None else file.queries
-    count = len(set(wholes))
+    `wholes` are what texts are divided by: themselves, or the first text of each pair, which a query is.
+    """
+    numbers = {whole: number for number, whole in enumerate(dict.fromkeys(wholes))}
+    count = len(numbers)
     if count < FEWEST_TEXTS:
-        kind = "texts" if file.queries is None else "queries"
+        kind = "texts" if count == len(wholes) else "first texts of pairs"
         raise UsageError(
             f"{what} holds {count} {kind}; at least {FEWEST_TEXTS} are needed, since some are held out to judge by, and a few "
             "hundred are better"
         )
     places = np.argsort(np.random.default_rng(settings.seed).permutation(count))
-    return np.argsort(places[numbers], kind="stable"), min(_HELD_OUT, len(wholes) // 5)
+    return np.argsort(places[[numbers[whole] for whole in wholes]], kind="stable"), min(_HELD_OUT, len(wholes) // 5)
 
 
 def _draw(
-    wholes: Sequence[Text], rest: Sequence[int], part_of: Mapping[Text, str], part: str, wanted: int
+    wholes: Sequence[str], rest: Sequence[int], part_of: Mapping[str, str], part: str, wanted: int
 ) -> tuple[list[int], list[int]]:
     """Return what is left of the texts in `rest`, and those drawn for a part: what has it in a file before, then what is new.
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from ...calibration.corpus import TextFile, read_files
 from ...calibration.text_pairs import Reading
+from ...tasks import Scoring
 from ..source.scoring import label_names, scoring_of
 from ..source.source import Source, architectures
 
-_BY_TASK: Mapping[str | None, Reading] = {
+_BY_TASK: Mapping[str, Reading] = {
     "text-classification": "pairs",
     "question-answering": "rankings",
     "multiple-choice": "rankings",
@@ -34,10 +35,14 @@ def read_source_texts(
 
 def reading_of(source: Source) -> Reading | None:
     """Return how a source reads tables of two texts a row; None where its task has no use for them."""
-    scoring = scoring_of(source)
-    if scoring is not None and scoring.kind == "value":
+    return reading_for(source.task, scoring_of(source), len(label_names(source.config)))
+
+
+def reading_for(task: str, scoring: Scoring | None, columns: int) -> Reading | None:
+    """Return what `reading_of` does, for a task whose logits have so many `columns`: one that is a value is a reranker's."""
+    if scoring is not None and scoring.kind == "value" and columns == 1:
         return "rankings"
-    return _BY_TASK.get(source.task)
+    return _BY_TASK.get(task)
 
 
 def class_names(config: Mapping[str, Any]) -> dict[str, int]:

@@ -117,9 +117,9 @@ def time_in_sessions(
 ) -> list[Timing]:
     """Return the latency of one model beside another on each workload, over several sessions of both.
 
-    Each session has `rounds` rounds of each workload, all together at most `most` (60). Sessions of one and the same model differ by
-    some percent, by where their weights lie in memory: more rounds of one session do not show that, so that the last session alone goes
-    on while an interval is not narrow.
+    Each session has `rounds` rounds of each workload. Sessions of one and the same model differ by some percent, by where their weights
+    lie in memory: more rounds of one session do not show that, so that the last session alone goes on while an interval is not narrow,
+    up to `most` rounds (60) of all sessions.
     """
     times: list[list[np.ndarray]] = [[] for _ in workloads]
     for pair in pairs:
@@ -205,6 +205,8 @@ class Stopwatch:
 
     def time_at(self, model: ir.Model, shapes: Sequence[tuple[int, int]]) -> list[Timing]:
         """Return the latency of a model beside the source's at each of `shapes` alone."""
+        if not shapes:
+            return []
         with self._built(model) as folder:
             pair = Pair(self._folder / _BASELINE, folder, self._target)
             works = [Workload((shape,), self.workload.threads) for shape in shapes]

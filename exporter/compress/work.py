@@ -146,6 +146,11 @@ class Work:
                 )
             self._warned = True
 
+    def forget(self, kind: str, key: str) -> None:
+        """Remove what was kept under a key."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder / f"{kind}-{key}", ignore_errors=True)
+
     def arrays(self, kind: str, key: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Return arrays by name that were kept under a key; where there are none, make and keep them."""
         return self._kept(kind, key, lambda: dict(make()), _read_arrays, _write_arrays)

@@ -12,11 +12,12 @@ from ...calibration.batches import make_batches
 from ...calibration.objective import disagreement_over
 from ...errors import GateError, HeadwayError
 from ..check.diagnose import parity_failure
+from ..compress.budget import check_quality
 from ..compress.job import Changes, Job, Stage
 from ..compress.latency_table import LatencyTable
 from ..compress.steps import function_of
 from ..compress.work import digest_of_model
-from ..export import Flow, as_compressed, build_artifact, check_quality, publish
+from ..export import Flow, as_compressed, build_artifact, publish
 from ..graph.anatomy import read_anatomy
 from ..graph.torch_graph import TorchGraph
 from ..recipe.pass_specs import FitSpec, PassBase, QuantizeSpec

@@ -4,8 +4,10 @@ What is timed lies in a folder that all nodes see. The node that times a model t
 different nodes of a kind can be compared, their milliseconds cannot.
 """
 
+import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,16 +77,17 @@ class Elsewhere:
         """
         file = self.folder / f"{self.label}.processor"
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with file.open("x", encoding="utf-8") as noted:
-                noted.write(processor)
-        except FileExistsError:
-            first = file.read_text(encoding="utf-8")
-            if first not in ("", processor):  # it may be under way
-                raise NothingMeasures(
-                    f"nodes with the label {PREFIX}{self.label} have different processors, {first} and {processor}: give each kind a label "
-                    "of its own"
-                ) from None
+        own = self.folder / f".{secrets.token_hex(6)}"
+        own.write_text(processor, encoding="utf-8")
+        with suppress(FileExistsError):
+            os.link(own, file)  # appears whole
+        own.unlink()
+        first = file.read_text(encoding="utf-8")
+        if first != processor:
+            raise NothingMeasures(
+                f"nodes with the label {PREFIX}{self.label} have different processors, {first} and {processor}: give each kind a label "
+                "of its own"
+            )
 
 
 class _RayStopwatch(Stopwatch):

@@ -92,8 +92,8 @@ def check_metadata(directory: Path) -> None:
     for name, value in read_json(path).items():
         if name in _FOLLOWED or name in _RUNS or not asks(value) or value == _FIXED.get(name):
             continue
-        known = f"only {_FIXED[name]!r} is read" if name in _FIXED else "which nothing would follow"
+        known = f"and only {_FIXED[name]!r} is read" if name in _FIXED else "and nothing would follow this setting"
         raise SourceError(
-            f"{path}: {name} = {str(value)[:60]!r}: {known}. Correct it, delete it if it is only a note, or give the model as "
+            f"{path}: {name} is {str(value)[:60]!r}, {known}: correct it, delete it if it is only a note, or give the model as "
             "module:callable"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...calibration.corpus import read_labeled
+from ...calibration.corpus import read_file
 from ...calibration.tables import read_columns
 from ...calibration.text_pairs import FIRST, QUERY, RELEVANCE, SCORE, SECOND, TEXTS, as_list, numbers_of
 from ...errors import UsageError
@@ -15,6 +15,7 @@ from ...tasks import THRESHOLD, Scoring, best_answer, best_of
 from ...text import Text, TextEncoder
 from ..compress.figures import Statistic, combined, correlation, f1, mean
 from ..compress.rankings import K, ndcg
+from ..compress.source_texts import reading_for
 from .metrics import (
     Metric,
     accuracy,
@@ -110,7 +111,7 @@ def read_gold(path: Path, task: str, labels: Mapping[str, str], scoring: Scoring
     """Return the labeled texts of a file for a task. UsageError says what is missing, and which columns the task needs."""
 
     def embedded() -> Labeled:
-        return _ranked(path, cross=False) if _has(path, query=QUERY, texts=TEXTS) else _rated(path)
+        return _ranked(path) if _has(path, query=QUERY, texts=TEXTS) else _rated(path)
 
     readers: dict[str, Callable[[], Labeled]] = {
         "text-classification": lambda: _classified(path, labels, scoring, column),
@@ -140,16 +141,16 @@ def _columns(path: Path, needed: str, **wanted: Sequence[str]) -> dict[str, list
 
 
 def _classified(path: Path, labels: Mapping[str, str], scoring: Scoring | None, column: str | None) -> Labeled:
-    if scoring is not None and scoring.kind == "value" and _has(path, query=QUERY, texts=TEXTS):
-        return _ranked(path, cross=True)
-    if scoring is not None and scoring.kind == "value" and _has(path, first=FIRST, second=SECOND):
-        return _rated(path, cross=True)
     classes = {name: int(number) for number, name in labels.items()}
-    texts, gold = read_labeled(path, classes, column, scoring)
+    reading = reading_for("text-classification", scoring, len(classes))
+    file = read_file(path.name, path, classes, column, scoring, reading)
+    texts, gold = file.texts, file.labels
     if gold is None:
         raise UsageError(
             f"{path}: has no labels, and quality is gated: give a table with a column `label`, or leave max_quality_drop out"
         )
+    if file.queries is not None and reading == "rankings" and len(np.unique(file.queries)) < len(texts):
+        return _ordered(path.name, texts, gold[:, 0], file.queries)
 
     def score(own: Model, source: Model) -> list[Metric]:
         given = [np.stack(model.rows(texts, "logits")) for model in (own, source)]
@@ -233,7 +234,7 @@ def _list(path: Path, row: int, value: object, needed: str) -> list[Any]:
 def _answered(path: Path) -> Labeled:
     needed = "columns `question`, `context` and `answers` (a list, or an object with a list `text`, as in SQuAD)"
     read = _columns(path, needed, question=("question",), context=("context",), answers=("answers", "answer"))
-    pairs = [(str(q), str(c)) for q, c in zip(read["question"], read["context"], strict=True)]
+    pairs = [(str(q).strip(), str(c).strip()) for q, c in zip(read["question"], read["context"], strict=True)]
     gold = []
     for row, value in enumerate(read["answers"], 1):
         value = value.get("text") if isinstance(value, dict) else value
@@ -249,19 +250,39 @@ def _answered(path: Path) -> Labeled:
     return Labeled(path.name, pairs, score)
 
 
-def _rated(path: Path, *, cross: bool = False) -> Labeled:
+def _ordered(name: str, pairs: Sequence[Text], gold: np.ndarray, queries: np.ndarray) -> Labeled:
+    """Return pairs of queries with texts, which a reranker orders; `gold` and `queries` are `[pairs]`."""
+    rows = [np.flatnonzero(queries == number) for number in np.unique(queries)]
+
+    def score(own: Model, source: Model) -> list[Metric]:
+        values = [np.stack(model.rows(pairs, "logits"))[:, 0].astype(np.float64) for model in (own, source)]
+        return _rankings([[v[own_rows] for own_rows in rows] for v in values], [gold[own_rows] for own_rows in rows])
+
+    return Labeled(name, pairs, score)
+
+
+def _rankings(given: Sequence[Sequence[np.ndarray]], gold: Sequence[np.ndarray]) -> list[Metric]:
+    """Return figures of the orders of each query's texts, by the scores of both models."""
+    return [
+        _both(f"nDCG@{K}", _mean_of(ndcg), given, gold),
+        _both("MRR", _mean_of(reciprocal_rank), given, gold),
+        _both(f"recall@{K}", _mean_of(recall), given, gold),
+    ]
+
+
+def _rated(path: Path) -> Labeled:
     needed = "columns `sentence1`, `sentence2` and `score`, or `query`, `texts` and `relevance`"
     read = _columns(path, needed, sentence1=FIRST, sentence2=SECOND, score=SCORE)
-    pairs = [(str(a), str(b)) for a, b in zip(read["sentence1"], read["sentence2"], strict=True)]
+    pairs = [(str(a).strip(), str(b).strip()) for a, b in zip(read["sentence1"], read["sentence2"], strict=True)]
     gold = numbers_of(path, read["score"])
 
     def score(own: Model, source: Model) -> list[Metric]:
-        return _correlations([_similar(model, pairs, cross=cross) for model in (own, source)], gold)
+        return _correlations([_similar(model, pairs) for model in (own, source)], gold)
 
-    return Labeled(path.name, pairs if cross else [text for pair in pairs for text in pair], score)
+    return Labeled(path.name, [text for pair in pairs for text in pair], score)
 
 
-def _ranked(path: Path, *, cross: bool) -> Labeled:
+def _ranked(path: Path) -> Labeled:
     needed = "columns `query`, `texts` (a list) and `relevance` (a number for each text)"
     read = _columns(path, needed, query=QUERY, texts=TEXTS, relevance=RELEVANCE)
     texts = [_list(path, row, value, needed) for row, value in enumerate(read["texts"], 1)]
@@ -269,18 +290,17 @@ def _ranked(path: Path, *, cross: bool) -> Labeled:
     uneven = next((i for i, (t, g) in enumerate(zip(texts, gold, strict=True), 1) if len(t) != len(g)), None)
     if uneven is not None:
         raise UsageError(f"{path}: row {uneven} has {len(texts[uneven - 1])} texts and {len(gold[uneven - 1])} numbers")
-    pairs = [(str(query), str(text)) for query, group in zip(read["query"], texts, strict=True) for text in group]
+    pairs = [
+        (str(query).strip(), str(text).strip())
+        for query, group in zip(read["query"], texts, strict=True)
+        for text in group
+    ]
     ends = np.cumsum([len(group) for group in texts])[:-1]
 
     def score(own: Model, source: Model) -> list[Metric]:
-        given = [np.split(_similar(model, pairs, cross=cross), ends) for model in (own, source)]
-        return [
-            _both(f"nDCG@{K}", _mean_of(ndcg), given, gold),
-            _both("MRR", _mean_of(reciprocal_rank), given, gold),
-            _both(f"recall@{K}", _mean_of(recall), given, gold),
-        ]
+        return _rankings([np.split(_similar(model, pairs), ends) for model in (own, source)], gold)
 
-    return Labeled(path.name, pairs if cross else [text for pair in pairs for text in pair], score)
+    return Labeled(path.name, [text for pair in pairs for text in pair], score)
 
 
 def _mean_of(one: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Any, Any], Statistic]:
@@ -288,10 +308,8 @@ def _mean_of(one: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Any, A
     return lambda given, wanted: mean(np.array([one(w, g) for g, w in zip(given, wanted, strict=True)]))
 
 
-def _similar(model: Model, pairs: Sequence[tuple[str, str]], *, cross: bool) -> np.ndarray:
-    """Return how alike two texts are, `[pairs]`: the value of a cross-encoder, or the cosine of two embeddings."""
-    if cross:
-        return np.stack(model.rows(pairs, "logits"))[:, 0].astype(np.float64)
+def _similar(model: Model, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return the cosine of the embeddings of two texts, `[pairs]`."""
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     vectors = np.stack(model.rows(texts, "sentence_embedding")).astype(np.float64)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -35,7 +35,7 @@ def _check_unseen(data: Path, gold: Labeled, manifest: Manifest) -> None:
     """Raise UsageError for the text that a bundle was compressed with: its passes learned from it and chose by it."""
     if manifest.compression is None:
         return
-    if fingerprint(list(dict.fromkeys(gold.texts))) == manifest.source.get("text_fingerprint"):
+    if fingerprint([text for text in dict.fromkeys(gold.texts) if text]) == manifest.source.get("text_fingerprint"):
         raise UsageError(
             f"{data}: is the text that the bundle was compressed with, from which its passes learned: quality is judged on other text"
         )

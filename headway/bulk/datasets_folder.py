@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ _STATE, _SPLITS = "state.json", "dataset_dict.json"
 
 def is_datasets_folder(path: Path) -> bool:
     """Return whether a folder is one of `datasets`, of one split or of several."""
-    return (path / _STATE).is_file() or (path / _SPLITS).is_file()
+    state = path / _STATE
+    with suppress(OSError, UnicodeDecodeError):  # other tools call files so, too
+        return (path / _SPLITS).is_file() or (state.is_file() and "_data_files" in state.read_text(encoding="utf-8"))
+    return False
 
 
 def arrow_files(path: Path) -> list[Path]:

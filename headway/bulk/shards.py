@@ -68,9 +68,11 @@ def _listed(folder: Path) -> list[Path]:
         files = arrow_files(folder)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{folder}: not a folder of datasets that can be read ({error}): save it again") from error
+    if not files:
+        raise UsageError(f"{folder}: its state.json lists no file: save it again")
     missing = next((file for file in files if file.suffix != SUFFIX or not file.is_file()), None)
-    if missing is not None or not files:
-        raise UsageError(f"{folder}: lists {missing or 'no file'}, which is no Arrow file here: save it again")
+    if missing is not None:
+        raise UsageError(f"{folder}: lists {missing.name}, and there is no such Arrow file: save it again")
     return files
 
 

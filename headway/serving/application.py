@@ -200,9 +200,10 @@ async def _unless_gone(call: Call, answer: Awaitable[Any]) -> Any:
     except asyncio.CancelledError:
         if not watch.gone:
             raise
-        task.uncancel()
         raise ClientDisconnect from None
     finally:
+        if watch.gone:
+            task.uncancel()
         timer.cancel()
         watch.end()
 

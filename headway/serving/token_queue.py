@@ -187,9 +187,13 @@ class TokenQueue:
 
     def tell_watch(self) -> None:
         """Tell of the batches that ran: after their answers are on their way."""
-        with contextlib.suppress(IndexError):  # another lane may tell of it first
-            while True:
-                self.watch(*self.ran.popleft())
+        while self.ran:
+            try:
+                ran = self.ran.popleft()
+            except IndexError:  # another lane tells of it
+                return
+            with contextlib.suppress(Exception):  # figures are no reason to end a lane
+                self.watch(*ran)
 
 
 def tell_each(done: list[Waiting]) -> None:

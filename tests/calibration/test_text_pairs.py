@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headway.calibration.text_pairs import as_list, numbers_of, read_pairs
-from headway.errors import UsageError
+from headway.errors import HeadwayWarning, UsageError
 
 
 def test_lists_in_plain_strings_are_read(tmp_path: Path) -> None:
@@ -32,15 +32,16 @@ def test_what_is_no_table_of_pairs(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("query,text\n")
     assert read_pairs(tmp_path / "t.txt", "rankings") is None and read_pairs(Path("-"), "rankings") is None
     assert read_pairs(tmp_path / "t.csv", "pairs") is None and read_pairs(tmp_path / "empty.csv", "rankings") is None
-    table = read_pairs(tmp_path / "t.csv", "rankings")
-    assert table is not None and table.pairs == [("b", "a")] and table.queries is None
+    with pytest.warns(HeadwayWarning, match="as pairs of 'query' and 'text'"):
+        table = read_pairs(tmp_path / "t.csv", "rankings")
+    assert table is not None and table.pairs == [("b", "a")] and table.queries is not None
 
 
 def test_cells_that_are_no_lists_and_no_numbers() -> None:
     path = Path("t.csv")
     assert as_list(path, 1, "[1, 2]", "a list") == [1, 2] and as_list(path, 1, "a b", "a list") == ["a", "b"]
     np.testing.assert_array_equal(numbers_of(path, ["1", 2.5]), [1, 2.5])
-    with pytest.raises(UsageError, match="row 7 holds a NoneType; give a list of tags"):
+    with pytest.raises(UsageError, match="row 7 holds None; give a list of tags"):
         as_list(path, 7, None, "a list of tags")
     with pytest.raises(UsageError, match="a score is not finite"):
         numbers_of(path, [float("nan")])

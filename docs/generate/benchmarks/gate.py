@@ -7,6 +7,8 @@ from typing import Any
 from .. import markdown
 from .results import read, source
 
+_REPEATED = {"same": "the same bundle", "beside_a_busy_core": "the same, beside a busy core"}
+
 
 def _percent(part: float | None) -> str:
     return "–" if part is None else f"{100 * part:.1f} %"
@@ -69,8 +71,7 @@ def lock() -> str:
     result = read("gate-lock")
     rows = [
         _judged("without fusions", [result["unfused"]]),
-        _judged("the same bundle", result["same"]),
-        _judged("the same, beside a busy core", result["beside_a_busy_core"]),
+        *(_judged(name, result[key]) for key, name in _REPEATED.items() if result.get(key)),
     ]
     head = ["bundle", "runs", "verdicts", "speed beside the lock", "processor time taken by others", "seconds"]
     lock = f"Mode `{result['mode']}`; writing the lock took {result['lock_seconds']:.0f} seconds."

@@ -56,13 +56,24 @@ def test_another_setting_or_task_is_traced_anew(tmp_path: Path, monkeypatch: pyt
         canonical(directory, work)
 
 
-def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
+def test_a_damaged_graph_is_traced_and_kept_again(tmp_path: Path) -> None:
     directory = models.make_model(tmp_path / "model", "bert", num_hidden_layers=3)
-    assert canonical(directory, Work(None))[0].model is not None
-    damaged = Work(tmp_path / "work")
-    canonical(directory, damaged)
-    (damaged.entries()[0].path / "model.data").write_bytes(b"")
-    assert read_anatomy(canonical(directory, damaged)[0].model).blocks
+    canonical(directory, Work(None))
+    work = Work(tmp_path / "work")
+    digest = digest_of_model(canonical(directory, work)[0].model)
+    for name, content in (("model.data", b""), ("model.onnx", b""), ("model.onnx", b"\x08\x09"), ("facts.json", b"{")):
+        (work.entries()[0].path / name).write_bytes(content)
+        assert digest_of_model(canonical(directory, work)[0].model) == digest
+        assert len((work.entries()[0].path / name).read_bytes()) > 2
+
+
+def test_a_graph_that_is_not_the_source_s_is_dropped(tmp_path: Path) -> None:
+    directory, work = models.make_model(tmp_path / "model", "bert", num_hidden_layers=3), Work(tmp_path / "work")
+    first = GraphStore(open_source(str(directory)), work, whole=False)
+    first.canonical(first.capture())
+    assert first.drop() == ""  # it was traced
+    again = GraphStore(open_source(str(directory)), work, whole=False)
+    assert "is dropped now: run it again" in again.drop() and not work.entries()
 
 
 def test_models_of_sentence_transformers_are_kept_with_their_modules(

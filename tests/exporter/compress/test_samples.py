@@ -100,7 +100,11 @@ def ranked(name: str, sizes: Iterable[int], first: int = 0) -> TextFile:
 @given(st.lists(st.integers(1, 30), min_size=FEWEST_TEXTS, max_size=60), st.integers(0, 5), st.booleans())
 def test_a_query_is_divided_with_all_its_texts(sizes: list[int], seed: int, choosing: bool) -> None:
     file = ranked("a.jsonl", sizes)
-    parts = divide_files([file], Calibration(samples=10_000, seed=seed), choosing=choosing)
+    try:
+        parts = divide_files([file], Calibration(samples=10_000, seed=seed), choosing=choosing)
+    except UsageError as error:
+        assert "a few queries have so many of the texts" in str(error) and max(sizes) > sum(sizes) / 10
+        return
     judged, chosen = ([pair for part in some for pair in part.texts] for some in (parts.judge, parts.choose))
     whole = [*judged, *chosen, *parts.texts]
     assert sorted(whole) == sorted(file.texts) and sorted(parts.learned_from) == sorted(parts.texts)
@@ -123,5 +127,23 @@ def test_a_query_of_several_files_has_the_same_part_in_all() -> None:
 
 
 def test_too_few_queries_are_told() -> None:
-    with pytest.raises(UsageError, match="--data holds 3 queries; at least 10 are needed"):
+    with pytest.raises(UsageError, match="--data holds 3 first texts of pairs; at least 10 are needed"):
         divide_files([ranked("a.jsonl", [40] * 3)], Calibration())
+
+
+def test_pairs_that_begin_alike_have_the_same_part_whatever_the_table() -> None:
+    several = ranked("a.jsonl", [2] * 30)
+    alone = TextFile("b.csv", [(f"query {q}", f"other {q}") for q in range(30)])
+    parts = divide_files([several, alone], Calibration())
+    judged = {first for part in parts.judge for first, _ in part.texts}
+    assert judged and not judged & {first for first, _ in parts.texts}
+
+
+def test_a_query_with_nearly_all_texts_leaves_nothing_to_learn_from() -> None:
+    for seed in range(10):
+        try:
+            parts = divide_files([ranked("a.jsonl", [1] * 9 + [1000])], Calibration(seed=seed), choosing=True)
+        except UsageError as error:
+            assert "give more queries" in str(error)
+        else:
+            assert parts.learned_from

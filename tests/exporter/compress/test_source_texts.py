@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headway.errors import UsageError
+from headway.errors import HeadwayWarning, UsageError
 from headway.exporter.compress.source_texts import class_names, read_source_texts, reading_of
 
 
@@ -88,7 +88,7 @@ def test_a_reranker_reads_a_passage_a_row(tmp_path: Path) -> None:
     assert file.queries is not None and file.queries.tolist() == [0, 0]
     rows[1]["query"] = "other"
     (file,) = read_source_texts(source("text-classification", **RERANKER), table(tmp_path, *rows), None)
-    assert file.queries is None and file.labels is not None and file.labels.tolist() == [[1], [0]]
+    assert file.queries.tolist() == [0, 1] and file.labels is not None and file.labels.tolist() == [[1], [0]]  # type: ignore[union-attr]
 
 
 def test_questions_have_contexts_and_embeddings_have_parts(tmp_path: Path) -> None:
@@ -104,11 +104,10 @@ def test_questions_have_contexts_and_embeddings_have_parts(tmp_path: Path) -> No
     ("row", "message"),
     [
         ({"query": "q", "texts": ["a", "b"], "relevance": [1]}, "row 1 has 2 texts and 1 numbers"),
-        ({"query": "q", "texts": ["a", "b"], "relevance": 3}, "row 1 holds a int"),
+        ({"query": "q", "texts": ["a", "b"], "relevance": 3}, "row 1 holds 3"),
         ({"query": "q", "texts": ["a", "b"], "relevance": [1, "much"]}, "a score is no number"),
         ({"query": "q", "texts": ["a", "b"], "relevance": [1, -1]}, "a relevance is -1"),
         ({"query": "q", "texts": ["a", {}]}, "row 1 of 'texts' is no text but a dict"),
-        ({"query": "q", "texts": "[a, b"}, "row 1 is no list"),
         ({"query": "\ud800", "texts": ["a"]}, "row 1 of 'query' holds a lone surrogate"),
         ({"query": "", "texts": [""]}, "holds no text"),
     ],
@@ -116,3 +115,23 @@ def test_questions_have_contexts_and_embeddings_have_parts(tmp_path: Path) -> No
 def test_what_is_wrong_with_a_row_is_told(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_source_texts(source("text-classification", **RERANKER), table(tmp_path, row), None)
+
+
+def test_texts_that_begin_with_a_bracket_are_texts(tmp_path: Path) -> None:
+    rows = [{"question": "q", "context": "[1] as said"}, {"question": "r", "context": "[2019]"}]
+    (file,) = read_source_texts(source("question-answering"), table(tmp_path, *rows), None)
+    assert file.texts == [("q", "[1] as said"), ("r", "[2019]")]
+    (file,) = read_source_texts(source("question-answering"), table(tmp_path, {"query": "q", "texts": "[a, b"}), None)
+    assert file.texts == [("q", "[a, b")]
+
+
+def test_a_model_of_several_values_is_no_reranker(tmp_path: Path) -> None:
+    config = RERANKER | {"problem_type": "regression", "id2label": {"0": "a", "1": "b", "2": "c"}}
+    assert reading_of(source("text-classification", **config)) == "pairs"
+
+
+def test_a_usual_column_of_text_beside_a_query_is_told(tmp_path: Path) -> None:
+    with pytest.warns(HeadwayWarning, match="is read as pairs of 'question' and 'text': name a `column`"):
+        read_source_texts(
+            source("text-classification", **RERANKER), table(tmp_path, {"question": "q", "text": "a"}), None
+        )

@@ -22,10 +22,10 @@ def test_its_config_is_known() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"similarity": "l2"}, "similarity = 'l2': only 'cosine' is read"),
-        ({"interaction": "flipr"}, "interaction = 'flipr': only 'colbert' is read"),
-        ({"relu": True}, "relu = 'True': which nothing would follow"),
-        ({"new_setting": 3}, "new_setting = '3'"),
+        ({"similarity": "l2"}, "similarity is 'l2', and only 'cosine' is read"),
+        ({"interaction": "flipr"}, "interaction is 'flipr', and only 'colbert' is read"),
+        ({"relu": True}, "relu is 'True', and nothing would follow this setting"),
+        ({"new_setting": 3}, "new_setting is '3'"),
     ],
 )
 def test_a_setting_that_nothing_follows_is_named(setting: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -34,6 +34,18 @@ def test_what_lies_at_the_limit_stays_undecided_and_costs_the_budget() -> None:
     assert machine.now <= 20 and len(blocks) > LEAST_BLOCKS
 
 
+def test_a_narrow_interval_that_holds_the_limit_is_not_the_end() -> None:
+    def measured_until(limit: float | None) -> tuple[Ratio, float]:
+        machine = Machine("constant", seed=3)
+        rule = Rule(0.02, 60, limit)
+        ratio, _ = measure_ratio(lambda: block_of(*machine.block(LIMIT)), rule, machine.clock)
+        return ratio, machine.now
+
+    (without, soon), (ratio, late) = measured_until(None), measured_until(LIMIT)
+    assert without.narrow and soon < 20
+    assert ratio.narrow and ratio.estimate.low <= LIMIT <= ratio.estimate.high and late > 50
+
+
 def test_without_a_limit_it_goes_on_until_the_interval_is_narrow() -> None:
     ratio, count = measured("constant", 1.1, 0, Rule(0.0015, 600))
     assert ratio.narrow and ratio.half_width <= 0.0015 and count > LEAST_BLOCKS

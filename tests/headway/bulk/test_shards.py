@@ -162,9 +162,22 @@ def test_of_several_splits_the_one_to_train_on_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "state", ["[]", "{}", "{", '{"_data_files": [{"filename": "gone.arrow"}]}', '{"_data_files": []}']
+    "state",
+    [
+        '["_data_files"]',
+        '{"_data_files": 3}',
+        '{"_data_files"',
+        '{"_data_files": [{"filename": "gone.arrow"}]}',
+        '{"_data_files": []}',
+    ],
 )
 def test_a_damaged_folder_of_datasets_is_told(tmp_path: Path, state: str) -> None:
     (tmp_path / "state.json").write_text(state)
     with pytest.raises(UsageError, match="save it again"):
         files_of(tmp_path)
+
+
+def test_a_state_of_another_tool_beside_tables_is_none_of_datasets(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("{}")
+    file = write(tmp_path / "a.csv", TEXTS)
+    assert files_of(tmp_path) == [file]
