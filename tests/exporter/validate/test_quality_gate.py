@@ -9,6 +9,7 @@ import pytest
 
 from headway.calibration.corpus import fingerprint_of, read_files
 from headway.errors import UsageError
+from headway.exporter.compress.source_texts import reading_for
 from headway.exporter.export import Exported, export
 from headway.exporter.recipe.recipe import Recipe
 from headway.exporter.source.source import Source
@@ -16,6 +17,7 @@ from headway.exporter.validate import quality_gate as quality_gate_module
 from headway.exporter.validate.gate_bundle import Question
 from headway.exporter.validate.modes import MODES
 from headway.exporter.validate.quality_gate import gold_of, parity_gate, quality_gate, source_named, source_of
+from headway.tasks import Scoring
 
 from tests.support.models import WORDS
 
@@ -53,6 +55,29 @@ def test_quality_is_judged_on_other_text_than_passes_learned_from(classifier: Ex
         gold_of(data, None, compressed, needed=True)
     data.write_text("\n".join(map(json.dumps, rows[:-1])))
     assert gold_of(data, None, compressed, needed=True) is not None
+
+
+@pytest.mark.parametrize("task", ["text-classification", "question-answering", "sentence-embedding"])
+def test_tables_of_pairs_that_passes_learned_from_are_known_again(
+    task: str, classifier: Exported, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    rows: list[dict[str, object]] = [
+        {"question": f" {a} ", "context": f"{b} ", "answers": ["a"]} for a in WORDS for b in WORDS[:3]
+    ]
+    if task != "question-answering":
+        rows = [
+            {"query": f" {a}", "texts": [f"{b} ", f"no {b}"], "relevance": [1, 0]} for a in WORDS for b in WORDS[:2]
+        ]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    reranker = {"labels": {"0": "score"}, "scoring": {"kind": "value", "activation": "sigmoid"}}
+    outputs = [replace(classifier.manifest.outputs[0], name="logits", shape=["batch", 1])]
+    manifest = replace(classifier.manifest, task=task, outputs=outputs, compression={}, **reranker)
+    scoring = Scoring("value", "sigmoid") if task == "text-classification" else None
+    (file,) = read_files([data], {"score": 0}, None, scoring, reading_for(task, scoring, 1))
+    known = {"text_fingerprint": fingerprint_of([file])}
+    with pytest.raises(UsageError, match="is the text that the bundle was compressed with"):
+        gold_of(data, None, replace(manifest, source=manifest.source | known), needed=True)
 
 
 def test_the_source_has_the_adapters_of_the_bundle(
