@@ -17,8 +17,8 @@ from ..errors import UsageError
 from ..tasks import Scoring
 from ..text import Text
 from .labels import LABELS, columns_of, parse_labels, parse_relevance
-from .tables import Table, open_table, readable
 from .text_pairs import Reading, read_pairs
+from .text_tables import Table, open_table, readable
 
 FORMATS = "txt, csv, jsonl, parquet, a datasets directory, or - for standard input"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bulk.text_column import NAMES
 from ..errors import HeadwayWarning, UsageError
-from .tables import Table, open_table, readable
+from .text_tables import Table, open_table, readable
 
 FIRST = ("sentence1", "text1", "text_a", "question1", "premise")
 SECOND = ("sentence2", "text2", "text_b", "question2", "hypothesis")

@@ -81,7 +81,8 @@ _RUNS = frozenset(
 
 def is_stanford_colbert(config: Mapping[str, Any]) -> bool:
     """Return whether a config is that of a checkpoint of Stanford's ColBERT."""
-    return ARCHITECTURE in (config.get("architectures") or [])
+    names = config.get("architectures")
+    return names == ARCHITECTURE or (isinstance(names, list) and ARCHITECTURE in names)
 
 
 def check_metadata(directory: Path) -> None:

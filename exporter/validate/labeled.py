@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...calibration.corpus import read_file
-from ...calibration.tables import read_columns
 from ...calibration.text_pairs import FIRST, QUERY, RELEVANCE, SCORE, SECOND, TEXTS, as_list, numbers_of
+from ...calibration.text_tables import read_columns
 from ...errors import UsageError
 from ...tasks import THRESHOLD, Scoring, best_answer, best_of
 from ...text import Text, TextEncoder

@@ -38,7 +38,7 @@ def test_the_second_run_has_the_same_graph(family: str, tmp_path: Path, monkeypa
     assert digest_of_model(second.model) == digest and second.sources == first.sources
     assert describe(read_anatomy(second.model)) == anatomy
     assert again.repeated == captured.repeated and again.source.probed == captured.source.probed
-    feeds = {name: np.ones((1, 4), np.int64) for name in ("input_ids", "attention_mask")}
+    feeds = {name: np.ones((1, 4), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
     assert again.reference.run(feeds).keys() == captured.reference.run(feeds).keys()  # the library itself is there
 
 

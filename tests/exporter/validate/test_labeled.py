@@ -145,7 +145,7 @@ def test_values_and_several_labels(tmp_path: Path) -> None:
             "'B-y' is none of the model's .*labels of another task",
         ),
         ("token-classification", [{"tokens": ["a", "b"], "tags": ["O"]}], "row 1 has 2 words and 1 tags"),
-        ("token-classification", [{"tokens": 3, "tags": ["O"]}], "row 1 holds a int"),
+        ("token-classification", [{"tokens": 3, "tags": ["O"]}], "row 1 holds 3"),
         ("token-classification", [{"tokens": "['a', 'b']", "tags": ["O", "O"]}], "row 1 is no list"),
         ("token-classification", [{"tokens": "[1] is", "tags": ["O"]}], "row 1 is no list"),
         ("question-answering", [{"text": "a", "label": 1}], "no column question, context, answers"),

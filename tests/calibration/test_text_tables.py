@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.calibration.tables import open_table, read_columns
+from headway.calibration.text_tables import open_table, read_columns
 from headway.errors import UsageError
 
 
