@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from headway.errors import GateError
-from headway.exporter import export as flow
-from headway.exporter.compress import fit_steps, memory
+from headway.exporter.compress import budget, fit_steps, memory
 from headway.exporter.export import export
 from headway.exporter.recipe.recipe import make_recipe
 
@@ -28,7 +27,7 @@ def learned(classifier: Path, text: Path, tmp_path_factory: pytest.TempPathFacto
         raise GateError("7.00 points of accuracy were lost")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "check_drop", too_much)
+        patch.setattr(budget, "check_drop", too_much)
         with pytest.raises(
             GateError, match=r"7.00 points .* Built on the way: .* times as fast loses .* goes on from there"
         ):

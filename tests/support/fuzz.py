@@ -20,10 +20,9 @@ import typer.main
 import yaml
 
 from headway.errors import GateError
-from headway.exporter import export as exporting
 from headway.exporter.capture.capture import canonical_of, capture
 from headway.exporter.cli import app
-from headway.exporter.compress import profile, sensitivity
+from headway.exporter.compress import kept_graph, profile, sensitivity
 from headway.exporter.source.settings import check_settings
 from headway.exporter.source.source import open_source
 from headway.exporter.tokenizer import in_graph
@@ -144,7 +143,7 @@ def stopped_before_torch() -> Iterator[None]:
         raise GateError(ACCEPTED)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "capture", stop)
+        patch.setattr(kept_graph, "capture", stop)
         patch.setattr(in_graph, "CHECKED_LINES", 300)
         patch.setattr(typer.main, "get_command", made_once)
         patch.setattr(Supervisor, "_serve", lambda *_: 0)
