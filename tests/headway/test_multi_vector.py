@@ -58,9 +58,7 @@ def check_vectors(source: Path, out: Path) -> tuple[Bundle, Any]:
     return bundle, model
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in ("filled up", "plain") else pytest.param(n, marks=pytest.mark.slow) for n in LAYOUTS]
-)
+@pytest.mark.parametrize("name", [n if n == "plain" else pytest.param(n, marks=pytest.mark.slow) for n in LAYOUTS])
 def test_layouts_of_sentence_transformers(name: str, tmp_path: Path) -> None:
     bundle, _ = check_vectors(retrieval_models.late_interaction(tmp_path, **LAYOUTS[name]), tmp_path / "out")
     assert bundle.manifest.similarity == "maxsim"

@@ -27,7 +27,7 @@ def refuse(*_: Any, **__: Any) -> Any:
     raise AssertionError("traced again")
 
 
-@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("deberta-v2", marks=pytest.mark.slow)])
 def test_the_second_run_has_the_same_graph(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory, work = models.make_model(tmp_path / "model", family, num_hidden_layers=3), Work(tmp_path / "work")
     first, captured = canonical(directory, work)
@@ -76,6 +76,7 @@ def test_a_graph_that_is_not_the_source_s_is_dropped(tmp_path: Path) -> None:
     assert "is dropped now: run it again" in again.drop() and not work.entries()
 
 
+@pytest.mark.slow
 def test_models_of_sentence_transformers_are_kept_with_their_modules(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
