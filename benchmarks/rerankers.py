@@ -35,6 +35,9 @@ from .results import save
 OTHERS = 9
 """Texts of a query that answer nothing, beside the one that was rated."""
 
+QUERIES = 500
+"""So many of each part are taken: ten texts each to answer."""
+
 SPEEDUP, ALLOWED = 1.5, 2.0
 """How much faster is asked for, and the points of nDCG@10 that may be lost."""
 
@@ -50,7 +53,8 @@ def write_queries(path: Path, pairs: list[GradedPair]) -> Path:
     """Write a table of queries with their texts and how relevant these are."""
     rng = np.random.default_rng(0)
     rows = []
-    for i, pair in enumerate(pairs):
+    for i in rng.permutation(len(pairs))[:QUERIES]:
+        pair = pairs[i]
         others = (pairs[j].second for j in rng.permutation(len(pairs)) if j != i)
         texts = [pair.second]
         while len(texts) <= OTHERS:
@@ -98,7 +102,7 @@ def main() -> None:
             except HeadwayError as error:
                 row["refused"] = str(error)
             rows.append(row | {"seconds": time.perf_counter() - began})
-            queries = {part: len(p) for part, p in pairs.items()}
+            queries = {part: min(len(p), QUERIES) for part, p in pairs.items()}
             about = {"machine": machine(), "workload": str(workload), "queries": queries, "allowed": ALLOWED}
             save("rerankers", about | {"rows": rows})
     Console().print(table(rows))
