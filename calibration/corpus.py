@@ -110,7 +110,8 @@ def read_files(
 ) -> list[TextFile]:
     """Return the texts and labels of several files, each as `read_labeled` returns them.
 
-    `reading` says how tables of two texts a row are read, unless `column` names one of them; without it they are refused.
+    `reading` says how tables of two texts a row are read, unless `column` names one of them; without it one column is
+    read, as of other tables.
     Raises UsageError as `read_labeled` does, where a file is given twice, and where some have labels and others have none.
     """
     check_distinct(paths)

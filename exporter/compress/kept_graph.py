@@ -70,7 +70,8 @@ class GraphStore:
                 warnings.warn(f"{captured.source.spec}: {sentence}", HeadwayWarning, stacklevel=2)
             return Canonical(kept.model, kept.sources, SourceScales(), kept.sentences)
         canonical = canonical_of(captured)
-        small = sum(v.const_value.nbytes for v in canonical.model.graph.initializers.values() if v.const_value) <= _MOST
+        weights = (value.const_value for value in canonical.model.graph.initializers.values())
+        small = sum(weight.nbytes for weight in weights if weight is not None) <= _MOST
         if self._key is not None and small and canonical.rounding == SourceScales():
             self._work.keep("graph", self._key, lambda path: _write(path, captured, canonical))
         return canonical

@@ -173,19 +173,22 @@ def _local(lanes: int) -> Compute:
             return
         runs = opened(plan, lanes)
         done = len(plan.shards) - len(missing)
+        running: deque[Future[Counts]] = deque()
+
+        def finish() -> None:
+            nonlocal done
+            running.popleft().result()
+            done += 1
+            step("shards", of=len(plan.shards), at=done)
+
         with ThreadPoolExecutor(_AT_ONCE, "headway-shard") as threads:
-            running: deque[Future[Counts]] = deque()
             try:
                 for number, table in _ahead(plan, missing):
                     if len(running) == _AT_ONCE:
-                        running.popleft().result()
-                        done += 1
-                        step("shards", of=len(plan.shards), at=done)
+                        finish()
                     running.append(threads.submit(answer_shard, plan, number, runs, table))
-                for shard in running:
-                    shard.result()
-                    done += 1
-                    step("shards", of=len(plan.shards), at=done)
+                while running:
+                    finish()
             except BaseException:
                 threads.shutdown(cancel_futures=True)
                 raise

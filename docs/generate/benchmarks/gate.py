@@ -1,6 +1,7 @@
 """What simulations say about the gate's intervals and verdicts, and how a lock held on a real machine."""
 
 from collections import Counter
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -84,12 +85,12 @@ def _judged(name: str, rows: list[dict[str, Any]]) -> list[str]:
     verdicts = ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
     speeds = [row["speed"]["value"] for row in rows if row["speed"]]
     taken, seconds = [row["taken"] for row in rows], [row["seconds"] for row in rows]
-    cells = [_range(speeds, "{:.3f}"), _range(taken, "{:.1%}").replace("%", " %"), _range(seconds, "{:.0f}")]
+    cells = [_range(speeds, "{:.3f}".format), _range(taken, _percent), _range(seconds, "{:.0f}".format)]
     return [name, str(len(rows)), verdicts, *cells]
 
 
-def _range(values: list[float], form: str) -> str:
+def _range(values: list[float], form: Callable[[float], str]) -> str:
     if not values:
         return "–"
-    middle, low, high = (form.format(value) for value in (median(values), min(values), max(values)))
+    middle, low, high = (form(value) for value in (median(values), min(values), max(values)))
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"

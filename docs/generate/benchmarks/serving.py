@@ -33,7 +33,7 @@ def rates() -> str:
         for name, row in result["servers"].items()
     ]
     texts = result["texts"]
-    about = f"{texts['count']:,} texts of {texts['mean_tokens']:g} tokens on average, {texts['most_tokens']} at most; one text a request. "
+    about = f"{texts['count']:,} texts of {texts['mean_tokens']:g} tokens on average, {texts['most_tokens']} at most; one text a request."
     return markdown.join(about, markdown.table(head, rows), source(_NAME))
 
 
